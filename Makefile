@@ -1,0 +1,35 @@
+# `make help` lists what there is to do. Everything runs inside .venv, which is made on first use.
+
+python := .venv/bin/python
+
+.PHONY: setup demo test check benchmark help
+
+setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools of its developers
+	@echo "Ready. Next: make demo, make test, or .venv/bin/edgeqwt --help"
+
+.venv/.ready: pyproject.toml constraints.txt scripts/setup.sh
+	@bash scripts/setup.sh
+
+demo: .venv/.ready  ## train a small CNN, build it to int8 with and without compensation, compare
+	@$(python) examples/digits/run.py
+
+test: .venv/.ready  ## run the whole test suite
+	@$(python) -m pytest
+
+check: .venv/.ready  ## lint, formatting, types, import rules
+	@$(python) -m ruff check
+	@$(python) -m ruff format --check
+	@$(python) -m mypy
+	@.venv/bin/lint-imports
+
+benchmark:  ## list the benchmarks; make benchmark-NAME runs one
+	@for file in $(sort $(wildcard benchmarks/*.py)); do \
+		printf 'make benchmark-%-12s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/"""//gp' $$file)"; \
+	done
+
+# One per script benchmarks/NAME.py; the first line of its docstring is what `make benchmark` prints.
+benchmark-%: .venv/.ready
+	@$(python) benchmarks/$*.py
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,233 @@
+"""ONNX models as sources: loading, making shapes static, and running in onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+THREADS = 2  # waiting threads of onnxruntime spin: more of them take the processor away from everything else
+LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model in an .onnx file, with weights that lie in files beside it.
+
+    Raises:
+        InputError: the file is no valid ONNX model, or weights of it are NaN or infinite.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf, onnx and the operating system each raise their own
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"{path} is not a readable ONNX model: {reason}", "Export it again, together with its external data files."
+        ) from error
+    check_weights(model)
+    return model
+
+
+def check_weights(model: onnx.ModelProto) -> None:
+    """Refuses weights that no integer stands for.
+
+    Infinities are refused in the weights of linear ops only: attention masks hold them on purpose.
+
+    Raises:
+        InputError: naming the first initializer with NaN or infinite values.
+    """
+    from onnx import numpy_helper
+
+    linear = {name for node in model.graph.node if node.op_type in LINEAR for name in node.input[1:]}
+    for initializer in model.graph.initializer:
+        array = numpy_helper.to_array(initializer)
+        if array.dtype.kind != "f":
+            continue
+        if np.isnan(array).any() or (initializer.name in linear and not np.isfinite(array).all()):
+            raise InputError(
+                f"weight {initializer.name!r} has NaN or infinite values", "Train or export the model again."
+            )
+
+
+def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs that a caller must give: older files list the weights as inputs too."""
+    weights = {i.name for i in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def input_specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """Name, shape (None for dynamic dimensions) and type of each input.
+
+    Raises:
+        InputError: an input is no tensor, or its number of dimensions is not known.
+    """
+    return tuple(_spec(value) for value in real_inputs(model))
+
+
+def output_names(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The names of the graph's outputs, in order."""
+    return tuple(value.name for value in model.graph.output)
+
+
+def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with every dynamic input dimension fixed to its size in a sample.
+
+    Args:
+        model: is not changed.
+        sample: arrays by the model's input names.
+
+    Returns:
+        The model with all shapes inferred again, and a sentence for each input that was fixed.
+
+    Raises:
+        InputError: the sample contradicts the model's shapes, or an output's shape depends on the data.
+    """
+    import onnx
+
+    fixed, notes, sizes = onnx.ModelProto(), [], dict[str, int]()
+    fixed.CopyFrom(model)
+    for value in real_inputs(fixed):
+        shape = np.shape(sample[value.name])
+        dims = value.type.tensor_type.shape.dim
+        before = _shape(value)
+        _check_shape(value.name, before, shape)
+        for dim, size in zip(dims, shape, strict=True):
+            if not dim.HasField("dim_value"):
+                if dim.dim_param and sizes.setdefault(dim.dim_param, size) != size:
+                    raise InputError(
+                        f"input {value.name!r}: dimension {dim.dim_param!r} is {size} here "
+                        f"and {sizes[dim.dim_param]} in an earlier input of the same sample",
+                        "Make the calibration arrays agree with each other.",
+                    )
+                dim.dim_value = size
+        if None in before:
+            notes.append(f"input {value.name!r} with dynamic shape {_written(before)} was fixed to {tuple(shape)}")
+    if not notes:
+        return model, ()
+    # What the file says about intermediate shapes was true of the dynamic model.
+    del fixed.graph.value_info[:]
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    _check_outputs(fixed)
+    return fixed, tuple(notes)
+
+
+class OnnxRunner:
+    """An ONNX model in onnxruntime.
+
+    Args:
+        model: with static shapes.
+        everything: return all intermediate values as well, with onnxruntime's own rewriting off.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, everything: bool = False) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = THREADS
+        if everything:
+            model = _with_all_outputs(model)
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.specs = input_specs(model)
+        try:
+            self.session: Any = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions have no common base but this
+            raise InputError(f"onnxruntime cannot load the model: {_reason(error)}", "Export it again.") from error
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def run(self, sample: Sample) -> dict[str, Array]:
+        """One sample's outputs by name.
+
+        Raises:
+            InputError: the model fails on this sample.
+        """
+        feeds = {spec.name: np.asarray(sample[spec.name], np.dtype(spec.dtype)) for spec in self.specs}
+        try:
+            values = self.session.run(self.names, feeds)
+        except Exception as error:  # as above
+            raise InputError(
+                f"the ONNX model fails on a sample: {_reason(error)}", "Run it on that sample in onnxruntime."
+            ) from error
+        return dict(zip(self.names, (np.asarray(v) for v in values), strict=True))
+
+
+def versions() -> Mapping[str, str]:
+    """Of the packages that this module uses."""
+    import onnx
+    import onnxruntime
+
+    return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+
+
+# -- details ---------------------------------------------------------------------
+
+
+def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    known = {v.name for v in inferred.graph.value_info if v.type.HasField("tensor_type")}
+    known -= {v.name for v in (*inferred.graph.output, *inferred.graph.input, *inferred.graph.initializer)}
+    produced = {name for node in inferred.graph.node for name in node.output}
+    types = {v.name: v for v in inferred.graph.value_info}
+    inferred.graph.output.extend(types[name] for name in sorted(known & produced))
+    return inferred
+
+
+def _spec(value: onnx.ValueInfoProto) -> InputSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        raise InputError(f"input {value.name!r} of the ONNX model has no shape", "Export the model with shapes.")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if dtype.kind not in "biuf":
+        raise InputError(f"input {value.name!r} of the ONNX model holds {dtype}", "Only numbers can be converted.")
+    return InputSpec(value.name, _shape(value), dtype.name)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+
+
+def _written(shape: Sequence[int | None]) -> str:
+    return f"({', '.join('?' if size is None else str(size) for size in shape)})"
+
+
+def _check_shape(name: str, expected: Sequence[int | None], shape: Sequence[int]) -> None:
+    fits = len(expected) == len(shape) and all(e in (None, s) for e, s in zip(expected, shape, strict=True))
+    if not fits:
+        raise InputError(
+            f"input {name!r} takes shape {_written(expected)}, the first sample has {tuple(shape)}",
+            "Give samples in the model's own layout, batch dimension included.",
+        )
+
+
+def _check_outputs(model: onnx.ModelProto) -> None:
+    for value in model.graph.output:
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape") or None in _shape(value):
+            raise InputError(
+                f"output {value.name!r} has no fixed shape: it depends on the input's values, not only on its shape",
+                "Integer targets need static shapes: cut the model before the op that selects data.",
+            )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

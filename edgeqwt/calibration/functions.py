@@ -1,0 +1,143 @@
+"""Samples from the user's own Python: a function that yields them, or an object that can be iterated repeatedly."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.samples import Sample, Samples
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+from edgeqwt.loading import calling, iterating, load_callable
+
+_WHAT = "calibration function"
+_YIELD = "Yield one sample at a time: {input name: array}, or one array, batch dimension included."
+
+
+def from_spec(spec: str) -> Samples:
+    """Samples from "file.py:function" or "package.module:function".
+
+    Raises:
+        InputError: when the function cannot be loaded; while reading, as `from_function`.
+    """
+    return from_function(load_callable(spec, _WHAT), spec)
+
+
+def from_function(function: Callable[[], Iterable[Any]], origin: str) -> Samples:
+    """Samples from a function that is called for each pass and yields dicts of arrays, or single arrays.
+
+    Raises:
+        InputError: while reading: when the function raises, yields something else or nothing, or another
+            first sample than on the pass before.
+    """
+    what = f"{_WHAT} {origin}"
+
+    def values() -> Iterator[Any]:
+        returned = calling(function, what)()
+        if isinstance(returned, Mapping | str | bytes | np.ndarray) or not _is_iterable(returned):
+            raise InputError(f"{what} returned {_kind(returned)}, not a stream of samples", _YIELD)
+        return iterating(returned, what, function)
+
+    return _samples(values, what, origin)
+
+
+def from_iterable(values: Iterable[Any], origin: str = "calibration samples") -> Samples:
+    """Samples from a list, data loader or other object that gives the same values each time it is iterated.
+
+    Raises:
+        InputError: when it can be iterated only once; while reading, as `from_function`.
+    """
+    if iter(values) is values:
+        raise InputError(
+            f"{origin}: {_kind(values)} can be read only once, and samples are read several times",
+            "Give the function that makes it instead, or a list.",
+        )
+    return _samples(lambda: iterating(values, origin, None), origin, origin)
+
+
+def _samples(values: Callable[[], Iterator[Any]], what: str, origin: str) -> Samples:
+    seen: list[bytes] = []  # the first sample's digest, once it is known
+
+    def read() -> Iterator[Sample]:
+        index = -1
+        for index, value in enumerate(values()):
+            sample = _as_sample(value, f"{what}: sample {index}")
+            if index == 0:
+                # Of all samples the first is enough to notice a shuffle or a random transformation.
+                digest = _digest(sample)
+                if seen and seen[0] != digest:
+                    raise InputError(
+                        f"{what}: sample 0 is not what it was on the pass before",
+                        "Give the same samples in the same order each time: fix the seed there, and do not shuffle.",
+                    )
+                seen[:] = [digest]
+            yield sample
+        if index < 0:
+            raise InputError(f"{what} has no samples", "Give at least one; 128 to 512 are a good number.")
+
+    return Samples(origin, read)
+
+
+def _as_sample(value: object, where: str) -> Sample:
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise InputError(f"{where} has the key {name!r}, which is not an input name", _YIELD)
+        if not value:
+            raise InputError(f"{where} is an empty dict", _YIELD)
+        return {name: as_array(array, f"{where}, input {name!r}") for name, array in value.items()}
+    if isinstance(value, str | bytes | list | tuple) or not hasattr(value, "__array__"):
+        hint = _YIELD
+        if isinstance(value, list | tuple) and len(value) == 2:
+            hint += " Leave the label out."
+        raise InputError(f"{where} is {_kind(value)}", hint)
+    return {NAMELESS: as_array(value, where)}
+
+
+def as_array(value: object, where: str) -> Array:
+    """A copy of the value as a numpy array of numbers; takes torch tensors on any device.
+
+    A copy, because a generator may fill the same buffer again for its next sample.
+
+    Raises:
+        InputError: when it is none.
+    """
+    torch = sys.modules.get("torch")  # a tensor cannot come from a torch that was never imported
+    try:
+        if torch is not None and isinstance(value, torch.Tensor):
+            array = np.array(value.numpy(force=True), order="C")
+        else:
+            array = np.array(value, order="C")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where} is no array of numbers: {str(error).splitlines()[0]}", _YIELD) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where} is {_kind(value)} with dtype {array.dtype}", "Give numbers: float, integer or bool.")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _digest(sample: Sample) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sample.items():
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def _is_iterable(value: object) -> bool:
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

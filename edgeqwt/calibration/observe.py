@@ -1,0 +1,49 @@
+"""Run the float graph on calibration samples and keep statistics of every activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+
+
+def float_activations(graph: Graph) -> tuple[int, ...]:
+    """The float32 tensors that a run computes or takes in."""
+    written = [t for op in graph.ops for t in op.outputs]
+    return tuple(t for t in (*graph.inputs, *written) if graph.tensors[t].is_float)
+
+
+def observe(
+    graph: Graph, samples: Iterable[Mapping[int, Array]], threads: int = THREADS
+) -> tuple[dict[int, Statistics], int]:
+    """Statistics of every float activation over all samples, and the number of samples.
+
+    Args:
+        graph: a float graph.
+        samples: graph inputs by tensor index; read once, one at a time.
+
+    Raises:
+        InputError: a tensor takes a value that is NaN or infinite; the tensor is named.
+    """
+    wanted = float_activations(graph)
+    workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
+
+    def work(worker: tuple[Runner, dict[int, Statistics]], inputs: Mapping[int, Array]) -> None:
+        runner, statistics = worker
+        values = {**inputs, **runner.run(inputs)}
+        for t in wanted:
+            try:
+                statistics[t].add(values[t])
+            except InputError as error:
+                raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
+
+    count = sum(1 for _ in ordered(workers, work, samples))
+    total = {t: Statistics() for t in wanted}
+    for _, part in workers:
+        for t, statistics in part.items():
+            total[t].merge(statistics)
+    return total, count

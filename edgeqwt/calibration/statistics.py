@@ -1,0 +1,81 @@
+"""What calibration remembers of one tensor: extremes and a histogram, whatever the number of samples.
+
+The histogram's bins cover [-reach, reach) with `reach` a power of two that doubles, merging
+bins pairwise, when a value falls outside. Histograms of the same tensor therefore merge
+exactly and in any order, so the result does not depend on the number of threads.
+Exact zeros are counted apart: zero is always representable, so it costs no error, and after
+a ReLU it is half of all values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+
+BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
+
+
+@dataclass
+class Statistics:
+    """Streaming statistics of one tensor.
+
+    Attributes:
+        low, high: smallest and largest value seen.
+        reach: the histogram covers [-reach, reach).
+        counts: int64, shape (BINS,), values other than exact zeros.
+        zeros: number of exact zeros.
+    """
+
+    low: float = np.inf
+    high: float = -np.inf
+    reach: float = 2.0**-20
+    counts: Array | None = None
+    zeros: int = 0
+
+    def add(self, values: Array) -> None:
+        """Takes in one sample's values.
+
+        Raises:
+            InputError: a value is NaN or infinite.
+        """
+        low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._cover(max(-low, high))
+        assert self.counts is not None
+        flat = values.reshape(-1)
+        flat = flat[flat != 0]
+        self.zeros += values.size - flat.size
+        # reach and BINS are powers of two, so this scaling is exact in float32.
+        index = (flat * np.float32(BINS / 2 / self.reach)).astype(np.float32) + np.float32(BINS / 2)
+        self.counts += np.bincount(np.minimum(index, BINS - 1).astype(np.int32), minlength=BINS)
+
+    def merge(self, other: Statistics) -> None:
+        """Takes in another part's statistics of the same tensor."""
+        if other.counts is None:
+            return
+        self._cover(other.reach)
+        other._cover(self.reach)
+        assert self.counts is not None
+        self.counts += other.counts
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.zeros += other.zeros
+
+    def centers(self) -> Array:
+        """The bins' middle values, float64, shape (BINS,)."""
+        return (np.arange(BINS) + 0.5 - BINS / 2) * (2 * self.reach / BINS)
+
+    def _cover(self, magnitude: float) -> None:
+        if self.counts is None:
+            self.counts = np.zeros(BINS, np.int64)
+        while self.reach < magnitude:
+            merged = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate(
+                [np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)]
+            )
+            self.reach *= 2

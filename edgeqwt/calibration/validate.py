@@ -1,0 +1,162 @@
+"""Checks samples against what a model expects, as they stream.
+
+Reading and checking are separate steps because the inputs of a PyTorch model are not known before its
+first sample was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.samples import InputSpec, Sample, Samples
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+
+
+def named(samples: Samples, names: Sequence[str]) -> Samples:
+    """The samples, with the array of a source without input names given to the model's only input.
+
+    Args:
+        samples: any; samples that have names pass unchanged.
+        names: the model's inputs, in order.
+
+    Raises:
+        InputError: while reading, when there are no names and the model has several inputs.
+    """
+
+    def rename(sample: Sample) -> Sample:
+        if set(sample) != {NAMELESS}:
+            return sample
+        if len(names) != 1:
+            raise InputError(
+                f"{samples.origin} has no input names, but the model has {len(names)} inputs: {_listed(names)}",
+                "Give an .npz with one array per input name, or a function that yields {name: array}.",
+            )
+        return {names[0]: sample[NAMELESS]}
+
+    return samples.map(rename)
+
+
+def validated(samples: Samples, specs: Sequence[InputSpec]) -> Samples:
+    """The samples, checked while they are read and cast to the element types that the model expects.
+
+    Float arrays of any width serve a float input; integers and bools serve an integer or bool input when
+    their values fit. Integers are refused for float inputs (unscaled pixels, most likely), and floats for
+    integer inputs.
+
+    Args:
+        samples: as read from any source.
+        specs: the model's inputs, in order; samples come out in this order.
+
+    Raises:
+        InputError: while reading: for a missing or unknown name, a wrong shape or type, NaN or infinity;
+            it names the input, the sample's index, what was found and what was expected.
+    """
+    by_name = {spec.name: spec for spec in specs}
+
+    def read() -> Iterator[Sample]:
+        for index, sample in enumerate(named(samples, list(by_name))):
+            _check_names(sample, list(by_name), f"{samples.origin}: sample {index}")
+            yield {
+                name: conform(sample[name], spec, f"{samples.origin}: input {name!r} of sample {index}")
+                for name, spec in by_name.items()
+            }
+
+    return replace(samples, open=read)
+
+
+def conform(array: Array, spec: InputSpec, where: str) -> Array:
+    """The array in the element type that the input expects.
+
+    Args:
+        array: one sample's value of the input, batch dimension included.
+        spec: the input.
+        where: what the array is, for messages.
+
+    Raises:
+        InputError: when shape, type or values are not what the input expects.
+    """
+    _check_shape(array.shape, spec.shape, where)
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        return _as_float(array, dtype, where)
+    if dtype.kind in "biu":
+        return _as_integer(array, dtype, where)
+    raise InputError(f"{where} is expected to be {dtype}, which is not supported", "Use float, integer or bool inputs.")
+
+
+def _check_names(sample: Sample, names: Sequence[str], where: str) -> None:
+    if set(sample) == set(names):
+        return
+    missing = [name for name in names if name not in sample]
+    unknown = [name for name in sample if name not in names]
+    problems = [f"{verb} {_listed(them)}" for verb, them in (("lacks", missing), ("has unknown", unknown)) if them]
+    raise InputError(f"{where} {' and '.join(problems)}", f"The model's inputs are: {_listed(names)}.")
+
+
+def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where: str) -> None:
+    fits = len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
+    if fits and 0 not in found:
+        return
+    wanted = str(tuple("any" if e is None else e for e in expected)).replace("'any'", "any")
+    hint = "Give the data in the source model's own layout, with a batch dimension in front."
+    if len(found) + 1 == len(expected) and all(e in (None, f) for f, e in zip(found, expected[1:], strict=True)):
+        hint = "The batch dimension is missing: use array[None]."
+    elif len(found) == len(expected) == 4 and None not in expected:
+        if (found[0], found[3], found[1], found[2]) == expected:
+            hint = "The data is channels-last (NHWC): use array.transpose(0, 3, 1, 2), or layout NCHW for images."
+        elif (found[0], found[2], found[3], found[1]) == expected:
+            hint = "The data is channels-first (NCHW): use array.transpose(0, 2, 3, 1), or layout NHWC for images."
+    raise InputError(f"{where} has shape {found}, expected {wanted}", hint)
+
+
+def _as_float(array: Array, dtype: np.dtype[np.generic], where: str) -> Array:
+    if array.dtype.kind in "biu":
+        if array.dtype == np.uint8:
+            hint = "Scale pixels as in training, e.g. (x / 255 - mean) / std, or give a folder with --image options."
+        else:
+            hint = f"Convert it to {dtype}, scaled the way the model was trained."
+        raise InputError(f"{where} is {array.dtype}, expected {dtype}", hint)
+    if array.dtype.kind != "f":
+        raise InputError(f"{where} is {array.dtype}, expected {dtype}", f"Convert it to {dtype}.")
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        first = tuple(int(i) for i in bad[0])
+        raise InputError(
+            f"{where} has {len(bad)} NaN or infinite values, the first at {first}: {array[first]}",
+            "Leave that sample out, or repair it.",
+        )
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if cast.dtype.itemsize < array.dtype.itemsize and not np.isfinite(cast).all():
+        raise InputError(f"{where} has values beyond the range of {dtype}", "Leave that sample out, or repair it.")
+    return cast
+
+
+def _as_integer(array: Array, dtype: np.dtype[np.generic], where: str) -> Array:
+    if array.dtype.kind not in "biu":
+        raise InputError(f"{where} is {array.dtype}, expected {dtype}", f"Give integers: array.astype({str(dtype)!r}).")
+    if array.dtype == dtype:
+        return array
+    low, high = (0, 1) if dtype.kind == "b" else _limits(str(dtype))
+    least, most = int(array.min()), int(array.max())
+    if least < low or most > high:
+        raise InputError(
+            f"{where} has values from {least} to {most}, which {dtype} cannot hold",
+            f"The input takes {dtype}: {low} to {high}.",
+        )
+    return array.astype(dtype)
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

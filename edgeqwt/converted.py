@@ -1,0 +1,74 @@
+"""What a converter hands to the build: a float graph, and how it relates to its source model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.graph.graph import DTYPES, Array, Graph
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One input or output of the source model and the graph tensor that carries it.
+
+    Attributes:
+        spec: name, shape and dtype in the source model.
+        tensor: the tensor's index in the graph.
+        permutation: axes such that graph array = source array transposed by it
+            (NCHW to NHWC is (0, 2, 3, 1)); None where the layouts agree.
+    """
+
+    spec: InputSpec
+    tensor: int
+    permutation: tuple[int, ...] | None = None
+
+    def to_graph(self, array: Array, graph: Graph) -> Array:
+        """A source array in the graph's layout and element type (real values, never quantized)."""
+        moved = array if self.permutation is None else array.transpose(self.permutation)
+        wanted = graph.tensors[self.tensor]
+        dtype = DTYPES["float32" if wanted.dtype in ("int8", "int16", "uint8") and array.dtype.kind == "f" else wanted.dtype]
+        return np.ascontiguousarray(moved.reshape(wanted.shape), dtype)
+
+    def to_source(self, array: Array) -> Array:
+        """A graph array in the source model's layout."""
+        if self.permutation is None:
+            return array
+        return np.ascontiguousarray(array.transpose(np.argsort(self.permutation)))
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A float TFLite graph, with what is needed to prove it and to talk about it in the source's terms.
+
+    Attributes:
+        graph: the float graph.
+        inputs, outputs: in the source model's order.
+        run_source: runs the source model itself on one sample (source layout) and
+            returns its outputs by name (source layout).
+        trace_source: runs an intermediate form of the source on one sample and returns
+            the values of as many graph tensors as can be told, by graph tensor name, in the
+            graph's layout; None where the source has no intermediate form (a .tflite file).
+        places: graph tensor name to the place in the source model that computes it.
+        notes: sentences for the report (layout changes, names that were changed).
+        log: the converter's log file, or None.
+        versions: package name to version of the tools that took part.
+    """
+
+    graph: Graph
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+    run_source: Callable[[Sample], Mapping[str, Array]]
+    trace_source: Callable[[Sample], Mapping[str, Array]] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    log: Path | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def graph_inputs(self, sample: Sample) -> dict[int, Array]:
+        """A source sample as real-valued arrays by graph tensor index."""
+        return {b.tensor: b.to_graph(np.asarray(sample[b.spec.name]), self.graph) for b in self.inputs}

@@ -1,0 +1,93 @@
+"""The error tree, split by who must act.
+
+    EdgeqwtError                 exit code 1
+    ├── InputError          2    the user's file, data or option is wrong
+    │   └── ParityError     6    the conversion changed the model
+    ├── RecipeError         3    the recipe asks for something that does not exist
+    ├── UnsupportedError    4    an op, or a use of it, has no integer form here
+    ├── ToolError           5    a program that we call failed
+    └── InvariantError     70    our bug
+
+Every error has a one-line message (what was wrong, and where) and a hint
+(what to do next). Only the command line catches them.
+"""
+
+from __future__ import annotations
+
+
+class EdgeqwtError(Exception):
+    """Root of all errors that edgeqwt raises on purpose.
+
+    Args:
+        message: one line: what was wrong and where (op, tensor, file, line).
+        hint: one or two lines: what the reader can do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(EdgeqwtError):
+    """A file, sample or option of the user's cannot be used."""
+
+    exit_code = 2
+
+
+class ParityError(InputError):
+    """The converted float model does not compute what the source model computes."""
+
+    exit_code = 6
+
+
+class RecipeError(EdgeqwtError):
+    """A recipe has an unknown key or a value out of range."""
+
+    exit_code = 3
+
+
+class UnsupportedError(EdgeqwtError):
+    """An op, or the way it is used, cannot become integer for the target.
+
+    Args:
+        op: the op, with its index and output tensor, and its place in the source model.
+        target: the target's name.
+        rule: the rule that it breaks, as a sentence.
+        hint: what to do next.
+    """
+
+    exit_code = 4
+
+    def __init__(self, op: str, target: str, rule: str, hint: str = "") -> None:
+        super().__init__(f"{op} cannot be integer on target {target}: {rule}", hint)
+        self.op, self.target, self.rule = op, target, rule
+
+
+class ToolError(EdgeqwtError):
+    """A program that edgeqwt calls failed.
+
+    Args:
+        command: what was run.
+        exit_status: its exit status, or None when it could not be started.
+        log_tail: the last lines it printed.
+        hint: what to do next.
+    """
+
+    exit_code = 5
+
+    def __init__(self, command: str, exit_status: int | None, log_tail: str, hint: str = "") -> None:
+        status = "could not be started" if exit_status is None else f"failed with exit status {exit_status}"
+        super().__init__(f"{command} {status}", hint)
+        self.command, self.exit_status, self.log_tail = command, exit_status, log_tail
+
+
+class InvariantError(EdgeqwtError):
+    """Something that must always hold does not: a bug of edgeqwt's."""
+
+    exit_code = 70
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "This is a bug in edgeqwt: please report it with the model, or a part of it.")

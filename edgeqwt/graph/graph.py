@@ -1,0 +1,357 @@
+"""A TFLite model as an immutable value: Graph, Op, Tensor, Quantization.
+
+A constant's data lives in its tensor, read-only. Two tensors that share one
+buffer of the file share one array object, and do so again when the graph is
+written (`flatbuffer.to_bytes`). Edits return a new Graph and share everything
+that did not change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeqwt.errors import InvariantError
+
+Array = npt.NDArray[Any]
+
+DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
+    {
+        "float32": np.float32,
+        "float16": np.float16,
+        "float64": np.float64,
+        "int4": np.int8,  # one value per element in memory; packed two to a byte in the file
+        "int8": np.int8,
+        "uint8": np.uint8,
+        "int16": np.int16,
+        "uint16": np.uint16,
+        "int32": np.int32,
+        "uint32": np.uint32,
+        "int64": np.int64,
+        "uint64": np.uint64,
+        "bool": np.bool_,
+        "complex64": np.complex64,
+        "complex128": np.complex128,
+    }
+)
+"""TFLite's element types by their lower-case names, and the numpy type that holds one element."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """real = scale * (integer - zero_point), per tensor (axis None) or per slice along `axis`.
+
+    Attributes:
+        scale: float32, shape (1,) per tensor or (channels,); positive and finite.
+        zero_point: int64, the shape of `scale`.
+        axis: the axis that the scales run along, or None.
+    """
+
+    scale: Array
+    zero_point: Array
+    axis: int | None = None
+
+    @staticmethod
+    def per_tensor(scale: float, zero_point: int) -> Quantization:
+        """One scale and zero point for the whole tensor."""
+        return Quantization(np.array([scale], np.float32), np.array([zero_point], np.int64))
+
+    @staticmethod
+    def per_channel(scale: Array, axis: int) -> Quantization:
+        """Symmetric: scale of shape (channels,) along `axis`, zero point 0."""
+        scale = np.ascontiguousarray(scale, np.float32)
+        return Quantization(scale, np.zeros(scale.shape, np.int64), axis)
+
+    def broadcast(self, rank: int) -> tuple[Array, Array]:
+        """Scale and zero point in float64 and int64, shaped to broadcast over a tensor of this rank."""
+        shape = [1] * rank
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return self.scale.astype(np.float64).reshape(shape), self.zero_point.reshape(shape)
+
+    def same_as(self, other: Quantization | None) -> bool:
+        """Whether both map the same integers to the same reals, bit for bit."""
+        return (
+            other is not None
+            and self.axis == other.axis
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of a subgraph.
+
+    Attributes:
+        name: as in the file; unique names are not promised by the format.
+        shape: static shape; () for scalars.
+        dtype: a key of `DTYPES`, or another of TFLite's type names in lower case.
+        data: the constant's value, shape `shape`, read-only; None for activations.
+        quantization: None when the tensor has none.
+        shape_signature: the file's own record of dynamic dimensions (-1), or None.
+        is_variable: state that survives between invocations.
+        extra: schema fields that edgeqwt does not interpret, carried through.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    data: Array | None = None
+    quantization: Quantization | None = None
+    shape_signature: tuple[int, ...] | None = None
+    is_variable: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the tensor's value is in the file."""
+        return self.data is not None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the elements are float32 (the only float type that is lowered)."""
+        return self.dtype == "float32"
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator.
+
+    Attributes:
+        kind: the builtin operator's name, e.g. "CONV_2D", or "CUSTOM".
+        inputs: tensor indices; -1 for an optional input that is absent.
+        outputs: tensor indices.
+        options: the schema's options of this op, by their schema names; enums by their names.
+        version: the operator version that the file asks for.
+        custom_code: name of a custom op.
+        intermediates: tensors that some recurrent ops keep their inner ranges in.
+        extra: schema fields that edgeqwt does not interpret, carried through.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+    custom_code: str = ""
+    intermediates: tuple[int, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def remapped(self, new: Mapping[int, int]) -> Op:
+        """The op with its tensor indices replaced; `new` maps -1 to -1."""
+        return replace(
+            self,
+            inputs=tuple(new[t] for t in self.inputs),
+            outputs=tuple(new[t] for t in self.outputs),
+            intermediates=tuple(new[t] for t in self.intermediates),
+        )
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Every tensor index that the op refers to."""
+        return tuple(t for t in (*self.inputs, *self.outputs, *self.intermediates) if t >= 0)
+
+    @property
+    def activation(self) -> str:
+        """The fused activation's name, "NONE" where the op has none."""
+        return str(self.options.get("fusedActivationFunction", "NONE"))
+
+    def with_options(self, **changes: Any) -> Op:
+        """The op with some options changed."""
+        return replace(self, options={**self.options, **changes})
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A named entry point: its key and the graph's tensors by the names that callers use."""
+
+    key: str
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A TFLite model: its main subgraph, and what the file holds besides.
+
+    Attributes:
+        tensors, ops, inputs, outputs: the main subgraph; ops are in an order in which they can run.
+        name: the subgraph's name.
+        signatures: of the main subgraph.
+        metadata: the file's metadata entries, name to bytes.
+        description: the file's description.
+        others: further subgraphs (bodies of control flow), each a Graph of its own without
+            metadata; carried through unchanged.
+        extra: schema fields that edgeqwt does not interpret, carried through.
+
+    Raises:
+        InvariantError: on construction, when an index is out of range, a tensor is written
+            twice or read before it is written, or a constant's shape is not its data's.
+    """
+
+    tensors: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str = ""
+    signatures: tuple[Signature, ...] = ()
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    description: str = ""
+    others: tuple[Graph, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_invariants(self)
+
+    # -- reading ---------------------------------------------------------------
+
+    def producers(self) -> dict[int, int]:
+        """Tensor index to the index of the op that writes it."""
+        return {t: i for i, op in enumerate(self.ops) for t in op.outputs}
+
+    def consumers(self) -> dict[int, list[int]]:
+        """Tensor index to the indices of the ops that read it, in order."""
+        readers: dict[int, list[int]] = {}
+        for i, op in enumerate(self.ops):
+            for t in dict.fromkeys(op.inputs):
+                if t >= 0:
+                    readers.setdefault(t, []).append(i)
+        return readers
+
+    def describe(self, op_index: int) -> str:
+        """How messages name an op: kind, index and first output tensor."""
+        op = self.ops[op_index]
+        out = f" -> {self.tensors[op.outputs[0]].name!r}" if op.outputs else ""
+        return f"{op.kind} #{op_index}{out}"
+
+    # -- editing ---------------------------------------------------------------
+
+    def with_tensors(self, changes: Mapping[int, Tensor]) -> Graph:
+        """The graph with the tensors at some indices replaced."""
+        return replace(self, tensors=tuple(changes.get(i, t) for i, t in enumerate(self.tensors)))
+
+    def with_ops(self, changes: Mapping[int, Op]) -> Graph:
+        """The graph with the ops at some indices replaced."""
+        return replace(self, ops=tuple(changes.get(i, op) for i, op in enumerate(self.ops)))
+
+    def slice(self, ops: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
+        """A graph of some of the ops, with the given tensors (old indices) as inputs and outputs.
+
+        Tensors that nothing uses are dropped; names stay. Signatures and metadata do not
+        apply to a part and are dropped too.
+        """
+        kept = [self.ops[i] for i in ops]
+        used = sorted({t for op in kept for t in op.tensors} | {*inputs, *outputs})
+        new = {old: i for i, old in enumerate(used)} | {-1: -1}
+        boundary = set(inputs)
+        tensors = tuple(
+            replace(self.tensors[t], data=None) if t in boundary else self.tensors[t] for t in used
+        )
+        return Graph(
+            tensors=tensors,
+            ops=tuple(op.remapped(new) for op in kept),
+            inputs=tuple(new[t] for t in inputs),
+            outputs=tuple(new[t] for t in outputs),
+            name=self.name,
+        )
+
+    def pruned(self) -> Graph:
+        """The graph without tensors that no op, input, output or signature uses."""
+        used = {t for op in self.ops for t in op.tensors} | {*self.inputs, *self.outputs}
+        used |= {t for s in self.signatures for _, t in (*s.inputs, *s.outputs)}
+        if len(used) == len(self.tensors):
+            return self
+        new = {old: i for i, old in enumerate(sorted(used))} | {-1: -1}
+        return replace(
+            self,
+            tensors=tuple(t for i, t in enumerate(self.tensors) if i in used),
+            ops=tuple(op.remapped(new) for op in self.ops),
+            inputs=tuple(new[t] for t in self.inputs),
+            outputs=tuple(new[t] for t in self.outputs),
+            signatures=tuple(
+                replace(
+                    s,
+                    inputs=tuple((k, new[t]) for k, t in s.inputs),
+                    outputs=tuple((k, new[t]) for k, t in s.outputs),
+                )
+                for s in self.signatures
+            ),
+        )
+
+
+class Editor:
+    """Builds a new Graph op by op from an old one: for passes that add, drop or rewire ops.
+
+    Tensor indices of the old graph stay valid while editing; `finish` drops what is unused.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tensors: list[Tensor] = list(graph.tensors)
+        self.ops: list[Op] = []
+        # A constant's name is free to be taken again: edits replace constants by others of the same name.
+        self._names = Counter(t.name for t in graph.tensors if not t.is_constant)
+
+    def add_tensor(self, tensor: Tensor) -> int:
+        """Adds a tensor, making its name unique, and returns its index."""
+        name, k = tensor.name, 1
+        while name in self._names:
+            name, k = f"{tensor.name}_{k}", k + 1
+        self._names[name] += 1
+        self.tensors.append(replace(tensor, name=name))
+        return len(self.tensors) - 1
+
+    def add_op(self, op: Op) -> None:
+        """Appends an op; ops run in the order in which they are added."""
+        self.ops.append(op)
+
+    def finish(self, outputs: Iterable[int] | None = None, inputs: Iterable[int] | None = None) -> Graph:
+        """The edited graph, checked, without unused tensors."""
+        return replace(
+            self.graph,
+            tensors=tuple(self.tensors),
+            ops=tuple(self.ops),
+            inputs=self.graph.inputs if inputs is None else tuple(inputs),
+            outputs=self.graph.outputs if outputs is None else tuple(outputs),
+        ).pruned()
+
+
+def check_invariants(graph: Graph) -> None:
+    """Raises InvariantError when the graph breaks one of the rules that Graph's docstring lists."""
+    count = len(graph.tensors)
+    for where, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        for t in indices:
+            if not 0 <= t < count:
+                raise InvariantError(f"graph {where} refers to tensor {t} of {count}")
+    for i, tensor in enumerate(graph.tensors):
+        if tensor.data is not None and tuple(tensor.data.shape) != tensor.shape:
+            raise InvariantError(f"tensor {i} {tensor.name!r}: shape {tensor.shape}, data {tensor.data.shape}")
+    written = {*graph.inputs} | {i for i, t in enumerate(graph.tensors) if t.is_constant or t.is_variable}
+    for i, op in enumerate(graph.ops):
+        for t in op.inputs:
+            if not -1 <= t < count:
+                raise InvariantError(f"{op.kind} #{i} reads tensor {t} of {count}")
+            # An activation that nothing has written yet means that the ops are out of order.
+            if t >= 0 and t not in written:
+                raise InvariantError(f"{op.kind} #{i} reads {graph.tensors[t].name!r} before anything writes it")
+        for t in op.outputs:
+            if not 0 <= t < count:
+                raise InvariantError(f"{op.kind} #{i} writes tensor {t} of {count}")
+            if t in written:
+                raise InvariantError(f"{op.kind} #{i} writes {graph.tensors[t].name!r}, which has a value already")
+            written.add(t)
+    for t in graph.outputs:
+        if t not in written:
+            raise InvariantError(f"graph output {graph.tensors[t].name!r} is never written")

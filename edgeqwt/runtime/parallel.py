@@ -1,0 +1,49 @@
+"""Run many samples on several threads, results in the order of the samples.
+
+LiteRT releases the interpreter lock while it runs (TFLite Micro does not), so threads
+with an interpreter each use all cores. At most a few results per thread are
+held at a time, however many samples there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+THREADS = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+WINDOW = 4  # results held per thread: enough to keep threads busy, little enough to keep memory flat
+
+
+def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterable[A]) -> Iterator[B]:
+    """Yields work(worker, item) for every item, in order; each worker serves one call at a time.
+
+    Args:
+        workers: one per thread, e.g. interpreters prepared for the same graph.
+        work: pure but for the worker's own state.
+        items: read lazily.
+    """
+    if len(workers) == 1:
+        yield from (work(workers[0], item) for item in items)
+        return
+    idle = deque(workers)
+
+    def call(item: A) -> B:
+        worker = idle.popleft()  # there are as many threads as workers, so one is always idle
+        try:
+            return work(worker, item)
+        finally:
+            idle.append(worker)
+
+    source = iter(items)
+    with ThreadPoolExecutor(len(workers)) as pool:
+        pending: deque[Future[B]] = deque(pool.submit(call, item) for item in islice(source, WINDOW * len(workers)))
+        try:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(pool.submit(call, item) for item in islice(source, 1))
+        finally:
+            for future in pending:
+                future.cancel()

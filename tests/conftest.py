@@ -1,0 +1,58 @@
+"""Fixtures that every test may use: the real data beside the checkout, and a marker for optional packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests marked `requires("torch", ...)` where one of those packages is not installed."""
+    needed = [name for marker in item.iter_markers("requires") for name in marker.args]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real models and data: $EDGEQWT_SHARED, or `shared` beside the checkout."""
+    named = os.environ.get("EDGEQWT_SHARED")
+    if named:
+        folder = Path(named)
+        if not folder.is_dir():
+            pytest.fail(f"EDGEQWT_SHARED={named} is not a folder")
+        return folder
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("real models and data are not here: put them in ../shared or name their folder in EDGEQWT_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10(shared: Path) -> Mapping[str, npt.NDArray[Any]]:
+    """CIFAR-10, read-only: calibration_images and test_images (n, 32, 32, 3) uint8, calibration_labels, test_labels."""
+    with np.load(shared / "data" / "cifar10.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path) -> tuple[Path, ...]:
+    """300 photographs as JPEG files, shorter side 256."""
+    return tuple(sorted((shared / "data" / "photos").glob("*.jpg")))
+
+
+@pytest.fixture(scope="session")
+def mlperf_tiny(shared: Path) -> Path:
+    """The folder with MLPerf Tiny's float and int8 reference models."""
+    return shared / "models" / "mlperf_tiny"
