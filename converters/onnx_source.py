@@ -91,7 +91,7 @@ def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.Mod
         The model with all shapes inferred again, and a sentence for each input that was fixed.
 
     Raises:
-        InputError: the sample contradicts the model's shapes, or an output's shape depends on the data.
+        InputError: the sample contradicts the model's shapes.
     """
     import onnx
 
@@ -120,7 +120,6 @@ def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.Mod
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-    _check_outputs(fixed)
     return fixed, tuple(notes)
 
 
@@ -217,16 +216,6 @@ def _check_shape(name: str, expected: Sequence[int | None], shape: Sequence[int]
             f"input {name!r} takes shape {_written(expected)}, the first sample has {tuple(shape)}",
             "Give samples in the model's own layout, batch dimension included.",
         )
-
-
-def _check_outputs(model: onnx.ModelProto) -> None:
-    for value in model.graph.output:
-        tensor = value.type.tensor_type
-        if not tensor.HasField("shape") or None in _shape(value):
-            raise InputError(
-                f"output {value.name!r} has no fixed shape: it depends on the input's values, not only on its shape",
-                "Integer targets need static shapes: cut the model before the op that selects data.",
-            )
 
 
 def _reason(error: Exception) -> str:

@@ -31,7 +31,9 @@ class Binding:
         """A source array in the graph's layout and element type (real values, never quantized)."""
         moved = array if self.permutation is None else array.transpose(self.permutation)
         wanted = graph.tensors[self.tensor]
-        dtype = DTYPES["float32" if wanted.dtype in ("int8", "int16", "uint8") and array.dtype.kind == "f" else wanted.dtype]
+        dtype = DTYPES[
+            "float32" if wanted.dtype in ("int8", "int16", "uint8") and array.dtype.kind == "f" else wanted.dtype
+        ]
         return np.ascontiguousarray(moved.reshape(wanted.shape), dtype)
 
     def to_source(self, array: Array) -> Array:

@@ -100,8 +100,10 @@ def user_code(what: str, function: object) -> Iterator[None]:
     Raises:
         InputError: for any exception but edgeqwt's own, and for `sys.exit()`.
     """
+    while isinstance(function, functools.partial):
+        function = function.func
     file = _source_file(function)
-    loaded_from_file = getattr(function, "__module__", "").startswith(_PREFIX)
+    loaded_from_file = str(getattr(function, "__module__", None)).startswith(_PREFIX)
     with _importable(file.parent if file and loaded_from_file else None):
         try:
             yield
@@ -144,7 +146,7 @@ def _run_file(path: Path, version: tuple[int, int]) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
     return module
 
@@ -204,8 +206,6 @@ def shown(path: str | Path) -> str:
 
 
 def _source_file(function: object) -> Path | None:
-    while isinstance(function, functools.partial):
-        function = function.func
     for candidate in (function, type(function)):
         try:
             file = inspect.getsourcefile(inspect.unwrap(candidate))  # type: ignore[arg-type]

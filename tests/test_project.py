@@ -1,17 +1,15 @@
-"""Rules that hold for the project as a whole: what is imported when, what is packed, what is committed, set-up."""
+"""Rules for the project as a whole: what is imported when, what is packed, pinned and committed."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,175 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGE_FOLDERS = ("edgeqwt", "converters", "targets")
+FOLDERS = {"edgeqwt": "edgeqwt", "converters": "edgeqwt.converters", "targets": "edgeqwt.targets"}
+"""The product's top-level folders and the packages that they are installed as."""
+WHERE_THEY_ARE = r"import edgeqwt.converters as c, edgeqwt.targets as t; print(c.__file__, t.__file__, sep='\n')"
 
 
-def modules(folder: Path, name: str) -> Iterator[str]:
-    """Dotted names of a package's modules, without following links."""
-    for path in sorted(folder.rglob("*.py", recurse_symlinks=False) if sys.version_info >= (3, 13) else folder.rglob("*.py")):
-        yield ".".join((name, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
+def sources() -> dict[str, Path]:
+    """Dotted module name to file, of all modules of the product; `rglob` does not follow the links."""
+    found = {}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> str:
+    """Runs this interpreter in a fresh process and returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment or None, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_by(names: list[str]) -> set[str]:
+    """The modules that importing `names` brings into a fresh interpreter."""
+    code = (
+        "import importlib, json, sys; before = set(sys.modules)\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    return set(json.loads(python("-c", code, *names, cwd=ROOT)))
+
+
+def committed() -> list[Path]:
+    """The files that git tracks; links and files that are deleted but not yet committed are left out."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in names.split("\0") if name]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+# -- imports ---------------------------------------------------------------------------------------
+
+
+def test_the_core_imports_only_numpy_and_the_standard_library() -> None:
+    core = [name for name in sources() if not name.startswith(("edgeqwt.converters", "edgeqwt.targets", "edgeqwt.cli"))]
+    assert "edgeqwt.graph.graph" in core
+    loaded = loaded_by(core)
+    foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert foreign == {"edgeqwt", "numpy"}
+    assert not {name for name in loaded if name.startswith(("edgeqwt.converters", "edgeqwt.targets"))}
+
+
+def test_the_command_line_starts_without_heavy_packages() -> None:
+    loaded = {name.partition(".")[0] for name in loaded_by(["edgeqwt.cli"])}
+    heavy = {
+        *("torch", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow", "ai_edge_litert", "tflite_micro"),
+        *("PIL", "scipy", "sklearn", "flatbuffers", "cv2", "ethosu", "pytest"),
+    }
+    assert loaded & heavy == set()
+
+
+def test_converters_and_targets_import_from_any_folder(tmp_path: Path) -> None:
+    where = python(
+        "-c", "import edgeqwt.converters as c, edgeqwt.targets as t; print(c.__file__, t.__file__)", cwd=tmp_path
+    )
+    assert [Path(path).resolve() for path in where.split()] == [
+        ROOT / "converters/__init__.py",
+        ROOT / "targets/__init__.py",
+    ]
+
+
+# -- packing ---------------------------------------------------------------------------------------
+
+
+def test_every_package_is_listed_for_packing() -> None:
+    folders = {name if path.name == "__init__.py" else name.rpartition(".")[0] for name, path in sources().items()}
+    assert sorted(folders) == PROJECT["tool"]["setuptools"]["packages"]
+
+
+def test_a_wheel_holds_each_file_once_and_works_where_it_is_installed(tmp_path: Path) -> None:
+    tree, site = tmp_path / "tree", tmp_path / "site"
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tree / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    python("-m", "pip", "wheel", *options, "--wheel-dir", str(tmp_path), str(tree), cwd=tmp_path)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(site)
+
+    expected = {"edgeqwt/py.typed"}
+    for folder, package in FOLDERS.items():
+        packed = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml")]
+        expected |= {f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}" for path in packed}
+    assert sorted(name for name in names if ".dist-info/" not in name) == sorted(expected)
+    # PYTHONPATH comes before the checkout that is installed in this environment.
+    where = python("-c", WHERE_THEY_ARE, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
+    assert where == [f"{site}/edgeqwt/converters/__init__.py", f"{site}/edgeqwt/targets/__init__.py"]
+
+
+# -- pins ------------------------------------------------------------------------------------------
+
+
+def pins() -> dict[str, str]:
+    """Package name to version, from constraints.txt."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    exact = [re.fullmatch(r"([a-z0-9-]+)==([0-9a-z.]+)", line) for line in lines]
+    assert all(exact), [line for line, match in zip(lines, exact, strict=True) if not match]
+    versions = dict(match.groups() for match in exact if match)
+    assert list(versions) == sorted(versions)
+    return versions
+
+
+def test_constraints_pin_exactly_what_the_set_up_installs() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    todo = [Requirement(line) for line in PROJECT["project"]["dependencies"] + extras["dev"]]
+    needed: dict[str, str] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        requirement = todo.pop()
+        name, wanted = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if (name, wanted) in seen:
+            continue
+        seen.add((name, wanted))
+        if name == "edgeqwt":
+            todo += [Requirement(line) for extra in wanted for line in extras[extra]]
+            continue
+        installed = distribution(name)
+        assert requirement.specifier.contains(installed.version, prereleases=True), (
+            f"{requirement}: {installed.version}"
+        )
+        needed[name] = installed.version
+        for line in installed.requires or ():
+            dependency = Requirement(line)
+            if dependency.marker is None or any(dependency.marker.evaluate({"extra": e}) for e in (*wanted, "")):
+                todo.append(dependency)
+    assert pins() == needed
+
+
+# -- what is committed -----------------------------------------------------------------------------
+
+
+def test_no_committed_file_names_a_machine_path_or_a_package_registry() -> None:
+    forbidden = re.compile(
+        r"(?<![\w.])/(?:work|root|farm|opt|home/\w+|Users/\w+)/"
+        r"|\b(?:pypi|pythonhosted|npmjs|anaconda|crates|debian)\.(?:org|com|io)\b"
+        r"|\b(?:index|find)[-_](?:url|links)\b|\bfile:///"
+    )
+    assert forbidden.search("cd /ro" + "ot/project")
+    found = []
+    for path in committed():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}:{i}: {line}" for i, line in enumerate(lines, 1) if forbidden.search(line)]
+    assert found == []
+
+
+def test_no_committed_file_is_large() -> None:
+    assert [path for path in committed() if path.stat().st_size > 2_000_000] == []
+
+
+def test_modules_stay_under_400_lines() -> None:
+    lengths = {name: path.read_text().count("\n") for name, path in sources().items()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}

@@ -110,7 +110,10 @@ def read_image(file: Path, options: ImageOptions) -> Array:
         with Image.open(file) as opened:
             if opened.mode.startswith(("I", "F")):
                 raise InputError(f"{file} has more than 8 bits per channel", "Convert it, or give arrays.")
-            image = opened.convert("L" if options.color == "gray" else "RGB")
+            # Pillow warns when a palette's transparency is dropped in one step.
+            transparent = opened.mode == "P" and "transparency" in opened.info
+            whole = opened.convert("RGBA") if transparent else opened
+            image = whole.convert("L" if options.color == "gray" else "RGB")
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise many types, SyntaxError and struct.error among them

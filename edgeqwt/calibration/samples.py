@@ -17,6 +17,9 @@ from edgeqwt.graph.graph import Array
 
 Sample = Mapping[str, Array]
 
+HOLD_OUT_EVERY = 4  # one sample in so many is held out: it decides, and nothing is fitted on it
+HELD_OUT = 1  # the first of them
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -72,7 +75,7 @@ class Samples:
         return replace(self, open=lambda: map(change, self.open()))
 
 
-def split(samples: Samples, every: int = 4) -> tuple[Samples, Samples]:
+def split(samples: Samples, every: int = HOLD_OUT_EVERY) -> tuple[Samples, Samples]:
     """Samples to fit on and samples to judge by, interleaved: samples 1, 1 + every, 1 + 2·every, ... are held out.
 
     Streaming: each part reads the source and passes over the other part's samples. Sample 0 is always
@@ -97,13 +100,13 @@ def split(samples: Samples, every: int = 4) -> tuple[Samples, Samples]:
     if enough == 1:
         same = replace(samples, origin=f"{samples.origin} (one sample, none held out)")
         return same, same
-    held = None if count is None else len(range(1, count, every))
+    held = None if count is None else len(range(HELD_OUT, count, every))
     fit = None if count is None or held is None else count - held
 
     def fitted() -> Iterator[Sample]:
-        return (sample for i, sample in enumerate(samples) if i % every != 1)
+        return (sample for i, sample in enumerate(samples) if i % every != HELD_OUT)
 
     def held_out() -> Iterator[Sample]:
-        return islice(samples.open(), 1, None, every)
+        return islice(samples.open(), HELD_OUT, None, every)
 
     return replace(samples, open=fitted, count=fit), replace(samples, open=held_out, count=held)

@@ -112,15 +112,15 @@ def _numbers(value: object, key: str, where: str, whole: bool) -> object:
     """One number, or a tuple of them where `value` is a list."""
     if isinstance(value, list | tuple):
         return tuple(_numbers(part, key, where, whole) for part in value)
-    if isinstance(value, str):
-        try:
-            fraction = Fraction(value)
-        except (ValueError, ZeroDivisionError) as error:
-            raise _not_a_number(value, key, where, whole) from error
-        value = fraction.numerator if whole and fraction.denominator == 1 else float(fraction)
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int if whole else str | int | float):
         raise _not_a_number(value, key, where, whole)
-    return value if whole else float(value)
+    try:
+        if whole:
+            return int(value)
+        # Fraction alone would compute 1e999999999 to its last digit.
+        return float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise _not_a_number(value, key, where, whole) from error
 
 
 def _not_a_number(value: object, key: str, where: str, whole: bool) -> InputError:

@@ -75,7 +75,5 @@ class Statistics:
             self.counts = np.zeros(BINS, np.int64)
         while self.reach < magnitude:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate(
-                [np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)]
-            )
+            self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
             self.reach *= 2

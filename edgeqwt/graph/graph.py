@@ -249,23 +249,29 @@ class Graph:
     def slice(self, ops: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """A graph of some of the ops, with the given tensors (old indices) as inputs and outputs.
 
-        Tensors that nothing uses are dropped; names stay. Signatures and metadata do not
-        apply to a part and are dropped too.
+        Tensors that nothing uses are dropped; names stay, and so do the subgraphs that control
+        flow runs. Signatures and metadata do not apply to a part and are dropped too.
         """
+        return self.slice_with_index(ops, inputs, outputs)[0]
+
+    def slice_with_index(
+        self, ops: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
+    ) -> tuple[Graph, dict[int, int]]:
+        """Like `slice`, with the new index of each tensor that was kept, by its old index."""
         kept = [self.ops[i] for i in ops]
         used = sorted({t for op in kept for t in op.tensors} | {*inputs, *outputs})
-        new = {old: i for i, old in enumerate(used)} | {-1: -1}
+        new = {old: i for i, old in enumerate(used)}
         boundary = set(inputs)
-        tensors = tuple(
-            replace(self.tensors[t], data=None) if t in boundary else self.tensors[t] for t in used
-        )
-        return Graph(
+        tensors = tuple(replace(self.tensors[t], data=None) if t in boundary else self.tensors[t] for t in used)
+        graph = Graph(
             tensors=tensors,
-            ops=tuple(op.remapped(new) for op in kept),
+            ops=tuple(op.remapped(new | {-1: -1}) for op in kept),
             inputs=tuple(new[t] for t in inputs),
             outputs=tuple(new[t] for t in outputs),
             name=self.name,
+            others=self.others,
         )
+        return graph, new
 
     def pruned(self) -> Graph:
         """The graph without tensors that no op, input, output or signature uses."""

@@ -1,0 +1,176 @@
+"""Runs onnx2tf as a subprocess: ONNX to float TFLite.
+
+A subprocess, because onnx2tf reseeds the process's random generators when it is imported,
+pins its dependencies (so it may have to live in an environment of its own), and can be stopped.
+It rewrites the ONNX file that it is given, so it is given a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeqwt.errors import ToolError
+
+PYTHON_VARIABLE = "EDGEQWT_ONNX2TF_PYTHON"
+"""Environment variable: the Python interpreter that has onnx2tf, when it is not the running one."""
+FLATBUFFER = "flatbuffer_direct"
+"""The backend that is used: it needs no TensorFlow, and writes the correspondence report."""
+TAIL_LINES = 20
+INSTALL = f"Install onnx2tf 2.6.9 (pip install 'edgeqwt[convert]'), or set {PYTHON_VARIABLE} to a Python that has it."
+UNSIMPLIFIED = "Failed to optimize the onnx file"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What onnx2tf left behind.
+
+    Attributes:
+        tflite: the float32 model.
+        log: everything that onnx2tf printed.
+        version: onnx2tf's.
+        sources: TFLite tensor name to the ONNX values that it carries, in the order of the ONNX
+            nodes (several, where ops were fused); names as onnx2tf spells them, see `spelled`.
+        simplified: whether onnxsim could simplify the model first.
+    """
+
+    tflite: Path
+    log: Path
+    version: str
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    simplified: bool = True
+
+
+def spelled(name: str) -> str:
+    """An ONNX name as onnx2tf writes it into the TFLite file."""
+    return re.sub("^/", "wa/", name.replace(":", "__"))
+
+
+def find_python(chosen: str | None) -> str:
+    """The interpreter for onnx2tf: the argument, else the environment variable, else the running one.
+
+    Raises:
+        ToolError: there is no such program.
+    """
+    name = chosen or os.environ.get(PYTHON_VARIABLE) or sys.executable
+    found = shutil.which(os.path.expanduser(name))
+    if found is None:
+        raise ToolError(name, None, "", f"There is no such Python interpreter. {INSTALL}")
+    # Not resolved: a virtual environment's interpreter is a link, and its place is what makes it one.
+    return os.path.abspath(found)
+
+
+def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, backend: str = FLATBUFFER) -> Conversion:
+    """Converts an ONNX model with static shapes to float32 TFLite.
+
+    Args:
+        onnx_file: left as it is.
+        workdir: everything is written below it.
+        python: see `find_python`.
+        backend: of onnx2tf; "tf_converter" needs TensorFlow and exists for the tests.
+
+    Raises:
+        ToolError: onnx2tf is missing, fails, or leaves no model.
+    """
+    python = find_python(python)
+    folder = workdir / "onnx2tf"
+    log = workdir / "onnx2tf.log"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environment = _environment(python)
+    version = _version(python, environment)
+    copy = folder / "model.onnx"
+    shutil.copyfile(onnx_file, copy)
+    command = [python, "-m", "onnx2tf", "-i", copy.name, "-o", "out", "-tb", backend, "-v", "info"]
+    status = _run(command, folder, environment, log)
+    text = _readable(log.read_text("utf-8", "replace"))
+    log.write_text(text, "utf-8")
+    tflite = folder / "out" / "model_float32.tflite"
+    if status != 0 or not tflite.is_file():
+        hint = f"The whole log is {log}. If an op is not supported, replace it, or cut the model before it."
+        raise ToolError("onnx2tf", status, _tail(text), hint)
+    return Conversion(tflite, log, version, _sources(tflite.parent), UNSIMPLIFIED not in text)
+
+
+# -- the child process -------------------------------------------------------------
+
+
+def _environment(python: str) -> dict[str, str]:
+    environment = dict(os.environ)
+    # onnx2tf calls the program `onnxsim` by its bare name. Where it is not found, onnx2tf goes on
+    # with a model whose constants are not folded, and the graph that comes out cannot be lowered.
+    environment["PATH"] = os.pathsep.join((os.path.dirname(python), environment.get("PATH", os.defpath)))
+    environment |= {
+        "PYTHONHASHSEED": "0",  # same model, same bytes
+        "PYTHONIOENCODING": "utf-8",
+        "TQDM_DISABLE": "1",
+        "NO_COLOR": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return environment
+
+
+def _version(python: str, environment: Mapping[str, str]) -> str:
+    script = "import importlib.metadata as m; print(m.version('onnx2tf'))"
+    try:
+        done = subprocess.run([python, "-c", script], env=environment, capture_output=True, text=True)
+    except OSError as error:
+        raise ToolError(python, None, str(error), INSTALL) from error
+    if done.returncode != 0:
+        raise ToolError(f"{python} -m onnx2tf", None, done.stderr.strip(), f"It has no onnx2tf. {INSTALL}")
+    if shutil.which("onnxsim", path=environment["PATH"]) is None:
+        raise ToolError("onnxsim", None, "", f"onnx2tf needs the program onnxsim beside it. {INSTALL}")
+    return done.stdout.strip()
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
+    """Runs the command with its output in the log; whatever stops this process stops the child too."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own: onnx2tf's children are stopped with it
+        )
+        try:
+            return child.wait()
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+
+
+# -- what it wrote -----------------------------------------------------------------
+
+
+def _sources(folder: Path) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for report in folder.glob("*_tensor_correspondence_report.json"):
+        for record in json.loads(report.read_text("utf-8"))["records"]:
+            # "inferred" is a guess through later ops: the tensor that it names holds another value.
+            if record["exists_in_final_model"] and record["status"] != "inferred":
+                found.setdefault(record["resolved_tflite_tensor_name"], []).append(record["onnx_output_name"])
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _readable(text: str) -> str:
+    """Without colours, and without the states that a line was overwritten with."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.splitlines()) + "\n"
+
+
+def _tail(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-TAIL_LINES:])

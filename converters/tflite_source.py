@@ -1,0 +1,110 @@
+"""Float .tflite files as sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converted import Binding
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.native_log import captured_stderr
+
+WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})
+
+
+def load(path: Path) -> Graph:
+    """A float model from a file.
+
+    Raises:
+        InputError: the file is no TFLite model, is quantized already, or has weights that are NaN or infinite.
+    """
+    graph = flatbuffer.read(path)
+    for op in graph.ops:
+        for t in (*op.inputs, *op.outputs):
+            if t >= 0 and graph.tensors[t].quantization is not None:
+                raise InputError(
+                    f"{path} is quantized already: tensor {graph.tensors[t].name!r} is {graph.tensors[t].dtype}",
+                    "Give the float model; an int8 file can be improved with `edgeqwt compensate`.",
+                )
+    check_weights(graph, str(path))
+    return graph
+
+
+def check_weights(graph: Graph, what: str) -> None:
+    """Refuses constants that no integer stands for; infinities only in the weights of linear ops.
+
+    Raises:
+        InputError: naming the first such tensor.
+    """
+    for op in graph.ops:
+        for t in op.inputs:
+            data = graph.tensors[t].data if t >= 0 else None
+            if data is None or data.dtype.kind != "f":
+                continue
+            if np.isnan(data).any() or (op.kind in WEIGHTED and not np.isfinite(data).all()):
+                raise InputError(
+                    f"{what}: constant {graph.tensors[t].name!r} has NaN or infinite values",
+                    "Train or convert the model again.",
+                )
+
+
+def bindings(graph: Graph) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
+    """Inputs and outputs by the names of the file's signature, or else of its tensors."""
+    names = {t: graph.tensors[t].name for t in (*graph.inputs, *graph.outputs)}
+    if len(graph.signatures) == 1:
+        signature = graph.signatures[0]
+        names |= {t: name for name, t in (*signature.inputs, *signature.outputs)}
+
+    def bound(t: int) -> Binding:
+        return Binding(InputSpec(names[t], graph.tensors[t].shape, graph.tensors[t].dtype), t)
+
+    return tuple(map(bound, graph.inputs)), tuple(map(bound, graph.outputs))
+
+
+@dataclass(frozen=True)
+class TfliteRunner:
+    """The file itself, in LiteRT, untouched by edgeqwt's own reader and writer."""
+
+    interpreter: Any
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+
+    @staticmethod
+    def open(path: Path, inputs: tuple[Binding, ...], outputs: tuple[Binding, ...]) -> TfliteRunner:
+        """Loads the file.
+
+        Raises:
+            InputError: LiteRT refuses it.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        with captured_stderr() as log:
+            try:
+                interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+                interpreter.allocate_tensors()
+                failure = None
+            except (RuntimeError, ValueError) as error:
+                failure = error
+        if failure is not None:
+            reason = next((line for line in log if "ERROR" in line), str(failure)).strip()
+            raise InputError(f"LiteRT cannot load {path}: {reason}", "Convert the model again.") from failure
+        return TfliteRunner(interpreter, inputs, outputs)
+
+    def run(self, sample: Sample) -> dict[str, Array]:
+        """One sample's outputs by name."""
+        details = self.interpreter.get_input_details()
+        for binding, detail in zip(self.inputs, details, strict=True):
+            array = np.ascontiguousarray(sample[binding.spec.name], detail["dtype"]).reshape(detail["shape"])
+            self.interpreter.set_tensor(detail["index"], array)
+        self.interpreter.invoke()
+        found = self.interpreter.get_output_details()
+        return {
+            binding.spec.name: np.array(self.interpreter.get_tensor(detail["index"]))
+            for binding, detail in zip(self.outputs, found, strict=True)
+        }

@@ -1,0 +1,335 @@
+"""PyTorch models as sources: running them, and exporting them to ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+from edgeqwt.loading import user_code
+from edgeqwt.runtime.native_log import captured_stderr
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 17  # the highest that the exporter which names nodes after modules writes well
+DYNAMO_OPSET = 20  # has GELU as one op; onnx2tf does not recognize the newer exporter's spelling of its formula
+THREADS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class TorchModel:
+    """A PyTorch model and what it is called with.
+
+    Attributes:
+        what: how the user named it, for messages.
+        module: in evaluation mode.
+        program: the exported program that the module was unpacked from, if it was.
+        inputs: forward's parameters that are given, in forward's order.
+        positional: forward takes `*args`: inputs are given by position, not by name.
+    """
+
+    what: str
+    module: torch.nn.Module
+    program: torch.export.ExportedProgram | None
+    inputs: tuple[InputSpec, ...]
+    positional: bool = False
+
+    def run(self, sample: Sample) -> dict[str, Array]:
+        """Runs the model on one sample; nested outputs come out flat, by name (see `flattened`).
+
+        Raises:
+            InputError: forward raises, or returns something that holds no tensors.
+        """
+        import torch
+
+        tensors = self.tensors(sample)
+        with torch.no_grad(), _few_threads(), user_code(f"{self.what}: forward", self.module):
+            result = self.module(*tensors.values()) if self.positional else self.module(**tensors)
+        values = flattened(result, self.what)
+        return {name: np.array(value.numpy()) for name, value in values.items()}
+
+    def tensors(self, sample: Sample) -> dict[str, torch.Tensor]:
+        """A sample as tensors, in forward's order. Copies: a model may work in place."""
+        import torch
+
+        return {s.name: torch.from_numpy(np.array(sample[s.name], np.dtype(s.dtype))) for s in self.inputs}
+
+
+def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: object = None) -> TorchModel:
+    """A module as a source; it is put into evaluation mode.
+
+    Args:
+        what: how the user named it.
+        module: on the CPU, in float32.
+        sample: a calibration sample; it says which of forward's parameters are given.
+        examples: example inputs that came with the module: a tensor, a sequence or a mapping; they
+            say the inputs' types.
+
+    Raises:
+        InputError: parameters that are not finite float32 on the CPU, or samples that do not fit forward.
+    """
+    module.eval()
+    check_parameters(what, module)
+    names, positional = _input_names(what, module, sample)
+    types = _example_types(what, examples, names)
+    inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
+    return TorchModel(what, module, None, inputs, positional)
+
+
+def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
+    """An exported program (.pt2) as a source.
+
+    Raises:
+        InputError: the file is none, or its program does not fit the sample.
+    """
+    import torch
+
+    try:
+        with _quiet(log):
+            program = torch.export.load(path)
+            module = program.module()
+    except Exception as error:  # zipfile, json, pickle and torch each raise their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path} is not a readable exported program: {reason}", "Save it with torch.export.save, same version."
+        ) from error
+    check_parameters(str(path), module)
+    names, positional = _input_names(str(path), module, sample)
+    args, kwargs = program.example_inputs or ((), {})
+    types = _example_types(str(path), [*args, *kwargs.values()], names)
+    inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
+    return TorchModel(str(path), module, program, inputs, positional)
+
+
+def check_parameters(what: str, module: torch.nn.Module) -> None:
+    """Refuses parameters that cannot be converted.
+
+    Raises:
+        InputError: naming the first parameter that is not finite, not float32 or not on the CPU.
+    """
+    import torch
+
+    parameters = dict(module.named_parameters())
+    for name, value in [*parameters.items(), *module.named_buffers()]:
+        if value.device.type != "cpu":
+            raise InputError(f"{what}: {name} is on device {value.device}", "Move the module with .cpu().")
+        if not value.is_floating_point():
+            continue
+        if value.dtype != torch.float32:
+            raise InputError(f"{what}: {name} is of type {value.dtype}", "Convert the module with .float().")
+        # Masks among the buffers hold infinities on purpose.
+        if bool(torch.isnan(value).any()) or (name in parameters and not bool(torch.isfinite(value).all())):
+            kind = "parameter" if name in parameters else "buffer"
+            raise InputError(f"{what}: {kind} {name} has NaN or infinite values", "Load other weights, or train again.")
+
+
+def flattened(result: object, what: str) -> dict[str, torch.Tensor]:
+    """A model's result as tensors by name, in order.
+
+    One tensor is "output", sequences are "output_0", "output_1", ..., mappings give their
+    keys; nested ones are joined with "_". None is left out.
+
+    Raises:
+        InputError: it holds something else, or nothing.
+    """
+    import torch
+
+    def walk(value: object, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+        if isinstance(value, torch.Tensor):
+            yield name or "output", value.detach()
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from walk(item, f"{name}_{key}" if name else str(key))
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                yield from walk(item, f"{name or 'output'}_{i}")
+        elif value is not None:
+            raise InputError(
+                f"{what}: forward returns {type(value).__name__}, which is no tensor",
+                "Return tensors, or tuples, lists or dicts of tensors.",
+            )
+
+    values = dict(walk(result, ""))
+    if not values:
+        raise InputError(f"{what}: forward returns no tensors", "Return at least one tensor.")
+    return values
+
+
+def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[str, ...]:
+    """Writes the model as ONNX, traced on one sample.
+
+    Modules go through the TorchScript exporter, which names nodes after modules; where that
+    fails, and for exported programs, the torch.export one is used.
+
+    Args:
+        model: what to export.
+        sample: gives the shapes, and the branches that are taken.
+        path: the ONNX file.
+        log: what torch says meanwhile is appended to it.
+
+    Returns:
+        Sentences for the report.
+
+    Raises:
+        InputError: torch cannot export the model.
+    """
+    import torch
+
+    outputs = list(model.run(sample))
+    example = tuple(model.tensors(sample).values())
+    inputs = [spec.name for spec in model.inputs]
+    flat = _flat_module(model, inputs)
+    failures = []
+    for dynamo in [True] if model.program is not None else [False, True]:
+        exported: Any = flat if model.program is None else model.program
+        options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
+        try:
+            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
+                torch.onnx.export(
+                    exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
+                )
+        except Exception as error:  # torch raises anything here, the model's own exceptions included
+            failures.append(" ".join(str(error).split())[:200] or type(error).__name__)
+        else:
+            return (f"torch.onnx.export fell back on torch.export: {failures[0]}",) if failures else ()
+    raise InputError(
+        f"{model.what}: torch.onnx.export fails: {failures[0]}",
+        f"Rewrite that part of forward, or give an .onnx file that you exported yourself. The log is {log}.",
+    )
+
+
+def version() -> Mapping[str, str]:
+    """Of torch."""
+    import torch
+
+    return {"torch": torch.__version__}
+
+
+# -- inputs ------------------------------------------------------------------------
+
+
+def _input_names(what: str, module: torch.nn.Module, sample: Sample) -> tuple[list[str], bool]:
+    """The names of the inputs that the sample gives, in forward's order, and whether they go by position."""
+    kinds = inspect.Parameter
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
+    required = [p.name for p in parameters if p.name in named and p.default is kinds.empty]
+    if not named and any(p.kind == kinds.VAR_POSITIONAL for p in parameters):
+        return list(sample), True
+    if list(sample) == [NAMELESS]:
+        only = required if required else named[:1]
+        if len(only) == 1:
+            return only, False
+        raise InputError(
+            f"{what}: forward takes {', '.join(required) or 'nothing'}, the samples have one array without a name",
+            "Give an .npz file with one array per parameter.",
+        )
+    unknown = [name for name in sample if name not in named]
+    missing = [name for name in required if name not in sample]
+    if unknown or missing:
+        raise InputError(
+            f"{what}: forward takes {', '.join(named) or 'nothing'}; the samples have {', '.join(sample) or 'nothing'}",
+            "Name the calibration arrays as forward's parameters.",
+        )
+    return [name for name in named if name in sample], False
+
+
+def _given(sample: Sample, name: str) -> Array:
+    return sample[name] if name in sample else sample[NAMELESS]
+
+
+def _spec(name: str, array: Array, dtype: str | None) -> InputSpec:
+    # numpy makes float64 where nobody asked for it; the parameters are float32.
+    return InputSpec(name, array.shape, dtype or ("float32" if array.dtype.kind == "f" else array.dtype.name))
+
+
+def _example_types(what: str, examples: object, names: Sequence[str]) -> dict[str, str]:
+    """Element types of example inputs by input name."""
+    import torch
+
+    if examples is None:
+        return {}
+    if isinstance(examples, torch.Tensor):
+        examples = [examples]
+    if isinstance(examples, (list, tuple)):
+        examples = dict(zip(names, examples, strict=False))
+    if not isinstance(examples, Mapping) or not all(isinstance(v, torch.Tensor) for v in examples.values()):
+        raise InputError(
+            f"{what}: the example inputs are {type(examples).__name__}",
+            "Give a tensor, or a tuple or dict of tensors, one per parameter of forward.",
+        )
+    return {name: str(value.dtype).removeprefix("torch.") for name, value in examples.items()}
+
+
+# -- torch's surroundings ------------------------------------------------------------
+
+
+def _flat_module(model: TorchModel, names: Sequence[str]) -> torch.nn.Module:
+    """The model with positional inputs and a flat tuple of outputs, which every exporter takes."""
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = model.module
+
+        def forward(self, *args: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            result = self.module(*args) if model.positional else self.module(**dict(zip(names, args, strict=True)))
+            return tuple(flattened(result, model.what).values())
+
+    return Flat().eval()
+
+
+@contextlib.contextmanager
+def _few_threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keeps torch's fused transformer layers out of the trace: no exporter knows them."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Sends what torch and the user's model print and warn, natively too, to the end of a log."""
+    printed = io.StringIO()
+    try:
+        with (
+            captured_stderr() as native,
+            contextlib.redirect_stdout(printed),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always")
+            yield
+    finally:
+        lines = [printed.getvalue(), *native, *(f"{w.category.__name__}: {w.message}" for w in caught)]
+        with log.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line.rstrip()}\n" for line in lines if line.strip())

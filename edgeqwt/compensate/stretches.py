@@ -1,0 +1,91 @@
+"""Run a graph over all samples one stretch at a time, keeping only what later stretches read.
+
+Fitting each layer on the compensated layers before it would cost a run of the whole network
+per layer if it started anew each time. Here every op runs once per sample: the graph is cut at
+the tensors to look at, and the activations that are still needed wait on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgeqwt.compensate.spool import Spool
+from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.graph.segments import segment_graph, segments
+from edgeqwt.runtime.runners import xnnpack
+
+Chunk = range  # numbers of consecutive samples
+# Extends the graph of a stretch, given old -> new tensor indices, and names the tensor that is wanted of it.
+Extend = Callable[[Graph, Mapping[int, int]], tuple[Graph, int]]
+
+
+class Stretches:
+    """One graph, cut at some tensors.
+
+    Args:
+        name: tells this graph's records from others' in the spool.
+        graph: its structure; `runner` takes the graph of the moment, which may have other scales.
+        cuts: activation tensors; stretch k ends with cuts[k].
+        spool: where live activations wait.
+    """
+
+    def __init__(self, name: str, graph: Graph, cuts: Sequence[int], spool: Spool) -> None:
+        self.name, self.cuts, self.spool = name, tuple(cuts), spool
+        self.parts = segments(graph, cuts)[: len(self.cuts)]
+        self.last: dict[int, int] = {}  # tensor -> the last stretch that reads it
+        for k, part in enumerate(self.parts):
+            self.last |= dict.fromkeys((*part.inputs, self.cuts[k]), k)
+        self.specs = [(t.shape, np.dtype(DTYPES[t.dtype])) for t in graph.tensors]
+        for t in graph.inputs:
+            spool.open((name, t))
+
+    def feed(self, sample: int, inputs: Mapping[int, Array]) -> None:
+        """Stores one sample's graph inputs."""
+        for t, value in inputs.items():
+            self.spool.put((self.name, t), sample, value[None])
+
+    def start(self, k: int) -> None:
+        """Makes room for what stretch k leaves behind; once, before its runners run."""
+        for t in self._kept(k):
+            self.spool.open((self.name, t))
+
+    def runner(self, k: int, graph: Graph, extend: Extend | None = None) -> Callable[[Chunk], Array]:
+        """A function that runs stretch k of `graph` on a chunk of samples.
+
+        It returns cuts[k], or the tensor that `extend` wants, with the samples stacked in front.
+        """
+        part, cut = self.parts[k], self.cuts[k]
+        if not part.ops and extend is None:
+            return lambda chunk: self.values(cut, chunk)
+        piece, new = segment_graph(graph, part)
+        if cut not in new:  # computed by an earlier stretch, and only read here
+            piece, new = graph.slice([], [cut], []), {cut: 0}
+        kept = self._kept(k)
+        piece, wanted = (piece, new[cut]) if extend is None else extend(piece, new)
+        old = {n: o for o, n in new.items()}
+        interpreter = xnnpack(piece, [wanted])
+
+        def run(chunk: Chunk) -> Array:
+            inputs = {t: self.values(old[t], chunk) for t in piece.inputs}
+            runs = [interpreter.run({t: v[i] for t, v in inputs.items()}) for i in range(len(chunk))]
+            for t in kept:
+                self.spool.put((self.name, t), chunk.start, np.stack([values[new[t]] for values in runs]))
+            return np.stack([values[wanted] for values in runs])
+
+        return run
+
+    def values(self, tensor: int, chunk: Chunk) -> Array:
+        """A stored activation of some samples, stacked."""
+        return self.spool.get((self.name, tensor), chunk.start, len(chunk), *self.specs[tensor])
+
+    def finish(self, k: int) -> None:
+        """Drops what no later stretch reads."""
+        for t in {*self.parts[k].inputs, self.cuts[k]}:
+            if self.last[t] == k and (self.name, t) in self.spool:
+                self.spool.drop((self.name, t))
+
+    def _kept(self, k: int) -> list[int]:
+        """What stretch k computes and a later one reads, or the second look at its own cut."""
+        return [t for t in self.parts[k].outputs if self.last.get(t, -1) > k or t == self.cuts[k]]

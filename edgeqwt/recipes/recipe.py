@@ -1,0 +1,131 @@
+"""Read a recipe: TOML -> frozen dataclasses, whose fields are the only keys there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from edgeqwt.compensate.solve import Options
+from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.lower import Precision
+from edgeqwt.quantize.ranges import RULES, RangeRule
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How much of the calibration data the proofs run on.
+
+    Attributes:
+        parity_samples: samples on which source and float model are compared.
+        runtime_samples: held-out samples on which the runtimes are compared op by op.
+    """
+
+    parity_samples: int = 16
+    runtime_samples: int = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a build does.
+
+    Attributes:
+        name: for the report.
+        ranges: how activation ranges are chosen.
+        precision: widths.
+        compensate: whether CWAC runs, and `compensation` how.
+        float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
+        verify: how much is proved.
+    """
+
+    name: str
+    ranges: RangeRule
+    precision: Precision = field(default_factory=Precision)
+    compensate: bool = True
+    compensation: Options = field(default_factory=Options)
+    float_io: bool = False
+    verify: Verify = field(default_factory=Verify)
+
+
+def names() -> tuple[str, ...]:
+    """The recipes that come with edgeqwt."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load(name: str) -> Recipe:
+    """A recipe by name, or from a TOML file of the user's.
+
+    Raises:
+        RecipeError: there is no such recipe, or it has an unknown key or a wrong value.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RecipeError(
+            f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: {error}", "Correct the TOML.") from None
+    return _recipe(table, path.stem, str(path))
+
+
+def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
+    known = {"ranges", "precision", "compensate", "io", "verify"}
+    _reject_unknown(table, known, where)
+    ranges = dict(_section(table, "ranges", where))
+    rule = ranges.pop("rule", "mse")
+    if rule not in RULES:
+        raise RecipeError(f"{where}: [ranges] rule = {rule!r}", f"Choose one of {', '.join(RULES)}.")
+    options = dict(_section(table, "compensate", where))
+    enabled = options.pop("enabled", True)
+    io = dict(_section(table, "io", where))
+    float_io = io.pop("float", False)
+    _reject_unknown(io, set(), f"{where} [io]")
+    for key, value in (("[compensate] enabled", enabled), ("[io] float", float_io)):
+        if not isinstance(value, bool):
+            raise RecipeError(f"{where}: {key} = {value!r}", "Write true or false.")
+    return Recipe(
+        name=name,
+        ranges=filled(RULES[rule], ranges, f"{where} [ranges]"),
+        precision=filled(Precision, _section(table, "precision", where), f"{where} [precision]"),
+        compensate=enabled,
+        compensation=filled(Options, options, f"{where} [compensate]"),
+        float_io=float_io,
+        verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
+    )
+
+
+def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """A dataclass from a table of its fields; checks keys and types.
+
+    Raises:
+        RecipeError: a key is no field, or a value has another type.
+    """
+    hints = get_type_hints(cls)
+    _reject_unknown(table, {f.name for f in dataclasses.fields(cls)}, where)  # type: ignore[arg-type]
+    for key, value in table.items():
+        wanted = hints[key]
+        accepted = (int, float) if wanted is float else (wanted,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
+            raise RecipeError(f"{where}: {key} = {value!r}", f"It must be of type {wanted.__name__}.")
+    return cls(**table)
+
+
+def _section(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    section = table.get(key, {})
+    if not isinstance(section, dict):
+        raise RecipeError(f"{where}: {key} must be a table", f"Write it as [{key}].")
+    return section
+
+
+def _reject_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            choices = ", ".join(sorted(known)) or "no keys"
+            raise RecipeError(f"{where}: unknown key {key!r}", f"Known here: {choices}.")

@@ -1,0 +1,79 @@
+"""Real values in and out of a graph whose inputs and outputs may be integers.
+
+The arithmetic is that of TFLite's reference QUANTIZE and DEQUANTIZE kernels, so that a
+file with int8 inputs and one with float inputs see the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgeqwt.graph.graph import DTYPES, Array, Graph, Quantization
+
+
+def quantized(array: Array, quantization: Quantization, dtype: str) -> Array:
+    """Real values as integers: round(x / scale) + zero_point, saturated.
+
+    The division is in float32 and halves round away from zero, as in TFLite's reference
+    kernel (tensorflow/lite/kernels/internal/reference/quantize.h).
+
+    The kernel's result is undefined beyond 2^31 steps; here it saturates.
+
+    Args:
+        array: real values, any shape, no NaN.
+        quantization: per tensor, or along one axis of `array`.
+        dtype: the integer type, a key of `DTYPES`; "int4" saturates at -8 and 7.
+    """
+    scale, zero_point = quantization.broadcast(array.ndim)
+    ratio = np.asarray(array, np.float32) / scale.astype(np.float32)
+    # float32 would lose halves above 2^23, where values saturate anyway for 8 and 16 bits; float64 is exact.
+    steps = np.trunc(ratio.astype(np.float64) + np.copysign(0.5, ratio)) + zero_point
+    integers: Array = np.clip(steps, *limits(dtype)).astype(DTYPES[dtype])
+    return integers
+
+
+def real(array: Array, quantization: Quantization) -> Array:
+    """Integers as float32 real values: scale * (q - zero_point), rounded once."""
+    scale, zero_point = quantization.broadcast(array.ndim)
+    values: Array = (scale * (array.astype(np.int64) - zero_point)).astype(np.float32)
+    return values
+
+
+def limits(dtype: str) -> tuple[int, int]:
+    """Smallest and largest value of an integer type of `DTYPES`."""
+    if dtype == "int4":
+        return -8, 7
+    info = np.iinfo(np.dtype(DTYPES[dtype]))
+    return int(info.min), int(info.max)
+
+
+def graph_feed(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
+    """Real-valued arrays by tensor index as what an interpreter of the graph is fed.
+
+    An array for a quantized tensor is quantized unless it has the tensor's own integer
+    type already; any other array is converted to the tensor's type (token ids, float32).
+    """
+    return {t: _into(graph, t, array) for t, array in values.items()}
+
+
+def graph_real(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
+    """An interpreter's tensors as real values: quantized ones dequantized to float32, others as they are."""
+    return {t: to_real(graph, t, array) for t, array in values.items()}
+
+
+def to_real(graph: Graph, tensor: int, array: Array) -> Array:
+    """One tensor's values as real values: dequantized where the tensor is quantized."""
+    quantization = graph.tensors[tensor].quantization
+    return array if quantization is None or array.dtype.kind == "f" else real(array, quantization)
+
+
+def _into(graph: Graph, tensor: int, array: Array) -> Array:
+    wanted = graph.tensors[tensor]
+    dtype = DTYPES[wanted.dtype]
+    if array.dtype == dtype:
+        return array
+    if wanted.quantization is None or np.dtype(dtype).kind == "f":
+        return array.astype(dtype)
+    return quantized(array, wanted.quantization, wanted.dtype)

@@ -1,0 +1,137 @@
+"""How close one tensor is to another, over any number of samples, in constant memory.
+
+Sums of one sample are a value (`compare`); values are added (`Sums.plus`) in the order of the
+samples, so that the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How close a tensor under test is to its reference.
+
+    Attributes:
+        samples, elements: what was compared.
+        sqnr_db: 10 log10(Σ reference² / Σ error²); inf when identical, nan when a value is not finite.
+        cosine: of the two tensors, all samples taken as one vector; 1 when both are zero.
+        max_abs: largest absolute difference, in real units.
+        max_steps: the same in steps of the tested tensor's scale; None when it has none.
+        top1: share of rows (last axis) whose largest element is the same one, the first one where
+            several are equal; None when the last axis has no two elements.
+    """
+
+    samples: int
+    elements: int
+    sqnr_db: float
+    cosine: float
+    max_abs: float
+    max_steps: float | None
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What `Closeness` is computed from, of some samples.
+
+    Attributes:
+        reference, test, product, error: Σ reference², Σ test², Σ reference·test, Σ (test − reference)².
+        rows, agreeing: rows along the last axis, and those whose largest element agrees.
+        step: the tested tensor's scale, None without one.
+    """
+
+    samples: int = 0
+    elements: int = 0
+    reference: float = 0.0
+    test: float = 0.0
+    product: float = 0.0
+    error: float = 0.0
+    max_abs: float = 0.0
+    rows: int = 0
+    agreeing: int = 0
+    step: float | None = None
+
+    def plus(self, other: Sums) -> Sums:
+        """Both parts together; float sums depend on the order, so add parts in the order of the samples."""
+        return Sums(
+            samples=self.samples + other.samples,
+            elements=self.elements + other.elements,
+            reference=self.reference + other.reference,
+            test=self.test + other.test,
+            product=self.product + other.product,
+            error=self.error + other.error,
+            max_abs=float(np.maximum(self.max_abs, other.max_abs)),  # keeps NaN, unlike max()
+            rows=self.rows + other.rows,
+            agreeing=self.agreeing + other.agreeing,
+            step=other.step if self.step is None else self.step,
+        )
+
+    def result(self) -> Closeness:
+        """The metrics of these samples."""
+        return Closeness(
+            samples=self.samples,
+            elements=self.elements,
+            sqnr_db=_decibels(self.reference, self.error),
+            cosine=_cosine(self.reference, self.test, self.product),
+            max_abs=self.max_abs,
+            max_steps=None if self.step is None else self.max_abs / self.step,
+            top1=self.agreeing / self.rows if self.rows else None,
+        )
+
+
+def compare(reference: Array, test: Array, step: float | None = None) -> Sums:
+    """One sample's sums.
+
+    Args:
+        reference, test: real values of the same shape.
+        step: the scale of the tested tensor's integers, where it has them.
+    """
+    r, t = reference.astype(np.float64).ravel(), test.astype(np.float64).ravel()
+    with np.errstate(all="ignore"):
+        error = t - r
+        return Sums(
+            samples=1,
+            elements=r.size,
+            reference=float(r @ r),
+            test=float(t @ t),
+            product=float(r @ t),
+            error=float(error @ error),
+            max_abs=float(np.abs(error).max(initial=0.0)),
+            **_agreement(reference, test),
+            step=step,
+        )
+
+
+def add_up(total: Mapping[str, Sums], sample: Mapping[str, Sums]) -> dict[str, Sums]:
+    """Adds one sample's sums to the totals, tensor name by tensor name."""
+    return {name: total.get(name, Sums()).plus(part) for name, part in sample.items()}
+
+
+def _agreement(reference: Array, test: Array) -> dict[str, int]:
+    if reference.ndim == 0 or reference.shape[-1] < 2 or reference.size == 0:
+        return {"rows": 0, "agreeing": 0}
+    same = reference.argmax(axis=-1) == test.argmax(axis=-1)
+    return {"rows": int(same.size), "agreeing": int(same.sum())}
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if math.isnan(signal) or not math.isfinite(noise):
+        return math.nan
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def _cosine(reference: float, test: float, product: float) -> float:
+    if reference == 0 and test == 0:
+        return 1.0
+    norm = math.sqrt(reference) * math.sqrt(test)
+    return product / norm if norm > 0 or math.isnan(norm) else 0.0
