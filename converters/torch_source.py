@@ -37,14 +37,14 @@ class TorchModel:
         module: in evaluation mode.
         program: the exported program that the module was unpacked from, if it was.
         inputs: forward's parameters that are given, in forward's order.
-        positional: forward takes `*args`: inputs are given by position, not by name.
+        positional: how many of the inputs are given by position, the others by name.
     """
 
     what: str
     module: torch.nn.Module
     program: torch.export.ExportedProgram | None
     inputs: tuple[InputSpec, ...]
-    positional: bool = False
+    positional: int = 0
 
     def run(self, sample: Sample) -> dict[str, Array]:
         """Runs the model on one sample; nested outputs come out flat, by name (see `flattened`).
@@ -54,11 +54,17 @@ class TorchModel:
         """
         import torch
 
-        tensors = self.tensors(sample)
+        tensors = list(self.tensors(sample).values())
         with torch.no_grad(), _few_threads(), user_code(f"{self.what}: forward", self.module):
-            result = self.module(*tensors.values()) if self.positional else self.module(**tensors)
+            result = self.call(tensors)
         values = flattened(result, self.what)
         return {name: np.array(value.numpy()) for name, value in values.items()}
+
+    def call(self, tensors: Sequence[torch.Tensor]) -> object:
+        """What forward returns for its inputs, given in order."""
+        named = dict(zip((s.name for s in self.inputs), tensors, strict=True))
+        named = {name: value for i, (name, value) in enumerate(named.items()) if i >= self.positional}
+        return self.module(*tensors[: self.positional], **named)
 
     def tensors(self, sample: Sample) -> dict[str, torch.Tensor]:
         """A sample as tensors, in forward's order. Copies: a model may work in place."""
@@ -82,10 +88,10 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
     """
     module.eval()
     check_parameters(what, module)
-    names, positional = _input_names(what, module, sample)
+    names, by_position = _input_names(what, module, sample)
     types = _example_types(what, examples, names)
     inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
-    return TorchModel(what, module, None, inputs, positional)
+    return TorchModel(what, module, None, inputs, len(names) if by_position else 0)
 
 
 def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
@@ -106,11 +112,11 @@ def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
             f"{path} is not a readable exported program: {reason}", "Save it with torch.export.save, same version."
         ) from error
     check_parameters(str(path), module)
-    names, positional = _input_names(str(path), module, sample)
+    names, _ = _input_names(str(path), module, sample)
     args, kwargs = program.example_inputs or ((), {})
     types = _example_types(str(path), [*args, *kwargs.values()], names)
     inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
-    return TorchModel(str(path), module, program, inputs, positional)
+    return TorchModel(str(path), module, program, inputs, len(args))
 
 
 def check_parameters(what: str, module: torch.nn.Module) -> None:
@@ -190,10 +196,9 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
     outputs = list(model.run(sample))
     example = tuple(model.tensors(sample).values())
     inputs = [spec.name for spec in model.inputs]
-    flat = _flat_module(model, inputs)
     failures = []
     for dynamo in [True] if model.program is not None else [False, True]:
-        exported: Any = flat if model.program is None else model.program
+        exported: Any = _flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
             with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
@@ -276,7 +281,7 @@ def _example_types(what: str, examples: object, names: Sequence[str]) -> dict[st
 # -- torch's surroundings ------------------------------------------------------------
 
 
-def _flat_module(model: TorchModel, names: Sequence[str]) -> torch.nn.Module:
+def _flat_module(model: TorchModel) -> torch.nn.Module:
     """The model with positional inputs and a flat tuple of outputs, which every exporter takes."""
     import torch
 
@@ -286,8 +291,7 @@ def _flat_module(model: TorchModel, names: Sequence[str]) -> torch.nn.Module:
             self.module = model.module
 
         def forward(self, *args: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            result = self.module(*args) if model.positional else self.module(**dict(zip(names, args, strict=True)))
-            return tuple(flattened(result, model.what).values())
+            return tuple(flattened(model.call(args), model.what).values())
 
     return Flat().eval()
 

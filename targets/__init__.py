@@ -1,0 +1,1 @@
+"""Targets: one TOML profile per family of devices."""

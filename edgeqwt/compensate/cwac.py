@@ -131,7 +131,7 @@ def _feed(
     graph: Graph, reference: Graph, samples: Iterable[Mapping[int, Array]], integer: Stretches, floating: Stretches
 ) -> int:
     count = 0
-    for count, sample in enumerate(samples, start=1):  # noqa: B007 (used after the loop)
+    for count, sample in enumerate(samples, start=1):
         floating.feed(count - 1, sample)
         by_position = [sample[t] for t in reference.inputs]
         integer.feed(count - 1, graph_feed(graph, dict(zip(graph.inputs, by_position, strict=True))))

@@ -8,6 +8,7 @@ that did not change.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,8 @@ class Quantization:
     """real = scale * (integer - zero_point), per tensor (axis None) or per slice along `axis`.
 
     Attributes:
-        scale: float32, shape (1,) per tensor or (channels,); positive and finite.
+        scale: float32, shape (1,) per tensor or (channels,); finite, and positive but for dead channels
+            of other tools' files, which may have 0.
         zero_point: int64, the shape of `scale`.
         axis: the axis that the scales run along, or None.
     """
@@ -122,7 +124,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +183,14 @@ class Signature:
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
 
+    def remapped(self, new: Mapping[int, int]) -> Signature:
+        """The signature with its tensor indices replaced; indices that `new` does not have stay."""
+        return Signature(
+            self.key,
+            tuple((name, new.get(t, t)) for name, t in self.inputs),
+            tuple((name, new.get(t, t)) for name, t in self.outputs),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -197,8 +207,9 @@ class Graph:
         extra: schema fields that edgeqwt does not interpret, carried through.
 
     Raises:
-        InvariantError: on construction, when an index is out of range, a tensor is written
-            twice or read before it is written, or a constant's shape is not its data's.
+        InvariantError: on construction, when an index is out of range; a tensor is read before it
+            has a value, is written twice or never, or is written though it is a constant; a
+            constant's shape or type is not its data's; or scales do not fit their tensor.
     """
 
     tensors: tuple[Tensor, ...]
@@ -286,14 +297,7 @@ class Graph:
             ops=tuple(op.remapped(new) for op in self.ops),
             inputs=tuple(new[t] for t in self.inputs),
             outputs=tuple(new[t] for t in self.outputs),
-            signatures=tuple(
-                replace(
-                    s,
-                    inputs=tuple((k, new[t]) for k, t in s.inputs),
-                    outputs=tuple((k, new[t]) for k, t in s.outputs),
-                )
-                for s in self.signatures
-            ),
+            signatures=tuple(s.remapped(new) for s in self.signatures),
         )
 
 
@@ -324,40 +328,92 @@ class Editor:
         self.ops.append(op)
 
     def finish(self, outputs: Iterable[int] | None = None, inputs: Iterable[int] | None = None) -> Graph:
-        """The edited graph, checked, without unused tensors."""
+        """The edited graph, checked, without unused tensors.
+
+        New inputs and outputs take the places of the old ones, in signatures too.
+        """
+        old = (*self.graph.inputs, *self.graph.outputs)
+        new_inputs = self.graph.inputs if inputs is None else tuple(inputs)
+        new_outputs = self.graph.outputs if outputs is None else tuple(outputs)
+        if (len(new_inputs), len(new_outputs)) != (len(self.graph.inputs), len(self.graph.outputs)):
+            raise InvariantError("an edit changed the number of a graph's inputs or outputs")
+        moved = dict(zip(old, (*new_inputs, *new_outputs), strict=True))
         return replace(
             self.graph,
             tensors=tuple(self.tensors),
             ops=tuple(self.ops),
-            inputs=self.graph.inputs if inputs is None else tuple(inputs),
-            outputs=self.graph.outputs if outputs is None else tuple(outputs),
+            inputs=new_inputs,
+            outputs=new_outputs,
+            signatures=tuple(s.remapped(moved) for s in self.graph.signatures),
         ).pruned()
 
 
 def check_invariants(graph: Graph) -> None:
     """Raises InvariantError when the graph breaks one of the rules that Graph's docstring lists."""
-    count = len(graph.tensors)
-    for where, indices in (("input", graph.inputs), ("output", graph.outputs)):
-        for t in indices:
-            if not 0 <= t < count:
-                raise InvariantError(f"graph {where} refers to tensor {t} of {count}")
     for i, tensor in enumerate(graph.tensors):
-        if tensor.data is not None and tuple(tensor.data.shape) != tensor.shape:
-            raise InvariantError(f"tensor {i} {tensor.name!r}: shape {tensor.shape}, data {tensor.data.shape}")
-    written = {*graph.inputs} | {i for i, t in enumerate(graph.tensors) if t.is_constant or t.is_variable}
+        problem = _data_problem(tensor) or _quantization_problem(tensor)
+        if problem:
+            raise InvariantError(f"tensor {i} {tensor.name!r}: {problem}")
+    _check_order(graph)
+
+
+def _data_problem(tensor: Tensor) -> str:
+    if tensor.data is None:
+        return ""
+    if tensor.data.shape != tensor.shape:
+        return f"shape {tensor.shape}, data {tensor.data.shape}"
+    if tensor.is_variable:
+        return "a variable with a constant value"
+    if tensor.data.dtype != DTYPES.get(tensor.dtype):
+        return f"type {tensor.dtype}, data {tensor.data.dtype}"
+    return ""
+
+
+def _quantization_problem(tensor: Tensor) -> str:
+    if (q := tensor.quantization) is None:
+        return ""
+    if q.scale.ndim != 1 or q.scale.shape != q.zero_point.shape:
+        return f"scales of shape {q.scale.shape}, zero points of shape {q.zero_point.shape}"
+    if q.axis is None:
+        return "" if q.scale.size == 1 else f"{q.scale.size} scales without an axis"
+    if not 0 <= q.axis < len(tensor.shape) or tensor.shape[q.axis] != q.scale.size:
+        return f"{q.scale.size} scales along axis {q.axis} of shape {tensor.shape}"
+    return ""
+
+
+def _check_order(graph: Graph) -> None:
+    """Every index is in range, and every tensor has a value before it is read, from one place only."""
+    count = len(graph.tensors)
+
+    def check_range(indices: Iterable[int], where: str, lowest: int = 0) -> None:
+        for t in indices:
+            if not lowest <= t < count:
+                raise InvariantError(f"{where} tensor {t} of {count}")
+
+    check_range(graph.inputs, "graph input refers to")
+    check_range(graph.outputs, "graph output refers to")
+    constants = {i for i, t in enumerate(graph.tensors) if t.is_constant}
+    for t in graph.inputs:
+        if t in constants:
+            raise InvariantError(f"graph input {graph.tensors[t].name!r} is a constant")
+    written = {*graph.inputs} | constants | {i for i, t in enumerate(graph.tensors) if t.is_variable}
     for i, op in enumerate(graph.ops):
+        check_range(op.inputs, f"{op.kind} #{i} reads", lowest=-1)
+        check_range(op.outputs, f"{op.kind} #{i} writes")
+        check_range(op.intermediates, f"{op.kind} #{i} keeps an intermediate in", lowest=-1)
         for t in op.inputs:
-            if not -1 <= t < count:
-                raise InvariantError(f"{op.kind} #{i} reads tensor {t} of {count}")
             # An activation that nothing has written yet means that the ops are out of order.
             if t >= 0 and t not in written:
                 raise InvariantError(f"{op.kind} #{i} reads {graph.tensors[t].name!r} before anything writes it")
         for t in op.outputs:
-            if not 0 <= t < count:
-                raise InvariantError(f"{op.kind} #{i} writes tensor {t} of {count}")
             if t in written:
                 raise InvariantError(f"{op.kind} #{i} writes {graph.tensors[t].name!r}, which has a value already")
             written.add(t)
     for t in graph.outputs:
         if t not in written:
             raise InvariantError(f"graph output {graph.tensors[t].name!r} is never written")
+    for signature in graph.signatures:
+        for name, t in (*signature.inputs, *signature.outputs):
+            check_range((t,), f"{name!r} of signature {signature.key!r} refers to")
+            if t not in written:
+                raise InvariantError(f"{name!r} of signature {signature.key!r} is never written")

@@ -4,15 +4,16 @@ A row says which inputs are weights and bias, which tensors must share one
 scale, which outputs have a fixed one, how the op is written in integers
 (`Form`), and what the kernels that run it are known to do. Lowering, the
 correction's folding, the checks and the support table in the docs all read
-these rows; nothing else in the code tests an op's kind to decide how it quantizes.
+these rows.
 
-Sources: TensorFlow Lite 8-bit quantization specification; the kernels named in
-the rows; operator versions from tensorflow/lite/tools/versioning/op_version.cc.
+Sources: TensorFlow Lite 8-bit quantization specification; operator versions from
+tensorflow/lite/tools/versioning/op_version.cc; everything about kernels was measured
+(tests/graph/test_opset.py measures it again) with LiteRT 2.1 and TFLite Micro of October 2026.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -27,8 +28,12 @@ class Form(Enum):
 
     DIRECT = "the same op on int8 tensors"
     LINEAR = "the same op on int8 activations, per-channel int8 weights and an int32 bias"
-    LOOKUP = "a table of its 256 values, read with CAST, ADD and GATHER"
+    LOOKUP = "a table of its 256 values: CAST, ADD, GATHER"
+    CLAMP = "ADD of zero with the activation fused"
     GUARDED = "the same op, its divisor kept away from zero by MAXIMUM or MINIMUM"
+    COMPARE = "the same op on int32 copies of the integers"
+    CONVERT = "CAST or QUANTIZE between integer types, or a table"
+    REWRITTEN = "other ops, before lowering (edgeqwt.prepare)"
     INTEGER = "unchanged: it works on integers already"
 
 
@@ -38,18 +43,22 @@ class OpRule:
 
     Attributes:
         kind: the builtin operator.
-        form: how it is written in integers.
+        form: how it is written in integers when it touches float tensors.
         data, weight, bias: input slots of a linear op.
         channel_axis: the axis of the weights that holds output channels.
-        same_scale: input slots whose tensors must have the scale of every output;
-            `ALL` for every float input.
+        same_scale: input slots whose tensors must have the scale of every output, and so of each
+            other; `ALL` for every float input.
+        symmetric: input slots whose tensors must have zero point 0.
         fixed_output: (scale, zero point) that the int8 kernels demand of the output.
+        elementwise: whether the op is a function of one input's elements, so that a table can stand in for it.
+        ratio: of the input scales; divided by the output scale it must stay below `largest_ratio`.
+        largest_ratio: beyond it a kernel refuses the whole model, or aborts the process.
+        smallest_input: smallest input scale that the kernels take.
         version: operator version of the int8 form.
-        function: for LOOKUP, the float function of one variable.
         bound: largest error of the int8 kernels against the exact result of the same
             dequantized inputs, in steps of the output scale.
         tflm: whether the TFLite Micro interpreter has the int8 form.
-        note: what a user should know; a sentence for the support table.
+        note: what a user should know; sentences for the support table.
     """
 
     kind: str
@@ -59,10 +68,14 @@ class OpRule:
     bias: int | None = None
     channel_axis: int = 0
     same_scale: tuple[int, ...] = ()
+    symmetric: tuple[int, ...] = ()
     fixed_output: tuple[float, int] | None = None
+    elementwise: bool = False
+    ratio: Callable[[Sequence[float]], float] = max
+    largest_ratio: float = float("inf")
+    smallest_input: float = 0.0
     version: int = 2
-    function: Callable[[Array], Array] | None = None
-    bound: float = 1.0
+    bound: float = 0.55
     tflm: bool = True
     note: str = ""
 
@@ -79,103 +92,170 @@ class OpRule:
 ALL = (-1,)
 F = Form
 
+
+def linear(kind: str, *, data: int = 0, bias: int = 2, axis: int = 0, version: int = 3, note: str = "") -> OpRule:
+    """A row of a linear op; XNNPACK refuses requantization multipliers of 256 and more."""
+    return OpRule(
+        kind,
+        F.LINEAR,
+        data=data,
+        weight=1,
+        bias=bias,
+        channel_axis=axis,
+        version=version,
+        largest_ratio=255.0,
+        note=note,
+    )
+
+
+def moving(kind: str, slots: tuple[int, ...] = (0,), version: int = 2, tflm: bool = True, note: str = "") -> OpRule:
+    """A row of an op that only moves or picks values: one scale, no error."""
+    return OpRule(kind, same_scale=slots, version=version, bound=0.0, tflm=tflm, note=note)
+
+
+def compared(kind: str) -> OpRule:
+    """A row of a comparison."""
+    return OpRule(kind, F.COMPARE, same_scale=ALL, version=1, bound=0.0, note=COMPARED)
+
+
+def integer(kind: str, tflm: bool = True) -> OpRule:
+    """A row of an op that has no float tensors to begin with."""
+    return OpRule(kind, F.INTEGER, version=1, bound=0.0, tflm=tflm)
+
+
+def table(kind: str, note: str = "") -> OpRule:
+    """A row of a function of one variable that the runtimes do not all have on int8."""
+    return OpRule(kind, F.LOOKUP, elementwise=True, version=1, note=note)
+
+
+def rewritten(kind: str, note: str, bound: float = 0.55) -> OpRule:
+    """A row of an op that `prepare` writes with other ops."""
+    return OpRule(kind, F.REWRITTEN, version=1, bound=bound, note=note)
+
+
+COMPARED = "The int8 kernels abort at scales of 1 and more and go blind below 1/256: int32 is exact."
+ROUNDS = "TFLite Micro rounds exact ties differently."
+CLAMPED = "Fused into the op before it where that is possible."
+
 _ROWS = (
     # linear ops: the places of compensation
-    OpRule("CONV_2D", F.LINEAR, weight=1, bias=2, channel_axis=0, version=3),
-    OpRule("DEPTHWISE_CONV_2D", F.LINEAR, weight=1, bias=2, channel_axis=3, version=3),
-    OpRule("TRANSPOSE_CONV", F.LINEAR, data=2, weight=1, bias=3, channel_axis=0, version=3),
-    OpRule("FULLY_CONNECTED", F.LINEAR, weight=1, bias=2, channel_axis=0, version=4),
+    linear("CONV_2D"),
+    linear("DEPTHWISE_CONV_2D", axis=3),
+    linear("TRANSPOSE_CONV", data=2, bias=3),
+    linear("FULLY_CONNECTED", version=4, note="TFLite Micro differs by one step now and then."),
     # arithmetic on two tensors
-    OpRule("BATCH_MATMUL", version=2, note="Per tensor on both sides; no bias to fold an offset into."),
-    OpRule("ADD"),
-    OpRule("SUB"),
-    OpRule("MUL"),
-    OpRule("DIV", F.GUARDED, tflm=True, note="The divisor must not change sign on calibration data."),
-    OpRule("SQUARED_DIFFERENCE"),
-    OpRule("MAXIMUM", same_scale=ALL),
-    OpRule("MINIMUM", same_scale=ALL),
+    OpRule(
+        "BATCH_MATMUL",
+        symmetric=(1,),
+        note="XNNPACK ignores the right side's zero point, so it is 0. A constant 2-D right side becomes FULLY_CONNECTED.",
+    ),
+    # The kernels scale by 2 max(s1, s2) / (2^20 s) and check that it is below 1.
+    OpRule("ADD", largest_ratio=2.0**18),
+    OpRule("SUB", largest_ratio=2.0**18),
+    OpRule("MUL", version=3, note=ROUNDS),
+    OpRule(
+        "DIV",
+        F.GUARDED,
+        symmetric=(1,),
+        version=1,
+        note="By a constant: MUL. A constant by x: a table. Otherwise the divisor must keep its sign on calibration data.",
+    ),
+    # The kernels scale by (2 max(s1, s2))^2 / (2^14 s) and check that it is below 1.
+    OpRule("SQUARED_DIFFERENCE", ratio=lambda s: max(s) ** 2, largest_ratio=2.0**11),
+    moving("MAXIMUM", ALL),
+    moving("MINIMUM", ALL),
     # reductions and pooling
-    OpRule("MEAN"),
-    OpRule("SUM"),
-    OpRule("REDUCE_MAX", same_scale=(0,)),
-    OpRule("REDUCE_MIN", same_scale=(0,)),
+    OpRule("MEAN", bound=0.8),
+    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates.", bound=1.3),
+    moving("REDUCE_MAX"),
+    moving("REDUCE_MIN"),
     OpRule("AVERAGE_POOL_2D", same_scale=(0,)),
-    OpRule("MAX_POOL_2D", same_scale=(0,)),
-    OpRule("ARG_MAX"),
-    OpRule("ARG_MIN"),
+    OpRule("MAX_POOL_2D", same_scale=(0,), note="Exact but for the ends of a fused activation."),
+    OpRule("ARG_MAX", bound=0.0),
+    OpRule("ARG_MIN", bound=0.0),
     # activations
-    OpRule("SOFTMAX", fixed_output=(1 / 256, -128)),
-    OpRule("LOG_SOFTMAX", fixed_output=(16 / 256, 127)),
-    OpRule("LOGISTIC", fixed_output=(1 / 256, -128)),
-    OpRule("TANH", fixed_output=(1 / 128, 0)),
+    OpRule("SOFTMAX", fixed_output=(1 / 256, -128), smallest_input=2.0**-24),
+    OpRule("LOG_SOFTMAX", fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
+    OpRule("LOGISTIC", fixed_output=(1 / 256, -128), elementwise=True),
+    OpRule("TANH", fixed_output=(1 / 128, 0), elementwise=True),
     OpRule("L2_NORMALIZATION", fixed_output=(1 / 128, 0)),
-    OpRule("HARD_SWISH", version=1),
-    OpRule("GELU", tflm=False),
-    OpRule("RELU"),
-    OpRule("RELU6"),
-    OpRule("RELU_0_TO_1", version=1, tflm=False),
-    OpRule("RELU_N1_TO_1", version=1, tflm=False),
-    OpRule("LEAKY_RELU"),
-    OpRule("PRELU", version=1),
-    OpRule("ELU", version=1),
-    OpRule("ABS"),
-    # functions of one variable without an int8 kernel everywhere
-    OpRule("EXP", F.LOOKUP, function=np.exp),
-    OpRule("LOG", F.LOOKUP, function=np.log),
-    OpRule("SQRT", F.LOOKUP, function=np.sqrt),
-    OpRule("RSQRT", F.LOOKUP, function=lambda x: 1 / np.sqrt(x)),
-    OpRule("SIN", F.LOOKUP, function=np.sin),
-    OpRule("COS", F.LOOKUP, function=np.cos),
-    OpRule("SQUARE", F.LOOKUP, function=np.square),
-    OpRule("NEG", F.LOOKUP, function=np.negative),
-    OpRule("FLOOR", F.LOOKUP, function=np.floor),
-    OpRule("CEIL", F.LOOKUP, function=np.ceil),
-    OpRule("ROUND", F.LOOKUP, function=np.round),
-    OpRule("SIGN", F.LOOKUP, function=np.sign),
+    # The kernels check that the exponent of s_x / (128 s_y) is not positive.
+    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, version=1),
+    OpRule("GELU", elementwise=True, tflm=False, note="A table where the target has no such op."),
+    OpRule("RELU", F.CLAMP, note=CLAMPED),
+    OpRule("RELU6", F.CLAMP, note=CLAMPED),
+    OpRule("RELU_N1_TO_1", F.CLAMP, note=CLAMPED),
+    OpRule("LEAKY_RELU", elementwise=True, version=1, bound=0.8, note=ROUNDS),
+    OpRule("PRELU", version=1, note=ROUNDS),
+    OpRule("ABS", elementwise=True, note=ROUNDS),
+    table("RELU_0_TO_1"),
+    table("ELU"),
+    table("EXP"),
+    table("LOG", note="Below the smallest positive step, the value at that step."),
+    table("SQRT"),
+    table("RSQRT"),
+    table("SIN"),
+    table("COS"),
+    table("FLOOR"),
+    table("CEIL"),
+    table("ROUND"),
+    table("SIGN"),
+    rewritten("SQUARE", "Written as MUL."),
+    rewritten("NEG", "Written as MUL by -1."),
     # moving values about: one scale for all
-    OpRule("RESHAPE", same_scale=(0,), version=1),
-    OpRule("SQUEEZE", same_scale=(0,), version=1),
-    OpRule("EXPAND_DIMS", same_scale=(0,), version=1),
-    OpRule("TRANSPOSE", same_scale=(0,)),
-    OpRule("CONCATENATION", same_scale=ALL),
-    OpRule("PACK", same_scale=ALL),
-    OpRule("UNPACK", same_scale=(0,)),
-    OpRule("SPLIT", same_scale=(1,)),
-    OpRule("SPLIT_V", same_scale=(0,)),
-    OpRule("SLICE", same_scale=(0,)),
-    OpRule("STRIDED_SLICE", same_scale=(0,)),
-    OpRule("GATHER", same_scale=(0,)),
-    OpRule("GATHER_ND", same_scale=(0,)),
-    OpRule("EMBEDDING_LOOKUP", same_scale=(1,), note="Written as GATHER."),
-    OpRule("PAD", same_scale=(0,)),
-    OpRule("PADV2", same_scale=(0, 2)),
-    OpRule("MIRROR_PAD", same_scale=(0,)),
-    OpRule("RESIZE_BILINEAR", same_scale=(0,)),
-    OpRule("RESIZE_NEAREST_NEIGHBOR", same_scale=(0,)),
-    OpRule("SPACE_TO_DEPTH", same_scale=(0,)),
-    OpRule("DEPTH_TO_SPACE", same_scale=(0,)),
-    OpRule("SPACE_TO_BATCH_ND", same_scale=(0,)),
-    OpRule("BATCH_TO_SPACE_ND", same_scale=(0,)),
-    OpRule("TILE", same_scale=(0,), version=1, tflm=False),
-    OpRule("BROADCAST_TO", same_scale=(0,)),
-    OpRule("SELECT", same_scale=(1, 2), tflm=False),
-    OpRule("SELECT_V2", same_scale=(1, 2), version=1),
+    moving("RESHAPE", version=1),
+    moving("SQUEEZE", version=1),
+    moving("EXPAND_DIMS", version=1),
+    moving("TRANSPOSE"),
+    moving("CONCATENATION", ALL),
+    moving("PACK", ALL),
+    moving("UNPACK"),
+    moving("SPLIT", (1,)),
+    moving("SPLIT_V"),
+    moving("SLICE"),
+    moving("STRIDED_SLICE"),
+    moving("GATHER"),
+    moving("GATHER_ND", version=1),
+    rewritten("EMBEDDING_LOOKUP", "Written as GATHER.", bound=0.0),
+    moving("PAD"),
+    moving("PADV2", (0, 2)),
+    moving("MIRROR_PAD"),
+    OpRule("RESIZE_BILINEAR", same_scale=(0,), bound=0.8),
+    moving("RESIZE_NEAREST_NEIGHBOR"),
+    moving("SPACE_TO_DEPTH"),
+    rewritten("DEPTH_TO_SPACE", "Written as RESHAPE and TRANSPOSE: LiteRT has no reference kernel.", bound=0.0),
+    moving("SPACE_TO_BATCH_ND", note="Padding becomes a PAD of its own: TFLite Micro pads with a wrong value."),
+    moving("BATCH_TO_SPACE_ND"),
+    moving("TILE", version=3, tflm=False),
+    moving("BROADCAST_TO", version=3),
+    moving("SELECT", (1, 2), tflm=False, note="Written as SELECT_V2 where all shapes are equal."),
+    moving("SELECT_V2", (1, 2), version=1),
+    moving("FILL", (1,), version=3),
     # comparisons, conversions
-    OpRule("EQUAL"),
-    OpRule("NOT_EQUAL"),
-    OpRule("GREATER"),
-    OpRule("GREATER_EQUAL"),
-    OpRule("LESS"),
-    OpRule("LESS_EQUAL"),
-    OpRule("CAST", version=1, note="From integers at scale 1; to integers as a table."),
-    OpRule("QUANTIZE", version=1),
-    OpRule("DEQUANTIZE", version=2),
+    compared("EQUAL"),
+    compared("NOT_EQUAL"),
+    compared("GREATER"),
+    compared("GREATER_EQUAL"),
+    compared("LESS"),
+    compared("LESS_EQUAL"),
+    OpRule(
+        "CAST",
+        F.CONVERT,
+        fixed_output=(1.0, 0),
+        version=3,
+        bound=0.0,
+        note="To float at scale 1: values must lie in -128..127. TFLite Micro has no int64 output.",
+    ),
+    OpRule("QUANTIZE", F.CONVERT, version=1),
+    OpRule("DEQUANTIZE", F.CONVERT, version=1),
     # index arithmetic, on integers only
-    OpRule("SHAPE", F.INTEGER, version=1),
-    OpRule("LOGICAL_AND", F.INTEGER, version=1),
-    OpRule("LOGICAL_OR", F.INTEGER, version=1),
-    OpRule("LOGICAL_NOT", F.INTEGER, version=1),
-    OpRule("FILL", same_scale=(1,), version=1),
+    integer("SHAPE"),
+    integer("LOGICAL_AND"),
+    integer("LOGICAL_OR"),
+    integer("LOGICAL_NOT"),
+    integer("FLOOR_DIV"),
+    integer("FLOOR_MOD"),
+    integer("RANGE", tflm=False),
 )
 
 RULES: Mapping[str, OpRule] = MappingProxyType({row.kind: row for row in _ROWS})

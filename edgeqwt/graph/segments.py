@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeqwt.errors import InvariantError, UnsupportedError
+from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Graph
 
 
@@ -44,7 +44,7 @@ def segments(graph: Graph, cuts: Sequence[int]) -> tuple[Segment, ...]:
 
     Raises:
         InvariantError: a cut is a constant, or nothing computes it.
-        UnsupportedError: ops share state, so they cannot run in separate interpreters.
+        InputError: ops share state, so they cannot run in separate interpreters.
     """
     _check_stateless(graph)
     producers = graph.producers()
@@ -105,12 +105,13 @@ def _linked(graph: Graph, parts: Sequence[tuple[int, ...]], cuts: Sequence[int])
 
 
 def _check_stateless(graph: Graph) -> None:
-    """Raises UnsupportedError where separate interpreters would not see each other's state."""
+    """Refuses graphs where separate interpreters would not see each other's state."""
     users: dict[int, int] = {}
     for i, op in enumerate(graph.ops):
-        if not op.outputs or any(graph.tensors[t].dtype in ("resource", "variant") for t in op.tensors):
-            raise UnsupportedError(graph.describe(i), "any", "it keeps state outside its outputs", "Export without it.")
-        for t in op.tensors:
-            if graph.tensors[t].is_variable and users.setdefault(t, i) != i:
-                rule = f"it shares the variable {graph.tensors[t].name!r} with another op"
-                raise UnsupportedError(graph.describe(i), "any", rule, "Export it without state.")
+        shared = [t for t in op.tensors if graph.tensors[t].is_variable and users.setdefault(t, i) != i]
+        handles = [t for t in op.tensors if graph.tensors[t].dtype in ("resource", "variant")]
+        if shared or handles or not op.outputs:
+            raise InputError(
+                f"{graph.describe(i)} shares state with other ops, so the model cannot be run in parts",
+                "Export it without state that outlives an inference.",
+            )

@@ -1,7 +1,8 @@
 """Which scale and zero point each activation gets.
 
 Tensors that an op obliges to share one scale form a group; a group has one
-range, chosen by the recipe's rule from the merged statistics of its members.
+range, chosen by the recipe's rule from the merged statistics of its members,
+or the parameters that an op demands (softmax: 1/256, -128).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.graph.graph import Graph, Quantization
-from edgeqwt.graph.opset import RULES, OpRule
+from edgeqwt.graph.graph import Graph, Op, Quantization
+from edgeqwt.graph.opset import RULES
+from edgeqwt.quantize.forms import symmetric_slots
 from edgeqwt.quantize.ranges import Range, RangeRule
 
 QMIN, QMAX = -128, 127
@@ -26,20 +28,22 @@ class Assignment:
     Attributes:
         quantization: by float activation tensor index.
         group: float activation tensor index to its group's representative.
-        requantize: (op index, input slot) where a tensor with a fixed scale meets others
-            that must share a different one: a QUANTIZE op goes there.
+        requantize: (op index, input slot) to the parameters that the op needs there, where a
+            tensor cannot have them itself: a QUANTIZE op goes there.
     """
 
     quantization: Mapping[int, Quantization]
     group: Mapping[int, int]
-    requantize: frozenset[tuple[int, int]]
+    requantize: Mapping[tuple[int, int], Quantization]
 
 
 class _Groups:
-    """Union-find over tensor indices."""
+    """Union-find over tensor indices; a group may have parameters that are not up for choice."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: Mapping[int, tuple[float, int]]) -> None:
         self.parent: dict[int, int] = {}
+        self.fixed = dict(fixed)
+        self.symmetric: set[int] = set()
 
     def find(self, t: int) -> int:
         root = t
@@ -48,9 +52,15 @@ class _Groups:
         self.parent[t] = root
         return root
 
-    def union(self, a: int, b: int) -> None:
-        a, b = self.find(a), self.find(b)
-        self.parent[max(a, b)] = min(a, b)
+    def fixed_of(self, t: int) -> tuple[float, int] | None:
+        return self.fixed.get(self.find(t))
+
+    def tie(self, members: list[int]) -> None:
+        for t in members[1:]:
+            kept, gone = sorted((self.find(members[0]), self.find(t)))
+            self.parent[gone] = kept
+            if gone in self.fixed:
+                self.fixed.setdefault(kept, self.fixed.pop(gone))
 
 
 def affine(low: float, high: float) -> Quantization:
@@ -66,6 +76,13 @@ def affine(low: float, high: float) -> Quantization:
     return Quantization.per_tensor(float(scale), zero_point)
 
 
+def symmetric(low: float, high: float) -> Quantization:
+    """Int8 parameters with zero point 0 whose integers -127..127 span [low, high]."""
+    reach = max(-low, high)
+    reach = reach if reach >= np.finfo(np.float32).tiny * 1e6 else 1.0
+    return Quantization.per_tensor(float(np.float32(reach / QMAX)), 0)
+
+
 def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule) -> Assignment:
     """Scales and zero points for every float activation of the graph.
 
@@ -73,27 +90,21 @@ def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule) 
         statistics: by tensor index, from `observe`.
         rule: chooses each group's range.
     """
-    groups, fixed = _Groups(), _fixed_outputs(graph)
-    single = [(i, r, s) for i, r, s in _tied_ops(graph) if len(s) == 1]
-    several = [(i, r, s) for i, r, s in _tied_ops(graph) if len(s) > 1]
-    for i, _, slots in single:
-        _tie(groups, graph, i, slots)
-    for t, value in list(fixed.items()):
-        fixed[groups.find(t)] = value
-    requantize = set()
-    for i, _, slots in several:
-        # A tensor of fixed scale (a softmax, say) must not force it on the others: requantize it.
-        kinds = {fixed.get(groups.find(graph.ops[i].inputs[s])) for s in slots}
-        apart = [s for s in slots if len(kinds) > 1 and groups.find(graph.ops[i].inputs[s]) in fixed]
-        requantize |= {(i, s) for s in apart}
-        _tie(groups, graph, i, [s for s in slots if s not in apart])
+    groups = _Groups(_fixed_outputs(graph))
+    apart = _grouped(graph, groups)
+    uneven = _made_symmetric(graph, groups)
     merged = _merged(groups, graph, statistics)
-    chosen = {
-        root: Quantization.per_tensor(*fixed[root]) if root in fixed else affine(*rule.choose(s, 256))
-        for root, s in merged.items()
-    }
+    chosen: dict[int, Quantization] = {}
+    for root, s in merged.items():
+        low, high = (0.0, 0.0) if root in groups.fixed else rule.choose(s, 256)
+        if root in groups.fixed:
+            chosen[root] = Quantization.per_tensor(*groups.fixed[root])
+        else:
+            chosen[root] = symmetric(low, high) if root in groups.symmetric else affine(low, high)
     group = {t: groups.find(t) for t in statistics}
-    return Assignment({t: chosen[root] for t, root in group.items()}, group, frozenset(requantize))
+    requantize = {key: chosen[groups.find(t)] for key, t in apart.items()}
+    requantize |= {key: symmetric(*rule.choose(merged[groups.find(t)], 256)) for key, t in uneven.items()}
+    return Assignment({t: chosen[root] for t, root in group.items()}, group, requantize)
 
 
 def enlarged(assignment: Assignment, smallest: Mapping[int, float]) -> Assignment:
@@ -115,29 +126,50 @@ def constant_range(graph: Graph, tensor: int) -> Range:
     return min(float(data.min(initial=0.0)), 0.0), max(float(data.max(initial=0.0)), 0.0)
 
 
-def _tied_ops(graph: Graph) -> list[tuple[int, OpRule, list[int]]]:
-    """Ops whose outputs share a scale with some inputs, and those input slots (activations only)."""
-    found = []
+def _is_activation(graph: Graph, t: int) -> bool:
+    return t >= 0 and graph.tensors[t].is_float and not graph.tensors[t].is_constant
+
+
+def _tied_slots(graph: Graph, op: Op) -> list[int]:
+    """Input slots with activations that must share one scale."""
+    slots = RULES[op.kind].tied_inputs(op)
+    return [s for s in slots if s < len(op.inputs) and _is_activation(graph, op.inputs[s])]
+
+
+def _grouped(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]:
+    """Forms the groups; returns (op, slot) -> tensor whose parameters the slot must be requantized to."""
+    apart: dict[tuple[int, int], int] = {}
+    ops = [(i, op, slots) for i, op in enumerate(graph.ops) if (slots := _tied_slots(graph, op))]
+    # Ops with one input first: they carry a fixed scale along, and have no choice.
+    for i, op, slots in sorted(ops, key=lambda entry: (len(entry[2]) > 1, entry[0])):
+        outputs = [t for t in op.outputs if graph.tensors[t].is_float]
+        fixed = {s: groups.fixed_of(op.inputs[s]) for s in slots}
+        together = slots
+        if len(set(fixed.values())) > 1:
+            # A tensor of fixed scale (a softmax, say) must not force it on the others.
+            together = [s for s in slots if fixed[s] is None]
+            if not outputs and not together:  # a comparison of two fixed ones
+                together = slots[:1]
+        members = [op.inputs[s] for s in together] + outputs
+        groups.tie(members)
+        apart |= {(i, s): members[0] for s in slots if s not in together}
+    return apart
+
+
+def _made_symmetric(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]:
+    """Marks the groups that need zero point 0; returns (op, slot) -> tensor where a fixed scale forbids it."""
+    uneven: dict[tuple[int, int], int] = {}
     for i, op in enumerate(graph.ops):
-        rule = RULES[op.kind]
-        slots = [
-            s
-            for s in rule.tied_inputs(op)
-            if s < len(op.inputs)
-            and op.inputs[s] >= 0
-            and graph.tensors[op.inputs[s]].is_float
-            and not graph.tensors[op.inputs[s]].is_constant
-        ]
-        if slots:
-            found.append((i, rule, slots))
-    return found
-
-
-def _tie(groups: _Groups, graph: Graph, op_index: int, slots: list[int]) -> None:
-    op = graph.ops[op_index]
-    members = [op.inputs[s] for s in slots] + [t for t in op.outputs if graph.tensors[t].is_float]
-    for t in members[1:]:
-        groups.union(members[0], t)
+        for slot in symmetric_slots(graph, op):
+            t = op.inputs[slot]
+            if not _is_activation(graph, t):
+                continue
+            fixed = groups.fixed_of(t)
+            if fixed is None:
+                groups.symmetric.add(groups.find(t))
+            elif fixed[1] != 0:
+                uneven[i, slot] = t
+    return uneven
 
 
 def _fixed_outputs(graph: Graph) -> dict[int, tuple[float, int]]:
@@ -150,11 +182,13 @@ def _fixed_outputs(graph: Graph) -> dict[int, tuple[float, int]]:
 
 
 def _merged(groups: _Groups, graph: Graph, statistics: Mapping[int, Statistics]) -> dict[int, Statistics]:
-    """Per group, the statistics of all members and of the constants tied to them."""
+    """Per group, the statistics of all members and of the constants tied to their outputs."""
     merged: dict[int, Statistics] = {}
     for t, s in statistics.items():
         merged.setdefault(groups.find(t), Statistics()).merge(replace(s))
     for op in graph.ops:
+        if not graph.tensors[op.outputs[0]].is_float:
+            continue
         for slot in RULES[op.kind].tied_inputs(op):
             t = op.inputs[slot] if slot < len(op.inputs) else -1
             if t >= 0 and graph.tensors[t].is_float and graph.tensors[t].is_constant:

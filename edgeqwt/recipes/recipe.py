@@ -75,13 +75,22 @@ def load(name: str) -> Recipe:
     return _recipe(table, path.stem, str(path))
 
 
+def range_rule(name: str, options: Mapping[str, Any] | None = None, where: str = "ranges") -> RangeRule:
+    """A range rule by name, with its options.
+
+    Raises:
+        RecipeError: there is no such rule, or no such option.
+    """
+    if name not in RULES:
+        raise RecipeError(f"{where}: there is no rule {name!r}", f"Choose one of {', '.join(RULES)}.")
+    return filled(RULES[name], options or {}, where)
+
+
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {"ranges", "precision", "compensate", "io", "verify"}
     _reject_unknown(table, known, where)
     ranges = dict(_section(table, "ranges", where))
     rule = ranges.pop("rule", "mse")
-    if rule not in RULES:
-        raise RecipeError(f"{where}: [ranges] rule = {rule!r}", f"Choose one of {', '.join(RULES)}.")
     options = dict(_section(table, "compensate", where))
     enabled = options.pop("enabled", True)
     io = dict(_section(table, "io", where))
@@ -92,7 +101,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
             raise RecipeError(f"{where}: {key} = {value!r}", "Write true or false.")
     return Recipe(
         name=name,
-        ranges=filled(RULES[rule], ranges, f"{where} [ranges]"),
+        ranges=range_rule(rule, ranges, f"{where} [ranges]"),
         precision=filled(Precision, _section(table, "precision", where), f"{where} [precision]"),
         compensate=enabled,
         compensation=filled(Options, options, f"{where} [compensate]"),

@@ -23,6 +23,7 @@ class Closeness:
         samples, elements: what was compared.
         sqnr_db: 10 log10(Σ reference² / Σ error²); inf when identical, nan when a value is not finite.
         cosine: of the two tensors, all samples taken as one vector; 1 when both are zero.
+        rms_error: root mean square of the differences, in real units.
         max_abs: largest absolute difference, in real units.
         max_steps: the same in steps of the tested tensor's scale; None when it has none.
         top1: share of rows (last axis) whose largest element is the same one, the first one where
@@ -33,6 +34,7 @@ class Closeness:
     elements: int
     sqnr_db: float
     cosine: float
+    rms_error: float
     max_abs: float
     max_steps: float | None
     top1: float | None
@@ -81,6 +83,7 @@ class Sums:
             elements=self.elements,
             sqnr_db=_decibels(self.reference, self.error),
             cosine=_cosine(self.reference, self.test, self.product),
+            rms_error=math.sqrt(self.error / max(1, self.elements)),
             max_abs=self.max_abs,
             max_steps=None if self.step is None else self.max_abs / self.step,
             top1=self.agreeing / self.rows if self.rows else None,
@@ -91,7 +94,8 @@ def compare(reference: Array, test: Array, step: float | None = None) -> Sums:
     """One sample's sums.
 
     Args:
-        reference, test: real values of the same shape.
+        reference: real values.
+        test: real values of the same shape.
         step: the scale of the tested tensor's integers, where it has them.
     """
     r, t = reference.astype(np.float64).ravel(), test.astype(np.float64).ravel()

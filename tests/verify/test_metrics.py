@@ -20,6 +20,7 @@ def test_metrics_are_their_definitions_over_all_samples() -> None:
     # Sums of 210 float64 terms in another order: some 1e-14 relative.
     assert found.sqnr_db == pytest.approx(10 * np.log10((r**2).sum() / ((r - t) ** 2).sum()), rel=1e-12)
     assert found.cosine == pytest.approx(r @ t / np.linalg.norm(r) / np.linalg.norm(t), rel=1e-12)
+    assert found.rms_error == pytest.approx(np.sqrt(((r - t) ** 2).mean()), rel=1e-12)
     assert found.max_abs == np.abs(r - t).max()
     assert found.max_steps == np.abs(r - t).max() / 0.1
     assert found.top1 == (reference.argmax(-1) == test.argmax(-1)).mean()

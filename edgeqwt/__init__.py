@@ -1,0 +1,21 @@
+"""edgeqwt: PyTorch to proved, compensated full-integer TFLite models.
+
+The public API; each function is imported on first use, so that `import edgeqwt` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeqwt.api import build, compare_files, compensate_file, inspect_file, list_targets
+
+__all__ = ["build", "compare_files", "compensate_file", "inspect_file", "list_targets"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from edgeqwt import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'edgeqwt' has no attribute {name!r}")

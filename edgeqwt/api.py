@@ -1,0 +1,213 @@
+"""The Python API, and the one place that puts the parts together.
+
+`edgeqwt.build(module, calibration=samples, target="tflite")` and the command line both come
+through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.errors import InputError
+from edgeqwt.progress import Display, Stages, silent
+from edgeqwt.recipes import recipe as recipes
+from edgeqwt.target import TargetProfile
+
+if TYPE_CHECKING:
+    from edgeqwt.pipeline import BuildResult
+    from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.samples import Samples
+    from edgeqwt.pipeline import CompensationResult
+    from edgeqwt.recipes.recipe import Recipe
+    from edgeqwt.report.inspect import Description
+    from edgeqwt.verify.compare import Comparison
+
+
+def build(
+    model: object,
+    *,
+    calibration: Source,
+    target: str = "tflite",
+    output: str | Path | None = None,
+    recipe: str | Recipe = "balanced",
+    weight_bits: int | None = None,
+    ranges: str | None = None,
+    compensation: bool | None = None,
+    float_io: bool | None = None,
+    metric: str | Any | None = None,
+    evaluation: Source | None = None,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    onnx2tf_python: str | None = None,
+    overwrite: bool = False,
+    display: Display = silent,
+) -> BuildResult:
+    """Builds a proved int8 TFLite model.
+
+    Args:
+        model: a torch module, "file.py:function" or "package.module:function" that returns one, or the
+            path of a .pt2, .onnx or float .tflite file.
+        calibration: samples in the model's own layout; see `calibration.sources.open_samples`.
+        target: a name that `targets()` lists.
+        output: folder to make, with the model, the report and the conversion's log; none by default.
+        recipe: a name, a .toml file, or a Recipe; the next four arguments override it.
+        weight_bits: 2 to 8.
+        ranges: rule for activation ranges, by name.
+        compensation: whether CWAC runs.
+        float_io: whether inputs and outputs stay float32.
+        metric: "top1", "file.py:function" or a function; scores the outputs on `evaluation`.
+        evaluation: test samples, with labels.
+        images: how a folder of images becomes samples.
+        samples: use at most so many calibration samples.
+        onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
+        overwrite: replace an output folder that no build made.
+        display: shows the stages while they run.
+
+    Raises:
+        EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
+    """
+    from edgeqwt.pipeline import build as run
+    from edgeqwt.converters.convert import convert
+    from edgeqwt.report.folder import whole_folder
+    from edgeqwt.report.files import write_build
+    from edgeqwt.targets.load import load as load_target
+    from edgeqwt.verify.evaluate import open_evaluation
+
+    if metric is not None and evaluation is None:
+        raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
+    chosen = _overridden(recipe, weight_bits, ranges, compensation, float_io)
+    profile, stages = load_target(target), Stages(display)
+    data = _limited(open_samples(calibration, images=images), samples)
+    with ExitStack() as stack:
+        folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeqwt-")))
+        with stages("convert"):
+            converted = convert(model, data, work, onnx2tf_python=onnx2tf_python)
+        scored = (
+            None if evaluation is None else open_evaluation(open_samples(evaluation, images=images), metric, converted)
+        )
+        result = run(converted, data, chosen, profile, scored, stages)
+        if folder is not None:
+            write_build(result, folder)
+    return result
+
+
+def compensate_file(
+    model: str | Path,
+    reference: str | Path,
+    *,
+    calibration: Source,
+    output: str | Path | None = None,
+    recipe: str | Recipe = "balanced",
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    display: Display = silent,
+) -> CompensationResult:
+    """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
+
+    The result has the same ops and the same size; where compensation does not help on held-out
+    samples it is the file as it was.
+
+    Args:
+        model: the int8 file.
+        reference: the float file.
+        calibration, images, samples: as for `build`, in the float file's layout.
+        output: the file to write; none by default.
+        recipe: its ranges and compensation sections count.
+        display: shows the stages while they run.
+
+    Raises:
+        EdgeqwtError: see `edgeqwt.errors`; nothing is written then.
+    """
+    from edgeqwt.converters.convert import convert
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.pipeline import compensate_graph
+
+    stages = Stages(display)
+    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    graph = flatbuffer.read(Path(model))
+    data = _limited(open_samples(calibration, images=images), samples)
+    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as work:
+        converted = convert(Path(reference), data, Path(work))
+    result = compensate_graph(graph, converted, data, chosen, stages)
+    if output is not None:
+        flatbuffer.write(result.graph, Path(output))
+    return result
+
+
+def compare_files(
+    first: str | Path,
+    second: str | Path,
+    *,
+    calibration: Source,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    display: Display = silent,
+) -> Comparison:
+    """SQNR of every tensor that two TFLite files have in common, by name, and of their outputs.
+
+    Args:
+        first: the file to compare with, usually float.
+        second: the file to judge.
+        calibration, images, samples: as for `build`, in the first file's layout.
+        display: shows the stages while they run.
+
+    Raises:
+        InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
+    """
+    from edgeqwt.calibration.validate import validated
+    from edgeqwt.converters.convert import convert
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.progress import counted
+    from edgeqwt.verify.compare import compare_graphs
+
+    stages = Stages(display)
+    data = _limited(open_samples(calibration, images=images), samples)
+    graph = flatbuffer.read(Path(second))
+    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as work:
+        converted = convert(Path(first), data, Path(work))
+    checked = validated(data, [binding.spec for binding in converted.inputs])
+    with stages("compare") as advance:
+        values = (converted.graph_inputs(sample) for sample in checked)
+        return compare_graphs(converted.graph, graph, counted(values, advance, checked.count))
+
+
+def inspect_file(path: str | Path) -> Description:
+    """What is in a TFLite file.
+
+    Raises:
+        InputError: it is no readable TFLite file.
+    """
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.report.inspect import describe
+
+    return describe(flatbuffer.read(Path(path)), Path(path).stat().st_size)
+
+
+def list_targets() -> tuple[TargetProfile, ...]:
+    """The targets that `build` knows."""
+    from edgeqwt.targets.load import load, names
+
+    return tuple(load(name) for name in names())
+
+
+def _overridden(
+    recipe: str | Recipe, weight_bits: int | None, ranges: str | None, compensation: bool | None, float_io: bool | None
+) -> Recipe:
+    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    if weight_bits is not None:
+        chosen = replace(chosen, precision=replace(chosen.precision, weight_bits=weight_bits))
+    if ranges is not None:
+        chosen = replace(chosen, ranges=recipes.range_rule(ranges))
+    if compensation is not None:
+        chosen = replace(chosen, compensate=compensation)
+    return chosen if float_io is None else replace(chosen, float_io=float_io)
+
+
+def _limited(samples: Samples, limit: int | None) -> Samples:
+    return samples if limit is None else samples.head(limit)

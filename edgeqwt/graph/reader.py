@@ -1,0 +1,292 @@
+"""A TFLite flatbuffer becomes a Graph.
+
+The schema's generated accessors follow whatever offsets and lengths the bytes hold. Here the
+elements that are read are counted against the size of the file, so that damaged bytes end in
+an error and not in a loop over billions of elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
+from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
+
+LARGEST_TENSOR = 2**31  # elements; the kernels count in 32 bits
+
+
+def graph_from_bytes(data: bytes, origin: str) -> Graph:
+    """The model in a flatbuffer; `origin` names it in messages.
+
+    Constants are read-only views of `data`.
+
+    Raises:
+        InputError: the bytes are no TFLite model, are damaged, or hold something that edgeqwt
+            cannot carry through.
+    """
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise InputError(f"{origin} is not a TFLite model", "A .tflite file has the letters TFL3 at byte 4.")
+    try:
+        return _Reader(data, origin).graph()
+    except InputError:
+        raise
+    except InvariantError as error:
+        raise InputError(f"{origin} is not a valid model: {error.message}", _AGAIN) from None
+    except Exception as error:  # the generated accessors raise whatever a broken offset leads to
+        raise InputError(f"{origin} is damaged: {type(error).__name__} while reading it", _AGAIN) from None
+
+
+_AGAIN = "It may be cut off or incomplete: copy or export it again."
+
+
+class _Reader:
+    """Reads one file. Where a method takes a field, it is the accessor's name in the generated code."""
+
+    def __init__(self, data: bytes, origin: str) -> None:
+        self.data, self.origin = data, origin
+        self.left = len(data)  # elements that may still be read: all vectors of tables and numbers lie in the file
+        self.arrays: dict[tuple[int, str, int], Array] = {}
+        self.model = schema().Model.GetRootAs(data)
+        self.buffers = self.tables(self.model, "Buffers")
+        self.codes = self.tables(self.model, "OperatorCodes")
+        self.signatures = self.tables(self.model, "SignatureDefs")
+
+    # -- access ------------------------------------------------------------------
+
+    def refuse(self, what: str, hint: str = _AGAIN) -> InputError:
+        return InputError(f"{self.origin}: {what}", hint)
+
+    def spend(self, count: int) -> int:
+        self.left -= count
+        if self.left < 0:
+            raise self.refuse("it lists more elements than it has bytes, so it is damaged")
+        return count
+
+    def tables(self, table: Any, field: str) -> list[Any]:
+        return [getattr(table, field)(i) for i in range(self.spend(getattr(table, f"{field}Length")()))]
+
+    def array(self, table: Any, field: str) -> Array | None:
+        """A vector of numbers as a view, or None where the file has none."""
+        if getattr(table, f"{field}IsNone")():
+            return None
+        self.spend(getattr(table, f"{field}Length")())
+        values: Array = getattr(table, f"{field}AsNumpy")()
+        return values
+
+    def ints(self, table: Any, field: str) -> tuple[int, ...]:
+        values = self.array(table, field)
+        return () if values is None else tuple(values.tolist())
+
+    def text(self, value: bytes | None) -> str:
+        if value is None:
+            return ""
+        self.spend(len(value))
+        return value.decode("utf-8", "replace")
+
+    def name(self, enum: str, value: int) -> str:
+        if value not in enum_names(enum):
+            raise self.refuse(f"it uses {enum} {value}, which edgeqwt's version of the schema does not know")
+        return enum_names(enum)[value]
+
+    # -- the model ---------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        model = self.model
+        if model.Version() != VERSION:
+            raise self.refuse(
+                f"it is of version {model.Version()} of the TFLite schema; edgeqwt reads version {VERSION}"
+            )
+        if model.ExternalBuffersLength() or model.ExternalBufferGroupsLength():
+            raise self.refuse("its constants lie in other files", "Embed them in the .tflite file.")
+        subgraphs = self.tables(model, "Subgraphs")
+        if not subgraphs:
+            raise self.refuse("it has no subgraph")
+        for signature in self.signatures:
+            if signature.SubgraphIndex() >= len(subgraphs):
+                raise self.refuse(
+                    f"signature {self.text(signature.SignatureKey())!r} is of a subgraph that is not there"
+                )
+        main, *others = (self.subgraph(sub, i) for i, sub in enumerate(subgraphs))
+        metadata: dict[str, bytes] = {}
+        for entry in self.tables(model, "Metadata"):
+            name = self.text(entry.Name())
+            if name in metadata:
+                raise self.refuse(f"it has two metadata entries named {name!r}", "Remove one of them.")
+            metadata[name] = self.raw(entry.Buffer()).tobytes()
+        unnamed = [self.raw(i).tobytes() for i in self.ints(model, "MetadataBuffer")]
+        return Graph(
+            tensors=main.tensors,
+            ops=main.ops,
+            inputs=main.inputs,
+            outputs=main.outputs,
+            name=main.name,
+            signatures=main.signatures,
+            metadata=metadata,
+            description=self.text(model.Description()),
+            others=tuple(others),
+            extra={**main.extra, **({"metadataBuffer": unnamed} if unnamed else {})},
+        )
+
+    def subgraph(self, sub: Any, index: int) -> Graph:
+        ops = tuple(self.op(o) for o in self.tables(sub, "Operators"))
+        inputs = self.ints(sub, "Inputs")
+        written = {t for op in ops for t in op.outputs} | set(inputs)
+        return Graph(
+            tensors=tuple(self.tensor(t, i in written) for i, t in enumerate(self.tables(sub, "Tensors"))),
+            ops=ops,
+            inputs=inputs,
+            outputs=self.ints(sub, "Outputs"),
+            name=self.text(sub.Name()),
+            signatures=tuple(self.signature(s) for s in self.signatures if s.SubgraphIndex() == index),
+            extra=_set(debugMetadataIndex=(sub.DebugMetadataIndex(), -1)),
+        )
+
+    def signature(self, s: Any) -> Signature:
+        inputs, outputs = (
+            tuple((self.text(m.Name()), m.TensorIndex()) for m in self.tables(s, field))
+            for field in ("Inputs", "Outputs")
+        )
+        return Signature(self.text(s.SignatureKey()), inputs, outputs)
+
+    # -- tensors -----------------------------------------------------------------
+
+    def tensor(self, t: Any, written: bool) -> Tensor:
+        dtype = self.name("TensorType", t.Type()).lower()
+        name, shape = self.text(t.Name()), self.ints(t, "Shape")
+        if t.Sparsity() is not None:
+            raise self.refuse(f"tensor {name!r} is stored sparse", "Export the model with dense weights.")
+        if t.ExternalBuffer():
+            raise self.refuse(f"the value of tensor {name!r} lies in another file", "Embed it in the .tflite file.")
+        # -1 is how some writers mark a dynamic dimension, besides shape_signature.
+        if min(shape, default=0) < -1 or abs(math.prod(shape)) >= LARGEST_TENSOR:
+            raise self.refuse(f"tensor {name!r} has the impossible shape {shape}")
+        variants = self.tables(t, "VariantTensors")
+        return Tensor(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            data=self.constant(t.Buffer(), dtype, shape, name, written or t.IsVariable()),
+            quantization=self.quantization(t.Quantization(), shape, name),
+            shape_signature=None if t.ShapeSignatureIsNone() else self.ints(t, "ShapeSignature"),
+            is_variable=bool(t.IsVariable()),
+            extra=_set(hasRank=(bool(t.HasRank()), False))
+            | ({"variantTensors": [schema().VariantSubTypeT.InitFromObj(v) for v in variants]} if variants else {})
+            | self.informative(t.Quantization()),
+        )
+
+    def raw(self, index: int) -> Array:
+        """The bytes of a buffer, as uint8."""
+        buffer = self.buffers[index]
+        if buffer.Offset() > 1:  # they lie behind the flatbuffer (schema.fbs: Buffer.offset, size)
+            return self.behind(buffer.Offset(), buffer.Size(), "a constant")
+        if buffer.DataIsNone():
+            return np.zeros(0, np.uint8)
+        data: Array = buffer.DataAsNumpy()
+        return data
+
+    def behind(self, offset: int, size: int, what: str) -> Array:
+        if offset + size > len(self.data):
+            raise self.refuse(f"{what} lies beyond the end of the file", "It is cut off: copy it again.")
+        return np.frombuffer(self.data, np.uint8, size, offset)
+
+    def constant(self, index: int, dtype: str, shape: tuple[int, ...], name: str, changes: bool) -> Array | None:
+        """A tensor's value; the same memory for tensors that share a buffer."""
+        raw, count = self.raw(index), math.prod(shape)
+        if changes:
+            if raw.size:
+                raise self.refuse(f"tensor {name!r} has a value in the file, and ops or callers write it too")
+            return None
+        if not raw.size and count:
+            return None
+        if dtype not in DTYPES:
+            raise self.refuse(f"constant {name!r} is of type {dtype}, which edgeqwt does not read")
+        element = np.dtype(DTYPES[dtype]).newbyteorder("<")
+        needed = (count + 1) // 2 if dtype == "int4" else count * element.itemsize
+        if raw.size != needed:
+            raise self.refuse(f"constant {name!r} has {raw.size} bytes, its shape {shape} needs {needed}")
+        key = (index, dtype, count)
+        if key not in self.arrays:
+            array = unpack_int4(raw, count) if dtype == "int4" else raw.view(element)
+            array.flags.writeable = False
+            self.arrays[key] = array
+        return self.arrays[key].reshape(shape)
+
+    def quantization(self, q: Any, shape: tuple[int, ...], name: str) -> Quantization | None:
+        if q is None:
+            return None
+        if q.DetailsType():
+            raise self.refuse(f"tensor {name!r} has block-wise or custom quantization", "Export it per channel.")
+        scale, zero_point = self.array(q, "Scale"), self.array(q, "ZeroPoint")
+        if scale is None or not scale.size:
+            return None
+        # Some writers give no zero point, or one for all channels.
+        zero_point = np.zeros(1, np.int64) if zero_point is None or not zero_point.size else zero_point
+        if zero_point.size not in (1, scale.size) or not np.isfinite(scale).all() or (scale < 0).any():
+            raise self.refuse(f"tensor {name!r} has no meaningful scales and zero points")
+        axis = None
+        if scale.size > 1:
+            # Some writers give a bias the axis of its weights.
+            axis = 0 if len(shape) == 1 else q.QuantizedDimension()
+        return Quantization(scale.astype(np.float32), np.resize(zero_point, scale.size).astype(np.int64), axis)
+
+    def informative(self, q: Any) -> dict[str, Any]:
+        """Fields of the quantization that nothing at run time reads, as the file has them."""
+        if q is None:
+            return {}
+        values = {"min": self.array(q, "Min"), "max": self.array(q, "Max")}
+        found: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+        return found | (_set(quantizedDimension=(q.QuantizedDimension(), 0)) if q.ScaleLength() == 1 else {})
+
+    # -- ops ---------------------------------------------------------------------
+
+    def op(self, o: Any) -> Op:
+        code = self.codes[o.OpcodeIndex()]
+        kind = self.name("BuiltinOperator", max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+        table = self.name("BuiltinOptions", o.BuiltinOptionsType())
+        custom = self.array(o, "CustomOptions")
+        if o.LargeCustomOptionsOffset() > 1:
+            custom = self.behind(
+                o.LargeCustomOptionsOffset(), o.LargeCustomOptionsSize(), f"the options of a {kind} op"
+            )
+        mutating = self.array(o, "MutatingVariableInputs")
+        second = o.BuiltinOptions2Type()
+        extra = _set(
+            optionsType=(table, options_type(kind)),
+            customOptions=(None if custom is None else custom.tobytes(), None),
+            mutatingVariableInputs=(None if mutating is None else tuple(mutating.tolist()), None),
+            builtinOptions2Type=(self.name("BuiltinOptions2", second), "NONE"),
+            builtinOptions2=(schema().BuiltinOptions2Creator(second, o.BuiltinOptions2()), None),
+            debugMetadataIndex=(o.DebugMetadataIndex(), -1),
+        )
+        return Op(
+            kind=kind,
+            inputs=self.ints(o, "Inputs"),
+            outputs=self.ints(o, "Outputs"),
+            options=self.options(schema().BuiltinOptionsCreator(o.BuiltinOptionsType(), o.BuiltinOptions())),
+            version=code.Version(),
+            custom_code=self.text(code.CustomCode()),
+            intermediates=self.ints(o, "Intermediates"),
+            extra=extra,
+        )
+
+    def options(self, options: Any) -> Mapping[str, Any]:
+        values: dict[str, Any] = {}
+        for name, value in vars(options).items() if options is not None else ():
+            if name in ENUM_FIELDS:
+                values[name] = self.name(ENUM_FIELDS[name], value)
+            elif isinstance(value, np.ndarray):
+                self.spend(value.size)
+                values[name] = tuple(value.tolist())
+            else:
+                values[name] = self.text(value) if isinstance(value, bytes) else value
+        return values
+
+
+def _set(**fields: tuple[Any, Any]) -> dict[str, Any]:
+    """The fields whose value is not their default; each is given as (value, default)."""
+    return {name: value for name, (value, default) in fields.items() if value != default}

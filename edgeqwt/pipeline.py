@@ -1,0 +1,256 @@
+"""The way of the data: from a float graph and samples to a proved int8 graph, as one function of named steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.validate import validated
+from edgeqwt.compensate.cwac import Outcome, compensate
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.errors import InputError, InvariantError, UnsupportedError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.prepare.prepare import Prepared, prepare
+from edgeqwt.progress import Stages, counted
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.borders import with_float_borders
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.target import TargetProfile
+from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
+from edgeqwt.verify.evaluate import Evaluation, evaluate
+from edgeqwt.verify.gate import Choice, choose
+from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.parity import Parity, check_parity
+
+FLOAT, UNCOMPENSATED, COMPENSATED = "float", "int8", "compensated"
+
+
+@dataclass(frozen=True, eq=False)
+class BuildResult:
+    """Everything that a build made and measured; the report is written from it.
+
+    Attributes:
+        model: what the converter handed over.
+        prepared: the float graph that was lowered, and what was rewritten in it.
+        graph: the int8 graph that was kept.
+        uncompensated: the int8 graph before compensation.
+        outcome: what compensation did; None where the recipe has none.
+        choice: which of the two was kept, and why.
+        parity: float graph against source model.
+        quality: on held-out calibration samples, per variant: every linear layer and the outputs.
+        runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
+        scores: variant -> metric -> value on the evaluation data; empty without any.
+        sizes: variant -> bytes of its file.
+    """
+
+    model: ConvertedModel
+    recipe: Recipe
+    target: TargetProfile
+    samples: int
+    prepared: Prepared
+    parity: Parity
+    uncompensated: Graph
+    outcome: Outcome | None
+    choice: Choice
+    graph: Graph
+    quality: Mapping[str, Quality]
+    runtimes: BitExactness
+    scores: Mapping[str, Mapping[str, float]]
+    sizes: Mapping[str, int]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+
+
+def build(
+    model: ConvertedModel,
+    samples: Samples,
+    recipe: Recipe,
+    target: TargetProfile,
+    evaluation: Evaluation | None,
+    stages: Stages,
+) -> BuildResult:
+    """Lowers, compensates and proves a converted model.
+
+    Args:
+        model: from a converter.
+        samples: calibration samples in the source model's layout.
+        recipe: what to do.
+        target: what must be able to run the result.
+        evaluation: test samples and metric, or None.
+        stages: shows and times the steps.
+
+    Raises:
+        EdgeqwtError: see `edgeqwt.errors`; ParityError and UnsupportedError are the usual ones.
+    """
+    samples = validated(samples, [binding.spec for binding in model.inputs])
+    with stages("prepare"):
+        prepared = prepare(model.graph)
+        graph = prepared.graph
+    with stages("check parity"):
+        parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
+    with stages("calibrate") as advance:
+        statistics, count = observe(graph, counted(feeds(model, graph, samples), advance, samples.count))
+    with stages("quantize"):
+        plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name)
+    variants, outcome = {UNCOMPENSATED: plain}, None
+    if recipe.compensate:
+        with stages("compensate") as advance:
+            calibration = feeds(model, graph, samples)
+            outcome = compensate(plain, graph, calibration, statistics, recipe.ranges, recipe.compensation, advance)
+            variants[COMPENSATED] = outcome.graph
+    _, held_out = split(samples)
+    with stages("judge") as advance:
+        judged = counted(feeds(model, graph, held_out), advance, held_out.count)
+        quality = layer_quality(graph, variants, judged)
+        choice = choose(quality)
+    if recipe.float_io:
+        variants = {name: with_float_borders(variant) for name, variant in variants.items()}
+    sizes = _sizes({FLOAT: graph, **variants})
+    check_free(variants, sizes)
+    with stages("prove") as advance:
+        proof = feeds(model, graph, held_out.head(recipe.verify.runtime_samples))
+        runtimes = compare_runtimes(variants[choice.name], _by_position(graph, variants[choice.name], proof))
+    require_runtimes(target, runtimes)
+    scores = {}
+    if evaluation is not None:
+        with stages("evaluate") as advance:
+            for done, (name, variant) in enumerate({FLOAT: graph, **variants}.items(), start=1):
+                scores[name] = evaluate(evaluation, model, variant)
+                advance(done, 1 + len(variants))
+    return BuildResult(
+        model=model,
+        recipe=recipe,
+        target=target,
+        samples=count,
+        prepared=prepared,
+        parity=parity,
+        uncompensated=variants[UNCOMPENSATED],
+        outcome=outcome,
+        choice=choice,
+        graph=variants[choice.name],
+        quality=quality,
+        runtimes=runtimes,
+        scores=scores,
+        sizes=sizes,
+        seconds=stages.seconds,
+        versions={**_versions(), **model.versions},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CompensationResult:
+    """What compensation made of a file of another tool's; fields as in BuildResult."""
+
+    graph: Graph
+    original: Graph
+    outcome: Outcome
+    choice: Choice
+    quality: Mapping[str, Quality]
+    sizes: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+def compensate_graph(
+    graph: Graph, reference: ConvertedModel, samples: Samples, recipe: Recipe, stages: Stages
+) -> CompensationResult:
+    """Compensates an integer graph, made by any tool, against the float graph that it came from.
+
+    Args:
+        graph: integer.
+        reference: the float model; its inputs and outputs correspond to the graph's by position.
+        samples: calibration samples in the float model's layout.
+        recipe: its ranges and compensation count.
+        stages: shows and times the steps.
+
+    Raises:
+        InputError: the two models, or the samples, do not fit together.
+    """
+    samples = validated(samples, [binding.spec for binding in reference.inputs])
+    wanted = reference.graph
+    check_same_interface(graph, wanted)
+    with stages("calibrate") as advance:
+        statistics, _ = observe(wanted, counted(feeds(reference, wanted, samples), advance, samples.count))
+    with stages("compensate") as advance:
+        calibration = feeds(reference, wanted, samples)
+        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, recipe.compensation, advance)
+    variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
+    _, held_out = split(samples)
+    with stages("judge") as advance:
+        quality = layer_quality(wanted, variants, counted(feeds(reference, wanted, held_out), advance, held_out.count))
+    choice = choose(quality)
+    kept = variants[choice.name]
+    return CompensationResult(kept, graph, outcome, choice, quality, _sizes(variants), stages.seconds)
+
+
+def check_same_interface(graph: Graph, reference: Graph) -> None:
+    """Whether two graphs take and give the same tensors, types aside.
+
+    Raises:
+        InputError: they do not.
+    """
+    for what, ours, theirs in (
+        ("inputs", graph.inputs, reference.inputs),
+        ("outputs", graph.outputs, reference.outputs),
+    ):
+        found = [graph.tensors[t].shape for t in ours]
+        wanted = [reference.tensors[t].shape for t in theirs]
+        if found != wanted:
+            raise InputError(
+                f"the models' {what} differ: {found} and {wanted}",
+                "Name the float file that the int8 file was made from.",
+            )
+
+
+def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
+    """Samples as real-valued arrays by input tensor of a graph whose inputs are in the model's order."""
+    for sample in samples:
+        values = model.graph_inputs(sample)
+        yield {new: values[old] for old, new in zip(model.graph.inputs, graph.inputs, strict=True)}
+
+
+def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
+    """Compensation adds no op and no byte.
+
+    Raises:
+        InvariantError: it did.
+    """
+    plain, *others = variants
+    for name in others:
+        same_ops = [o.kind for o in variants[name].ops] == [o.kind for o in variants[plain].ops]
+        if not same_ops or sizes[name] != sizes[plain]:
+            raise InvariantError(f"the {name} file has other ops or another size than the {plain} one")
+
+
+def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
+    """Whether the target's runtime runs the model.
+
+    Raises:
+        UnsupportedError: TFLite Micro is needed and refuses it.
+    """
+    if "tflm" in target.runtimes and runtimes.unavailable:
+        raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
+
+
+def _by_position(reference: Graph, graph: Graph, samples: Iterator[dict[int, Array]]) -> Iterator[dict[int, Array]]:
+    for sample in samples:
+        by_position = [sample[t] for t in reference.inputs]
+        yield graph_feed(graph, dict(zip(graph.inputs, by_position, strict=True)))
+
+
+def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:
+    return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("edgeqwt", "numpy", "ai-edge-litert", "tflite-micro"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # an uninstalled checkout
+            continue
+    return found

@@ -1,0 +1,31 @@
+"""The source's inputs and outputs in a graph that was made from the converted one."""
+
+from __future__ import annotations
+
+from edgeqwt.calibration.samples import Sample
+from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.errors import InvariantError
+from edgeqwt.graph.graph import Array, Graph
+
+
+def feed(converted: ConvertedModel, graph: Graph, sample: Sample) -> dict[int, Array]:
+    """A source sample as real values by tensor index of a graph with converted.graph's inputs, in its order.
+
+    Raises:
+        InvariantError: the graph has other inputs or outputs.
+    """
+    _check_same_ends(converted, graph)
+    values = converted.graph_inputs(sample)
+    return {new: values[old] for old, new in zip(converted.graph.inputs, graph.inputs, strict=True) if old in values}
+
+
+def output_tensor(converted: ConvertedModel, graph: Graph, binding: Binding) -> int:
+    """The tensor that carries an output of the source in a graph with converted.graph's outputs, in its order."""
+    _check_same_ends(converted, graph)
+    return graph.outputs[converted.graph.outputs.index(binding.tensor)]
+
+
+def _check_same_ends(converted: ConvertedModel, graph: Graph) -> None:
+    before = (len(converted.graph.inputs), len(converted.graph.outputs))
+    if before != (len(graph.inputs), len(graph.outputs)):
+        raise InvariantError("a rewrite changed the number of the graph's inputs or outputs")

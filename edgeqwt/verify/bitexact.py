@@ -1,0 +1,241 @@
+"""Do LiteRT's reference kernels, TFLite Micro and XNNPACK compute the same integers?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeqwt.errors import InputError, ToolError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, TFLiteMicro, Values, reference, xnnpack
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One tensor as two kernel families compute it.
+
+    Attributes:
+        op: index of the op that computes it.
+        kind: that op's kind.
+        tensor: its name.
+        elements: how many elements were compared, over all samples.
+        differing: how many of them differ.
+        largest: the largest difference: in integer steps; in real units for a float tensor.
+    """
+
+    op: int
+    kind: str
+    tensor: str
+    elements: int = 0
+    differing: int = 0
+    largest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """An op that TFLite Micro does not take, and what it says."""
+
+    op: int
+    kind: str
+    tensor: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BitExactness:
+    """The kernel families against each other on the same samples.
+
+    Attributes:
+        samples: how many.
+        ops: how many ops TFLite Micro ran.
+        elements: how many elements of their outputs were compared with the reference kernels'.
+        differences: outputs in which TFLite Micro differs from the reference kernels, each op fed
+            with the reference kernels' own bytes.
+        lacking: ops that TFLite Micro does not take.
+        unavailable: why TFLite Micro does not load the whole model; None when it does.
+        xnnpack: every op's outputs, XNNPACK against the reference kernels, each model running
+            freely, so that differences add up along the model.
+        xnnpack_outputs: the same at the graph's outputs.
+    """
+
+    samples: int
+    ops: int
+    elements: int
+    differences: tuple[Difference, ...]
+    lacking: tuple[Lacking, ...]
+    unavailable: str | None
+    xnnpack: tuple[Difference, ...]
+    xnnpack_outputs: tuple[Difference, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs but FULLY_CONNECTED, and that by one step at most; true of nothing compared."""
+        return all(d.kind == "FULLY_CONNECTED" and d.largest <= 1 for d in self.differences)
+
+
+def compare_runtimes(
+    graph: Graph,
+    samples: Iterable[Mapping[int, Array]],
+    threads: int = THREADS,
+    on_sample: Callable[[], None] = lambda: None,
+) -> BitExactness:
+    """Runs an integer graph in all three on every sample and compares every op's output.
+
+    Args:
+        graph: an integer graph.
+        samples: inputs by tensor index, as real values or integers; read once.
+        threads: for LiteRT; TFLite Micro keeps Python's interpreter lock, so it has one.
+        on_sample: called after each sample.
+
+    Raises:
+        InputError: there are no samples.
+        ToolError: LiteRT refuses the graph.
+    """
+    results = [t for op in graph.ops for t in op.outputs]
+    workers = [(reference(graph, results), xnnpack(graph, results)) for _ in range(threads)]
+    micro, free = _Micro(graph), _Tally(graph)
+
+    def work(worker: tuple[Runner, Runner], inputs: Mapping[int, Array]) -> tuple[Values, Values]:
+        fed = graph_feed(graph, inputs)
+        return {**fed, **worker[0].run(fed)}, worker[1].run(fed)
+
+    count = 0
+    for expected, found in ordered(workers, work, samples):
+        for t in results:
+            free.add(t, expected[t], found[t])
+        micro.check(expected)
+        count += 1
+        on_sample()
+    if count == 0:
+        raise InputError("there are no samples to compare the runtimes on", "Give at least one.")
+    compared = micro.tally.seen
+    return BitExactness(
+        samples=count,
+        ops=len({d.op for d in compared}),
+        elements=sum(d.elements for d in compared),
+        differences=tuple(d for d in compared if d.differing),
+        lacking=tuple(sorted(micro.lacking, key=lambda lack: lack.op)),
+        unavailable=micro.unavailable,
+        xnnpack=tuple(free.seen),
+        xnnpack_outputs=tuple(free.by_tensor[t] for t in graph.outputs if t in free.by_tensor),
+    )
+
+
+class _Tally:
+    """Differences by tensor, added up."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.origin = {
+            t: Difference(i, op.kind, graph.tensors[t].name) for i, op in enumerate(graph.ops) for t in op.outputs
+        }
+        self.by_tensor: dict[int, Difference] = {}
+
+    def add(self, tensor: int, expected: Array, found: Array) -> bool:
+        """Takes in one sample's values of a tensor, and tells whether they differ."""
+        before = self.by_tensor.get(tensor, self.origin[tensor])
+        differing, largest = 0, 0.0
+        if not np.array_equal(expected, found, equal_nan=expected.dtype.kind == "f"):
+            differs = expected != found
+            differing = int(differs.sum())
+            largest = float(np.abs(expected.astype(np.float64) - found).max())
+        self.by_tensor[tensor] = replace(
+            before,
+            elements=before.elements + expected.size,
+            differing=before.differing + differing,
+            largest=max(before.largest, largest),
+        )
+        return differing > 0
+
+    @property
+    def seen(self) -> list[Difference]:
+        """In the order of the ops."""
+        return [self.by_tensor[t] for t in self.origin if t in self.by_tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Consecutive ops of the graph in a TFLite Micro interpreter of their own."""
+
+    ops: tuple[int, ...]
+    runner: Runner
+    new: Mapping[int, int]
+    inputs: tuple[int, ...]
+
+
+class _Micro:
+    """TFLite Micro, given the reference kernels' bytes wherever it differed from them.
+
+    One differing op changes everything after it, and would hide whether the ops after it are
+    exact. So the graph is cut right after any op that was seen to differ, and the rest of that
+    sample runs again from the reference kernels' bytes. A part that TFLite Micro refuses is
+    halved until the ops that it lacks stand alone.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.tally = _Tally(graph)
+        self.lacking: list[Lacking] = []
+        self.unavailable: str | None = None
+        if any(t.is_variable for t in graph.tensors):
+            self.unavailable = "the model keeps state between runs, so its ops cannot be run one by one"
+            self.pieces: list[_Piece] = []
+        else:
+            self.pieces = list(self._load(tuple(range(len(graph.ops)))))
+
+    def check(self, expected: Mapping[int, Array]) -> None:
+        """Compares every op on one sample.
+
+        Args:
+            expected: the reference kernels' value of every activation.
+        """
+        waiting, done = self.pieces[::-1], []
+        while waiting:
+            piece = waiting.pop()
+            differing = self._first_difference(piece, expected)
+            if differing is None or differing == piece.ops[-1]:
+                done.append(piece)
+                continue
+            at = piece.ops.index(differing) + 1
+            done += self._load(piece.ops[:at])
+            waiting += [*self._load(piece.ops[at:])][::-1]
+        self.pieces = done
+
+    def _first_difference(self, piece: _Piece, expected: Mapping[int, Array]) -> int | None:
+        found = piece.runner.run({piece.new[t]: expected[t] for t in piece.inputs})
+        for i in piece.ops:
+            differs = [self.tally.add(t, expected[t], found[piece.new[t]]) for t in self.graph.ops[i].outputs]
+            if any(differs):
+                return i
+        return None
+
+    def _load(self, ops: Sequence[int]) -> Iterator[_Piece]:
+        written = [t for i in ops for t in self.graph.ops[i].outputs]
+        inputs = self._read_from_outside(ops, written)
+        part, new = self.graph.slice_with_index(ops, inputs, written)
+        try:
+            runner = TFLiteMicro(part)
+        except ImportError as error:
+            self.unavailable = f"the package tflite-micro cannot be imported: {error}"
+            return
+        except ToolError as error:
+            if self.unavailable is None:
+                self.unavailable = error.hint
+            if len(ops) == 1:
+                op = self.graph.ops[ops[0]]
+                name = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
+                self.lacking.append(Lacking(ops[0], op.kind, name, error.hint))
+                return
+            half = len(ops) // 2
+            yield from self._load(ops[:half])
+            yield from self._load(ops[half:])
+            return
+        yield _Piece(tuple(ops), runner, new, tuple(inputs))
+
+    def _read_from_outside(self, ops: Sequence[int], written: Sequence[int]) -> list[int]:
+        inside = {*written}
+        read = dict.fromkeys(t for i in ops for t in self.graph.ops[i].inputs if t >= 0)
+        return [t for t in read if t not in inside and not self.graph.tensors[t].is_constant]

@@ -1,0 +1,223 @@
+"""The user's own metric, for every variant of the model, in the interpreter that phones run.
+
+A metric is a function `metric(outputs, extras)`:
+
+- `outputs`: output name to an array of all samples' outputs, in the source model's layout, as real
+  values; what has shape (1, ...) for one sample has shape (samples, ...).
+- `extras`: the same for every array of the evaluation data that is no input of the model, such as
+  `labels`.
+
+It returns one number, or a dict of numbers by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeqwt.calibration.samples import InputSpec, Sample, Samples
+from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.calibration.validate import conform, named
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.loading import calling, load_callable
+from edgeqwt.runtime.boundary import graph_feed, to_real
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.verify.binding import feed, output_tensor
+
+if TYPE_CHECKING:
+    from edgeqwt.calibration.images import ImageOptions
+
+Metric = Callable[[dict[str, Array], dict[str, Array]], Any]
+
+LABELS = "labels"
+TOP1 = "top1"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A metric, and the data that it judges on.
+
+    Attributes:
+        name: of the metric, for messages and where it returns one number.
+        metric: see the module's text.
+        samples: inputs by name, checked, and any further arrays.
+        inputs: names of the model's inputs; what else a sample has are extras.
+    """
+
+    name: str
+    metric: Metric
+    samples: Samples
+    inputs: tuple[str, ...]
+
+
+def open_evaluation(
+    source: Source,
+    metric: str | Metric | None,
+    converted: ConvertedModel,
+    images: ImageOptions | None = None,
+) -> Evaluation:
+    """Evaluation data and a metric from what the user names.
+
+    Args:
+        source: as for calibration, with any further arrays for the metric beside the model's inputs.
+        metric: "top1" (the default), "file.py:function", "package.module:function", or a function.
+        converted: the model.
+        images: how images become samples, where `source` is a folder of them.
+
+    Raises:
+        InputError: the data or the function cannot be had.
+    """
+    data = open_samples(source, images=images)
+    specs = tuple(binding.spec for binding in converted.inputs)
+    name, function = _metric(metric)
+    return Evaluation(name, function, _checked(data, specs), tuple(spec.name for spec in specs))
+
+
+def evaluate(
+    evaluation: Evaluation,
+    converted: ConvertedModel,
+    graphs: Mapping[str, Graph],
+    threads: int = THREADS,
+    on_sample: Callable[[], None] = lambda: None,
+) -> dict[str, dict[str, float]]:
+    """Variant name to metric name to value; the data is read once for all variants.
+
+    All outputs of all samples are held, as the metric sees them at once.
+
+    Args:
+        evaluation: metric and data.
+        converted: names, order and layout of inputs and outputs.
+        graphs: float or integer graphs by the name of the variant, each with converted.graph's
+            inputs and outputs in its order.
+        threads: with one interpreter per graph each.
+        on_sample: called after each sample.
+
+    Raises:
+        InputError: the data is empty or not what the model expects; the metric raises or returns
+            something else than numbers.
+        ToolError: LiteRT refuses a graph.
+    """
+    workers = [{name: xnnpack(graph) for name, graph in graphs.items()} for _ in range(threads)]
+
+    def work(runners: Mapping[str, Runner], sample: Sample) -> tuple[Sample, dict[str, dict[str, Array]]]:
+        found = {name: _run(converted, graphs[name], runner, sample) for name, runner in runners.items()}
+        return {k: v for k, v in sample.items() if k not in evaluation.inputs}, found
+
+    extras: list[Sample] = []
+    outputs: dict[str, list[dict[str, Array]]] = {name: [] for name in graphs}
+    for extra, found in ordered(workers, work, evaluation.samples):
+        extras.append(extra)
+        for name, arrays in found.items():
+            outputs[name].append(arrays)
+        on_sample()
+    if not extras:
+        raise InputError(f"{evaluation.samples.origin} has no samples", "Give at least one to evaluate on.")
+    # The metric may write to what it is given, so each variant gets arrays of its own.
+    return {name: _scores(evaluation, stacked(outputs[name]), stacked(extras)) for name in graphs}
+
+
+def top1(outputs: Mapping[str, Array], extras: Mapping[str, Array]) -> float:
+    """Share of samples whose largest element of the first output is the one that `labels` says.
+
+    Raises:
+        InputError: there are no labels, or they do not fit the output.
+    """
+    if LABELS not in extras:
+        given = ", ".join(map(repr, extras)) or "none"
+        raise InputError(
+            f"metric {TOP1!r} needs an array {LABELS!r} in the evaluation data; further arrays there: {given}",
+            "Add the class of each sample as labels, or give --metric file.py:function.",
+        )
+    name, values = next(iter(outputs.items()))
+    labels = extras[LABELS]
+    if values.ndim < 2 or labels.size != values[..., 0].size or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"metric {TOP1!r}: {LABELS!r} ({labels.dtype}, shape {labels.shape}) does not fit output {name!r} of shape "
+            f"{values.shape}",
+            "Give one integer per sample, or --metric file.py:function.",
+        )
+    if labels.min() < 0 or labels.max() >= values.shape[-1]:
+        raise InputError(
+            f"metric {TOP1!r}: {LABELS!r} go from {labels.min()} to {labels.max()}, but output {name!r} has "
+            f"{values.shape[-1]} classes",
+            "Number the classes from 0, in the order of the output.",
+        )
+    return float((values.argmax(axis=-1).ravel() == labels.ravel()).mean())
+
+
+def stacked(samples: list[Any]) -> dict[str, Array]:
+    """Per-sample arrays as one array per name: joined along a batch axis of 1, else along a new first axis."""
+    result: dict[str, Array] = {}
+    for name in samples[0]:
+        arrays = [np.asarray(sample[name]) for sample in samples]
+        batched = arrays[0].ndim > 0 and arrays[0].shape[0] == 1
+        result[name] = np.concatenate(arrays) if batched else np.stack(arrays)
+    return result
+
+
+def _metric(metric: str | Metric | None) -> tuple[str, Metric]:
+    if metric is None or metric == TOP1:
+        return TOP1, top1
+    if isinstance(metric, str):
+        if ":" not in metric:
+            raise InputError(f"there is no metric {metric!r}", f"Write {TOP1} or file.py:function.")
+        function = load_callable(metric, "metric")
+        return metric.rpartition(":")[2], calling(function, f"metric {metric}")
+    name = getattr(metric, "__name__", type(metric).__name__)
+    return name, calling(metric, f"metric {name}")
+
+
+def _checked(samples: Samples, specs: tuple[InputSpec, ...]) -> Samples:
+    """The samples with inputs as the model expects them, and everything else as it is."""
+    names = [spec.name for spec in specs]
+
+    def read() -> Iterator[Sample]:
+        first: set[str] | None = None
+        for index, sample in enumerate(named(samples, names)):
+            missing = [name for name in names if name not in sample]
+            first = set(sample) if first is None else first
+            if missing or set(sample) != first:
+                lost = ", ".join(map(repr, missing or sorted(first ^ set(sample))))
+                raise InputError(
+                    f"{samples.origin}: sample {index} of the evaluation data lacks {lost}",
+                    f"The model's inputs are: {', '.join(map(repr, names))}; other arrays go to the metric.",
+                )
+            origin = f"{samples.origin}: sample {index}"
+            inputs = {s.name: conform(sample[s.name], s, f"{origin}: input {s.name!r}") for s in specs}
+            yield {**sample, **inputs}
+
+    return Samples(samples.origin, read, samples.count)
+
+
+def _run(converted: ConvertedModel, graph: Graph, runner: Runner, sample: Sample) -> dict[str, Array]:
+    fed = graph_feed(graph, feed(converted, graph, sample))
+    found = {**fed, **runner.run(fed)}
+    tensors = [(binding, output_tensor(converted, graph, binding)) for binding in converted.outputs]
+    return {binding.spec.name: binding.to_source(to_real(graph, t, found[t])) for binding, t in tensors}
+
+
+def _scores(evaluation: Evaluation, outputs: dict[str, Array], extras: dict[str, Array]) -> dict[str, float]:
+    value = evaluation.metric(outputs, extras)
+    by_name = value if isinstance(value, Mapping) else {evaluation.name: value}
+    scores = {}
+    for name, number in by_name.items():
+        scalar = np.asarray(number)
+        if not isinstance(name, str) or scalar.size != 1 or scalar.dtype.kind not in "biuf":
+            raise InputError(
+                f"metric {evaluation.name} returned {_kind(number)}" + (f" for {name!r}" if by_name is value else ""),
+                "Return one number, or a dict of numbers by name.",
+            )
+        scores[name] = float(scalar.item())
+    return scores
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,52 @@
+"""The never-worse gate: a change is kept only if it does not raise the error at the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgeqwt.verify.layers import Quality
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which variant is kept.
+
+    Attributes:
+        name: the variant's.
+        reason: a sentence for the report.
+    """
+
+    name: str
+    reason: str
+
+
+def choose(candidates: Mapping[str, Quality]) -> Choice:
+    """The last candidate that is at every output at least as close to the float graph as the one kept before it.
+
+    Args:
+        candidates: in the order in which they were made, the plainest first; all judged on the same
+            samples, none of which was used to make them.
+    """
+    (kept, quality), *others = candidates.items()
+    reason = "there is no other candidate"
+    for name, candidate in others:
+        worse = _first_worse(quality, candidate)
+        if worse is None:
+            reason = f"the error at no output is larger than that of {kept!r}: {_change(quality, candidate, 0)}"
+            kept, quality = name, candidate
+        else:
+            reason = f"{name!r} would make it worse: {_change(quality, candidate, worse)}"
+    return Choice(kept, reason)
+
+
+def _first_worse(before: Quality, after: Quality) -> int | None:
+    pairs = zip(before.outputs, after.outputs, strict=True)
+    errors = [(b.closeness.rms_error, a.closeness.rms_error) for b, a in pairs]
+    return next((k for k, (b, a) in enumerate(errors) if not a <= b), None)  # nan counts as worse
+
+
+def _change(before: Quality, after: Quality, output: int) -> str:
+    b, a = before.outputs[output], after.outputs[output]
+    change = f"{b.closeness.sqnr_db:.2f} dB before, {a.closeness.sqnr_db:.2f} dB after"
+    return f"SQNR of {b.tensor!r} {change}, on {after.samples} samples"

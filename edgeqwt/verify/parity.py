@@ -1,0 +1,219 @@
+"""The float parity gate: a float graph that does not compute what its source computes is stopped here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.calibration.samples import Sample
+from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.errors import EdgeqwtError, InputError, ParityError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.verify.binding import feed, output_tensor
+from edgeqwt.verify.metrics import Sums, compare
+from edgeqwt.verify.rounding import SAFETY, Bounded, Rounding, Verdict
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """One output of the float graph against the source's.
+
+    Attributes:
+        name: in the source model.
+        max_abs: largest absolute difference over all samples.
+        tolerance: what rounding explained on the sample that used most of it; 0 for integer outputs.
+        used: the share of its tolerance that this sample used, below 1.
+        cosine: over all samples.
+        ties: elements of an integer or bool output that differ because rounding decides them.
+    """
+
+    name: str
+    max_abs: float
+    tolerance: float
+    used: float
+    cosine: float
+    ties: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """That the float graph computes what the source computes.
+
+    Attributes:
+        samples: how many were run through both.
+        outputs: in the source's order.
+    """
+
+    samples: int
+    outputs: tuple[OutputParity, ...]
+
+
+def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Sample], safety: float = SAFETY) -> Parity:
+    """Runs the source and the float graph on every sample and compares the outputs.
+
+    The graph runs in LiteRT with its default kernels, as users run it. The tolerance of each
+    output and sample is measured; `verify.rounding` says how and why.
+
+    Args:
+        converted: the source, and how its inputs and outputs map to the graph's.
+        graph: converted.graph, or what rewrites made of it: inputs and outputs in the same order.
+        samples: real ones, in the source's layout; a few are enough.
+        safety: multiplies the tolerance.
+
+    Raises:
+        ParityError: on the first sample whose outputs differ by more than rounding explains; it
+            names the first op whose output diverges.
+        InputError: there are no samples.
+        ToolError: LiteRT refuses the graph.
+    """
+    rounding = Rounding(graph, safety=safety)
+    sums = [Sums()] * len(converted.outputs)
+    worst = [Verdict(True, 0.0, 0.0)] * len(converted.outputs)
+    ties = [0] * len(converted.outputs)
+    count = 0
+    for index, sample in enumerate(samples):
+        source = _source_outputs(converted, sample, index)
+        found = rounding.run(feed(converted, graph, sample))
+        for k, binding in enumerate(converted.outputs):
+            bounded = _bound_output(converted, graph, binding, found)
+            verdict = bounded.judge(source[k])
+            if not verdict.ok:
+                raise _Diagnosis(converted, graph, sample, index, safety).error(binding, verdict)
+            sums[k] = sums[k].plus(compare(source[k], bounded.value))
+            ties[k] += verdict.ties
+            worst[k] = max(worst[k], verdict, key=lambda v: (v.used, v.tolerance))
+        count += 1
+    if count == 0:
+        raise InputError("there are no samples to compare the float model with its source on", "Give at least one.")
+    outputs = zip(converted.outputs, sums, worst, ties, strict=True)
+    return Parity(count, tuple(_output_parity(binding, total, v, n) for binding, total, v, n in outputs))
+
+
+def _output_parity(binding: Binding, total: Sums, worst: Verdict, ties: int) -> OutputParity:
+    result = total.result()
+    return OutputParity(binding.spec.name, result.max_abs, worst.tolerance, worst.used, result.cosine, ties)
+
+
+def _source_outputs(converted: ConvertedModel, sample: Sample, index: int) -> list[Array]:
+    by_name = converted.run_source(sample)
+    arrays = [np.asarray(by_name[binding.spec.name]) for binding in converted.outputs]
+    for binding, array in zip(converted.outputs, arrays, strict=True):
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ParityError(
+                f"output {binding.spec.name!r} of the source model is NaN on sample {index}",
+                "Check the model's weights and that sample: nothing can be compared with NaN.",
+            )
+    return arrays
+
+
+def _bound_output(converted: ConvertedModel, graph: Graph, binding: Binding, found: Mapping[int, Bounded]) -> Bounded:
+    """The graph's output of a binding in the source's layout."""
+    bounded = found[output_tensor(converted, graph, binding)]
+    undecided = None if bounded.undecided is None else binding.to_source(bounded.undecided)
+    return Bounded(binding.to_source(bounded.value), bounded.tolerance, undecided)
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """The first op whose output diverges, and how many earlier ops could not be compared."""
+
+    op: int
+    verdict: Verdict
+    unseen: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Diagnosis:
+    """Finds the op that made an output diverge, on the sample on which it did."""
+
+    converted: ConvertedModel
+    graph: Graph
+    sample: Sample
+    index: int
+    safety: float
+
+    def error(self, binding: Binding, verdict: Verdict) -> ParityError:
+        """The error for an output that diverges: about the conversion, or about a rewrite after it."""
+        if self.graph is not self.converted.graph and self._conversion_holds():
+            return self._rewrite_error(binding, verdict)
+        return self._conversion_error(binding, verdict)
+
+    def _conversion_holds(self) -> bool:
+        converted = self.converted
+        source = converted.run_source(self.sample)
+        try:
+            found = Rounding(converted.graph, safety=self.safety).run(feed(converted, converted.graph, self.sample))
+        except EdgeqwtError:  # LiteRT takes the rewritten graph only: nothing says that the conversion is right
+            return False
+        return all(
+            _bound_output(converted, converted.graph, b, found).judge(np.asarray(source[b.spec.name])).ok
+            for b in converted.outputs
+        )
+
+    def _rewrite_error(self, binding: Binding, verdict: Verdict) -> ParityError:
+        before = self.converted.graph
+        activations = [t for op in before.ops for t in op.outputs]
+        values = feed(self.converted, before, self.sample)
+        values |= xnnpack(before, activations).run(values)
+        expected = {before.tensors[t].name: value for t, value in values.items()}
+        suspect = self._first_divergence(self.graph, expected)
+        hint = "This is a bug in edgeqwt's own rewriting of the float graph: please report it with the model."
+        return ParityError(self._message("the rewritten float model", self.graph, binding, verdict, suspect), hint)
+
+    def _conversion_error(self, binding: Binding, verdict: Verdict) -> ParityError:
+        converted = self.converted
+        log = f" The converter's log is {converted.log}." if converted.log else ""
+        if converted.trace_source is None:
+            where = f"output {binding.spec.name!r}{_by(verdict)}"
+            return ParityError(
+                f"the converted float model differs from its source on sample {self.index}: {where}; "
+                "the source has no intermediate values that would tell which op is wrong",
+                f"Convert the model again, or report it with the model.{log}",
+            )
+        suspect = self._first_divergence(converted.graph, converted.trace_source(self.sample))
+        hint = "Write that part of the source model differently, or export it with another opset or exporter."
+        message = self._message("the converted float model", converted.graph, binding, verdict, suspect)
+        return ParityError(message, hint + log)
+
+    def _first_divergence(self, graph: Graph, expected: Mapping[str, Array]) -> _Suspect | None:
+        activations = [t for op in graph.ops for t in op.outputs]
+        found = Rounding(graph, activations, self.safety).run(feed(self.converted, graph, self.sample))
+        unseen = 0
+        for i, op in enumerate(graph.ops):
+            names = [(t, graph.tensors[t].name) for t in op.outputs]
+            verdicts = [found[t].judge(_shaped(expected[name], found[t])) for t, name in names if name in expected]
+            wrong = [v for v in verdicts if not v.ok]
+            if wrong:
+                return _Suspect(i, wrong[0], unseen)
+            unseen = 0 if verdicts else unseen + 1
+        return None
+
+    def _message(self, what: str, graph: Graph, binding: Binding, verdict: Verdict, suspect: _Suspect | None) -> str:
+        start = f"{what} differs from its source on sample {self.index}: "
+        if suspect is None:
+            output = f"output {binding.spec.name!r}{_by(verdict)}"
+            return f"{start}{output}, although no intermediate tensor that can be compared diverges"
+        names = [graph.tensors[t].name for t in graph.ops[suspect.op].outputs]
+        place = next((self.converted.places[name] for name in names if name in self.converted.places), "")
+        op = graph.describe(suspect.op) + (f" (in the source: {place})" if place else "")
+        unseen = f"; of the {suspect.unseen} ops just before it nothing can be compared" if suspect.unseen else ""
+        return f"{start}{op} is the first op whose output diverges{_by(suspect.verdict)}{unseen}"
+
+
+def _shaped(expected: Array, found: Bounded) -> Array:
+    same_size = expected.size == found.value.size
+    return expected.reshape(found.value.shape) if same_size else expected
+
+
+def _by(verdict: Verdict) -> str:
+    """How far, as the end of a sentence."""
+    if math.isinf(verdict.max_abs):
+        return " has another shape or is infinite"
+    if math.isnan(verdict.max_abs):
+        return " is NaN"
+    explained = f"rounding explains {verdict.tolerance:.3g}" if verdict.tolerance else "rounding explains none of it"
+    return f" by {verdict.max_abs:.3g} where {explained}"

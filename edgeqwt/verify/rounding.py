@@ -1,0 +1,185 @@
+"""How far two correct float32 evaluations of one graph may lie apart: measured, not guessed.
+
+Two programs that compute the same function in float32 differ in the order in which they sum.
+Backward error analysis says what that can do: whatever the order, a computed dot product of K
+terms is the exact dot product of weights that differ from the true ones, each relatively, by
+about sqrt(K)·u with u = 2^-24 (with high probability: Higham and Mary, "A new approach to
+probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019). So the graph is run again
+with its weights moved by that much, in random directions and once more in the opposite ones.
+What its tensors move by is what rounding in all layers before them can do, amplification by the
+depth, cancellation and saturation included; it scales with the tensors and needs no constant
+in their units.
+
+`SAFETY` multiplies the moves. It covers sums whose partial sums grow (all terms of one sign:
+up to sqrt(K/3) times more in the worst order, which blocked sums never come near), elementary
+functions that are a few units off in the last place, and that two evaluations both err.
+
+A second term, SAFETY·sqrt(K)·u·max|y| with the K of the op that computes y, keeps the tolerance
+from vanishing where moves happen to cancel (outputs of one element) or nothing has weights.
+
+Integer and bool tensors (ARG_MAX, comparisons) must be equal, except for elements that the moves
+change too: those are ties that rounding decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.opset import RULES
+from edgeqwt.runtime.runners import Values, xnnpack
+
+UNIT = 2.0**-24
+SAFETY = 16.0
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One tensor of one sample against what it should be.
+
+    Attributes:
+        ok: whether rounding explains the difference.
+        max_abs: largest absolute difference; nan when a value is NaN, inf when the shapes differ.
+        tolerance: what rounding explains; 0 for integer and bool tensors.
+        ties: elements of an integer or bool tensor that differ because rounding decides them.
+    """
+
+    ok: bool
+    max_abs: float
+    tolerance: float
+    ties: int = 0
+
+    @property
+    def used(self) -> float:
+        """The share of the tolerance that was used."""
+        return self.max_abs / self.tolerance if self.tolerance > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """A tensor's value and what rounding can do to it.
+
+    Attributes:
+        value: as the graph computes it.
+        tolerance: largest difference that rounding explains; 0 for integer and bool tensors.
+        undecided: for integer and bool tensors, the elements that rounding decides.
+    """
+
+    value: Array
+    tolerance: float
+    undecided: Array | None = None
+
+    def judge(self, expected: Array) -> Verdict:
+        """Compares with what another evaluation of the same function gives; NaN never agrees."""
+        if expected.shape != self.value.shape:
+            return Verdict(False, math.inf, self.tolerance)
+        if self.undecided is not None:
+            differs = expected != self.value
+            size = np.abs(expected.astype(np.float64) - self.value).max(where=differs, initial=0.0)
+            explained = not bool((differs & ~self.undecided).any())
+            return Verdict(explained, float(size), 0.0, int(differs.sum()) if explained else 0)
+        with np.errstate(invalid="ignore"):  # equal infinities differ by nothing
+            error = np.abs(np.where(expected == self.value, 0.0, expected.astype(np.float64) - self.value))
+        largest = float(error.max(initial=0.0))
+        return Verdict(largest <= self.tolerance, largest, self.tolerance)
+
+
+class Rounding:
+    """A float graph prepared for runs that tell what rounding can do to its tensors.
+
+    Args:
+        graph: a float graph.
+        taps: tensors to look at besides the outputs.
+        safety: see the module's text.
+
+    Raises:
+        ToolError: LiteRT refuses the graph.
+    """
+
+    def __init__(self, graph: Graph, taps: Sequence[int] = (), safety: float = SAFETY) -> None:
+        self.graph, self.safety = graph, safety
+        sums = [terms(graph, op) for op in graph.ops]
+        self.terms = {t: k for op, k in zip(graph.ops, sums, strict=True) for t in op.outputs}
+        self.plain = xnnpack(graph, taps)
+        self.moved = [xnnpack(moved(graph, sign * safety), taps) for sign in (1, -1)]
+        self.move = safety * math.sqrt(max(sums, default=1)) * UNIT
+        self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
+
+    def run(self, inputs: Mapping[int, Array]) -> dict[int, Bounded]:
+        """The outputs and taps on one sample, each with what rounding can do to it."""
+        values = self.plain.run(inputs)
+        others = [
+            runner.run({t: self._moved_input(t, x, sign) for t, x in inputs.items()})
+            for runner, sign in zip(self.moved, (1, -1), strict=True)
+        ]
+        return {t: self._bounded(t, value, others) for t, value in values.items()}
+
+    def _moved_input(self, tensor: int, value: Array, sign: int) -> Array:
+        if value.dtype.kind != "f":
+            return value
+        return _scaled(value, sign * self.move * self.directions[tensor])
+
+    def _bounded(self, tensor: int, value: Array, others: Sequence[Values]) -> Bounded:
+        if value.dtype.kind != "f":
+            undecided = np.zeros(value.shape, np.bool_)
+            for other in others:
+                undecided |= other[tensor] != value
+            return Bounded(value, 0.0, undecided)
+        with np.errstate(invalid="ignore"):
+            reach = max(_largest(other[tensor].astype(np.float64) - value) for other in others)
+        floor = self.safety * math.sqrt(self.terms.get(tensor, 1)) * UNIT * _largest(value)
+        return Bounded(value, reach + floor)
+
+
+def terms(graph: Graph, op: Op) -> int:
+    """How many terms each element of an op's output sums up; 1 where it sums nothing."""
+    rule = RULES.get(op.kind)
+    if rule is not None and rule.linear and rule.weight is not None:
+        weights = graph.tensors[op.inputs[rule.weight]]
+        return max(1, weights.size // max(1, weights.shape[rule.channel_axis]))
+    if op.kind in ("BATCH_MATMUL", "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"):
+        return max(1, *graph.tensors[op.inputs[0]].shape[-2:])
+    sizes = [graph.tensors[t].size for t in op.inputs if t >= 0 and graph.tensors[t].is_float]
+    return max(1, max(sizes, default=1) // max(1, graph.tensors[op.outputs[0]].size)) if op.outputs else 1
+
+
+def moved(graph: Graph, strength: float) -> Graph:
+    """The graph with every float32 constant moved relatively by strength·u, weights of K terms by sqrt(K) times that.
+
+    Directions are random, the same in every call; a negative strength gives the opposite ones.
+    """
+    reach: dict[int, float] = {
+        t: 1.0 for t, tensor in enumerate(graph.tensors) if tensor.is_constant and tensor.is_float
+    }
+    for op in graph.ops:
+        rule = RULES.get(op.kind)
+        if rule is not None and rule.linear and rule.weight is not None and op.inputs[rule.weight] in reach:
+            t = op.inputs[rule.weight]
+            reach[t] = max(reach[t], math.sqrt(terms(graph, op)))
+    changes = {}
+    for t, factor in reach.items():
+        data = graph.tensors[t].data
+        assert data is not None
+        step = strength * factor * UNIT * _directions(SEED + t, data.shape)
+        changes[t] = replace(graph.tensors[t], data=_scaled(data, step))
+    return graph.with_tensors(changes)
+
+
+def _directions(seed: int, shape: tuple[int, ...]) -> Array:
+    signs: Array = np.random.default_rng(seed).integers(0, 2, shape, np.int8) * 2 - 1
+    return signs
+
+
+def _scaled(value: Array, relative: Array) -> Array:
+    limit = np.finfo(np.float32).max
+    finite = np.clip(value * (1.0 + relative), -limit, limit)  # masks of -3.4e38 must stay finite
+    return np.where(np.isfinite(value), finite, value).astype(np.float32)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max(where=np.isfinite(values), initial=0.0))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import venv
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgeqwt.converters.onnx2tf_tool import PYTHON_VARIABLE, find_python, run_onnx2tf
+from edgeqwt.errors import ToolError
+
+
+@pytest.fixture
+def relu(tmp_path: Path) -> Path:
+    """A model of one op."""
+    shape = [1, 4]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["/y"], name="activate")],
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("/y", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "relu.onnx")
+    return tmp_path / "relu.onnx"
+
+
+def test_the_given_file_stays_as_it_is(relu: Path, tmp_path: Path) -> None:
+    before = relu.read_bytes()
+    done = run_onnx2tf(relu, tmp_path / "work")
+    assert relu.read_bytes() == before
+    assert done.tflite.read_bytes()[4:8] == b"TFL3"
+    assert done.sources == {"wa/y": ("wa/y",)}
+    assert done.simplified
+    log = done.log.read_text()
+    assert "Float32 tflite output complete" in log
+    assert "\x1b" not in log
+
+
+def test_the_interpreter_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    assert find_python(None) == sys.executable
+    monkeypatch.setenv(PYTHON_VARIABLE, "/no/such/python")
+    with pytest.raises(ToolError, match="/no/such/python could not be started"):
+        find_python(None)
+    assert find_python(sys.executable) == sys.executable
+
+
+def test_an_interpreter_without_onnx2tf(relu: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "empty", with_pip=False)
+    with pytest.raises(ToolError, match="-m onnx2tf could not be started") as caught:
+        run_onnx2tf(relu, tmp_path / "work", str(tmp_path / "empty" / "bin" / "python"))
+    assert "pip install" in caught.value.hint
+
+
+def test_a_failure_shows_the_last_lines_of_the_log(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"\x08")
+    with pytest.raises(ToolError, match="onnx2tf failed with exit status 1") as caught:
+        run_onnx2tf(broken, tmp_path / "work")
+    assert "onnx" in caught.value.log_tail
+    assert str(tmp_path / "work" / "onnx2tf.log") in caught.value.hint
+
+
+def test_an_interrupt_stops_the_child(relu: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "onnx2tf"
+
+    def running() -> list[str]:
+        children = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "cwd") == str(folder) and "Z" not in _state(process):
+                    children.append(process.name)
+            except OSError:  # ended meanwhile
+                continue
+        return children
+
+    seen: list[str] = []
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+            seen.extend(running())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_onnx2tf(relu, tmp_path / "work")
+    watcher.join()
+    assert seen
+    assert running() == []
+
+
+def _state(process: Path) -> str:
+    return (process / "stat").read_text().rsplit(")", 1)[1].split()[0]

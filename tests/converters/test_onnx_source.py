@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.converters.onnx_source import OnnxRunner, input_specs, load, with_static_shapes
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+
+
+def linear(batch: int | str | None, weights: Array | None = None, features: int | str = 4) -> Any:
+    """relu(x @ w), x of shape (batch, features)."""
+    w = np.arange(12, dtype=np.float32).reshape(4, 3) - 5 if weights is None else weights
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["product"], name="multiply"),
+            helper.make_node("Relu", ["product"], ["y"], name="activate"),
+        ],
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model
+
+
+def test_specs_and_running() -> None:
+    model = linear(1)
+    assert input_specs(model) == (InputSpec("x", (1, 4), "float32"),)
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3) - 5
+    assert np.array_equal(OnnxRunner(model).run({"x": x})["y"], np.maximum(x @ weights, 0))
+
+
+def test_all_intermediate_values() -> None:
+    values = OnnxRunner(linear(1), everything=True).run({"x": np.ones((1, 4), np.float32)})
+    assert set(values) == {"y", "product"}
+    assert np.array_equal(values["y"], np.maximum(values["product"], 0))
+
+
+def test_weights_listed_as_inputs_are_no_inputs() -> None:
+    model = linear(1)
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3]))
+    assert [spec.name for spec in input_specs(model)] == ["x"]
+
+
+def test_dynamic_dimensions_take_the_samples_size() -> None:
+    model = linear("batch")
+    fixed, notes = with_static_shapes(model, {"x": np.zeros((1, 4), np.float32)})
+    assert input_specs(fixed)[0].shape == (1, 4)
+    assert [d.dim_value for d in fixed.graph.output[0].type.tensor_type.shape.dim] == [1, 3]
+    assert notes == ("input 'x' with dynamic shape (?, 4) was fixed to (1, 4)",)
+    assert input_specs(model)[0].shape == (None, 4)  # unchanged
+
+
+def test_static_models_are_left_alone() -> None:
+    model = linear(1)
+    assert with_static_shapes(model, {"x": np.zeros((1, 4), np.float32)}) == (model, ())
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 4, 1), (4,)])
+def test_samples_that_contradict_the_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"input 'x' takes shape \(\?, 4\)"):
+        with_static_shapes(linear("batch"), {"x": np.zeros(shape, np.float32)})
+
+
+def test_dimensions_of_one_name_have_one_size() -> None:
+    model = linear("n", features="n")
+    with pytest.raises(InputError, match="dimension 'n' is 4 here and 1"):
+        with_static_shapes(model, {"x": np.zeros((1, 4), np.float32)})
+
+
+def test_nan_weights_are_named(tmp_path: Path) -> None:
+    weights = np.zeros((4, 3), np.float32)
+    for bad in (np.nan, np.inf):
+        weights[2, 1] = bad
+        onnx.save(linear(1, weights), tmp_path / "model.onnx")
+        with pytest.raises(InputError, match="weight 'w' has NaN or infinite values"):
+            load(tmp_path / "model.onnx")
+
+
+def test_external_data_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(linear(1), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert np.array_equal(numpy_helper.to_array(load(path).graph.initializer[0])[0], [-5, -4, -3])
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(InputError, match="is not a readable ONNX model"):
+        load(path)
+
+
+def test_files_that_are_no_onnx_models(tmp_path: Path) -> None:
+    whole = linear(1).SerializeToString()
+    for name, content in {"cut": whole[: len(whole) // 2], "noise": b"\x93noise" * 50, "empty": b""}.items():
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is not a readable ONNX model"):
+            load(path)
