@@ -152,7 +152,7 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
     conversion = onnx2tf_tool.run_onnx2tf(path, tool.workdir, tool.python, backend=tool.backend)
     graph = _read(conversion)
     where = places.places(graph, source.proto, conversion.sources, from_torch=source.torch is not None)
-    _refuse_custom_ops(graph, where)
+    _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
     return ConvertedModel(
         graph=graph,
@@ -192,15 +192,23 @@ def _read(conversion: Conversion) -> Graph:
     return replace(graph, metadata={key: value for key, value in graph.metadata.items() if key != REDUCED_PRECISION})
 
 
-def _refuse_custom_ops(graph: Graph, where: Mapping[str, str]) -> None:
+def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
     for i, op in enumerate(graph.ops):
+        place = where.get(graph.tensors[op.outputs[0]].name, "an unknown place") if op.outputs else "an unknown place"
+        name = f"{graph.describe(i)}, from {place},"
         if op.kind == "CUSTOM":
-            place = where.get(graph.tensors[op.outputs[0]].name, "an unknown place")
             raise UnsupportedError(
-                f"{graph.describe(i)}, from {place},",
+                name,
                 "tflite",
                 f"onnx2tf knows no TFLite op for it and wrote the custom op {op.custom_code!r}",
                 "Replace it in the model, or cut the model before it.",
+            )
+        if any(graph.tensors[t].is_variable for t in op.inputs if t >= 0):
+            raise UnsupportedError(
+                name,
+                "tflite",
+                "it keeps its state from one inference to the next, which the source model does not",
+                "Write the recurrent layer as a loop over single steps in forward; nn.GRU is converted like that.",
             )
 
 

@@ -19,10 +19,9 @@ from edgeqwt.recipes import recipe as recipes
 from edgeqwt.target import TargetProfile
 
 if TYPE_CHECKING:
-    from edgeqwt.pipeline import BuildResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Samples
-    from edgeqwt.pipeline import CompensationResult
+    from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.compare import Comparison
@@ -71,10 +70,10 @@ def build(
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
     """
-    from edgeqwt.pipeline import build as run
     from edgeqwt.converters.convert import convert
-    from edgeqwt.report.folder import whole_folder
+    from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
+    from edgeqwt.report.folder import whole_folder
     from edgeqwt.targets.load import load as load_target
     from edgeqwt.verify.evaluate import open_evaluation
 

@@ -15,6 +15,8 @@ from edgeqwt.errors import EdgeqwtError, InputError, InvariantError, ToolError
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -188,9 +190,10 @@ def main() -> None:
         _fail(
             InputError(f"{error.strerror}{where}", "Make room, or choose another place; nothing was left half-written.")
         )
-    except KeyboardInterrupt:
-        print("\nedgeqwt: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("\nedgeqwt: interrupted; nothing was written", file=sys.stderr)
+        raise
     except Exception as error:
         if os.environ.get("EDGEQWT_DEBUG"):
             raise

@@ -16,10 +16,9 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Stages, counted
-from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.borders import with_float_borders
+from edgeqwt.quantize.lower import lower
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.target import TargetProfile
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
@@ -113,8 +112,9 @@ def build(
     sizes = _sizes({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
-        proof = feeds(model, graph, held_out.head(recipe.verify.runtime_samples))
-        runtimes = compare_runtimes(variants[choice.name], _by_position(graph, variants[choice.name], proof))
+        proof = held_out.head(recipe.verify.runtime_samples)
+        proved = counted(feeds(model, graph, proof), advance, proof.count)
+        runtimes = compare_runtimes(variants[choice.name], _by_position(graph, variants[choice.name], proved))
     require_runtimes(target, runtimes)
     scores = {}
     if evaluation is not None:
@@ -227,7 +227,7 @@ def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
 
 
 def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
-    """Whether the target's runtime runs the model.
+    """Stops a build whose result the target's runtime does not take.
 
     Raises:
         UnsupportedError: TFLite Micro is needed and refuses it.
@@ -238,8 +238,7 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
 
 def _by_position(reference: Graph, graph: Graph, samples: Iterator[dict[int, Array]]) -> Iterator[dict[int, Array]]:
     for sample in samples:
-        by_position = [sample[t] for t in reference.inputs]
-        yield graph_feed(graph, dict(zip(graph.inputs, by_position, strict=True)))
+        yield dict(zip(graph.inputs, (sample[t] for t in reference.inputs), strict=True))
 
 
 def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:

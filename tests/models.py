@@ -93,3 +93,15 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x) if x.sum() > 0 else -2 * self.linear(x)
+
+
+class Recurrent(nn.Module):
+    """(1, 5, 8) to (1, 4): the last output of an LSTM, which onnx2tf turns into an op with state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 16, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])

@@ -191,7 +191,7 @@ _ROWS = (
     table("RELU_0_TO_1"),
     table("ELU"),
     table("EXP"),
-    table("LOG", note="Below the smallest positive step, the value at that step."),
+    table("LOG", note="At zero and below, the smallest value of the output."),
     table("SQRT"),
     table("RSQRT"),
     table("SIN"),

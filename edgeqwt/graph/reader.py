@@ -38,7 +38,7 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
     except InvariantError as error:
         raise InputError(f"{origin} is not a valid model: {error.message}", _AGAIN) from None
     except Exception as error:  # the generated accessors raise whatever a broken offset leads to
-        raise InputError(f"{origin} is damaged: {type(error).__name__} while reading it", _AGAIN) from None
+        raise InputError(f"{origin} is damaged: its parts do not fit together", _AGAIN) from error
 
 
 _AGAIN = "It may be cut off or incomplete: copy or export it again."

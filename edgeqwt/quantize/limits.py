@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, OpRule
-from edgeqwt.quantize.activations import Assignment, constant_range, enlarged, affine
+from edgeqwt.quantize.activations import Assignment, affine, constant_range, enlarged
 
 WeightScale = Callable[[Op, OpRule, Assignment], Array]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeqwt.compensate.cwac import Outcome
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.report.inspect import Description
+    from edgeqwt.verify.bitexact import BitExactness
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
@@ -70,11 +71,32 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         f"float parity: largest difference {worst.max_abs:.1e} on {result.parity.samples} samples, "
         f"tolerance {worst.tolerance:.1e}"
     )
-    for sentence in result.runtimes.sentences():
+    for sentence in runtime_sentences(result.runtimes):
         out.print(sentence)
     told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
     out.print(f"[dim]seconds: {told}[/dim]")
     out.print(f"[bold]{folder}/model.tflite[/bold] ({result.sizes[result.choice.name]:,} bytes), {folder}/report.json")
+
+
+def runtime_sentences(runtimes: BitExactness) -> list[str]:
+    """What was found when the runtimes were compared."""
+    told = []
+    if runtimes.unavailable:
+        told.append(f"TFLite Micro does not run the whole model: {runtimes.unavailable}")
+    verdict = (
+        "byte-identical" if not runtimes.differences else "as expected" if runtimes.ok else "[bold]different[/bold]"
+    )
+    told.append(
+        f"TFLite Micro and LiteRT's reference kernels: {verdict}, op by op, "
+        f"{runtimes.ops} ops, {runtimes.samples} samples, {runtimes.elements:,} values"
+    )
+    told += [
+        f"  {d.kind} #{d.op} {d.tensor}: {d.differing} of {d.elements} differ, by {d.largest:g} at most"
+        for d in runtimes.differences
+    ]
+    largest = max((d.largest for d in runtimes.xnnpack_outputs), default=0.0)
+    told.append(f"XNNPACK differs from the reference kernels by up to {largest:g} steps at the outputs")
+    return told
 
 
 def show_compensation(out: Console, result: CompensationResult, path: Path) -> None:

@@ -1,0 +1,138 @@
+"""One way to write each function: ops that a runtime lacks or gets wrong, written with others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.prepare.rewriting import activation_like, constant, each_op, float32, op_like, retyped, sole_reader, value
+
+NONE = {"fusedActivationFunction": "NONE"}
+
+
+def _embedding(editor: Editor, graph: Graph, op: Op) -> bool:
+    ids, rows = op.inputs
+    editor.add_op(op_like(op, "GATHER", (rows, ids), axis=0, batchDims=0))
+    return True
+
+
+def _select(editor: Editor, graph: Graph, op: Op) -> bool:
+    # SELECT also takes a vector of conditions, one per row, which SELECT_V2 would broadcast along the last axis.
+    shapes = {graph.tensors[t].shape for t in op.inputs}
+    if len(shapes) > 1:
+        return False
+    editor.add_op(replace(op, kind="SELECT_V2", version=1, extra={"optionsType": "SelectV2Options"}))
+    return True
+
+
+def _negation(editor: Editor, graph: Graph, op: Op) -> bool:
+    if not graph.tensors[op.inputs[0]].is_float:
+        return False
+    minus = constant(editor, f"{graph.tensors[op.outputs[0]].name}/minus_one", float32(-1))
+    editor.add_op(op_like(op, "MUL", (op.inputs[0], minus), **NONE))
+    return True
+
+
+def _square(editor: Editor, graph: Graph, op: Op) -> bool:
+    editor.add_op(op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE))
+    return True
+
+
+def _division(editor: Editor, graph: Graph, op: Op) -> bool:
+    """Division by a constant: the reciprocal rounds to float32, so the last bit may differ."""
+    divisor = value(graph, op.inputs[1])
+    if divisor is None or divisor.dtype != np.float32 or not np.all(divisor):
+        return False
+    with np.errstate(over="ignore"):
+        reciprocal = np.asarray(1 / divisor.astype(np.float64)).astype(np.float32)
+    if not np.isfinite(reciprocal).all():
+        return False
+    factor = constant(editor, f"{graph.tensors[op.inputs[1]].name}/reciprocal", reciprocal)
+    editor.add_op(op_like(op, "MUL", (op.inputs[0], factor), fusedActivationFunction=op.activation))
+    return True
+
+
+def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
+    """1 / SQRT(x): one rounding less as RSQRT, and one table instead of two."""
+    producers, roots, names = graph.producers(), {}, []
+    editor = Editor(graph)
+    for i, op in enumerate(graph.ops):
+        root = producers.get(op.inputs[1], -1) if op.kind == "DIV" else -1
+        if root < 0 or graph.ops[root].kind != "SQRT" or sole_reader(graph, op.inputs[1]) != i:
+            continue
+        one = value(graph, op.inputs[0])
+        if one is not None and one.size == 1 and float(one.reshape(())) == 1.0 and op.activation == "NONE":
+            roots[i] = root
+    if not roots:
+        return graph, []
+    for i, op in enumerate(graph.ops):
+        if i in roots:
+            editor.add_op(Op("RSQRT", graph.ops[roots[i]].inputs, op.outputs))
+            names.append(graph.tensors[op.outputs[0]].name)
+        elif i not in roots.values():
+            editor.add_op(op)
+    return editor.finish(), names
+
+
+def _summation(editor: Editor, graph: Graph, op: Op) -> bool:
+    """The sum as a multiple of the mean: rounds twice instead of once."""
+    x, axes = op.inputs
+    axis_values, shape = value(graph, axes), graph.tensors[x].shape
+    if axis_values is None or not graph.tensors[x].is_float:
+        return False
+    summed = {int(a) % len(shape) for a in axis_values.reshape(-1)} if shape else set()
+    count = int(np.prod([shape[a] for a in summed], dtype=np.int64))
+    mean = activation_like(editor, graph, op.outputs[0], "mean", graph.tensors[op.outputs[0]].shape)
+    factor = constant(editor, f"{graph.tensors[op.outputs[0]].name}/count", float32(count))
+    editor.add_op(replace(retyped(op, "MEAN", (x, axes)), outputs=(mean,)))
+    editor.add_op(op_like(op, "MUL", (mean, factor), **NONE))
+    return True
+
+
+def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> bool:
+    """(n·h, w, b, b·c) -> (n·h, b, w, b·c): in memory that is the op's result."""
+    x, out, b = op.inputs[0], op.outputs[0], int(op.options["blockSize"])
+    n, h, w, depth = graph.tensors[x].shape
+    name = graph.tensors[out].name
+    parts = activation_like(editor, graph, out, "parts", (n * h, w, b, depth // b))
+    turned = activation_like(editor, graph, out, "turned", (n * h, b, w, depth // b))
+    _reshape(editor, graph, x, parts, f"{name}/parts_shape")
+    order = constant(editor, f"{name}/order", np.array([0, 2, 1, 3], np.int32))
+    editor.add_op(Op("TRANSPOSE", (parts, order), (turned,)))
+    _reshape(editor, graph, turned, out, f"{name}/shape")
+    return True
+
+
+def _reshape(editor: Editor, graph: Graph, source: int, target: int, name: str) -> None:
+    shape = editor.tensors[target].shape
+    new_shape = constant(editor, name, np.array(shape, np.int32))
+    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
+
+
+def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> bool:
+    x, block, paddings = op.inputs
+    amounts = value(graph, paddings)
+    if amounts is None or not amounts.any() or not graph.tensors[x].is_float:
+        return False
+    shape, name = graph.tensors[x].shape, graph.tensors[op.outputs[0]].name
+    every = np.zeros((len(shape), 2), np.int32)
+    every[1 : 1 + len(amounts)] = amounts
+    padded = activation_like(
+        editor, graph, op.outputs[0], "padded", tuple(int(n + a + b) for n, (a, b) in zip(shape, every, strict=True))
+    )
+    editor.add_op(Op("PAD", (x, constant(editor, f"{name}/paddings", every)), (padded,)))
+    none = constant(editor, f"{name}/no_paddings", np.zeros_like(amounts))
+    editor.add_op(replace(op, inputs=(padded, block, none)))
+    return True
+
+
+embedding = each_op("EMBEDDING_LOOKUP", _embedding)
+select = each_op("SELECT", _select)
+negation = each_op("NEG", _negation)
+square = each_op("SQUARE", _square)
+division = each_op("DIV", _division)
+summation = each_op("SUM", _summation)
+depth_to_space = each_op("DEPTH_TO_SPACE", _depth_to_space)
+space_to_batch = each_op("SPACE_TO_BATCH_ND", _space_to_batch)

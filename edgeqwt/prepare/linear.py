@@ -1,0 +1,126 @@
+"""Linear ops: written as one op with weights and bias, so that they are quantized (and compensated) as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.graph.opset import RULES, OpRule
+from edgeqwt.prepare.rewriting import constant, each_op, sole_reader, value, without
+
+
+def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
+    """Gives convolutions without a bias one of zeros: LiteRT's float kernels do not run without."""
+    editor, changed, names = Editor(graph), {}, []
+    for i, op in enumerate(graph.ops):
+        rule = RULES.get(op.kind)
+        if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or rule is None or _bias(op, rule) >= 0:
+            continue
+        channels = graph.tensors[op.inputs[1]].shape[rule.channel_axis]
+        zeros = constant(editor, f"{graph.tensors[op.outputs[0]].name}/bias", np.zeros(channels, np.float32))
+        changed[i] = replace(op, inputs=(*op.inputs[:2], zeros))
+        names.append(graph.tensors[op.outputs[0]].name)
+    return (without(graph, set(), changed, editor), names) if changed else (graph, [])
+
+
+def _matmul(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x @ constant: FULLY_CONNECTED wants the constant as (outputs, inputs)."""
+    x, right = graph.tensors[op.inputs[0]], value(graph, op.inputs[1])
+    if right is None or right.ndim < 2 or right.shape[:-2] != (1,) * (right.ndim - 2):
+        return False
+    rank_grows = right.ndim > len(x.shape)  # the result would have the constant's rank
+    if x.is_constant or not x.is_float or len(x.shape) < 2 or op.options.get("adjX") or rank_grows:
+        return False
+    weights = right.reshape(right.shape[-2:])
+    weights = np.ascontiguousarray(weights if op.options.get("adjY") else weights.T)
+    name = graph.tensors[op.inputs[1]].name
+    options = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
+    inputs = (op.inputs[0], constant(editor, name, weights))
+    editor.add_op(Op("FULLY_CONNECTED", inputs, op.outputs, options, version=6))
+    return True
+
+
+matmul = each_op("BATCH_MATMUL", _matmul)
+
+
+def fold_scale(graph: Graph) -> tuple[Graph, list[str]]:
+    """A linear op followed by MUL with one constant per output channel: the factor goes into weights and bias."""
+    for i, op in enumerate(graph.ops):
+        found = _follower(graph, i, ("MUL",))
+        if found is None:
+            continue
+        follower, factor = found
+        rule = RULES[op.kind]
+        weights, bias = value(graph, op.inputs[1]), _bias_values(graph, op)
+        assert weights is not None
+        shape = [1] * weights.ndim
+        shape[rule.channel_axis] = -1
+        return _merged(graph, i, follower, weights * factor.reshape(shape), bias * factor)
+    return graph, []
+
+
+def fold_shift(graph: Graph) -> tuple[Graph, list[str]]:
+    """A linear op followed by ADD or SUB of one constant per output channel: it goes into the bias."""
+    for i, op in enumerate(graph.ops):
+        found = _follower(graph, i, ("ADD", "SUB"))
+        if found is None:
+            continue
+        follower, shift = found
+        if graph.ops[follower].kind == "SUB":
+            if value(graph, graph.ops[follower].inputs[1]) is None:
+                continue  # constant - y would flip the sign of the weights
+            shift = -shift
+        return _merged(graph, i, follower, None, _bias_values(graph, op) + shift)
+    return graph, []
+
+
+def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Array] | None:
+    """The one reader of a linear op's output, if it combines it with a constant per channel; and that constant."""
+    op = graph.ops[index]
+    rule = RULES.get(op.kind)
+    if rule is None or not rule.linear or op.activation != "NONE" or value(graph, op.inputs[1]) is None:
+        return None
+    reader = sole_reader(graph, op.outputs[0])
+    if reader is None or graph.ops[reader].kind not in kinds:
+        return None
+    other = next((t for t in graph.ops[reader].inputs if t != op.outputs[0]), -1)
+    data, out = value(graph, other), graph.tensors[op.outputs[0]]
+    bias = _bias(op, rule)
+    if data is None or data.dtype != np.float32 or (bias >= 0 and value(graph, bias) is None):
+        return None
+    channels = out.shape[-1]
+    per_channel = data.shape == () or data.shape[-1] in (1, channels)
+    if not per_channel or data.size not in (1, channels) or data.ndim > len(out.shape):
+        return None
+    return reader, np.broadcast_to(data.reshape(-1), (channels,))
+
+
+def _merged(
+    graph: Graph, index: int, follower: int, weights: Array | None, bias: Array
+) -> tuple[Graph, list[str]]:
+    """The linear op with new constants, writing what its follower wrote."""
+    op, after, editor = graph.ops[index], graph.ops[follower], Editor(graph)
+    rule = RULES[op.kind]
+    assert rule.bias is not None
+    inputs = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))]
+    if weights is not None:
+        inputs[1] = constant(editor, graph.tensors[op.inputs[1]].name, np.ascontiguousarray(weights, np.float32))
+    inputs[rule.bias] = constant(editor, f"{graph.tensors[after.outputs[0]].name}/bias", bias.astype(np.float32))
+    merged = replace(op.with_options(fusedActivationFunction=after.activation), inputs=tuple(inputs), outputs=after.outputs)
+    if op.kind == "TRANSPOSE_CONV":
+        merged = replace(merged, version=4 if after.activation != "NONE" else 3)
+    return without(graph, {follower}, {index: merged}, editor), [graph.tensors[after.outputs[0]].name]
+
+
+def _bias(op: Op, rule: OpRule) -> int:
+    return op.inputs[rule.bias] if rule.bias is not None and rule.bias < len(op.inputs) else -1
+
+
+def _bias_values(graph: Graph, op: Op) -> Array:
+    rule = RULES[op.kind]
+    data = value(graph, _bias(op, rule))
+    if data is None:
+        data = np.zeros(graph.tensors[op.inputs[1]].shape[rule.channel_axis], np.float32)
+    return data

@@ -1,0 +1,79 @@
+"""Float -> float rewrites that leave the function unchanged: the forms that lowering knows.
+
+`PASSES` is the table: each pass takes a graph and returns it rewritten, with the ops
+that it changed. They run in order, again and again until none finds anything.
+
+Most are exact. Those that multiply constants together beforehand (a reciprocal, a
+batch norm folded into weights) round once more or once less than the original: the
+results differ in the last bits of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from edgeqwt.errors import InvariantError
+from edgeqwt.graph.graph import Graph
+from edgeqwt.prepare import canonical, constants, fusion, linear, tidy
+
+Pass = Callable[[Graph], tuple[Graph, list[str]]]
+
+NAMED = 4  # ops that a sentence names before it counts the rest
+
+PASSES: Mapping[str, Pass] = MappingProxyType(
+    {
+        "Tensors that shared a name got names of their own": tidy.unique_names,
+        "Ops with constant inputs were computed": constants.fold,
+        "Ops whose results nothing uses were dropped": tidy.drop_dead,
+        "RESHAPE and TRANSPOSE that change nothing were dropped": tidy.drop_identities,
+        "EMBEDDING_LOOKUP became GATHER": canonical.embedding,
+        "SELECT became SELECT_V2": canonical.select,
+        "NEG became MUL by -1": canonical.negation,
+        "SQUARE became MUL": canonical.square,
+        "DIV by a constant became MUL by its reciprocal": canonical.division,
+        "1 / SQRT became RSQRT": canonical.reciprocal_root,
+        "SUM became MEAN times the number of elements": canonical.summation,
+        "DEPTH_TO_SPACE became RESHAPE and TRANSPOSE": canonical.depth_to_space,
+        "SPACE_TO_BATCH_ND got its padding from a PAD": canonical.space_to_batch,
+        "Convolutions without a bias got one of zeros": linear.zero_bias,
+        "BATCH_MATMUL with constant weights became FULLY_CONNECTED": linear.matmul,
+        "Constant factors went into weights": linear.fold_scale,
+        "Constant summands went into biases": linear.fold_shift,
+        "RELU, RELU6 and RELU_N1_TO_1 were fused into the op before": fusion.activation,
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A float graph ready to be lowered.
+
+    Attributes:
+        graph: computes the same function; inputs and outputs keep order, shapes and names.
+        changes: sentences that say what was rewritten, and where.
+    """
+
+    graph: Graph
+    changes: tuple[str, ...]
+
+
+def prepare(graph: Graph) -> Prepared:
+    """The graph in canonical form; a graph in canonical form comes back as it is."""
+    found: dict[str, list[str]] = {}
+    for _ in range(len(graph.ops) + len(PASSES) + 1):
+        before = graph
+        for sentence, rewrite in PASSES.items():
+            graph, names = rewrite(graph)
+            if names:
+                found.setdefault(sentence, []).extend(names)
+        if graph is before:
+            return Prepared(graph.pruned(), tuple(_sentence(what, names) for what, names in found.items()))
+    raise InvariantError("preparation does not come to an end")
+
+
+def _sentence(what: str, names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{what}: {shown}{more}."

@@ -1,0 +1,80 @@
+"""What has no effect: shared names, dead ops, ops that change nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.prepare.rewriting import ports, sole_reader, value, without
+
+
+def unique_names(graph: Graph) -> tuple[Graph, list[str]]:
+    """Gives tensors that share a name, or have none, names of their own; the first one keeps it."""
+    counts = Counter(t.name for t in graph.tensors)
+    if max(counts.values(), default=0) <= 1 and "" not in counts:
+        return graph, []
+    taken, changes = set(counts), {}
+    seen: set[str] = set()
+    for i, tensor in enumerate(graph.tensors):
+        name, k = tensor.name, 1
+        while name in seen or not name or (name in taken and name != tensor.name):
+            name, k = f"{tensor.name or 'tensor'}_{k}", k + 1
+        seen.add(name)
+        if name != tensor.name:
+            changes[i] = replace(tensor, name=name)
+    return graph.with_tensors(changes), [t.name for t in changes.values()]
+
+
+def drop_dead(graph: Graph) -> tuple[Graph, list[str]]:
+    """Drops ops of which no output is used."""
+    needed = set(ports(graph))
+    dead = set()
+    for i in reversed(range(len(graph.ops))):
+        op = graph.ops[i]
+        if needed.isdisjoint(op.outputs) and op.outputs:
+            dead.add(i)
+        else:
+            needed.update(op.inputs)
+    if not dead:
+        return graph, []
+    names = [graph.tensors[graph.ops[i].outputs[0]].name for i in sorted(dead)]
+    return without(graph, dead, {}, Editor(graph)), names
+
+
+def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
+    """Drops RESHAPE, TRANSPOSE and the like that leave shape and order as they are."""
+    editor, dropped, names = Editor(graph), set(), []
+    producers = graph.producers()
+    renamed: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for i, op in enumerate(graph.ops):
+        if not _is_identity(graph, op):
+            continue
+        x, y = renamed.get(op.inputs[0], op.inputs[0]), op.outputs[0]
+        if y in ports(graph):
+            # The output's name must stay: let the op before write it, where x has no other use.
+            if sole_reader(graph, op.inputs[0]) != i or x not in producers or x != op.inputs[0]:
+                continue
+            written[x] = y
+        else:
+            renamed[y] = x
+        dropped.add(i)
+        names.append(graph.tensors[y].name)
+    if not dropped:
+        return graph, []
+    new = {t: written.get(renamed.get(t, t), renamed.get(t, t)) for t in range(len(graph.tensors))} | {-1: -1}
+    changed = {i: op.remapped(new) for i, op in enumerate(graph.ops) if i not in dropped}
+    return without(graph, dropped, changed, editor), names
+
+
+def _is_identity(graph: Graph, op: Op) -> bool:
+    if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"):
+        return False
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    if x.shape != y.shape or x.shape_signature != y.shape_signature or x.is_constant:
+        return False
+    if op.kind != "TRANSPOSE":
+        return True
+    order = value(graph, op.inputs[1])
+    return order is not None and order.reshape(-1).tolist() == list(range(len(x.shape)))

@@ -1,0 +1,121 @@
+"""What stands in the way of an integer graph, said in terms of the source model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.errors import InputError, UnsupportedError
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form
+from edgeqwt.quantize.forms import form_of
+
+Objection = tuple[str, str]
+"""The rule that an op breaks, as the end of a sentence, and a hint."""
+
+OTHER_FLOATS = ("float16", "float64", "bfloat16", "complex64", "complex128", "string")
+REPLACE = "Replace it in the source model, or cut the model there."
+
+
+def check_lowerable(graph: Graph, places: Mapping[str, str], target: str = "tflite") -> None:
+    """Looks for what has no integer form, before anything is run.
+
+    Raises:
+        UnsupportedError: names the first such op, its place in the source model, the rule and a way out.
+        InputError: a constant holds NaN or infinite values.
+    """
+    if graph.others:
+        what = f"it has {len(graph.others) + 1} subgraphs (control flow)"
+        raise UnsupportedError("the model", target, what, "Export it without loops and conditions on data.")
+    for i, op in enumerate(graph.ops):
+        objection = _objection(graph, op)
+        if objection is not None:
+            raise UnsupportedError(described(graph, i, places), target, *objection)
+        _check_constants(graph, i, places)
+
+
+def check_observed(
+    graph: Graph, statistics: Mapping[int, Statistics], places: Mapping[str, str], target: str = "tflite"
+) -> None:
+    """Looks for values on the calibration data that an op's integer form cannot have.
+
+    Raises:
+        UnsupportedError: as check_lowerable.
+    """
+    for i, op in enumerate(graph.ops):
+        objection = None
+        if op.kind == "CAST" and op.outputs[0] in statistics:
+            seen = statistics[op.outputs[0]]
+            if seen.low < -128 or seen.high > 127:
+                objection = (
+                    f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit int8 at scale 1",
+                    "Feed the model real values there, or scale them down before the conversion.",
+                )
+        elif form_of(graph, op) is Form.GUARDED and op.inputs[1] in statistics:
+            seen = statistics[op.inputs[1]]
+            if seen.low < 0 < seen.high:
+                objection = (
+                    f"its divisor takes both signs on the calibration data ({seen.low:g}..{seen.high:g}), "
+                    "so it can be zero",
+                    "Divide by a quantity that keeps its sign.",
+                )
+        if objection is not None:
+            raise UnsupportedError(described(graph, i, places), target, *objection)
+
+
+def described(graph: Graph, op_index: int, places: Mapping[str, str]) -> str:
+    """An op as messages name it: kind, index, output tensor, and its place in the source model if known."""
+    names = [graph.tensors[t].name for t in graph.ops[op_index].outputs]
+    place = next((places[name] for name in names if name in places), "")
+    return graph.describe(op_index) + (f" (in the source: {place})" if place else "")
+
+
+def _objection(graph: Graph, op: Op) -> Objection | None:
+    if op.kind not in RULES:
+        name = f"custom op {op.custom_code!r}" if op.kind == "CUSTOM" else op.kind
+        return f"{name} is not in the op table", REPLACE
+    tensors = [graph.tensors[t] for t in op.tensors]
+    odd = next((t for t in tensors if t.dtype in OTHER_FLOATS), None)
+    if odd is not None:
+        return f"tensor {odd.name!r} is {odd.dtype}", "Export the model in float32."
+    if not any(t.is_float for t in tensors):
+        return None
+    if op.activation not in ACTIVATION_LIMITS:
+        return f"its fused activation {op.activation} has no integer form", REPLACE
+    form = form_of(graph, op)
+    if all(t < 0 or graph.tensors[t].is_constant for t in op.inputs):
+        return "all its inputs are constant", "Compute it beforehand (edgeqwt.prepare does)."
+    if form is Form.REWRITTEN:
+        return "it must be written with other ops first", f"{RULES[op.kind].note} edgeqwt.prepare does it."
+    if form is Form.INTEGER and any(graph.tensors[t].is_float for t in op.outputs):
+        return f"{op.kind} has no int8 form", REPLACE
+    if form is Form.GUARDED and graph.tensors[op.inputs[1]].is_constant:
+        return "its divisor is constant", "Multiply by the reciprocal (edgeqwt.prepare does)."
+    return _linear_objection(graph, op) if form is Form.LINEAR else None
+
+
+def _linear_objection(graph: Graph, op: Op) -> Objection | None:
+    rule = RULES[op.kind]
+    weights = graph.tensors[op.inputs[rule.weight or 0]]
+    bias_slot = -1 if rule.bias is None else rule.bias
+    bias = graph.tensors[op.inputs[bias_slot]] if 0 <= bias_slot < len(op.inputs) and op.inputs[bias_slot] >= 0 else None
+    if not weights.is_constant:
+        return f"its weights {weights.name!r} are not constant", "Write it as a matrix product of two tensors."
+    if not weights.is_float:
+        return f"its weights {weights.name!r} are {weights.dtype} already", "Give the float model it was made from."
+    if bias is not None and not bias.is_constant:
+        return f"its bias {bias.name!r} is not constant", "Write the sum as an op of its own."
+    return None
+
+
+def _check_constants(graph: Graph, op_index: int, places: Mapping[str, str]) -> None:
+    for t in graph.ops[op_index].inputs:
+        tensor = graph.tensors[t] if t >= 0 else None
+        if tensor is None or tensor.data is None or not tensor.is_float or np.isfinite(tensor.data).all():
+            continue
+        raise InputError(
+            f"constant {tensor.name!r} of {described(graph, op_index, places)} holds NaN or infinite values",
+            "Check the model's weights; write masks with finite numbers.",
+        )

@@ -1,0 +1,56 @@
+"""A function of one variable as a table: the op's own float kernel at each of 256 dequantized values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Graph, Quantization
+from edgeqwt.quantize.forms import variable_slot
+from edgeqwt.runtime.boundary import real
+from edgeqwt.runtime.runners import xnnpack
+
+LEVELS = np.arange(-128, 128).astype(np.int8)
+
+
+def function_values(graph: Graph, op_index: int, x: Quantization) -> Array:
+    """What the float op gives for each int8 value of its input, shape (256,).
+
+    Outside the function's domain (the square root of a negative value) the nearest value
+    inside it stands in; infinities stay.
+    """
+    op = graph.ops[op_index]
+    source, target = op.inputs[variable_slot(graph, op)], op.outputs[0]
+    alone = graph.slice([op_index], [source], [target])
+    ports = (alone.inputs[0], alone.outputs[0])
+    flat = {t: replace(alone.tensors[t], shape=(256,), shape_signature=None) for t in ports}
+    runner = xnnpack(alone.with_tensors(flat))
+    values: Array = runner.run({ports[0]: real(LEVELS, x)})[ports[1]].reshape(-1)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        valid = np.flatnonzero(~np.isnan(values))
+        if not valid.size:
+            return np.zeros_like(values)
+        nearest = np.abs(np.arange(256)[:, None] - valid).argmin(axis=1)
+        values = values[valid[nearest]]
+    return values
+
+
+def to_int8(values: Array, y: Quantization) -> Array:
+    """Real values, infinities included, at the output's scale."""
+    scaled = np.clip(values.astype(np.float64) / float(y.scale[0]), -1e6, 1e6) + int(y.zero_point[0])
+    return np.clip(np.rint(scaled), -128, 127).astype(np.int8)
+
+
+def thresholds(kind: str, constant: Array, x: Quantization) -> Array:
+    """int32 values c' with `q kind c'` true exactly where `real(q) kind constant` is, for every int8 q of x."""
+    levels = real(LEVELS, x)
+    at_or_below = np.searchsorted(levels, constant, side="right") - 129  # largest q with real(q) <= constant
+    below = np.searchsorted(levels, constant, side="left") - 129
+    if kind in ("GREATER", "LESS_EQUAL"):
+        found = at_or_below
+    elif kind in ("GREATER_EQUAL", "LESS"):
+        found = below + 1
+    else:
+        found = np.where(at_or_below > below, at_or_below, 1000)  # equal to none: a value that no int8 has
+    return np.asarray(found, np.int32)
