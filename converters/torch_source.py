@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import inspect
 import io
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -322,12 +325,28 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _native_stdout_as_stderr() -> Iterator[None]:
+    """Torch's C++ side prints graphs that it cannot export on file descriptor 1."""
+    flush = ctypes.CDLL(None).fflush  # what C has buffered would come out after descriptor 1 is back
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        flush(None)
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
     """Sends what torch and the user's model print and warn, natively too, to the end of a log."""
     printed = io.StringIO()
     try:
         with (
             captured_stderr() as native,
+            _native_stdout_as_stderr(),
             contextlib.redirect_stdout(printed),
             warnings.catch_warnings(record=True) as caught,
         ):

@@ -87,9 +87,7 @@ def build(
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeqwt-")))
         with stages("convert"):
             converted = convert(model, data, work, onnx2tf_python=onnx2tf_python)
-        scored = (
-            None if evaluation is None else open_evaluation(open_samples(evaluation, images=images), metric, converted)
-        )
+        scored = None if evaluation is None else open_evaluation(evaluation, metric, converted, images)
         result = run(converted, data, chosen, profile, scored, stages)
         if folder is not None:
             write_build(result, folder)

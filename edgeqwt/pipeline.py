@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from edgeqwt.calibration.observe import observe
@@ -15,11 +15,12 @@ from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import Prepared, prepare
-from edgeqwt.progress import Stages, counted
+from edgeqwt.progress import Advance, Stages, counted
 from edgeqwt.quantize.borders import with_float_borders
 from edgeqwt.quantize.lower import lower
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import TargetProfile
+from edgeqwt.verify.binding import feed
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.gate import Choice, choose
@@ -93,7 +94,7 @@ def build(
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
     with stages("calibrate") as advance:
-        statistics, count = observe(graph, counted(feeds(model, graph, samples), advance, samples.count))
+        statistics, count = observe(graph, feeds(model, graph, shown(samples, advance)))
     with stages("quantize"):
         plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name)
     variants, outcome = {UNCOMPENSATED: plain}, None
@@ -104,8 +105,7 @@ def build(
             variants[COMPENSATED] = outcome.graph
     _, held_out = split(samples)
     with stages("judge") as advance:
-        judged = counted(feeds(model, graph, held_out), advance, held_out.count)
-        quality = layer_quality(graph, variants, judged)
+        quality = layer_quality(graph, variants, feeds(model, graph, shown(held_out, advance)))
         choice = choose(quality)
     if recipe.float_io:
         variants = {name: with_float_borders(variant) for name, variant in variants.items()}
@@ -113,15 +113,14 @@ def build(
     check_free(variants, sizes)
     with stages("prove") as advance:
         proof = held_out.head(recipe.verify.runtime_samples)
-        proved = counted(feeds(model, graph, proof), advance, proof.count)
-        runtimes = compare_runtimes(variants[choice.name], _by_position(graph, variants[choice.name], proved))
+        kept = variants[choice.name]
+        runtimes = compare_runtimes(kept, feeds(model, kept, shown(proof, advance)))
     require_runtimes(target, runtimes)
-    scores = {}
+    scores: Mapping[str, Mapping[str, float]] = {}
     if evaluation is not None:
         with stages("evaluate") as advance:
-            for done, (name, variant) in enumerate({FLOAT: graph, **variants}.items(), start=1):
-                scores[name] = evaluate(evaluation, model, variant)
-                advance(done, 1 + len(variants))
+            judged_by = replace(evaluation, samples=shown(evaluation.samples, advance))
+            scores = evaluate(judged_by, model, {FLOAT: graph, **variants})
     return BuildResult(
         model=model,
         recipe=recipe,
@@ -174,14 +173,14 @@ def compensate_graph(
     wanted = reference.graph
     check_same_interface(graph, wanted)
     with stages("calibrate") as advance:
-        statistics, _ = observe(wanted, counted(feeds(reference, wanted, samples), advance, samples.count))
+        statistics, _ = observe(wanted, feeds(reference, wanted, shown(samples, advance)))
     with stages("compensate") as advance:
         calibration = feeds(reference, wanted, samples)
         outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, recipe.compensation, advance)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     _, held_out = split(samples)
     with stages("judge") as advance:
-        quality = layer_quality(wanted, variants, counted(feeds(reference, wanted, held_out), advance, held_out.count))
+        quality = layer_quality(wanted, variants, feeds(reference, wanted, shown(held_out, advance)))
     choice = choose(quality)
     kept = variants[choice.name]
     return CompensationResult(kept, graph, outcome, choice, quality, _sizes(variants), stages.seconds)
@@ -207,10 +206,13 @@ def check_same_interface(graph: Graph, reference: Graph) -> None:
 
 
 def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
-    """Samples as real-valued arrays by input tensor of a graph whose inputs are in the model's order."""
-    for sample in samples:
-        values = model.graph_inputs(sample)
-        yield {new: values[old] for old, new in zip(model.graph.inputs, graph.inputs, strict=True)}
+    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
+    return (feed(model, graph, sample) for sample in samples)
+
+
+def shown(samples: Samples, advance: Advance) -> Samples:
+    """The samples, with a progress bar that follows each pass over them."""
+    return replace(samples, open=lambda: counted(samples.open(), advance, samples.count))
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
@@ -234,11 +236,6 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
     """
     if "tflm" in target.runtimes and runtimes.unavailable:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
-
-
-def _by_position(reference: Graph, graph: Graph, samples: Iterator[dict[int, Array]]) -> Iterator[dict[int, Array]]:
-    for sample in samples:
-        yield dict(zip(graph.inputs, (sample[t] for t in reference.inputs), strict=True))
 
 
 def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:

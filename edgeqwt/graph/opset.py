@@ -30,7 +30,7 @@ class Form(Enum):
     LINEAR = "the same op on int8 activations, per-channel int8 weights and an int32 bias"
     LOOKUP = "a table of its 256 values: CAST, ADD, GATHER"
     CLAMP = "ADD of zero with the activation fused"
-    GUARDED = "the same op, its divisor kept away from zero by MAXIMUM or MINIMUM"
+    RECIPROCAL = "a table where the numerator is one constant, else a product with such a table (edgeqwt.prepare)"
     COMPARE = "the same op on int32 copies of the integers"
     CONVERT = "CAST or QUANTIZE between integer types, or a table"
     REWRITTEN = "other ops, before lowering (edgeqwt.prepare)"
@@ -153,12 +153,15 @@ _ROWS = (
     OpRule("ADD", largest_ratio=2.0**18),
     OpRule("SUB", largest_ratio=2.0**18),
     OpRule("MUL", version=3, note=ROUNDS),
+    # LiteRT's int8 DIV refuses divisors whose integer is 0 (not whose value is), and all runtimes shift
+    # by more than 31 bits, into nonsense, where a numerator of one or two steps meets a large divisor.
     OpRule(
         "DIV",
-        F.GUARDED,
-        symmetric=(1,),
+        F.RECIPROCAL,
         version=1,
-        note="By a constant: MUL. A constant by x: a table. Otherwise the divisor must keep its sign on calibration data.",
+        bound=3.0,
+        note="By a constant: MUL. x / y: MUL of x by a table of 1 / y; its error grows with max|x| max|1/y| over the "
+        "output's range. The int8 kernels of DIV are not used: they give wrong results for small numerators.",
     ),
     # The kernels scale by (2 max(s1, s2))^2 / (2^14 s) and check that it is below 1.
     OpRule("SQUARED_DIFFERENCE", ratio=lambda s: max(s) ** 2, largest_ratio=2.0**11),
@@ -226,7 +229,7 @@ _ROWS = (
     rewritten("DEPTH_TO_SPACE", "Written as RESHAPE and TRANSPOSE: LiteRT has no reference kernel.", bound=0.0),
     moving("SPACE_TO_BATCH_ND", note="Padding becomes a PAD of its own: TFLite Micro pads with a wrong value."),
     moving("BATCH_TO_SPACE_ND"),
-    moving("TILE", version=3, tflm=False),
+    moving("TILE", version=1, tflm=False),
     moving("BROADCAST_TO", version=3),
     moving("SELECT", (1, 2), tflm=False, note="Written as SELECT_V2 where all shapes are equal."),
     moving("SELECT_V2", (1, 2), version=1),

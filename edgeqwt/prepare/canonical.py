@@ -41,16 +41,23 @@ def _square(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 def _division(editor: Editor, graph: Graph, op: Op) -> bool:
-    """Division by a constant: the reciprocal rounds to float32, so the last bit may differ."""
-    divisor = value(graph, op.inputs[1])
-    if divisor is None or divisor.dtype != np.float32 or not np.all(divisor):
+    """x / y as x · (1 / y); the reciprocal rounds to float32, so the last bit may differ."""
+    x, y = op.inputs
+    name = graph.tensors[op.outputs[0]].name
+    numerator, divisor = value(graph, x), value(graph, y)
+    if not graph.tensors[y].is_float or (numerator is not None and numerator.size == 1):
         return False
-    with np.errstate(over="ignore"):
-        reciprocal = np.asarray(1 / divisor.astype(np.float64)).astype(np.float32)
-    if not np.isfinite(reciprocal).all():
-        return False
-    factor = constant(editor, f"{graph.tensors[op.inputs[1]].name}/reciprocal", reciprocal)
-    editor.add_op(op_like(op, "MUL", (op.inputs[0], factor), fusedActivationFunction=op.activation))
+    if divisor is None:
+        one = constant(editor, f"{name}/one", float32(1))
+        factor = activation_like(editor, graph, op.outputs[0], "reciprocal", graph.tensors[y].shape)
+        editor.add_op(Op("DIV", (one, y), (factor,), NONE))
+    else:
+        with np.errstate(all="ignore"):
+            reciprocal = np.asarray(1 / divisor.astype(np.float64)).astype(np.float32)
+        if not np.isfinite(reciprocal).all():
+            return False
+        factor = constant(editor, f"{graph.tensors[y].name}/reciprocal", reciprocal)
+    editor.add_op(op_like(op, "MUL", (x, factor), fusedActivationFunction=op.activation))
     return True
 
 

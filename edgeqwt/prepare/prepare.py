@@ -32,7 +32,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "SELECT became SELECT_V2": canonical.select,
         "NEG became MUL by -1": canonical.negation,
         "SQUARE became MUL": canonical.square,
-        "DIV by a constant became MUL by its reciprocal": canonical.division,
+        "DIV became MUL by the reciprocal": canonical.division,
         "1 / SQRT became RSQRT": canonical.reciprocal_root,
         "SUM became MEAN times the number of elements": canonical.summation,
         "DEPTH_TO_SPACE became RESHAPE and TRANSPOSE": canonical.depth_to_space,

@@ -15,7 +15,6 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
-from edgeqwt.quantize.forms import symmetric_slots
 from edgeqwt.quantize.ranges import Range, RangeRule
 
 QMIN, QMAX = -128, 127
@@ -160,7 +159,7 @@ def _made_symmetric(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]
     """Marks the groups that need zero point 0; returns (op, slot) -> tensor where a fixed scale forbids it."""
     uneven: dict[tuple[int, int], int] = {}
     for i, op in enumerate(graph.ops):
-        for slot in symmetric_slots(graph, op):
+        for slot in RULES[op.kind].symmetric:
             t = op.inputs[slot]
             if not _is_activation(graph, t):
                 continue

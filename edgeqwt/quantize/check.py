@@ -53,14 +53,6 @@ def check_observed(
                     f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit int8 at scale 1",
                     "Feed the model real values there, or scale them down before the conversion.",
                 )
-        elif form_of(graph, op) is Form.GUARDED and op.inputs[1] in statistics:
-            seen = statistics[op.inputs[1]]
-            if seen.low < 0 < seen.high:
-                objection = (
-                    f"its divisor takes both signs on the calibration data ({seen.low:g}..{seen.high:g}), "
-                    "so it can be zero",
-                    "Divide by a quantity that keeps its sign.",
-                )
         if objection is not None:
             raise UnsupportedError(described(graph, i, places), target, *objection)
 
@@ -91,8 +83,6 @@ def _objection(graph: Graph, op: Op) -> Objection | None:
         return "it must be written with other ops first", f"{RULES[op.kind].note} edgeqwt.prepare does it."
     if form is Form.INTEGER and any(graph.tensors[t].is_float for t in op.outputs):
         return f"{op.kind} has no int8 form", REPLACE
-    if form is Form.GUARDED and graph.tensors[op.inputs[1]].is_constant:
-        return "its divisor is constant", "Multiply by the reciprocal (edgeqwt.prepare does)."
     return _linear_objection(graph, op) if form is Form.LINEAR else None
 
 

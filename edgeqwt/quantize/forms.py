@@ -19,20 +19,12 @@ def form_of(graph: Graph, op: Op, missing: Set[str] = frozenset()) -> Form:
         return Form.INTEGER
     if op.kind in missing and rule.elementwise:
         return Form.LOOKUP
-    if rule.form is Form.GUARDED and _is_scalar_constant(graph, op.inputs[0]):
-        return Form.LOOKUP  # c / x is a function of x alone
+    if rule.form is Form.RECIPROCAL:
+        numerator = graph.tensors[op.inputs[0]]
+        return Form.LOOKUP if numerator.is_constant and numerator.size == 1 else Form.REWRITTEN
     return rule.form
 
 
 def variable_slot(graph: Graph, op: Op) -> int:
     """The one input slot of a LOOKUP op that holds an activation."""
     return next(s for s, t in enumerate(op.inputs) if t >= 0 and not graph.tensors[t].is_constant)
-
-
-def symmetric_slots(graph: Graph, op: Op) -> tuple[int, ...]:
-    """The op's input slots whose tensors must have zero point 0."""
-    return () if form_of(graph, op) is Form.LOOKUP else RULES[op.kind].symmetric
-
-
-def _is_scalar_constant(graph: Graph, t: int) -> bool:
-    return graph.tensors[t].is_constant and graph.tensors[t].size == 1

@@ -53,4 +53,4 @@ def lower(
         return linear_weight_scale(graph, op, row, assignment, precision)
 
     assignment = within_limits(graph, assign(graph, statistics, rule), weight_scale)
-    return Writer(graph, statistics, assignment, precision, missing).run()
+    return Writer(graph, assignment, precision, missing).run()

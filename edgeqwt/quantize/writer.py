@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Form, OpRule
 from edgeqwt.quantize.activations import QMAX, QMIN, Assignment, affine, constant_range, symmetric
-from edgeqwt.quantize.forms import form_of, symmetric_slots, variable_slot
+from edgeqwt.quantize.forms import form_of, variable_slot
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.tables import function_values, thresholds, to_int8
 from edgeqwt.quantize.weights import bias_quantization, quantize, quantize_bias, weight_scales, widened_for_bias
@@ -41,12 +40,11 @@ class Writer:
     def __init__(
         self,
         graph: Graph,
-        statistics: Mapping[int, Statistics],
         assignment: Assignment,
         precision: Precision,
         missing: Set[str],
     ) -> None:
-        self.graph, self.statistics, self.assignment = graph, statistics, assignment
+        self.graph, self.assignment = graph, assignment
         self.precision, self.missing = precision, missing
         self.editor = Editor(graph)
         self.constants: dict[tuple[object, ...], int] = {}
@@ -61,7 +59,6 @@ class Writer:
             Form.LINEAR: self.linear,
             Form.LOOKUP: self.lookup,
             Form.CLAMP: self.clamp,
-            Form.GUARDED: self.guarded,
             Form.COMPARE: self.compare,
             Form.CONVERT: self.convert,
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
@@ -114,19 +111,6 @@ class Writer:
         q, name = self.assignment.quantization[x], self.graph.tensors[target].name
         zero = self.editor.add_tensor(Tensor(f"{name}/zero", (), "int8", q.zero_point[0].astype(np.int8), q))
         self.editor.add_op(Op("ADD", (x, zero), op.outputs, {"fusedActivationFunction": op.kind}, version=2))
-
-    def guarded(self, index: int, op: Op) -> None:
-        """DIV: an int8 divisor that rounds to zero stops the kernel, so it is bounded away from it."""
-        divisor = self.operand(index, op, 1)
-        tensor = self.editor.tensors[divisor]
-        assert tensor.quantization is not None
-        positive = self.statistics[op.inputs[1]].low >= 0
-        kind, bound = ("MAXIMUM", 1) if positive else ("MINIMUM", -1)
-        name = self.graph.tensors[op.outputs[0]].name
-        nearest = Tensor(f"{name}/nearest", (), "int8", np.array(bound, np.int8), tensor.quantization)
-        safe = self.editor.add_tensor(replace(tensor, name=f"{name}/divisor", data=None))
-        self.editor.add_op(Op(kind, (divisor, self.editor.add_tensor(nearest)), (safe,), version=2))
-        self.editor.add_op(replace(op, inputs=(self.operand(index, op, 0), safe)))
 
     def compare(self, index: int, op: Op) -> None:
         """A comparison: of int32 copies, whose scales are equal, or of one and an equivalent int32 constant."""
@@ -203,10 +187,11 @@ class Writer:
             return self.requantized(t, self.assignment.requantize[index, slot])
         if not self.graph.tensors[t].is_constant:
             return t
-        if slot in RULES[op.kind].tied_inputs(op):
+        rule = RULES[op.kind]
+        if slot in rule.tied_inputs(op):
             return self.constant(t, self.assignment.quantization[op.outputs[0]])
-        limits = constant_range(self.graph, t)
-        return self.constant(t, (symmetric if slot in symmetric_slots(self.graph, op) else affine)(*limits))
+        parameters = symmetric if slot in rule.symmetric else affine
+        return self.constant(t, parameters(*constant_range(self.graph, t)))
 
     def constant(self, t: int, q: Quantization, dtype: str = "int8", limit: int = QMAX) -> int:
         """A float constant at some scale; asked for twice, it is one tensor."""

@@ -212,8 +212,8 @@ def _shaped(expected: Array, found: Bounded) -> Array:
 def _by(verdict: Verdict) -> str:
     """How far, as the end of a sentence."""
     if math.isinf(verdict.max_abs):
-        return " has another shape or is infinite"
+        return ": it is infinite or has another shape"
     if math.isnan(verdict.max_abs):
-        return " is NaN"
+        return ": it is NaN"
     explained = f"rounding explains {verdict.tolerance:.3g}" if verdict.tolerance else "rounding explains none of it"
     return f" by {verdict.max_abs:.3g} where {explained}"

@@ -204,7 +204,7 @@ def test_an_op_without_tflite_form_is_refused_with_its_place(tmp_path: Path) -> 
 
 
 def test_an_lstm_that_would_keep_its_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="UNIDIRECTIONAL_SEQUENCE_LSTM .*keeps its state"):
+    with pytest.raises(UnsupportedError, match=r"UNIDIRECTIONAL_SEQUENCE_LSTM .*keeps its state"):
         convert(models.seeded(models.Recurrent), from_arrays({"x": normal(1, 5, 8)}), tmp_path)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeqwt.calibration.samples import InputSpec, Sample
-from edgeqwt.converters.torch_source import check_parameters, flattened, from_module, from_program
+from edgeqwt.converters.torch_source import check_parameters, export, flattened, from_module, from_program
 from edgeqwt.errors import InputError
 from tests import models
 
@@ -118,6 +118,32 @@ def test_a_module_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
     model = from_module(found.what, found.module, {"": ROW})
     with pytest.raises(InputError, match=r"forward raised RuntimeError.*raising\.py:6"):
         model.run({"x": ROW})
+
+
+def test_what_torch_prints_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Spectrum(nn.Module):  # the first exporter does not know it, and prints the whole graph
+        def forward(self, x: Tensor) -> Tensor:
+            print("from the model")
+            return torch.fft.rfft(x).abs()
+
+    sample = {"x": np.ones((1, 8), np.float32)}
+    model = from_module("m", Spectrum(), sample)
+    capfd.readouterr()
+    notes = export(model, sample, tmp_path / "model.onnx", tmp_path / "log")
+    assert notes[0].startswith("torch.onnx.export fell back on torch.export: Exporting the operator 'aten::fft_rfft'")
+    printed = capfd.readouterr()
+    assert "graph(" not in printed.out + printed.err
+    assert "aten::fft_rfft" in (tmp_path / "log").read_text()
+
+
+def test_a_module_that_cannot_be_exported(tmp_path: Path) -> None:
+    class Unexportable(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.eigvals(x).real
+
+    sample = {"x": np.eye(3, dtype=np.float32)[None]}
+    with pytest.raises(InputError, match=r"m: torch\.onnx\.export fails: .*eigvals"):
+        export(from_module("m", Unexportable(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
 
 
 def test_files_that_are_no_exported_programs(tmp_path: Path) -> None:

@@ -1,0 +1,366 @@
+"""The gate stops every corrupted graph and names the op that was corrupted, and lets correct ones through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.verify.helpers import as_source, image_samples
+
+from edgeqwt.calibration.samples import Sample, Samples
+from edgeqwt.errors import InputError, ParityError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.runtime.runners import reference
+from edgeqwt.verify.parity import check_parity
+
+Images = Mapping[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def resnet(mlperf_tiny: Path) -> Graph:
+    """MLPerf Tiny's image classification: 10 convolutions, 3 additions, pooling, FULLY_CONNECTED, SOFTMAX."""
+    return flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")
+
+
+# -- corruptions, each of one op ---------------------------------------------------
+
+
+def _weights_changed(graph: Graph, op: int, change: Callable[[Array], Array], slot: int = 1) -> Graph:
+    t = graph.ops[op].inputs[slot]
+    data = graph.tensors[t].data
+    assert data is not None
+    changed = np.ascontiguousarray(change(data.copy()), data.dtype)
+    return graph.with_tensors({t: replace(graph.tensors[t], data=changed)})
+
+
+def _one_weight(op: int) -> Callable[[Graph], tuple[Graph, int]]:
+    def corrupt(graph: Graph) -> tuple[Graph, int]:
+        def change(w: Array) -> Array:
+            w.flat[w.size // 2] += 0.01 * np.abs(w).max()
+            return w
+
+        return _weights_changed(graph, op, change), op
+
+    return corrupt
+
+
+def _kernel_transposed(graph: Graph) -> tuple[Graph, int]:
+    return _weights_changed(graph, 5, lambda w: w.transpose(0, 2, 1, 3)), 5
+
+
+def _input_channels_swapped(graph: Graph) -> tuple[Graph, int]:
+    return _weights_changed(graph, 2, lambda w: w[..., ::-1]), 2
+
+
+def _bias_dropped(graph: Graph) -> tuple[Graph, int]:
+    return _weights_changed(graph, 10, np.zeros_like, slot=2), 10
+
+
+def _add_becomes_sub(graph: Graph) -> tuple[Graph, int]:
+    return graph.with_ops({7: replace(graph.ops[7], kind="SUB")}), 7
+
+
+def _activation_lost(graph: Graph) -> tuple[Graph, int]:
+    return graph.with_ops({8: graph.ops[8].with_options(fusedActivationFunction="NONE")}), 8
+
+
+def _dilated(graph: Graph) -> tuple[Graph, int]:
+    return graph.with_ops({1: graph.ops[1].with_options(dilationHFactor=2)}), 1
+
+
+def _other_pooling(graph: Graph) -> tuple[Graph, int]:
+    return graph.with_ops({12: replace(graph.ops[12], kind="MAX_POOL_2D")}), 12
+
+
+def _padded_on_one_side(graph: Graph) -> tuple[Graph, int]:
+    """Convolution 9 with padding 0 before and 2 after instead of 1 and 1: strides hide it from the shapes."""
+    editor, conv = Editor(graph), graph.ops[9]
+    x = graph.tensors[conv.inputs[0]]
+    n, h, w, c = x.shape
+    pads = np.array([[0, 0], [0, 2], [0, 2], [0, 0]], np.int32)
+    padded = editor.add_tensor(Tensor("padded", (n, h + 2, w + 2, c), "float32"))
+    for i, op in enumerate(graph.ops):
+        if i == 9:
+            editor.add_op(Op("PAD", (conv.inputs[0], editor.add_tensor(Tensor("pads", (4, 2), "int32", pads))), (padded,)))
+            op = replace(op, inputs=(padded, *op.inputs[1:])).with_options(padding="VALID")
+        editor.add_op(op)
+    return editor.finish(), 10
+
+
+CORRUPTIONS = {
+    "one weight of the first op": _one_weight(0),
+    "one weight of a middle op": _one_weight(6),
+    "one weight of the last linear op": _one_weight(14),
+    "kernel transposed": _kernel_transposed,
+    "input channels swapped": _input_channels_swapped,
+    "bias dropped": _bias_dropped,
+    "ADD becomes SUB": _add_becomes_sub,
+    "activation lost": _activation_lost,
+    "dilated": _dilated,
+    "other pooling": _other_pooling,
+    "padded on one side": _padded_on_one_side,
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_wrong_conversion_is_stopped_at_its_op(resnet: Graph, cifar10: Images, name: str) -> None:
+    corrupted, op = CORRUPTIONS[name](resnet)
+    tensor = corrupted.tensors[corrupted.ops[op].outputs[0]].name
+    model = as_source(resnet, converted=corrupted, places={tensor: "stage.block"}, log=Path("convert.log"))
+    with pytest.raises(ParityError) as stopped:
+        check_parity(model, corrupted, image_samples(resnet, cifar10["calibration_images"], 4))
+    assert f"{corrupted.describe(op)} (in the source: stage.block) is the first op" in stopped.value.message
+    assert "converted float model" in stopped.value.message
+    assert "convert.log" in stopped.value.hint
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_wrong_rewrite_is_stopped_at_its_op(resnet: Graph, cifar10: Images, name: str) -> None:
+    corrupted, op = CORRUPTIONS[name](resnet)
+    with pytest.raises(ParityError) as stopped:
+        check_parity(as_source(resnet, trace=False), corrupted, image_samples(resnet, cifar10["calibration_images"], 4))
+    assert f"{corrupted.describe(op)} is the first op" in stopped.value.message
+    assert "bug in edgeqwt" in stopped.value.hint
+
+
+# -- small graphs for what a real model does not show --------------------------------
+
+
+def _small(seed: int = 0) -> Graph:
+    """(1, 8, 8, 3) -> CONV_2D 3x3 with stride 4 -> (1, 2, 2, 4) -> PAD -> (1, 3, 3, 4) -> RESHAPE (1, 36)."""
+    rng = np.random.default_rng(seed)
+    tensors = (
+        Tensor("x", (1, 8, 8, 3), "float32"),
+        Tensor("w", (4, 3, 3, 3), "float32", rng.normal(size=(4, 3, 3, 3)).astype(np.float32)),
+        Tensor("b", (4,), "float32", rng.normal(size=4).astype(np.float32)),
+        Tensor("conv", (1, 2, 2, 4), "float32"),
+        Tensor("pads", (4, 2), "int32", np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.int32)),
+        Tensor("pad", (1, 3, 3, 4), "float32"),
+        Tensor("shape", (2,), "int32", np.array([1, 36], np.int32)),
+        Tensor("y", (1, 36), "float32"),
+    )
+    stride = {"strideH": 4, "strideW": 4, "dilationHFactor": 1, "dilationWFactor": 1, "padding": "VALID"}
+    ops = (
+        Op("CONV_2D", (0, 1, 2), (3,), {**stride, "fusedActivationFunction": "NONE"}),
+        Op("PAD", (3, 4), (5,)),
+        Op("RESHAPE", (5, 6), (7,)),
+    )
+    return Graph(tensors, ops, (0,), (7,))
+
+
+def _noise(graph: Graph, count: int = 3) -> list[Sample]:
+    rng = np.random.default_rng(1)
+    tensors = [graph.tensors[t] for t in graph.inputs]
+    return [{t.name: rng.normal(size=t.shape).astype(np.float32) for t in tensors} for _ in range(count)]
+
+
+def test_a_wrong_stride_that_keeps_the_shape() -> None:
+    graph = _small()
+    wrong = graph.with_ops({0: graph.ops[0].with_options(strideW=5)})  # (8 - 3) // 5 + 1 = (8 - 3) // 4 + 1
+    with pytest.raises(ParityError, match="CONV_2D #0 -> 'conv' is the first op"):
+        check_parity(as_source(graph, converted=wrong), wrong, _noise(graph))
+
+
+def test_a_pad_on_another_axis() -> None:
+    graph = _small()
+    swapped = _weights_changed(graph, 1, lambda pads: pads[[0, 2, 1, 3]])
+    with pytest.raises(ParityError, match="PAD #1 -> 'pad' is the first op"):
+        check_parity(as_source(graph, converted=swapped), swapped, _noise(graph))
+
+
+def test_the_sample_on_which_it_diverges_is_named() -> None:
+    graph = _small()
+    wrong = _weights_changed(graph, 0, lambda w: w * np.array([1, 1, 1.001]))
+    samples = _noise(graph)
+    for sample in samples[:2]:
+        sample["x"][..., 2] = 0  # hides the wrong channel
+    pattern = r"on sample 2: CONV_2D #0 -> 'conv' is the first op whose output diverges by [0-9.e-]+ where rounding"
+    with pytest.raises(ParityError, match=pattern):
+        check_parity(as_source(graph, converted=wrong), wrong, samples)
+
+
+def test_an_intermediate_of_another_shape() -> None:
+    graph = _small()
+    # 2·2·9 elements in place of 3·3·4: the last op hides it.
+    other = _weights_changed(graph, 1, lambda _: np.array([[0, 0], [0, 0], [0, 0], [2, 3]]))
+    other = other.with_tensors({5: replace(graph.tensors[5], shape=(1, 2, 2, 9))})
+    with pytest.raises(ParityError, match="PAD #1 -> 'pad' is the first op"):
+        check_parity(as_source(graph, converted=other), other, _noise(graph))
+
+
+def test_ops_that_could_not_be_compared_are_counted() -> None:
+    graph = _small()
+    wrong = graph.with_ops({0: graph.ops[0].with_options(strideW=5)})
+    model = as_source(graph, converted=wrong)
+    trace = model.trace_source
+    assert trace is not None
+    partial = replace(model, trace_source=lambda s: {k: v for k, v in trace(s).items() if k != "conv"})
+    with pytest.raises(ParityError, match=r"PAD #1 .* is the first op .*; of the 1 ops just before it nothing"):
+        check_parity(partial, wrong, _noise(graph))
+
+
+def test_an_output_that_diverges_alone_is_said_to() -> None:
+    graph = _small()
+    model = as_source(graph)
+    other = replace(model, run_source=lambda s: {"y": model.run_source(s)["y"] + 1})
+    with pytest.raises(ParityError, match="output 'y' by 1 where .* although no intermediate tensor"):
+        check_parity(other, graph, _noise(graph))
+
+
+def test_a_source_without_intermediate_values_is_said_to() -> None:
+    graph = _small()
+    wrong = graph.with_ops({0: graph.ops[0].with_options(strideW=5)})
+    with pytest.raises(ParityError, match="output 'y' by .*; the source has no intermediate values"):
+        check_parity(as_source(graph, converted=wrong, trace=False), wrong, _noise(graph))
+
+
+def test_nan_diverges() -> None:
+    graph = _small()
+    broken = _weights_changed(graph, 0, lambda w: w * np.nan)
+    with pytest.raises(ParityError, match="CONV_2D #0 -> 'conv' is the first op whose output diverges: it is NaN"):
+        check_parity(as_source(graph, converted=broken), broken, _noise(graph))
+    with pytest.raises(ParityError, match="output 'y' of the source model is NaN on sample 0"):
+        check_parity(as_source(broken), broken, _noise(graph))
+
+
+def test_without_samples_nothing_is_proved() -> None:
+    graph = _small()
+    with pytest.raises(InputError, match="no samples"):
+        check_parity(as_source(graph), graph, [])
+
+
+def test_outputs_are_compared_in_the_layout_of_the_source() -> None:
+    graph = replace(_small(), outputs=(5,), ops=_small().ops[:2])
+    model = as_source(graph)
+    (output,) = model.outputs
+
+    def channels_first(sample: Sample) -> Mapping[str, Array]:
+        return {"pad": model.run_source(sample)["pad"].transpose(0, 3, 1, 2)}
+
+    turned = replace(model, run_source=channels_first, outputs=(replace(output, permutation=(0, 2, 3, 1)),))
+    assert check_parity(turned, graph, _noise(graph)).outputs[0].max_abs == 0
+    with pytest.raises(ParityError):
+        check_parity(replace(turned, outputs=(output,)), graph, _noise(graph))
+
+
+# -- no false alarms --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
+def test_other_kernels_are_no_divergence(resnet: Graph, cifar10: Images, scale: float) -> None:
+    """LiteRT's reference kernels sum in another order than XNNPACK; logits, softmax, tiny and huge outputs."""
+    graph = _weights_changed(resnet, 14, lambda w: w * scale)
+    graph = replace(_weights_changed(graph, 14, lambda b: b * scale, slot=2), outputs=(resnet.ops[14].outputs[0],))
+    parity = _against_reference_kernels(graph, image_samples(graph, cifar10["calibration_images"], 6))
+    (logits,) = parity.outputs
+    assert parity.samples == 6
+    assert 0 < logits.used < 1
+    # Tight all the same: the largest logit is about 10 (times the scale).
+    assert logits.tolerance < 1e-3 * 10 * scale
+    assert logits.cosine == pytest.approx(1)
+
+
+def test_softmax_of_other_kernels_is_no_divergence(resnet: Graph, cifar10: Images) -> None:
+    parity = _against_reference_kernels(resnet, image_samples(resnet, cifar10["calibration_images"], 6))
+    assert parity.outputs[0].tolerance < 1e-3
+
+
+def test_cancellation_is_no_divergence() -> None:
+    """y = x·1000 - mean(x·1000 over 8x8), times 1e-6: rounding of the large terms is large beside the result."""
+    tensors = (
+        Tensor("x", (1, 8, 8, 3), "float32"),
+        Tensor("thousand", (), "float32", np.array(1e3, np.float32)),
+        Tensor("large", (1, 8, 8, 3), "float32"),
+        Tensor("axes", (2,), "int32", np.array([1, 2], np.int32)),
+        Tensor("mean", (1, 1, 1, 3), "float32"),
+        Tensor("small", (1, 8, 8, 3), "float32"),
+        Tensor("rest", (1, 1, 1, 3), "float32"),
+    )
+    none = {"fusedActivationFunction": "NONE"}
+    ops = (
+        Op("MUL", (0, 1), (2,), none),
+        Op("MEAN", (2, 3), (4,), {"keepDims": True}),
+        Op("SUB", (2, 4), (5,), none),
+        Op("MEAN", (5, 3), (6,), {"keepDims": True}),  # exactly 0 but for rounding
+    )
+    graph = Graph(tensors, ops, (0,), (6,))
+    samples = [{"x": 1 + 0.01 * sample["x"]} for sample in _noise(graph, 6)]
+    (rest,) = _against_reference_kernels(graph, samples).outputs
+    assert 0 < rest.max_abs < 1e-3  # otherwise there was nothing to excuse
+
+
+def _against_reference_kernels(graph: Graph, samples: Any) -> Any:
+    runner = reference(graph)
+    model = as_source(graph)
+
+    def run_source(sample: Sample) -> Mapping[str, Array]:
+        found = runner.run({t: sample[graph.tensors[t].name] for t in graph.inputs})
+        return {graph.tensors[t].name: found[t] for t in graph.outputs}
+
+    return check_parity(replace(model, run_source=run_source), graph, samples)
+
+
+# -- integer outputs ----------------------------------------------------------------
+
+
+def _arg_max(second_row: float) -> Graph:
+    """x (1, 4) -> two rows of weights -> index of the larger."""
+    rows = np.stack([np.ones(4), np.full(4, second_row)]).astype(np.float32)
+    tensors = (
+        Tensor("x", (1, 4), "float32"),
+        Tensor("w", (2, 4), "float32", rows),
+        Tensor("logits", (1, 2), "float32"),
+        Tensor("axis", (), "int32", np.array(1, np.int32)),
+        Tensor("class", (1,), "int64"),
+    )
+    options = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT"}
+    ops = (
+        Op("FULLY_CONNECTED", (0, 1, -1), (2,), options),
+        Op("ARG_MAX", (2, 3), (4,), {"outputType": "INT64"}),
+    )
+    return Graph(tensors, ops, (0,), (4,))
+
+
+def test_a_tie_may_go_either_way() -> None:
+    graph = _arg_max(1 + 2**-23)
+    samples = [{"x": np.array([[0.3, 0.7, 0.9, 0.1]], np.float32)}]
+    opposite = replace(as_source(graph), run_source=lambda s: {"class": 1 - as_source(graph).run_source(s)["class"]})
+    (output,) = check_parity(opposite, graph, samples).outputs
+    assert (output.ties, output.max_abs) == (1, 1.0)
+
+
+def test_another_class_is_no_tie() -> None:
+    graph = _arg_max(1.01)
+    samples = [{"x": np.array([[0.3, 0.7, 0.9, 0.1]], np.float32)}]
+    model = as_source(graph)
+    opposite = replace(model, run_source=lambda s: {"class": 1 - model.run_source(s)["class"]}, trace_source=None)
+    with pytest.raises(ParityError, match="output 'class' by 1 where rounding explains none of it"):
+        check_parity(opposite, graph, samples)
+
+
+# -- conversions ----------------------------------------------------------------------
+
+
+@pytest.mark.requires("torch", "onnx2tf")
+@pytest.mark.parametrize(("name", "right"), [("SmallCnn", True), ("Residual", False)])
+def test_a_real_conversion(tmp_path: Path, name: str, right: bool) -> None:
+    """onnx2tf converts `Residual` wrongly: its layouts are ambiguous."""
+    from tests import models
+
+    from edgeqwt.calibration.arrays import from_arrays
+    from edgeqwt.converters.convert import convert
+
+    shape, key = ((4, 3, 16, 16), "image") if right else ((4, 8, 8, 8), "x")
+    samples: Samples = from_arrays({key: np.random.default_rng(0).normal(size=shape).astype(np.float32)})
+    converted = convert(models.seeded(getattr(models, name)), samples, tmp_path)
+    if right:
+        assert 0 < check_parity(converted, converted.graph, samples).outputs[0].used < 1
+        return
+    with pytest.raises(ParityError, match=r"ADD #\d+ .*is the first op whose output diverges"):
+        check_parity(converted, converted.graph, samples)
