@@ -147,7 +147,7 @@ _ROWS = (
     OpRule(
         "BATCH_MATMUL",
         symmetric=(1,),
-        note="XNNPACK ignores the right side's zero point, so it is 0. A constant 2-D right side becomes FULLY_CONNECTED.",
+        note="The right side has zero point 0: XNNPACK takes it for 0 anyway. If constant and 2-D: FULLY_CONNECTED.",
     ),
     # The kernels scale by 2 max(s1, s2) / (2^20 s) and check that it is below 1.
     OpRule("ADD", largest_ratio=2.0**18),
@@ -169,7 +169,7 @@ _ROWS = (
     moving("MINIMUM", ALL),
     # reductions and pooling
     OpRule("MEAN", bound=0.8),
-    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates.", bound=1.3),
+    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates.", bound=0.8),
     moving("REDUCE_MAX"),
     moving("REDUCE_MIN"),
     OpRule("AVERAGE_POOL_2D", same_scale=(0,)),
@@ -231,7 +231,7 @@ _ROWS = (
     moving("BATCH_TO_SPACE_ND"),
     moving("TILE", version=1, tflm=False),
     moving("BROADCAST_TO", version=3),
-    moving("SELECT", (1, 2), tflm=False, note="Written as SELECT_V2 where all shapes are equal."),
+    rewritten("SELECT", "Written as SELECT_V2.", bound=0.0),
     moving("SELECT_V2", (1, 2), version=1),
     moving("FILL", (1,), version=3),
     # comparisons, conversions
@@ -249,15 +249,15 @@ _ROWS = (
         bound=0.0,
         note="To float at scale 1: values must lie in -128..127. TFLite Micro has no int64 output.",
     ),
-    OpRule("QUANTIZE", F.CONVERT, version=1),
+    OpRule("QUANTIZE", F.CONVERT, version=1, bound=1.0, note="The float op rounds as well: one step in all."),
     OpRule("DEQUANTIZE", F.CONVERT, version=1),
     # index arithmetic, on integers only
     integer("SHAPE"),
     integer("LOGICAL_AND"),
     integer("LOGICAL_OR"),
     integer("LOGICAL_NOT"),
-    integer("FLOOR_DIV"),
-    integer("FLOOR_MOD"),
+    integer("FLOOR_DIV", tflm=False),
+    integer("FLOOR_MOD", tflm=False),
     integer("RANGE", tflm=False),
 )
 

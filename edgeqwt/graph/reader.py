@@ -1,8 +1,8 @@
 """A TFLite flatbuffer becomes a Graph.
 
-The schema's generated accessors follow whatever offsets and lengths the bytes hold. Here the
-elements that are read are counted against the size of the file, so that damaged bytes end in
-an error and not in a loop over billions of elements.
+The schema's generated accessors follow whatever offsets and lengths the bytes hold. Here what
+is read is counted against the size of the file, so that damaged bytes end in an error and not
+in a loop over billions of elements.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signatur
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
 
 LARGEST_TENSOR = 2**31  # elements; the kernels count in 32 bits
+SHARING = 4  # how often a file's texts and lists may be used again before it is taken for damaged
+TABLE = 32  # bytes that a table counts for; the smallest take 12, so this is within SHARING of them
 
 
 def graph_from_bytes(data: bytes, origin: str) -> Graph:
@@ -49,7 +51,7 @@ class _Reader:
 
     def __init__(self, data: bytes, origin: str) -> None:
         self.data, self.origin = data, origin
-        self.left = len(data)  # elements that may still be read: all vectors of tables and numbers lie in the file
+        self.left = SHARING * len(data)  # bytes that may still be read
         self.arrays: dict[tuple[int, str, int], Array] = {}
         self.model = schema().Model.GetRootAs(data)
         self.buffers = self.tables(self.model, "Buffers")
@@ -61,21 +63,22 @@ class _Reader:
     def refuse(self, what: str, hint: str = _AGAIN) -> InputError:
         return InputError(f"{self.origin}: {what}", hint)
 
-    def spend(self, count: int) -> int:
-        self.left -= count
+    def spend(self, size: int) -> None:
+        self.left -= size
         if self.left < 0:
-            raise self.refuse("it lists more elements than it has bytes, so it is damaged")
-        return count
+            raise self.refuse("it lists more than it has bytes for, so it is damaged")
 
     def tables(self, table: Any, field: str) -> list[Any]:
-        return [getattr(table, field)(i) for i in range(self.spend(getattr(table, f"{field}Length")()))]
+        count = getattr(table, f"{field}Length")()
+        self.spend(TABLE * count)
+        return [getattr(table, field)(i) for i in range(count)]
 
     def array(self, table: Any, field: str) -> Array | None:
         """A vector of numbers as a view, or None where the file has none."""
         if getattr(table, f"{field}IsNone")():
             return None
-        self.spend(getattr(table, f"{field}Length")())
         values: Array = getattr(table, f"{field}AsNumpy")()
+        self.spend(values.nbytes)
         return values
 
     def ints(self, table: Any, field: str) -> tuple[int, ...]:
@@ -280,7 +283,7 @@ class _Reader:
             if name in ENUM_FIELDS:
                 values[name] = self.name(ENUM_FIELDS[name], value)
             elif isinstance(value, np.ndarray):
-                self.spend(value.size)
+                self.spend(value.nbytes)
                 values[name] = tuple(value.tolist())
             else:
                 values[name] = self.text(value) if isinstance(value, bytes) else value

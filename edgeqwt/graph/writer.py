@@ -136,9 +136,9 @@ class _Writer:
 
     def op(self, o: Op) -> Any:
         code = (o.kind, o.version, o.custom_code)
-        table = options_type(o.kind)
-        if "optionsType" in o.extra and (table == "NONE" or not o.options):
-            table = o.extra["optionsType"]
+        # The reader notes a file's unusual choice; an op written without options may have been given some since.
+        table = o.extra.get("optionsType", "NONE" if not o.options else options_type(o.kind))
+        table = options_type(o.kind) if table == "NONE" and o.options else table
         mutating = o.extra.get("mutatingVariableInputs")
         custom = o.extra.get("customOptions")
         return self.schema.OperatorT(

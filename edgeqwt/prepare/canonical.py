@@ -19,11 +19,16 @@ def _embedding(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 def _select(editor: Editor, graph: Graph, op: Op) -> bool:
-    # SELECT also takes a vector of conditions, one per row, which SELECT_V2 would broadcast along the last axis.
-    shapes = {graph.tensors[t].shape for t in op.inputs}
-    if len(shapes) > 1:
-        return False
-    editor.add_op(replace(op, kind="SELECT_V2", version=1, extra={"optionsType": "SelectV2Options"}))
+    """SELECT's vector of conditions, one per row, as a column: SELECT_V2 broadcasts from the last axis."""
+    condition, *values = op.inputs
+    rows, rank = graph.tensors[condition].shape, len(graph.tensors[op.outputs[0]].shape)
+    if len(rows) == 1 and rank > 1:
+        column = activation_like(editor, graph, op.outputs[0], "condition", (*rows, *[1] * (rank - 1)))
+        editor.tensors[column] = replace(editor.tensors[column], dtype="bool")
+        _reshape(editor, graph, condition, column, f"{graph.tensors[op.outputs[0]].name}/condition_shape")
+        condition = column
+    select = replace(op, kind="SELECT_V2", inputs=(condition, *values), version=1)
+    editor.add_op(replace(select, extra={"optionsType": "SelectV2Options"}))
     return True
 
 

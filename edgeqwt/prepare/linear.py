@@ -97,9 +97,7 @@ def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Ar
     return reader, np.broadcast_to(data.reshape(-1), (channels,))
 
 
-def _merged(
-    graph: Graph, index: int, follower: int, weights: Array | None, bias: Array
-) -> tuple[Graph, list[str]]:
+def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias: Array) -> tuple[Graph, list[str]]:
     """The linear op with new constants, writing what its follower wrote."""
     op, after, editor = graph.ops[index], graph.ops[follower], Editor(graph)
     rule = RULES[op.kind]
@@ -108,7 +106,8 @@ def _merged(
     if weights is not None:
         inputs[1] = constant(editor, graph.tensors[op.inputs[1]].name, np.ascontiguousarray(weights, np.float32))
     inputs[rule.bias] = constant(editor, f"{graph.tensors[after.outputs[0]].name}/bias", bias.astype(np.float32))
-    merged = replace(op.with_options(fusedActivationFunction=after.activation), inputs=tuple(inputs), outputs=after.outputs)
+    activated = op.with_options(fusedActivationFunction=after.activation)
+    merged = replace(activated, inputs=tuple(inputs), outputs=after.outputs)
     if op.kind == "TRANSPOSE_CONV":
         merged = replace(merged, version=4 if after.activation != "NONE" else 3)
     return without(graph, {follower}, {index: merged}, editor), [graph.tensors[after.outputs[0]].name]

@@ -86,6 +86,7 @@ def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule) 
     """Scales and zero points for every float activation of the graph.
 
     Args:
+        graph: float, lowerable.
         statistics: by tensor index, from `observe`.
         rule: chooses each group's range.
     """

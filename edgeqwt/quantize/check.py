@@ -89,8 +89,8 @@ def _objection(graph: Graph, op: Op) -> Objection | None:
 def _linear_objection(graph: Graph, op: Op) -> Objection | None:
     rule = RULES[op.kind]
     weights = graph.tensors[op.inputs[rule.weight or 0]]
-    bias_slot = -1 if rule.bias is None else rule.bias
-    bias = graph.tensors[op.inputs[bias_slot]] if 0 <= bias_slot < len(op.inputs) and op.inputs[bias_slot] >= 0 else None
+    slot = -1 if rule.bias is None else rule.bias
+    bias = graph.tensors[op.inputs[slot]] if 0 <= slot < len(op.inputs) and op.inputs[slot] >= 0 else None
     if not weights.is_constant:
         return f"its weights {weights.name!r} are not constant", "Write it as a matrix product of two tensors."
     if not weights.is_float:

@@ -12,6 +12,8 @@ def form_of(graph: Graph, op: Op, missing: Set[str] = frozenset()) -> Form:
     """How an op of a float graph is written in integers.
 
     Args:
+        graph: float.
+        op: of a kind that the op table has.
         missing: kinds that the target lacks; a table stands in for those that are elementwise.
     """
     rule = RULES[op.kind]

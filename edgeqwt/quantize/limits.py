@@ -15,6 +15,8 @@ def within_limits(graph: Graph, assignment: Assignment, weight_scale: WeightScal
     """Enlarges scales until every op's ratio of scales is one that all kernels accept.
 
     Args:
+        graph: float, lowerable.
+        assignment: scales as the range rule chose them.
         weight_scale: a linear op's weight scales, which may depend on its input's scale.
     """
     # Each round can raise ratios further down, hence the loop; it ends because scales only grow.

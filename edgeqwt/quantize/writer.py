@@ -109,7 +109,7 @@ class Writer:
         """A stand-alone RELU: x + 0, clamped. RELU itself differs between the runtimes when it changes the scale."""
         x, target = op.inputs[0], op.outputs[0]
         q, name = self.assignment.quantization[x], self.graph.tensors[target].name
-        zero = self.editor.add_tensor(Tensor(f"{name}/zero", (), "int8", q.zero_point[0].astype(np.int8), q))
+        zero = self.editor.add_tensor(Tensor(f"{name}/zero", (), "int8", np.array(q.zero_point[0], np.int8), q))
         self.editor.add_op(Op("ADD", (x, zero), op.outputs, {"fusedActivationFunction": op.kind}, version=2))
 
     def compare(self, index: int, op: Op) -> None:
@@ -138,7 +138,7 @@ class Writer:
             self.editor.add_op(replace(op.with_options(outDataType="INT8"), version=RULES["CAST"].version))
         elif out.dtype == "bool":
             q = self.assignment.quantization[source]
-            zero = Tensor(f"{out.name}/zero", (), "int32", q.zero_point[0].astype(np.int32))
+            zero = Tensor(f"{out.name}/zero", (), "int32", np.array(q.zero_point[0], np.int32))
             self.editor.add_op(Op("NOT_EQUAL", (self.widened(source), self.editor.add_tensor(zero)), (target,)))
         else:
             self.truncate(index, source, target)

@@ -97,7 +97,7 @@ def compare_runtimes(
     """
     results = [t for op in graph.ops for t in op.outputs]
     workers = [(reference(graph, results), xnnpack(graph, results)) for _ in range(threads)]
-    micro, free = _Micro(graph), _Tally(graph)
+    micro, free = OpByOp(graph), _Tally(graph)
 
     def work(worker: tuple[Runner, Runner], inputs: Mapping[int, Array]) -> tuple[Values, Values]:
         fed = graph_feed(graph, inputs)
@@ -166,7 +166,7 @@ class _Piece:
     inputs: tuple[int, ...]
 
 
-class _Micro:
+class OpByOp:
     """TFLite Micro, given the reference kernels' bytes wherever it differed from them.
 
     One differing op changes everything after it, and would hide whether the ops after it are
@@ -223,11 +223,11 @@ class _Micro:
             return
         except ToolError as error:
             if self.unavailable is None:
-                self.unavailable = error.hint
+                self.unavailable = _reason(error)
             if len(ops) == 1:
                 op = self.graph.ops[ops[0]]
                 name = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
-                self.lacking.append(Lacking(ops[0], op.kind, name, error.hint))
+                self.lacking.append(Lacking(ops[0], op.kind, name, _reason(error)))
                 return
             half = len(ops) // 2
             yield from self._load(ops[:half])
@@ -239,3 +239,8 @@ class _Micro:
         inside = {*written}
         read = dict.fromkeys(t for i in ops for t in self.graph.ops[i].inputs if t >= 0)
         return [t for t in read if t not in inside and not self.graph.tensors[t].is_constant]
+
+
+def _reason(error: ToolError) -> str:
+    """TFLite Micro's own words: it prints the cause first, and what follows from it after that."""
+    return next((line.strip() for line in error.log_tail.splitlines() if line.strip()), error.message)

@@ -1,0 +1,144 @@
+"""The whole way of the data on real models: what every build must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import edgeqwt
+from edgeqwt.errors import InvariantError, UnsupportedError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, BuildResult, check_free, require_runtimes
+from edgeqwt.runtime.boundary import graph_feed, to_real
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+
+Array = npt.NDArray[Any]
+
+CALIBRATION, TEST = 128, 400
+
+
+def outputs(graph: Graph, images: Array) -> Array:
+    """The graph's output for every image, as real values."""
+
+    def run(runner: Runner, image: Array) -> Array:
+        found = runner.run(graph_feed(graph, {graph.inputs[0]: image[None]}))
+        return to_real(graph, graph.outputs[0], found[graph.outputs[0]])
+
+    return np.concatenate(list(ordered([xnnpack(graph) for _ in range(THREADS)], run, images)))
+
+
+def sqnr(found: Array, wanted: Array) -> float:
+    return float(10 * np.log10(np.square(wanted).sum() / np.square(found - wanted).sum()))
+
+
+@pytest.fixture(scope="module")
+def images(cifar10: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Calibration and test images as MLPerf Tiny's image classification takes them."""
+    return (
+        cifar10["calibration_images"][:CALIBRATION].astype(np.float32),
+        cifar10["test_images"][:TEST].astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def float_file(mlperf_tiny: Path) -> Path:
+    return mlperf_tiny / "image_classification_float32.tflite"
+
+
+@pytest.fixture(scope="module", params=[8, 4], ids=["w8", "w4"])
+def built(request: pytest.FixtureRequest, float_file: Path, images: tuple[Array, Array]) -> BuildResult:
+    graph = flatbuffer.read(float_file)
+    samples = {graph.tensors[graph.inputs[0]].name: images[0]}
+    return edgeqwt.build(float_file, calibration=samples, weight_bits=request.param)
+
+
+def test_compensation_is_free(built: BuildResult) -> None:
+    assert built.outcome is not None
+    plain, compensated = built.uncompensated, built.outcome.graph
+    assert [(o.kind, o.version) for o in plain.ops] == [(o.kind, o.version) for o in compensated.ops]
+    assert len(flatbuffer.to_bytes(plain)) == len(flatbuffer.to_bytes(compensated))
+    assert built.sizes[UNCOMPENSATED] == built.sizes[COMPENSATED]
+
+
+def test_only_scales_zero_points_biases_and_signs_differ(built: BuildResult) -> None:
+    assert built.outcome is not None
+    for a, b in zip(built.uncompensated.tensors, built.outcome.graph.tensors, strict=True):
+        assert (a.name, a.shape, a.dtype) == (b.name, b.shape, b.dtype)
+        if a.data is not None and b.data is not None and a.dtype == "int8":
+            np.testing.assert_array_equal(np.abs(a.data.astype(np.int16)), np.abs(b.data.astype(np.int16)))
+
+
+def test_test_images_confirm_what_held_out_samples_chose(built: BuildResult, images: tuple[Array, Array]) -> None:
+    assert built.choice.name == COMPENSATED
+    wanted = outputs(built.prepared.graph, images[1])
+    plain, kept = (sqnr(outputs(graph, images[1]), wanted) for graph in (built.uncompensated, built.graph))
+    assert kept > plain
+
+
+def test_all_tensors_are_integers(built: BuildResult) -> None:
+    assert {t.dtype for t in built.graph.tensors} <= {"int8", "int32", "bool"}
+
+
+def test_runtimes_agree(built: BuildResult) -> None:
+    assert built.runtimes.ok
+    assert built.runtimes.unavailable is None
+    assert built.runtimes.ops == len(built.graph.ops)
+
+
+def test_four_bit_weights_stay_within_seven(float_file: Path, images: tuple[Array, Array]) -> None:
+    graph = flatbuffer.read(float_file)
+    samples = {graph.tensors[graph.inputs[0]].name: images[0][:16]}
+    built = edgeqwt.build(float_file, calibration=samples, weight_bits=4, compensation=False)
+    weights = [built.graph.tensors[op.inputs[1]].data for op in built.graph.ops if op.kind == "CONV_2D"]
+    assert max(int(np.abs(w).max()) for w in weights if w is not None) == 7
+    assert built.outcome is None
+    assert built.choice.name == UNCOMPENSATED
+
+
+def test_compensating_mlperfs_own_file_helps(mlperf_tiny: Path, float_file: Path, images: tuple[Array, Array]) -> None:
+    graph = flatbuffer.read(float_file)
+    samples = {graph.tensors[graph.inputs[0]].name: images[0]}
+    official = mlperf_tiny / "image_classification_int8.tflite"
+    result = edgeqwt.compensate_file(official, float_file, calibration=samples)
+    wanted = outputs(graph, images[1])
+    assert sqnr(outputs(result.graph, images[1]), wanted) > sqnr(outputs(result.original, images[1]), wanted)
+    assert result.sizes[COMPENSATED] <= result.sizes[UNCOMPENSATED]
+
+
+def test_a_larger_compensated_file_is_our_bug(built: BuildResult) -> None:
+    variants = {UNCOMPENSATED: built.uncompensated, COMPENSATED: built.graph}
+    with pytest.raises(InvariantError, match="another size"):
+        check_free(variants, {UNCOMPENSATED: 1, COMPENSATED: 2})
+
+
+def test_a_target_that_needs_tflite_micro_refuses_what_it_cannot_run(built: BuildResult) -> None:
+    (profile,) = (p for p in edgeqwt.list_targets() if p.name == "tflm")
+    require_runtimes(profile, built.runtimes)
+    with pytest.raises(UnsupportedError, match="lacks GELU"):
+        require_runtimes(profile, replace(built.runtimes, unavailable="lacks GELU"))
+
+
+@pytest.mark.requires("torch", "onnx2tf")
+def test_resnet20_from_pytorch(shared: Path, cifar10: Mapping[str, Array]) -> None:
+    from benchmarks.models.resnet20_cifar10 import MEAN, STD, create
+
+    def normalized(pixels: Array) -> Array:
+        scaled = (pixels.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    calibration, test = (normalized(cifar10[f"{k}_images"][:n]) for k, n in (("calibration", 96), ("test", TEST)))
+    built = edgeqwt.build(create(), calibration={"x": calibration})
+    assert built.parity.outputs[0].max_abs <= 1e-4
+    assert "NCHW became (1, 32, 32, 3) NHWC" in " ".join(built.model.notes)
+    nhwc = np.ascontiguousarray(test.transpose(0, 2, 3, 1))
+    wanted, found = outputs(built.prepared.graph, nhwc), outputs(built.graph, nhwc)
+    assert (wanted.argmax(1) == found.argmax(1)).mean() >= 0.97
+    assert built.runtimes.ok

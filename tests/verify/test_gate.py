@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edgeqwt.verify.gate import choose
+from edgeqwt.verify.layers import Place, Quality
+from edgeqwt.verify.metrics import Closeness
+
+
+def _quality(*errors: float) -> Quality:
+    """Outputs with these root mean square errors, of a reference whose root mean square is 1."""
+
+    def closeness(error: float) -> Closeness:
+        sqnr = -20 * math.log10(error) if error > 0 else math.inf
+        return Closeness(64, 640, sqnr, 0.99, error, 3 * error, None, 1.0)
+
+    outputs = tuple(Place(f"y{k}", k, "FULLY_CONNECTED", closeness(error)) for k, error in enumerate(errors))
+    return Quality(64, (), outputs)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ((0.1,), (0.09,), "compensated"),
+        ((0.1,), (0.1,), "compensated"),
+        ((0.1,), (0.1001,), "int8"),
+        ((0.1, 0.2), (0.05, 0.2001), "int8"),
+        ((0.1, 0.2), (0.1, 0.1), "compensated"),
+        ((0.1,), (math.nan,), "int8"),
+        ((math.nan,), (math.nan,), "int8"),
+        ((0.0,), (0.0,), "compensated"),
+    ],
+)
+def test_no_output_may_get_worse(before: tuple[float, ...], after: tuple[float, ...], kept: str) -> None:
+    assert choose({"int8": _quality(*before), "compensated": _quality(*after)}).name == kept
+
+
+def test_the_reason_names_the_output_and_both_values() -> None:
+    choice = choose({"int8": _quality(0.1, 0.1), "compensated": _quality(0.01, 0.2)})
+    assert choice.reason == (
+        "'compensated' would make it worse: SQNR of 'y1' 20.00 dB before, 13.98 dB after, on 64 samples"
+    )
+    choice = choose({"int8": _quality(0.1), "compensated": _quality(0.01)})
+    assert "SQNR of 'y0' 20.00 dB before, 40.00 dB after" in choice.reason
+
+
+def test_one_candidate_is_kept() -> None:
+    assert choose({"int8": _quality(0.1)}).name == "int8"
+
+
+def test_each_candidate_is_held_against_the_one_kept_before_it() -> None:
+    three = {"a": _quality(0.3), "b": _quality(0.1), "c": _quality(0.2)}
+    assert choose(three).name == "b"

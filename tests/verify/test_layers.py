@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.boundary import graph_feed, real
+from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.verify.layers import layer_quality
+
+Images = Mapping[str, npt.NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def graphs(mlperf_tiny: Path) -> tuple[Graph, Graph]:
+    """MLPerf Tiny's image classification, float and int8."""
+    read = flatbuffer.read
+    kind = "image_classification"
+    return read(mlperf_tiny / f"{kind}_float32.tflite"), read(mlperf_tiny / f"{kind}_int8.tflite")
+
+
+def _inputs(graph: Graph, images: npt.NDArray[Any], count: int) -> list[dict[int, Array]]:
+    return [{graph.inputs[0]: image[None].astype(np.float32)} for image in images[:count]]
+
+
+def test_quality_is_what_direct_runs_give(graphs: tuple[Graph, Graph], cifar10: Images) -> None:
+    float_graph, int_graph = graphs
+    inputs = _inputs(float_graph, cifar10["calibration_images"], 6)
+    calls: list[None] = []
+    quality = layer_quality(float_graph, {"int8": int_graph}, inputs, on_sample=lambda: calls.append(None))["int8"]
+    assert quality.samples == len(calls) == 6
+    assert [layer.kind for layer in quality.layers] == ["CONV_2D"] * 9 + ["FULLY_CONNECTED"]
+    layer = quality.layers[3]
+    assert layer.op is not None
+    t = int_graph.ops[layer.op].outputs[0]
+    (f,) = [i for i, tensor in enumerate(float_graph.tensors) if tensor.name == layer.tensor]
+    one, other = xnnpack(float_graph, [f]), xnnpack(int_graph, [t])
+    signal = noise = 0.0
+    q = int_graph.tensors[t].quantization
+    assert q is not None
+    for sample in inputs:
+        wanted = one.run(sample)[f].astype(np.float64)
+        fed = graph_feed(int_graph, {int_graph.inputs[0]: sample[float_graph.inputs[0]]})
+        error = real(other.run(fed)[t], q) - wanted
+        signal, noise = signal + (wanted**2).sum(), noise + (error**2).sum()
+    # Sums of some 1e5 float64 terms in another order.
+    assert layer.closeness.sqnr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-9)
+    assert layer.closeness.max_steps == pytest.approx(layer.closeness.max_abs / q.scale[0])
+    (output,) = quality.outputs
+    assert output.kind == "SOFTMAX"
+    assert output.closeness.elements == 60
+    assert 10 < output.closeness.sqnr_db < 40
+    assert 0.9 < output.closeness.cosine < 1
+
+
+def test_variants_are_judged_apart_and_threads_change_nothing(graphs: tuple[Graph, Graph], cifar10: Images) -> None:
+    float_graph, int_graph = graphs
+    t = int_graph.ops[14].inputs[2]
+    bias = int_graph.tensors[t].data
+    assert bias is not None
+    worse = int_graph.with_tensors({t: replace(int_graph.tensors[t], data=bias + np.arange(10, dtype=np.int32) * 100)})
+    inputs = _inputs(float_graph, cifar10["calibration_images"], 9)
+    variants = {"int8": int_graph, "worse": worse}
+    quality = layer_quality(float_graph, variants, inputs, threads=3)
+    assert quality == layer_quality(float_graph, variants, inputs, threads=1)
+    assert quality["int8"].layers[:-1] == quality["worse"].layers[:-1]
+    assert quality["int8"].outputs[0].closeness.sqnr_db > quality["worse"].outputs[0].closeness.sqnr_db
+
+
+def test_layers_without_a_counterpart_are_left_out(graphs: tuple[Graph, Graph], cifar10: Images) -> None:
+    float_graph, int_graph = graphs
+    t = int_graph.ops[2].outputs[0]
+    renamed = int_graph.with_tensors({t: replace(int_graph.tensors[t], name="other")})
+    quality = layer_quality(float_graph, {"x": renamed}, _inputs(float_graph, cifar10["calibration_images"], 1))["x"]
+    assert [layer.op for layer in quality.layers] == [0, 1, 4, 5, 6, 8, 9, 10, 14]
+
+
+def test_the_float_graph_against_itself_is_exact(graphs: tuple[Graph, Graph], cifar10: Images) -> None:
+    float_graph, _ = graphs
+    quality = layer_quality(float_graph, {"x": float_graph}, _inputs(float_graph, cifar10["calibration_images"], 1))[
+        "x"
+    ]
+    assert {place.closeness.sqnr_db for place in (*quality.layers, *quality.outputs)} == {np.inf}
+    assert quality.outputs[0].closeness.max_steps is None
+
+
+def test_graphs_that_do_not_correspond(graphs: tuple[Graph, Graph]) -> None:
+    float_graph, int_graph = graphs
+    with pytest.raises(InputError, match="no samples"):
+        layer_quality(float_graph, {"int8": int_graph}, [])
+    more = replace(int_graph, outputs=(*int_graph.outputs, int_graph.ops[0].outputs[0]))
+    with pytest.raises(InvariantError):
+        layer_quality(float_graph, {"int8": more}, [])
