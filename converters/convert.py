@@ -182,7 +182,7 @@ def _shortcomings(conversion: Conversion) -> Iterator[str]:
 
 def _read(conversion: Conversion) -> Graph:
     try:
-        graph = flatbuffer.read(conversion.tflite)
+        graph = without_reduced_precision(flatbuffer.read(conversion.tflite))
     except InputError as error:
         raise ParityError(
             f"onnx2tf {conversion.version} wrote a broken model: {error.message}",
@@ -210,6 +210,15 @@ def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
                 "it keeps its state from one inference to the next, which the source model does not",
                 "Write the recurrent layer as a loop over single steps in forward; nn.GRU is converted like that.",
             )
+
+
+def without_reduced_precision(graph: Graph) -> Graph:
+    """The graph without onnx2tf's metadata entry that lets XNNPACK compute a float model in float16.
+
+    On Arm the float model would then differ from what parity was proved for.
+    """
+    kept = {name: value for name, value in graph.metadata.items() if name != "reduced_precision_support"}
+    return replace(graph, metadata=kept)
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,8 @@ _ROWS = (
         F.RECIPROCAL,
         version=1,
         bound=3.0,
-        note="By a constant: MUL. x / y: MUL of x by a table of 1 / y; its error grows with max|x| max|1/y| over the "
-        "output's range. The int8 kernels of DIV are not used: they give wrong results for small numerators.",
+        note="By a constant: MUL. x / y: MUL of x by a table of 1 / y, the more exact the less 1 / y varies. "
+        "The int8 kernels of DIV are not used: they give wrong results for small numerators.",
     ),
     # The kernels scale by (2 max(s1, s2))^2 / (2^14 s) and check that it is below 1.
     OpRule("SQUARED_DIFFERENCE", ratio=lambda s: max(s) ** 2, largest_ratio=2.0**11),

@@ -137,8 +137,9 @@ class _Writer:
     def op(self, o: Op) -> Any:
         code = (o.kind, o.version, o.custom_code)
         # The reader notes a file's unusual choice; an op written without options may have been given some since.
-        table = o.extra.get("optionsType", "NONE" if not o.options else options_type(o.kind))
-        table = options_type(o.kind) if table == "NONE" and o.options else table
+        table = o.extra.get("optionsType", "NONE")
+        if "optionsType" not in o.extra or (table == "NONE" and o.options):
+            table = options_type(o.kind)
         mutating = o.extra.get("mutatingVariableInputs")
         custom = o.extra.get("customOptions")
         return self.schema.OperatorT(

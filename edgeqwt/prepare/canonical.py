@@ -41,6 +41,8 @@ def _negation(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 def _square(editor: Editor, graph: Graph, op: Op) -> bool:
+    if not graph.tensors[op.inputs[0]].is_float:
+        return False
     editor.add_op(op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE))
     return True
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.errors import ToolError
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import without
-from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.runtime.runners import reference, xnnpack
 
 LARGEST_GROWTH = 1 << 20  # bytes that folding an op may add to the file
 FOLDED_TYPES = ("float32", "int32", "int64", "int8", "uint8", "int16", "bool")
@@ -29,9 +30,9 @@ def fold(graph: Graph) -> tuple[Graph, list[str]]:
             dtype = np.int64 if op.options.get("outType") == "INT64" else np.int32
             values = {op.outputs[0]: np.array(shape, dtype)}
         else:
-            alone = graph.with_tensors(known).slice([i], (), op.outputs)
-            computed = xnnpack(alone).run({})
-            values = dict(zip(op.outputs, (computed[t] for t in alone.outputs), strict=True))
+            tensors = tuple(known.get(t, tensor) for t, tensor in enumerate(graph.tensors))
+            alone = Graph(tensors, (op,), (), op.outputs).pruned()
+            values = dict(zip(op.outputs, _computed(alone), strict=True))
         for t, array in values.items():
             tensor = graph.tensors[t]
             known[t] = replace(tensor, data=array, shape=array.shape, shape_signature=None)
@@ -41,6 +42,16 @@ def fold(graph: Graph) -> tuple[Graph, list[str]]:
         return graph, []
     names = [graph.tensors[graph.ops[i].outputs[0]].name for i in folded]
     return without(graph, set(folded), {}, editor), names
+
+
+def _computed(alone: Graph) -> list[Array]:
+    """The outputs of a graph without inputs."""
+    try:
+        runner = reference(alone)
+    except ToolError:  # it lacks some kernels; XNNPACK in turn fails on some graphs without inputs
+        runner = xnnpack(alone)
+    found = runner.run({})
+    return [found[t] for t in alone.outputs]
 
 
 def _computable(graph: Graph, op: Op, known: Mapping[int, Tensor]) -> bool:

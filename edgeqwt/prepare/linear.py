@@ -91,8 +91,7 @@ def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Ar
     if data is None or data.dtype != np.float32 or (bias >= 0 and value(graph, bias) is None):
         return None
     channels = out.shape[-1]
-    per_channel = data.shape == () or data.shape[-1] in (1, channels)
-    if not per_channel or data.size not in (1, channels) or data.ndim > len(out.shape):
+    if data.ndim > len(out.shape) or not (data.size == 1 or data.shape[-1] == data.size == channels):
         return None
     return reader, np.broadcast_to(data.reshape(-1), (channels,))
 

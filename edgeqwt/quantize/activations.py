@@ -173,7 +173,7 @@ def _made_symmetric(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]
 
 
 def _fixed_outputs(graph: Graph) -> dict[int, tuple[float, int]]:
-    fixed = {}
+    fixed: dict[int, tuple[float, int]] = {}
     for op in graph.ops:
         value = RULES[op.kind].fixed_output
         if value is not None:

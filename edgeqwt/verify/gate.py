@@ -22,7 +22,7 @@ class Choice:
 
 
 def choose(candidates: Mapping[str, Quality]) -> Choice:
-    """The last candidate that is at every output at least as close to the float graph as the one kept before it.
+    """The last candidate that is for every output at least as close to the float graph as the one kept before it.
 
     Args:
         candidates: in the order in which they were made, the plainest first; all judged on the same
@@ -32,21 +32,21 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
     reason = "there is no other candidate"
     for name, candidate in others:
         worse = _first_worse(quality, candidate)
+        reason = _change(quality, candidate, worse or 0)
         if worse is None:
-            reason = f"the error at no output is larger than that of {kept!r}: {_change(quality, candidate, 0)}"
             kept, quality = name, candidate
-        else:
-            reason = f"{name!r} would make it worse: {_change(quality, candidate, worse)}"
     return Choice(kept, reason)
 
 
 def _first_worse(before: Quality, after: Quality) -> int | None:
-    pairs = zip(before.outputs, after.outputs, strict=True)
+    pairs = zip(before.decisive, after.decisive, strict=True)
     errors = [(b.closeness.rms_error, a.closeness.rms_error) for b, a in pairs]
     return next((k for k, (b, a) in enumerate(errors) if not a <= b), None)  # nan counts as worse
 
 
 def _change(before: Quality, after: Quality, output: int) -> str:
-    b, a = before.outputs[output], after.outputs[output]
-    change = f"{b.closeness.sqnr_db:.2f} dB before, {a.closeness.sqnr_db:.2f} dB after"
-    return f"SQNR of {b.tensor!r} {change}, on {after.samples} samples"
+    b, a = before.decisive[output], after.decisive[output]
+    change = f"{b.closeness.sqnr_db:.2f} dB without compensation, {a.closeness.sqnr_db:.2f} dB with it"
+    end = before.outputs[output]
+    place = f"at {end.tensor!r}" if b.tensor == end.tensor else f"at {b.tensor!r}, before {end.tensor!r}"
+    return f"SQNR {place}: {change}, on {after.samples} held-out samples"

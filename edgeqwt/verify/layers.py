@@ -39,11 +39,14 @@ class Quality:
         samples: how many.
         layers: every linear op whose output the float graph has by the same name, in the order of the ops.
         outputs: in the graph's order.
+        decisive: for each output the tensor that candidates are judged at: the output itself or,
+            where the model ends in softmax or the like, what goes into that.
     """
 
     samples: int
     layers: tuple[Place, ...]
     outputs: tuple[Place, ...]
+    decisive: tuple[Place, ...]
 
 
 def layer_quality(
@@ -72,11 +75,11 @@ def layer_quality(
         ToolError: LiteRT refuses a graph.
     """
     compared = {name: _Compared.of(float_graph, graph) for name, graph in int_graphs.items()}
-    taps = sorted({t for c in compared.values() for t, _ in c.layers})
+    taps = sorted({t for c in compared.values() for t, _ in c.pairs})
     workers = [
         (
             xnnpack(float_graph, taps),
-            {name: xnnpack(c.graph, [t for _, t in c.layers]) for name, c in compared.items()},
+            {name: xnnpack(c.graph, [t for _, t in c.pairs]) for name, c in compared.items()},
         )
         for _ in range(threads)
     ]
@@ -105,6 +108,7 @@ class _Compared:
     graph: Graph
     layers: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[int, int], ...]
+    decisive: tuple[tuple[int, int], ...]
 
     @staticmethod
     def of(float_graph: Graph, graph: Graph) -> _Compared:
@@ -114,11 +118,13 @@ class _Compared:
         results = [op.outputs[0] for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
         named = [(by_name.get(graph.tensors[t].name, -1), t) for t in results]
         same = [(f, t) for f, t in named if f >= 0 and float_graph.tensors[f].shape == graph.tensors[t].shape]
-        return _Compared(graph, tuple(same), tuple(zip(float_graph.outputs, graph.outputs, strict=True)))
+        outputs = tuple(zip(float_graph.outputs, graph.outputs, strict=True))
+        decisive = tuple(_decisive(float_graph, f, graph, t) for f, t in outputs)
+        return _Compared(graph, tuple(same), outputs, decisive)
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        return (*self.layers, *self.outputs)
+        return (*self.layers, *self.outputs, *self.decisive)
 
     def sums(
         self, float_graph: Graph, inputs: Mapping[int, Array], reference: Mapping[int, Array], runner: Runner
@@ -142,4 +148,33 @@ class _Compared:
             return Place(self.graph.tensors[tensor].name, op, kind, total.result())
 
         places = tuple(place(t, total) for (_, t), total in zip(self.pairs, totals, strict=True))
-        return Quality(samples, places[: len(self.layers)], places[len(self.layers) :])
+        layers, outputs = len(self.layers), len(self.layers) + len(self.outputs)
+        return Quality(samples, places[:layers], places[layers:outputs], places[outputs:])
+
+
+def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[int, int]:
+    """The pair of tensors to judge an output pair at.
+
+    Softmax and its like saturate: most errors of their input vanish, and the rest is decided by
+    the few samples that are on the edge, so that their output tells candidates apart only with
+    many samples. Their input tells with few.
+    """
+    before_f, kinds_f = _before_saturation(float_graph, f)
+    before_t, kinds_t = _before_saturation(graph, t)
+    same = kinds_f == kinds_t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
+    return (before_f, before_t) if same else (f, t)
+
+
+def _before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
+    """The input of the saturating op that an output comes from, and the ops passed on the way back to it."""
+    producers, passed, found = graph.producers(), [], (tensor, 0)
+    while (i := producers.get(tensor)) is not None and graph.ops[i].kind in RULES:
+        op, rule = graph.ops[i], RULES[graph.ops[i].kind]
+        if rule.fixed_output is None and rule.same_scale != (0,) and op.kind not in ("QUANTIZE", "DEQUANTIZE"):
+            break
+        tensor = op.inputs[0]
+        if op.kind not in ("QUANTIZE", "DEQUANTIZE"):
+            passed.append(op.kind)
+        if rule.fixed_output is not None:
+            found = (tensor, len(passed))
+    return found[0], passed[: found[1]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ def _quality(*errors: float) -> Quality:
         return Closeness(64, 640, sqnr, 0.99, error, 3 * error, None, 1.0)
 
     outputs = tuple(Place(f"y{k}", k, "FULLY_CONNECTED", closeness(error)) for k, error in enumerate(errors))
-    return Quality(64, (), outputs)
+    return Quality(64, (), outputs, outputs)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,15 @@ def test_no_output_may_get_worse(before: tuple[float, ...], after: tuple[float, 
 
 def test_the_reason_names_the_output_and_both_values() -> None:
     choice = choose({"int8": _quality(0.1, 0.1), "compensated": _quality(0.01, 0.2)})
-    assert choice.reason == (
-        "'compensated' would make it worse: SQNR of 'y1' 20.00 dB before, 13.98 dB after, on 64 samples"
-    )
+    assert choice.reason == ("SQNR at 'y1': 20.00 dB without compensation, 13.98 dB with it, on 64 held-out samples")
     choice = choose({"int8": _quality(0.1), "compensated": _quality(0.01)})
-    assert "SQNR of 'y0' 20.00 dB before, 40.00 dB after" in choice.reason
+    assert "SQNR at 'y0': 20.00 dB without compensation, 40.00 dB with it" in choice.reason
+
+
+def test_the_tensor_before_a_saturating_output_decides() -> None:
+    after = _quality(0.05)
+    worse_behind_softmax = replace(after, outputs=_quality(0.2).outputs)
+    assert choose({"int8": _quality(0.1), "compensated": worse_behind_softmax}).name == "compensated"
 
 
 def test_one_candidate_is_kept() -> None:

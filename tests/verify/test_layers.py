@@ -99,3 +99,11 @@ def test_graphs_that_do_not_correspond(graphs: tuple[Graph, Graph]) -> None:
     more = replace(int_graph, outputs=(*int_graph.outputs, int_graph.ops[0].outputs[0]))
     with pytest.raises(InvariantError):
         layer_quality(float_graph, {"int8": more}, [])
+
+
+def test_a_model_that_ends_in_softmax_is_judged_before_it(mlperf_tiny: Path) -> None:
+    graph = flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")
+    image = np.random.default_rng(0).uniform(0, 255, graph.tensors[graph.inputs[0]].shape).astype(np.float32)
+    quality = layer_quality(graph, {"same": graph}, [{graph.inputs[0]: image}])["same"]
+    assert [place.kind for place in quality.outputs] == ["SOFTMAX"]
+    assert [place.kind for place in quality.decisive] == ["FULLY_CONNECTED"]
