@@ -7,7 +7,8 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def build(
     images: ImageOptions | None = None,
     samples: int | None = None,
     onnx2tf_python: str | None = None,
+    work: str | Path | None = None,
     overwrite: bool = False,
     display: Display = silent,
 ) -> BuildResult:
@@ -59,11 +61,12 @@ def build(
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32.
-        metric: "top1", "file.py:function" or a function; scores the outputs on `evaluation`.
-        evaluation: test samples, with labels.
-        images: how a folder of images becomes samples.
+        metric: "top1" (the default), "file.py:function" or a function; scores the outputs on `evaluation`.
+        evaluation: test samples, with labels or what else the metric needs.
+        images: how a folder of images becomes samples, for calibration and evaluation.
         samples: use at most so many calibration samples.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
+        work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made.
         display: shows the stages while they run.
 
@@ -82,12 +85,12 @@ def build(
     chosen = _overridden(recipe, weight_bits, ranges, compensation, float_io)
     profile, stages = load_target(target), Stages(display)
     data = _limited(open_samples(calibration, images=images), samples)
+    test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeqwt-")))
         with stages("convert"):
-            converted = convert(model, data, work, onnx2tf_python=onnx2tf_python)
-        scored = None if evaluation is None else open_evaluation(evaluation, metric, converted, images)
+            converted = convert(model, data, stack.enter_context(_workspace(work)), onnx2tf_python=onnx2tf_python)
+        scored = None if test is None else open_evaluation(test, metric, converted)
         result = run(converted, data, chosen, profile, scored, stages)
         if folder is not None:
             write_build(result, folder)
@@ -112,10 +115,12 @@ def compensate_file(
 
     Args:
         model: the int8 file.
-        reference: the float file.
-        calibration, images, samples: as for `build`, in the float file's layout.
+        reference: the float file, or any other source that `build` takes from a file.
+        calibration: as for `build`, in the float file's layout.
         output: the file to write; none by default.
         recipe: its ranges and compensation sections count.
+        images: as for `build`.
+        samples: as for `build`.
         display: shows the stages while they run.
 
     Raises:
@@ -124,13 +129,20 @@ def compensate_file(
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
     from edgeqwt.pipeline import compensate_graph
+    from edgeqwt.report.folder import check_file
 
     stages = Stages(display)
-    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipes.checked(recipe)
+    if output is not None:
+        check_file(Path(output))
+        if Path(output).exists() and Path(output).samefile(reference):
+            raise InputError(
+                f"{output} is the reference file", "Write to another one; the float model is needed again."
+            )
     graph = flatbuffer.read(Path(model))
     data = _limited(open_samples(calibration, images=images), samples)
-    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as work:
-        converted = convert(Path(reference), data, Path(work))
+    with _workspace() as work, stages("convert"):
+        converted = convert(Path(reference), data, work)
     result = compensate_graph(graph, converted, data, chosen, stages)
     if output is not None:
         flatbuffer.write(result.graph, Path(output))
@@ -151,7 +163,9 @@ def compare_files(
     Args:
         first: the file to compare with, usually float.
         second: the file to judge.
-        calibration, images, samples: as for `build`, in the first file's layout.
+        calibration: as for `build`, in the first file's layout.
+        images: as for `build`.
+        samples: as for `build`.
         display: shows the stages while they run.
 
     Raises:
@@ -166,8 +180,8 @@ def compare_files(
     stages = Stages(display)
     data = _limited(open_samples(calibration, images=images), samples)
     graph = flatbuffer.read(Path(second))
-    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as work:
-        converted = convert(Path(first), data, Path(work))
+    with _workspace() as work, stages("convert"):
+        converted = convert(Path(first), data, work)
     checked = validated(data, [binding.spec for binding in converted.inputs])
     with stages("compare") as advance:
         values = (converted.graph_inputs(sample) for sample in checked)
@@ -203,8 +217,28 @@ def _overridden(
         chosen = replace(chosen, ranges=recipes.range_rule(ranges))
     if compensation is not None:
         chosen = replace(chosen, compensate=compensation)
-    return chosen if float_io is None else replace(chosen, float_io=float_io)
+    return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
 
 
 def _limited(samples: Samples, limit: int | None) -> Samples:
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit} samples were asked for", "Use at least one.")
     return samples if limit is None else samples.head(limit)
+
+
+def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:
+    """The image options where the source is a folder: calibration images may go with a test set of another kind."""
+    return images if isinstance(source, str | Path) and Path(source).is_dir() else None
+
+
+@contextmanager
+def _workspace(kept: str | Path | None = None) -> Iterator[Path]:
+    """A folder for intermediate files: the user's, which stays, or a temporary one."""
+    if kept is not None:
+        if Path(kept).exists() and not Path(kept).is_dir():
+            raise InputError(f"{kept} is a file", "Name a folder for intermediate files.")
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        yield Path(kept).resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as folder:
+        yield Path(folder)

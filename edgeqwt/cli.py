@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,13 +19,23 @@ from edgeqwt.errors import EdgeqwtError, InputError, InvariantError, ToolError
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
 
-INTERRUPTED = 130
+EXIT_CODES = (
+    "Exit codes: 0 done; 2 a file, sample or option cannot be used; 3 the recipe is wrong; 4 an op has no integer "
+    "form; 5 a program that edgeqwt calls failed; 6 the conversion changed the model; 70 a bug in edgeqwt; 1 anything "
+    "else, such as too little memory; 130 interrupted."
+)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUT_OF_ROOM = "Make room where the output goes, and for temporary files ($TMPDIR names their place)."
+ELSEWHERE = "Choose another place."
+UNTOUCHED = "Nothing was written."
+UsageError = typer.BadParameter.__bases__[0]  # click's, wherever this version of typer keeps it
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: typer's boxes leave no room for the text
+    context_settings={"max_content_width": 100},
     help="PyTorch to proved, compensated full-integer TFLite models, for phones, NPUs and microcontrollers.",
+    epilog=EXIT_CODES,
 )
 
 Calibration = Annotated[
@@ -42,8 +56,39 @@ Image = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1)]
+Recipe = Annotated[str, typer.Option(help="balanced, fast, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")]
+Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end: like Ctrl-C, so that what cleans up after Ctrl-C runs.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"edgeqwt {importlib.metadata.version('edgeqwt')}")
+        except importlib.metadata.PackageNotFoundError:
+            print("edgeqwt, run from a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that go before the command; the text is the app's."""
 
 
 @app.command()
@@ -51,31 +96,43 @@ def build(
     model: Annotated[
         str,
         typer.Argument(
-            help="file.py:function or package.module:function that returns a module; .pt2, .onnx or .tflite."
+            help="file.py:function or package.module:function that returns a module; .pt2, .onnx or .tflite.",
+            metavar="MODEL",
         ),
     ],
     calibration: Calibration,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.")],
-    target: Annotated[str, typer.Option(help="See `edgeqwt targets`.")] = "tflite",
-    recipe: Annotated[str, typer.Option(help="A named recipe, or a .toml file.")] = "balanced",
-    weight_bits: Annotated[int | None, typer.Option(help="Width of weights.", min=2, max=8)] = None,
-    ranges: Annotated[str | None, typer.Option(help="Rule for activation ranges: minmax or mse.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.", metavar="FOLDER")],
+    target: Annotated[str, typer.Option(help="See `edgeqwt targets`.", metavar="NAME")] = "tflite",
+    recipe: Recipe = "balanced",
+    weight_bits: Annotated[int | None, typer.Option(help="Width of weights.", min=2, max=8, metavar="N")] = None,
+    ranges: Annotated[
+        str | None, typer.Option(help="Rule for activation ranges: minmax or mse.", metavar="NAME")
+    ] = None,
     compensate: Annotated[bool | None, typer.Option("--compensate/--no-compensate", help="Whether CWAC runs.")] = None,
     float_io: Annotated[bool | None, typer.Option("--float-io/--int8-io", help="Type of inputs and outputs.")] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="top1, or file.py:function that scores outputs; needs --evaluation.")
-    ] = None,
     evaluation: Annotated[
-        str | None, typer.Option(help="Test samples for the metric, with labels: .npz.", metavar="DATA")
+        str | None, typer.Option(help="Test samples, with labels or what else the metric needs.", metavar="DATA")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="How --evaluation is scored: top1, or file.py:function.  [default: top1]", metavar="NAME"),
     ] = None,
     image: Image = None,
     samples: Samples = None,
     onnx2tf_python: Annotated[
-        str | None, typer.Option(help="Interpreter that has onnx2tf, where it is not this one.")
+        str | None, typer.Option(help="Interpreter that has onnx2tf, where it is not this one.", metavar="PYTHON")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an output folder that no build made.")] = False,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep the conversion's files and logs in this folder.", metavar="FOLDER")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output folder that no build made.")
+    ] = False,
 ) -> None:
-    """Build a proved int8 TFLite model, and a report, from a PyTorch, ONNX or float TFLite model."""
+    """Build an int8 TFLite model, and prove it.
+
+    The output folder gets the model, the float model that it was made from, and a report.
+    """
     from edgeqwt import api
     from edgeqwt.report.terminal import console, progress_display, show_build
 
@@ -94,6 +151,7 @@ def build(
         images=_images(image),
         samples=samples,
         onnx2tf_python=onnx2tf_python,
+        work=work,
         overwrite=overwrite,
         display=progress_display(),
     )
@@ -102,15 +160,20 @@ def build(
 
 @app.command()
 def compensate(
-    model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.")],
-    reference: Annotated[Path, typer.Option(help="The float .tflite file that it was made from.")],
+    model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
+    reference: Annotated[
+        Path, typer.Option(help="The float .tflite file that it was made from.", metavar="FLOAT.tflite")
+    ],
     calibration: Calibration,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.")],
-    recipe: Annotated[str, typer.Option(help="A named recipe, or a .toml file.")] = "balanced",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite")],
+    recipe: Recipe = "balanced",
     image: Image = None,
     samples: Samples = None,
 ) -> None:
-    """Repair an int8 TFLite file made by another tool: same ops, same size, better output."""
+    """Repair an int8 TFLite file of any tool.
+
+    The result has the same ops and the same size; it is the file as it was where nothing helps.
+    """
     from edgeqwt import api
     from edgeqwt.report.terminal import console, progress_display, show_compensation
 
@@ -128,8 +191,11 @@ def compensate(
 
 
 @app.command()
-def inspect(model: Annotated[Path, typer.Argument(help=".tflite file.")], json: Json = False) -> None:
-    """Show a TFLite file's ops, types, scales and sizes."""
+def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")], json: Json = False) -> None:
+    """Show what is in a TFLite file.
+
+    Ops, types, scales and sizes.
+    """
     from edgeqwt import api
     from edgeqwt.report.terminal import console, print_json, show_description
 
@@ -142,14 +208,17 @@ def inspect(model: Annotated[Path, typer.Argument(help=".tflite file.")], json: 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="Reference .tflite file.")],
-    second: Annotated[Path, typer.Argument(help="The .tflite file to judge.")],
+    first: Annotated[Path, typer.Argument(help="The .tflite file to compare with, usually float.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="The .tflite file to judge.", metavar="B")],
     calibration: Calibration,
     image: Image = None,
     samples: Samples = None,
     json: Json = False,
 ) -> None:
-    """Show the SQNR of every tensor that two TFLite files have in common, and of their outputs."""
+    """Compare two TFLite files tensor by tensor.
+
+    Shows the SQNR of every tensor that they have in common, by name, and of their outputs.
+    """
     from edgeqwt import api
     from edgeqwt.report.terminal import console, print_json, progress_display, show_comparison
 
@@ -178,35 +247,81 @@ def _images(options: list[str] | None) -> ImageOptions | None:
 
 
 def main() -> None:
-    """The console script. Nothing but this function catches errors."""
+    """The console script."""
+    _open_standard_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
+            signal.signal(number, _stop)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code. Nothing but this function catches errors.
+
+    Args:
+        arguments: without the program's name.
+    """
     try:
-        app()
-    except EdgeqwtError as error:
-        _fail(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(
-            InputError(f"{error.strerror}{where}", "Make room, or choose another place; nothing was left half-written.")
-        )
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            print("\nedgeqwt: interrupted; nothing was written", file=sys.stderr)
-        raise
+        with typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context:
+            context.command.invoke(context)
+        sys.stdout.flush()  # while a closed pipe can still be told from success
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except KeyboardInterrupt as stop:
+        print("edgeqwt: interrupted; nothing was written", file=sys.stderr)
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+    except (BrokenPipeError, SystemExit):  # rich makes the second of the first
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return EdgeqwtError.exit_code
     except Exception as error:
-        if os.environ.get("EDGEQWT_DEBUG"):
+        if os.environ.get("EDGEQWT_DEBUG") and not isinstance(error, EdgeqwtError):
             raise
-        _fail(InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)"))
+        return _told(_as_edgeqwt(error))
 
 
-def _fail(error: EdgeqwtError) -> None:
+def _open_standard_streams() -> None:
+    """Gives a process that was started without them (`>&-`) the null device.
+
+    Otherwise the first files that are opened take their descriptors, and what libraries print lands in them.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _as_edgeqwt(error: BaseException) -> EdgeqwtError:
+    """Any error as one with a message, a hint and an exit code."""
+    if isinstance(error, EdgeqwtError):
+        return error
+    if isinstance(error, UsageError):
+        usage: Any = error
+        command = usage.ctx.command_path if usage.ctx is not None else "edgeqwt"
+        return InputError(usage.format_message().rstrip("."), f"See `{command} --help`.")
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return InputError(
+            f"{error.strerror}{where}", f"{OUT_OF_ROOM if error.errno in FULL else ELSEWHERE} {UNTOUCHED}"
+        )
+    if isinstance(error, MemoryError):
+        return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
+    return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")
+
+
+def _told(error: EdgeqwtError) -> int:
     if isinstance(error, ToolError) and error.log_tail:
         print(error.log_tail, file=sys.stderr)
     print(f"edgeqwt: error: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
-    sys.exit(error.exit_code)
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Advance, Stages, counted
 from edgeqwt.quantize.borders import with_float_borders
@@ -96,7 +97,8 @@ def build(
     with stages("calibrate") as advance:
         statistics, count = observe(graph, feeds(model, graph, shown(samples, advance)))
     with stages("quantize"):
-        plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name)
+        lacking = missing_ops(target)
+        plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name, lacking)
     variants, outcome = {UNCOMPENSATED: plain}, None
     if recipe.compensate:
         with stages("compensate") as advance:
@@ -112,33 +114,14 @@ def build(
     sizes = _sizes({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
-        proof = held_out.head(recipe.verify.runtime_samples)
-        kept = variants[choice.name]
+        kept, proof = variants[choice.name], held_out.head(recipe.verify.runtime_samples)
         runtimes = compare_runtimes(kept, feeds(model, kept, shown(proof, advance)))
-    require_runtimes(target, runtimes)
-    scores: Mapping[str, Mapping[str, float]] = {}
-    if evaluation is not None:
-        with stages("evaluate") as advance:
-            judged_by = replace(evaluation, samples=shown(evaluation.samples, advance))
-            scores = evaluate(judged_by, model, {FLOAT: graph, **variants})
+        require_runtimes(target, runtimes)
+    scores = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     return BuildResult(
-        model=model,
-        recipe=recipe,
-        target=target,
-        samples=count,
-        prepared=prepared,
-        parity=parity,
-        uncompensated=variants[UNCOMPENSATED],
-        outcome=outcome,
-        choice=choice,
-        graph=variants[choice.name],
-        quality=quality,
-        runtimes=runtimes,
-        scores=scores,
-        sizes=sizes,
-        seconds=stages.seconds,
-        versions={**_versions(), **model.versions},
-    )
+        model, recipe, target, count, prepared, parity, variants[UNCOMPENSATED], outcome, choice, kept, quality,
+        runtimes, scores, sizes, stages.seconds, {**_versions(), **model.versions},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +211,11 @@ def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
             raise InvariantError(f"the {name} file has other ops or another size than the {plain} one")
 
 
+def missing_ops(target: TargetProfile) -> frozenset[str]:
+    """Kinds of ops that the target's runtime lacks in integers; lowering writes them otherwise where it can."""
+    return frozenset(kind for kind, row in RULES.items() if not row.tflm) if "tflm" in target.runtimes else frozenset()
+
+
 def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
     """Stops a build whose result the target's runtime does not take.
 
@@ -236,6 +224,15 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
     """
     if "tflm" in target.runtimes and runtimes.unavailable:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
+
+
+def _scores(
+    evaluation: Evaluation | None, model: ConvertedModel, variants: Mapping[str, Graph], stages: Stages
+) -> Mapping[str, Mapping[str, float]]:
+    if evaluation is None:
+        return {}
+    with stages("evaluate") as advance:
+        return evaluate(replace(evaluation, samples=shown(evaluation.samples, advance)), model, variants)
 
 
 def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:

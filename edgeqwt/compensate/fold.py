@@ -8,16 +8,15 @@ and, where g < 0, the channel's int8 weights change sign, which is exact because
 within +-127. The multiplier s_x * s_w' / s_y is all that the kernels see of it.
 
 Legal where (each number is a guard below):
- (1) the op's weights and bias are constants that no other op reads;
- (2) weights are per channel, or every gain is 1;
- (3) the bias, where an offset or a sign needs it, exists and stays within int32;
+ (1) a gain: the weights are per channel, and no other op reads them or the bias;
+ (2) an offset, or a sign: the bias, if the op has one, is in nobody else's hands;
+ (3) an offset: the op has a bias, and it stays within its type;
  (4) the requantization multiplier stays below XNNPACK's limit;
- (5) the sign of a channel changes only if its buffer is not shared, and holds no -128.
+ (5) a sign: the weights' buffer is in nobody else's hands, and the lowest integer is not in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,18 +25,18 @@ from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES
 from edgeqwt.quantize.weights import MULTIPLIER_LIMIT, bias_quantization
+from edgeqwt.runtime.boundary import limits, real
 
-BIAS_MAX = 2**31 - 1
-
-SHARED = "weights or bias are shared with another op"
-PER_TENSOR = "weights have one scale for all channels"
+SHARED_WEIGHTS = "the weights are shared with another op"
+SHARED_BIAS = "the bias is shared with another op"
+PER_TENSOR = "the weights have one scale for all channels"
 NO_BIAS = "the op has no bias to hold an offset"
-BIAS_OVERFLOW = "the bias would not fit int32"
+BIAS_OVERFLOW = "the bias would not fit its type"
 MULTIPLIER = "the requantization multiplier would reach 256"
 SIGN = "the weights cannot change sign"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Slots:
     """Where one linear op keeps what a correction touches; tensor indices, bias -1 where absent."""
 
@@ -45,6 +44,15 @@ class Slots:
     weight: int
     bias: int
     output: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """What an op has room for, and the reason of each lack."""
+
+    gain: bool
+    offset: bool
+    missing: tuple[str, ...] = ()
 
 
 def slots(op: Op) -> Slots:
@@ -56,87 +64,127 @@ def slots(op: Op) -> Slots:
     return Slots(op.inputs[rule.data], op.inputs[rule.weight], bias, op.outputs[0])
 
 
-def room(graph: Graph, op_index: int) -> tuple[bool, bool, str]:
-    """Whether the op has room for a gain, and for an offset, and what is missing (guards 1 to 3)."""
+def room(graph: Graph, op_index: int) -> Room:
+    """What the op has room for (guards 1 to 3)."""
     s = slots(graph.ops[op_index])
     readers = graph.consumers()
-    if any(t >= 0 and len(readers[t]) > 1 for t in (s.weight, s.bias)):
-        return False, False, SHARED
-    weight_q = graph.tensors[s.weight].quantization
-    assert weight_q is not None
-    per_channel = weight_q.axis is not None or graph.tensors[s.output].shape[-1] == 1
-    missing = PER_TENSOR if not per_channel else NO_BIAS if s.bias < 0 else ""
-    return per_channel, s.bias >= 0, missing
+    if s.bias >= 0 and len(readers[s.bias]) > 1:
+        return Room(False, False, (SHARED_BIAS,))
+    per_channel = graph.tensors[s.output].shape[-1] == len(quantization(graph, s.weight).scale)
+    no_gain = PER_TENSOR if not per_channel else SHARED_WEIGHTS if len(readers[s.weight]) > 1 else ""
+    no_offset = NO_BIAS if s.bias < 0 else SHARED_BIAS if shares_buffer(graph, s.bias) else ""
+    return Room(not no_gain, not no_offset, tuple(filter(None, (no_gain, no_offset))))
 
 
 def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Correction]:
-    """The graph with the correction folded in, and what of it was: refused channels are left alone."""
-    s = slots(graph.ops[op_index])
-    weight, x, y = (graph.tensors[t] for t in (s.weight, s.data, s.output))
-    assert weight.quantization is not None
-    assert x.quantization is not None
-    assert y.quantization is not None
-    assert weight.data is not None
-    axis = RULES[graph.ops[op_index].kind].channel_axis
-    x_scale, y_scale = x.quantization.scale[0], float(y.quantization.scale[0])
-    old = np.broadcast_to(weight.quantization.scale, correction.gain.shape)
-    bias = graph.tensors[s.bias].data if s.bias >= 0 else np.zeros(correction.gain.shape, np.int32)
-    assert bias is not None
+    """The graph with the correction folded in, and what of it was: refused channels are left alone.
 
+    Args:
+        graph: an integer graph.
+        op_index: a linear op that `room` allows the correction's parts in.
+        correction: for the op's output channels.
+    """
+    s = slots(graph.ops[op_index])
+    weight, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
+    assert weight.data is not None
+    x_scale = quantization(graph, s.data).scale[0]
+    old = quantization(graph, s.weight).scale
+    correction = _guarded(graph, s, correction)
+    gain = correction.gain
+    changes: dict[int, Tensor] = {}
+    # A single scale stays one: then every gain is 1.
+    scale = (old * (np.abs(gain) if len(old) == len(gain) else 1)).astype(np.float32)
+    if not np.array_equal(scale, old):
+        q = replace(quantization(graph, s.weight), scale=scale)
+        changes[s.weight] = with_quantization(weight, q)
+    if (gain < 0).any():
+        shape = [1] * weight.data.ndim
+        shape[RULES[graph.ops[op_index].kind].channel_axis] = -1
+        negated = weight.data * np.sign(gain).astype(np.int8).reshape(shape)
+        changes[s.weight] = replace(changes.get(s.weight, weight), data=negated)
+    if bias is not None:
+        integers = _integers(bias, x_scale, scale, correction)
+        changes[s.bias] = with_bias(bias, integers, x_scale, scale)
+    return graph.with_tensors(changes), correction
+
+
+def quantization(graph: Graph, tensor: int) -> Quantization:
+    """The quantization of a tensor that has one."""
+    q = graph.tensors[tensor].quantization
+    assert q is not None
+    return q
+
+
+def with_bias(bias: Tensor, integers: Array, x_scale: np.float32, weight_scale: Array) -> Tensor:
+    """The bias tensor with other integers, at the scale that the kernels imply.
+
+    Args:
+        bias: a constant.
+        integers: its new values; where they are the old ones, the old array stays, so that a
+            buffer that tensors share stays shared.
+        x_scale: scale of the op's input.
+        weight_scale: of the op's weights, shape (channels,) or (1,).
+    """
+    assert bias.data is not None
+    data = bias.data if np.array_equal(bias.data, integers) else integers.astype(bias.data.dtype)
+    if bias.quantization is not None:
+        scale = bias_quantization(x_scale, weight_scale).scale
+        scale = np.broadcast_to(scale, bias.quantization.scale.shape) if len(scale) == 1 else scale
+        q = Quantization(scale, np.zeros(scale.shape, np.int64), 0 if len(weight_scale) > 1 else None)
+        bias = with_quantization(bias, q)
+    return replace(bias, data=data)
+
+
+def with_quantization(tensor: Tensor, q: Quantization) -> Tensor:
+    """The tensor at another scale, its informative minimum and maximum, if it has them, renewed."""
+    extra = dict(tensor.extra)
+    low, high = limits(tensor.dtype)
+    for key, end in (("min", low), ("max", high)):
+        if extra.get(key) is not None and len(extra[key]) == len(q.scale):
+            extra[key] = real(np.full(q.scale.shape, end), replace(q, axis=0))
+    return replace(tensor, quantization=q, extra=extra)
+
+
+def shares_buffer(graph: Graph, tensor: int) -> bool:
+    """Whether another tensor of the file holds the same array as this constant."""
+    data = graph.tensors[tensor].data
+    everywhere = [t for g in (graph, *graph.others) for t in g.tensors if t is not graph.tensors[tensor]]
+    return any(t.data is not None and data is not None and np.may_share_memory(t.data, data) for t in everywhere)
+
+
+def _guarded(graph: Graph, s: Slots, correction: Correction) -> Correction:
+    """The correction without the channels that guards 3 to 5 refuse."""
+    weight, old = graph.tensors[s.weight], quantization(graph, s.weight).scale.astype(np.float64)
+    x_scale, y_scale = quantization(graph, s.data).scale[0], float(quantization(graph, s.output).scale[0])
+    assert weight.data is not None
     gain, offset, refused = correction.gain.copy(), correction.offset.copy(), dict(correction.refused)
 
     def refuse(channels: Array, reason: str) -> None:
         hit = channels & ((gain != 1) | (offset != 0))
+        gain[hit], offset[hit] = 1.0, 0.0
         if hit.any():
-            gain[hit], offset[hit] = 1.0, 0.0
             refused[reason] = refused.get(reason, 0) + int(hit.sum())
 
-    if _shares_buffer(graph, s.weight) or (weight.data.min(initial=0) == -128):
+    in_use = weight.data.min(initial=0) == limits(weight.dtype)[0]
+    if in_use or any(shares_buffer(graph, t) for t in (s.weight, s.bias) if t >= 0):
         refuse(gain < 0, SIGN)
     refuse(float(x_scale) * old * np.abs(gain) / y_scale > MULTIPLIER_LIMIT, MULTIPLIER)
-    refuse(np.abs(_bias(bias, x_scale, old, gain, offset)) > BIAS_MAX, BIAS_OVERFLOW)
-
-    scale = (old.astype(np.float64) * np.abs(gain)).astype(np.float32)
-    changes: dict[int, Tensor] = {}
-    if not np.array_equal(scale, old):
-        q = Quantization(scale, np.zeros(scale.shape, np.int64), weight.quantization.axis)
-        changes[s.weight] = without_range(replace(weight, quantization=q))
-    if (gain < 0).any():
-        sign = (
-            np.where(gain < 0, -1, 1).astype(np.int8).reshape([-1 if i == axis else 1 for i in range(weight.data.ndim)])
-        )
-        changes[s.weight] = replace(changes.get(s.weight, weight), data=weight.data * sign)
     if s.bias >= 0:
-        new = _bias(bias, x_scale, old, gain, offset).astype(bias.dtype)
-        changes[s.bias] = requantized_bias(graph.tensors[s.bias], new, x_scale, scale)
-    return graph.with_tensors(changes), Correction(gain, offset, refused)
+        bias, scale = graph.tensors[s.bias], (old * np.abs(gain)).astype(np.float32)
+        integers = _integers(bias, x_scale, scale, Correction(gain, offset, refused))
+        refuse(np.abs(integers) > bias_limit(bias), BIAS_OVERFLOW)
+    return Correction(gain, offset, refused)
 
 
-def requantized_bias(bias: Tensor, data: Array, x_scale: np.float32, weight_scale: Array) -> Tensor:
-    """The bias tensor with other integers, at the scale that the kernels imply.
-
-    Per-tensor biases (of per-tensor weights) stay per tensor.
-    """
-    q = bias_quantization(x_scale, weight_scale)
-    if bias.quantization is not None and bias.quantization.axis is None and len(set(q.scale.tolist())) == 1:
-        q = Quantization(q.scale[: bias.quantization.scale.size], bias.quantization.zero_point, None)
-    return without_range(replace(bias, data=data, quantization=q))
+def bias_limit(bias: Tensor) -> int:
+    """The largest magnitude of a bias's integers."""
+    # Kernels and NPUs keep 40 bits of a 64-bit bias.
+    return 2**31 - 1 if bias.dtype == "int32" else 2**39 - 1
 
 
-def without_range(tensor: Tensor) -> Tensor:
-    """The tensor without the file's informative min and max, which a new scale would contradict."""
-    return replace(tensor, extra={k: v for k, v in tensor.extra.items() if k not in ("min", "max")})
-
-
-def _bias(bias: Array, x_scale: np.float32, weight_scale: Array, gain: Array, offset: Array) -> Array:
+def _integers(bias: Tensor, x_scale: np.float32, weight_scale: Array, correction: Correction) -> Array:
+    """sign(g) * b_q + o / (s_x * s_w'), rounded, float64."""
+    assert bias.data is not None
     # The kernels' bias step is the float32 product, so divide by exactly that.
-    step = (np.float32(x_scale) * (weight_scale * np.abs(gain)).astype(np.float32)).astype(np.float64)
-    shifted: Array = np.rint(np.sign(gain) * bias.astype(np.float64) + offset / step)
-    return shifted
-
-
-def _shares_buffer(graph: Graph, tensor: int) -> bool:
-    data = graph.tensors[tensor].data
-    assert data is not None
-    others: Mapping[int, Tensor] = {i: t for i, t in enumerate(graph.tensors) if i != tensor}
-    return any(t.data is not None and np.shares_memory(t.data, data) for t in others.values())
+    step = bias_quantization(x_scale, weight_scale).scale.astype(np.float64)
+    return np.rint(np.sign(correction.gain) * bias.data.astype(np.float64) + correction.offset / step)

@@ -2,84 +2,146 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.compensate.fold import slots
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.quantize.weights import dequantize
 
-# Cosine of two equally shaped random weight tensors is about 0; of weights and their own
-# 2-bit rounding still above 0.8.
+# Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of
+# weights and their own rounding is 0.99 at 4 bits, and at 2 bits 0.9 to 0.5, the less the larger the layer.
 SIMILAR = 0.7
+SIMILAR_AND_NAMED_ALIKE = 0.3
+# Typical norm of a channel's weights against its partner's. Rounding hardly changes it; a batch norm that
+# only one of the graphs has folded in does, and then the two outputs are different quantities.
+SAME_SIZE = (0.5, 2.0)
+
+NOT_INT8 = "the op is not int8"
+NO_PARTNER = "no op with these weights in the reference"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One linear op in both graphs, by op index."""
+    """One linear op in both graphs.
+
+    Attributes:
+        integer, reference: op indices.
+        output: the reference's tensor that corresponds to the integer op's output, fused
+            activation included; None where the reference has none.
+    """
 
     integer: int
     reference: int
+    output: int | None
+
+
+def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int, str]]:
+    """Pairs in the integer graph's order, and for each linear op without a partner the reason.
+
+    Partners have one kind, equally shaped weights and outputs, both a bias or both none, and
+    similar weights; an op with the same output name goes first, then the most similar one.
+
+    Raises:
+        InputError: the integer graph has linear ops, and none of them has a partner.
+    """
+    free = [j for j in linear_ops(reference) if reference.tensors[slots(reference.ops[j]).weight].is_float]
+    pairs, alone = [], {}
+    for i in linear_ops(integer):
+        if not _is_int8(integer, integer.ops[i]):
+            alone[i] = NOT_INT8
+            continue
+        likeness = {j: value for j in free if (value := _likeness(integer, i, reference, j))}
+        if not likeness:
+            alone[i] = NO_PARTNER
+            continue
+        best = max(likeness, key=likeness.__getitem__)
+        free.remove(best)
+        pairs.append(Pair(i, best, _output(reference, best, integer.ops[i].activation)))
+    if alone and not pairs:
+        reason = Counter(alone.values()).most_common(1)[0][0]
+        raise InputError(
+            f"none of the {len(alone)} linear ops can be compensated: {reason}",
+            "Name a full-integer int8 file and the float file that it was made from.",
+        )
+    return tuple(pairs), alone
+
+
+def check_inputs(graph: Graph, reference: Graph) -> None:
+    """Raises InputError unless the graphs have equally shaped inputs, in the same order."""
+    ours, theirs = ([(g.tensors[t].name, g.tensors[t].shape) for t in g.inputs] for g in (graph, reference))
+    if [shape for _, shape in ours] != [shape for _, shape in theirs]:
+        raise InputError(
+            f"the models take different inputs: {_listed(ours)} and {_listed(theirs)}",
+            "Name the float file that the int8 file was made from.",
+        )
 
 
 def linear_ops(graph: Graph) -> list[int]:
-    """Indices of the linear ops whose weights are constants."""
+    """Indices of the linear ops that work on activations, with constant weights."""
     return [
         i
         for i, op in enumerate(graph.ops)
         if op.kind in RULES
         and RULES[op.kind].linear
-        and graph.tensors[op.inputs[RULES[op.kind].weight or 0]].is_constant
+        and graph.tensors[slots(op).weight].is_constant
+        and not graph.tensors[slots(op).data].is_constant
     ]
 
 
-def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int, str]]:
-    """Pairs in the integer graph's order, and for each op without a partner the reason.
-
-    Ops of one kind with equally shaped weights and outputs are candidates; a candidate with
-    the same output name is taken, else the one whose weights are most similar.
-    """
-    free = linear_ops(reference)
-    pairs, alone = [], {}
-    for i in linear_ops(integer):
-        q = integer.tensors[integer.ops[i].outputs[0]].quantization
-        if q is None or integer.tensors[integer.ops[i].inputs[RULES[integer.ops[i].kind].data]].quantization is None:
-            alone[i] = "the op is not quantized"
-            continue
-        best, likeness = _most_similar(integer, i, reference, free)
-        if likeness < SIMILAR:
-            alone[i] = "no op with these weights in the reference"
-            continue
-        free.remove(best)
-        pairs.append(Pair(i, best))
-    return tuple(pairs), alone
+def _is_int8(graph: Graph, op: Op) -> bool:
+    s = slots(op)
+    x, weight, y = (graph.tensors[t] for t in (s.data, s.weight, s.output))
+    quantized = all(t.quantization is not None for t in (x, weight, y))
+    return quantized and x.dtype == y.dtype == "int8" and weight.dtype in ("int8", "int4")
 
 
-def _most_similar(integer: Graph, i: int, reference: Graph, free: list[int]) -> tuple[int, float]:
-    op = integer.ops[i]
-    name, shape = integer.tensors[op.outputs[0]].name, integer.tensors[op.outputs[0]].shape
-    weights = _weights(integer, i)
-    best, likeness = -1, 0.0
-    for j in free:
-        other = reference.ops[j]
-        if other.kind != op.kind or reference.tensors[other.outputs[0]].shape != shape:
-            continue
-        candidate = _weights(reference, j)
-        if candidate.shape != weights.shape:
-            continue
-        if reference.tensors[other.outputs[0]].name == name:
-            return j, 1.0
-        norm = float(np.linalg.norm(weights) * np.linalg.norm(candidate))
-        cosine = float((weights * candidate).sum()) / norm if norm else 0.0
-        if cosine > likeness:
-            best, likeness = j, cosine
-    return best, likeness
+def _likeness(integer: Graph, i: int, reference: Graph, j: int) -> float:
+    """The cosine of two ops' weights, more where they have one name, 0 where they cannot be partners."""
+    op, other = integer.ops[i], reference.ops[j]
+    out, wanted = integer.tensors[op.outputs[0]], reference.tensors[other.outputs[0]]
+    if op.kind != other.kind or out.shape != wanted.shape or _has_bias(integer, op) != _has_bias(reference, other):
+        return 0.0
+    axis = RULES[op.kind].channel_axis
+    ours, theirs = (np.moveaxis(w, axis, 0) for w in (_weights(integer, op), _weights(reference, other)))
+    if ours.shape != theirs.shape:
+        return 0.0
+    named_alike = out.name == wanted.name
+    norms = [np.linalg.norm(w.reshape(len(w), -1), axis=1) for w in (ours, theirs)]
+    used = (norms[0] > 0) & (norms[1] > 0)
+    if not used.any():  # nothing but zeros: only the name can tell
+        return 2.0 if named_alike and not norms[0].any() and not norms[1].any() else 0.0
+    cosine = float((ours * theirs).sum() / np.prod([np.linalg.norm(n) for n in norms]))
+    size = float(np.median(norms[0][used] / norms[1][used]))
+    if cosine < (SIMILAR_AND_NAMED_ALIKE if named_alike else SIMILAR) or not SAME_SIZE[0] < size < SAME_SIZE[1]:
+        return 0.0
+    return 1 + cosine if named_alike else cosine
 
 
-def _weights(graph: Graph, i: int) -> Array:
-    tensor = graph.tensors[graph.ops[i].inputs[RULES[graph.ops[i].kind].weight or 0]]
+def _has_bias(graph: Graph, op: Op) -> bool:
+    bias = slots(op).bias
+    data = None if bias < 0 else graph.tensors[bias].data
+    return data is not None and bool(data.any())
+
+
+def _output(reference: Graph, j: int, activation: str) -> int | None:
+    op = reference.ops[j]
+    if op.activation == activation:
+        return op.outputs[0]
+    followers = [reference.ops[i] for i in reference.consumers().get(op.outputs[0], [])]
+    found = [f.outputs[0] for f in followers if op.activation == "NONE" and f.kind == activation]
+    return found[0] if found else None
+
+
+def _weights(graph: Graph, op: Op) -> Array:
+    tensor = graph.tensors[slots(op).weight]
     assert tensor.data is not None
-    return (
-        tensor.data.astype(np.float64) if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
-    )
+    return tensor.data if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
+
+
+def _listed(inputs: list[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in inputs)

@@ -11,14 +11,15 @@ from edgeqwt.graph.graph import Array
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over samples and positions of a quantized output y_q and its float reference y.
+    """Weighted sums, over samples and positions, of a quantized layer's output q and its float reference y.
 
     Attributes:
-        n: number of (sample, position) pairs.
-        q, y, qq, qy, yy: sums of y_q, y, y_q^2, y_q*y, y^2; float64, shape (channels,).
+        n: summed weight of the (sample, position) pairs: their number where every weight is 1.
+        q, y, qq, qy, yy: weighted sums of q, y, q^2, q*y, y^2; float64, shape (channels,), or
+            (samples, channels) while they are kept apart by sample.
     """
 
-    n: int
+    n: float
     q: Array
     y: Array
     qq: Array
@@ -27,17 +28,33 @@ class Moments:
 
     @staticmethod
     def of(quantized: Array, reference: Array) -> Moments:
-        """The moments of some samples; both arrays have the channels on the last axis."""
+        """The moments of each sample at weight 1.
+
+        Args:
+            quantized: shape (samples, ..., channels).
+            reference: the same shape.
+        """
         channels = quantized.shape[-1]
-        q = quantized.reshape(-1, channels).astype(np.float64)
-        y = reference.reshape(-1, channels).astype(np.float64)
-        ones, dot = np.ones(len(q)), "pc,pc->c"
-        return Moments(len(q), ones @ q, ones @ y, np.einsum(dot, q, q), np.einsum(dot, q, y), np.einsum(dot, y, y))
+        sums = np.empty((5, len(quantized), channels))
+        # Sample by sample, to stay in the processor's cache.
+        for i in range(len(quantized)):
+            q = quantized[i].reshape(-1, channels).astype(np.float64)
+            y = reference[i].reshape(-1, channels).astype(np.float64)
+            # einsum, not a matrix product: BLAS sums in another order for each number of cores.
+            sums[0, i], sums[1, i] = np.einsum("pc->c", q), np.einsum("pc->c", y)
+            for k, (a, b) in enumerate(((q, q), (q, y), (y, y)), start=2):
+                sums[k, i] = np.einsum("pc,pc->c", a, b)
+        return Moments(quantized[0].size / channels, *sums)
 
     @staticmethod
     def zero(channels: int) -> Moments:
         """The moments of nothing."""
-        return Moments(0, *(np.zeros(channels) for _ in range(5)))
+        return Moments(0.0, *np.zeros((5, channels)))
+
+    def total(self, weights: Array) -> Moments:
+        """Of moments by sample, the sum over samples at these weights, shape (samples,)."""
+        sums = (np.einsum("s,sc->c", weights, part) for part in (self.q, self.y, self.qq, self.qy, self.yy))
+        return Moments(self.n * float(weights.sum()), *sums)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -50,10 +67,14 @@ class Moments:
         )
 
     def error(self, gain: Array, offset: Array) -> Array:
-        """Per channel, the sum over pairs of (gain * y_q + offset - y)^2; shape (channels,).
+        """Per channel, the weighted sum over pairs of (gain * q + offset - y)^2; shape as `q`.
 
         Expanding the square leaves only the sums kept here. Rounding can make a sum of
         squares slightly negative, so it is held at zero.
+
+        Args:
+            gain: shape (channels,).
+            offset: shape (channels,).
         """
         expanded = (
             gain**2 * self.qq
@@ -63,4 +84,26 @@ class Moments:
             - 2 * gain * self.qy
             - 2 * offset * self.y
         )
-        return np.maximum(expanded, 0.0)
+        held: Array = np.maximum(expanded, 0.0)
+        return held
+
+
+def evening(samples: Moments, step: float) -> Array:
+    """A weight for each sample, 1 / its RMS error, so that no few samples decide for all others.
+
+    Where something before the layer saturates on some samples, their errors are many times
+    those of the others, and plain least squares would fit the line to them. With these
+    weights the fit minimizes, to first order, the sum of the samples' RMS errors instead of
+    the sum of their squares (one step of iteratively reweighted least squares; Weiszfeld 1937).
+
+    Args:
+        samples: moments by sample.
+        step: scale of the layer's output; errors below its rounding noise, step^2 / 12, count alike.
+
+    Returns:
+        Shape (samples,).
+    """
+    channels = samples.q.shape[-1]
+    square = samples.error(np.ones(channels), np.zeros(channels)).sum(axis=-1) / (samples.n * channels)
+    weights: Array = 1 / np.sqrt(square + step**2 / 12)
+    return weights

@@ -12,17 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeqwt.compensate.fold import requantized_bias, slots
-from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, activate
-from edgeqwt.quantize.weights import MULTIPLIER_LIMIT, dequantize, quantize
+from edgeqwt.compensate.fold import bias_limit, slots, with_bias, with_quantization
+from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
+from edgeqwt.graph.opset import RULES, OpRule, activate
+from edgeqwt.quantize.weights import dequantize, quantize
 
 # Relative change of scale below which two choices of range are the same choice.
 SAME_SCALE = 0.02
-
-# Ops that read the integers themselves (CAST feeds lookup tables), or whose guard constants
-# depend on the zero point (DIV): their input's scale cannot move.
-READ_RAW = frozenset({"CAST", "DIV"})
 
 
 @dataclass(frozen=True)
@@ -33,35 +29,28 @@ class Tied:
     fixed: str = ""
 
 
-def tied(graph: Graph, op_index: int) -> Tied:
-    """The activations and constants that share the scale of a linear op's output."""
+def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
+    """The activations and constants that share the scale of a linear op's output.
+
+    Args:
+        graph: an integer graph.
+        op_index: a linear op.
+        with_outputs: whether scales of the graph's own outputs may be rewritten.
+    """
     producers, readers = graph.producers(), graph.consumers()
-    members, todo = set(), [graph.ops[op_index].outputs[0]]
+    members: set[int] = set()
+    todo = [graph.ops[op_index].outputs[0]]
     while todo:
         t = todo.pop()
         if t in members or graph.tensors[t].quantization is None:
             continue
         members.add(t)
         for i in [*readers.get(t, []), *([producers[t]] if t in producers else [])]:
-            op, rule = graph.ops[i], RULES[graph.ops[i].kind]
-            in_slots = [op.inputs[s] for s in rule.tied_inputs(op) if s < len(op.inputs) and op.inputs[s] >= 0]
-            if in_slots and (t in op.outputs or t in in_slots):
-                todo += [*in_slots, *op.outputs]
-    return Tied(frozenset(members), _obstacle(graph, op_index, members))
-
-
-def _obstacle(graph: Graph, op_index: int, members: set[int]) -> str:
-    producers, readers = graph.producers(), graph.consumers()
-    for t in sorted(members):
-        if t in graph.inputs or t in graph.outputs:
-            return "the scale belongs to the model's interface"
-        source = producers.get(t)
-        if source is not None and source != op_index and not RULES[graph.ops[source].kind].same_scale:
-            return f"the scale is shared with {graph.describe(source)}"
-        for i in readers.get(t, []):
-            if graph.ops[i].kind in READ_RAW:
-                return f"{graph.describe(i)} depends on it"
-    return ""
+            op = graph.ops[i]
+            together = _tied_inputs(op)
+            if together and (t in op.outputs or t in together):
+                todo += [*together, *op.outputs]
+    return Tied(frozenset(members), _obstacle(graph, op_index, members, with_outputs))
 
 
 def differs(a: Quantization, b: Quantization) -> bool:
@@ -76,45 +65,100 @@ def squared_error(output: Array, reference: Array, activation: str, q: Quantizat
     Args:
         output: the integer layer's real output before its activation, after correction.
         reference: the float layer's output before its activation.
+        activation: the fused activation's name.
+        q: int8 parameters to store the activated output at.
     """
     stored = dequantize(quantize(activate(output, activation), q, -128, 127), q)
     return float(np.square(stored - activate(reference, activation)).sum())
 
 
 def rewrite(graph: Graph, members: frozenset[int], q: Quantization) -> Graph | None:
-    """The graph with one scale for all members and the biases of their readers at their new scale.
+    """The graph with one scale for all members, and the biases of their readers at their new scale.
 
-    Returns None where a reader's bias cannot follow, or a multiplier would leave XNNPACK's range.
+    Returns:
+        None where a constant would be clipped, a reader's bias cannot follow, or a kernel
+        would refuse the ratio of an op's scales.
     """
     changes: dict[int, Tensor] = {}
     for t in members:
-        tensor = graph.tensors[t]
-        changes[t] = replace(tensor, quantization=q, extra={})
-        if tensor.data is not None and tensor.quantization is not None:
-            data = quantize(dequantize(tensor.data, tensor.quantization), q, -128, 127)
-            changes[t] = replace(changes[t], data=data)
-    readers = graph.consumers()
-    for op in graph.ops:
-        rule = RULES[op.kind]
-        if not rule.linear:
-            continue
-        s = slots(op)
-        weight = graph.tensors[s.weight]
-        if not {s.data, s.output} & members or weight.quantization is None:
-            continue
-        x, y = (changes.get(t, graph.tensors[t]).quantization for t in (s.data, s.output))
-        if x is None or y is None:
-            return None
-        product = float(x.scale[0]) * float(weight.quantization.scale.max())
-        if product / float(y.scale[0]) > MULTIPLIER_LIMIT:
-            return None
-        if s.data in members and s.bias >= 0:
-            bias, old = graph.tensors[s.bias], graph.tensors[s.data].quantization
-            if len(readers[s.bias]) > 1 or bias.data is None or old is None:
+        changes[t] = with_quantization(graph.tensors[t], q)
+        if (constant := graph.tensors[t].data) is not None and (old := graph.tensors[t].quantization) is not None:
+            real = dequantize(constant, old)
+            changes[t] = replace(changes[t], data=quantize(real, q, -128, 127))
+            if np.abs(dequantize(quantize(real, q, -128, 127), q) - real).max(initial=0) > q.scale[0]:
                 return None
-            moved = np.rint(bias.data * (float(old.scale[0]) / float(x.scale[0])))
-            if np.abs(moved).max(initial=0) > 2**31 - 1:
+    moved = graph.with_tensors(changes)
+    touched = [op for op in graph.ops if members & set(op.tensors)]
+    biases: dict[int, Tensor] = {}
+    for op in touched:
+        if _rule(op).linear and slots(op).data in members and slots(op).bias >= 0:
+            bias = _moved_bias(graph, moved, op)
+            if bias is None:
                 return None
-            scale = np.broadcast_to(weight.quantization.scale, bias.data.shape)
-            changes[s.bias] = requantized_bias(bias, moved.astype(bias.data.dtype), x.scale[0], scale)
-    return graph.with_tensors(changes)
+            biases[slots(op).bias] = bias
+    return moved.with_tensors(biases) if all(_accepted(moved, op) for op in touched) else None
+
+
+def _tied_inputs(op: Op) -> list[int]:
+    """The tensors that the op obliges to have its outputs' scale."""
+    return [op.inputs[s] for s in _rule(op).tied_inputs(op) if s < len(op.inputs) and op.inputs[s] >= 0]
+
+
+def _rule(op: Op) -> OpRule:
+    return RULES.get(op.kind, OpRule(op.kind))
+
+
+def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool) -> str:
+    """Why the members' scale cannot be rewritten; empty where it can."""
+    producers, readers = graph.producers(), graph.consumers()
+    for t in sorted(members):
+        if t in graph.inputs or (t in graph.outputs and not with_outputs):
+            return "the scale belongs to the model's interface"
+        source = producers.get(t)
+        if source is not None and source != op_index and not _rule(graph.ops[source]).same_scale:
+            return f"the scale is shared with {graph.describe(source)}"
+        for i in readers.get(t, []):
+            if _depends(graph.ops[i], t):
+                return f"{graph.describe(i)} depends on it"
+    return ""
+
+
+def _depends(op: Op, t: int) -> bool:
+    """Whether an op needs just this scale or zero point of a tensor that it reads.
+
+    CAST feeds tables of the 256 integers' values; DIV's guard is a constant near the zero
+    point; an op that the table does not know may do anything.
+    """
+    return (
+        op.kind not in RULES or op.kind in ("CAST", "DIV") or any(op.inputs[s] == t for s in RULES[op.kind].symmetric)
+    )
+
+
+def _moved_bias(graph: Graph, moved: Graph, op: Op) -> Tensor | None:
+    """The bias of an op whose input has another scale now; None where it cannot follow."""
+    s = slots(op)
+    bias, weight = graph.tensors[s.bias], graph.tensors[s.weight]
+    old, new = graph.tensors[s.data].quantization, moved.tensors[s.data].quantization
+    shared = len(graph.consumers()[s.bias]) > 1
+    if shared or bias.data is None or weight.quantization is None or old is None or new is None:
+        return None
+    integers = np.rint(bias.data.astype(np.float64) * (float(old.scale[0]) / float(new.scale[0])))
+    if np.abs(integers).max(initial=0) > bias_limit(bias):
+        return None
+    return with_bias(bias, integers, new.scale[0], weight.quantization.scale)
+
+
+def _accepted(graph: Graph, op: Op) -> bool:
+    """Whether the kernels take the op's scales."""
+    rule, out = _rule(op), graph.tensors[op.outputs[0]].quantization
+    inputs = [_scale(graph, t) for t in op.inputs if t >= 0 and graph.tensors[t].quantization is not None]
+    if rule.linear:
+        inputs = [_scale(graph, slots(op).data) * _scale(graph, slots(op).weight)]
+    if out is None or not inputs:
+        return True
+    return rule.ratio(inputs) / float(out.scale[0]) < rule.largest_ratio and min(inputs) >= rule.smallest_input
+
+
+def _scale(graph: Graph, t: int) -> float:
+    q = graph.tensors[t].quantization
+    return 0.0 if q is None else float(q.scale.max())

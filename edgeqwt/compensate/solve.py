@@ -1,12 +1,13 @@
 """Moments -> gain and offset per output channel (CWAC), accepted on held-out samples.
 
-QwT-v2, "Channel-wise affine compensation": y is approximated by g * y_q + o with
-    g = cov(y_q, y) / var(y_q),    o = mean(y) - g * mean(y_q),
+QwT-v2, "Channel-wise affine compensation": y is approximated by g * q + o with
+    g = cov(q, y) / var(q),    o = mean(y) - g * mean(q),
 the least-squares line of each channel. Bias correction is the case g = 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,11 @@ class Options:
         margin: smallest relative drop of the held-out squared error that counts as help;
             below it a difference between two halves of the data is chance.
         gain_margin: smallest relative drop that a gain must add to what the offset alone
-            achieves. y_q is noisy, and least squares on a noisy regressor gives slopes that are
+            achieves. q is noisy, and least squares on a noisy regressor gives slopes that are
             too small; a small gain pays at its own layer, and attenuates the next.
         rewrite_scales: also rewrite output scales where it pays.
+        rewrite_outputs: among them the scales of the model's own outputs. Programs that read
+            scale and zero point from the file follow by themselves; those that hold copies must be changed.
     """
 
     gain: bool = True
@@ -38,6 +41,7 @@ class Options:
     margin: float = 1e-3
     gain_margin: float = 0.05
     rewrite_scales: bool = True
+    rewrite_outputs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,7 @@ class Correction:
 
     gain: Array
     offset: Array
-    refused: dict[str, int]
+    refused: Mapping[str, int]
 
     @property
     def is_identity(self) -> bool:
@@ -69,44 +73,45 @@ def solve(
 ) -> Correction:
     """The correction of one layer.
 
-    Per channel the candidates are nothing, the offset alone, the gain alone and both;
-    the one with the smallest squared error on the held-out samples is taken, if it beats
-    nothing by `options.margin`.
+    Per channel the candidates are nothing, the offset alone, and the gain, with the offset
+    where one is allowed; the one with the smallest squared error on the held-out samples is
+    taken, where it beats the simpler ones by the margins in `options`.
 
     Args:
         fit: moments that the candidates are computed from.
         held_out: moments of other samples, which decide.
-        can_gain, can_offset: what the layer has room for.
+        options: what may be fitted, and the margins.
+        can_gain: whether the layer has room for a gain.
+        can_offset: whether it has room for an offset.
     """
+    use_gain, use_offset = options.gain and can_gain, options.offset and can_offset
     ones, zeros = np.ones_like(fit.q), np.zeros_like(fit.q)
-    n = max(fit.n, 1)
-    mean_q, mean_y = fit.q / n, fit.y / n
-    variance = fit.qq / n - mean_q**2
-    covariance = fit.qy / n - mean_q * mean_y
-    # The variance is a difference of two sums; below this it is their rounding error.
-    constant = variance <= 1e-10 * (fit.qq / n) + np.finfo(np.float64).tiny
-    slope = np.divide(covariance, variance, out=ones.copy(), where=~constant)
-    through_zero = np.divide(fit.qy, fit.qq, out=ones.copy(), where=~constant)
-    bad = (np.abs(slope) > options.gain_limit) | (np.abs(slope) < 1 / options.gain_limit)
-    usable = options.gain and can_gain
-    candidates = [(ones, zeros)]
-    if options.offset and can_offset:
-        candidates.append((ones, mean_y - mean_q))
-        if usable:
-            gain = np.where(constant | bad, 1.0, slope)
-            candidates.append((gain, mean_y - gain * mean_q))
-    elif usable:
-        outside = (np.abs(through_zero) > options.gain_limit) | (np.abs(through_zero) < 1 / options.gain_limit)
-        candidates.append((np.where(constant | outside, 1.0, through_zero), zeros))
-    errors = np.stack([held_out.error(g, o) for g, o in candidates])
-    errors[0] *= 1 - options.margin
-    errors[2:] *= 1 + options.gain_margin
+    mean_q, mean_y = fit.q / fit.n, fit.y / fit.n
+    lines, handicaps = [(ones, zeros)], [1 - options.margin]
+    refused: dict[str, int] = {}
+    if use_offset:
+        lines.append((ones, mean_y - mean_q))
+        handicaps.append(1.0)
+    if use_gain:
+        gain, refused = _gain(fit, options.gain_limit, use_offset)
+        lines.append((gain, mean_y - gain * mean_q if use_offset else zeros))
+        handicaps.append(1 + options.gain_margin)
+    errors = np.stack([h * held_out.error(g, o) for h, (g, o) in zip(handicaps, lines, strict=True)])
     best = errors.argmin(axis=0)
-    refused = {
-        DEGENERATE: int(constant.sum()) if usable else 0,
-        OUT_OF_BOUNDS: int((bad & ~constant).sum()) if usable else 0,
-        NO_HELP: int((best == 0).sum()),
-    }
-    gains, offsets = (np.stack(parts) for parts in zip(*candidates, strict=True))
     channel = np.arange(len(best))
+    gains, offsets = (np.stack(parts) for parts in zip(*lines, strict=True))
+    refused[NO_HELP] = int((best == 0).sum())
     return Correction(gains[best, channel], offsets[best, channel], {k: v for k, v in refused.items() if v})
+
+
+def _gain(fit: Moments, limit: float, with_offset: bool) -> tuple[Array, dict[str, int]]:
+    """Each channel's slope, 1 where it is not to be used, and how many channels that are, by reason."""
+    square = fit.qq / fit.n
+    spread, product = square, fit.qy / fit.n
+    if with_offset:
+        spread, product = spread - (fit.q / fit.n) ** 2, product - fit.q * fit.y / fit.n**2
+    # The variance is a difference of two sums; below this it is their rounding error.
+    constant = spread <= 1e-10 * square + np.finfo(np.float64).tiny
+    slope = np.divide(product, spread, out=np.ones_like(spread), where=~constant)
+    outside = (np.abs(slope) > limit) | (np.abs(slope) < 1 / limit)
+    return np.where(outside, 1.0, slope), {DEGENERATE: int(constant.sum()), OUT_OF_BOUNDS: int(outside.sum())}

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import tempfile
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
 
+from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
 
 class Spool:
     """Fixed-size records by key and sample number, in one unlinked temporary file per key.
 
-    Reads and writes of different records may run in parallel threads. The files vanish
-    with the process, whatever ends it.
+    Reads and writes of different records may run in parallel threads. The files have no
+    name, so they vanish with the process, whatever ends it.
     """
 
     def __init__(self) -> None:
@@ -37,8 +38,12 @@ class Spool:
         return key in self._files
 
     def open(self, key: Hashable) -> None:
-        """Makes room for a key; needed before the first `put`, so that threads need no lock."""
-        with tempfile.TemporaryFile(prefix="edgeqwt-") as file:
+        """Makes room for a key; needed before the first `put`, so that threads need no lock.
+
+        Raises:
+            InputError: the temporary folder cannot be written to.
+        """
+        with _disk(), tempfile.TemporaryFile(prefix="edgeqwt-") as file:
             self._files[key] = os.dup(file.fileno())
 
     def put(self, key: Hashable, first: int, values: Array) -> None:
@@ -48,10 +53,16 @@ class Spool:
             key: opened before.
             first: number of the first sample.
             values: shape (samples, *one sample's shape).
+
+        Raises:
+            InputError: the disk is full.
         """
-        data = memoryview(np.ascontiguousarray(values)).cast("B")
-        if os.pwrite(self._files[key], data, first * (len(data) // len(values))) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        data = memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B")
+        position = first * (len(data) // len(values))
+        with _disk():
+            while data:  # a write may be cut short, above 2 GiB or where the disk ends
+                written = os.pwrite(self._files[key], data, position)
+                data, position = data[written:], position + written
 
     def get(self, key: Hashable, first: int, count: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
         """The arrays stored for consecutive samples, shape (count, *shape)."""
@@ -61,3 +72,14 @@ class Spool:
     def drop(self, key: Hashable) -> None:
         """Forgets a key and frees its disk space."""
         os.close(self._files.pop(key))
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"activations cannot be kept in {tempfile.gettempdir()}: {error.strerror}",
+            "Name a folder with more room in the environment variable TMPDIR, or use fewer calibration samples.",
+        ) from None

@@ -13,6 +13,7 @@ tensorflow/lite/tools/versioning/op_version.cc; everything about kernels was mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -37,6 +38,13 @@ class Form(Enum):
     INTEGER = "unchanged: it works on integers already"
 
 
+ALL = (-1,)
+
+# A result is rounded to the nearest step: 0.5, and a little for the multiplier's own rounding. The reference
+# kernels round after the multiplication and again after the shift: when they shift by one bit, 0.25 more.
+ROUNDED, ROUNDED_TWICE = 0.51, 0.76
+
+
 @dataclass(frozen=True)
 class OpRule:
     """One row.
@@ -52,8 +60,10 @@ class OpRule:
         fixed_output: (scale, zero point) that the int8 kernels demand of the output.
         elementwise: whether the op is a function of one input's elements, so that a table can stand in for it.
         ratio: of the input scales; divided by the output scale it must stay below `largest_ratio`.
-        largest_ratio: beyond it a kernel refuses the whole model, or aborts the process.
+        largest_ratio: beyond it a kernel overflows, refuses the whole model, or aborts the process.
         smallest_input: smallest input scale that the kernels take.
+        table_beyond: smallest and largest input scale at which every kernel of an elementwise op is
+            right; beyond, a table stands in.
         version: operator version of the int8 form.
         bound: largest error of the int8 kernels against the exact result of the same
             dequantized inputs, in steps of the output scale.
@@ -74,8 +84,9 @@ class OpRule:
     ratio: Callable[[Sequence[float]], float] = max
     largest_ratio: float = float("inf")
     smallest_input: float = 0.0
+    table_beyond: tuple[float, float] = (0.0, float("inf"))
     version: int = 2
-    bound: float = 0.55
+    bound: float = ROUNDED_TWICE
     tflm: bool = True
     note: str = ""
 
@@ -89,7 +100,6 @@ class OpRule:
         return tuple(range(len(op.inputs))) if self.same_scale == ALL else self.same_scale
 
 
-ALL = (-1,)
 F = Form
 
 
@@ -125,17 +135,21 @@ def integer(kind: str, tflm: bool = True) -> OpRule:
 
 def table(kind: str, note: str = "") -> OpRule:
     """A row of a function of one variable that the runtimes do not all have on int8."""
-    return OpRule(kind, F.LOOKUP, elementwise=True, version=1, note=note)
+    return OpRule(kind, F.LOOKUP, elementwise=True, version=1, bound=ROUNDED, note=note)
 
 
-def rewritten(kind: str, note: str, bound: float = 0.55) -> OpRule:
+def clamped(kind: str) -> OpRule:
+    """A row of a RELU; its limits are ADD's."""
+    return OpRule(kind, F.CLAMP, largest_ratio=200.0, note="Fused into the op before it where that is possible.")
+
+
+def rewritten(kind: str, note: str, bound: float = ROUNDED_TWICE) -> OpRule:
     """A row of an op that `prepare` writes with other ops."""
     return OpRule(kind, F.REWRITTEN, version=1, bound=bound, note=note)
 
 
 COMPARED = "The int8 kernels abort at scales of 1 and more and go blind below 1/256: int32 is exact."
 ROUNDS = "TFLite Micro rounds exact ties differently."
-CLAMPED = "Fused into the op before it where that is possible."
 
 _ROWS = (
     # linear ops: the places of compensation
@@ -149,10 +163,10 @@ _ROWS = (
         symmetric=(1,),
         note="The right side has zero point 0: XNNPACK takes it for 0 anyway. If constant and 2-D: FULLY_CONNECTED.",
     ),
-    # The kernels scale by 2 max(s1, s2) / (2^20 s) and check that it is below 1.
-    OpRule("ADD", largest_ratio=2.0**18),
-    OpRule("SUB", largest_ratio=2.0**18),
-    OpRule("MUL", version=3, note=ROUNDS),
+    # XNNPACK computes nonsense from a ratio of 256 on; the reference kernels abort from 2^19 on.
+    OpRule("ADD", largest_ratio=200.0),
+    OpRule("SUB", largest_ratio=200.0),
+    OpRule("MUL", ratio=math.prod, largest_ratio=200.0, version=3, note=ROUNDS),
     # LiteRT's int8 DIV refuses divisors whose integer is 0 (not whose value is), and all runtimes shift
     # by more than 31 bits, into nonsense, where a numerator of one or two steps meets a large divisor.
     OpRule(
@@ -168,27 +182,28 @@ _ROWS = (
     moving("MAXIMUM", ALL),
     moving("MINIMUM", ALL),
     # reductions and pooling
-    OpRule("MEAN", bound=0.8),
-    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates.", bound=0.8),
+    OpRule("MEAN"),
+    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates."),
     moving("REDUCE_MAX"),
     moving("REDUCE_MIN"),
-    OpRule("AVERAGE_POOL_2D", same_scale=(0,)),
-    OpRule("MAX_POOL_2D", same_scale=(0,), note="Exact but for the ends of a fused activation."),
+    OpRule("AVERAGE_POOL_2D", same_scale=(0,), bound=ROUNDED),
+    OpRule("MAX_POOL_2D", same_scale=(0,), bound=ROUNDED, note="Exact but for the ends of a fused activation."),
     OpRule("ARG_MAX", bound=0.0),
     OpRule("ARG_MIN", bound=0.0),
     # activations
-    OpRule("SOFTMAX", fixed_output=(1 / 256, -128), smallest_input=2.0**-24),
-    OpRule("LOG_SOFTMAX", fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
-    OpRule("LOGISTIC", fixed_output=(1 / 256, -128), elementwise=True),
-    OpRule("TANH", fixed_output=(1 / 128, 0), elementwise=True),
-    OpRule("L2_NORMALIZATION", fixed_output=(1 / 128, 0)),
+    OpRule("SOFTMAX", bound=ROUNDED, fixed_output=(1 / 256, -128), smallest_input=2.0**-24),
+    OpRule("LOG_SOFTMAX", bound=ROUNDED, fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
+    # TFLite Micro's kernels jump at zero when a step is a large part of the curve.
+    OpRule("LOGISTIC", bound=ROUNDED, fixed_output=(1 / 256, -128), elementwise=True, table_beyond=(2.0**-24, 2.0)),
+    OpRule("TANH", bound=ROUNDED, fixed_output=(1 / 128, 0), elementwise=True, table_beyond=(2.0**-24, 2.0)),
+    OpRule("L2_NORMALIZATION", bound=ROUNDED, fixed_output=(1 / 128, 0), note="Has no epsilon."),
     # The kernels check that the exponent of s_x / (128 s_y) is not positive.
-    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, version=1),
-    OpRule("GELU", elementwise=True, tflm=False, note="A table where the target has no such op."),
-    OpRule("RELU", F.CLAMP, note=CLAMPED),
-    OpRule("RELU6", F.CLAMP, note=CLAMPED),
-    OpRule("RELU_N1_TO_1", F.CLAMP, note=CLAMPED),
-    OpRule("LEAKY_RELU", elementwise=True, version=1, bound=0.8, note=ROUNDS),
+    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, table_beyond=(0.0, 2.0**20), version=1),
+    OpRule("GELU", bound=ROUNDED, elementwise=True, tflm=False, note="A table where the target has no such op."),
+    clamped("RELU"),
+    clamped("RELU6"),
+    clamped("RELU_N1_TO_1"),
+    OpRule("LEAKY_RELU", elementwise=True, version=1, note=ROUNDS),
     OpRule("PRELU", version=1, note=ROUNDS),
     OpRule("ABS", elementwise=True, note=ROUNDS),
     table("RELU_0_TO_1"),
@@ -223,7 +238,7 @@ _ROWS = (
     moving("PAD"),
     moving("PADV2", (0, 2)),
     moving("MIRROR_PAD"),
-    OpRule("RESIZE_BILINEAR", same_scale=(0,), bound=0.8),
+    OpRule("RESIZE_BILINEAR", same_scale=(0,)),
     moving("RESIZE_NEAREST_NEIGHBOR"),
     moving("SPACE_TO_DEPTH"),
     rewritten("DEPTH_TO_SPACE", "Written as RESHAPE and TRANSPOSE: LiteRT has no reference kernel.", bound=0.0),
@@ -249,7 +264,7 @@ _ROWS = (
         bound=0.0,
         note="To float at scale 1: values must lie in -128..127. TFLite Micro has no int64 output.",
     ),
-    OpRule("QUANTIZE", F.CONVERT, version=1, bound=1.0, note="The float op rounds as well: one step in all."),
+    OpRule("QUANTIZE", F.CONVERT, version=1, bound=0.5 + ROUNDED_TWICE, note="The float op rounds as well."),
     OpRule("DEQUANTIZE", F.CONVERT, version=1),
     # index arithmetic, on integers only
     integer("SHAPE"),

@@ -8,6 +8,9 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, OpRule
 from edgeqwt.quantize.activations import Assignment, affine, constant_range, enlarged
 
+# LiteRT refuses a fused activation whose limits overflow int32 at the output's scale.
+CLIPPED, SMALLEST_CLIPPED = ("RELU6", "RELU_N1_TO_1"), 2.0**-27
+
 WeightScale = Callable[[Op, OpRule, Assignment], Array]
 
 
@@ -36,6 +39,7 @@ def _too_small(graph: Graph, op: Op, assignment: Assignment, weight_scale: Weigh
     out = op.outputs[0]
     if out not in scales:
         return {}
+    needed = SMALLEST_CLIPPED if (op.activation in CLIPPED or op.kind in CLIPPED) else 0.0
     found = {
         t: rule.smallest_input
         for t in op.inputs
@@ -47,9 +51,9 @@ def _too_small(graph: Graph, op: Op, assignment: Assignment, weight_scale: Weigh
             inputs = [product]
         else:
             inputs = [_scale(graph, t, assignment) for t in op.inputs]
-        needed = rule.ratio(inputs) / rule.largest_ratio
-        if float(scales[out].scale[0]) < needed:
-            found[out] = 1.01 * needed
+        needed = max(needed, rule.ratio(inputs) / rule.largest_ratio)
+    if float(scales[out].scale[0]) < needed:
+        found[out] = 1.01 * needed
     return found
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Quantization
+from edgeqwt.graph.opset import RULES
 
 BIAS_LIMIT = 2**30  # half of int32, so that the accumulator keeps as much room as the bias takes
-MULTIPLIER_LIMIT = 255.0  # XNNPACK refuses requantization multipliers of 256 and more
+MULTIPLIER_LIMIT = RULES["CONV_2D"].largest_ratio  # XNNPACK refuses requantization multipliers of 256 and more
 
 
 def weight_scales(weights: Array, axis: int, bits: int) -> Array:

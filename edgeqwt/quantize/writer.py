@@ -64,12 +64,21 @@ class Writer:
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
         }
         for i, op in enumerate(self.graph.ops):
-            forms[form_of(self.graph, op, self.missing)](i, op)
+            forms[self.form(op)](i, op)
         for t in self.graph.outputs:
             if self.graph.tensors[t].is_float and self.graph.tensors[t].is_constant:
                 q = affine(*constant_range(self.graph, t))
                 self.editor.tensors[t] = self.quantized(t, q)
         return self.editor.finish()
+
+    def form(self, op: Op) -> Form:
+        """The op's form, which for some kernels depends on the scale of its input."""
+        form, rule = form_of(self.graph, op, self.missing), RULES[op.kind]
+        if form is Form.DIRECT and rule.elementwise:
+            smallest, largest = rule.table_beyond
+            scale = float(self.assignment.quantization[op.inputs[0]].scale[0])
+            return form if smallest <= scale <= largest else Form.LOOKUP
+        return form
 
     # -- the forms ----------------------------------------------------------------
 

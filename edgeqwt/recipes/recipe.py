@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from edgeqwt.compensate.solve import Options
@@ -15,6 +17,19 @@ from edgeqwt.quantize.lower import Precision
 from edgeqwt.quantize.ranges import RULES, RangeRule
 
 FOLDER = Path(__file__).parent
+
+LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
+    {
+        ("Precision", "weight_bits"): (2, 8),
+        ("Mse", "candidates"): (1, 4096),
+        ("Options", "gain_limit"): (1, math.inf),
+        ("Options", "margin"): (0, 1),
+        ("Options", "gain_margin"): (0, 1),
+        ("Verify", "parity_samples"): (1, math.inf),
+        ("Verify", "runtime_samples"): (1, math.inf),
+    }
+)
+"""Dataclass and field to the smallest and the largest value that makes sense, both allowed."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +81,35 @@ def load(name: str) -> Recipe:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    except FileNotFoundError:
         raise RecipeError(
             f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file."
         ) from None
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: {error}", "Correct the TOML.") from None
     return _recipe(table, path.stem, str(path))
 
 
-def range_rule(name: str, options: Mapping[str, Any] | None = None, where: str = "ranges") -> RangeRule:
+def checked(recipe: Recipe) -> Recipe:
+    """The recipe, if the values of its parts make sense; for recipes made in Python.
+
+    Raises:
+        RecipeError: naming the first value that does not.
+    """
+    for part in (recipe.ranges, recipe.precision, recipe.compensation, recipe.verify):
+        _check_limits(part, f"recipe {recipe.name}")
+    return recipe
+
+
+def range_rule(name: object, options: Mapping[str, Any] | None = None, where: str = "ranges") -> RangeRule:
     """A range rule by name, with its options.
 
     Raises:
         RecipeError: there is no such rule, or no such option.
     """
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise RecipeError(f"{where}: there is no rule {name!r}", f"Choose one of {', '.join(RULES)}.")
     return filled(RULES[name], options or {}, where)
 
@@ -123,7 +151,18 @@ def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
         accepted = (int, float) if wanted is float else (wanted,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
             raise RecipeError(f"{where}: {key} = {value!r}", f"It must be of type {wanted.__name__}.")
-    return cls(**table)
+    part = cls(**table)
+    _check_limits(part, where)
+    return part
+
+
+def _check_limits(part: object, where: str) -> None:
+    for name, value in vars(part).items():
+        low, high = LIMITS.get((type(part).__name__, name), (-math.inf, math.inf))
+        # Not `value < low or ...`: NaN is refused too. Booleans and names have no limits.
+        if isinstance(value, int | float) and not low <= value <= high:
+            most = "" if high == math.inf else f" to {high:g}"
+            raise RecipeError(f"{where}: {name} = {value!r}", f"Choose {low:g}{most or ' or more'}.")
 
 
 def _section(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

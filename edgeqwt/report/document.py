@@ -1,21 +1,27 @@
 """A build's result as plain data: what `report.json` holds.
 
-docs/report.schema.json describes it; `VERSION` rises when a field changes its meaning or goes.
+docs/report.md explains it and docs/report.schema.json pins it; `VERSION` rises when a field goes
+or changes its meaning.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
+from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph.graph import Graph
-from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, BuildResult
+from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
+from edgeqwt.quantize.borders import with_float_borders
+from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
+from edgeqwt.verify.bitexact import BitExactness, Difference
 from edgeqwt.verify.layers import Place, Quality
 
 VERSION = 1
@@ -23,106 +29,176 @@ VERSION = 1
 
 def document(result: BuildResult) -> dict[str, Any]:
     """The report of a build, ready for JSON: numbers that are not finite become null."""
-    recipe = dataclasses.asdict(result.recipe)
-    recipe["ranges"] = {"rule": type(result.recipe.ranges).__name__.lower(), **recipe["ranges"]}
+    graphs = variants(result)
     body = {
         "schema": SCHEMA,
         "version": VERSION,
         "target": dataclasses.asdict(result.target),
-        "recipe": recipe,
-        "source": {
-            "inputs": [_binding(b, result.model) for b in result.model.inputs],
-            "outputs": [_binding(b, result.model) for b in result.model.outputs],
-            "notes": list(result.model.notes),
-            "rewrites": list(result.prepared.changes),
-        },
+        "recipe": _recipe(result.recipe),
+        "model": _model(result),
         "samples": {"calibration": result.samples, "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY))},
         "parity": dataclasses.asdict(result.parity),
         "kept": dataclasses.asdict(result.choice),
         "layers": layers(result),
-        "outputs": {name: _outputs(quality) for name, quality in result.quality.items()},
+        "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
         "scores": {name: dict(scores) for name, scores in result.scores.items()},
         "bytes": dict(result.sizes),
-        "ops": {
-            "float": _ops(result.prepared.graph),
-            "int8": _ops(result.graph),
-        },
-        "interface": {"inputs": _interface(result.graph, "inputs"), "outputs": _interface(result.graph, "outputs")},
-        "runtimes": dataclasses.asdict(result.runtimes),
+        "ops": {name: _ops(graph) for name, graph in graphs.items()},
+        "cost_of_compensation": _cost(graphs, result.sizes),
+        "runtimes": _runtimes(result.graph, result.runtimes),
         "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
-        "versions": dict(result.versions),
+        "versions": {"python": platform.python_version(), **result.versions},
+        "machine": f"{platform.system()} {platform.machine()}",
     }
     cleaned: dict[str, Any] = _finite(body)
     return cleaned
 
 
+def variants(result: BuildResult) -> dict[str, Graph]:
+    """The float graph that was lowered and every integer graph made of it, by the name of the variant."""
+    found = {FLOAT: result.prepared.graph, UNCOMPENSATED: result.uncompensated}
+    if result.outcome is not None:
+        compensated = result.outcome.graph
+        found[COMPENSATED] = with_float_borders(compensated) if result.recipe.float_io else compensated
+    return found
+
+
 def layers(result: BuildResult) -> list[dict[str, Any]]:
-    """One row per linear layer: SQNR of its output before and after compensation, gains, skips and their reasons."""
-    after = {place.tensor: place.closeness for place in _layers(result, COMPENSATED)}
-    changes = {c.name: c for c in result.outcome.changes} if result.outcome else {}
-    rows = []
-    for place in _layers(result, UNCOMPENSATED):
-        name = place.tensor
-        change = changes.get(name)
-        skips = [s for s in result.outcome.skips if s.name == name] if result.outcome else []
-        row: dict[str, Any] = {
+    """One row per linear layer, in the order of the ops: SQNR of its output, what was fitted, what was skipped."""
+    places = {name: {place.tensor: place for place in quality.layers} for name, quality in result.quality.items()}
+    plain, compensated = places[UNCOMPENSATED], places.get(COMPENSATED, {})
+    changes = {change.name: change for change in result.outcome.changes} if result.outcome else {}
+    skips = result.outcome.skips if result.outcome else ()
+    made_by = {result.uncompensated.tensors[t].name: op.kind for op in result.uncompensated.ops for t in op.outputs}
+    # Layers that could not be compared by name, or were left alone as a whole, have their row all the same.
+    known = {*plain, *changes, *(skip.name for skip in skips)}
+    return [
+        {
             "name": name,
             "place": result.model.places.get(name, ""),
-            "op": place.op,
-            "kind": place.kind,
-            "sqnr_db": {"before": place.closeness.sqnr_db, "after": after[name].sqnr_db if name in after else None},
-            "skipped": [{"channels": s.channels, "reason": s.reason} for s in skips],
+            "kind": kind,
+            "sqnr_db": {"before": _sqnr(plain.get(name)), "after": _sqnr(compensated.get(name))},
+            "fit": _fit(changes.get(name)),
+            "skipped": [{"channels": s.channels, "reason": s.reason} for s in skips if s.name == name],
         }
-        if change is not None:
-            row |= {
-                "channels": change.channels,
-                "with_gain": change.with_gain,
-                "with_offset": change.with_offset,
-                "gain": [change.gain_low, change.gain_high],
-                "scale": change.scale,
-            }
-        rows.append(row)
-    return rows
+        for name, kind in made_by.items()
+        if name in known
+    ]
 
 
-def _layers(result: BuildResult, variant: str) -> tuple[Place, ...]:
-    return result.quality[variant].layers if variant in result.quality else ()
-
-
-def _binding(binding: Binding, model: ConvertedModel) -> dict[str, Any]:
-    tensor = model.graph.tensors[binding.tensor]
+def _fit(change: Change | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
     return {
-        "name": binding.spec.name,
-        "shape": list(binding.spec.shape),
-        "dtype": binding.spec.dtype,
-        "tensor": tensor.name,
-        "tensor_shape": list(tensor.shape),
-        "permutation": binding.permutation,
+        "channels": change.channels,
+        "with_gain": change.with_gain,
+        "with_offset": change.with_offset,
+        "gain": [change.gain_low, change.gain_high],
+        "sqnr_db": {"before": change.error_before, "after": change.error_after},
+        "output_scale": change.scale,
     }
 
 
-def _interface(graph: Graph, side: str) -> list[dict[str, Any]]:
-    rows = []
-    for t in graph.inputs if side == "inputs" else graph.outputs:
-        tensor, q = graph.tensors[t], graph.tensors[t].quantization
-        rows.append(
-            {
-                "tensor": tensor.name,
-                "shape": list(tensor.shape),
-                "dtype": tensor.dtype,
-                "scale": None if q is None else float(q.scale[0]),
-                "zero_point": None if q is None else int(q.zero_point[0]),
-            }
-        )
-    return rows
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    told = dataclasses.asdict(recipe)
+    return {**told, "ranges": {"rule": type(recipe.ranges).__name__.lower(), **told["ranges"]}}
 
 
-def _outputs(quality: Quality) -> dict[str, Any]:
-    return {place.tensor: dataclasses.asdict(place.closeness) for place in quality.outputs}
+def _model(result: BuildResult) -> dict[str, Any]:
+    """What goes in and comes out, in the source's terms and in those of the file that was kept."""
+    ends = (
+        ("inputs", result.model.inputs, result.model.graph.inputs, result.graph.inputs),
+        ("outputs", result.model.outputs, result.model.graph.outputs, result.graph.outputs),
+    )
+    told: dict[str, Any] = {
+        side: [_end(b, result.graph, dict(zip(before, after, strict=True))[b.tensor]) for b in bindings]
+        for side, bindings, before, after in ends
+    }
+    return {**told, "notes": result.model.notes, "rewrites": result.prepared.changes}
 
 
-def _ops(graph: Graph) -> dict[str, int]:
-    return dict(sorted(Counter(op.kind for op in graph.ops).items()))
+def _end(binding: Binding, graph: Graph, t: int) -> dict[str, Any]:
+    tensor, q = graph.tensors[t], graph.tensors[t].quantization
+    return {
+        "name": binding.spec.name,
+        "shape": binding.spec.shape,
+        "dtype": binding.spec.dtype,
+        "file": {
+            "name": tensor.name,
+            "shape": tensor.shape,
+            "dtype": tensor.dtype,
+            "scale": None if q is None else float(q.scale[0]),
+            "zero_point": None if q is None else int(q.zero_point[0]),
+            "permutation": binding.permutation,
+        },
+    }
+
+
+def _outputs(model: ConvertedModel, quality: Quality) -> list[dict[str, Any]]:
+    """One row per output of the graph, each with its name in the source and the tensor that the gate judged."""
+    names = {binding.tensor: binding.spec.name for binding in model.outputs}
+    return [
+        {
+            "name": names.get(t, ""),
+            "tensor": place.tensor,
+            **dataclasses.asdict(place.closeness),
+            "judged_at": {"tensor": judged.tensor, "sqnr_db": judged.closeness.sqnr_db},
+        }
+        for t, place, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
+    ]
+
+
+def _ops(graph: Graph) -> dict[str, Any]:
+    return {"total": len(graph.ops), "kinds": dict(sorted(Counter(op.kind for op in graph.ops).items()))}
+
+
+def _cost(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, Any] | None:
+    if COMPENSATED not in graphs:
+        return None
+    before, after = ([op.kind for op in graphs[name].ops] for name in (UNCOMPENSATED, COMPENSATED))
+    return {
+        "ops": len(after) - len(before),
+        "bytes": sizes[COMPENSATED] - sizes[UNCOMPENSATED],
+        "same_order_of_ops": before == after,
+    }
+
+
+def _runtimes(graph: Graph, found: BitExactness) -> dict[str, Any]:
+    return {
+        "samples": found.samples,
+        "tflite_micro": {
+            "ok": found.ok,
+            "ops": found.ops,
+            "elements": found.elements,
+            "differences": [_difference(graph, d) for d in found.differences],
+            "lacking": [dataclasses.asdict(lack) for lack in found.lacking],
+            "unavailable": found.unavailable,
+        },
+        "xnnpack": {
+            "largest_steps": largest_steps(graph, found.xnnpack),
+            "largest_steps_at_outputs": largest_steps(graph, found.xnnpack_outputs),
+            "tensors": [_difference(graph, d) for d in found.xnnpack],
+        },
+    }
+
+
+def largest_steps(graph: Graph, differences: Iterable[Difference]) -> float | None:
+    """The largest difference between integer tensors, in steps of their scale; None when there are none."""
+    return max((d.largest for d in differences if not _is_real(graph, d)), default=None)
+
+
+def _difference(graph: Graph, difference: Difference) -> dict[str, Any]:
+    return {**dataclasses.asdict(difference), "unit": "real" if _is_real(graph, difference) else "steps"}
+
+
+def _is_real(graph: Graph, difference: Difference) -> bool:
+    """Whether it is the difference of a float tensor, as there are at float borders."""
+    tensors = (graph.tensors[t] for t in graph.ops[difference.op].outputs)
+    return any(tensor.is_float for tensor in tensors if tensor.name == difference.tensor)
+
+
+def _sqnr(place: Place | None) -> float | None:
+    return None if place is None else place.closeness.sqnr_db
 
 
 def _finite(value: Any) -> Any:
@@ -130,6 +206,6 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return value

@@ -9,9 +9,7 @@ from pathlib import Path
 from edgeqwt.graph import flatbuffer
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.report.document import document
-from edgeqwt.report.folder import REPORT
-
-MODEL, FLOAT_MODEL, LOG = "model.tflite", "float.tflite", "conversion.log"
+from edgeqwt.report.folder import FLOAT_MODEL, LOG, MODEL, REPORT
 
 
 def write_build(result: BuildResult, folder: Path) -> None:

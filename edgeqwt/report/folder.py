@@ -1,37 +1,56 @@
-"""An output folder that is there whole or not at all."""
+"""Output that is there whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgeqwt.errors import InputError
 
-REPORT = "report.json"  # what tells a folder of ours from somebody's
-SCHEMA = "edgeqwt.report"
+MODEL, FLOAT_MODEL, LOG, REPORT = "model.tflite", "float.tflite", "conversion.log", "report.json"
+FILES = frozenset({MODEL, FLOAT_MODEL, LOG, REPORT})
+SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
 
 
-def check_destination(path: Path, overwrite: bool) -> None:
-    """Finds out before the work begins whether the folder can be made.
+def check_file(path: Path) -> None:
+    """Finds out before the work begins whether a file can be written.
+
+    Raises:
+        InputError: the place is a folder or is not writable.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder", "Name the file to write.")
+    _check_parent(path)
+
+
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Finds out before the work begins whether a folder can be made or replaced.
 
     Raises:
         InputError: the place is a file, is not writable, or holds something that no build made.
     """
-    parent = path.absolute().parent
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "Name a folder to make.")
-    if not parent.is_dir():
-        raise InputError(f"{parent} does not exist", "Make it first.")
-    if not os.access(parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InputError(f"{path} is in a place that cannot be written to", "Choose another place.")
-    if path.is_dir() and any(path.iterdir()) and not _is_ours(path) and not overwrite:
+    _check_parent(path)
+    if not path.is_dir():
+        return
+    if os.path.ismount(path):
+        raise InputError(f"{path} is a mount point, which cannot be replaced", f"Name a folder inside it: {path}/out.")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise InputError(f"{path} is the working folder, or around it", "Name a folder inside it.")
+    if overwrite:
+        return
+    found = {entry.name for entry in path.iterdir()}
+    strange = sorted(found - FILES) if _is_ours(path) else sorted(found)
+    if strange:
         raise InputError(
-            f"{path} is not empty, and no build made it", "Choose another folder, or replace this one with --overwrite."
+            f"{path} holds {strange[0]!r}, which no build made",
+            "Choose another folder, or replace this one with --overwrite.",
         )
 
 
@@ -41,30 +60,50 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     When it does not, `path` is what it was before.
     """
-    check_destination(path, overwrite)
-    path = path.absolute()
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    check_folder(path, overwrite)
+    path = path.resolve()  # where `path` is a link, what it leads to is replaced, and the link stays
+    work = _beside(path)
     try:
-        work.chmod(0o755)
+        _make(work, path)
         yield work
         _put_in_place(work, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _make(work: Path, path: Path) -> None:
+    try:
+        work.mkdir()
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another place.") from None
+
+
 def _put_in_place(work: Path, path: Path) -> None:
     if not path.exists():
         os.rename(work, path)
         return
-    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    os.rename(path, old / "it")
+    old = _beside(path)
     try:
+        os.rename(path, old)
         os.rename(work, path)
     except BaseException:
-        os.rename(old / "it", path)
+        if old.exists() and not path.exists():
+            os.rename(old, path)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _check_parent(path: Path) -> None:
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise InputError(f"the folder {parent} does not exist", "Make it first.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {parent} cannot be written to", "Choose another place.")
 
 
 def _is_ours(path: Path) -> bool:

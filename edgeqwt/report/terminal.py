@@ -6,8 +6,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,34 @@ from edgeqwt.target import TargetProfile
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from edgeqwt.compensate.cwac import Outcome
+    from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.bitexact import BitExactness
     from edgeqwt.verify.compare import Comparison
+    from edgeqwt.verify.gate import Choice
     from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
+    from edgeqwt.verify.parity import Parity
+
+WIDTH = 100  # of tables where standard output is no terminal
+MANY = 40  # layers that are all shown; of more, only the worst
+WORST = 20
+NAMED = 3  # differences between runtimes that are told one by one
+
+GAP = 2  # spaces between columns
+LABEL = len("TFLite Micro") + GAP
+
+Row = Sequence[str]
 
 
 def console() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal."""
+    """Standard output; names of tensors are printed as they are, not as markup."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def progress_display() -> Display:
@@ -40,12 +52,19 @@ def progress_display() -> Display:
     if not sys.stderr.isatty():
         return silent
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        """How many of how many; nothing where nobody knows."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
     @contextmanager
     def display(name: str) -> Iterator[Advance]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
+        columns = (SpinnerColumn(), TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn(), Count())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(name, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -59,74 +78,44 @@ def print_json(value: Any) -> None:
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     """What was built, how good it is, what was proved, and where it is."""
-    for sentence in (*result.model.notes, *result.prepared.changes):
-        out.print(f"[dim]{sentence}[/dim]")
+    from edgeqwt.report.document import variants
+
+    _facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
-        out.print(_layer_table(result.quality, result.outcome, result.model.places))
-        out.print(_skipped(result.outcome))
-    out.print(_output_table(result.quality, result.sizes, result.scores))
-    out.print(f"kept: [bold]{result.choice.name}[/bold] ({result.choice.reason})")
-    worst = max(result.parity.outputs, key=lambda o: o.max_abs)
-    out.print(
-        f"float parity: largest difference {worst.max_abs:.1e} on {result.parity.samples} samples, "
-        f"tolerance {worst.tolerance:.1e}"
+        _show_layers(out, result.quality, result.outcome, result.model.places)
+    ops = {name: len(graph.ops) for name, graph in variants(result).items()}
+    _show_variants(out, result.quality, result.scores, ops, result.sizes)
+    told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
+    out.print()
+    _facts(
+        out,
+        [
+            ("kept", kept_sentence(result.choice, result.outcome is not None)),
+            ("source", parity_sentence(result.parity)),
+            *runtime_sentences(result.graph, result.runtimes),
+            ("time", f"{sum(result.seconds.values()):.1f} s: {told}"),
+            ("files", f"{folder}/model.tflite, {folder}/report.json"),
+        ],
     )
-    for sentence in runtime_sentences(result.runtimes):
-        out.print(sentence)
-    told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items())
-    out.print(f"[dim]seconds: {told}[/dim]")
-    out.print(f"[bold]{folder}/model.tflite[/bold] ({result.sizes[result.choice.name]:,} bytes), {folder}/report.json")
-
-
-def runtime_sentences(runtimes: BitExactness) -> list[str]:
-    """What was found when the runtimes were compared."""
-    told = []
-    if runtimes.unavailable:
-        told.append(f"TFLite Micro does not run the whole model: {runtimes.unavailable}")
-    verdict = (
-        "byte-identical" if not runtimes.differences else "as expected" if runtimes.ok else "[bold]different[/bold]"
-    )
-    told.append(
-        f"TFLite Micro and LiteRT's reference kernels: {verdict}, op by op, "
-        f"{runtimes.ops} ops, {runtimes.samples} samples, {runtimes.elements:,} values"
-    )
-    told += [
-        f"  {d.kind} #{d.op} {d.tensor}: {d.differing} of {d.elements} differ, by {d.largest:g} at most"
-        for d in runtimes.differences
-    ]
-    largest = max((d.largest for d in runtimes.xnnpack_outputs), default=0.0)
-    told.append(f"XNNPACK differs from the reference kernels by up to {largest:g} steps at the outputs")
-    return told
 
 
 def show_compensation(out: Console, result: CompensationResult, path: Path) -> None:
     """What compensation did to a file of another tool's."""
-    out.print(_layer_table(result.quality, result.outcome, {}))
-    out.print(_skipped(result.outcome))
-    out.print(_output_table(result.quality, result.sizes, {}))
-    out.print(f"kept: [bold]{result.choice.name}[/bold] ({result.choice.reason})")
-    out.print(f"[bold]{path}[/bold] ({result.sizes[result.choice.name]:,} bytes)")
+    _show_layers(out, result.quality, result.outcome, {})
+    graphs = zip(result.quality, (result.original, result.outcome.graph), strict=True)
+    _show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
+    out.print()
+    _facts(out, [("kept", kept_sentence(result.choice, compensated=True)), ("file", str(path))])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:
-    """SQNR per tensor, outputs last."""
-    from rich.table import Table
-
-    table = Table(title=f"{comparison.samples} samples", title_justify="left")
-    for name, justify in (
-        ("tensor", "left"),
-        ("op", "left"),
-        ("SQNR dB", "right"),
-        ("cosine", "right"),
-        ("max abs", "right"),
-    ):
-        table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
-    for row in comparison.tensors:
-        table.add_row(row.name, row.kind, *_closeness(row.closeness))
-    table.add_section()
-    for row in comparison.outputs:
-        table.add_row(f"[bold]output {row.name}[/bold]", row.kind, *_closeness(row.closeness))
-    out.print(table)
+    """How close every tensor is, outputs last."""
+    found = (*comparison.tensors, *comparison.outputs)
+    rows = [(row.name, row.kind, *_closeness(row.closeness)) for row in found]
+    header = ("tensor", "op", "SQNR dB", "cosine", "max abs", "steps")
+    _show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=len(comparison.outputs))
+    if comparison.unmatched:
+        out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
 
 
 def show_description(out: Console, description: Description) -> None:
@@ -137,73 +126,200 @@ def show_description(out: Console, description: Description) -> None:
 
 
 def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
-    """One row per target."""
+    """Each target with what it is and what was verified."""
+    for profile in profiles:
+        out.print(f"{profile.name}: {profile.title}", style="bold")
+        _facts(out, [("", note) for note in profile.notes])
+
+
+def kept_sentence(choice: Choice, compensated: bool) -> str:
+    """Which variant was kept and why."""
+    return f"{choice.name}: {choice.reason}" if compensated else f"{choice.name}: compensation was off"
+
+
+def parity_sentence(parity: Parity) -> str:
+    """How far the float model is from its source, at the output that used most of its tolerance."""
+    worst = max(parity.outputs, key=lambda output: output.used)
+    return (
+        f"the float model is at most {worst.max_abs:.2g} from it, where rounding explains "
+        f"{worst.tolerance:.2g}; {parity.samples} samples"
+    )
+
+
+def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]]:
+    """Runtime, and what was found when the graph that was kept ran in it; a runtime may have several lines."""
+    told = []
+    if found.ops:
+        verdict = "identical" if not found.differences else "identical but for known steps" if found.ok else "DIFFERENT"
+        told.append(
+            f"{verdict}, byte by byte, to LiteRT's reference kernels; {found.ops} of {len(graph.ops)} ops, "
+            f"{found.samples} samples"
+        )
+    told += _some(
+        f"{d.kind} #{d.op} {d.tensor!r}: {d.differing:,} of {d.elements:,} values differ, by {d.largest:g} at most"
+        for d in found.differences
+    )
+    if found.unavailable:
+        told.append(f"does not run the whole model: {found.unavailable}")
+        told += _some(f"lacks {lack.kind} #{lack.op} {lack.tensor!r}: {lack.reason}" for lack in found.lacking)
+    named = [("TFLite Micro" if k == 0 else "", sentence) for k, sentence in enumerate(told)]
+    return [*named, *(("XNNPACK", sentence) for sentence in _xnnpack_sentence(graph, found))]
+
+
+def _xnnpack_sentence(graph: Graph, found: BitExactness) -> Iterator[str]:
+    from edgeqwt.report.document import largest_steps
+
+    within, at_end = (largest_steps(graph, found.xnnpack), largest_steps(graph, found.xnnpack_outputs))
+    if within == 0:
+        yield "identical to the reference kernels"
+    elif within is not None:
+        end = "" if at_end is None else f", {at_end:g} at the outputs"
+        yield f"up to {within:g} step{'s' if within > 1 else ''} from the reference kernels{end}"
+
+
+def _some(sentences: Iterable[str]) -> list[str]:
+    told = list(sentences)
+    return told[:NAMED] + ([f"and {len(told) - NAMED} more"] if len(told) > NAMED else [])
+
+
+def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, places: Mapping[str, str]) -> None:
+    """The table of layers, and what was skipped."""
+    plain, *others = ({place.tensor: place.closeness for place in q.layers} for q in quality.values())
+    after = others[0] if others else {}
+    changes = outcome.changes
+    title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
+    if len(changes) > MANY:
+        by_sqnr = sorted(changes, key=lambda c: _rank((after or plain).get(c.name)))
+        worst = {c.name for c in by_sqnr[:WORST]}
+        changes = tuple(c for c in changes if c.name in worst)
+        title = f"The {len(changes)} worst of {len(outcome.changes)} linear layers: SQNR of the output in dB"
+    rows = [
+        (
+            places.get(c.name, c.name),
+            _sqnr(plain.get(c.name)),
+            _sqnr(after.get(c.name)),
+            f"{c.channels}",
+            f"{c.with_gain or ''}",
+            f"{c.with_offset or ''}",
+            f"{c.gain_low:.3f}-{c.gain_high:.3f}" if c.with_gain else "",
+            "" if c.scale is None else f"x{c.scale[1] / c.scale[0]:.3f}",
+        )
+        for c in changes
+    ]
+    header = ("layer", "int8", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
+    _show_table(out, title, header, rows)
+    _facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
+
+
+def _skipped(outcome: Outcome) -> Iterator[str]:
+    """Why how many channels got nothing or only a part, and which ops nothing at all."""
+    changed = {change.name for change in outcome.changes}
+    total = sum(change.channels for change in outcome.changes)
+    reasons: dict[str, int] = {}
+    whole: dict[str, list[str]] = {}
+    for skip in outcome.skips:
+        if skip.name in changed:
+            reasons[skip.reason] = reasons.get(skip.reason, 0) + skip.channels
+        else:
+            whole.setdefault(skip.reason, []).append(f"{skip.kind} {skip.name!r}")
+    for reason, channels in reasons.items():
+        yield f"{channels:,} of {total:,} channels: {reason}"
+    for reason, ops in whole.items():
+        yield f"{', '.join(_some(ops))}: {reason}"
+
+
+def _show_variants(
+    out: Console,
+    quality: Mapping[str, Quality],
+    scores: Mapping[str, Mapping[str, float]],
+    ops: Mapping[str, int],
+    sizes: Mapping[str, int],
+) -> None:
+    """What is measured in rows, the variants side by side."""
+    names = list(dict.fromkeys((*sizes, *quality)))
+    samples, outputs = next((q.samples, q.outputs) for q in quality.values())
+    rows: list[Row] = []
+
+    def add(label: str, values: Mapping[str, str]) -> None:
+        rows.append((label, *(values.get(name, "") for name in names)))
+
+    for k, output in enumerate(outputs):
+        prefix = f"{output.tensor} " if len(outputs) > 1 else ""
+        found = {name: q.outputs[k].closeness for name, q in quality.items()}
+        add(f"{prefix}SQNR dB", {name: decibels(c.sqnr_db) for name, c in found.items()})
+        add(f"{prefix}cosine", {name: f"{c.cosine:.5f}" for name, c in found.items()})
+        if output.closeness.top1 is not None:
+            add(f"{prefix}same top-1", {name: f"{c.top1:.4f}" for name, c in found.items()})
+    if scores:
+        add("on the evaluation data", {})
+    for metric in dict.fromkeys(metric for told in scores.values() for metric in told):
+        add(f"  {metric}", {name: _number(told[metric]) for name, told in scores.items() if metric in told})
+    add("ops", {name: f"{count:,}" for name, count in ops.items()})
+    add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
+    title = f"Outputs against the float model, on {samples} held-out calibration samples"
+    _show_table(out, title, ("", *names), rows, last=2)
+
+
+def _show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
+    """A table whose first column takes what room is left; of names that do not fit there the end is shown.
+
+    Args:
+        out: where it goes.
+        title: a line above it.
+        header: column names, of one or two lines.
+        rows: cells; columns that are empty in every row are left out.
+        texts: so many columns at the left hold words, the others numbers.
+        last: so many rows at the end stand apart.
+    """
+    from rich import box
     from rich.table import Table
 
-    table = Table("target", "what it is", "notes")
-    for profile in profiles:
-        table.add_row(f"[bold]{profile.name}[/bold]", profile.title, " ".join(profile.notes))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
+    widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
+    room = max(12, out.width - sum(width + GAP for width in widths))
+    for i in kept:
+        table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
+    for k, row in enumerate(rows):
+        cells = [_end_of(row[0], room), *(row[i] for i in kept[1:])]
+        table.add_row(*cells, end_section=k == len(rows) - last - 1)
+    out.print()
+    out.print(title, style="bold")
     out.print(table)
 
 
-def _layer_table(quality: Mapping[str, Quality], outcome: Outcome, places: Mapping[str, str]) -> Table:
-    from rich.table import Table
+def _facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """Names and sentences, the sentences aligned; a name that repeats is told once."""
+    from rich.text import Text
 
-    plain, *others = ({place.tensor: place.closeness for place in q.layers} for q in quality.values())
-    table = Table(title="Linear layers: output SQNR on held-out samples, and what was folded in", title_justify="left")
-    table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=34)
-    table.add_column("plain", justify="right", no_wrap=True)
-    table.add_column("compensated", justify="right", no_wrap=True)
-    table.add_column("gains", justify="right", no_wrap=True)
-    table.add_column("gained/offset/all", justify="right", no_wrap=True)
-    table.add_column("scale", justify="right", no_wrap=True)
-    for change in outcome.changes:
-        before, after = plain.get(change.name), others[0].get(change.name) if others else None
-        gains = f"{change.gain_low:.3f} {change.gain_high:.3f}" if change.with_gain else ""
-        scale = "" if change.scale is None else f"x {change.scale[1] / change.scale[0]:.2f}"
-        table.add_row(
-            places.get(change.name, change.name),
-            "" if before is None else f"{decibels(before.sqnr_db)} dB",
-            "" if after is None else f"{decibels(after.sqnr_db)} dB",
-            gains,
-            f"{change.with_gain}/{change.with_offset}/{change.channels}",
-            scale,
-        )
-    return table
+    for k, (name, sentence) in enumerate(facts):
+        label = "" if k and facts[k - 1][0] == name else name
+        first, *others = textwrap.wrap(sentence, max(20, out.width - LABEL), break_on_hyphens=False) or [""]
+        out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
+        for line in others:
+            out.print(" " * LABEL + line)
 
 
-def _skipped(outcome: Outcome) -> str:
-    """One line: why how many channels were left alone."""
-    reasons: Counter[str] = Counter()
-    for skip in outcome.skips:
-        reasons[skip.reason] += skip.channels
-    total = sum(change.channels for change in outcome.changes)
-    told = "; ".join(f"{channels} {reason}" for reason, channels in reasons.most_common())
-    return f"left alone, of {total} channels: {told}" if told else "no channel was left alone"
+def _end_of(name: str, room: int) -> str:
+    return name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
 
 
-def _output_table(
-    quality: Mapping[str, Quality], sizes: Mapping[str, int], scores: Mapping[str, Mapping[str, float]]
-) -> Table:
-    from rich.table import Table
-
-    metrics = list(dict.fromkeys(name for found in scores.values() for name in found))
-    table = Table("", "output SQNR dB", "cosine", "top-1 as float", "bytes", *metrics)
-    for name in dict.fromkeys((*(["float"] if scores else []), *quality)):
-        outputs = [place.closeness for place in quality[name].outputs] if name in quality else []
-        table.add_row(
-            f"[bold]{name}[/bold]",
-            ", ".join(decibels(c.sqnr_db) for c in outputs),
-            ", ".join(f"{c.cosine:.5f}" for c in outputs),
-            ", ".join("" if c.top1 is None else f"{c.top1:.4f}" for c in outputs),
-            f"{sizes[name]:,}" if name in sizes else "",
-            *(f"{scores[name][metric]:.4f}" for metric in metrics if name in scores),
-        )
-    return table
+def _rank(closeness: Closeness | None) -> float:
+    """Layers that nothing is known of, or that are not finite, count as the worst."""
+    return -math.inf if closeness is None or math.isnan(closeness.sqnr_db) else closeness.sqnr_db
 
 
-def _closeness(closeness: Closeness) -> tuple[str, str, str]:
-    return decibels(closeness.sqnr_db), f"{closeness.cosine:.5f}", f"{closeness.max_abs:.3g}"
+def _sqnr(closeness: Closeness | None) -> str:
+    return "" if closeness is None else decibels(closeness.sqnr_db)
+
+
+def _closeness(c: Closeness) -> Row:
+    steps = "" if c.max_steps is None else f"{c.max_steps:.1f}"
+    return decibels(c.sqnr_db), f"{c.cosine:.5f}", f"{c.max_abs:.3g}", steps
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def decibels(value: float) -> str:

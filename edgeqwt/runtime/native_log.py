@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,16 +19,30 @@ def captured_stderr() -> Iterator[list[str]]:
 
     LiteRT and TFLite Micro give the reason of a failure there and nowhere else, and
     LiteRT greets every process there. The descriptor belongs to the whole process, so
-    only one thread at a time is let in.
+    only one thread at a time is let in. Captures nest: the inner one takes the lines.
     """
     lines: list[str] = []
     with _lock, tempfile.TemporaryFile() as file:
-        saved = os.dup(2)
+        _flush()
+        try:
+            saved = os.dup(2)
+        except OSError:  # started with standard error closed (`2>&-`)
+            saved = None
         os.dup2(file.fileno(), 2)
         try:
             yield lines
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            _flush()
+            if saved is None:
+                os.close(2)
+            else:
+                os.dup2(saved, 2)
+                os.close(saved)
             file.seek(0)
             lines += file.read().decode("utf-8", "replace").splitlines()
+
+
+def _flush() -> None:
+    """Sends what Python still holds to where it belongs."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+        sys.stderr.flush()

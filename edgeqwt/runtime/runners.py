@@ -3,22 +3,45 @@
 A runner is prepared once for a graph and the tensors to look at (`taps`), and
 then run sample by sample. Taps are made outputs of a copy of the graph, which
 costs nothing and works alike in all interpreters.
+
+What interpreters print is caught when they load a model. LiteRT gives the reason of a later
+failure in its exception; TFLite Micro prints it, so its first run is caught too. Other runs are
+not: the capture lets in one thread at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgeqwt.errors import EdgeqwtError, ToolError
+from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.native_log import captured_stderr
 
 Values = dict[int, Array]
+
+
+class InterpreterError(ToolError):
+    """An interpreter refuses a model, or fails while it runs one.
+
+    Args:
+        interpreter: its name.
+        doing: "load" or "run".
+        lines: what it said, the cause first.
+    """
+
+    def __init__(self, interpreter: str, doing: str, lines: Sequence[str]) -> None:
+        reason = "; ".join(dict.fromkeys(line.strip() for line in lines))
+        super().__init__(interpreter, 1, "\n".join(lines), "`edgeqwt inspect` shows the ops of the model.")
+        self.message = f"{interpreter} cannot {doing} the model: {reason[:300] or 'it gave no reason'}"
+        self.args = (self.message,)
+        self.arguments = (interpreter, doing, tuple(lines))
 
 
 class Runner(Protocol):
@@ -32,6 +55,10 @@ class Runner(Protocol):
 
         Returns:
             The graph's outputs and taps by tensor index, as fresh arrays.
+
+        Raises:
+            InvariantError: the inputs are not the graph's, or have another shape or element type.
+            InterpreterError: the interpreter fails, e.g. on a division by zero.
         """
         ...
 
@@ -43,7 +70,7 @@ class RunnerFactory(Protocol):
         """Prepares a runner.
 
         Raises:
-            ToolError: the interpreter refuses the model; its own words are in the message.
+            InterpreterError: the interpreter refuses the model; its own words are in the message.
         """
         ...
 
@@ -56,54 +83,65 @@ class LiteRT:
 
         resolver = {"reference": OpResolverType.BUILTIN_REF, "xnnpack": OpResolverType.BUILTIN}[kernels]
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
+        self.name = f"LiteRT ({kernels} kernels)"
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        with captured_stderr() as log:
-            try:
-                self.interpreter: Any = Interpreter(
-                    model_content=content, num_threads=1, experimental_op_resolver_type=resolver
-                )
-                self.interpreter.allocate_tensors()
-            except (RuntimeError, ValueError) as error:
-                failure = str(error)
-            else:
-                failure = ""
-        if failure:
-            raise refused(f"LiteRT ({kernels} kernels)", failure, log)
+        with _failures(self.name, "load", capture=True):
+            self.interpreter: Any = Interpreter(
+                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
+            )
+            self.interpreter.allocate_tensors()
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         """See Runner."""
+        check_inputs(self.graph, inputs)
         for tensor, array in inputs.items():
             self.interpreter.set_tensor(tensor, array)
-        self.interpreter.invoke()
+        with _failures(self.name, "run", capture=False):
+            self.interpreter.invoke()
         return {t: self.interpreter.get_tensor(t) for t in self.wanted}
 
 
 class TFLiteMicro:
-    """The TFLite Micro interpreter of the tflite-micro package: bit-true to the microcontroller's."""
+    """The TFLite Micro interpreter of the tflite-micro package: bit-true to the microcontroller's.
+
+    It holds Python's interpreter lock while it runs, so more threads do not make it faster;
+    `runtime.apart` does.
+    """
+
+    name = "TFLite Micro"
 
     def __init__(self, graph: Graph, taps: Sequence[int] = ()) -> None:
         from tflite_micro import runtime
 
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        # All activations at once, and some room for the interpreter's own records.
-        arena = 2 * sum(t.size * 4 for t in graph.tensors if not t.is_constant) + 4096 * len(graph.ops) + (1 << 20)
-        with captured_stderr() as log:
-            try:
-                self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena)
-            except (RuntimeError, ValueError) as error:
-                failure = str(error)
-            else:
-                failure = ""
-        if failure:
-            raise refused("TFLite Micro", failure, log)
+        with _failures(self.name, "load", capture=True):
+            self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena_size(graph))
+        self.ran = False
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         """See Runner."""
+        check_inputs(self.graph, inputs)
         for position, tensor in enumerate(self.graph.inputs):
             self.interpreter.set_input(inputs[tensor], position)
-        self.interpreter.invoke()
+        with _failures(self.name, "run", capture=not self.ran):
+            self.interpreter.invoke()
+        self.ran = True
         return {t: np.array(self.interpreter.get_output(i)) for i, t in enumerate(self.wanted)}
+
+
+def arena_size(graph: Graph) -> int:
+    """Bytes that are more than enough for TFLite Micro; it ends the process where there are too few.
+
+    All activations at once and scratch of their size, 4 bytes an element; unpacked int4 weights;
+    a multiplier and a shift per scale; and some room for the interpreter's own records.
+    """
+    tensors = [t for part in (graph, *graph.others) for t in part.tensors]
+    ops = sum(len(part.ops) for part in (graph, *graph.others))
+    activations = sum(t.size for t in tensors if not t.is_constant)
+    unpacked = sum(t.size for t in tensors if t.dtype == "int4")
+    scales = sum(t.quantization.scale.size for t in tensors if t.quantization is not None)
+    return 8 * activations + 2 * unpacked + 64 * scales + 4096 * ops + (1 << 20)
 
 
 def reference(graph: Graph, taps: Sequence[int] = ()) -> Runner:
@@ -124,8 +162,39 @@ def tapped(graph: Graph, wanted: Sequence[int]) -> Graph:
     return replace(graph, outputs=tuple(wanted), signatures=(), metadata={}, others=graph.others)
 
 
-def refused(interpreter: str, failure: str, log: Sequence[str]) -> EdgeqwtError:
-    """The error for a model that an interpreter does not take, with the interpreter's reason."""
-    lines = [line for line in (*log, *failure.splitlines()) if line.strip() and not line.startswith("INFO")]
-    reason = next((line for line in lines if "ERROR" in line or "not" in line), lines[-1] if lines else failure)
-    return ToolError(f"loading the model in {interpreter}", 1, "\n".join(lines), f"It said: {reason.strip()}")
+def check_inputs(graph: Graph, inputs: Mapping[int, Array]) -> None:
+    """Raises InvariantError unless the arrays are what the graph's inputs take."""
+    if inputs.keys() != {*graph.inputs}:
+        raise InvariantError(f"a runner was given tensors {sorted(inputs)}, the graph's inputs are {graph.inputs}")
+    for t, array in inputs.items():
+        tensor = graph.tensors[t]
+        if array.shape != tensor.shape or array.dtype != DTYPES.get(tensor.dtype, np.void):
+            raise InvariantError(
+                f"input {tensor.name!r} takes {tensor.dtype} {tensor.shape}, it was given {array.dtype} {array.shape}"
+            )
+
+
+@contextmanager
+def _failures(interpreter: str, doing: str, capture: bool) -> Iterator[None]:
+    """Turns what an interpreter raises into an InterpreterError; with `capture`, also what it prints."""
+    failure: Exception | None = None
+    context: AbstractContextManager[list[str]] = captured_stderr() if capture else nullcontext([])
+    with context as log:
+        try:
+            yield
+        except (RuntimeError, ValueError, MemoryError) as error:
+            failure = error
+    if failure is not None:
+        raise InterpreterError(interpreter, doing, _cause(str(failure), log)) from failure
+
+
+# What TFLite Micro raises when it has printed the cause.
+_EMPTY_WORDS = ("TFLM failed to allocate tensors", "Interpreter invocation failed.")
+
+
+def _cause(raised: str, printed: Sequence[str]) -> list[str]:
+    """The lines that say why an interpreter failed, the cause first."""
+    # LiteRT's messages run into each other.
+    lines = [*re.sub(r"(?<=\S)(?=Node number \d)", "\n", raised).splitlines(), *printed]
+    told = [line for line in lines if line.strip() and not line.startswith("INFO") and line not in _EMPTY_WORDS]
+    return told or [raised]

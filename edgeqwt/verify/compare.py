@@ -10,12 +10,17 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.verify.metrics import Closeness, Sums, add_up, compare
+from edgeqwt.verify.metrics import Closeness, Sums, compare
 
 
 @dataclass(frozen=True)
 class TensorComparison:
-    """One tensor that both graphs compute."""
+    """One tensor that both graphs compute.
+
+    Attributes:
+        name, kind: of the tensor and of the op that computes it, in the first graph; "INPUT" without one.
+        closeness: of the second graph's real values to the first's; steps are those of the second's scale.
+    """
 
     name: str
     kind: str
@@ -24,10 +29,19 @@ class TensorComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tensors by name, in the first graph's order, and outputs by position."""
+    """Two graphs on the same samples.
+
+    Attributes:
+        tensors: what both compute by the same name and in the same shape, in the first graph's order;
+            outputs are not among them.
+        outputs: by position.
+        unmatched: how many activations of the first graph the second does not have.
+        samples: how many were run.
+    """
 
     tensors: tuple[TensorComparison, ...]
     outputs: tuple[TensorComparison, ...]
+    unmatched: int
     samples: int
 
 
@@ -45,44 +59,54 @@ def compare_graphs(
     Raises:
         InputError: the graphs' inputs or outputs do not correspond, or there are no samples.
     """
-    pairs = _pairs(first, second)
-    workers = [(xnnpack(first, list(pairs)), xnnpack(second, list(pairs.values()))) for _ in range(threads)]
+    _check_same_ends(first, second)
+    inner, ends = _inner_pairs(first, second), tuple(zip(first.outputs, second.outputs, strict=True))
+    pairs = (*inner, *ends)
+    workers = [(xnnpack(first, [a for a, _ in pairs]), xnnpack(second, [b for _, b in pairs])) for _ in range(threads)]
 
-    def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> dict[str, Sums]:
+    def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> list[Sums]:
         by_position = dict(zip(second.inputs, [sample[t] for t in first.inputs], strict=True))
-        wanted, found = worker[0].run(graph_feed(first, sample)), worker[1].run(graph_feed(second, by_position))
-        return {
-            str(t): compare(to_real(first, t, wanted[t]), to_real(second, other, found[other]))
-            for t, other in pairs.items()
-        }
+        wanted, found = (
+            {**fed, **runner.run(fed)}
+            for runner, fed in zip(worker, (graph_feed(first, sample), graph_feed(second, by_position)), strict=True)
+        )
+        return [compare(to_real(first, a, wanted[a]), to_real(second, b, found[b]), _step(second, b)) for a, b in pairs]
 
-    total: dict[str, Sums] = {}
+    total = [Sums()] * len(pairs)
     count = 0
     for sums in ordered(workers, work, samples):
-        total, count = add_up(total, sums), count + 1
+        total = [before.plus(part) for before, part in zip(total, sums, strict=True)]
+        count += 1
     if not count:
-        raise InputError("there are no samples", "Give at least one.")
-    rows = {t: _row(first, t, total[str(t)]) for t in pairs}
-    outputs = tuple(rows[t] for t in first.outputs)
-    return Comparison(tuple(row for t, row in rows.items() if t not in first.outputs), outputs, count)
+        raise InputError("there are no samples to compare the files on", "Give at least one.")
+    kinds = {t: op.kind for op in first.ops for t in op.outputs}
+    rows = tuple(
+        TensorComparison(first.tensors[a].name, kinds.get(a, "INPUT"), sums.result())
+        for (a, _), sums in zip(pairs, total, strict=True)
+    )
+    unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
+    return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count)
 
 
-def _row(graph: Graph, t: int, sums: Sums) -> TensorComparison:
-    producer = graph.producers().get(t)
-    kind = "INPUT" if producer is None else graph.ops[producer].kind
-    return TensorComparison(graph.tensors[t].name, kind, sums.result())
+def _check_same_ends(first: Graph, second: Graph) -> None:
+    """Whether two graphs take and give tensors of the same shapes, in the same order.
 
-
-def _pairs(first: Graph, second: Graph) -> dict[int, int]:
+    Raises:
+        InputError: they do not.
+    """
     for what, a, b in (("inputs", first.inputs, second.inputs), ("outputs", first.outputs, second.outputs)):
         shapes = [[g.tensors[t].shape for t in ts] for g, ts in ((first, a), (second, b))]
         if shapes[0] != shapes[1]:
             raise InputError(f"the files' {what} differ: {shapes[0]} and {shapes[1]}", "Compare files of one model.")
+
+
+def _inner_pairs(first: Graph, second: Graph) -> tuple[tuple[int, int], ...]:
+    """Activations that are no output of the first graph, with their namesakes in the second."""
     by_name = {second.tensors[t].name: t for op in second.ops for t in op.outputs}
-    pairs = {}
-    for op in first.ops:
-        for t in op.outputs:
-            other = by_name.get(first.tensors[t].name)
-            if other is not None and second.tensors[other].shape == first.tensors[t].shape:
-                pairs[t] = other
-    return {**pairs, **dict(zip(first.outputs, second.outputs, strict=True))}
+    named = [(t, by_name.get(first.tensors[t].name)) for op in first.ops for t in op.outputs if t not in first.outputs]
+    return tuple((a, b) for a, b in named if b is not None and second.tensors[b].shape == first.tensors[a].shape)
+
+
+def _step(graph: Graph, tensor: int) -> float | None:
+    q = graph.tensors[tensor].quantization
+    return float(q.scale[0]) if q is not None and q.axis is None else None

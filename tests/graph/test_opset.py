@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Array
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.runners import RUNNERS, TFLiteMicro, reference, xnnpack
-from tests.one_op import Lowered, lowered
+from tests.one_op import Lowered, X, lowered, made
 from tests.one_op_specs import SPECS, case
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,14 @@ RELU_N1_TO_1 LEAKY_RELU PRELU ELU EXP LOG SQRT RSQRT ABS NEG PAD PADV2 MIRROR_PA
 SPLIT SPLIT_V UNPACK PACK SLICE STRIDED_SLICE GATHER EMBEDDING_LOOKUP RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR
 SPACE_TO_DEPTH DEPTH_TO_SPACE SELECT SELECT_V2 EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL CAST ARG_MAX
 L2_NORMALIZATION QUANTIZE DEQUANTIZE
+"""
+
+# Ops whose kernels overflow, abort or jump at some scales, and one of each other form.
+EXTREME = """
+ADD/same-shape SUB/RELU_N1_TO_1 ADD/RELU6 MUL/RELU6 MUL/same-shape RELU/image RELU6/image LOGISTIC/image TANH/image
+HARD_SWISH/image AVERAGE_POOL_2D/relu6 CONV_2D/3x3-RELU6 FULLY_CONNECTED/RELU6 DEPTHWISE_CONV_2D/3x3-NONE
+SQUARED_DIFFERENCE/same-shape MEAN/spatial SOFTMAX/rank4 BATCH_MATMUL/plain LEAKY_RELU/0.1 SUM/spatial GREATER/floats
+CONCATENATION/two
 """
 
 in_micro = [name for name, spec in SPECS.items() if RULES[spec.kind].tflm and spec.tflm]
@@ -76,6 +85,21 @@ def test_tflite_micro_equals_the_reference_kernels(name: str) -> None:
 def test_tflite_micro_lacks_what_the_table_says_it_lacks(name: str) -> None:
     with pytest.raises((ToolError, RuntimeError)):  # it finds out about some types only when it runs
         integer(name).run(TFLiteMicro)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e3, 1e9])
+@pytest.mark.parametrize("name", EXTREME.split())
+def test_kernels_are_right_at_any_scale_that_lowering_gives_them(name: str, factor: float) -> None:
+    spec = SPECS[name]
+    args = {id(a): replace(a, low=a.low * factor, high=a.high * factor) for a in spec.args if isinstance(a, X)}
+    scaled = made(name, replace(spec, args=tuple(args.get(id(a), a) for a in spec.args)))
+    found = lowered(scaled.graph, scaled.samples)
+    outs = {runtime: found.run(factory) for runtime, factory in RUNNERS.items()}
+    for out in outs.values():
+        assert found.worst(out) <= RULES[spec.kind].bound + 1e-3
+    for ours, theirs in zip(outs["tflm"], outs["reference"], strict=True):
+        difference = np.abs(ours[0].astype(int) - theirs[0].astype(int))
+        assert difference.max(initial=0) <= (1 if spec.kind == "FULLY_CONNECTED" else 0)
 
 
 @pytest.mark.parametrize("kind", sorted(kind for kind, rule in RULES.items() if rule.elementwise and not rule.tflm))

@@ -190,7 +190,8 @@ def test_shape_arithmetic_is_computed() -> None:
     chain = Chain()
     x = chain.input((2, 3, 4))
     shape = chain.op("SHAPE", x, dtype="int32", outType="INT32")
-    rows = chain.op("STRIDED_SLICE", shape, chain.constant([0]), chain.constant([1]), chain.constant([1]), dtype="int32",
+    ends = (chain.constant([0]), chain.constant([1]), chain.constant([1]))
+    rows = chain.op("STRIDED_SLICE", shape, *ends, dtype="int32",
                     beginMask=0, endMask=0, ellipsisMask=0, newAxisMask=0, shrinkAxisMask=0)  # fmt: skip
     wanted = chain.op("CONCATENATION", rows, chain.constant([12]), dtype="int32", axis=0)
     graph = chain.graph(chain.op("RESHAPE", x, wanted, shape=(2, 12), newShape=(2, 12)))

@@ -1,0 +1,95 @@
+"""Streaming statistics: exact, mergeable in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.statistics import BINS, Statistics
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+
+
+def observed(*values: Array) -> Statistics:
+    """Statistics of some samples, in order."""
+    statistics = Statistics()
+    for array in values:
+        statistics.add(np.asarray(array, np.float32))
+    return statistics
+
+
+def assert_equal(a: Statistics, b: Statistics) -> None:
+    """Compares every field."""
+    assert (a.low, a.high, a.reach, a.zeros) == (b.low, b.high, b.reach, b.zeros)
+    assert a.counts is not None
+    assert b.counts is not None
+    np.testing.assert_array_equal(a.counts, b.counts)
+
+
+def parts(seed: int) -> list[Array]:
+    """Samples of very different magnitudes, with round numbers and zeros among them."""
+    rng = np.random.default_rng(seed)
+    scales = rng.permutation([2.0**k for k in range(-24, 12, 3)])
+    found = [(s * rng.standard_normal(3000)).astype(np.float32) for s in scales]
+    edges = np.array([0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -4.0, 1e-30, -1e-30, 1024.0], np.float32)
+    return [np.concatenate([part, edges[rng.permutation(10)[:5]]]) for part in found]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_order_and_any_division_gives_the_same(seed: int) -> None:
+    values = parts(seed)
+    everything = observed(np.concatenate(values))
+    assert_equal(observed(*values), everything)
+    assert_equal(observed(*reversed(values)), everything)
+    for cut in (1, 4, 11):
+        merged = observed(*values[:cut])
+        merged.merge(observed(*values[cut:]))
+        assert_equal(merged, everything)
+        merged = observed(*values[cut:])
+        merged.merge(observed(*values[:cut]))
+        assert_equal(merged, everything)
+
+
+def test_merging_with_nothing_changes_nothing() -> None:
+    values = parts(0)[0]
+    full = observed(values)
+    full.merge(Statistics())
+    assert_equal(full, observed(values))
+    empty = Statistics()
+    empty.merge(observed(values))
+    assert_equal(empty, observed(values))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_histogram_counts_every_value_in_its_bin(seed: int) -> None:
+    values = np.concatenate(parts(seed))
+    statistics = observed(values)
+    assert statistics.counts is not None
+    assert int(statistics.counts.sum()) + statistics.zeros == values.size
+    width = 2 * statistics.reach / BINS
+    bins = np.floor(values[values != 0].astype(np.float64) / width).astype(int) + BINS // 2
+    np.testing.assert_array_equal(statistics.counts, np.bincount(bins, minlength=BINS))
+    # The used half keeps at least a quarter of all bins.
+    assert statistics.reach <= 2 * max(-statistics.low, statistics.high)
+
+
+def test_extremes_are_exact_and_zeros_counted_apart() -> None:
+    statistics = observed([0.0, -0.0, 1.25], [-3.5, 0.0])
+    assert (statistics.low, statistics.high, statistics.zeros) == (-3.5, 1.25, 3)
+
+
+def test_centers_lie_in_their_bins() -> None:
+    statistics = observed([-5.0, 5.0])
+    assert statistics.counts is not None
+    centers = statistics.centers()[np.flatnonzero(statistics.counts)]
+    np.testing.assert_allclose(centers, [-5.0, 5.0], atol=2 * statistics.reach / BINS)
+
+
+def test_a_tensor_without_elements_adds_nothing() -> None:
+    assert_equal(observed([1.0], np.zeros((0, 3))), observed([1.0]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match="NaN or infinite"):
+        observed([1.0, value])

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from edgeqwt.graph import flatbuffer
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.report.document import document, largest_steps, variants
+from edgeqwt.verify.bitexact import Difference
+from tests.report.conftest import build
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCHEMA = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))
+
+
+def problems(report: Any) -> list[str]:
+    return [error.json_path for error in Draft202012Validator(SCHEMA).iter_errors(report)]
+
+
+def objects(value: Any, where: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every JSON object in a value, with its path."""
+    if isinstance(value, dict):
+        yield where, value
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from objects(part, f"{where}.{key}")
+
+
+def test_the_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_every_field_of_the_schema_is_described() -> None:
+    fields = [field for _, value in objects(SCHEMA) for field in [value.get("properties")] if isinstance(field, dict)]
+    by_variant = {"float", "int8", "compensated"}
+    named = [(name, field) for group in fields if not group.keys() <= by_variant for name, field in group.items()]
+    assert len(named) > 80
+    assert [name for name, field in named if "description" not in field and "$ref" not in field] == []
+
+
+def test_no_object_takes_unknown_fields() -> None:
+    open_ones = {
+        where
+        for where, value in objects(SCHEMA)
+        if value.get("type") == "object" and value.get("additionalProperties") is not False
+    }
+    # Keys that users or packages choose: their values' types are pinned instead.
+    assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
+    assert {where.rpartition(".")[2] for where in open_ones} == {
+        "compensation", "kinds", "precision", "ranges", "scores", "seconds", "verify", "versions",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("fixture", ["result", "plain_result"])
+def test_a_report_is_what_its_schema_says(fixture: str, request: pytest.FixtureRequest) -> None:
+    report = document(request.getfixturevalue(fixture))
+    assert problems(report) == []
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_schema_refuses_what_is_no_report(result: BuildResult) -> None:
+    report = document(result)
+    for spoiled, where in ((report | {"more": 1}, "$"), (report | {"version": 2}, "$.version")):
+        assert problems(spoiled) == [where]
+    report = copy.deepcopy(report)
+    report["layers"][0]["sqnr_db"]["before"] = "loud"
+    del report["kept"]
+    assert sorted(problems(report)) == ["$", "$.layers[0].sqnr_db.before"]
+
+
+def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
+    report = document(result)
+    assert result.outcome is not None
+    assert [row["name"] for row in report["layers"]] == ["features", "mask", "logits"]
+    for row, change in zip(report["layers"], result.outcome.changes, strict=True):
+        plain, compensated = (q.layers[result.outcome.changes.index(change)] for q in result.quality.values())
+        assert row["kind"] == change.kind
+        assert row["sqnr_db"] == {"before": plain.closeness.sqnr_db, "after": compensated.closeness.sqnr_db}
+        assert row["fit"]["gain"] == [change.gain_low, change.gain_high]
+        told = [(s.channels, s.reason) for s in result.outcome.skips if s.name == change.name]
+        assert [(s["channels"], s["reason"]) for s in row["skipped"]] == told
+    assert [row["name"] for row in report["outputs"]["int8"]] == ["classes", "mask"]
+    assert report["outputs"]["int8"][0]["judged_at"]["tensor"] == "logits"
+    assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
+    assert report["samples"] == {"calibration": 24, "held_out": 6} == report["samples"] | {
+        "held_out": report["outputs"]["int8"][0]["samples"]
+    }
+    assert report["seconds"].keys() == result.seconds.keys()
+    assert report["versions"]["python"].startswith("3.")
+
+
+def test_equal_cost_is_visible(result: BuildResult) -> None:
+    report = document(result)
+    assert report["cost_of_compensation"] == {"ops": 0, "bytes": 0, "same_order_of_ops": True}
+    assert report["ops"]["int8"] == report["ops"]["compensated"]
+    assert report["ops"]["int8"]["kinds"]["CONV_2D"] == 1
+    for name, graph in variants(result).items():
+        assert report["bytes"][name] == len(flatbuffer.to_bytes(graph))
+        assert report["ops"][name]["total"] == len(graph.ops)
+
+
+def test_without_compensation_there_is_nothing_after(plain_result: BuildResult) -> None:
+    report = document(plain_result)
+    assert report["cost_of_compensation"] is None
+    assert report["kept"]["name"] == "int8"
+    assert {row["sqnr_db"]["after"] for row in report["layers"]} == {None}
+    assert [row["fit"] for row in report["layers"]] == [None] * 3
+    assert report["outputs"].keys() == {"int8"}
+    assert report["scores"] == {}
+
+
+def test_float_borders(plain_result: BuildResult) -> None:
+    report = document(plain_result)
+    files = [end["file"] for end in (*report["model"]["inputs"], *report["model"]["outputs"])]
+    assert [(f["dtype"], f["scale"]) for f in files] == [("float32", None)] * 3
+    assert report["ops"]["int8"]["kinds"]["DEQUANTIZE"] == 2
+    # At the outputs there are no steps to count, within the model there are.
+    assert report["runtimes"]["xnnpack"]["largest_steps_at_outputs"] is None
+    units = {row["tensor"]: row["unit"] for row in report["runtimes"]["xnnpack"]["tensors"]}
+    assert (units["mask"], units["features"]) == ("real", "steps")
+
+
+def test_steps_are_those_of_integer_tensors(result: BuildResult) -> None:
+    found = [Difference(0, "CONV_2D", "features", 9, 1, 2.0), Difference(3, "FULLY_CONNECTED", "logits", 9, 1, 3.0)]
+    assert largest_steps(result.graph, found) == 3
+    assert largest_steps(variants(result)["float"], found) is None
+    assert largest_steps(result.graph, []) is None
+
+
+def test_what_is_not_finite_becomes_null(result: BuildResult) -> None:
+    assert set(document(result)["scores"]["float"]) == {"mean", "nothing"}
+    assert document(result)["scores"]["float"]["nothing"] is None
+    exact = replace(result.quality["int8"].layers[0].closeness, sqnr_db=float("inf"), max_abs=float("nan"))
+    quality = result.quality["int8"]
+    spoiled = replace(quality, layers=(replace(quality.layers[0], closeness=exact), *quality.layers[1:]))
+    report = document(replace(result, quality={**result.quality, "int8": spoiled}))
+    assert report["layers"][0]["sqnr_db"]["before"] is None
+    assert problems(report) == []
+
+
+def test_an_op_that_was_left_alone_has_its_row(result: BuildResult) -> None:
+    assert result.outcome is not None
+    change = result.outcome.changes[1]
+    skip = replace(result.outcome.skips[0], name=change.name, kind=change.kind, channels=6, reason="no partner")
+    outcome = replace(result.outcome, changes=result.outcome.changes[::2], skips=(skip,))
+    qualities = {n: replace(q, layers=q.layers[::2]) for n, q in result.quality.items()}
+    row = document(replace(result, outcome=outcome, quality=qualities))["layers"][1]
+    assert row == {
+        "name": "mask",
+        "place": "",
+        "kind": "DEPTHWISE_CONV_2D",
+        "sqnr_db": {"before": None, "after": None},
+        "fit": None,
+        "skipped": [{"channels": 6, "reason": "no partner"}],
+    }
+
+
+def test_the_same_build_gives_the_same_report(result: BuildResult, tmp_path: Path) -> None:
+    first, second = (document(build(tmp_path)) for _ in range(2))
+    assert first.pop("seconds").keys() == second.pop("seconds").keys()
+    assert first == second
+    assert first["layers"] == document(result)["layers"]
+
+
+def test_every_top_level_field_is_explained() -> None:
+    page = (DOCS / "report.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(SCHEMA["properties"])

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.pipeline import BuildResult, CompensationResult
+from edgeqwt.report import terminal
+from edgeqwt.target import TargetProfile
+from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
+from edgeqwt.verify.compare import Comparison, TensorComparison
+from edgeqwt.verify.gate import Choice
+from edgeqwt.verify.metrics import Sums
+from edgeqwt.verify.parity import OutputParity, Parity
+
+CONV = Difference(0, "CONV_2D", "features", 100, 0, 0.0)
+CLOSE = Sums(1, 4, 1.0, 1.0, 1.0, 0.01, 0.1, 1, 1, 0.1).result()
+
+
+def shown(show: Any, *arguments: Any, width: int = 80) -> list[str]:
+    """The lines that a function prints."""
+    out = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False)
+    show(out, *arguments)
+    assert isinstance(out.file, io.StringIO)
+    return [line.rstrip() for line in out.file.getvalue().splitlines()]
+
+
+def line_of(lines: list[str], start: str) -> str:
+    (found,) = [line for line in lines if line.startswith(start)]
+    return found
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_build_is_shown_within_the_width(result: BuildResult, width: int) -> None:
+    lines = shown(terminal.show_build, result, Path("out"), width=width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) < 50
+    assert "…" not in "".join(lines)
+    before, after = (q.layers[0].closeness.sqnr_db for q in result.quality.values())
+    assert line_of(lines, "features").split()[:3] == ["features", f"{before:.1f}", f"{after:.1f}"]
+    size = f"{result.sizes['int8']:,}"
+    assert line_of(lines, "bytes").split() == ["bytes", f"{result.sizes['float']:,}", size, size]
+    # Softmax is lowered as it is: the integer models have the ops of the float model.
+    assert line_of(lines, "ops").split() == ["ops", "5", "5", "5"]
+    assert line_of(lines, "kept").startswith(f"kept          {result.choice.name}: ")
+    assert line_of(lines, "files").endswith("out/model.tflite, out/report.json")
+    assert line_of(lines, "mask SQNR dB")
+    assert line_of(lines, "  nothing").split() == ["nothing", "nan", "nan", "nan"]
+
+
+def test_a_build_without_compensation(plain_result: BuildResult) -> None:
+    lines = shown(terminal.show_build, plain_result, Path("out"))
+    assert line_of(lines, "kept") == "kept          int8: compensation was off"
+    assert not any("Linear layers" in line or "compensated" in line for line in lines)
+    assert "XNNPACK       " in "".join(lines)
+
+
+def test_a_compensated_file(result: BuildResult) -> None:
+    assert result.outcome is not None
+    sizes = {name: result.sizes[name] for name in ("int8", "compensated")}
+    outcome = result.outcome
+    found = CompensationResult(result.graph, result.uncompensated, outcome, result.choice, result.quality, sizes, {})
+    lines = shown(terminal.show_compensation, found, Path("better.tflite"))
+    assert line_of(lines, "ops").split() == ["ops", "5", "5"]
+    assert lines[-1] == "file          better.tflite"
+
+
+def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
+    assert result.outcome is not None
+    change, place = result.outcome.changes[0], result.quality["int8"].layers[0]
+
+    def many(noise: float) -> Any:
+        """41 layers, the later the better."""
+        worse = [replace(CLOSE, sqnr_db=noise + i) for i in range(41)]
+        return tuple(replace(place, tensor=f"layer {i}", closeness=c) for i, c in enumerate(worse))
+
+    changes = tuple(replace(change, name=f"layer {i}") for i in range(41))
+    outcome = Outcome(result.graph, changes, (), 4)
+    quality = {n: replace(q, layers=many(k)) for k, (n, q) in enumerate(result.quality.items())}
+    lines = shown(terminal.show_build, replace(result, outcome=outcome, quality=quality), Path("out"))
+    assert "The 20 worst of 41 linear layers" in "\n".join(lines)
+    assert [line.split()[1:4] for line in lines if line.startswith("layer ")][1:] == [
+        [str(i), f"{i}.0", f"{i + 1}.0"] for i in range(20)
+    ]
+    changes = changes[:40]
+    lines = shown(terminal.show_build, replace(result, outcome=replace(outcome, changes=changes)), Path("out"))
+    assert len([line for line in lines if line.startswith("layer ")]) == 1 + 40  # the header and all layers
+
+
+def test_what_was_skipped_is_counted_by_reason(result: BuildResult) -> None:
+    assert result.outcome is not None
+    change, skip = result.outcome.changes[0], result.outcome.skips[0]
+    skips = (
+        replace(skip, name="a", channels=3, reason="too small"),
+        replace(skip, name="a", channels=1, reason="too large"),
+        replace(skip, name="b", channels=4, reason="too small"),
+        *(replace(skip, name=name, kind="CONV_2D", channels=9, reason="no partner") for name in "vwxyz"),
+    )
+    changes = tuple(replace(change, name=name, channels=10) for name in "ab")
+    lines = shown(terminal.show_build, replace(result, outcome=Outcome(result.graph, changes, skips, 4)), Path("out"))
+    start = lines.index("skipped       7 of 20 channels: too small")
+    assert lines[start + 1 : start + 3] == [
+        "              1 of 20 channels: too large",
+        "              CONV_2D 'v', CONV_2D 'w', CONV_2D 'x', and 2 more: no partner",
+    ]
+
+
+def test_long_names_show_their_end_and_odd_names_are_printed_as_they_are() -> None:
+    names = ["model/" + "block/" * 30 + "conv", "[bold]x[/bold] :smile:"]
+    rows = tuple(TensorComparison(name, "CONV_2D", CLOSE) for name in names)
+    lines = shown(terminal.show_comparison, Comparison(rows, rows[:1], 2, 7))
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith("…") and "block/conv" in line]) == 2
+    assert line_of(lines, "[bold]x[/bold] :smile:").split()[-4:] == ["20.0", "1.00000", "0.1", "1.0"]
+    assert lines[-1] == "2 tensors of the first file are not in the second by name and shape."
+
+
+def bitexact(**fields: Any) -> BitExactness:
+    told: dict[str, Any] = {
+        "samples": 3, "ops": 5, "elements": 500, "differences": (), "lacking": (),
+        "unavailable": None, "xnnpack": (CONV,), "xnnpack_outputs": (CONV,),
+    }  # fmt: skip
+    return BitExactness(**{**told, **fields})
+
+
+def test_runtimes(result: BuildResult) -> None:
+    def sentences(**fields: Any) -> dict[str, str]:
+        told: dict[str, str] = {}
+        name = ""
+        for label, sentence in terminal.runtime_sentences(result.graph, bitexact(**fields)):
+            name = label or name
+            told[name] = f"{told.get(name, '')}|{sentence}".strip("|")
+        return told
+
+    same = "identical, byte by byte, to LiteRT's reference kernels; 5 of 5 ops, 3 samples"
+    assert sentences() == {"TFLite Micro": same, "XNNPACK": "identical to the reference kernels"}
+    known = Difference(3, "FULLY_CONNECTED", "logits", 12, 2, 1.0)
+    steps = "FULLY_CONNECTED #3 'logits': 2 of 12 values differ, by 1 at most"
+    assert sentences(differences=(known,))["TFLite Micro"] == f"{same.replace(',', ' but for known steps,', 1)}|{steps}"
+    wrong = replace(known, kind="CONV_2D", largest=7.0)
+    found = sentences(differences=(wrong,) * 5)["TFLite Micro"].split("|")
+    assert found[0].startswith("DIFFERENT, byte by byte")
+    assert found[-1] == "and 2 more"
+    lack = Lacking(2, "MEAN", "mean", "no such op")
+    unavailable = sentences(ops=0, elements=0, unavailable="it lacks MEAN", lacking=(lack,))["TFLite Micro"]
+    assert unavailable == "does not run the whole model: it lacks MEAN|lacks MEAN #2 'mean': no such op"
+    apart = sentences(xnnpack=(replace(CONV, largest=4.0),), xnnpack_outputs=(replace(CONV, largest=1.0),))
+    assert apart["XNNPACK"] == "up to 4 steps from the reference kernels, 1 at the outputs"
+    one = sentences(xnnpack=(replace(CONV, largest=1.0),), xnnpack_outputs=())
+    assert one["XNNPACK"] == "up to 1 step from the reference kernels"
+
+
+def test_other_sentences() -> None:
+    assert terminal.kept_sentence(Choice("int8", "because"), compensated=True) == "int8: because"
+    outputs = (OutputParity("a", 0.5, 10.0, 0.05, 1.0, 0), OutputParity("b", 1e-7, 2e-7, 0.5, 1.0, 0))
+    told = terminal.parity_sentence(Parity(9, outputs))
+    assert told == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
+    values = [float("nan"), float("inf"), -float("inf"), 12.345]
+    assert [terminal.decibels(value) for value in values] == ["NaN", "exact", "none", "12.3"]
+
+
+def test_targets() -> None:
+    profiles = [TargetProfile("one", "the first", (), ("seen", "not seen")), TargetProfile("two", "the second", ())]
+    assert shown(terminal.show_targets, profiles) == [
+        "one: the first",
+        "              seen",
+        "              not seen",
+        "two: the second",
+    ]
+
+
+def test_json_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Found:
+        name: str
+        path: Path
+
+    terminal.print_json(Found("[x]", Path("a/b")))
+    assert json.loads(capsys.readouterr().out) == {"name": "[x]", "path": "a/b"}
+
+
+def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.progress_display()("stage") as advance:
+        advance(1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    display = terminal.progress_display()
+    with displayed(display, "fit", [(1, None), (3, 4), (4, 4)]):
+        pass
+    assert "fit" in screen.getvalue()
+    assert "4/4" in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[2K")  # nothing of it stays
+
+
+@contextmanager
+def displayed(display: Any, name: str, steps: list[tuple[int, int | None]]) -> Iterator[None]:
+    with display(name) as advance:
+        for done, total in steps:
+            advance(done, total)
+        yield
+
+
+def test_the_console_is_wide_enough_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = terminal.console()
+    assert out.width == terminal.WIDTH
+    out.print("[bold]tensor[0][/bold] :smile:")
+    assert capsys.readouterr().out == "[bold]tensor[0][/bold] :smile:\n"
