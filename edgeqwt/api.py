@@ -7,12 +7,13 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.errors import InputError
 from edgeqwt.progress import Display, Stages, silent
@@ -22,6 +23,7 @@ from edgeqwt.target import TargetProfile
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Samples
+    from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.report.inspect import Description
@@ -88,8 +90,9 @@ def build(
     test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
-        with stages("convert"):
-            converted = convert(model, data, stack.enter_context(_workspace(work)), onnx2tf_python=onnx2tf_python)
+        place = stack.enter_context(_workspace(work))
+        with stages.steps("convert") as step:
+            converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
         scored = None if test is None else open_evaluation(test, metric, converted)
         result = run(converted, data, chosen, profile, scored, stages)
         if folder is not None:
@@ -141,8 +144,8 @@ def compensate_file(
             )
     graph = flatbuffer.read(Path(model))
     data = _limited(open_samples(calibration, images=images), samples)
-    with _workspace() as work, stages("convert"):
-        converted = convert(Path(reference), data, work)
+    with _workspace() as work, stages.steps("convert") as step:
+        converted = convert(Path(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
     if output is not None:
         flatbuffer.write(result.graph, Path(output))
@@ -162,8 +165,8 @@ def compare_files(
 
     Args:
         first: the file to compare with, usually float.
-        second: the file to judge.
-        calibration: as for `build`, in the first file's layout.
+        second: the file to judge; either may be integer.
+        calibration: as for `build`, real values in the files' layout, by the input names of one of them.
         images: as for `build`.
         samples: as for `build`.
         display: shows the stages while they run.
@@ -172,20 +175,19 @@ def compare_files(
         InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
     """
     from edgeqwt.calibration.validate import validated
-    from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
     from edgeqwt.progress import counted
     from edgeqwt.verify.compare import compare_graphs
 
     stages = Stages(display)
+    graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
     data = _limited(open_samples(calibration, images=images), samples)
-    graph = flatbuffer.read(Path(second))
-    with _workspace() as work, stages("convert"):
-        converted = convert(Path(first), data, work)
-    checked = validated(data, [binding.spec for binding in converted.inputs])
+    names = next((n for n in (_input_names(graph), _input_names(judged)) if set(n) == set(data.first())), None)
+    specs = _real_inputs(graph, names or _input_names(graph))
+    checked = validated(data, specs)
     with stages("compare") as advance:
-        values = (converted.graph_inputs(sample) for sample in checked)
-        return compare_graphs(converted.graph, graph, counted(values, advance, checked.count))
+        values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
+        return compare_graphs(graph, judged, counted(values, advance, checked.count))
 
 
 def inspect_file(path: str | Path) -> Description:
@@ -224,6 +226,21 @@ def _limited(samples: Samples, limit: int | None) -> Samples:
     if limit is not None and limit < 1:
         raise InputError(f"{limit} samples were asked for", "Use at least one.")
     return samples if limit is None else samples.head(limit)
+
+
+def _input_names(graph: Graph) -> tuple[str, ...]:
+    from edgeqwt.converters.tflite_source import bindings
+
+    return tuple(binding.spec.name for binding in bindings(graph)[0])
+
+
+def _real_inputs(graph: Graph, names: Sequence[str]) -> tuple[InputSpec, ...]:
+    """What a graph's inputs take as real values: float32 where the file has quantized integers."""
+    tensors = [graph.tensors[t] for t in graph.inputs]
+    return tuple(
+        InputSpec(name, tensor.shape, tensor.dtype if tensor.quantization is None else "float32")
+        for name, tensor in zip(names, tensors, strict=True)
+    )
 
 
 def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -62,7 +64,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end: like Ctrl-C, so that what cleans up after Ctrl-C runs.
+    """A signal asked the process to end; what cleans up after Ctrl-C runs for all of them.
 
     Args:
         number: of the signal.
@@ -71,6 +73,25 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class Stopper:
+    """Signal handler that raises Stopped.
+
+    A second signal within PATIENCE seconds is passed over: it would stop the cleaning up. A later one
+    is not, because somebody's `except` may have swallowed the first.
+    """
+
+    PATIENCE = 3.0
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last > self.PATIENCE:
+            self.last = now
+            raise Stopped(number)
 
 
 def _version(wanted: bool) -> None:
@@ -249,9 +270,10 @@ def _images(options: list[str] | None) -> ImageOptions | None:
 def main() -> None:
     """The console script."""
     _open_standard_streams()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and so do we then
-            signal.signal(number, _stop)
+    stopper = Stopper()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stopper)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -291,10 +313,6 @@ def _open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
             setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
 
 
 def _as_edgeqwt(error: BaseException) -> EdgeqwtError:

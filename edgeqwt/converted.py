@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +37,11 @@ class Binding:
         return np.ascontiguousarray(moved.reshape(wanted.shape), dtype)
 
     def to_source(self, array: Array) -> Array:
-        """A graph array in the source model's layout and shape (TFLite has no scalar outputs)."""
+        """A graph array in the source model's layout, and rank: TFLite has no scalar outputs."""
         moved = array if self.permutation is None else array.transpose(np.argsort(self.permutation))
-        shape = [array.size if size is None else size for size in self.spec.shape]
-        return np.ascontiguousarray(moved).reshape(shape) if math.prod(shape) == array.size else moved
+        if moved.ndim != len(self.spec.shape) and None not in self.spec.shape:
+            moved = moved.reshape([size or 0 for size in self.spec.shape])
+        return np.ascontiguousarray(moved) if moved.ndim else moved
 
 
 @dataclass(frozen=True)

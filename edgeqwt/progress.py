@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 # Called with (units done, units in all or None where nobody knows yet).
 Advance = Callable[[int, int | None], None]
@@ -30,9 +30,26 @@ class Stages:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Advance]:
-        start = time.perf_counter()
-        with self.display(name) as advance:
+        """One stage, shown by its name."""
+        with self._timed(name), self.display(name) as advance:
             yield advance
+
+    @contextmanager
+    def steps(self, name: str) -> Iterator[Callable[[str], None]]:
+        """One stage whose steps are shown one after the other, each from when its name is told."""
+        with self._timed(name), ExitStack() as shown:
+
+            def step(what: str) -> None:
+                shown.close()
+                shown.enter_context(self.display(what))
+
+            step(name)
+            yield step
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Tensor
 from edgeqwt.runtime.runners import xnnpack
 from tests.one_op import options_type
 
-CONV = {
+CONV: dict[str, Any] = {
     "padding": "SAME",
     "strideH": 1,
     "strideW": 1,
@@ -18,8 +18,8 @@ CONV = {
     "dilationWFactor": 1,
     "fusedActivationFunction": "NONE",
 }
-DEPTHWISE = {**CONV, "depthMultiplier": 1}
-NONE = {"fusedActivationFunction": "NONE"}
+DEPTHWISE: dict[str, Any] = {**CONV, "depthMultiplier": 1}
+NONE: dict[str, Any] = {"fusedActivationFunction": "NONE"}
 
 
 class Chain:

@@ -214,9 +214,13 @@ def lowered(graph: Graph, samples: Sequence[Mapping[int, Array]], **options: Any
     integer = lower(prepared, statistics, MinMax(), options.pop("precision", Precision()), {}, **options)
     order = dict(zip(integer.inputs, prepared.inputs, strict=True))
     inputs = tuple(graph_feed(integer, {i: feed[t] for i, t in order.items()}) for feed in feeds)
-    constants = {t.name: t for t in integer.tensors if t.data is not None and t.quantization is not None}
+    constants = {
+        t.name: real(t.data, t.quantization)
+        for t in integer.tensors
+        if t.data is not None and t.quantization is not None
+    }
     exact = {
-        i: replace(t, data=np.asarray(real(constants[t.name].data, constants[t.name].quantization), np.float32))
+        i: replace(t, data=constants[t.name])
         for i, t in enumerate(prepared.tensors)
         if t.is_float and t.is_constant and t.name in constants
     }

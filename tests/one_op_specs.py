@@ -121,7 +121,7 @@ def _transpose_conv() -> Named:
 
 def _binary() -> Named:
     for kind in ("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE", "MAXIMUM", "MINIMUM"):
-        other = {"low": 0.5, "high": 4.0} if kind == "DIV" else {"low": -1.0, "high": 4.0}
+        other: dict[str, Any] = {"low": 0.5, "high": 4.0} if kind == "DIV" else {"low": -1.0, "high": 4.0}
         signed = np.abs if kind == "DIV" else np.asarray
         x = X()
         for variant, second in (
@@ -323,8 +323,8 @@ def _others() -> Named:
     yield "SHAPE/image", Spec("SHAPE", (X(),), {"outType": "INT32"}, ("int32",))
     boolean = X((7,), dtype="bool")
     for kind in ("FLOOR_DIV", "FLOOR_MOD"):
-        args = (X((7,), -20, 20, "int32"), X((7,), 1, 5, "int32"))
-        yield f"{kind}/plain", Spec(kind, args, outs=("int32",))
+        numbers = (X((7,), -20, 20, "int32"), X((7,), 1, 5, "int32"))
+        yield f"{kind}/plain", Spec(kind, numbers, outs=("int32",))
     yield "RANGE/plain", Spec("RANGE", (number(0), X((), 4, 4, "int32"), number(1)), outs=("int32",), shape=(4,))
     for kind in ("LOGICAL_AND", "LOGICAL_OR"):
         yield f"{kind}/plain", Spec(kind, (boolean, X((7,), dtype="bool")), outs=("bool",))

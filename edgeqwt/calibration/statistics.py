@@ -42,18 +42,22 @@ class Statistics:
         Raises:
             InputError: a value is NaN or infinite.
         """
+        if not values.size:
+            return
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self._cover(max(-low, high))
+        # Strictly: a value at the end itself would have no bin.
+        self._cover(max(-low, high), strictly=True)
         assert self.counts is not None
         flat = values.reshape(-1)
         flat = flat[flat != 0]
         self.zeros += values.size - flat.size
-        # reach and BINS are powers of two, so this scaling is exact in float32.
-        index = (flat * np.float32(BINS / 2 / self.reach)).astype(np.float32) + np.float32(BINS / 2)
-        self.counts += np.bincount(np.minimum(index, BINS - 1).astype(np.int32), minlength=BINS)
+        # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
+        # BINS / 2 before it would round values into the next bin, depending on the reach.
+        index = np.floor(flat * np.float32(BINS / 2 / self.reach)).astype(np.int32) + BINS // 2
+        self.counts += np.bincount(index, minlength=BINS)
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""
@@ -70,10 +74,10 @@ class Statistics:
         """The bins' middle values, float64, shape (BINS,)."""
         return (np.arange(BINS) + 0.5 - BINS / 2) * (2 * self.reach / BINS)
 
-    def _cover(self, magnitude: float) -> None:
+    def _cover(self, magnitude: float, strictly: bool = False) -> None:
         if self.counts is None:
             self.counts = np.zeros(BINS, np.int64)
-        while self.reach < magnitude:
+        while self.reach < magnitude or (strictly and self.reach == magnitude):
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
             self.reach *= 2

@@ -148,8 +148,8 @@ def with_quantization(tensor: Tensor, q: Quantization) -> Tensor:
 def shares_buffer(graph: Graph, tensor: int) -> bool:
     """Whether another tensor of the file holds the same array as this constant."""
     data = graph.tensors[tensor].data
-    everywhere = [t for g in (graph, *graph.others) for t in g.tensors if t is not graph.tensors[tensor]]
-    return any(t.data is not None and data is not None and np.may_share_memory(t.data, data) for t in everywhere)
+    others = [t for i, t in enumerate(graph.tensors) if i != tensor] + [t for g in graph.others for t in g.tensors]
+    return data is not None and any(t.data is not None and np.may_share_memory(t.data, data) for t in others)
 
 
 def _guarded(graph: Graph, s: Slots, correction: Correction) -> Correction:

@@ -8,6 +8,7 @@ rewriting them is as free as the gain.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +57,7 @@ def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
 def differs(a: Quantization, b: Quantization) -> bool:
     """Whether two per-tensor parameters are different choices, not the same one rounded differently."""
     ratio = float(a.scale[0]) / float(b.scale[0])
-    return abs(np.log(ratio)) > SAME_SCALE or abs(int(a.zero_point[0]) - int(b.zero_point[0])) > 2
+    return abs(math.log(ratio)) > SAME_SCALE or abs(int(a.zero_point[0]) - int(b.zero_point[0])) > 2
 
 
 def squared_error(output: Array, reference: Array, activation: str, q: Quantization) -> float:

@@ -18,6 +18,8 @@ def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
         rule = RULES.get(op.kind)
         if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or rule is None or _bias(op, rule) >= 0:
             continue
+        if not graph.tensors[op.outputs[0]].is_float:
+            continue
         channels = graph.tensors[op.inputs[1]].shape[rule.channel_axis]
         zeros = constant(editor, f"{graph.tensors[op.outputs[0]].name}/bias", np.zeros(channels, np.float32))
         changed[i] = replace(op, inputs=(*op.inputs[:2], zeros))

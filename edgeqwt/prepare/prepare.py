@@ -25,6 +25,7 @@ NAMED = 4  # ops that a sentence names before it counts the rest
 PASSES: Mapping[str, Pass] = MappingProxyType(
     {
         "Tensors that shared a name got names of their own": tidy.unique_names,
+        "Shapes that were left open although the inputs' are fixed were closed": tidy.static_shapes,
         "Ops with constant inputs were computed": constants.fold,
         "Ops whose results nothing uses were dropped": tidy.drop_dead,
         "RESHAPE and TRANSPOSE that change nothing were dropped": tidy.drop_identities,

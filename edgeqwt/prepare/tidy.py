@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import ports, sole_reader, value, without
 
 
@@ -24,6 +24,22 @@ def unique_names(graph: Graph) -> tuple[Graph, list[str]]:
         if name != tensor.name:
             changes[i] = replace(tensor, name=name)
     return graph.with_tensors(changes), [t.name for t in changes.values()]
+
+
+# Their results' shapes depend on values, so a static input says nothing about what follows.
+SHAPED_BY_VALUES = ("WHERE", "UNIQUE", "RANGE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "CUSTOM", "WHILE")
+
+
+def static_shapes(graph: Graph) -> tuple[Graph, list[str]]:
+    """Closes shapes that the converter left open although the inputs' shapes are fixed."""
+    if any(_open(graph.tensors[t]) for t in graph.inputs) or any(op.kind in SHAPED_BY_VALUES for op in graph.ops):
+        return graph, []
+    closed = {i: replace(t, shape_signature=t.shape) for i, t in enumerate(graph.tensors) if _open(t)}
+    return (graph.with_tensors(closed), [t.name for t in closed.values()]) if closed else (graph, [])
+
+
+def _open(tensor: Tensor) -> bool:
+    return tensor.shape_signature is not None and -1 in tensor.shape_signature
 
 
 def drop_dead(graph: Graph) -> tuple[Graph, list[str]]:
@@ -72,7 +88,7 @@ def _is_identity(graph: Graph, op: Op) -> bool:
     if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"):
         return False
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    if x.shape != y.shape or x.shape_signature != y.shape_signature or x.is_constant:
+    if x.shape != y.shape or (x.shape_signature or x.shape) != (y.shape_signature or y.shape) or x.is_constant:
         return False
     if op.kind != "TRANSPOSE":
         return True

@@ -84,4 +84,4 @@ def _clip_cost(ends: Array, counts: Array, centers: Array) -> tuple[Array, Array
     return padded[0], padded[2] - 2 * ends * padded[1] + ends**2 * padded[0]
 
 
-RULES: Mapping[str, type[MinMax] | type[Mse]] = MappingProxyType({"minmax": MinMax, "mse": Mse})
+RULES: Mapping[str, type[RangeRule]] = MappingProxyType({"minmax": MinMax, "mse": Mse})

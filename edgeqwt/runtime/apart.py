@@ -8,6 +8,7 @@ threads that a fork would not have. Starting one takes about half a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -51,8 +52,8 @@ class _Apart:
     """This side of a runner in another process. Every message is answered by one."""
 
     def __init__(self, kind: str, graph: Graph, taps: Sequence[int]) -> None:
-        self.kind, self.graph = kind, graph
-        self.errors = tempfile.TemporaryFile()
+        self.name, self.graph = f"the {kind} interpreter", graph
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
         )
@@ -87,29 +88,28 @@ class _Apart:
         if failure == "interpreter":
             raise InterpreterError(*answer)
         if failure:
-            raise InvariantError(f"{self.kind} runner: {answer}")
+            raise InvariantError(f"{self.name}: {answer}")
         return answer
 
     def ended(self, doing: str) -> InterpreterError:
         """What happened to a process that does not answer."""
         if not self.end.alive:
-            return InterpreterError(self.kind, doing, ["its process was ended"])
+            return InterpreterError(self.name, doing, ["its process was ended"])
         status = self.process.wait()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         self.errors.seek(0)
         said = self.errors.read().decode("utf-8", "replace").splitlines()
         self.end()
-        return InterpreterError(self.kind, doing, [*said[-5:], f"its process ended with {how}"])
+        return InterpreterError(self.name, doing, [*said[-5:], f"its process ended with {how}"])
 
 
 def _end(process: subprocess.Popen[bytes], errors: Any) -> None:
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout, errors):
-        try:
-            stream.close()
-        except OSError:  # what was not sent yet
-            continue
+        with contextlib.suppress(OSError):  # of what was not sent yet
+            if stream is not None:
+                stream.close()
 
 
 def serve() -> None:

@@ -37,8 +37,9 @@ def test_statistics_are_those_of_a_run() -> None:
     for t in wanted:
         values = np.stack([run[t] for run in runs])
         assert (statistics[t].low, statistics[t].high) == (values.min(), values.max())
-        assert statistics[t].counts is not None
-        assert int(statistics[t].counts.sum()) + statistics[t].zeros == values.size
+        counts = statistics[t].counts
+        assert counts is not None
+        assert int(counts.sum()) + statistics[t].zeros == values.size
 
 
 def test_number_of_threads_does_not_matter() -> None:

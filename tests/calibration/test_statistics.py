@@ -10,7 +10,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
 
-def observed(*values: Array) -> Statistics:
+def observed(*values: Array | list[float]) -> Statistics:
     """Statistics of some samples, in order."""
     statistics = Statistics()
     for array in values:

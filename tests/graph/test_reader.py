@@ -150,7 +150,6 @@ REFUSED = {
     "metadata": (metadata_twice, "it has two metadata entries named 'same'"),
     "signature's graph": (signature(1), "signature 'serve' is of a subgraph that is not there"),
     "signature's tensor": (signature(0, 77), "'x' of signature 'serve' refers to tensor 77 of 3"),
-    "written constant": (activation_with_value, "tensor 'y' has a value in the file"),
     "unknown op": (unknown_op, "it uses BuiltinOperator 999, which edgeqwt's version of the schema does not know"),
     "unknown enum": (unknown_activation, "it uses ActivationFunctionType 99"),
     "no such tensor": (changed_op(inputs=[0, 3]), "not a valid model: ADD #0 reads tensor 3 of 3"),
@@ -168,6 +167,11 @@ def test_refused(name: str) -> None:
     assert caught.value.message.startswith("model.tflite")
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_a_value_in_the_file_of_what_an_op_computes_means_nothing() -> None:
+    graph = flatbuffer.from_bytes(packed.pack(activation_with_value()))
+    assert graph.tensors[2].data is None
 
 
 # -- damaged ---------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeqwt.graph.graph import Graph, Op, Quantization, Signature, Tensor
+from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise, samples
@@ -22,7 +23,7 @@ def kinds(graph: Graph) -> list[str]:
     return [op.kind for op in graph.ops]
 
 
-def assert_same_function(before: Graph, after: Graph, feeds: list[dict[int, np.ndarray]] | None = None) -> None:
+def assert_same_function(before: Graph, after: Graph, feeds: list[dict[int, Array]] | None = None) -> None:
     """Runs both graphs in LiteRT on the same samples."""
     assert [before.tensors[t].name for t in before.inputs] == [after.tensors[t].name for t in after.inputs]
     assert [before.tensors[t].name for t in before.outputs] == [after.tensors[t].name for t in after.outputs]
@@ -82,7 +83,7 @@ def test_activations_are_fused(activation: str, host: str) -> None:
         shape, w = chain.constant([1, 8, 8, 5]), chain.constant(noise(5, 2, 2, 6))
         y = chain.op(host, shape, w, x, padding="SAME", strideH=2, strideW=2)
     elif host == "MAX_POOL_2D":
-        window = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": "VALID"}
+        window: dict[str, Any] = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": "VALID"}
         y = chain.op(host, x, **window, **NONE)
     else:
         y = chain.op(host, x, chain.constant(noise(6)), **NONE)
@@ -197,6 +198,24 @@ def test_shape_arithmetic_is_computed() -> None:
     graph = chain.graph(chain.op("RESHAPE", x, wanted, shape=(2, 12), newShape=(2, 12)))
     prepared = prepare(graph).graph
     assert kinds(prepared) == ["RESHAPE"]
+    assert_same_function(graph, prepared)
+
+
+@pytest.mark.parametrize("batch", [1, -1])
+def test_open_shapes_are_closed_where_the_inputs_are_fixed(batch: int) -> None:
+    chain = Chain()
+    x = chain.input((1, 6))
+    y = chain.op("TANH", x)
+    shape = chain.op("SHAPE", y, dtype="int32", outType="INT32")
+    graph = chain.graph(chain.op("RESHAPE", y, shape, shape=(1, 6), newShape=(1, 6)))
+    graph = graph.with_tensors(
+        {
+            x: replace(graph.tensors[x], shape_signature=(batch, 6)),
+            y: replace(graph.tensors[y], shape_signature=(-1, 6)),
+        }
+    )
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == (["TANH"] if batch == 1 else ["TANH", "SHAPE", "RESHAPE"])
     assert_same_function(graph, prepared)
 
 

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def mobile_net() -> Graph:
     """A small network of the usual parts: stem, depthwise block, residual, two branches, pooling, classifier."""
     chain = Chain()
     x = chain.input((1, 16, 16, 3), name="image")
-    stem = {**CONV, "strideH": 2, "strideW": 2, "fusedActivationFunction": "RELU6"}
+    stem: dict[str, Any] = {**CONV, "strideH": 2, "strideW": 2, "fusedActivationFunction": "RELU6"}
     x = chain.op("CONV_2D", x, chain.constant(noise(8, 3, 3, 3, scale=0.2)), chain.constant(noise(8)), **stem)
     y = chain.op("DEPTHWISE_CONV_2D", x, chain.constant(noise(1, 3, 3, 8, scale=0.3)), chain.constant(noise(8)),
                  **{**DEPTHWISE, "fusedActivationFunction": "RELU"})  # fmt: skip
@@ -31,7 +32,7 @@ def mobile_net() -> Graph:
     y = chain.op("MUL", y, gate, **NONE)
     y = chain.op("CONCATENATION", y, chain.op("HARD_SWISH", x), axis=3)
     y = chain.op("PAD", y, chain.constant([[0, 0], [1, 1], [1, 1], [0, 0]]))
-    window = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": "VALID"}
+    window: dict[str, Any] = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": "VALID"}
     y = chain.op("MAX_POOL_2D", y, **window, **NONE)
     y = chain.op("MEAN", y, chain.constant([1, 2]), keepDims=False)
     y = chain.op("FULLY_CONNECTED", y, chain.constant(noise(5, 16)), chain.constant(noise(5)), **NONE)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import pty
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,27 +194,18 @@ def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    screen = Terminal()
-    monkeypatch.setattr("sys.stderr", screen)
+    master, slave = pty.openpty()
     monkeypatch.setenv("TERM", "xterm-256color")
-    display = terminal.progress_display()
-    with displayed(display, "fit", [(1, None), (3, 4), (4, 4)]):
-        pass
-    assert "fit" in screen.getvalue()
-    assert "4/4" in screen.getvalue()
-    assert screen.getvalue().endswith("\x1b[2K")  # nothing of it stays
-
-
-@contextmanager
-def displayed(display: Any, name: str, steps: list[tuple[int, int | None]]) -> Iterator[None]:
-    with display(name) as advance:
-        for done, total in steps:
-            advance(done, total)
-        yield
+    with os.fdopen(slave, "w") as screen:
+        monkeypatch.setattr("sys.stderr", screen)
+        with terminal.progress_display()("fit") as advance:
+            for done, total in ((1, None), (3, 4), (4, 4)):
+                advance(done, total)
+    seen = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert "fit" in seen
+    assert "4/4" in seen
+    assert seen.rstrip().endswith("\x1b[2K")  # nothing of it stays
 
 
 def test_the_console_is_wide_enough_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ def test_a_process_ends_with_its_runner() -> None:
 
 def test_a_refused_model_is_an_error_with_the_interpreters_words() -> None:
     before = children()
-    with pytest.raises(InterpreterError, match="TFLite Micro cannot load the model: Didn't find op .*GELU") as caught:
+    with pytest.raises(InterpreterError, match=r"TFLite Micro cannot load the model: Didn't find op .*GELU") as caught:
         apart("tflm", one_op("GELU"))
     assert "GELU" in caught.value.log_tail
     del caught
@@ -93,6 +93,15 @@ def test_a_process_that_dies_is_an_error(number: signal.Signals) -> None:
     with pytest.raises(InterpreterError, match="its process was ended"):
         runner.run(filled(5))
     assert children() == before
+
+
+def test_an_interrupt_is_left_to_the_process_that_started_it() -> None:
+    """Which may have work to finish: Control-C reaches all processes of a terminal."""
+    before = children()
+    (runner,) = apart("reference", one_op("RELU"))
+    (process,) = children() - before
+    os.kill(process, signal.SIGINT)
+    assert (runner.run(filled(5))[1] == 5).all()
 
 
 def test_control_c_leaves_no_process() -> None:
