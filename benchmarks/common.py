@@ -1,18 +1,21 @@
-"""What the benchmarks share: the real data, running a file on many images, the three figures."""
+"""What the benchmarks share: the real data, running a file on many images, tables."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from models.resnet20_cifar10 import MEAN, STD
 
 from edgeqwt.graph.graph import Graph
+from edgeqwt.report.terminal import console, decibels, show_table
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -20,6 +23,7 @@ from edgeqwt.runtime.runners import Runner, xnnpack
 Array = npt.NDArray[Any]
 
 ROOT = Path(__file__).resolve().parents[1]
+CALIBRATION = 512  # images, of 1024
 
 
 def shared() -> Path:
@@ -34,6 +38,12 @@ def cifar10() -> dict[str, Array]:
     """CIFAR-10: calibration_images, test_images (n, 32, 32, 3) uint8, calibration_labels, test_labels."""
     with np.load(shared() / "data" / "cifar10.npz") as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def normalized(images: Array) -> Array:
+    """uint8 (n, 32, 32, 3) to what the ResNet-20 was trained on, (n, 3, 32, 32)."""
+    scaled = (images.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def outputs(graph: Graph, images: Iterable[Array]) -> Array:
@@ -53,24 +63,66 @@ def outputs(graph: Graph, images: Iterable[Array]) -> Array:
 
 @dataclass(frozen=True)
 class Figures:
-    """What counts: of an integer file's outputs, against labels and the float file's outputs."""
+    """What counts of an integer file's outputs; `accuracy` is NaN where there are no labels."""
 
-    accuracy: float | None
+    accuracy: float
     agreement: float
     sqnr: float
 
-    def __str__(self) -> str:
-        accuracy = "      " if self.accuracy is None else f"{self.accuracy:.4f}"
-        return f"{accuracy} / {self.agreement:.4f} / {self.sqnr:5.1f} dB"
-
 
 def figures(found: Array, reference: Array, labels: Array | None = None) -> Figures:
-    """Accuracy, share of equal top-1 with the float outputs, and output SQNR."""
+    """Accuracy, share of equal top-1 with the float outputs, and output SQNR in dB."""
     top, wanted = found.argmax(axis=1), reference.argmax(axis=1)
     noise = float(np.square(found.astype(np.float64) - reference).sum())
     signal = float(np.square(reference.astype(np.float64)).sum())
     return Figures(
-        None if labels is None else float((top == labels).mean()),
+        math.nan if labels is None else float((top == labels).mean()),
         float((top == wanted).mean()),
         float(10 * np.log10(signal / noise)) if noise else float("inf"),
     )
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One line of what a benchmark must show."""
+
+    what: str
+    required: str
+    measured: str
+    ok: bool
+
+
+def at_least(what: str, measured: float, limit: float, form: str = "{:.4f}") -> Requirement:
+    """A figure that must not be below a limit."""
+    return Requirement(what, f">= {form.format(limit)}", form.format(measured), measured >= limit)
+
+
+def at_most(what: str, measured: float, limit: float, form: str = "{:.1f}") -> Requirement:
+    """A figure that must not be above a limit."""
+    return Requirement(what, f"<= {form.format(limit)}", form.format(measured), measured <= limit)
+
+
+def equal(what: str, measured: object, wanted: object) -> Requirement:
+    """A figure that must be another one."""
+    return Requirement(what, f"{wanted}", f"{measured}", measured == wanted)
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table of figures, names at the left."""
+    show_table(console(), title, header, rows)
+
+
+def show_figures(title: str, found: Mapping[str, Figures]) -> None:
+    """Prints the figures of some models."""
+    rows = [
+        (name, "" if math.isnan(f.accuracy) else f"{f.accuracy:.4f}", f"{f.agreement:.4f}", decibels(f.sqnr))
+        for name, f in found.items()
+    ]
+    show(title, ("", "accuracy", "same top-1 as float", "output SQNR dB"), rows)
+
+
+def finish(requirements: Sequence[Requirement]) -> None:
+    """Prints what was required and ends the program, with status 1 where a requirement is not met."""
+    verdicts = [(r.what, r.required, r.measured, "PASS" if r.ok else "FAIL") for r in requirements]
+    show("Required", ("", "required", "measured", " "), verdicts)
+    sys.exit(not all(r.ok for r in requirements))

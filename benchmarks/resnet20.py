@@ -7,61 +7,118 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, Array, cifar10, figures, outputs, shared
+from common import (
+    CALIBRATION,
+    ROOT,
+    Array,
+    Requirement,
+    at_least,
+    at_most,
+    cifar10,
+    equal,
+    figures,
+    finish,
+    normalized,
+    outputs,
+    shared,
+    show_figures,
+)
+from models.resnet20_cifar10 import create
 
 import edgeqwt
-from benchmarks.models.resnet20_cifar10 import MEAN, STD, create
+from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, BuildResult
+from edgeqwt.report.document import variants
+from edgeqwt.report.terminal import progress_display
 
-CALIBRATION = 512
+MSE, MINMAX = "mse", "minmax"
+BUILDS = ((8, MSE), (4, MSE), (4, MINMAX))  # the first is what users get
+VARIANTS = {UNCOMPENSATED: "plain", COMPENSATED: "compensated"}
 
 
-def normalized(images: Array) -> Array:
-    """uint8 (n, 32, 32, 3) to what the network was trained on, (n, 3, 32, 32)."""
-    scaled = (images.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+def main() -> None:
+    """Prints the tables."""
+    data = cifar10()
+    calibration = normalized(data["calibration_images"][:CALIBRATION])
+    images, labels = normalized(data["test_images"]), data["test_labels"]
+    nhwc = [np.ascontiguousarray(image[None].transpose(0, 2, 3, 1)) for image in images]
+
+    seconds = command_seconds(calibration)
+    built = {(bits, ranges): build(calibration, bits, ranges) for bits, ranges in BUILDS}
+    default = built[BUILDS[0]]
+    reference, source = outputs(default.prepared.graph, nhwc), torch_logits(images)
+    found = {
+        (bits, ranges, variant): figures(outputs(variants(result)[variant], nhwc), reference, labels)
+        for (bits, ranges), result in built.items()
+        for variant in VARIANTS
+    }
+    show_figures(
+        f"ResNet-20, {len(images):,} test images, {CALIBRATION} calibration images",
+        {
+            "PyTorch": figures(source, reference, labels),
+            "float TFLite": figures(reference, reference, labels),
+            **{
+                f"{bits}-bit weights, {ranges} ranges, {VARIANTS[variant]}": f
+                for (bits, ranges, variant), f in found.items()
+            },
+        },
+    )
+    for (bits, ranges), result in built.items():
+        print(f"{bits}-bit weights, {ranges} ranges: kept {result.choice.name}, {result.choice.reason}")
+    eight, four = found[8, MSE, COMPENSATED], found[4, MINMAX, COMPENSATED]
+    difference = float(np.abs(source - reference).max())
+    finish(
+        [
+            at_most("float TFLite against PyTorch, largest difference", difference, 1e-4, "{:.1e}"),
+            equal("float TFLite, accuracy as PyTorch's", accuracy(reference, labels), accuracy(source, labels)),
+            at_least("8-bit weights, mse ranges, compensated: accuracy", eight.accuracy, 0.808),
+            at_least("8-bit weights, mse ranges, compensated: same top-1", eight.agreement, 0.970),
+            at_least("4-bit weights, minmax ranges, compensated: accuracy", four.accuracy, 0.800),
+            *cost(default, seconds),
+        ]
+    )
+
+
+def build(calibration: Array, bits: int, ranges: str) -> BuildResult:
+    """One build from PyTorch."""
+    return edgeqwt.build(
+        create(), calibration={"x": calibration}, weight_bits=bits, ranges=ranges, display=progress_display()
+    )
 
 
 def torch_logits(images: Array) -> Array:
     """The PyTorch model's own outputs."""
     import torch
 
+    model = create()
     with torch.no_grad():
-        return np.concatenate([create()(torch.from_numpy(part)).numpy() for part in np.array_split(images, 40)])
+        return np.concatenate([model(torch.from_numpy(part)).numpy() for part in np.array_split(images, 40)])
 
 
-def main() -> None:
-    """Prints the table."""
-    data = cifar10()
-    calibration = {"x": normalized(data["calibration_images"][:CALIBRATION])}
-    images, labels = normalized(data["test_images"]), data["test_labels"]
-    nhwc = [image[None].transpose(0, 2, 3, 1).copy() for image in images]
-
-    built = {
-        (bits, ranges): edgeqwt.build(create(), calibration=calibration, weight_bits=bits, ranges=ranges)
-        for bits, ranges in ((8, "mse"), (8, "minmax"), (4, "minmax"), (4, "mse"))
-    }
-    reference = outputs(built[8, "mse"].prepared.graph, nhwc)
-    source = torch_logits(images)
-    print(f"{len(images)} test images, {CALIBRATION} calibration images; accuracy / agreement with float / output SQNR")
-    print(f"PyTorch accuracy           {(source.argmax(1) == labels).mean():.4f}")
-    print(f"float TFLite accuracy      {(reference.argmax(1) == labels).mean():.4f}")
-    print(f"float TFLite vs PyTorch    largest difference {np.abs(source - reference).max():.1e}")
-    for (bits, ranges), result in built.items():
-        for name, graph in (("plain", result.uncompensated), ("compensated", result.outcome.graph)):
-            print(f"w{bits}a8 {ranges:7} {name:12} {figures(outputs(graph, nhwc), reference, labels)}")
-        calibrate, compensate = result.seconds["calibrate"], result.seconds["compensate"]
-        print(f"     compensation took {compensate:.1f} s, {compensate / calibrate:.2f} x the calibration run")
-    print(f"`edgeqwt build` from command to finished folder: {command_seconds(calibration):.1f} s")
+def accuracy(found: Array, labels: Array) -> float:
+    """Share of images whose class is right."""
+    return float((found.argmax(1) == labels).mean())
 
 
-def command_seconds(calibration: dict[str, Array]) -> float:
+def cost(result: BuildResult, seconds: float) -> Iterator[Requirement]:
+    """What compensation adds to the file and to the build."""
+    plain, compensated = (variants(result)[name] for name in VARIANTS)
+    same = [op.kind for op in plain.ops] == [op.kind for op in compensated.ops]
+    yield equal("the same ops in the same order with compensation as without", same, True)
+    yield equal("bytes that compensation adds", result.sizes[COMPENSATED] - result.sizes[UNCOMPENSATED], 0)
+    yield at_most("edgeqwt build, from command to finished folder, s", seconds, 40)
+    ratio = result.seconds["compensate"] / result.seconds["calibrate"]
+    yield at_most("compensation, times the calibration run", ratio, 3, "{:.2f}")
+
+
+def command_seconds(images: Array) -> float:
     """Wall-clock seconds of the command line, imports and all."""
     with tempfile.TemporaryDirectory() as folder:
         samples = Path(folder) / "samples.npz"
-        np.savez(samples, **calibration)
+        np.savez(samples, x=images)
         model = f"{ROOT}/benchmarks/models/resnet20_cifar10.py:create"
         command = ["build", model, "--calibration", str(samples), "--output", f"{folder}/out"]
         start = time.perf_counter()

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converted import Binding
-from edgeqwt.errors import InputError
+from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.native_log import captured_stderr
@@ -23,17 +23,35 @@ def load(path: Path) -> Graph:
 
     Raises:
         InputError: the file is no TFLite model, is quantized already, or has weights that are NaN or infinite.
+        UnsupportedError: it has a custom op.
     """
     graph = flatbuffer.read(path)
-    for op in graph.ops:
+    for i, op in enumerate(graph.ops):
+        if op.kind == "CUSTOM":
+            raise UnsupportedError(
+                graph.describe(i),
+                "tflite",
+                f"it is the custom op {op.custom_code!r}",
+                "Replace it in the model, or cut the model before it.",
+            )
         for t in (*op.inputs, *op.outputs):
             if t >= 0 and graph.tensors[t].quantization is not None:
-                raise InputError(
-                    f"{path} is quantized already: tensor {graph.tensors[t].name!r} is {graph.tensors[t].dtype}",
-                    "Give the float model; an int8 file can be improved with `edgeqwt compensate`.",
-                )
+                raise _quantized_already(path, graph, t)
     check_weights(graph, str(path))
     return graph
+
+
+def _quantized_already(path: Path, graph: Graph, t: int) -> InputError:
+    tensor = graph.tensors[t]
+    if tensor.is_constant and all(graph.tensors[o].is_float for op in graph.ops for o in op.outputs):
+        return InputError(
+            f"{path}: the weights are quantized already (dynamic range): {tensor.name!r} is {tensor.dtype}",
+            "Give the float model that it was made from: rounded weights cannot be rounded again without loss.",
+        )
+    return InputError(
+        f"{path} is quantized already: tensor {tensor.name!r} is {tensor.dtype}",
+        "Give the float model; an int8 file can be improved with `edgeqwt compensate`.",
+    )
 
 
 def check_weights(graph: Graph, what: str) -> None:
@@ -92,7 +110,7 @@ class TfliteRunner:
             except (RuntimeError, ValueError) as error:
                 failure = error
         if failure is not None:
-            reason = next((line for line in log if "ERROR" in line), str(failure)).strip()
+            reason = " ".join(next((line for line in log if "ERROR" in line), str(failure)).split())
             raise InputError(f"LiteRT cannot load {path}: {reason}", "Convert the model again.") from failure
         return TfliteRunner(interpreter, inputs, outputs)
 

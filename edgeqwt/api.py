@@ -132,7 +132,7 @@ def compensate_file(
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
     from edgeqwt.pipeline import compensate_graph
-    from edgeqwt.report.folder import check_file
+    from edgeqwt.report.folder import check_file, copy_file
 
     stages = Stages(display)
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipes.checked(recipe)
@@ -148,7 +148,10 @@ def compensate_file(
         converted = convert(Path(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
     if output is not None:
-        flatbuffer.write(result.graph, Path(output))
+        if result.graph is graph:
+            copy_file(Path(model), Path(output))
+        else:
+            flatbuffer.write(result.graph, Path(output))
     return result
 
 
@@ -182,8 +185,8 @@ def compare_files(
     stages = Stages(display)
     graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
     data = _limited(open_samples(calibration, images=images), samples)
-    names = next((n for n in (_input_names(graph), _input_names(judged)) if set(n) == set(data.first())), None)
-    specs = _real_inputs(graph, names or _input_names(graph))
+    own, other, given = _input_names(graph), _input_names(judged), set(data.first())
+    specs = _real_inputs(graph, other if len(other) == len(own) and given == set(other) else own)
     checked = validated(data, specs)
     with stages("compare") as advance:
         values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)

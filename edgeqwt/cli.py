@@ -58,7 +58,9 @@ Image = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-Recipe = Annotated[str, typer.Option(help="balanced, fast, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")]
+Recipe = Annotated[
+    str, typer.Option(help="balanced, fast, int4, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")
+]
 Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -336,9 +338,10 @@ def _as_edgeqwt(error: BaseException) -> EdgeqwtError:
 def _told(error: EdgeqwtError) -> int:
     if isinstance(error, ToolError) and error.log_tail:
         print(error.log_tail, file=sys.stderr)
-    print(f"edgeqwt: error: {error.message}", file=sys.stderr)
+    # One line each, whatever a library put into the text.
+    print(f"edgeqwt: error: {' '.join(error.message.split())}", file=sys.stderr)
     if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
+        print(f"  hint: {' '.join(error.hint.split())}", file=sys.stderr)
     return error.exit_code
 
 

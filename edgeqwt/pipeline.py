@@ -19,6 +19,9 @@ from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Advance, Stages, counted
 from edgeqwt.quantize.borders import with_float_borders
 from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.packing import with_packed_weights
+from edgeqwt.quantize.reround import reround
+from edgeqwt.quantize.rounding import Nearest
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import TargetProfile
 from edgeqwt.verify.binding import feed
@@ -99,6 +102,9 @@ def build(
     with stages("quantize"):
         lacking = missing_ops(target)
         plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name, lacking)
+    if not isinstance(recipe.rounding, Nearest):
+        with stages("round") as advance:
+            plain = reround(plain, graph, feeds(model, graph, samples), recipe.rounding, recipe.precision, advance)
     variants, outcome = {UNCOMPENSATED: plain}, None
     if recipe.compensate:
         with stages("compensate") as advance:
@@ -109,8 +115,7 @@ def build(
     with stages("judge") as advance:
         quality = layer_quality(graph, variants, feeds(model, graph, shown(held_out, advance)))
         choice = choose(quality)
-    if recipe.float_io:
-        variants = {name: with_float_borders(variant) for name, variant in variants.items()}
+    variants = {name: _as_stored(variant, recipe) for name, variant in variants.items()}
     sizes = _sizes({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
@@ -224,6 +229,13 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
     """
     if "tflm" in target.runtimes and runtimes.unavailable:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
+
+
+def _as_stored(graph: Graph, recipe: Recipe) -> Graph:
+    """The graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
+    if recipe.precision.pack_int4:
+        graph = with_packed_weights(graph)
+    return with_float_borders(graph) if recipe.float_io else graph
 
 
 def _scores(

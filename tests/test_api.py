@@ -1,13 +1,61 @@
-"""The public names, pinned."""
+"""The public names, what importing them costs, and the Python API on a small model."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import edgeqwt
+from edgeqwt.errors import EdgeqwtError, InputError, RecipeError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.recipes.recipe import load
+from edgeqwt.report.document import document
+from tests import small
+from tests.small import ROOT, Small, images
+
+HEAVY = (
+    "PIL",
+    "ai_edge_litert",
+    "flatbuffers",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "rich",
+    "scipy",
+    "tensorflow",
+    "tflite_micro",
+    "torch",
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    return small.write(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def built(files: Small) -> BuildResult:
+    return edgeqwt.build(files.model, calibration=files.samples)
+
+
+def content(result: BuildResult) -> bytes:
+    """The file that was kept."""
+    return flatbuffer.to_bytes(result.graph)
+
+
+# -- names and imports -----------------------------------------------------------
 
 
 def test_public_names() -> None:
@@ -17,7 +65,7 @@ def test_public_names() -> None:
 def test_build_stays_a_function_after_the_pipeline_was_imported() -> None:
     # A submodule named like a function would take its place in the package on import.
     import edgeqwt.api
-    import edgeqwt.pipeline  # noqa: F401
+    import edgeqwt.pipeline
 
     assert all(callable(getattr(edgeqwt, name)) for name in edgeqwt.__all__)
 
@@ -27,14 +75,200 @@ def test_unknown_attribute() -> None:
         _ = edgeqwt.quantise
 
 
+def imported_by(code: str) -> list[str]:
+    """Names of all modules that a fresh Python has after running the code."""
+    script = f"import sys\n{code}\nprint('\\n' + '\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert [name for name in imported_by("import edgeqwt") if name.split(".")[0] in ("edgeqwt", *HEAVY)] == ["edgeqwt"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["build", "--weight-bits", "9"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    modules = imported_by(f"from edgeqwt import cli; cli.run({arguments!r})")
+    assert not [name for name in modules if name.split(".")[0] in HEAVY]
+    assert [name for name in modules if name.startswith("edgeqwt")] == ["edgeqwt", "edgeqwt.errors", "edgeqwt.cli"]
+
+
+@pytest.mark.parametrize("module", ["edgeqwt.api", "edgeqwt.pipeline"])
+def test_the_api_itself_needs_numpy_alone(module: str) -> None:
+    modules = {name.split(".")[0] for name in imported_by(f"import {module}")}
+    assert modules & set(HEAVY) <= {"numpy", "flatbuffers"}
+
+
+# -- build -----------------------------------------------------------------------
+
+
+def dicts(count: int = 16) -> list[dict[str, Array]]:
+    """The samples of `small.write`, one by one."""
+    return [{"image": image[None]} for image in images(count)]
+
+
+def generator() -> Iterator[dict[str, Array]]:
+    yield from dicts()
+
+
+def function() -> Iterator[Array]:
+    """Without names: the model has one input."""
+    return (image[None] for image in images(16))
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [{"image": images(16)}, images(16), images(16).astype(np.float64), dicts(), generator, function],
+    ids=["mapping", "array", "float64", "list", "generator function", "function"],
+)
+def test_every_kind_of_samples_gives_the_same_bytes(files: Small, built: BuildResult, calibration: Any) -> None:
+    assert content(edgeqwt.build(files.model, calibration=calibration)) == content(built)
+
+
+def test_a_second_build_gives_the_same_bytes_and_the_same_report(files: Small, built: BuildResult) -> None:
+    again = edgeqwt.build(files.model, calibration=files.samples)
+    assert content(again) == content(built)
+    first, second = document(built), document(again)
+    assert first.pop("seconds").keys() == second.pop("seconds").keys()
+    assert first == second
+
+
+def test_one_thread_gives_the_same_bytes(files: Small, built: BuildResult) -> None:
+    code = (
+        "import hashlib, os, edgeqwt; from edgeqwt.graph import flatbuffer; from edgeqwt.runtime import parallel;"
+        f"r = edgeqwt.build({str(files.model)!r}, calibration={str(files.samples)!r});"
+        "print(parallel.THREADS, hashlib.sha256(flatbuffer.to_bytes(r.graph)).hexdigest())"
+    )
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    assert done.stdout.split() == ["1", hashlib.sha256(content(built)).hexdigest()]
+
+
+def test_the_output_folder_holds_what_the_result_holds(files: Small, built: BuildResult, tmp_path: Path) -> None:
+    result = edgeqwt.build(files.model, calibration=files.samples, output=tmp_path / "out", work=tmp_path / "work")
+    assert (tmp_path / "out" / "model.tflite").read_bytes() == content(built)
+    assert (tmp_path / "out" / "float.tflite").read_bytes() == flatbuffer.to_bytes(built.prepared.graph)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(document(result)))
+    assert (tmp_path / "work").is_dir()
+
+
+def test_four_bits(files: Small) -> None:
+    result = edgeqwt.build(files.model, calibration=files.samples, weight_bits=4)
+    weights = [t.data for t in result.graph.tensors if t.data is not None and t.dtype == "int8"]
+    assert len(weights) == 2
+    assert max(np.abs(w.astype(int)).max() for w in weights) == 7
+
+
+def test_without_compensation(files: Small, built: BuildResult) -> None:
+    result = edgeqwt.build(files.model, calibration=files.samples, compensation=False)
+    assert result.outcome is None
+    assert result.choice.name == "int8"
+    assert content(result) == flatbuffer.to_bytes(built.uncompensated)
+
+
+def test_float_borders(files: Small, built: BuildResult) -> None:
+    result = edgeqwt.build(files.model, calibration=files.samples, float_io=True)
+    kinds = [op.kind for op in result.graph.ops]
+    assert (kinds[0], kinds[-1]) == ("QUANTIZE", "DEQUANTIZE")
+    assert kinds[1:-1] == [op.kind for op in built.graph.ops]
+    assert {result.graph.tensors[t].dtype for t in (*result.graph.inputs, *result.graph.outputs)} == {"float32"}
+
+
+def test_metric_as_a_function(files: Small) -> None:
+    def spread(outputs: dict[str, Array], extras: dict[str, Array]) -> dict[str, float]:
+        assert extras["labels"].shape == (8,)
+        return {"spread": float(np.ptp(outputs["classes"]))}
+
+    result = edgeqwt.build(files.model, calibration=files.samples, metric=spread, evaluation=files.labelled)
+    assert set(result.scores) == {"float", "int8", "compensated"}
+    assert result.scores["float"]["spread"] == pytest.approx(result.scores["int8"]["spread"], abs=0.05)
+
+
+def test_fewer_samples(files: Small) -> None:
+    fewer = edgeqwt.build(files.model, calibration=files.samples, samples=6)
+    assert fewer.samples == 6
+    assert content(fewer) == content(edgeqwt.build(files.model, calibration={"image": images(6)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"weight_bits": 9}, RecipeError, "weight_bits = 9"),
+        ({"weight_bits": 1}, RecipeError, "weight_bits = 1"),
+        ({"ranges": "guess"}, RecipeError, "no rule 'guess'"),
+        ({"recipe": "secret"}, RecipeError, "no recipe 'secret'"),
+        ({"samples": 0}, InputError, "0 samples"),
+        ({"metric": "top1"}, InputError, "needs evaluation data"),
+        ({"target": "toaster"}, InputError, "no target 'toaster'"),
+        ({"calibration": 3}, InputError, "cannot come from an object of type int"),
+        ({"calibration": []}, InputError, "no samples"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_options_that_do_not_fit(files: Small, options: dict[str, Any], kind: type[EdgeqwtError], said: str) -> None:
+    with pytest.raises(kind, match=said) as caught:
+        edgeqwt.build(files.model, **{"calibration": files.samples, **options})
+    assert caught.value.hint
+
+
+def test_a_recipe_made_in_python_is_checked_too(files: Small) -> None:
+    recipe = load("balanced")
+    wrong = replace(recipe, verify=replace(recipe.verify, runtime_samples=0))
+    with pytest.raises(RecipeError, match="runtime_samples = 0"):
+        edgeqwt.build(files.model, calibration=files.samples, recipe=wrong)
+
+
+def test_a_recipe_file_with_an_unknown_key_is_named(files: Small, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[precision]\nweights = 8\n")
+    with pytest.raises(RecipeError, match=r"mine\.toml \[precision\]: unknown key 'weights'") as caught:
+        edgeqwt.build(files.model, calibration=files.samples, recipe=str(tmp_path / "mine.toml"))
+    assert "weight_bits" in caught.value.hint
+
+
+@pytest.mark.requires("torch", "onnx2tf")
+def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
+    from tests.models import SmallCnn, seeded
+
+    samples = {"image": np.random.default_rng(0).standard_normal((12, 3, 16, 16)).astype(np.float32)}
+    result = edgeqwt.build(seeded(SmallCnn), calibration=samples, target="tflite", output=tmp_path / "out")
+    assert sorted(os.listdir(tmp_path / "out")) == ["conversion.log", "float.tflite", "model.tflite", "report.json"]
+    assert all(output.sqnr_db > 25 for output in (place.closeness for place in result.quality["int8"].outputs))
+    assert any("NHWC" in note for note in result.model.notes)
+
+
+# -- other functions -------------------------------------------------------------
+
+
 def test_targets() -> None:
     assert [profile.name for profile in edgeqwt.list_targets()] == ["tflite", "tflm"]
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, edgeqwt.cli, typer.main; typer.main.get_command(edgeqwt.cli.app);"
-        "print([m for m in ('torch', 'onnx', 'tensorflow', 'ai_edge_litert', 'PIL') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_inspect(files: Small) -> None:
+    description = edgeqwt.inspect_file(files.model)
+    assert description.size_bytes == files.model.stat().st_size
+    assert [op.kind for op in description.ops] == ["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
+
+
+def test_compare(files: Small, built: BuildResult, tmp_path: Path) -> None:
+    flatbuffer.write(built.graph, tmp_path / "int8.tflite")
+    found = edgeqwt.compare_files(files.model, tmp_path / "int8.tflite", calibration=files.samples, samples=4)
+    assert found.samples == 4
+    (output,) = found.outputs
+    assert 20 < output.closeness.sqnr_db < np.inf
+
+
+def test_compensate(files: Small, tmp_path: Path) -> None:
+    plain = edgeqwt.build(files.model, calibration=files.samples, weight_bits=4, compensation=False)
+    flatbuffer.write(plain.graph, tmp_path / "int8.tflite")
+    result = edgeqwt.compensate_file(tmp_path / "int8.tflite", files.model, calibration=files.samples)
+    before, after = (result.quality[name].outputs[0].closeness.sqnr_db for name in ("int8", "compensated"))
+    assert after > before + 1
+    assert [op.kind for op in result.graph.ops] == [op.kind for op in plain.graph.ops]
+    assert os.listdir(tmp_path) == ["int8.tflite"]

@@ -25,6 +25,7 @@ def observe(
     Args:
         graph: a float graph.
         samples: graph inputs by tensor index; read once, one at a time.
+        threads: interpreters that run at a time; the result does not depend on it.
 
     Raises:
         InputError: a tensor takes a value that is NaN or infinite; the tensor is named.

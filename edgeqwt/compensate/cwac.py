@@ -21,10 +21,10 @@ from edgeqwt.compensate.moments import Moments
 from edgeqwt.compensate.probe import unfused
 from edgeqwt.compensate.rescale import differs, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
-from edgeqwt.compensate.spool import Spool
-from edgeqwt.compensate.stretches import Stretches
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.layerwise.spool import Spool
+from edgeqwt.layerwise.stretches import Stretches
 from edgeqwt.quantize.activations import affine
 from edgeqwt.quantize.ranges import RangeRule
 from edgeqwt.runtime.boundary import graph_feed

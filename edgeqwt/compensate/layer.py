@@ -13,8 +13,8 @@ from edgeqwt.compensate.match import Pair
 from edgeqwt.compensate.moments import Moments, evening
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.rescale import squared_error
-from edgeqwt.compensate.stretches import Chunk, Stretches
 from edgeqwt.graph.graph import Array, Graph, Quantization
+from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 

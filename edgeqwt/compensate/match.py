@@ -49,7 +49,8 @@ def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int,
     Raises:
         InputError: the integer graph has linear ops, and none of them has a partner.
     """
-    free = [j for j in linear_ops(reference) if reference.tensors[slots(reference.ops[j]).weight].is_float]
+    # Its weights may be integers: files of dynamic range compute in float all the same.
+    free = [j for j in linear_ops(reference) if reference.tensors[slots(reference.ops[j]).data].is_float]
     pairs, alone = [], {}
     for i in linear_ops(integer):
         if not _is_int8(integer, integer.ops[i]):

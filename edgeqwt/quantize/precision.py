@@ -11,6 +11,9 @@ class Precision:
 
     Attributes:
         weight_bits: 2 to 8; the integers are stored in int8 whatever their width.
+        pack_int4: store weights of at most 4 bits as packed int4 where the kernels take it
+            (see `quantize.packing`).
     """
 
     weight_bits: int = 8
+    pack_int4: bool = False

@@ -15,6 +15,7 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.lower import Precision
 from edgeqwt.quantize.ranges import RULES, RangeRule
+from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
 
 FOLDER = Path(__file__).parent
 
@@ -22,6 +23,8 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
     {
         ("Precision", "weight_bits"): (2, 8),
         ("Mse", "candidates"): (1, 4096),
+        ("Gptq", "damping"): (1e-6, 1),
+        ("Gptq", "samples"): (1, math.inf),
         ("Options", "gain_limit"): (1, math.inf),
         ("Options", "margin"): (0, 1),
         ("Options", "gain_margin"): (0, 1),
@@ -53,6 +56,7 @@ class Recipe:
         name: for the report.
         ranges: how activation ranges are chosen.
         precision: widths.
+        rounding: how weights are rounded.
         compensate: whether CWAC runs, and `compensation` how.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
         verify: how much is proved.
@@ -61,6 +65,7 @@ class Recipe:
     name: str
     ranges: RangeRule
     precision: Precision = field(default_factory=Precision)
+    rounding: RoundingRule = field(default_factory=Nearest)
     compensate: bool = True
     compensation: Options = field(default_factory=Options)
     float_io: bool = False
@@ -98,27 +103,23 @@ def checked(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: naming the first value that does not.
     """
-    for part in (recipe.ranges, recipe.precision, recipe.compensation, recipe.verify):
+    for part in (recipe.ranges, recipe.precision, recipe.rounding, recipe.compensation, recipe.verify):
         _check_limits(part, f"recipe {recipe.name}")
     return recipe
 
 
-def range_rule(name: object, options: Mapping[str, Any] | None = None, where: str = "ranges") -> RangeRule:
-    """A range rule by name, with its options.
+def range_rule(name: str) -> RangeRule:
+    """A range rule by name, with its default options.
 
     Raises:
-        RecipeError: there is no such rule, or no such option.
+        RecipeError: there is no such rule.
     """
-    if not isinstance(name, str) or name not in RULES:
-        raise RecipeError(f"{where}: there is no rule {name!r}", f"Choose one of {', '.join(RULES)}.")
-    return filled(RULES[name], options or {}, where)
+    return _rule(RULES, {"rule": name}, "", "ranges")
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
-    known = {"ranges", "precision", "compensate", "io", "verify"}
+    known = {"ranges", "precision", "rounding", "compensate", "io", "verify"}
     _reject_unknown(table, known, where)
-    ranges = dict(_section(table, "ranges", where))
-    rule = ranges.pop("rule", "mse")
     options = dict(_section(table, "compensate", where))
     enabled = options.pop("enabled", True)
     io = dict(_section(table, "io", where))
@@ -129,13 +130,23 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
             raise RecipeError(f"{where}: {key} = {value!r}", "Write true or false.")
     return Recipe(
         name=name,
-        ranges=range_rule(rule, ranges, f"{where} [ranges]"),
+        ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
         precision=filled(Precision, _section(table, "precision", where), f"{where} [precision]"),
+        rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "nearest", f"{where} [rounding]"),
         compensate=enabled,
         compensation=filled(Options, options, f"{where} [compensate]"),
         float_io=float_io,
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
     )
+
+
+def _rule[T](rules: Mapping[str, type[T]], section: Mapping[str, Any], default: str, where: str) -> T:
+    """The rule that a section names, with its options, which are the section's other keys."""
+    options = dict(section)
+    name = options.pop("rule", default)
+    if not isinstance(name, str) or name not in rules:
+        raise RecipeError(f"{where}: there is no rule {name!r}", f"Choose one of {', '.join(rules)}.")
+    return filled(rules[name], options, where)
 
 
 def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:

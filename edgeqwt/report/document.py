@@ -50,7 +50,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **result.versions},
         "machine": f"{platform.system()} {platform.machine()}",
     }
-    cleaned: dict[str, Any] = _finite(body)
+    cleaned: dict[str, Any] = finite(body)
     return cleaned
 
 
@@ -101,7 +101,8 @@ def _fit(change: Change | None) -> dict[str, Any] | None:
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     told = dataclasses.asdict(recipe)
-    return {**told, "ranges": {"rule": type(recipe.ranges).__name__.lower(), **told["ranges"]}}
+    rules = {"ranges": recipe.ranges, "rounding": recipe.rounding}
+    return {**told, **{key: {"rule": type(rule).__name__.lower(), **told[key]} for key, rule in rules.items()}}
 
 
 def _model(result: BuildResult) -> dict[str, Any]:
@@ -201,11 +202,12 @@ def _sqnr(place: Place | None) -> float | None:
     return None if place is None else place.closeness.sqnr_db
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data with null for every number that JSON does not have: infinities and NaN."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value

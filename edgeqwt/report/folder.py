@@ -28,6 +28,22 @@ def check_file(path: Path) -> None:
     _check_parent(path)
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """Copies a file whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written to, or the disk is full.
+    """
+    work = _beside(path.resolve())
+    try:
+        shutil.copyfile(source, work)
+        os.replace(work, path.resolve())
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
 def check_folder(path: Path, overwrite: bool) -> None:
     """Finds out before the work begins whether a folder can be made or replaced.
 

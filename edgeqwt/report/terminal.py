@@ -63,12 +63,15 @@ def progress_display() -> Display:
             return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
     # Its own descriptor: while native libraries run, descriptor 2 leads to a log.
-    terminal = Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"))
+    descriptor = os.dup(sys.stderr.fileno())
 
     @contextmanager
     def display(name: str) -> Iterator[Advance]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn(), Count())
-        with Progress(*columns, console=terminal, transient=True) as progress:
+        columns = (SpinnerColumn(), TextColumn("{task.description:24}"), BarColumn(), TimeElapsedColumn(), Count())
+        with (
+            open(os.dup(descriptor), "w", encoding=sys.stderr.encoding) as terminal,
+            Progress(*columns, console=Console(file=terminal), transient=True) as progress,
+        ):
             task = progress.add_task(name, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -77,7 +80,9 @@ def progress_display() -> Display:
 
 def print_json(value: Any) -> None:
     """A frozen dataclass as JSON on standard output."""
-    print(json.dumps(dataclasses.asdict(value), indent=2, default=str))
+    from edgeqwt.report.document import finite
+
+    print(json.dumps(finite(dataclasses.asdict(value)), indent=2, default=str, allow_nan=False))
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
@@ -117,7 +122,7 @@ def show_comparison(out: Console, comparison: Comparison) -> None:
     found = (*comparison.tensors, *comparison.outputs)
     rows = [(row.name, row.kind, *_closeness(row.closeness)) for row in found]
     header = ("tensor", "op", "SQNR dB", "cosine", "max abs", "steps")
-    _show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=len(comparison.outputs))
+    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=len(comparison.outputs))
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
 
@@ -211,7 +216,7 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         for c in changes
     ]
     header = ("layer", "int8", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
-    _show_table(out, title, header, rows)
+    show_table(out, title, header, rows)
     _facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
 
 
@@ -261,10 +266,10 @@ def _show_variants(
     add("ops", {name: f"{count:,}" for name, count in ops.items()})
     add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
     title = f"Outputs against the float model, on {samples} held-out calibration samples"
-    _show_table(out, title, ("", *names), rows, last=2)
+    show_table(out, title, ("", *names), rows, last=2)
 
 
-def _show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
+def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
     """A table whose first column takes what room is left; of names that do not fit there the end is shown.
 
     Args:

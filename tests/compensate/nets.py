@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,6 +95,54 @@ def residual_net() -> Graph:
     b = conv(chain, x, 8, 4, "NONE")
     x = chain.op("ADD", a, b, name="sum", **RELU)
     return chain.graph(dense(chain, mean(chain, x), 5, 5))
+
+
+def conv_2d(activation: str = "NONE") -> Graph:
+    chain = Chain()
+    return chain.graph(conv(chain, chain.input((1, 5, 6, 4)), 8, 1, activation))
+
+
+def depthwise(activation: str = "NONE") -> Graph:
+    chain = Chain()
+    arguments = chain.input((1, 5, 6, 8)), chain.constant(noise(1, 3, 3, 8, scale=0.4)), chain.constant(noise(8) / 5)
+    options = {**DEPTHWISE, "fusedActivationFunction": activation}
+    return chain.graph(chain.op("DEPTHWISE_CONV_2D", *arguments, **options))
+
+
+def depthwise_multiplier() -> Graph:
+    chain = Chain()
+    arguments = chain.input((1, 5, 6, 4)), chain.constant(noise(1, 3, 3, 8, scale=0.4)), chain.constant(noise(8) / 5)
+    return chain.graph(chain.op("DEPTHWISE_CONV_2D", *arguments, **{**DEPTHWISE, "depthMultiplier": 2}))
+
+
+def transpose_conv(activation: str = "NONE") -> Graph:
+    chain = Chain()
+    x = chain.input((1, 4, 5, 4))
+    shape, weights = chain.constant(np.array([1, 8, 10, 8], np.int32)), chain.constant(noise(8, 3, 3, 4, scale=0.3))
+    options = {"padding": "SAME", "strideH": 2, "strideW": 2, "fusedActivationFunction": activation}
+    bias = chain.constant(noise(8) / 5)
+    return chain.graph(
+        chain.op("TRANSPOSE_CONV", shape, weights, x, bias, version=4 if activation != "NONE" else 3, **options)
+    )
+
+
+def fully_connected(activation: str = "NONE") -> Graph:
+    chain = Chain()
+    return chain.graph(dense(chain, chain.input((3, 24)), 8, 1, activation))
+
+
+KINDS: dict[str, Callable[[], Graph]] = {
+    "conv": conv_2d,
+    "conv-relu": lambda: conv_2d("RELU"),
+    "conv-relu6": lambda: conv_2d("RELU6"),
+    "depthwise": depthwise,
+    "depthwise-relu": lambda: depthwise("RELU"),
+    "depthwise-multiplier": depthwise_multiplier,
+    "transpose": transpose_conv,
+    "transpose-relu": lambda: transpose_conv("RELU"),
+    "dense": fully_connected,
+    "dense-relu": lambda: fully_connected("RELU"),
+}
 
 
 def run(

@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -338,63 +332,6 @@ def test_statistics_may_be_absent() -> None:
     case = made(plain_net(), count=8)
     outcome = compensate(case.integer, case.floating, case.samples, {}, Mse(), Options())
     assert all(change.scale is None for change in outcome.changes)
-
-
-# -- leaving nothing behind ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_files_vanish_when_it_is_stopped(
-    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    case = made(plain_net(), count=40)
-    case.compensated()  # what the first run leaves open for good
-    before = len(os.listdir("/proc/self/fd"))
-
-    def stop(done: int, total: int) -> None:
-        raise error
-
-    with pytest.raises(error):
-        compensate(case.integer, case.floating, case.samples, case.statistics, Mse(), Options(), stop)
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert not list(tmp_path.iterdir())
-
-
-CTRL_C = """
-import itertools, sys
-sys.path.insert(0, {root!r})
-from edgeqwt.compensate.cwac import compensate
-from edgeqwt.compensate.solve import Options
-from edgeqwt.quantize.ranges import Mse
-from tests.compensate.nets import made, plain_net
-
-case = made(plain_net(), count=2)
-many = itertools.islice(itertools.cycle(case.samples), 20000)
-print("ready", flush=True)
-compensate(case.integer, case.floating, many, case.statistics, Mse(), Options(), lambda *_: print("layer", flush=True))
-print("done", flush=True)
-"""
-
-
-def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", CTRL_C.format(root=root)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    assert process.stdout.readline() == "layer\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert "done" not in out
-    assert "KeyboardInterrupt" in err
-    assert process.returncode != 0
-    assert not list(tmp_path.iterdir())
 
 
 def test_decibel() -> None:

@@ -54,7 +54,7 @@ def test_no_object_takes_unknown_fields() -> None:
     # Keys that users or packages choose: their values' types are pinned instead.
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
-        "compensation", "kinds", "precision", "ranges", "scores", "seconds", "verify", "versions",
+        "compensation", "kinds", "precision", "ranges", "rounding", "scores", "seconds", "verify", "versions",
     }  # fmt: skip
 
 
@@ -89,9 +89,11 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert [row["name"] for row in report["outputs"]["int8"]] == ["classes", "mask"]
     assert report["outputs"]["int8"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
-    assert report["samples"] == {"calibration": 24, "held_out": 6} == report["samples"] | {
-        "held_out": report["outputs"]["int8"][0]["samples"]
-    }
+    assert (
+        report["samples"]
+        == {"calibration": 24, "held_out": 6}
+        == report["samples"] | {"held_out": report["outputs"]["int8"][0]["samples"]}
+    )
     assert report["seconds"].keys() == result.seconds.keys()
     assert report["versions"]["python"].startswith("3.")
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from edgeqwt.compensate.spool import Spool
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.segments import segment_graph, segments
+from edgeqwt.layerwise.spool import Spool
 from edgeqwt.runtime.runners import xnnpack
 
 Chunk = range  # numbers of consecutive samples

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.spool import Spool
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
+from edgeqwt.layerwise.spool import Spool
 from edgeqwt.runtime.parallel import ordered
 
 

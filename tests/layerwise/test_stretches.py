@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.spool import Spool
-from edgeqwt.compensate.stretches import Stretches
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.layerwise.spool import Spool
+from edgeqwt.layerwise.stretches import Stretches
 from edgeqwt.runtime.runners import xnnpack
 from tests.graph.random_graphs import random_graph, random_inputs
 

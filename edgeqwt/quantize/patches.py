@@ -1,0 +1,71 @@
+"""A linear op as a matrix product: its input as rows of patches, its weights as columns.
+
+For every linear op, output = patches @ matrix(weights).T, per group of channels. Rounding rules
+that look at the inputs' second moments need no more than this.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Op
+
+# Kinds whose patches are understood here; the others are rounded to nearest.
+PATCHED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+
+
+def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) -> Array:
+    """The input values that each output position is a product of.
+
+    Args:
+        op: CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED.
+        x: real input, shape (samples, height, width, channels), or (samples, ..., features).
+        weights_shape: as in the file: (out, kh, kw, in / groups), (1, kh, kw, out), (out, in).
+        every: take every so many output positions of a convolution, along height and width.
+
+    Returns:
+        Shape (groups, positions, terms); terms run over (kh, kw, in / groups), as in `matrix`.
+        A depthwise convolution has one group per output channel.
+    """
+    if op.kind == "FULLY_CONNECTED":
+        return x.reshape(1, -1, weights_shape[-1])
+    kernel = (weights_shape[1], weights_shape[2])
+    windows = _windows(op, x, kernel, every)  # (positions, channels, kh, kw)
+    positions, channels = windows.shape[:2]
+    if op.kind == "DEPTHWISE_CONV_2D":
+        multiplier = weights_shape[3] // channels
+        one = windows.reshape(positions, channels, -1).transpose(1, 0, 2)
+        return np.repeat(one, multiplier, axis=0)
+    groups = channels // weights_shape[3]
+    grouped = windows.reshape(positions, groups, weights_shape[3], *kernel)
+    return np.ascontiguousarray(grouped.transpose(1, 0, 3, 4, 2)).reshape(groups, positions, -1)
+
+
+def matrix(kind: str, weights: Array, groups: int) -> Array:
+    """Weights as (groups, out / groups, terms), a copy."""
+    if kind == "DEPTHWISE_CONV_2D":
+        return np.ascontiguousarray(weights[0].transpose(2, 0, 1)).reshape(groups, 1, -1)
+    return weights.reshape(groups, weights.shape[0] // groups, -1).copy()
+
+
+def from_matrix(kind: str, values: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `matrix`."""
+    if kind == "DEPTHWISE_CONV_2D":
+        return np.ascontiguousarray(values.reshape(shape[3], shape[1], shape[2]).transpose(1, 2, 0))[None]
+    return np.ascontiguousarray(values.reshape(shape))
+
+
+def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int) -> Array:
+    """Patches of a convolution, shape (positions, channels, kh, kw); padding is real zero."""
+    stride = (int(op.options["strideH"]), int(op.options["strideW"]))
+    dilation = (int(op.options.get("dilationHFactor", 1)), int(op.options.get("dilationWFactor", 1)))
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    before_after = [(0, 0)]
+    for size, r, s in zip(x.shape[1:3], reach, stride, strict=True):
+        total = max((-(-size // s) - 1) * s + r - size, 0) if op.options["padding"] == "SAME" else 0
+        before_after.append((total // 2, total - total // 2))  # TFLite puts the odd one behind
+    padded = np.pad(x, [*before_after, (0, 0)])
+    view: Array = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=(1, 2))  # type: ignore[call-overload]
+    rows, columns = stride[0] * every, stride[1] * every
+    taken: Array = view[:, ::rows, ::columns, :, :: dilation[0], :: dilation[1]]
+    return taken.reshape(-1, x.shape[3], *kernel)

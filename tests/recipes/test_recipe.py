@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeqwt.compensate.solve import Options
+from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.ranges import RULES, MinMax, Mse
+from edgeqwt.quantize.rounding import ROUNDINGS
+from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
+from tests.small import ROOT
+
+DOCUMENT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def written(folder: Path, text: str) -> str:
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return str(folder / "mine.toml")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_named_recipe_loads_and_is_documented(name: str) -> None:
+    assert load(name).name == name
+    assert f"| `{name}` |" in DOCUMENT
+
+
+def test_balanced_is_what_an_empty_file_says(tmp_path: Path) -> None:
+    # So the defaults in the documentation and those of the default recipe are one set.
+    empty = load(written(tmp_path, ""))
+    assert dataclasses.replace(empty, name="balanced") == load("balanced")
+    assert isinstance(empty.ranges, Mse)
+
+
+def test_every_key_arrives(tmp_path: Path) -> None:
+    recipe = load(
+        written(
+            tmp_path,
+            """
+            ranges = { rule = "mse", candidates = 7 }
+            precision = { weight_bits = 3 }
+            compensate = { enabled = false, gain = false, gain_limit = 2, rewrite_outputs = true }
+            io = { float = true }
+            verify = { parity_samples = 1, runtime_samples = 2 }
+            """,
+        )
+    )
+    assert recipe.name == "mine"
+    assert recipe.ranges == Mse(candidates=7)
+    assert recipe.precision == Precision(weight_bits=3)
+    assert recipe.compensate is False
+    assert recipe.compensation == Options(gain=False, gain_limit=2, rewrite_outputs=True)
+    assert recipe.float_io is True
+    assert recipe.verify == Verify(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[range]\nrule = 'mse'", r"mine\.toml: unknown key 'range'"),
+        ("[ranges]\nstep = 1", r"mine\.toml \[ranges\]: unknown key 'step'"),
+        ("[ranges]\nrule = 'minmax'\ncandidates = 3", r"mine\.toml \[ranges\]: unknown key 'candidates'"),
+        ("[ranges]\nrule = 'guess'", r"mine\.toml \[ranges\]: there is no rule 'guess'"),
+        ("[ranges]\nrule = ['mse']", r"mine\.toml \[ranges\]: there is no rule \['mse'\]"),
+        ("[rounding]\nrule = 'up'", r"mine\.toml \[rounding\]: there is no rule 'up'"),
+        ("ranges = 'mse'", r"mine\.toml: ranges must be a table"),
+        ("[precision]\nweight_bits = 8.0", r"mine\.toml \[precision\]: weight_bits = 8\.0"),
+        ("[precision]\nweight_bits = true", r"mine\.toml \[precision\]: weight_bits = True"),
+        ("[precision]\nweight_bits = '8'", r"mine\.toml \[precision\]: weight_bits = '8'"),
+        ("[compensate]\nenabled = 1", r"mine\.toml: \[compensate\] enabled = 1"),
+        ("[compensate]\ngain_limit = nan", r"mine\.toml \[compensate\]: gain_limit = nan"),
+        ("[io]\nfloat = 'no'", r"mine\.toml: \[io\] float = 'no'"),
+        ("[io]\nint8 = true", r"mine\.toml \[io\]: unknown key 'int8'"),
+        ("[precision", r"mine\.toml: Expected"),
+        ("[io]\nfloat = \0", r"mine\.toml: .*line 2"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        load(written(tmp_path, text))
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    for name, said in [
+        ("secret", r"there is no recipe 'secret'"),
+        ("missing.toml", r"there is no recipe 'missing\.toml'"),
+        (str(tmp_path / "folder.toml"), r"folder\.toml cannot be read: Is a directory"),
+        (str(tmp_path / "bytes.toml"), r"bytes\.toml: .*decode"),
+    ]:
+        with pytest.raises(RecipeError, match=said):
+            load(name)
+
+
+SECTIONS = {
+    "Precision": ("precision", ""),
+    "Options": ("compensate", ""),
+    "Verify": ("verify", ""),
+    **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
+    **{rule.__name__: ("rounding", name) for name, rule in ROUNDINGS.items()},
+}
+
+
+@pytest.mark.parametrize(("place", "limits"), LIMITS.items(), ids=lambda value: " ".join(map(str, value)))
+def test_limits(tmp_path: Path, place: tuple[str, str], limits: tuple[float, float]) -> None:
+    section, rule = SECTIONS[place[0]]
+    named = f'rule = "{rule}"\n' if rule else ""
+
+    def attempt(value: float) -> None:
+        load(written(tmp_path, f"[{section}]\n{named}{place[1]} = {value!r}\n"))
+
+    for inside in limits:
+        if inside != float("inf"):
+            attempt(inside)
+    for outside in (limits[0] - 1, limits[1] + 1):
+        if outside != float("inf"):
+            with pytest.raises(RecipeError, match=f"{place[1]} = "):
+                attempt(outside)
+
+
+def test_a_recipe_made_in_python_is_checked() -> None:
+    recipe = load("fast")
+    assert checked(recipe) is recipe
+    with pytest.raises(RecipeError, match="recipe fast: weight_bits = 1"):
+        checked(dataclasses.replace(recipe, precision=Precision(1)))
+
+
+def test_range_rule() -> None:
+    assert range_rule("minmax") == MinMax()
+    with pytest.raises(RecipeError, match="there is no rule 'kl'") as caught:
+        range_rule("kl")
+    assert all(name in caught.value.hint for name in RULES)
+
+
+# -- documentation ---------------------------------------------------------------
+
+
+def documented() -> dict[str, dict[str, Any]]:
+    """The tables of docs/recipes.md: section -> key -> default."""
+    parts = re.split(r"^### `\[(\w+)\]`", DOCUMENT, flags=re.MULTILINE)[1:]
+    return {
+        section: {
+            key: tomllib.loads(f"value = {default.strip('`')}")["value"]
+            for key, default in re.findall(r"^\| `(\w+)` \| (\S+) \|", text, re.MULTILINE)
+        }
+        for section, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def fields(*classes: type) -> dict[str, Any]:
+    """Fields with their defaults."""
+    return {field.name: field.default for cls in classes for field in dataclasses.fields(cls)}
+
+
+def test_the_documentation_has_every_key_with_its_default() -> None:
+    assert documented() == {
+        "ranges": {"rule": "mse", **fields(*RULES.values())},
+        "precision": fields(Precision),
+        "rounding": {"rule": "nearest", **fields(*ROUNDINGS.values())},
+        "compensate": {"enabled": True, **fields(Options)},
+        "io": {"float": False},
+        "verify": fields(Verify),
+    }
+
+
+def test_the_documentation_names_every_rule() -> None:
+    for name in (*RULES, *ROUNDINGS):
+        assert f'`"{name}"`:' in DOCUMENT
+
+
+def test_the_documentations_examples_work(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert load(written(tmp_path, text)).precision.weight_bits == 4
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(code, space)
+    assert space["recipe"].ranges == Mse(candidates=64)
+
+
+def test_the_command_lines_help_names_every_recipe() -> None:
+    text = (ROOT / "edgeqwt" / "cli.py").read_text(encoding="utf-8")
+    assert re.findall(r'help="([\w, ]+), or a \.toml file', text) == [", ".join(("balanced", "fast", "int4"))]
+    assert names() == ("balanced", "fast", "int4")
+    assert (FOLDER / "balanced.toml").exists()

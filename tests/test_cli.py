@@ -1,0 +1,423 @@
+"""The command line as a user meets it: what it prints and where, its exit codes, what happens when it is stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeqwt import cli, errors
+from edgeqwt.graph import flatbuffer
+from tests import small
+from tests.small import Command, Small, leftovers, process, tree
+
+COMMANDS = ("build", "compensate", "inspect", "compare", "targets")
+NOISE = re.compile(r"INFO|WARNING|ERROR|W0000|XNNPACK delegate|Traceback|\.py:\d+")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    return small.write(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def edgeqwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return small.command(tmp_path, monkeypatch, capsys)
+
+
+def strict_json(text: str) -> Any:
+    """JSON as its standard has it, without NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# -- help ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_names_commands_and_exit_codes(edgeqwt: Command, arguments: list[str]) -> None:
+    code, out, err = edgeqwt(*arguments)
+    assert (code, err) == (0, "")
+    assert re.findall(r"^  (\w+)  ", out, re.MULTILINE)[-len(COMMANDS) :] == list(COMMANDS)
+    told = {
+        int(number) for number in re.findall(r"(\d+) (?:done|a|the|an|anything|interrupted)", " ".join(out.split()))
+    }
+    kinds = [errors.EdgeqwtError, *errors.EdgeqwtError.__subclasses__(), errors.ParityError]
+    assert told == {0, 130, *(kind.exit_code for kind in kinds)}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_explains_every_option(edgeqwt: Command, command: str) -> None:
+    code, out, _ = edgeqwt(command, "--help")
+    assert code == 0
+    for line in out.split("Options:\n")[1].splitlines():
+        assert not re.fullmatch(r"  -\S+( [A-Z|]+)?", line), f"no help: {line}"
+
+
+def test_version(edgeqwt: Command) -> None:
+    code, out, err = edgeqwt("--version")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"edgeqwt(, run from a checkout that is not installed| \d+\.\d+.*)\n", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "help_of"),
+    [
+        (["buidl"], "No such command 'buidl'", "edgeqwt"),
+        (["build"], "Missing argument 'MODEL'", "edgeqwt build"),
+        (["build", "m.tflite"], "Missing option '--calibration'", "edgeqwt build"),
+        (["inspect", "a", "b"], "unexpected extra argument", "edgeqwt inspect"),
+        (["--colour"], "No such option: --colour", "edgeqwt"),
+    ],
+)
+def test_usage_errors_look_like_all_others(edgeqwt: Command, arguments: list[str], said: str, help_of: str) -> None:
+    err = edgeqwt.refused(2, *arguments)
+    assert said in err
+    assert f"See `{help_of} --help`" in err
+
+
+# -- commands --------------------------------------------------------------------
+
+
+def test_build(edgeqwt: Command, files: Small) -> None:
+    code, out, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--evaluation", files.labelled)
+    assert (code, err) == (0, "")
+    assert sorted(os.listdir("out")) == ["float.tflite", "model.tflite", "report.json"]
+    report = strict_json(Path("out/report.json").read_text())
+    assert report["bytes"][report["kept"]["name"]] == Path("out/model.tflite").stat().st_size
+    assert set(report["scores"]["float"]) == {"top1"}
+    assert "out/model.tflite" in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    assert "\x1b" not in out
+    assert flatbuffer.read(Path("out/model.tflite")).tensors[0].dtype == "int8"
+
+
+def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
+    options = ["--weight-bits", 3, "--ranges", "minmax", "--no-compensate", "--float-io", "--target", "tflm"]
+    code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)
+    assert (code, err) == (0, "")
+    report = strict_json(Path("out/report.json").read_text())
+    assert report["recipe"]["precision"]["weight_bits"] == 3
+    assert report["recipe"]["ranges"]["rule"] == "minmax"
+    assert report["recipe"]["compensate"] is False
+    assert report["target"]["name"] == "tflm"
+    model = flatbuffer.read(Path("out/model.tflite"))
+    assert [model.tensors[t].dtype for t in (*model.inputs, *model.outputs)] == ["float32", "float32"]
+
+
+def test_images_for_calibration_go_with_arrays_for_evaluation(edgeqwt: Command, files: Small) -> None:
+    from PIL import Image
+
+    Path("photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(f"photos/{i}.png")
+    images = [part for key in ("size=8x8", "mean=0.5,0.5,0.5", "layout=NHWC") for part in ("--image", key)]
+    code, _, err = edgeqwt("build", files.model, "-c", "photos", *images, "-o", "out", "--evaluation", files.labelled)
+    assert (code, err) == (0, "")
+
+
+def test_compensate_in_place_and_elsewhere_is_the_same(edgeqwt: Command, files: Small) -> None:
+    options = ["--weight-bits", 4, "--no-compensate"]
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)[0] == 0
+    plain = Path("out/model.tflite").read_bytes()
+    Path("copy.tflite").write_bytes(plain)
+    rest = ["--reference", files.model, "-c", files.samples]
+    code, out, err = edgeqwt("compensate", "out/model.tflite", *rest, "-o", "new.tflite")
+    assert (code, err) == (0, "")
+    assert "new.tflite" in out
+    assert edgeqwt("compensate", "copy.tflite", *rest, "-o", "copy.tflite")[0] == 0
+    repaired = Path("new.tflite").read_bytes()
+    assert Path("copy.tflite").read_bytes() == repaired
+    assert Path("out/model.tflite").read_bytes() == plain != repaired
+    assert len(repaired) == len(plain)
+    assert sorted(os.listdir()) == ["copy.tflite", "new.tflite", "out"]
+
+
+def test_where_nothing_helps_compensate_gives_the_file_as_it_was(
+    edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--no-compensate")[0] == 0
+    # A byte behind the flatbuffer: readers pass over it, and no writer of ours would put it there.
+    foreign = Path("out/model.tflite").read_bytes() + b"\0"
+    Path("foreign.tflite").write_bytes(foreign)
+    Path("never.toml").write_text("[compensate]\ngain = false\noffset = false\nrewrite_scales = false\n")
+    command = ("compensate", "foreign.tflite", "--reference", files.model, "-c", files.samples, "-o", "new.tflite")
+    code, _, err = edgeqwt(*command, "--recipe", "never.toml")
+    assert (code, err) == (0, "")
+    assert Path("new.tflite").read_bytes() == foreign
+
+
+def test_compare(edgeqwt: Command, files: Small) -> None:
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")[0] == 0
+    code, out, err = edgeqwt("compare", files.model, "out/model.tflite", "-c", files.samples)
+    assert (code, err) == (0, "")
+    assert "features" in out
+    assert "CONV_2D" in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    _, out, _ = edgeqwt("compare", files.model, "out/model.tflite", "-c", files.samples, "--json")
+    found = strict_json(out)
+    assert [row["name"] for row in found["outputs"]] == ["classes"]
+    assert found["outputs"][0]["closeness"]["sqnr_db"] > 20  # 8-bit steps are about 1/256 of the values
+    assert found["samples"] == 16
+
+
+@pytest.mark.parametrize(("first", "second"), [("float", "float"), ("int8", "int8"), ("int8", "float")])
+def test_compare_takes_any_two_files_and_equal_ones_give_valid_json(
+    edgeqwt: Command, files: Small, first: str, second: str
+) -> None:
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")[0] == 0
+    paths = {"float": files.model, "int8": Path("out/model.tflite")}
+    code, out, err = edgeqwt("compare", paths[first], paths[second], "-c", files.samples, "--json")
+    assert (code, err) == (0, "")
+    closeness = [row["closeness"] for row in (*strict_json(out)["tensors"], *strict_json(out)["outputs"])]
+    assert all((c["max_abs"] == 0) == (first == second) for c in closeness)
+
+
+def test_inspect(edgeqwt: Command, files: Small) -> None:
+    code, out, err = edgeqwt("inspect", files.model)
+    assert (code, err) == (0, "")
+    assert "CONV_2D" in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    _, out, _ = edgeqwt("inspect", files.model, "--json")
+    assert [op["kind"] for op in strict_json(out)["ops"]] == ["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
+
+
+def test_targets(edgeqwt: Command) -> None:
+    code, out, err = edgeqwt("targets")
+    assert (code, err) == (0, "")
+    assert {"tflite", "tflm"} <= {line.split(":")[0] for line in out.splitlines()}
+
+
+# -- errors ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+            2,
+            "No space left on device (/tmp/x)\n  hint: Make",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "Permission denied (x)\n  hint: Choose"),
+        (MemoryError(), 1, "memory ran out"),
+        (errors.ToolError("onnx2tf", 1, "its\nlog", "Look."), 5, "its\nlog\nedgeqwt: error: onnx2tf failed"),
+        (errors.InputError("two\nlines", "and\nmore"), 2, "edgeqwt: error: two lines\n  hint: and more\n"),
+        (ZeroDivisionError("oops"), 70, "ZeroDivisionError: oops (EDGEQWT_DEBUG=1 shows where)\n  hint: This is a bug"),
+        (KeyboardInterrupt(), 130, "edgeqwt: interrupted; nothing was written\n"),
+        (cli.Stopped(signal.SIGTERM), 143, "edgeqwt: interrupted; nothing was written\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_has_its_line_and_code(
+    edgeqwt: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("edgeqwt.api.list_targets", fail)
+    found, out, err = edgeqwt("targets")
+    assert (found, out) == (code, "")
+    assert said in err
+
+
+def test_a_bug_shows_where_on_request(edgeqwt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeqwt.api.list_targets", lambda: 1 // 0)
+    monkeypatch.setenv("EDGEQWT_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        edgeqwt("targets")
+
+
+# -- pipes and terminals ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["targets"], ["inspect", "MODEL", "--json"], ["inspect", "MODEL"]])
+def test_a_reader_that_goes_away(tmp_path: Path, files: Small, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = process([str(files.model) if a == "MODEL" else a for a in arguments], tmp_path, stdout=writing)
+    os.close(writing)
+    assert command.communicate()[1] == ""
+    assert command.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_on_a_full_disk(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = process(["targets"], tmp_path, stdout=full)
+    assert "No space left on device" in command.communicate()[1]
+    assert command.returncode == 2
+
+
+def test_without_standard_streams(tmp_path: Path, files: Small) -> None:
+    def close() -> None:
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+
+    arguments = ["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast"]
+    command = process(arguments, tmp_path, stdout=None, stderr=None, preexec_fn=close)
+    assert command.wait() == 0
+    assert len(os.listdir(tmp_path / "out")) == 3
+
+
+def test_a_build_in_a_pipe_is_quiet(tmp_path: Path, files: Small) -> None:
+    command = process(["build", files.model, "-c", files.samples, "-o", "out"], tmp_path)
+    out, err = command.communicate()
+    assert (command.returncode, err) == (0, "")
+    assert "\x1b" not in out
+    assert not NOISE.search(out.replace("XNNPACK  ", "")), out
+
+
+def test_a_build_on_a_terminal_shows_its_stages_and_nothing_of_the_libraries(tmp_path: Path, files: Small) -> None:
+    import pty
+
+    terminal, end = pty.openpty()
+    options: dict[str, Any] = {"stdin": end, "stdout": end, "stderr": end}
+    command = process(["build", files.model, "-c", files.samples, "-o", "out"], tmp_path, **options)
+    os.close(end)
+    shown = b""
+    while command.poll() is None or select.select([terminal], [], [], 0)[0]:
+        if select.select([terminal], [], [], 0.05)[0]:
+            try:
+                shown += os.read(terminal, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+    os.close(terminal)
+    assert command.wait() == 0
+    text = shown.decode()
+    for stage in ("convert", "calibrate", "compensate", "judge", "prove"):
+        assert stage in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h"), "the cursor stays hidden"
+    assert not NOISE.search(text), NOISE.findall(text)
+
+
+# -- signals ---------------------------------------------------------------------
+
+# Samples that say which part of the build asked for them, and let it wait there for the signal.
+WAITING = """
+import pathlib, sys, time
+import numpy as np
+
+def samples():
+    yield {"image": np.ones((1, 8, 8, 3), np.float32)}
+    frame, names = sys._getframe(), set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    if pathlib.Path("stage").read_text() in names:
+        pathlib.Path("reached").touch()
+        time.sleep(60)
+    for i in range(7):
+        yield {"image": np.full((1, 8, 8, 3), i, np.float32)}
+"""
+
+
+def wait_for(path: Path, command: subprocess.Popen[str]) -> None:
+    """Until the command has made the file."""
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("check_parity", signal.SIGINT),
+        ("observe", signal.SIGTERM),
+        ("compensate", signal.SIGINT),
+        ("layer_quality", signal.SIGHUP),
+    ],
+)
+def test_stopped_in_the_middle(tmp_path: Path, files: Small, stage: str, number: signal.Signals) -> None:
+    (tmp_path / "data.py").write_text(WAITING)
+    (tmp_path / "stage").write_text(stage)
+    arguments = ["build", files.model, "-o", "out", "-c"]
+    earlier = process([*arguments, files.samples, "--recipe", "fast"], tmp_path)
+    assert earlier.communicate()[1] == ""
+    before = tree(tmp_path)
+    command = process([*arguments, "data.py:samples"], tmp_path)
+    wait_for(tmp_path / "reached", command)
+    command.send_signal(number)
+    out, err = command.communicate(timeout=30)
+    assert (command.returncode, out, err) == (128 + number, "", "edgeqwt: interrupted; nothing was written\n")
+    (tmp_path / "reached").unlink()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.requires("onnx", "onnx2tf")
+def test_stopped_while_onnx2tf_runs(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    ends = [helper.make_tensor_value_info(name, 1, (1, 8)) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "relu.onnx")
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 8), np.float32))
+    # Beside the real interpreter, because onnx2tf's helper programs are looked for there.
+    wrapper = tmp_path / "python"
+    wrapper.write_text(
+        f'#!/bin/sh\n[ "$1" = -m ] && echo $$ > {tmp_path}/pid && exec sleep 60\nexec {sys.executable} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    (tmp_path / "onnxsim").symlink_to(wrapper)
+    (tmp_path / "tmp").mkdir()
+    before = tree(tmp_path)
+    command = process(
+        ["build", "relu.onnx", "-c", "x.npz", "-o", "out", "--onnx2tf-python", wrapper],
+        tmp_path,
+        start_new_session=True,
+    )
+    wait_for(tmp_path / "pid", command)
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=30)
+    assert (command.returncode, err) == (130, "edgeqwt: interrupted; nothing was written\n")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(int((tmp_path / "pid").read_text()), 0)
+    (tmp_path / "pid").unlink()
+    assert tree(tmp_path) == before
+    assert leftovers(tmp_path / "tmp") == []
+
+
+def test_an_impatient_second_signal_is_passed_over_and_a_later_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now)
+    stopper = cli.Stopper()
+    with pytest.raises(cli.Stopped):
+        stopper(signal.SIGINT, None)
+    now += 1
+    stopper(signal.SIGINT, None)
+    now += cli.Stopper.PATIENCE
+    with pytest.raises(cli.Stopped):
+        stopper(signal.SIGTERM, None)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path, files: Small) -> None:
+    (tmp_path / "data.py").write_text(WAITING.replace("time.sleep(60)", "time.sleep(1)"))
+    (tmp_path / "stage").write_text("observe")
+    command = process(
+        ["build", files.model, "-o", "out", "-c", "data.py:samples", "--recipe", "fast"],
+        tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    )
+    wait_for(tmp_path / "reached", command)
+    command.send_signal(signal.SIGHUP)
+    assert command.communicate(timeout=30)[1] == ""
+    assert command.returncode == 0
