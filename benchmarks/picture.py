@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PICTURE = ROOT / "docs" / "picture.svg"
 # Legible on white and on black alike.
-PLAIN, COMPENSATED, TEXT, GRID = "#d9822b", "#2b8fd9", "#808080", "#8080804d"
+PLAIN, COMPENSATED, TEXT, GRID = "#d9822b", "#2b8fd9", "#7d8590", "#7d85904d"
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     mpl.rcParams.update(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), TEXT))
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(4, 1.3), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(4, 1.5), layout="constrained")
     draw_layers(left, report)
     draw_accuracy(right, report)
     figure.savefig(path, transparent=True, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
@@ -78,31 +78,32 @@ def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
     axes.set_xticks(
         range(len(rows)), [row["place"] or row["name"] for row in rows], rotation=60, ha="right", fontsize=8
     )
-    axes.set_title("SQNR of each layer's output, dB", loc="left", fontsize=10)
-    axes.set_xlim(-0.5, len(rows) + 2.2)
+    axes.set_title("SQNR of each layer's output against the float model, dB", loc="left", fontsize=10)
+    axes.set_xlim(-0.5, len(rows) + 2.6)
     axes.set_ylim(0)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
     clean(axes)
 
 
 def draw_accuracy(axes: Axes, report: dict[str, Any]) -> None:
     """One bar per model."""
-    names = ("float", "int8", "compensated")
+    names, colors = ("float", "int8", "compensated"), (TEXT, PLAIN, COMPENSATED)
     values = [100 * report["scores"][name]["top1"] for name in names]
-    bars = axes.bar(names, values, color=(TEXT, PLAIN, COMPENSATED), width=0.6)
-    axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=2)
+    bars = axes.barh(names, values, color=colors, height=0.55)
+    axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=-34, color="white", weight="bold")
     axes.set_title("top-1 accuracy, %", loc="left", fontsize=10)
-    axes.set_ylim(0, 100)
-    axes.tick_params("x", rotation=30)
+    axes.set_xlim(0, 100)
+    axes.set_xticks(())
+    axes.invert_yaxis()
     clean(axes)
 
 
 def clean(axes: Axes) -> None:
-    """No frame, faint horizontal lines."""
+    """No frame."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
     axes.patch.set_alpha(0)
 
 

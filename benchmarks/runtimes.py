@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -93,8 +94,8 @@ def watch(running: list[Future[BitExactness]], done: Queue[int], count: int) -> 
             except Empty:
                 continue
             advance(seen, count)
-            if seen % (count // 10 or 1) == 0:
-                print(f"{seen:,} of {count:,} images", flush=True)
+            if not sys.stderr.isatty() and seen % (count // 10 or 1) == 0:
+                print(f"{seen:,} of {count:,} images", file=sys.stderr, flush=True)
     wait(running)
 
 

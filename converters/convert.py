@@ -177,7 +177,7 @@ def _changes(graph: Graph, inputs: tuple[Binding, ...], outputs: tuple[Binding, 
 
 def _shortcomings(conversion: Conversion) -> Iterator[str]:
     if not conversion.simplified:
-        yield f"onnxsim could not simplify the ONNX model before the conversion; see {conversion.log.name}"
+        yield "onnxsim could not simplify the ONNX model before the conversion; its log says why"
 
 
 def _read(conversion: Conversion) -> Graph:
@@ -186,7 +186,7 @@ def _read(conversion: Conversion) -> Graph:
     except InputError as error:
         raise ParityError(
             f"onnx2tf {conversion.version} wrote a broken model: {error.message}",
-            f"Change the model around that place. onnx2tf's log is {conversion.log}.",
+            f"Change the model around that place. --work FOLDER keeps onnx2tf's log, as {conversion.log.name}.",
         ) from error
     # onnx2tf permits half precision everywhere: on Arm, XNNPACK would then compute something else than on x86.
     return replace(graph, metadata={key: value for key, value in graph.metadata.items() if key != REDUCED_PRECISION})

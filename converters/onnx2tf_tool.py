@@ -95,7 +95,10 @@ def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, ba
     log.write_text(text, "utf-8")
     tflite = folder / "out" / "model_float32.tflite"
     if status != 0 or not tflite.is_file():
-        hint = f"The whole log is {log}. If an op is not supported, replace it, or cut the model before it."
+        hint = (
+            "If an op is not supported, replace it, or cut the model before it. "
+            f"--work FOLDER keeps the whole log, as {log.name}."
+        )
         raise ToolError("onnx2tf", status, _tail(text), hint)
     return Conversion(tflite, log, version, _sources(tflite.parent), UNSIMPLIFIED not in text)
 

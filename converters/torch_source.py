@@ -214,7 +214,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
             return (f"torch.onnx.export fell back on torch.export: {failures[0]}",) if failures else ()
     raise InputError(
         f"{model.what}: torch.onnx.export fails: {failures[0]}",
-        f"Rewrite that part of forward, or give an .onnx file that you exported yourself. The log is {log}.",
+        "Rewrite that part of forward, or give an .onnx file that you exported yourself. --work FOLDER keeps the log.",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,13 +18,9 @@ from edgeqwt.graph.graph import Array
 
 @dataclass(frozen=True)
 class Nearest:
-    """Each weight to the nearest integer.
+    """Each weight to the nearest integer."""
 
-    Attributes:
-        samples: none are looked at.
-    """
-
-    samples: int = 1
+    samples: ClassVar[int] = 0  # it looks at none
 
     def round(self, weights: Array, scale: Array, hessian: Array, limit: int) -> Array:
         """See Gptq.round; `hessian` is not looked at."""

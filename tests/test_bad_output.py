@@ -1,0 +1,114 @@
+"""Output that cannot be written, and files that do not belong together: told in one line, nothing written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array
+from tests import small
+from tests.small import Command, Small
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    return small.write(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def edgeqwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return small.command(tmp_path, monkeypatch, capsys)
+
+
+# -- output ----------------------------------------------------------------------
+
+
+def test_output_that_cannot_be(edgeqwt: Command, files: Small) -> None:
+    (edgeqwt.folder / "file").write_text("")
+    (edgeqwt.folder / "mine").mkdir()
+    (edgeqwt.folder / "mine" / "notes.txt").write_text("notes")
+    for output, said in [
+        ("file", "file is a file"),
+        ("mine", "mine holds 'notes.txt', which no build made"),
+        ("no/out", "does not exist"),
+        (".", "is the working folder"),
+        ("/proc/out", "cannot be"),  # not even root can write there
+    ]:
+        assert said in edgeqwt.refused(2, "build", files.model, "-c", files.samples, "-o", output)
+
+
+def test_an_error_leaves_the_previous_build(edgeqwt: Command, files: Small) -> None:
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")[0] == 0
+    np.savez("bad.npz", image=np.full((4, 8, 8, 3), np.nan, np.float32))
+    edgeqwt.refused(2, "build", files.model, "-c", "bad.npz", "-o", "out")
+
+
+# A limit on the size of files stands for a full disk: it stops a write in the middle, needs no rights, and
+# is told as EFBIG instead of ENOSPC.
+@pytest.mark.parametrize("stopped", ["temporary file", "smallest file", "middle file", "largest file"])
+def test_a_disk_that_fills_up(tmp_path: Path, files: Small, stopped: str) -> None:
+    import resource
+
+    earlier = small.process(["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast"], tmp_path)
+    assert earlier.communicate()[1] == ""
+    smallest, middle, largest = sorted(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    limits = {
+        "temporary file": 10,
+        "smallest file": smallest - 1,
+        "middle file": middle - 1,
+        "largest file": largest - 9,
+    }
+    limit = limits[stopped]
+    before = small.tree(tmp_path)
+    full = small.process(
+        ["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast"],
+        tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    out, err = full.communicate()
+    assert (full.returncode, out) == (2, ""), err
+    message, hint = err.splitlines()
+    assert message.startswith("edgeqwt: error: ")
+    assert "File too large" in message
+    assert "  hint: " in hint
+    assert small.tree(tmp_path) == before
+
+
+# -- other commands --------------------------------------------------------------
+
+
+def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -> None:
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")[0] == 0
+    int8 = "out/model.tflite"
+    wide = small.graph()
+    flatbuffer.write(replace(wide, outputs=(wide.ops[0].outputs[0],)), edgeqwt.folder / "other.tflite")
+
+    def other_weights(constants: dict[str, Array]) -> None:
+        for array in constants.values():
+            array[...] = np.random.default_rng(9).normal(size=array.shape)
+
+    flatbuffer.write(small.graph(other_weights), edgeqwt.folder / "stranger.tflite")
+    for reference, model, output, said in [
+        ("stranger.tflite", int8, "new.tflite", "no op with these weights in the reference"),
+        ("other.tflite", int8, "new.tflite", "the models' outputs differ"),
+        (int8, int8, "new.tflite", "quantized already"),
+        ("missing.tflite", int8, "new.tflite", "there is no file missing.tflite"),
+        (files.model, files.model, "new.tflite", "not int8"),
+        (files.model, "missing.tflite", "new.tflite", "missing.tflite does not exist"),
+        (files.model, int8, "no/new.tflite", "does not exist"),
+        (files.model, int8, "out", "out is a folder"),
+        (files.model, int8, files.model, "is the reference file"),
+    ]:
+        command = ("compensate", model, "--reference", reference, "-c", files.samples, "-o", output)
+        assert said in edgeqwt.refused(2, *command)
+
+
+def test_compare_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -> None:
+    wide = small.graph()
+    flatbuffer.write(replace(wide, outputs=(wide.ops[0].outputs[0],)), edgeqwt.folder / "other.tflite")
+    for second, said in [("other.tflite", "the files' outputs differ"), ("missing.tflite", "does not exist")]:
+        assert said in edgeqwt.refused(2, "compare", files.model, second, "-c", files.samples)
