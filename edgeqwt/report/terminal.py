@@ -159,10 +159,10 @@ def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]
     """Runtime, and what was found when the graph that was kept ran in it; a runtime may have several lines."""
     told = []
     if found.ops:
-        verdict = "identical" if not found.differences else "identical but for known steps" if found.ok else "DIFFERENT"
+        bytes_ = "same bytes as" if found.ok else "DIFFERENT bytes from"
+        but = " but for known steps" if found.ok and found.differences else ""
         told.append(
-            f"{verdict}, byte by byte, to LiteRT's reference kernels; {found.ops} of {len(graph.ops)} ops, "
-            f"{found.samples} samples"
+            f"{bytes_} LiteRT's reference kernels in {found.ops} of {len(graph.ops)} ops{but}; {found.samples} samples"
         )
     told += _some(
         f"{d.kind} #{d.op} {d.tensor!r}: {d.differing:,} of {d.elements:,} values differ, by {d.largest:g} at most"

@@ -8,7 +8,7 @@ import pytest
 from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import NO_PARTNER, NOT_INT8, Pair, check_inputs, linear_ops, match
 from edgeqwt.errors import InputError
-from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.graph import Array, Graph, Op
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import RELU, conv, dense, made, mean, plain_net, residual_net
 
@@ -72,6 +72,25 @@ def test_swapped_names_do_not_mislead() -> None:
         "conv4": "conv2",
         "fc5": "fc5",
     }
+
+
+@pytest.mark.parametrize("name", ["same", "other"])
+def test_of_several_similar_weights_the_most_similar(name: str) -> None:
+    """Two layers whose weights differ by a tenth, in the other order; names are all alike, or all unlike."""
+    first, second = noise(5, 6), noise(5, 6) + noise(5, 6, seed=1, scale=0.1)
+
+    def siblings(*weights: Array) -> Graph:
+        chain = Chain()
+        x, bias = chain.input((2, 6)), chain.constant(noise(5))
+        return chain.graph(*(chain.op("FULLY_CONNECTED", x, chain.constant(w), bias, **NONE) for w in weights))
+
+    case = made(siblings(first, second), count=3)
+    integer, reference = (
+        replace(graph, tensors=tuple(replace(t, name=called) for t in graph.tensors))
+        for graph, called in ((case.integer, "same"), (siblings(second, first), name))
+    )
+    pairs, _ = match(integer, reference)
+    assert [(p.integer, p.reference) for p in pairs] == [(0, 1), (1, 0)]
 
 
 def test_equal_weights_pair_in_order() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeqwt.calibration.observe import observe
 from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import linear_ops
 from edgeqwt.compensate.rescale import differs, rewrite, squared_error, tied
@@ -301,6 +302,15 @@ def test_a_clipping_scale_is_found_and_repaired(name: str) -> None:
     check_linear_ops(outcome.graph, case.samples)
     check_bias_scales(outcome.graph)
     assert len(flatbuffer.to_bytes(outcome.graph)) == len(flatbuffer.to_bytes(broken))
+
+
+def test_a_scale_that_does_not_help_is_refused() -> None:
+    """Statistics of other data, a fifth of this data's size: the range that they suggest would clip."""
+    case = made(plain_net(), count=24)
+    small = [{t: v / 5 for t, v in sample.items()} for sample in case.samples]
+    statistics, _ = observe(case.floating, small)
+    outcome = replace(case, statistics=statistics).compensated()
+    assert [change.scale for change in outcome.changes] == [None] * 4
 
 
 def test_without_that_option_scales_stay() -> None:

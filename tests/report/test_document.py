@@ -95,6 +95,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
         == report["samples"] | {"held_out": report["outputs"]["int8"][0]["samples"]}
     )
     assert report["seconds"].keys() == result.seconds.keys()
+    assert report["recipe"]["rounding"] == {"rule": "nearest"}
+    assert report["recipe"]["ranges"] == {"rule": "mse", "candidates": 128}
     assert report["versions"]["python"].startswith("3.")
 
 

@@ -141,14 +141,14 @@ def test_runtimes(result: BuildResult) -> None:
             told[name] = f"{told.get(name, '')}|{sentence}".strip("|")
         return told
 
-    same = "identical, byte by byte, to LiteRT's reference kernels; 5 of 5 ops, 3 samples"
+    same = "same bytes as LiteRT's reference kernels in 5 of 5 ops; 3 samples"
     assert sentences() == {"TFLite Micro": same, "XNNPACK": "identical to the reference kernels"}
     known = Difference(3, "FULLY_CONNECTED", "logits", 12, 2, 1.0)
     steps = "FULLY_CONNECTED #3 'logits': 2 of 12 values differ, by 1 at most"
-    assert sentences(differences=(known,))["TFLite Micro"] == f"{same.replace(',', ' but for known steps,', 1)}|{steps}"
+    assert sentences(differences=(known,))["TFLite Micro"] == f"{same.replace(';', ' but for known steps;')}|{steps}"
     wrong = replace(known, kind="CONV_2D", largest=7.0)
     found = sentences(differences=(wrong,) * 5)["TFLite Micro"].split("|")
-    assert found[0].startswith("DIFFERENT, byte by byte")
+    assert found[0] == "DIFFERENT bytes from LiteRT's reference kernels in 5 of 5 ops; 3 samples"
     assert found[-1] == "and 2 more"
     lack = Lacking(2, "MEAN", "mean", "no such op")
     unavailable = sentences(ops=0, elements=0, unavailable="it lacks MEAN", lacking=(lack,))["TFLite Micro"]
