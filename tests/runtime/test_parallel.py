@@ -119,10 +119,10 @@ def test_leaving_early_ends_the_threads(count: int) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_control_c_ends_the_process_soon(count: int) -> None:
     program = f"""
-        import sys, time
+        import os, time
         from edgeqwt.runtime.parallel import ordered
         def work(worker, item):
-            print("working", flush=True)
+            os.write(1, b"working\\n")  # print would write the line and its end apart
             time.sleep(0.2)
         try:
             for _ in ordered(list(range({count})), work, iter(int, 1)):
