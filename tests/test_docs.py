@@ -33,6 +33,10 @@ def create():
 """
 
 
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
@@ -65,7 +69,7 @@ def test_the_other_pages_have_tests() -> None:
 
 
 @pytest.mark.requires("torch", "onnx2tf")
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in ELSEWHERE and blocks(p, "python")], ids=str)
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in ELSEWHERE and blocks(p, "python")], ids=name)
 def test_python_blocks_run(
     page: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,7 +91,7 @@ def test_commands_name_options_that_exist() -> None:
         assert given <= options, page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
