@@ -17,7 +17,7 @@ from edgeqwt.graph.graph import Array
 
 Sample = Mapping[str, Array]
 
-HOLD_OUT_EVERY = 4  # one sample in so many is held out: it decides, and nothing is fitted on it
+HOLD_OUT_EVERY = 4  # one sample in so many is held out: it decides, and no correction is fitted on it
 HELD_OUT = 1  # the first of them
 
 
