@@ -94,7 +94,8 @@ def build(
         with stages.steps("convert") as step:
             converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
         scored = None if test is None else open_evaluation(test, metric, converted)
-        result = run(converted, data, chosen, profile, scored, stages)
+        source = str(model) if isinstance(model, str | Path) else type(model).__name__
+        result = run(converted, data, chosen, profile, scored, stages, source)
         if folder is not None:
             write_build(result, folder)
     return result

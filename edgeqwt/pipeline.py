@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from platform import python_version
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
@@ -34,40 +36,70 @@ from edgeqwt.verify.parity import Parity, check_parity
 FLOAT, UNCOMPENSATED, COMPENSATED = "float", "int8", "compensated"
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What a build was made of, as the user named it: a path, "file.py:function", or what kind of object it was.
+
+    Attributes:
+        model: the source model.
+        calibration: the calibration samples.
+        evaluation: the evaluation data; None without any.
+        metric: what scored them; None without any.
+    """
+
+    model: str
+    calibration: str
+    evaluation: str | None = None
+    metric: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class BuildResult:
     """Everything that a build made and measured; the report is written from it.
 
     Attributes:
+        sources: what the user named.
         model: what the converter handed over.
+        samples: how many calibration samples there were.
         prepared: the float graph that was lowered, and what was rewritten in it.
-        graph: the int8 graph that was kept.
-        uncompensated: the int8 graph before compensation.
+        variants: the integer graphs as they are stored, before and after compensation.
         outcome: what compensation did; None where the recipe has none.
         choice: which of the two was kept, and why.
         parity: float graph against source model.
         quality: on held-out calibration samples, per variant: every linear layer and the outputs.
         runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
         scores: variant -> metric -> value on the evaluation data; empty without any.
+        evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
     """
 
+    sources: Sources
     model: ConvertedModel
     recipe: Recipe
     target: TargetProfile
     samples: int
     prepared: Prepared
     parity: Parity
-    uncompensated: Graph
+    variants: Mapping[str, Graph]
     outcome: Outcome | None
     choice: Choice
-    graph: Graph
     quality: Mapping[str, Quality]
     runtimes: BitExactness
     scores: Mapping[str, Mapping[str, float]]
+    evaluated: int
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+
+    @property
+    def graph(self) -> Graph:
+        """The integer graph that was kept."""
+        return self.variants[self.choice.name]
+
+    @property
+    def uncompensated(self) -> Graph:
+        """The integer graph before compensation."""
+        return self.variants[UNCOMPENSATED]
 
 
 def build(
@@ -77,6 +109,7 @@ def build(
     target: TargetProfile,
     evaluation: Evaluation | None,
     stages: Stages,
+    source: str = "",
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -87,6 +120,7 @@ def build(
         target: what must be able to run the result.
         evaluation: test samples and metric, or None.
         stages: shows and times the steps.
+        source: how the user named the source model, for the report.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError and UnsupportedError are the usual ones.
@@ -98,7 +132,7 @@ def build(
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
     with stages("calibrate") as advance:
-        statistics, count = observe(graph, feeds(model, graph, shown(samples, advance)))
+        statistics, seen = observe(graph, feeds(model, graph, shown(samples, advance)))
     with stages("quantize"):
         lacking = missing_ops(target)
         plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name, lacking)
@@ -122,10 +156,11 @@ def build(
         kept, proof = variants[choice.name], held_out.head(recipe.verify.runtime_samples)
         runtimes = compare_runtimes(kept, feeds(model, kept, shown(proof, advance)))
         require_runtimes(target, runtimes)
-    scores = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
+    scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
+    named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
-        model, recipe, target, count, prepared, parity, variants[UNCOMPENSATED], outcome, choice, kept, quality,
-        runtimes, scores, sizes, stages.seconds, {**_versions(), **model.versions},
+        Sources(source, samples.origin, *named), model, recipe, target, seen, prepared, parity, variants, outcome,
+        choice, quality, runtimes, scores, evaluated, sizes, stages.seconds, {**_versions(), **model.versions},
     )  # fmt: skip
 
 
@@ -240,11 +275,14 @@ def _as_stored(graph: Graph, recipe: Recipe) -> Graph:
 
 def _scores(
     evaluation: Evaluation | None, model: ConvertedModel, variants: Mapping[str, Graph], stages: Stages
-) -> Mapping[str, Mapping[str, float]]:
+) -> tuple[Mapping[str, Mapping[str, float]], int]:
+    """The scores, and how many samples there were."""
     if evaluation is None:
-        return {}
+        return {}, 0
+    done, total = count(1), evaluation.samples.count
     with stages("evaluate") as advance:
-        return evaluate(replace(evaluation, samples=shown(evaluation.samples, advance)), model, variants)
+        scores = evaluate(evaluation, model, variants, on_sample=lambda: advance(next(done), total))
+    return scores, next(done) - 1
 
 
 def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:
@@ -252,7 +290,7 @@ def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"python": python_version()}
     for package in ("edgeqwt", "numpy", "ai-edge-litert", "tflite-micro"):
         try:
             found[package] = version(package)

@@ -65,7 +65,7 @@ class Correction:
 
 DEGENERATE = "output does not vary on the calibration data"
 OUT_OF_BOUNDS = "gain out of bounds"
-NO_HELP = "no gain on held-out samples"
+NO_HELP = "does not help on held-out samples"
 
 
 def solve(

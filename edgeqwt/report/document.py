@@ -18,7 +18,6 @@ from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
-from edgeqwt.quantize.borders import with_float_borders
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.verify.bitexact import BitExactness, Difference
@@ -33,10 +32,15 @@ def document(result: BuildResult) -> dict[str, Any]:
     body = {
         "schema": SCHEMA,
         "version": VERSION,
+        "sources": dataclasses.asdict(result.sources),
         "target": dataclasses.asdict(result.target),
         "recipe": _recipe(result.recipe),
         "model": _model(result),
-        "samples": {"calibration": result.samples, "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY))},
+        "samples": {
+            "calibration": result.samples,
+            "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
+            "evaluation": result.evaluated,
+        },
         "parity": dataclasses.asdict(result.parity),
         "kept": dataclasses.asdict(result.choice),
         "layers": layers(result),
@@ -47,7 +51,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "cost_of_compensation": _cost(graphs, result.sizes),
         "runtimes": _runtimes(result.graph, result.runtimes),
         "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
-        "versions": {"python": platform.python_version(), **result.versions},
+        "versions": dict(result.versions),
         "machine": f"{platform.system()} {platform.machine()}",
     }
     cleaned: dict[str, Any] = finite(body)
@@ -56,11 +60,7 @@ def document(result: BuildResult) -> dict[str, Any]:
 
 def variants(result: BuildResult) -> dict[str, Graph]:
     """The float graph that was lowered and every integer graph made of it, by the name of the variant."""
-    found = {FLOAT: result.prepared.graph, UNCOMPENSATED: result.uncompensated}
-    if result.outcome is not None:
-        compensated = result.outcome.graph
-        found[COMPENSATED] = with_float_borders(compensated) if result.recipe.float_io else compensated
-    return found
+    return {FLOAT: result.prepared.graph, **result.variants}
 
 
 def layers(result: BuildResult) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.places)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
-    _show_variants(out, result.quality, result.scores, ops, result.sizes)
+    _show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
     told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
     out.print()
     _facts(
@@ -243,6 +243,7 @@ def _show_variants(
     scores: Mapping[str, Mapping[str, float]],
     ops: Mapping[str, int],
     sizes: Mapping[str, int],
+    evaluated: int = 0,
 ) -> None:
     """What is measured in rows, the variants side by side."""
     names = list(dict.fromkeys((*sizes, *quality)))
@@ -260,7 +261,7 @@ def _show_variants(
         if output.closeness.top1 is not None:
             add(f"{prefix}same top-1", {name: f"{c.top1:.4f}" for name, c in found.items()})
     if scores:
-        add("on the evaluation data", {})
+        add(f"on {evaluated:,} evaluation samples", {})
     for metric in dict.fromkeys(metric for told in scores.values() for metric in told):
         add(f"  {metric}", {name: _number(told[metric]) for name, told in scores.items() if metric in told})
     add("ops", {name: f"{count:,}" for name, count in ops.items()})

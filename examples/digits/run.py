@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"Built it with {bits}-bit weights in {time.perf_counter() - start:.0f} s: {folder}/model.tflite")
     print()
     print("\n".join(table(built)))
-    print("\nEach report.json tells every layer. 4-bit weights are stored in 8 bits for now, so the sizes are equal.")
+    print("\nEach report.json tells every layer. Weights are stored in 8 bits here; recipe int4 packs 4-bit ones.")
 
 
 def table(built: dict[int, BuildResult]) -> Iterator[str]:

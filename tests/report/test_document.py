@@ -89,11 +89,12 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert [row["name"] for row in report["outputs"]["int8"]] == ["classes", "mask"]
     assert report["outputs"]["int8"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
-    assert (
-        report["samples"]
-        == {"calibration": 24, "held_out": 6}
-        == report["samples"] | {"held_out": report["outputs"]["int8"][0]["samples"]}
-    )
+    assert report["samples"] == {"calibration": 24, "held_out": 6, "evaluation": 6}
+    assert report["outputs"]["int8"][0]["samples"] == 6
+    assert report["sources"]["model"].endswith("model.tflite")
+    assert report["sources"] | {"model": ""} == {
+        "model": "", "calibration": "arrays", "evaluation": "arrays", "metric": "metrics",
+    }  # fmt: skip
     assert report["seconds"].keys() == result.seconds.keys()
     assert report["recipe"]["rounding"] == {"rule": "nearest"}
     assert report["recipe"]["ranges"] == {"rule": "mse", "candidates": 128}
