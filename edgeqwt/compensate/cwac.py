@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensate.fold import fold, quantization, room, slots
+from edgeqwt.compensate.fold import fold, quantization, room
 from edgeqwt.compensate.layer import Layer, Totals
 from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.moments import Moments
@@ -23,11 +23,12 @@ from edgeqwt.compensate.rescale import differs, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches
 from edgeqwt.quantize.activations import affine
 from edgeqwt.quantize.ranges import RangeRule
-from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.boundary import feed_as
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,7 @@ def _feed(
     count = 0
     for count, sample in enumerate(samples, start=1):
         floating.feed(count - 1, sample)
-        ours = {t: sample[theirs] for t, theirs in zip(graph.inputs, reference.inputs, strict=True)}
-        integer.feed(count - 1, graph_feed(graph, ours))
+        integer.feed(count - 1, feed_as(graph, reference, sample))
     if not count:
         raise InputError("there are no calibration samples", "Give at least one; 128 to 512 are a good number.")
     return count

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.compensate.solve import Correction
-from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
+from edgeqwt.graph.opset import RULES, Slots, slots
 from edgeqwt.quantize.weights import MULTIPLIER_LIMIT, bias_quantization
 from edgeqwt.runtime.boundary import limits, real
 
@@ -37,31 +37,12 @@ SIGN = "the weights cannot change sign"
 
 
 @dataclass(frozen=True)
-class Slots:
-    """Where one linear op keeps what a correction touches; tensor indices, bias -1 where absent."""
-
-    data: int
-    weight: int
-    bias: int
-    output: int
-
-
-@dataclass(frozen=True)
 class Room:
     """What an op has room for, and the reason of each lack."""
 
     gain: bool
     offset: bool
     missing: tuple[str, ...] = ()
-
-
-def slots(op: Op) -> Slots:
-    """The slots of a linear op."""
-    rule = RULES[op.kind]
-    assert rule.weight is not None
-    assert rule.bias is not None
-    bias = op.inputs[rule.bias] if rule.bias < len(op.inputs) else -1
-    return Slots(op.inputs[rule.data], op.inputs[rule.weight], bias, op.outputs[0])
 
 
 def room(graph: Graph, op_index: int) -> Room:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
-from edgeqwt.compensate.fold import quantization, slots
+from edgeqwt.compensate.fold import quantization
 from edgeqwt.compensate.match import Pair
 from edgeqwt.compensate.moments import Moments, evening
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
+from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack

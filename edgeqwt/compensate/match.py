@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.compensate.fold import slots
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.quantize.weights import dequantize
 
 # Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.compensate.fold import slots
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.graph.opset import slots
 from edgeqwt.quantize.weights import dequantize
 
 

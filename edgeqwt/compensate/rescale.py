@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeqwt.compensate.fold import bias_limit, slots, with_bias, with_quantization
+from edgeqwt.compensate.fold import bias_limit, with_bias, with_quantization
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, OpRule, activate
+from edgeqwt.graph.opset import RULES, OpRule, activate, slots
 from edgeqwt.quantize.weights import dequantize, quantize
 
 # Relative change of scale below which two choices of range are the same choice.

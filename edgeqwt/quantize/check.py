@@ -9,7 +9,7 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form, slots
 from edgeqwt.quantize.forms import form_of
 
 Objection = tuple[str, str]
@@ -87,10 +87,8 @@ def _objection(graph: Graph, op: Op) -> Objection | None:
 
 
 def _linear_objection(graph: Graph, op: Op) -> Objection | None:
-    rule = RULES[op.kind]
-    weights = graph.tensors[op.inputs[rule.weight or 0]]
-    slot = -1 if rule.bias is None else rule.bias
-    bias = graph.tensors[op.inputs[slot]] if 0 <= slot < len(op.inputs) and op.inputs[slot] >= 0 else None
+    s = slots(op)
+    weights, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
     if not weights.is_constant:
         return f"its weights {weights.name!r} are not constant", "Write it as a matrix product of two tensors."
     if not weights.is_float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import slots
 
 # Operator versions of the int4 forms (tensorflow/lite/tools/versioning/op_version.cc).
 VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6}
@@ -25,7 +25,7 @@ def with_packed_weights(graph: Graph) -> Graph:
     for i, op in enumerate(graph.ops):
         if op.kind not in VERSIONS:
             continue
-        t = op.inputs[RULES[op.kind].weight or 0]
+        t = slots(op).weight
         data = graph.tensors[t].data
         if (
             graph.tensors[t].dtype == "int8"

@@ -14,13 +14,13 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import RoundingRule
-from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.boundary import feed_as
 
 POSITIONS = 256  # of one sample, about, that a layer's second moments are summed over
 CHUNK = 8  # samples whose patches are in memory at a time
@@ -45,28 +45,21 @@ def reround(
         on_layer: called with (layers done, layers in all).
     """
     real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
-    ops = [i for i, op in enumerate(graph.ops) if op.kind in PATCHED and graph.tensors[_weight(graph, i)].is_constant]
+    ops = [i for i, op in enumerate(graph.ops) if op.kind in PATCHED and graph.tensors[slots(op).weight].is_constant]
     with Spool() as spool:
-        stretches = Stretches(
-            "rounding", graph, [graph.ops[i].inputs[RULES[graph.ops[i].kind].data] for i in ops], spool
-        )
+        stretches = Stretches("rounding", graph, [slots(graph.ops[i]).data for i in ops], spool)
         count = 0
         for count, sample in enumerate(islice(samples, rule.samples), start=1):
-            by_position = dict(zip(graph.inputs, (sample[t] for t in reference.inputs), strict=True))
-            stretches.feed(count - 1, graph_feed(graph, by_position))
+            stretches.feed(count - 1, feed_as(graph, reference, sample))
         for k, i in enumerate(ops):
             source = real[graph.tensors[graph.ops[i].outputs[0]].name]
-            weights = reference.tensors[source.inputs[RULES[source.kind].weight or 0]].data
+            weights = reference.tensors[slots(source).weight].data
             assert weights is not None
             hessian = _hessian(graph, i, stretches, k, count, weights.shape)
             graph = _rounded(graph, i, weights, hessian, rule, precision)
             stretches.finish(k)
             on_layer(k + 1, len(ops))
     return graph
-
-
-def _weight(graph: Graph, i: int) -> int:
-    return graph.ops[i].inputs[RULES[graph.ops[i].kind].weight or 0]
 
 
 def _hessian(graph: Graph, i: int, stretches: Stretches, k: int, count: int, weights_shape: tuple[int, ...]) -> Array:
@@ -95,7 +88,8 @@ def _hessian(graph: Graph, i: int, stretches: Stretches, k: int, count: int, wei
 
 
 def _rounded(graph: Graph, i: int, weights: Array, hessian: Array, rule: RoundingRule, precision: Precision) -> Graph:
-    op, tensor = graph.ops[i], graph.tensors[_weight(graph, i)]
+    op = graph.ops[i]
+    tensor = graph.tensors[slots(op).weight]
     assert tensor.quantization is not None
     limit = 2 ** (precision.weight_bits - 1) - 1
     groups = len(hessian)
@@ -103,4 +97,4 @@ def _rounded(graph: Graph, i: int, weights: Array, hessian: Array, rule: Roundin
     scale = np.broadcast_to(tensor.quantization.scale, (rows.shape[0] * rows.shape[1],)).reshape(groups, -1)
     integers = np.stack([rule.round(rows[g], scale[g], hessian[g], limit) for g in range(groups)])
     data = from_matrix(op.kind, integers, weights.shape)
-    return graph.with_tensors({_weight(graph, i): replace(tensor, data=data)})
+    return graph.with_tensors({slots(op).weight: replace(tensor, data=data)})

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, Form, OpRule
+from edgeqwt.graph.opset import RULES, Form, OpRule, slots
 from edgeqwt.quantize.activations import QMAX, QMIN, Assignment, affine, constant_range, symmetric
 from edgeqwt.quantize.forms import form_of, variable_slot
 from edgeqwt.quantize.precision import Precision
@@ -21,17 +21,12 @@ MIRRORED = {"GREATER": "LESS", "LESS": "GREATER", "GREATER_EQUAL": "LESS_EQUAL",
 
 def linear_weight_scale(graph: Graph, op: Op, rule: OpRule, assignment: Assignment, precision: Precision) -> Array:
     """A linear op's weight scales, float32, shape (channels,): min-max, widened where the bias needs it."""
-    weights = graph.tensors[op.inputs[rule.weight or 0]].data
+    s = slots(op)
+    weights, bias = graph.tensors[s.weight].data, graph.tensors[s.bias].data if s.bias >= 0 else None
     assert weights is not None
     scale = weight_scales(weights, rule.channel_axis, precision.weight_bits)
-    input_scale = float(assignment.quantization[op.inputs[rule.data]].scale[0])
-    return widened_for_bias(scale, _bias(graph, op, rule), input_scale).astype(np.float32)
-
-
-def _bias(graph: Graph, op: Op, rule: OpRule) -> Array | None:
-    slot = -1 if rule.bias is None else rule.bias
-    present = 0 <= slot < len(op.inputs) and op.inputs[slot] >= 0
-    return graph.tensors[op.inputs[slot]].data if present else None
+    input_scale = float(assignment.quantization[s.data].scale[0])
+    return widened_for_bias(scale, bias, input_scale).astype(np.float32)
 
 
 class Writer:

@@ -58,6 +58,14 @@ def graph_feed(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
     return {t: _into(graph, t, array) for t, array in values.items()}
 
 
+def feed_as(graph: Graph, reference: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
+    """What an interpreter of `graph` is fed, from real values by the input tensors of `reference`.
+
+    The two graphs' inputs correspond by position.
+    """
+    return graph_feed(graph, {t: values[theirs] for t, theirs in zip(graph.inputs, reference.inputs, strict=True)})
+
+
 def graph_real(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
     """An interpreter's tensors as real values: quantized ones dequantized to float32, others as they are."""
     return {t: to_real(graph, t, array) for t, array in values.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.boundary import graph_feed, to_real
+from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
@@ -65,10 +65,9 @@ def compare_graphs(
     workers = [(xnnpack(first, [a for a, _ in pairs]), xnnpack(second, [b for _, b in pairs])) for _ in range(threads)]
 
     def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> list[Sums]:
-        by_position = dict(zip(second.inputs, [sample[t] for t in first.inputs], strict=True))
         wanted, found = (
             {**fed, **runner.run(fed)}
-            for runner, fed in zip(worker, (graph_feed(first, sample), graph_feed(second, by_position)), strict=True)
+            for runner, fed in zip(worker, (graph_feed(first, sample), feed_as(second, first, sample)), strict=True)
         )
         return [compare(to_real(first, a, wanted[a]), to_real(second, b, found[b]), _step(second, b)) for a, b in pairs]
 

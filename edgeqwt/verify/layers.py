@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
-from edgeqwt.runtime.boundary import graph_feed, to_real
+from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
@@ -130,8 +130,7 @@ class _Compared:
         self, float_graph: Graph, inputs: Mapping[int, Array], reference: Mapping[int, Array], runner: Runner
     ) -> list[Sums]:
         """One sample's sums for every pair."""
-        own = {new: inputs[old] for old, new in zip(float_graph.inputs, self.graph.inputs, strict=True)}
-        fed = graph_feed(self.graph, own)
+        fed = feed_as(self.graph, float_graph, inputs)
         values = {**fed, **runner.run(fed)}
         return [compare(reference[f], to_real(self.graph, t, values[t]), self._step(t)) for f, t in self.pairs]
 

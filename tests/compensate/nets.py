@@ -10,12 +10,11 @@ import numpy as np
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.cwac import Outcome, compensate
-from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import linear_ops
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.solve import Options
 from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.graph.opset import activate
+from edgeqwt.graph.opset import activate, slots
 from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.ranges import MinMax, Mse
 from edgeqwt.runtime.boundary import graph_feed, limits, real, to_real

@@ -10,12 +10,12 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensate import layer
 from edgeqwt.compensate.cwac import Outcome, compensate, decibel
-from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import linear_ops
 from edgeqwt.compensate.solve import DEGENERATE, Options
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import slots
 from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.ranges import MinMax, Mse
 from edgeqwt.runtime.runners import RUNNERS

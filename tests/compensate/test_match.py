@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import NO_PARTNER, NOT_INT8, Pair, check_inputs, linear_ops, match
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.opset import slots
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import RELU, conv, dense, made, mean, plain_net, residual_net
 

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.compensate.fold import slots
 from edgeqwt.compensate.match import linear_ops
 from edgeqwt.compensate.rescale import differs, rewrite, squared_error, tied
 from edgeqwt.compensate.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization
-from edgeqwt.graph.opset import activate
+from edgeqwt.graph.opset import activate, slots
 from edgeqwt.quantize.activations import affine
 from edgeqwt.runtime.boundary import quantized, real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
