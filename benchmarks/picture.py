@@ -42,7 +42,7 @@ def built() -> dict[str, Any]:
             create(),
             calibration={"x": normalized(data["calibration_images"][:CALIBRATION])},
             evaluation={"x": normalized(data["test_images"]), "labels": data["test_labels"].astype("int64")},
-            weight_bits=4,
+            precision="w4a8",
             output=Path(folder) / "out",
             display=progress_display(),
         )
@@ -71,7 +71,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
     """One line per model, one point per layer."""
     rows = report["layers"]
-    for key, name, color in (("before", "int8", PLAIN), ("after", "compensated", COMPENSATED)):
+    for key, name, color in (("before", "uncompensated", PLAIN), ("after", "compensated", COMPENSATED)):
         values = [row["sqnr_db"][key] for row in rows]
         axes.plot(range(len(rows)), values, "o-", color=color, markersize=4, label=name)
         axes.annotate(name, (len(rows) - 1, values[-1]), (7, 0), textcoords="offset points", color=color, va="center")
@@ -88,7 +88,7 @@ def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
 
 def draw_accuracy(axes: Axes, report: dict[str, Any]) -> None:
     """One bar per model."""
-    names, colors = ("float", "int8", "compensated"), (TEXT, PLAIN, COMPENSATED)
+    names, colors = ("float", "uncompensated", "compensated"), (TEXT, PLAIN, COMPENSATED)
     values = [100 * report["scores"][name]["top1"] for name in names]
     bars = axes.barh(names, values, color=colors, height=0.55)
     axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=-34, color="white", weight="bold")

@@ -37,7 +37,7 @@ def build(
     target: str = "tflite",
     output: str | Path | None = None,
     recipe: str | Recipe = "balanced",
-    weight_bits: int | None = None,
+    precision: str | None = None,
     ranges: str | None = None,
     compensation: bool | None = None,
     float_io: bool | None = None,
@@ -59,7 +59,7 @@ def build(
         target: a name that `targets()` lists.
         output: folder to make, with the model, the report and the conversion's log; none by default.
         recipe: a name, a .toml file, or a Recipe; the next four arguments override it.
-        weight_bits: 2 to 8.
+        precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32.
@@ -84,7 +84,7 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, weight_bits, ranges, compensation, float_io)
+    chosen = _overridden(recipe, precision, ranges, compensation, float_io)
     profile, stages = load_target(target), Stages(display)
     data = _limited(open_samples(calibration, images=images), samples)
     test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
@@ -214,11 +214,13 @@ def list_targets() -> tuple[TargetProfile, ...]:
 
 
 def _overridden(
-    recipe: str | Recipe, weight_bits: int | None, ranges: str | None, compensation: bool | None, float_io: bool | None
+    recipe: str | Recipe, precision: str | None, ranges: str | None, compensation: bool | None, float_io: bool | None
 ) -> Recipe:
+    from edgeqwt.quantize.precision import parse
+
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    if weight_bits is not None:
-        chosen = replace(chosen, precision=replace(chosen.precision, weight_bits=weight_bits))
+    if precision is not None:
+        chosen = replace(chosen, precision=parse(precision))
     if ranges is not None:
         chosen = replace(chosen, ranges=recipes.range_rule(ranges))
     if compensation is not None:

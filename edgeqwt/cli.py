@@ -59,7 +59,7 @@ Image = Annotated[
     ),
 ]
 Recipe = Annotated[
-    str, typer.Option(help="balanced, fast, int4, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")
+    str, typer.Option(help="balanced, fast, best, plain, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")
 ]
 Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -127,9 +127,11 @@ def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.", metavar="FOLDER")],
     target: Annotated[str, typer.Option(help="See `edgeqwt targets`.", metavar="NAME")] = "tflite",
     recipe: Recipe = "balanced",
-    weight_bits: Annotated[int | None, typer.Option(help="Width of weights.", min=2, max=8, metavar="N")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Widths: w8a8, w4a8 (packed int4), w8a16, ...", metavar="wNaM")
+    ] = None,
     ranges: Annotated[
-        str | None, typer.Option(help="Rule for activation ranges: minmax or mse.", metavar="NAME")
+        str | None, typer.Option(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")
     ] = None,
     compensate: Annotated[bool | None, typer.Option("--compensate/--no-compensate", help="Whether CWAC runs.")] = None,
     float_io: Annotated[bool | None, typer.Option("--float-io/--int8-io", help="Type of inputs and outputs.")] = None,
@@ -165,7 +167,7 @@ def build(
         target=target,
         output=output,
         recipe=recipe,
-        weight_bits=weight_bits,
+        precision=precision,
         ranges=ranges,
         compensation=compensate,
         float_io=float_io,

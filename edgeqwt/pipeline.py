@@ -1,8 +1,8 @@
-"""The way of the data: from a float graph and samples to a proved int8 graph, as one function of named steps."""
+"""The way of the data: from a float graph and samples to a proved integer graph, as one function of named steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -13,27 +13,23 @@ from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.converted import ConvertedModel
+from edgeqwt.engine import Gain, Job, Made, bare, feeds, leave_one_out, make, shown
 from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import Prepared, prepare
-from edgeqwt.progress import Advance, Stages, counted
+from edgeqwt.progress import Advance, Stages
 from edgeqwt.quantize.borders import with_float_borders
-from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.packing import with_packed_weights
-from edgeqwt.quantize.reround import reround
-from edgeqwt.quantize.rounding import Nearest
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import TargetProfile
-from edgeqwt.verify.binding import feed
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.parity import Parity, check_parity
 
-FLOAT, UNCOMPENSATED, COMPENSATED = "float", "int8", "compensated"
+FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,12 @@ class BuildResult:
         sources: what the user named.
         model: what the converter handed over.
         samples: how many calibration samples there were.
-        prepared: the float graph that was lowered, and what was rewritten in it.
-        variants: the integer graphs as they are stored, before and after compensation.
-        outcome: what compensation did; None where the recipe has none.
-        choice: which of the two was kept, and why.
+        prepared: the float graph in canonical form, and what was rewritten in it.
+        made: the integer graph that the recipe made, and what its levers did.
+        variants: the integer graphs as they are stored: plain post-training quantization where the
+            recipe has other levers than compensation, and before and after compensation.
+        gains: what each lever gains, by leave-one-out; empty where the recipe does not ask for it.
+        choice: which variant was kept, and why.
         parity: float graph against source model.
         quality: on held-out calibration samples, per variant: every linear layer and the outputs.
         runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
@@ -80,8 +78,9 @@ class BuildResult:
     samples: int
     prepared: Prepared
     parity: Parity
+    made: Made
     variants: Mapping[str, Graph]
-    outcome: Outcome | None
+    gains: tuple[Gain, ...]
     choice: Choice
     quality: Mapping[str, Quality]
     runtimes: BitExactness
@@ -100,6 +99,11 @@ class BuildResult:
     def uncompensated(self) -> Graph:
         """The integer graph before compensation."""
         return self.variants[UNCOMPENSATED]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What compensation did; None where the recipe has none."""
+        return self.made.outcome
 
 
 def build(
@@ -131,36 +135,28 @@ def build(
         graph = prepared.graph
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
-    with stages("calibrate") as advance:
-        statistics, seen = observe(graph, feeds(model, graph, shown(samples, advance)))
-    with stages("quantize"):
-        lacking = missing_ops(target)
-        plain = lower(graph, statistics, recipe.ranges, recipe.precision, model.places, target.name, lacking)
-    if not isinstance(recipe.rounding, Nearest):
-        with stages("round") as advance:
-            plain = reround(plain, graph, feeds(model, graph, samples), recipe.rounding, recipe.precision, advance)
-    variants, outcome = {UNCOMPENSATED: plain}, None
-    if recipe.compensate:
-        with stages("compensate") as advance:
-            calibration = feeds(model, graph, samples)
-            outcome = compensate(plain, graph, calibration, statistics, recipe.ranges, recipe.compensation, advance)
-            variants[COMPENSATED] = outcome.graph
-    _, held_out = split(samples)
+    job = Job(model, graph, samples, target)
+    made = make(job, recipe, stages)
     with stages("judge") as advance:
-        quality = layer_quality(graph, variants, feeds(model, graph, shown(held_out, advance)))
+        variants, quality = judged(job, made, recipe, advance)
         choice = choose(quality)
-    variants = {name: _as_stored(variant, recipe) for name, variant in variants.items()}
+    gains: tuple[Gain, ...] = ()
+    if recipe.leave_one_out:
+        with stages("leave one out") as advance:
+            gains = leave_one_out(job, recipe, recipe.leave_one_out, advance)
+    variants = {name: _as_stored(variant, recipe, target) for name, variant in variants.items()}
     sizes = _sizes({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
-        kept, proof = variants[choice.name], held_out.head(recipe.verify.runtime_samples)
+        kept, proof = variants[choice.name], job.held_out.head(recipe.verify.runtime_samples)
         runtimes = compare_runtimes(kept, feeds(model, kept, shown(proof, advance)))
         require_runtimes(target, runtimes)
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
-        Sources(source, samples.origin, *named), model, recipe, target, seen, prepared, parity, variants, outcome,
-        choice, quality, runtimes, scores, evaluated, sizes, stages.seconds, {**_versions(), **model.versions},
+        Sources(source, samples.origin, *named), model, recipe, target, _count(samples), prepared, parity, made,
+        variants, gains, choice, quality, runtimes, scores, evaluated, sizes, stages.seconds,
+        {**_versions(), **model.versions},
     )  # fmt: skip
 
 
@@ -228,14 +224,17 @@ def check_same_interface(graph: Graph, reference: Graph) -> None:
             )
 
 
-def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
-    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
-    return (feed(model, graph, sample) for sample in samples)
-
-
-def shown(samples: Samples, advance: Advance) -> Samples:
-    """The samples, with a progress bar that follows each pass over them."""
-    return replace(samples, open=lambda: counted(samples.open(), advance, samples.count))
+def judged(job: Job, made: Made, recipe: Recipe, advance: Advance) -> tuple[dict[str, Graph], dict[str, Quality]]:
+    """The candidates, the plainest first, and how close each comes to the float graph on held-out samples."""
+    variants = {UNCOMPENSATED: made.uncompensated}
+    if made.outcome is not None:
+        variants[COMPENSATED] = made.outcome.graph
+    quality = layer_quality(made.reference, variants, job.feeds(shown(job.held_out, advance)))
+    simple = bare(recipe)
+    if simple == replace(recipe, compensate=False):
+        return variants, quality
+    plain = make(job, simple, Stages()).graph
+    return {PLAIN: plain, **variants}, {**layer_quality(job.graph, {PLAIN: plain}, job.feeds(job.held_out)), **quality}
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
@@ -244,16 +243,11 @@ def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
     Raises:
         InvariantError: it did.
     """
-    plain, *others = variants
-    for name in others:
-        same_ops = [o.kind for o in variants[name].ops] == [o.kind for o in variants[plain].ops]
-        if not same_ops or sizes[name] != sizes[plain]:
-            raise InvariantError(f"the {name} file has other ops or another size than the {plain} one")
-
-
-def missing_ops(target: TargetProfile) -> frozenset[str]:
-    """Kinds of ops that the target's runtime lacks in integers; lowering writes them otherwise where it can."""
-    return frozenset(kind for kind, row in RULES.items() if not row.tflm) if "tflm" in target.runtimes else frozenset()
+    if COMPENSATED not in variants:
+        return
+    before, after = ([op.kind for op in variants[name].ops] for name in (UNCOMPENSATED, COMPENSATED))
+    if before != after or sizes[UNCOMPENSATED] != sizes[COMPENSATED]:
+        raise InvariantError("the compensated file has other ops or another size than the uncompensated one")
 
 
 def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
@@ -266,10 +260,10 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
 
 
-def _as_stored(graph: Graph, recipe: Recipe) -> Graph:
+def _as_stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
     """The graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
     if recipe.precision.pack_int4:
-        graph = with_packed_weights(graph)
+        graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
     return with_float_borders(graph) if recipe.float_io else graph
 
 
@@ -283,6 +277,10 @@ def _scores(
     with stages("evaluate") as advance:
         scores = evaluate(evaluation, model, variants, on_sample=lambda: advance(next(done), total))
     return scores, next(done) - 1
+
+
+def _count(samples: Samples) -> int:
+    return sum(1 for _ in samples) if samples.count is None else samples.count
 
 
 def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:

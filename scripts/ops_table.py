@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 from edgeqwt.graph.opset import ALL, RULES, Form, OpRule
+from edgeqwt.graph.opset16 import RULES16
 
 PLACE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
 
 HEAD = """\
-<!-- Written by scripts/ops_table.py from edgeqwt/graph/opset.py: edit that table, not this file. -->
+<!-- Written by scripts/ops_table.py from edgeqwt/graph/opset.py and opset16.py: edit those tables, not this file. -->
 
 # Ops that can become integer
 
-Every row is tested: generated models of the op are lowered to int8, loaded and run in LiteRT with its
-reference kernels, in LiteRT as it runs by default (XNNPACK) and, where the table says so, in the TFLite Micro
-interpreter, whose results equal the reference kernels' byte for byte (FULLY_CONNECTED: within one step).
+Every row is tested: generated models of the op are lowered, loaded and run in LiteRT with its reference
+kernels, in LiteRT as it runs by default (XNNPACK) and, where the table says so, in the TFLite Micro interpreter.
 
-- **Integer form**: see below the table.
+- **Integer form**: see below the tables.
 - **Scales**: "one" means that inputs and outputs share one scale and zero point; a pair is the fixed
   (scale, zero point) of the output.
 - **Error**: the largest error of the integer op, in steps of the output's scale, against exact arithmetic on
   the same (dequantized) integers. 0.5 is unavoidable where the result is rounded; 0 means exact.
-- **TFLite Micro**: whether its interpreter has the integer form.
+- **TFLite Micro**: whether its interpreter has the integer form. Its results equal the reference kernels' byte for
+  byte, or differ by at most so many steps as are named.
 
+## With 8-bit activations
+
+"""
+
+COLUMNS = """\
 | Op | Integer form | Scales | Error | TFLite Micro | Notes |
 |---|---|---|---|---|---|
+"""
+
+WIDE = """
+## With 16-bit activations
+
+Activations are int16 with zero point 0, weights int8 (or narrower integers) per channel, biases int64. A step is
+1/256 of an 8-bit step of the same range. XNNPACK has none of these: LiteRT runs them with its built-in kernels,
+convolutions many times slower than in int8.
+
+{rows}
+{narrow}
+
+Where an op's width is not that of a tensor that it reads, a copy of the tensor goes in between, one for all such
+readers: QUANTIZE from int16 to int8; from int8 to int16, which LiteRT's QUANTIZE cannot do, CAST, and an ADD for the
+zero point unless it is 0. The wider copy is exact where it need not share another tensor's scale. Ops that only move
+or pick values have the widest of their inputs' widths, or 16 bits where that saves a copy.
+"""
+
+NARROW = """\
+These ops stay at 8 bits in a 16-bit graph: {kinds}. So do those that the table denies TFLite Micro, where that is
+the target.
 """
 
 TAIL = """
@@ -33,7 +61,7 @@ TAIL = """
 
 {forms}
 
-A model with an op that is not in the table is refused; the message names the op and its place in the source model.
+A model with an op that is not in the tables is refused; the message names the op and its place in the source model.
 Ops on integers and booleans alone stay as they are.
 """
 
@@ -41,7 +69,7 @@ Ops on integers and booleans alone stay as they are.
 def scales(rule: OpRule) -> str:
     """The rules for the op's scales, in a few characters."""
     parts = []
-    if rule.form is Form.COMPARE:
+    if rule.form is Form.COMPARE and rule.same_scale:
         parts.append("one (inputs)")
     elif rule.same_scale == ALL or len(rule.same_scale) > 0:
         parts.append("one")
@@ -54,23 +82,26 @@ def scales(rule: OpRule) -> str:
     return ", ".join(parts)
 
 
+def micro(rule: OpRule) -> str:
+    """Whether TFLite Micro has the op, and how far it is off the reference kernels."""
+    if not rule.tflm:
+        return "no"
+    return f"yes, within {rule.micro}" if rule.micro else "yes"
+
+
 def row(rule: OpRule) -> str:
-    """One line of the table."""
-    cells = [
-        rule.kind,
-        rule.form.name.lower(),
-        scales(rule),
-        f"{rule.bound:g}",
-        "yes" if rule.tflm else "no",
-        rule.note,
-    ]
+    """One line of a table."""
+    cells = [rule.kind, rule.form.name.lower(), scales(rule), f"{rule.bound:g}", micro(rule), rule.note]
     return f"| {' | '.join(cells)} |\n"
 
 
 def document() -> str:
     """The whole file."""
     forms = "\n".join(f"- *{form.name.lower()}*: {form.value}." for form in Form)
-    return HEAD + "".join(row(rule) for rule in RULES.values()) + TAIL.format(forms=forms)
+    rows, wide = ("".join(row(rule) for rule in rules.values()) for rules in (RULES, RULES16))
+    kept = ", ".join(kind for kind, rule in RULES.items() if kind not in RULES16 and rule.form is not Form.INTEGER)
+    listed = WIDE.format(rows=COLUMNS + wide, narrow=fill(NARROW.format(kinds=kept), 118))
+    return HEAD + COLUMNS + rows + listed + TAIL.format(forms=forms)
 
 
 if __name__ == "__main__":

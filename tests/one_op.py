@@ -16,7 +16,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.ranges import MinMax
-from edgeqwt.runtime.boundary import graph_feed, real
+from edgeqwt.runtime.boundary import graph_feed, limits, real
 from edgeqwt.runtime.runners import RunnerFactory, xnnpack
 
 SAMPLES = 6
@@ -200,7 +200,8 @@ class Lowered:
                 (scale, zero), reals = q.broadcast(a.ndim), e.astype(np.float64)
                 if not self.float_graph.tensors[self.float_graph.outputs[0]].is_float:  # QUANTIZE to int8
                     reals = scale * (reals - zero)
-                clipped = np.clip(reals, scale * (-128 - zero), scale * (127 - zero))
+                low, high = limits(a.dtype.name)
+                clipped = np.clip(reals, scale * (low - zero), scale * (high - zero))
                 error = np.abs(scale * (a.astype(np.int64) - zero) - clipped) / scale
                 worst = max(worst, float(error.max(initial=0)))
         return worst

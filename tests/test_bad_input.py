@@ -206,11 +206,11 @@ def all_zero(constants: dict[str, Array]) -> None:
         array[...] = 0
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("precision", ["w4a8", "w8a8"])
 @pytest.mark.parametrize("edit", [zero_channels, all_zero])
-def test_zero_channels_are_built(edgeqwt: Command, files: Small, edit: Any, bits: int) -> None:
+def test_zero_channels_are_built(edgeqwt: Command, files: Small, edit: Any, precision: str) -> None:
     flatbuffer.write(small.graph(edit), edgeqwt.folder / "zero.tflite")
-    code, _, err = edgeqwt("build", "zero.tflite", "-c", files.samples, "-o", "out", "--weight-bits", bits)
+    code, _, err = edgeqwt("build", "zero.tflite", "-c", files.samples, "-o", "out", "--precision", precision)
     assert (code, err) == (0, "")
     assert report(edgeqwt.folder / "out")["runtimes"]["tflite_micro"]["ok"]
 
@@ -288,9 +288,9 @@ def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> N
         (2, ["--target", "toaster"], "there is no target 'toaster'"),
         (3, ["--recipe", "secret"], "there is no recipe 'secret'"),
         (3, ["--ranges", "guess"], "there is no rule 'guess'"),
-        (2, ["--weight-bits", "9"], "--weight-bits"),
-        (2, ["--weight-bits", "1"], "--weight-bits"),
-        (2, ["--weight-bits", "many"], "--weight-bits"),
+        (3, ["--precision", "w9a8"], "w9a8"),
+        (3, ["--precision", "w8a4"], "w8a4"),
+        (3, ["--precision", "many"], "many"),
         (2, ["--samples", "0"], "--samples"),
         (2, ["--image", "size=8x8"], "image options were given"),
         (2, ["--colour", "red"], "No such option: --colour"),

@@ -104,7 +104,7 @@ def test_build(edgeqwt: Command, files: Small) -> None:
 
 
 def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
-    options = ["--weight-bits", 3, "--ranges", "minmax", "--no-compensate", "--float-io", "--target", "tflm"]
+    options = ["--precision", "w3a8", "--ranges", "minmax", "--no-compensate", "--float-io", "--target", "tflm"]
     code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)
     assert (code, err) == (0, "")
     report = strict_json(Path("out/report.json").read_text())
@@ -129,7 +129,7 @@ def test_images_for_calibration_go_with_arrays_for_evaluation(edgeqwt: Command, 
 
 
 def test_compensate_in_place_and_elsewhere_is_the_same(edgeqwt: Command, files: Small) -> None:
-    options = ["--weight-bits", 4, "--no-compensate"]
+    options = ["--precision", "w4a8", "--recipe", "plain"]
     assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)[0] == 0
     plain = Path("out/model.tflite").read_bytes()
     Path("copy.tflite").write_bytes(plain)

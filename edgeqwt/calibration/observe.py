@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from edgeqwt.calibration.clipped import summands
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
@@ -22,6 +23,8 @@ def observe(
 ) -> tuple[dict[int, Statistics], int]:
     """Statistics of every float activation over all samples, and the number of samples.
 
+    What a tensor's reader clips away is left out (see `calibration.clipped`).
+
     Args:
         graph: a float graph.
         samples: graph inputs by tensor index; read once, one at a time.
@@ -30,7 +33,7 @@ def observe(
     Raises:
         InputError: a tensor takes a value that is NaN or infinite; the tensor is named.
     """
-    wanted = float_activations(graph)
+    wanted, clipped = float_activations(graph), summands(graph)
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
     def work(worker: tuple[Runner, dict[int, Statistics]], inputs: Mapping[int, Array]) -> None:
@@ -38,7 +41,7 @@ def observe(
         values = {**inputs, **runner.run(inputs)}
         for t in wanted:
             try:
-                statistics[t].add(values[t])
+                statistics[t].add(clipped[t].needed(values[t], values) if t in clipped else values[t])
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
 

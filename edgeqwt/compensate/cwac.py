@@ -19,14 +19,13 @@ from edgeqwt.compensate.layer import Layer, Totals
 from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.moments import Moments
 from edgeqwt.compensate.probe import unfused
-from edgeqwt.compensate.rescale import differs, rewrite, tied
+from edgeqwt.compensate.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches
-from edgeqwt.quantize.activations import affine
 from edgeqwt.quantize.ranges import RangeRule
 from edgeqwt.runtime.boundary import feed_as
 
@@ -153,7 +152,7 @@ def _rescaled(
 ) -> tuple[Graph, Change]:
     """The graph with the op's output at the scale that `rule` chooses, if that helps on the samples held out."""
     old = quantization(graph, graph.ops[change.op].outputs[0])
-    new = affine(*rule.choose(wanted, 256))
+    new = preferred(graph, graph.ops[change.op].outputs[0], wanted, rule)
     group = tied(graph, change.op, options.rewrite_outputs)
     candidate = None if group.fixed or not differs(old, new) else rewrite(graph, group.tensors, new)
     if candidate is None:

@@ -1,4 +1,4 @@
-"""Fold a correction into a linear op's weight scales and int32 bias: no op, no byte is added.
+"""Fold a correction into a linear op's weight scales and integer bias: no op, no byte is added.
 
 With accumulator acc[c] = sum((x_q - z_x) * w_q[c]) + b_q[c] the op's real output before its
 activation is s_x * s_w[c] * acc[c]. Wanted is g * s_x * s_w * acc + o, so
@@ -11,7 +11,7 @@ Legal where (each number is a guard below):
  (1) a gain: the weights are per channel, and no other op reads them or the bias;
  (2) an offset, or a sign: the bias, if the op has one, is in nobody else's hands;
  (3) an offset: the op has a bias, and it stays within its type;
- (4) the requantization multiplier stays below XNNPACK's limit;
+ (4) the requantization multiplier stays below the kernels' limit;
  (5) a sign: the weights' buffer is in nobody else's hands, and the lowest integer is not in use.
 """
 
@@ -24,7 +24,8 @@ import numpy as np
 from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Slots, slots
-from edgeqwt.quantize.weights import MULTIPLIER_LIMIT, bias_quantization
+from edgeqwt.graph.opset16 import bits_of, rule_at
+from edgeqwt.quantize.weights import bias_quantization
 from edgeqwt.runtime.boundary import limits, real
 
 SHARED_WEIGHTS = "the weights are shared with another op"
@@ -32,7 +33,7 @@ SHARED_BIAS = "the bias is shared with another op"
 PER_TENSOR = "the weights have one scale for all channels"
 NO_BIAS = "the op has no bias to hold an offset"
 BIAS_OVERFLOW = "the bias would not fit its type"
-MULTIPLIER = "the requantization multiplier would reach 256"
+MULTIPLIER = "the requantization multiplier would be more than the kernels take"
 SIGN = "the weights cannot change sign"
 
 
@@ -70,7 +71,8 @@ def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Co
     assert weight.data is not None
     x_scale = quantization(graph, s.data).scale[0]
     old = quantization(graph, s.weight).scale
-    correction = _guarded(graph, s, correction)
+    largest = rule_at(graph.ops[op_index].kind, bits_of(graph, graph.ops[op_index])).largest_ratio
+    correction = _guarded(graph, s, correction, largest)
     gain = correction.gain
     changes: dict[int, Tensor] = {}
     # A single scale stays one: then every gain is 1.
@@ -133,7 +135,7 @@ def shares_buffer(graph: Graph, tensor: int) -> bool:
     return data is not None and any(t.data is not None and np.may_share_memory(t.data, data) for t in others)
 
 
-def _guarded(graph: Graph, s: Slots, correction: Correction) -> Correction:
+def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier: float) -> Correction:
     """The correction without the channels that guards 3 to 5 refuse."""
     weight, old = graph.tensors[s.weight], quantization(graph, s.weight).scale.astype(np.float64)
     x_scale, y_scale = quantization(graph, s.data).scale[0], float(quantization(graph, s.output).scale[0])
@@ -149,7 +151,7 @@ def _guarded(graph: Graph, s: Slots, correction: Correction) -> Correction:
     in_use = weight.data.min(initial=0) == limits(weight.dtype)[0]
     if in_use or any(shares_buffer(graph, t) for t in (s.weight, s.bias) if t >= 0):
         refuse(gain < 0, SIGN)
-    refuse(float(x_scale) * old * np.abs(gain) / y_scale > MULTIPLIER_LIMIT, MULTIPLIER)
+    refuse(float(x_scale) * old * np.abs(gain) / y_scale > largest_multiplier, MULTIPLIER)
     if s.bias >= 0:
         bias, scale = graph.tensors[s.bias], (old * np.abs(gain)).astype(np.float32)
         integers = _integers(bias, x_scale, scale, Correction(gain, offset, refused))

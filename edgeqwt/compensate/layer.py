@@ -94,17 +94,18 @@ class Layer:
 
         Args:
             graph: the integer graph, this op compensated too.
-            choices: int8 parameters.
+            choices: parameters of the output's type.
         """
         i = self.pair.integer
         x, activation = slots(graph.ops[i]).data, graph.ops[i].activation
+        dtype = graph.tensors[graph.ops[i].outputs[0]].dtype
         piece, probe = with_probe(graph.slice([], [x], []), 0, graph, i)
 
         def work(runner: Runner, sample: int) -> Array:
             only = range(sample, sample + 1)
             output = runner.run({piece.inputs[0]: self.integer.values(x, only)[0]})[probe]
             wanted = self.floating.values(self.floating.cuts[self.k], only)[0]
-            return np.array([squared_error(output, wanted, activation, q) for q in choices])
+            return np.array([squared_error(output, wanted, activation, q, dtype) for q in choices])
 
         held_out = np.flatnonzero(halves(range(self.count), self.count)[1]).tolist()
         workers = [xnnpack(piece, [probe]) for _ in range(THREADS)]

@@ -10,6 +10,7 @@ import numpy as np
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.opset16 import BITS
 from edgeqwt.quantize.weights import dequantize
 
 # Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of
@@ -20,7 +21,7 @@ SIMILAR_AND_NAMED_ALIKE = 0.3
 # only one of the graphs has folded in does, and then the two outputs are different quantities.
 SAME_SIZE = (0.5, 2.0)
 
-NOT_INT8 = "the op is not int8"
+NOT_INTEGER = "the op does not work on int8 or int16 with int8 weights"
 NO_PARTNER = "no op with these weights in the reference"
 
 
@@ -52,8 +53,8 @@ def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int,
     free = [j for j in linear_ops(reference) if reference.tensors[slots(reference.ops[j]).data].is_float]
     pairs, alone = [], {}
     for i in linear_ops(integer):
-        if not _is_int8(integer, integer.ops[i]):
-            alone[i] = NOT_INT8
+        if not _is_integer(integer, integer.ops[i]):
+            alone[i] = NOT_INTEGER
             continue
         likeness = {j: value for j in free if (value := _likeness(integer, i, reference, j))}
         if not likeness:
@@ -66,7 +67,7 @@ def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int,
         reason = Counter(alone.values()).most_common(1)[0][0]
         raise InputError(
             f"none of the {len(alone)} linear ops can be compensated: {reason}",
-            "Name a full-integer int8 file and the float file that it was made from.",
+            "Name a full-integer file and the float file that it was made from.",
         )
     return tuple(pairs), alone
 
@@ -93,11 +94,11 @@ def linear_ops(graph: Graph) -> list[int]:
     ]
 
 
-def _is_int8(graph: Graph, op: Op) -> bool:
+def _is_integer(graph: Graph, op: Op) -> bool:
     s = slots(op)
     x, weight, y = (graph.tensors[t] for t in (s.data, s.weight, s.output))
     quantized = all(t.quantization is not None for t in (x, weight, y))
-    return quantized and x.dtype == y.dtype == "int8" and weight.dtype in ("int8", "int4")
+    return quantized and x.dtype == y.dtype and x.dtype in BITS and weight.dtype in ("int8", "int4")
 
 
 def _likeness(integer: Graph, i: int, reference: Graph, j: int) -> float:

@@ -16,7 +16,7 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
 
     The op is run in float32 on its dequantized input, weights and bias: that is the
     accumulator times its scale, without the output's rounding, clipping and activation,
-    exact to float32's 24 bits.
+    exact to float32's 24 bits, which is 2^-9 of a step of the largest int16 output.
 
     Args:
         piece: the part; it computes, or takes in, the op's integer input.
@@ -33,7 +33,7 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
     new = {-1: -1}
     for t in op.tensors:
         new[t] = editor.add_tensor(_as_float(graph.tensors[t]))
-    editor.add_op(Op("DEQUANTIZE", (x,), (new[s.data],), version=2))
+    editor.add_op(Op("DEQUANTIZE", (x,), (new[s.data],), version=3 if piece.tensors[x].dtype == "int16" else 2))
     editor.add_op(op.with_options(fusedActivationFunction="NONE").remapped(new))
     return replace(piece, tensors=tuple(editor.tensors), ops=tuple(editor.ops)), new[s.output]
 

@@ -1,6 +1,6 @@
 """Rewrite the scale of a linear op's output, with every tensor tied to it, where it pays.
 
-An int8 file made with ranges that clip (a moving average of extremes, say) loses more at a
+An integer file made with ranges that clip (a moving average of extremes, say) loses more at a
 layer's output than any gain can repair. The output's scale and zero point live in the file
 only: the op's own multiplier and the biases of the ops that read it follow from them, so
 rewriting them is as free as the gain.
@@ -13,10 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.fold import bias_limit, with_bias, with_quantization
-from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
+from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, OpRule, activate, slots
+from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
+from edgeqwt.quantize.activations import parameters
+from edgeqwt.quantize.ranges import RangeRule
 from edgeqwt.quantize.weights import dequantize, quantize
+from edgeqwt.runtime.boundary import limits
 
 # Relative change of scale below which two choices of range are the same choice.
 SAME_SCALE = 0.02
@@ -48,7 +53,7 @@ def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
         members.add(t)
         for i in [*readers.get(t, []), *([producers[t]] if t in producers else [])]:
             op = graph.ops[i]
-            together = _tied_inputs(op)
+            together = _tied_inputs(graph, op)
             if together and (t in op.outputs or t in together):
                 todo += [*together, *op.outputs]
     return Tied(frozenset(members), _obstacle(graph, op_index, members, with_outputs))
@@ -60,16 +65,29 @@ def differs(a: Quantization, b: Quantization) -> bool:
     return abs(math.log(ratio)) > SAME_SCALE or abs(int(a.zero_point[0]) - int(b.zero_point[0])) > 2
 
 
-def squared_error(output: Array, reference: Array, activation: str, q: Quantization) -> float:
+def preferred(graph: Graph, tensor: int, statistics: Statistics, rule: RangeRule) -> Quantization:
+    """The parameters that a range rule chooses for an activation of an integer graph, at its width.
+
+    Args:
+        graph: an integer graph.
+        tensor: an int8 or int16 activation.
+        statistics: of the real values.
+        rule: chooses the range.
+    """
+    return parameters(statistics, rule, BITS[graph.tensors[tensor].dtype])
+
+
+def squared_error(output: Array, reference: Array, activation: str, q: Quantization, dtype: str = "int8") -> float:
     """Squared error against the float layer when a (corrected) output is stored at some scale.
 
     Args:
         output: the integer layer's real output before its activation, after correction.
         reference: the float layer's output before its activation.
         activation: the fused activation's name.
-        q: int8 parameters to store the activated output at.
+        q: parameters to store the activated output at.
+        dtype: the type to store it in.
     """
-    stored = dequantize(quantize(activate(output, activation), q, -128, 127), q)
+    stored = dequantize(quantize(activate(output, activation), q, *limits(dtype), DTYPES[dtype]), q)
     return float(np.square(stored - activate(reference, activation)).sum())
 
 
@@ -84,15 +102,16 @@ def rewrite(graph: Graph, members: frozenset[int], q: Quantization) -> Graph | N
     for t in members:
         changes[t] = with_quantization(graph.tensors[t], q)
         if (constant := graph.tensors[t].data) is not None and (old := graph.tensors[t].quantization) is not None:
-            real = dequantize(constant, old)
-            changes[t] = replace(changes[t], data=quantize(real, q, -128, 127))
-            if np.abs(dequantize(quantize(real, q, -128, 127), q) - real).max(initial=0) > q.scale[0]:
+            real, dtype = dequantize(constant, old), graph.tensors[t].dtype
+            data = quantize(real, q, *limits(dtype), DTYPES[dtype])
+            changes[t] = replace(changes[t], data=data)
+            if np.abs(dequantize(data, q) - real).max(initial=0) > q.scale[0]:
                 return None
     moved = graph.with_tensors(changes)
     touched = [op for op in graph.ops if members & set(op.tensors)]
     biases: dict[int, Tensor] = {}
     for op in touched:
-        if _rule(op).linear and slots(op).data in members and slots(op).bias >= 0:
+        if _rule(graph, op).linear and slots(op).data in members and slots(op).bias >= 0:
             bias = _moved_bias(graph, moved, op)
             if bias is None:
                 return None
@@ -100,13 +119,14 @@ def rewrite(graph: Graph, members: frozenset[int], q: Quantization) -> Graph | N
     return moved.with_tensors(biases) if all(_accepted(moved, op) for op in touched) else None
 
 
-def _tied_inputs(op: Op) -> list[int]:
+def _tied_inputs(graph: Graph, op: Op) -> list[int]:
     """The tensors that the op obliges to have its outputs' scale."""
-    return [op.inputs[s] for s in _rule(op).tied_inputs(op) if s < len(op.inputs) and op.inputs[s] >= 0]
+    return [op.inputs[s] for s in _rule(graph, op).tied_inputs(op) if s < len(op.inputs) and op.inputs[s] >= 0]
 
 
-def _rule(op: Op) -> OpRule:
-    return RULES.get(op.kind, OpRule(op.kind))
+def _rule(graph: Graph, op: Op) -> OpRule:
+    rows = RULES16 if bits_of(graph, op) == 16 and op.kind in RULES16 else RULES
+    return rows.get(op.kind, OpRule(op.kind))
 
 
 def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool) -> str:
@@ -116,22 +136,22 @@ def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool
         if t in graph.inputs or (t in graph.outputs and not with_outputs):
             return "the scale belongs to the model's interface"
         source = producers.get(t)
-        if source is not None and source != op_index and not _rule(graph.ops[source]).same_scale:
+        if source is not None and source != op_index and not _rule(graph, graph.ops[source]).same_scale:
             return f"the scale is shared with {graph.describe(source)}"
         for i in readers.get(t, []):
-            if _depends(graph.ops[i], t):
+            if _depends(graph, graph.ops[i], t):
                 return f"{graph.describe(i)} depends on it"
     return ""
 
 
-def _depends(op: Op, t: int) -> bool:
+def _depends(graph: Graph, op: Op, t: int) -> bool:
     """Whether an op needs just this scale or zero point of a tensor that it reads.
 
-    CAST feeds tables of the 256 integers' values; DIV's guard is a constant near the zero
+    CAST feeds tables of the 256 integers' values, and copies at 16 bits; DIV's guard is a constant near the zero
     point; an op that the table does not know may do anything.
     """
     return (
-        op.kind not in RULES or op.kind in ("CAST", "DIV") or any(op.inputs[s] == t for s in RULES[op.kind].symmetric)
+        op.kind not in RULES or op.kind in ("CAST", "DIV") or any(op.inputs[s] == t for s in _rule(graph, op).symmetric)
     )
 
 
@@ -151,13 +171,15 @@ def _moved_bias(graph: Graph, moved: Graph, op: Op) -> Tensor | None:
 
 def _accepted(graph: Graph, op: Op) -> bool:
     """Whether the kernels take the op's scales."""
-    rule, out = _rule(op), graph.tensors[op.outputs[0]].quantization
+    rule, out = _rule(graph, op), graph.tensors[op.outputs[0]].quantization
     inputs = [_scale(graph, t) for t in op.inputs if t >= 0 and graph.tensors[t].quantization is not None]
     if rule.linear:
         inputs = [_scale(graph, slots(op).data) * _scale(graph, slots(op).weight)]
     if out is None or not inputs:
         return True
-    return rule.ratio(inputs) / float(out.scale[0]) < rule.largest_ratio and min(inputs) >= rule.smallest_input
+    smallest, largest = rule.right_scales
+    right = min(inputs) >= max(smallest, rule.smallest_input) and max(inputs) <= largest
+    return right and rule.ratio(inputs) / float(out.scale[0]) < rule.largest_ratio
 
 
 def _scale(graph: Graph, t: int) -> float:

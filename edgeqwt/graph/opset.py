@@ -1,10 +1,10 @@
-"""What each op means for quantization, as one table.
+"""What each op means for quantization with 8-bit activations, as one table.
 
 A row says which inputs are weights and bias, which tensors must share one
 scale, which outputs have a fixed one, how the op is written in integers
 (`Form`), and what the kernels that run it are known to do. Lowering, the
 correction's folding, the checks and the support table in the docs all read
-these rows.
+these rows. `opset16` has the rows of the ops that can have 16-bit activations.
 
 Sources: TensorFlow Lite 8-bit quantization specification; operator versions from
 tensorflow/lite/tools/versioning/op_version.cc; everything about kernels was measured
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,8 @@ from edgeqwt.graph.graph import Array, Op
 class Form(Enum):
     """How an op is written in integers."""
 
-    DIRECT = "the same op on int8 tensors"
-    LINEAR = "the same op on int8 activations, per-channel int8 weights and an int32 bias"
+    DIRECT = "the same op on integer tensors"
+    LINEAR = "the same op on integer activations, per-channel int8 weights and an int32 bias (int64 with int16)"
     LOOKUP = "a table of its 256 values: CAST, ADD, GATHER"
     CLAMP = "ADD of zero with the activation fused"
     RECIPROCAL = "a table where the numerator is one constant, else a product with such a table (edgeqwt.prepare)"
@@ -57,17 +58,20 @@ class OpRule:
         same_scale: input slots whose tensors must have the scale of every output, and so of each
             other; `ALL` for every float input.
         symmetric: input slots whose tensors must have zero point 0.
-        fixed_output: (scale, zero point) that the int8 kernels demand of the output.
+        fixed_output: (scale, zero point) that the kernels demand of the output.
         elementwise: whether the op is a function of one input's elements, so that a table can stand in for it.
         ratio: of the input scales; divided by the output scale it must stay below `largest_ratio`.
         largest_ratio: beyond it a kernel overflows, refuses the whole model, or aborts the process.
         smallest_input: smallest input scale that the kernels take.
-        table_beyond: smallest and largest input scale at which every kernel of an elementwise op is
-            right; beyond, a table stands in.
-        version: operator version of the int8 form.
-        bound: largest error of the int8 kernels against the exact result of the same
+        right_scales: smallest and largest input scale at which every kernel is right; beyond, a table
+            stands in for an elementwise op at 8 bits, and the 8-bit form for any op at 16.
+        largest_count: elements that it may reduce to one.
+        version: operator version of the integer form.
+        options: options that the integer form must have.
+        bound: largest error of the integer kernels against the exact result of the same
             dequantized inputs, in steps of the output scale.
-        tflm: whether the TFLite Micro interpreter has the int8 form.
+        tflm: whether the TFLite Micro interpreter has the integer form.
+        micro: by how many steps TFLite Micro may differ from LiteRT's reference kernels.
         note: what a user should know; sentences for the support table.
     """
 
@@ -84,10 +88,13 @@ class OpRule:
     ratio: Callable[[Sequence[float]], float] = max
     largest_ratio: float = float("inf")
     smallest_input: float = 0.0
-    table_beyond: tuple[float, float] = (0.0, float("inf"))
+    right_scales: tuple[float, float] = (0.0, float("inf"))
+    largest_count: float = float("inf")
     version: int = 2
+    options: Mapping[str, Any] = MappingProxyType({})
     bound: float = ROUNDED_TWICE
     tflm: bool = True
+    micro: int = 0
     note: str = ""
 
     @property
@@ -103,7 +110,9 @@ class OpRule:
 F = Form
 
 
-def linear(kind: str, *, data: int = 0, bias: int = 2, axis: int = 0, version: int = 3, note: str = "") -> OpRule:
+def linear(
+    kind: str, *, data: int = 0, bias: int = 2, axis: int = 0, version: int = 3, micro: int = 0, note: str = ""
+) -> OpRule:
     """A row of a linear op; XNNPACK refuses requantization multipliers of 256 and more."""
     return OpRule(
         kind,
@@ -114,6 +123,7 @@ def linear(kind: str, *, data: int = 0, bias: int = 2, axis: int = 0, version: i
         channel_axis=axis,
         version=version,
         largest_ratio=255.0,
+        micro=micro,
         note=note,
     )
 
@@ -156,7 +166,7 @@ _ROWS = (
     linear("CONV_2D"),
     linear("DEPTHWISE_CONV_2D", axis=3),
     linear("TRANSPOSE_CONV", data=2, bias=3),
-    linear("FULLY_CONNECTED", version=4, note="TFLite Micro differs by one step now and then."),
+    linear("FULLY_CONNECTED", version=4, micro=1, note="TFLite Micro differs by one step now and then."),
     # arithmetic on two tensors
     OpRule(
         "BATCH_MATMUL",
@@ -186,7 +196,7 @@ _ROWS = (
     rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates."),
     moving("REDUCE_MAX"),
     moving("REDUCE_MIN"),
-    OpRule("AVERAGE_POOL_2D", same_scale=(0,), bound=ROUNDED),
+    OpRule("AVERAGE_POOL_2D", same_scale=(0,), note="A whole map's average is written as MEAN, at its own scale."),
     OpRule("MAX_POOL_2D", same_scale=(0,), bound=ROUNDED, note="Exact but for the ends of a fused activation."),
     OpRule("ARG_MAX", bound=0.0),
     OpRule("ARG_MIN", bound=0.0),
@@ -194,11 +204,11 @@ _ROWS = (
     OpRule("SOFTMAX", bound=ROUNDED, fixed_output=(1 / 256, -128), smallest_input=2.0**-24),
     OpRule("LOG_SOFTMAX", bound=ROUNDED, fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
     # TFLite Micro's kernels jump at zero when a step is a large part of the curve.
-    OpRule("LOGISTIC", bound=ROUNDED, fixed_output=(1 / 256, -128), elementwise=True, table_beyond=(2.0**-24, 2.0)),
-    OpRule("TANH", bound=ROUNDED, fixed_output=(1 / 128, 0), elementwise=True, table_beyond=(2.0**-24, 2.0)),
+    OpRule("LOGISTIC", bound=ROUNDED, fixed_output=(1 / 256, -128), elementwise=True, right_scales=(2.0**-24, 2.0)),
+    OpRule("TANH", bound=ROUNDED, fixed_output=(1 / 128, 0), elementwise=True, right_scales=(2.0**-24, 2.0)),
     OpRule("L2_NORMALIZATION", bound=ROUNDED, fixed_output=(1 / 128, 0), note="Has no epsilon."),
     # The kernels check that the exponent of s_x / (128 s_y) is not positive.
-    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, table_beyond=(0.0, 2.0**20), version=1),
+    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, right_scales=(0.0, 2.0**20), version=1),
     OpRule("GELU", bound=ROUNDED, elementwise=True, tflm=False, note="A table where the target has no such op."),
     clamped("RELU"),
     clamped("RELU6"),

@@ -142,11 +142,23 @@ def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> bool:
     return True
 
 
+def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> bool:
+    """An average over a whole map is small beside what it averages; AVERAGE_POOL_2D must keep its input's scale."""
+    x, out, options = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options
+    filters = (options["filterHeight"], options["filterWidth"])
+    if filters != x.shape[1:3] or out.shape[1:3] != (1, 1) or op.activation != "NONE" or not out.is_float:
+        return False
+    axes = constant(editor, f"{out.name}/axes", np.array([1, 2], np.int32))
+    editor.add_op(op_like(op, "MEAN", (op.inputs[0], axes), keepDims=True))
+    return True
+
+
 embedding = each_op("EMBEDDING_LOOKUP", _embedding)
 select = each_op("SELECT", _select)
 negation = each_op("NEG", _negation)
 square = each_op("SQUARE", _square)
 division = each_op("DIV", _division)
 summation = each_op("SUM", _summation)
+whole_map_pool = each_op("AVERAGE_POOL_2D", _whole_map_pool)
 depth_to_space = each_op("DEPTH_TO_SPACE", _depth_to_space)
 space_to_batch = each_op("SPACE_TO_BATCH_ND", _space_to_batch)

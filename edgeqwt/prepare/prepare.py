@@ -36,6 +36,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "DIV became MUL by the reciprocal": canonical.division,
         "1 / SQRT became RSQRT": canonical.reciprocal_root,
         "SUM became MEAN times the number of elements": canonical.summation,
+        "AVERAGE_POOL_2D over whole maps became MEAN, whose scale is its own": canonical.whole_map_pool,
         "DEPTH_TO_SPACE became RESHAPE and TRANSPOSE": canonical.depth_to_space,
         "SPACE_TO_BATCH_ND got its padding from a PAD": canonical.space_to_batch,
         "Convolutions without a bias got one of zeros": linear.zero_bias,

@@ -1,8 +1,9 @@
-"""Which scale and zero point each activation gets.
+"""Which scale and zero point each activation gets, at each width at which ops read it.
 
-Tensors that an op obliges to share one scale form a group; a group has one
-range, chosen by the recipe's rule from the merged statistics of its members,
-or the parameters that an op demands (softmax: 1/256, -128).
+Tensors that an op obliges to share one scale form a group; a group has one width and one range,
+chosen by the recipe's rule from the merged statistics of its members, or the parameters that an op
+demands (softmax: 1/256, -128). A tensor that is computed at one width and read at the other has a
+copy, which belongs to the groups of its readers.
 """
 
 from __future__ import annotations
@@ -15,9 +16,19 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16, rule_at
+from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import Range, RangeRule
+from edgeqwt.quantize.widths import Plan, copies, planned
 
 QMIN, QMAX = -128, 127
+LARGEST = {8: QMAX, 16: 32767}
+"""The largest integer by width."""
+
+HEADROOM = 2.0
+
+Place = tuple[int, int]
+"""A float activation's index and a width in bits: the tensor where it is computed, or its copy at the other width."""
 
 
 @dataclass(frozen=True)
@@ -25,38 +36,52 @@ class Assignment:
     """Scales for a float graph.
 
     Attributes:
-        quantization: by float activation tensor index.
-        group: float activation tensor index to its group's representative.
+        plan: the width of each op.
+        quantization: by float activation tensor index, at the width at which it is computed.
+        copies: of the copies that share a scale with other tensors, or are narrower than their original.
+        group: each tensor and each such copy to its group's representative.
         requantize: (op index, input slot) to the parameters that the op needs there, where a
             tensor cannot have them itself: a QUANTIZE op goes there.
     """
 
+    plan: Plan
     quantization: Mapping[int, Quantization]
-    group: Mapping[int, int]
+    copies: Mapping[Place, Quantization]
+    group: Mapping[Place, Place]
     requantize: Mapping[tuple[int, int], Quantization]
+
+    def at(self, tensor: int, bits: int) -> Quantization:
+        """The parameters of a float activation at some width."""
+        if bits == self.plan.home[tensor]:
+            return self.quantization[tensor]
+        return self.copies.get((tensor, bits)) or widened(self.quantization[tensor])
+
+    def read(self, op_index: int, tensor: int) -> Quantization:
+        """The parameters of a float activation where an op reads or computes it."""
+        return self.at(tensor, self.plan.ops[op_index])
 
 
 class _Groups:
-    """Union-find over tensor indices; a group may have parameters that are not up for choice."""
+    """Union-find over tensors and copies; a group may have parameters that are not up for choice."""
 
-    def __init__(self, fixed: Mapping[int, tuple[float, int]]) -> None:
-        self.parent: dict[int, int] = {}
+    def __init__(self, fixed: Mapping[Place, tuple[float, int]]) -> None:
+        self.parent: dict[Place, Place] = {}
         self.fixed = dict(fixed)
-        self.symmetric: set[int] = set()
+        self.symmetric: set[Place] = set()
 
-    def find(self, t: int) -> int:
-        root = t
+    def find(self, place: Place) -> Place:
+        root = place
         while (up := self.parent.setdefault(root, root)) != root:
             root = up
-        self.parent[t] = root
+        self.parent[place] = root
         return root
 
-    def fixed_of(self, t: int) -> tuple[float, int] | None:
-        return self.fixed.get(self.find(t))
+    def fixed_of(self, place: Place) -> tuple[float, int] | None:
+        return self.fixed.get(self.find(place))
 
-    def tie(self, members: list[int]) -> None:
-        for t in members[1:]:
-            kept, gone = sorted((self.find(members[0]), self.find(t)))
+    def tie(self, members: list[Place]) -> None:
+        for place in members[1:]:
+            kept, gone = sorted((self.find(members[0]), self.find(place)))
             self.parent[gone] = kept
             if gone in self.fixed:
                 self.fixed.setdefault(kept, self.fixed.pop(gone))
@@ -75,48 +100,94 @@ def affine(low: float, high: float) -> Quantization:
     return Quantization.per_tensor(float(scale), zero_point)
 
 
-def symmetric(low: float, high: float) -> Quantization:
-    """Int8 parameters with zero point 0 whose integers -127..127 span [low, high]."""
+def symmetric(low: float, high: float, bits: int = 8) -> Quantization:
+    """Parameters with zero point 0 whose integers -127..127 (-32767..32767 at 16 bits) span [low, high]."""
     reach = max(-low, high)
     reach = reach if reach >= np.finfo(np.float32).tiny * 1e6 else 1.0
-    return Quantization.per_tensor(float(np.float32(reach / QMAX)), 0)
+    return Quantization.per_tensor(float(np.float32(reach / LARGEST[bits])), 0)
 
 
-def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule) -> Assignment:
+def widened(q: Quantization) -> Quantization:
+    """Int16 parameters at which a copy of an int8 tensor is exact.
+
+    With zero point 0 the integers stay. Otherwise they are shifted, by one ADD, which may as well
+    scale them by 128, so that they use 16 bits: int16 kernels expect scales of that size.
+    """
+    return q if int(q.zero_point[0]) == 0 else Quantization.per_tensor(float(q.scale[0]) / 128, 0)
+
+
+def spanning(low: float, high: float, bits: int) -> Quantization:
+    """The parameters of a tensor of some width whose integers are to span [low, high]."""
+    return symmetric(low, high, bits) if bits == 16 else affine(low, high)
+
+
+def levels(bits: int, even: bool = False) -> int:
+    """How many integers a tensor of some width has, as range rules count them; `even`: with zero in the middle."""
+    return 2 * LARGEST[bits] + 1 if bits == 16 or even else QMAX - QMIN + 1
+
+
+def parameters(statistics: Statistics, rule: RangeRule, bits: int, even: bool = False) -> Quantization:
+    """The parameters of a tensor of some width as a range rule chooses them; `even`: with zero point 0.
+
+    At 16 bits the range is doubled. Its resolution is beyond need, and values that calibration did
+    not see are clipped otherwise: on ResNet-20 that costs 2 dB at the output.
+    """
+    low, high = rule.choose(statistics, levels(bits, even))
+    if bits == 16:
+        return symmetric(HEADROOM * low, HEADROOM * high, bits)
+    return symmetric(low, high) if even else affine(low, high)
+
+
+def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule, plan: Plan | None = None) -> Assignment:
     """Scales and zero points for every float activation of the graph.
 
     Args:
         graph: float, lowerable.
         statistics: by tensor index, from `observe`.
         rule: chooses each group's range.
+        plan: the width of each op; 8 bits everywhere without one.
     """
-    groups = _Groups(_fixed_outputs(graph))
-    apart = _grouped(graph, groups)
-    uneven = _made_symmetric(graph, groups)
-    merged = _merged(groups, graph, statistics)
-    chosen: dict[int, Quantization] = {}
+    plan = plan or planned(graph, Precision())
+    groups = _Groups(_fixed_outputs(graph, plan))
+    apart = _grouped(graph, plan, groups)
+    uneven = _made_symmetric(graph, plan, groups)
+    places = {(t, plan.home[t]) for t in statistics} | copies(graph, plan)
+    lone = _lone(groups, plan, places)
+    merged = _merged(groups, graph, plan, statistics, places - lone)
+    chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
-        low, high = (0.0, 0.0) if root in groups.fixed else rule.choose(s, 256)
         if root in groups.fixed:
             chosen[root] = Quantization.per_tensor(*groups.fixed[root])
         else:
-            chosen[root] = symmetric(low, high) if root in groups.symmetric else affine(low, high)
-    group = {t: groups.find(t) for t in statistics}
-    requantize = {key: chosen[groups.find(t)] for key, t in apart.items()}
-    requantize |= {key: symmetric(*rule.choose(merged[groups.find(t)], 256)) for key, t in uneven.items()}
-    return Assignment({t: chosen[root] for t, root in group.items()}, group, requantize)
+            chosen[root] = parameters(s, rule, root[1], root in groups.symmetric)
+    group = {place: groups.find(place) for place in sorted(places - lone)}
+    requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
+    requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
+    home = {t: chosen[groups.find((t, plan.home[t]))] for t in statistics}
+    copied = {(t, bits): chosen[root] for (t, bits), root in group.items() if bits != plan.home[t]}
+    return Assignment(plan, home, copied, group, requantize)
 
 
-def enlarged(assignment: Assignment, smallest: Mapping[int, float]) -> Assignment:
-    """The assignment with the groups of some tensors given at least a certain scale."""
-    wanted: dict[int, float] = {}
-    for t, scale in smallest.items():
-        wanted[assignment.group[t]] = max(scale, wanted.get(assignment.group[t], 0.0))
-    quantization = dict(assignment.quantization)
-    for t, root in assignment.group.items():
-        if root in wanted and float(quantization[t].scale[0]) < wanted[root]:
-            quantization[t] = Quantization.per_tensor(wanted[root], int(quantization[t].zero_point[0]))
-    return replace(assignment, quantization=quantization)
+def enlarged(assignment: Assignment, smallest: Mapping[Place, float]) -> Assignment:
+    """The assignment with the groups of some tensors and copies given at least a certain scale."""
+    wanted: dict[Place, float] = {}
+    for (t, bits), scale in smallest.items():
+        place, least = (t, bits), scale
+        if place not in assignment.group:  # an exact copy, whose scale follows its original's
+            place = t, assignment.plan.home[t]
+            least = scale * float(assignment.at(*place).scale[0]) / float(assignment.at(t, bits).scale[0])
+        root = assignment.group[place]
+        wanted[root] = max(least, wanted.get(root, 0.0))
+    quantization, copied = dict(assignment.quantization), dict(assignment.copies)
+    for (t, bits), root in assignment.group.items():
+        old = assignment.at(t, bits)
+        if root in wanted and float(old.scale[0]) < wanted[root]:
+            new = Quantization.per_tensor(wanted[root], int(old.zero_point[0]))
+            if bits == assignment.plan.home[t]:
+                quantization[t] = new
+            else:
+                copied[t, bits] = new
+    return replace(assignment, quantization=quantization, copies=copied)
 
 
 def constant_range(graph: Graph, tensor: int) -> Range:
@@ -136,63 +207,83 @@ def _tied_slots(graph: Graph, op: Op) -> list[int]:
     return [s for s in slots if s < len(op.inputs) and _is_activation(graph, op.inputs[s])]
 
 
-def _grouped(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]:
-    """Forms the groups; returns (op, slot) -> tensor whose parameters the slot must be requantized to."""
-    apart: dict[tuple[int, int], int] = {}
+def _grouped(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int, int], Place]:
+    """Forms the groups; returns (op, slot) -> the place whose parameters the slot must be requantized to."""
+    apart: dict[tuple[int, int], Place] = {}
     ops = [(i, op, slots) for i, op in enumerate(graph.ops) if (slots := _tied_slots(graph, op))]
     # Ops with one input first: they carry a fixed scale along, and have no choice.
     for i, op, slots in sorted(ops, key=lambda entry: (len(entry[2]) > 1, entry[0])):
-        outputs = [t for t in op.outputs if graph.tensors[t].is_float]
-        fixed = {s: groups.fixed_of(op.inputs[s]) for s in slots}
+        bits = plan.ops[i]
+        outputs = [(t, bits) for t in op.outputs if graph.tensors[t].is_float]
+        fixed = {s: groups.fixed_of((op.inputs[s], bits)) for s in slots}
         together = slots
         if len(set(fixed.values())) > 1:
             # A tensor of fixed scale (a softmax, say) must not force it on the others.
             together = [s for s in slots if fixed[s] is None]
             if not outputs and not together:  # a comparison of two fixed ones
                 together = slots[:1]
-        members = [op.inputs[s] for s in together] + outputs
+        members = [(op.inputs[s], bits) for s in together] + outputs
         groups.tie(members)
         apart |= {(i, s): members[0] for s in slots if s not in together}
     return apart
 
 
-def _made_symmetric(graph: Graph, groups: _Groups) -> dict[tuple[int, int], int]:
-    """Marks the groups that need zero point 0; returns (op, slot) -> tensor where a fixed scale forbids it."""
-    uneven: dict[tuple[int, int], int] = {}
+def _made_symmetric(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int, int], Place]:
+    """Marks the groups that need zero point 0; returns (op, slot) -> place where a fixed scale forbids it."""
+    uneven: dict[tuple[int, int], Place] = {}
     for i, op in enumerate(graph.ops):
-        for slot in RULES[op.kind].symmetric:
+        bits = plan.ops[i]
+        for slot in RULES[op.kind].symmetric if bits == 8 else ():
             t = op.inputs[slot]
             if not _is_activation(graph, t):
                 continue
-            fixed = groups.fixed_of(t)
+            fixed = groups.fixed_of((t, bits))
             if fixed is None:
-                groups.symmetric.add(groups.find(t))
+                groups.symmetric.add(groups.find((t, bits)))
             elif fixed[1] != 0:
-                uneven[i, slot] = t
+                uneven[i, slot] = t, bits
     return uneven
 
 
-def _fixed_outputs(graph: Graph) -> dict[int, tuple[float, int]]:
-    fixed: dict[int, tuple[float, int]] = {}
-    for op in graph.ops:
-        value = RULES[op.kind].fixed_output
-        if value is not None:
-            fixed |= {t: value for t in op.outputs if graph.tensors[t].is_float}
+def _fixed_outputs(graph: Graph, plan: Plan) -> dict[Place, tuple[float, int]]:
+    """The parameters that ops demand of their outputs, and those of the same outputs at the model's interface."""
+    fixed: dict[Place, tuple[float, int]] = {}
+    for i, op in enumerate(graph.ops):
+        for t in op.outputs:
+            for bits in {plan.ops[i], plan.interface if t in graph.outputs else plan.ops[i]}:
+                value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
+                if value is not None and graph.tensors[t].is_float:
+                    fixed[t, bits] = value
     return fixed
 
 
-def _merged(groups: _Groups, graph: Graph, statistics: Mapping[int, Statistics]) -> dict[int, Statistics]:
+def _lone(groups: _Groups, plan: Plan, places: set[Place]) -> set[Place]:
+    """The wider copies that share their scale with nothing: they can be exact."""
+    sizes: dict[Place, int] = {}
+    for place in places:
+        sizes[groups.find(place)] = sizes.get(groups.find(place), 0) + 1
+    return {
+        (t, bits)
+        for t, bits in places
+        if bits == 16 != plan.home[t] and sizes[groups.find((t, bits))] == 1 and groups.fixed_of((t, bits)) is None
+    }
+
+
+def _merged(
+    groups: _Groups, graph: Graph, plan: Plan, statistics: Mapping[int, Statistics], places: set[Place]
+) -> dict[Place, Statistics]:
     """Per group, the statistics of all members and of the constants tied to their outputs."""
-    merged: dict[int, Statistics] = {}
-    for t, s in statistics.items():
-        merged.setdefault(groups.find(t), Statistics()).merge(replace(s))
-    for op in graph.ops:
+    merged: dict[Place, Statistics] = {}
+    for t, bits in sorted(places):
+        merged.setdefault(groups.find((t, bits)), Statistics()).merge(replace(statistics[t]))
+    for i, op in enumerate(graph.ops):
         if not graph.tensors[op.outputs[0]].is_float:
             continue
+        root = groups.find((op.outputs[0], plan.ops[i]))
         for slot in RULES[op.kind].tied_inputs(op):
             t = op.inputs[slot] if slot < len(op.inputs) else -1
             if t >= 0 and graph.tensors[t].is_float and graph.tensors[t].is_constant:
                 data = graph.tensors[t].data
                 assert data is not None
-                merged.setdefault(groups.find(op.outputs[0]), Statistics()).add(data)
+                merged.setdefault(root, Statistics()).add(data)
     return merged

@@ -17,7 +17,7 @@ def with_float_borders(graph: Graph) -> Graph:
             continue
         inside[t] = editor.add_tensor(replace(tensor, name=f"{tensor.name}/quantized"))
         editor.tensors[t] = replace(tensor, dtype="float32", quantization=None)
-        editor.add_op(Op("QUANTIZE", (t,), (inside[t],)))
+        editor.add_op(Op("QUANTIZE", (t,), (inside[t],), version=2 if tensor.dtype == "int16" else 1))
     outside = {}
     for t in graph.outputs:
         tensor = graph.tensors[t]
@@ -30,5 +30,6 @@ def with_float_borders(graph: Graph) -> Graph:
     for op in graph.ops:
         editor.add_op(op.remapped(twin))
     for t, quantized in outside.items():
-        editor.add_op(Op("DEQUANTIZE", (quantized,), (t,), version=2))
+        version = 3 if graph.tensors[t].dtype == "int16" else 2
+        editor.add_op(Op("DEQUANTIZE", (quantized,), (t,), version=version))
     return editor.finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form, slots
+from edgeqwt.graph.opset16 import DTYPE
 from edgeqwt.quantize.forms import form_of
+from edgeqwt.runtime.boundary import limits
 
 Objection = tuple[str, str]
 """The rule that an op breaks, as the end of a sentence, and a hint."""
@@ -37,9 +39,20 @@ def check_lowerable(graph: Graph, places: Mapping[str, str], target: str = "tfli
 
 
 def check_observed(
-    graph: Graph, statistics: Mapping[int, Statistics], places: Mapping[str, str], target: str = "tflite"
+    graph: Graph,
+    statistics: Mapping[int, Statistics],
+    widths: Sequence[int],
+    places: Mapping[str, str],
+    target: str = "tflite",
 ) -> None:
     """Looks for values on the calibration data that an op's integer form cannot have.
+
+    Args:
+        graph: float, lowerable.
+        statistics: of every float activation.
+        widths: of the activations of each op, in bits.
+        places: tensor name to the place in the source model.
+        target: the target's name.
 
     Raises:
         UnsupportedError: as check_lowerable.
@@ -48,9 +61,11 @@ def check_observed(
         objection = None
         if op.kind == "CAST" and op.outputs[0] in statistics:
             seen = statistics[op.outputs[0]]
-            if seen.low < -128 or seen.high > 127:
+            dtype = DTYPE[widths[i]]
+            low, high = limits(dtype)
+            if seen.low < low or seen.high > high:
                 objection = (
-                    f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit int8 at scale 1",
+                    f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit {dtype} at scale 1",
                     "Feed the model real values there, or scale them down before the conversion.",
                 )
         if objection is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, OpRule
-from edgeqwt.quantize.activations import Assignment, affine, constant_range, enlarged
+from edgeqwt.graph.opset import OpRule
+from edgeqwt.graph.opset16 import rule_at
+from edgeqwt.quantize.activations import Assignment, Place, constant_range, enlarged, spanning
 
 # LiteRT refuses a fused activation whose limits overflow int32 at the output's scale.
 CLIPPED, SMALLEST_CLIPPED = ("RELU6", "RELU_N1_TO_1"), 2.0**-27
 
-WeightScale = Callable[[Op, OpRule, Assignment], Array]
+WeightScale = Callable[[int, Op, OpRule, Assignment], Array]
 
 
 def within_limits(graph: Graph, assignment: Assignment, weight_scale: WeightScale) -> Assignment:
@@ -24,39 +25,52 @@ def within_limits(graph: Graph, assignment: Assignment, weight_scale: WeightScal
     """
     # Each round can raise ratios further down, hence the loop; it ends because scales only grow.
     for _ in range(len(graph.ops) + 1):
-        smallest: dict[int, float] = {}
-        for op in graph.ops:
-            smallest |= _too_small(graph, op, assignment, weight_scale)
+        smallest: dict[Place, float] = {}
+        for i in range(len(graph.ops)):
+            smallest |= _too_small(graph, i, assignment, weight_scale)
         if not smallest:
             break
         assignment = enlarged(assignment, smallest)
     return assignment
 
 
-def _too_small(graph: Graph, op: Op, assignment: Assignment, weight_scale: WeightScale) -> Mapping[int, float]:
+def beyond_kernels(graph: Graph, assignment: Assignment) -> tuple[int, ...]:
+    """The ops of 16 bits whose kernels are wrong at their input's scale."""
+    found = []
+    for i, op in enumerate(graph.ops):
+        if assignment.plan.ops[i] == 16 and op.inputs[0] in assignment.quantization:
+            smallest, largest = rule_at(op.kind, 16).right_scales
+            if not smallest <= float(assignment.read(i, op.inputs[0]).scale[0]) <= largest:
+                found.append(i)
+    return tuple(found)
+
+
+def _too_small(graph: Graph, i: int, assignment: Assignment, weight_scale: WeightScale) -> Mapping[Place, float]:
     """The op's tensors whose scales are too small, and the smallest scales that would do."""
-    rule, scales = RULES[op.kind], assignment.quantization
+    op, bits = graph.ops[i], assignment.plan.ops[i]
     out = op.outputs[0]
-    if out not in scales:
+    if out not in assignment.quantization:
         return {}
+    rule = rule_at(op.kind, bits)
     needed = SMALLEST_CLIPPED if (op.activation in CLIPPED or op.kind in CLIPPED) else 0.0
     found = {
-        t: rule.smallest_input
+        (t, bits): rule.smallest_input
         for t in op.inputs
-        if t in scales and float(scales[t].scale[0]) < 0.999 * rule.smallest_input
+        if t in assignment.quantization and float(assignment.read(i, t).scale[0]) < 0.999 * rule.smallest_input
     }
     if rule.largest_ratio < float("inf"):
         if rule.linear:
-            product = float(scales[op.inputs[rule.data]].scale[0]) * float(weight_scale(op, rule, assignment).max())
-            inputs = [product]
+            x = float(assignment.read(i, op.inputs[rule.data]).scale[0])
+            inputs = [x * float(weight_scale(i, op, rule, assignment).max())]
         else:
-            inputs = [_scale(graph, t, assignment) for t in op.inputs]
+            inputs = [_scale(graph, t, assignment, bits) for t in op.inputs]
         needed = max(needed, rule.ratio(inputs) / rule.largest_ratio)
-    if float(scales[out].scale[0]) < needed:
-        found[out] = 1.01 * needed
+    if float(assignment.read(i, out).scale[0]) < needed:
+        found[out, bits] = 1.01 * needed
     return found
 
 
-def _scale(graph: Graph, t: int, assignment: Assignment) -> float:
-    q = assignment.quantization[t] if t in assignment.quantization else affine(*constant_range(graph, t))
+def _scale(graph: Graph, t: int, assignment: Assignment, bits: int) -> float:
+    computed = t in assignment.quantization
+    q = assignment.at(t, bits) if computed else spanning(*constant_range(graph, t), bits)
     return float(q.scale[0])

@@ -1,8 +1,8 @@
 """Lowering: a float graph and its scales become a full-integer graph.
 
-Every float32 tensor becomes int8 under the same name; integer and bool tensors
-stay as they are. Each op is written in the form that its row of the op table
-names (`opset.Form`); `quantize.writer` has one function per form.
+Every float32 tensor becomes int8 or int16 under the same name; integer and bool tensors
+stay as they are. Each op gets a width (`quantize.widths`) and is written in the form that its row
+of the op table names (`opset.Form`); `quantize.writer` has one function per form.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.quantize.activations import Assignment, assign
 from edgeqwt.quantize.check import check_lowerable, check_observed
-from edgeqwt.quantize.limits import within_limits
+from edgeqwt.quantize.limits import beyond_kernels, within_limits
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RangeRule
+from edgeqwt.quantize.widths import SCALE, planned
 from edgeqwt.quantize.writer import Writer, linear_weight_scale
 
-__all__ = ["Precision", "check_lowerable", "lower"]
+__all__ = ["Precision", "assigned", "check_lowerable", "lower"]
 
 
 def lower(
@@ -30,8 +31,9 @@ def lower(
     places: Mapping[str, str],
     target: str = "tflite",
     missing: Set[str] = frozenset(),
+    missing16: Set[str] = frozenset(),
 ) -> Graph:
-    """The full-integer graph: int8 activations and weights, int32 biases, int8 inputs and outputs.
+    """The full-integer graph, inputs and outputs included.
 
     Args:
         graph: float, in canonical form (`prepare`), tensor names unique.
@@ -41,16 +43,39 @@ def lower(
         places: tensor name to the place in the source model, for messages.
         target: the target's name, for messages.
         missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
+        missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
 
     Raises:
         UnsupportedError: an op has no integer form; it is named with its place in the source.
         InputError: a constant holds NaN or infinite values.
+        RecipeError: the precision names layers that the graph does not have.
     """
     check_lowerable(graph, places, target)
-    check_observed(graph, statistics, places, target)
-
-    def weight_scale(op: Op, row: OpRule, assignment: Assignment) -> Array:
-        return linear_weight_scale(graph, op, row, assignment, precision)
-
-    assignment = within_limits(graph, assign(graph, statistics, rule), weight_scale)
+    assignment = assigned(graph, statistics, rule, precision, missing16)
+    check_observed(graph, statistics, assignment.plan.ops, places, target)
     return Writer(graph, assignment, precision, missing).run()
+
+
+def assigned(
+    graph: Graph,
+    statistics: Mapping[int, Statistics],
+    rule: RangeRule,
+    precision: Precision,
+    missing16: Set[str] = frozenset(),
+) -> Assignment:
+    """Every activation's scale and every op's width, as `lower` chooses them; arguments as there.
+
+    `plan.kept` of the result tells which ops have 8 bits instead of 16, and why.
+    """
+
+    def weight_scale(index: int, op: Op, row: OpRule, assignment: Assignment) -> Array:
+        return linear_weight_scale(graph, index, op, row, assignment, precision)
+
+    narrow: dict[int, str] = {}
+    while True:
+        plan = planned(graph, precision, missing16, narrow)
+        assignment = within_limits(graph, assign(graph, statistics, rule, plan), weight_scale)
+        beyond = beyond_kernels(graph, assignment)
+        if not beyond:
+            return assignment
+        narrow |= dict.fromkeys(beyond, SCALE)

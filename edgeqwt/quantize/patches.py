@@ -30,15 +30,16 @@ def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) ->
     if op.kind == "FULLY_CONNECTED":
         return x.reshape(1, -1, weights_shape[-1])
     kernel = (weights_shape[1], weights_shape[2])
-    windows = _windows(op, x, kernel, every)  # (positions, channels, kh, kw)
-    positions, channels = windows.shape[:2]
+    windows = _windows(op, x, kernel, every)  # (positions, kh, kw, channels)
+    positions, channels = len(windows), windows.shape[-1]
     if op.kind == "DEPTHWISE_CONV_2D":
         multiplier = weights_shape[3] // channels
-        one = windows.reshape(positions, channels, -1).transpose(1, 0, 2)
+        one = windows.reshape(positions, -1, channels).transpose(2, 0, 1)
         return np.repeat(one, multiplier, axis=0)
-    groups = channels // weights_shape[3]
-    grouped = windows.reshape(positions, groups, weights_shape[3], *kernel)
-    return np.ascontiguousarray(grouped.transpose(1, 0, 3, 4, 2)).reshape(groups, positions, -1)
+    if channels == weights_shape[3]:
+        return windows.reshape(1, positions, -1)
+    grouped = windows.reshape(positions, *kernel, -1, weights_shape[3]).transpose(3, 0, 1, 2, 4)
+    return np.ascontiguousarray(grouped).reshape(len(grouped), positions, -1)
 
 
 def matrix(kind: str, weights: Array, groups: int) -> Array:
@@ -56,7 +57,7 @@ def from_matrix(kind: str, values: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int) -> Array:
-    """Patches of a convolution, shape (positions, channels, kh, kw); padding is real zero."""
+    """Patches of a convolution, shape (positions, kh, kw, channels); padding is real zero."""
     stride = (int(op.options["strideH"]), int(op.options["strideW"]))
     dilation = (int(op.options.get("dilationHFactor", 1)), int(op.options.get("dilationWFactor", 1)))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -68,4 +69,5 @@ def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int) -> Array:
     view: Array = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=(1, 2))  # type: ignore[call-overload]
     rows, columns = stride[0] * every, stride[1] * every
     taken: Array = view[:, ::rows, ::columns, :, :: dilation[0], :: dilation[1]]
-    return taken.reshape(-1, x.shape[3], *kernel)
+    # Channels last, as they lie in memory: copying runs of them is several times faster.
+    return taken.transpose(0, 1, 2, 4, 5, 3).reshape(-1, *kernel, x.shape[3])

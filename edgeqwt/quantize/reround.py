@@ -1,7 +1,8 @@
 """Round weights anew, layer by layer, looking at the inputs that each layer really gets.
 
 For each linear op in topological order the integer graph, with everything before the op rounded
-already, gives the op's inputs; their second moments are all that a rounding rule needs.
+already, gives the op's inputs; their second moments are all that a rounding rule needs. Rules that aim at the
+float layer's output also get their moments with the inputs that the float graph has at the same place.
 """
 
 from __future__ import annotations
@@ -13,17 +14,26 @@ from itertools import islice
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import slots
+from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Stretches
+from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.rounding import RoundingRule
+from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
+from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
+from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
+from edgeqwt.runtime.parallel import THREADS, ordered
 
-POSITIONS = 256  # of one sample, about, that a layer's second moments are summed over
-CHUNK = 8  # samples whose patches are in memory at a time
+# Of one sample, about, that second moments are summed over: more samples say more than more positions of each.
+POSITIONS = 64
+CHUNK = 8  # samples whose patches a thread has in memory at a time
+# The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
+FRACTION = {"int8": 256, "int16": 4}
+
+Run = Callable[[Chunk], Array]
 
 
 def reround(
@@ -33,68 +43,149 @@ def reround(
     rule: RoundingRule,
     precision: Precision,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
+    threads: int = THREADS,
 ) -> Graph:
-    """The integer graph with its linear ops' weights rounded by the rule; scales stay as they are.
+    """The integer graph with its linear ops' weights rounded by the rule.
+
+    Scales stay as they are, unless the rule searches them: then weights and biases have new ones. Weights
+    that several ops share stay rounded as they are.
 
     Args:
         graph: lowered from `reference`, so that outputs have the same names.
         reference: the float graph, which has the real weights.
         samples: real-valued inputs by the reference's input tensor index; the first `rule.samples` are used.
         rule: how to round.
-        precision: the weights' width.
+        precision: the weights' widths.
         on_layer: called with (layers done, layers in all).
+        threads: that run at a time; the result does not depend on it.
     """
     real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
-    ops = [i for i, op in enumerate(graph.ops) if op.kind in PATCHED and graph.tensors[slots(op).weight].is_constant]
-    with Spool() as spool:
-        stretches = Stretches("rounding", graph, [slots(graph.ops[i]).data for i in ops], spool)
+    ops = _roundable(graph)
+    sources = [real[graph.tensors[graph.ops[i].outputs[0]].name] for i in ops]
+    with Spool() as spool, one_thread():
+        integer = Stretches("rounding", graph, [slots(graph.ops[i]).data for i in ops], spool)
+        walks = [integer]
+        if rule.float_targets:
+            walks.append(Stretches("float", reference, [slots(op).data for op in sources], spool))
         count = 0
         for count, sample in enumerate(islice(samples, rule.samples), start=1):
-            stretches.feed(count - 1, feed_as(graph, reference, sample))
-        for k, i in enumerate(ops):
-            source = real[graph.tensors[graph.ops[i].outputs[0]].name]
+            integer.feed(count - 1, feed_as(graph, reference, sample))
+            for walk in walks[1:]:
+                walk.feed(count - 1, sample)
+        for k, (i, source) in enumerate(zip(ops, sources, strict=True)):
+            for walk in walks:
+                walk.start(k)
+            workers = [
+                [walk.runner(k, g) for walk, g in zip(walks, (graph, reference), strict=False)] for _ in range(threads)
+            ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            hessian = _hessian(graph, i, stretches, k, count, weights.shape)
-            graph = _rounded(graph, i, weights, hessian, rule, precision)
-            stretches.finish(k)
+            hessian, cross = _moments(graph, i, weights.shape, workers, count)
+            layer = _layer(graph, i, reference, source, precision, hessian, cross)
+            graph = _written(graph, i, reference, source, rule.round(layer))
+            for walk in walks:
+                walk.finish(k)
             on_layer(k + 1, len(ops))
     return graph
 
 
-def _hessian(graph: Graph, i: int, stretches: Stretches, k: int, count: int, weights_shape: tuple[int, ...]) -> Array:
-    """Sum of x x^T over samples and positions, in steps of the input's scale; float64, (groups, terms, terms).
+def _roundable(graph: Graph) -> list[int]:
+    """The linear ops whose weights are theirs alone: what suits one op's inputs need not suit another's."""
+    readers = graph.consumers()
+    return [
+        i
+        for i, op in enumerate(graph.ops)
+        if op.kind in PATCHED and graph.tensors[slots(op).weight].is_constant and len(readers[slots(op).weight]) == 1
+    ]
 
-    Inputs are integers below 2^9, so every partial sum below 2^53 is exact, and the result does not
-    depend on how BLAS splits the work.
+
+def _moments(
+    graph: Graph, i: int, weights_shape: tuple[int, ...], workers: list[list[Run]], count: int
+) -> tuple[Array, Array | None]:
+    """Sums of x x^T, and of y x^T where the workers run the float graph too, over samples and positions.
+
+    In steps of the input's scale; float64, (groups, terms, terms). The integers x are below 2^9 (2^15 with
+    int16), and y is rounded to 1/256 (1/4) of a step, so products are integers below 2^27 (2^33) of such
+    fractions, unless y is far outside of x's range: every partial sum below 2^53 is exact, and the result does not
+    depend on the order of the additions.
     """
-    op, x = graph.ops[i], stretches.cuts[k]
-    quantization = graph.tensors[x].quantization
-    assert quantization is not None
-    zero_point = int(quantization.zero_point[0])
-    stretches.start(k)
-
-    run = stretches.runner(k, graph)
+    op, x = graph.ops[i], slots(graph.ops[i]).data
+    tensor = graph.tensors[x]
+    assert tensor.quantization is not None
+    scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
     # Neighbouring positions say nearly the same, and large maps have thousands of them.
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
-    every = math.ceil(math.sqrt(math.prod(height_width) / POSITIONS))
-    total: Array = np.zeros(())
-    # One interpreter, not one per core: the matrix products take all cores by themselves.
-    for first in range(0, count, CHUNK):
-        values = run(range(first, min(first + CHUNK, count))).astype(np.float64) - zero_point
-        rows = patches(op, values.reshape(-1, *graph.tensors[x].shape[1:]), weights_shape, every)
-        total = total + np.matmul(rows.transpose(0, 2, 1), rows)
-    return total
+    every = max(1, math.ceil(math.sqrt(math.prod(height_width) / POSITIONS)))
+
+    def rows(values: Array) -> Array:
+        return patches(op, values.reshape(-1, *tensor.shape[1:]), weights_shape, every)
+
+    def work(runs: list[Run], first: int) -> list[Array]:
+        chunk = range(first, min(first + CHUNK, count))
+        ours = rows(runs[0](chunk).astype(np.float64) - zero_point)
+        found = [np.matmul(ours.transpose(0, 2, 1), ours)]
+        for run in runs[1:]:
+            steps = np.rint(run(chunk).astype(np.float64) * (FRACTION[tensor.dtype] / scale))
+            found.append(np.matmul(rows(steps).transpose(0, 2, 1), ours) / FRACTION[tensor.dtype])
+        return found
+
+    totals: list[Array] = []
+    for parts in ordered(workers, work, range(0, count, CHUNK)):
+        totals = [t + p for t, p in zip(totals, parts, strict=True)] if totals else parts
+    return totals[0], totals[1] if len(totals) > 1 else None
 
 
-def _rounded(graph: Graph, i: int, weights: Array, hessian: Array, rule: RoundingRule, precision: Precision) -> Graph:
-    op = graph.ops[i]
-    tensor = graph.tensors[slots(op).weight]
-    assert tensor.quantization is not None
-    limit = 2 ** (precision.weight_bits - 1) - 1
-    groups = len(hessian)
-    rows = matrix(op.kind, weights, groups)
-    scale = np.broadcast_to(tensor.quantization.scale, (rows.shape[0] * rows.shape[1],)).reshape(groups, -1)
-    integers = np.stack([rule.round(rows[g], scale[g], hessian[g], limit) for g in range(groups)])
-    data = from_matrix(op.kind, integers, weights.shape)
-    return graph.with_tensors({slots(op).weight: replace(tensor, data=data)})
+def _layer(
+    graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, hessian: Array, cross: Array | None
+) -> Layer:
+    """The op as a rounding rule sees it."""
+    op, s = graph.ops[i], slots(graph.ops[i])
+    data, q = reference.tensors[slots(source).weight].data, graph.tensors[s.weight].quantization
+    assert data is not None
+    assert q is not None
+    weights = matrix(op.kind, data.astype(np.float64), len(hessian))
+    shape = weights.shape[:2]
+    scale = np.broadcast_to(q.scale.astype(np.float64), (math.prod(shape),)).reshape(shape)
+    limit = 2 ** (precision.of(graph.tensors[s.output].name).weights - 1) - 1
+    if len(q.scale) != scale.size or (s.bias >= 0 and len(graph.consumers()[s.bias]) > 1):
+        return Layer(weights, scale, limit, hessian, cross)
+    low, high = _bounds(graph, i, reference, source)
+    return Layer(weights, scale, limit, hessian, cross, (low.reshape(shape), high.reshape(shape)))
+
+
+def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, Array]:
+    """Per channel, the scale below which the bias would not fit, and that above which kernels refuse the model."""
+    s = slots(graph.ops[i])
+    x, y, w = (graph.tensors[t].quantization for t in (s.data, s.output, s.weight))
+    assert x is not None
+    assert y is not None
+    assert w is not None
+    largest = rule_at(graph.ops[i].kind, bits_of(graph, graph.ops[i])).largest_ratio
+    low = np.abs(_real_bias(reference, source, len(w.scale))) / (float(x.scale[0]) * BIAS_LIMIT)
+    high = 0.99 * largest * float(y.scale[0]) / float(x.scale[0])
+    # Below 1e-30 float32 scales, and their products with others, lose precision.
+    return np.maximum(low, 1e-30), np.maximum(w.scale.astype(np.float64), high)
+
+
+def _real_bias(reference: Graph, source: Op, channels: int) -> Array:
+    bias = slots(source).bias
+    data = reference.tensors[bias].data if bias >= 0 else None
+    return np.zeros(channels) if data is None else data.astype(np.float64)
+
+
+def _written(graph: Graph, i: int, reference: Graph, source: Op, rounded: Rounded) -> Graph:
+    """The graph with the op's new integers, and scales where they changed."""
+    op, s = graph.ops[i], slots(graph.ops[i])
+    weight, x = graph.tensors[s.weight], graph.tensors[s.data]
+    assert weight.quantization is not None
+    assert x.quantization is not None
+    data = from_matrix(op.kind, rounded.integers.astype(np.int8), weight.shape)
+    old, new = weight.quantization, rounded.scale.reshape(-1).astype(np.float32)
+    if len(old.scale) != len(new) or np.array_equal(old.scale, new):
+        return graph.with_tensors({s.weight: replace(weight, data=data)})
+    changes = {s.weight: replace(weight, data=data, quantization=replace(old, scale=new))}
+    if s.bias >= 0:
+        bias, bq = graph.tensors[s.bias], bias_quantization(x.quantization.scale[0], new)
+        integers = quantize_bias(_real_bias(reference, source, len(new)), bq, bias.dtype)
+        changes[s.bias] = replace(bias, data=integers, quantization=bq)
+    return graph.with_tensors(changes)

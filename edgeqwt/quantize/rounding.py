@@ -1,12 +1,12 @@
 """How weights are rounded to integers: to nearest, or with later weights making up for earlier ones.
 
 A rule is a frozen dataclass whose fields are its options; `ROUNDINGS` lists them by the name
-that recipes use.
+that recipes use. The mathematics is in `least_squares`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -14,6 +14,50 @@ from typing import ClassVar
 import numpy as np
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.quantize.least_squares import (
+    Method,
+    damped,
+    fitted_scale,
+    half_by_half,
+    loss,
+    nearest,
+    one_by_one,
+    refined,
+    refitted,
+)
+
+NARROWEST = 0.6  # of the scale at which no weight is clipped: below it, 4-bit weights lose more than they win
+POLISHES = 3  # turns of steps and scales; later ones change next to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What a rule knows of a linear op; float64, in groups of output channels that meet the same inputs.
+
+    Attributes:
+        weights: real, shape (groups, channels, terms).
+        scale: of each channel as the graph has it, shape (groups, channels).
+        limit: integers lie within +-limit.
+        hessian: sum of x x^T over the inputs x that the weights meet, shape (groups, terms, terms).
+        cross: sum of y x^T, with y the same inputs in the float network; None where nobody asked for it.
+        bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
+            where the scales cannot change.
+    """
+
+    weights: Array
+    scale: Array
+    limit: int
+    hessian: Array
+    cross: Array | None = None
+    bounds: tuple[Array, Array] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Integers (float64, of the weights' shape) and their scales."""
+
+    integers: Array
+    scale: Array
 
 
 @dataclass(frozen=True)
@@ -21,58 +65,115 @@ class Nearest:
     """Each weight to the nearest integer."""
 
     samples: ClassVar[int] = 1  # its inputs do not matter to it
+    float_targets: ClassVar[bool] = False
 
-    def round(self, weights: Array, scale: Array, hessian: Array, limit: int) -> Array:
-        """See Gptq.round; `hessian` is not looked at."""
-        return np.clip(np.rint(weights / scale[:, None]), -limit, limit).astype(np.int8)
+    def round(self, layer: Layer) -> Rounded:
+        """Looks at weights and scales alone."""
+        return Rounded(nearest(layer.weights, layer.scale, layer.limit), layer.scale)
 
 
 @dataclass(frozen=True)
 class Gptq:
     """Second-order rounding: GPTQ (Frantar et al. 2022, algorithm 1), after Optimal Brain Surgeon.
 
-    Weights are rounded one column at a time; the error of each is spread over the columns that are
+    Weights are rounded one term at a time; the error of each is spread over the terms that are
     still real, so that the layer's output on the calibration inputs changes least.
 
     Attributes:
-        damping: added to the Hessian's diagonal, as a share of its mean, so that it can be inverted
-            and inputs that calibration hardly saw do not soak up the error.
+        damping: added to the Hessian's diagonal, as a share of its mean.
         samples: how many samples the Hessian is summed over, at most.
+        float_targets: aim at what the float layer computes from the float network's inputs, not at what it
+            computes from the inputs that the integer layer gets: layers then make up for the errors of those
+            before them (`least_squares.refitted`).
+        ridge: with float targets: how strongly weights are held where they are, as a share of the
+            Hessian's mean diagonal.
+        scales: weight scales tried per channel, between 0.6 and 1 times the one that clips nothing, besides
+            the one that the graph has; the one with the smallest loss is kept.
+        refine: step single integers up or down afterwards as long as that lowers the loss; where scales are
+            searched, in turn with the scale that is best for the integers.
     """
 
     damping: float = 0.01
-    samples: int = 256
+    samples: int = 512
+    float_targets: bool = False
+    ridge: float = 0.1
+    scales: int = 0
+    refine: bool = False
 
-    def round(self, weights: Array, scale: Array, hessian: Array, limit: int) -> Array:
-        """Integers for one group of output channels.
-
-        Args:
-            weights: real, shape (channels, terms).
-            scale: of each channel, shape (channels,).
-            hessian: sum of x x^T over the inputs that the weights meet, shape (terms, terms).
-            limit: integers lie within +-limit.
-
-        Returns:
-            int8, shape (channels, terms).
-        """
-        diagonal = np.diag(hessian).astype(np.float64)
-        if not diagonal.any():
-            return Nearest().round(weights, scale, hessian, limit)
-        # Columns of large inputs first: their errors can then still be made up for (the paper's "act order").
-        order = np.argsort(-diagonal, kind="stable")
-        damped = hessian[np.ix_(order, order)] + self.damping * diagonal.mean() * np.eye(len(order))
-        inverse = np.linalg.cholesky(np.linalg.inv(damped)).T  # upper triangular: the paper's Cholesky form
-        real, steps = weights[:, order].astype(np.float64), scale.astype(np.float64)
-        integers = np.zeros(real.shape, np.int8)
-        for k in range(len(order)):
-            integers[:, k] = np.clip(np.rint(real[:, k] / steps), -limit, limit)
-            error = (real[:, k] - integers[:, k] * steps) / inverse[k, k]
-            real[:, k + 1 :] -= np.outer(error, inverse[k, k + 1 :])
-        restored = np.empty_like(integers)
-        restored[:, order] = integers
-        return restored
+    def round(self, layer: Layer) -> Rounded:
+        """Integers, and scales where they were searched."""
+        return _rounded(layer, one_by_one, self.damping, self.ridge, self.scales, self.refine)
 
 
-RoundingRule = Nearest | Gptq
+@dataclass(frozen=True)
+class Erq:
+    """Error reduction by ridge regression: ERQ (Zhong et al. 2024).
 
-ROUNDINGS: Mapping[str, type[Nearest] | type[Gptq]] = MappingProxyType({"nearest": Nearest, "gptq": Gptq})
+    First the real weights are refitted to make up for the error of the layer's inputs (Aqer), then half of
+    them is rounded at a time, and the rest refitted (Wqer).
+
+    Attributes:
+        damping: ridge of Wqer, as a share of the Hessian's mean diagonal.
+        samples: how many samples the moments are summed over, at most.
+        ridge: of Aqer, as a share of the Hessian's mean diagonal.
+        scales: as for Gptq.
+    """
+
+    damping: float = 0.01
+    samples: int = 512
+    ridge: float = 0.1
+    scales: int = 0
+    float_targets: ClassVar[bool] = True
+
+    def round(self, layer: Layer) -> Rounded:
+        """Integers, and scales where they were searched."""
+        return _rounded(layer, half_by_half, self.damping, self.ridge, self.scales, refine=False)
+
+
+RoundingRule = Nearest | Gptq | Erq
+
+ROUNDINGS: Mapping[str, type[Nearest] | type[Gptq] | type[Erq]] = MappingProxyType(
+    {"nearest": Nearest, "gptq": Gptq, "erq": Erq}
+)
+
+
+def _rounded(
+    layer: Layer, how: Callable[[Array], Method], damping: float, ridge: float, scales: int, refine: bool
+) -> Rounded:
+    """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
+    hessian, weights = damped(layer.hessian, damping), layer.weights
+    if layer.cross is not None:
+        weights = refitted(weights, layer.hessian, layer.cross, ridge)
+    method = how(hessian)
+    best: Rounded | None = None
+    least: Array = np.zeros(())
+    for scale in [layer.scale, *_candidates(layer, scales)]:
+        integers = method(weights, scale, layer.limit)
+        error = loss(weights, scale, integers, hessian)
+        if best is None:
+            best, least = Rounded(integers, scale), error
+            continue
+        wins = error < least
+        best = Rounded(np.where(wins[..., None], integers, best.integers), np.where(wins, scale, best.scale))
+        least = np.minimum(error, least)
+    assert best is not None
+    return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+
+
+def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:
+    """Turns of single steps and, where scales are searched, of the best scale for the integers: neither can lose."""
+    integers, scale = refined(weights, start.scale, start.integers, hessian, layer.limit), start.scale
+    if layer.bounds is None or not with_scales:
+        return Rounded(integers, scale)
+    for _ in range(POLISHES):
+        scale = np.clip(fitted_scale(weights, integers, hessian, scale), *layer.bounds)
+        integers = refined(weights, scale, integers, hessian, layer.limit)
+    return Rounded(integers, scale)
+
+
+def _candidates(layer: Layer, count: int) -> list[Array]:
+    """Scales to try besides the graph's own."""
+    if layer.bounds is None:
+        return []
+    widest = np.abs(layer.weights).max(axis=2) / layer.limit
+    return [np.clip(share * widest, *layer.bounds) for share in np.linspace(1.0, NARROWEST, count)]

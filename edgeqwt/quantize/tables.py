@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.quantize.forms import variable_slot
-from edgeqwt.runtime.boundary import real
+from edgeqwt.runtime.boundary import limits, real
 from edgeqwt.runtime.runners import xnnpack
 
 LEVELS = np.arange(-128, 128).astype(np.int8)
@@ -42,15 +42,16 @@ def to_int8(values: Array, y: Quantization) -> Array:
     return np.clip(np.rint(scaled), -128, 127).astype(np.int8)
 
 
-def thresholds(kind: str, constant: Array, x: Quantization) -> Array:
-    """int32 values c' with `q kind c'` true exactly where `real(q) kind constant` is, for every int8 q of x."""
-    levels = real(LEVELS, x)
-    at_or_below = np.searchsorted(levels, constant, side="right") - 129  # largest q with real(q) <= constant
-    below = np.searchsorted(levels, constant, side="left") - 129
+def thresholds(kind: str, constant: Array, x: Quantization, dtype: str = "int8") -> Array:
+    """int32 values c' with `q kind c'` true exactly where `real(q) kind constant` is, for every q of x's type."""
+    low, high = limits(dtype)
+    levels = real(np.arange(low, high + 1), x)
+    at_or_below = np.searchsorted(levels, constant, side="right") + low - 1  # largest q with real(q) <= constant
+    below = np.searchsorted(levels, constant, side="left") + low - 1
     if kind in ("GREATER", "LESS_EQUAL"):
         found = at_or_below
     elif kind in ("GREATER_EQUAL", "LESS"):
         found = below + 1
     else:
-        found = np.where(at_or_below > below, at_or_below, 1000)  # equal to none: a value that no int8 has
+        found = np.where(at_or_below > below, at_or_below, 2 * high)  # equal to none: a value that no q has
     return np.asarray(found, np.int32)

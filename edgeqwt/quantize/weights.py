@@ -1,14 +1,15 @@
-"""Constants to integers: per-channel symmetric weights, int32 biases, per-tensor operands."""
+"""Constants to integers: per-channel symmetric weights, int32 or int64 biases, per-tensor operands."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Quantization
-from edgeqwt.graph.opset import RULES
 
-BIAS_LIMIT = 2**30  # half of int32, so that the accumulator keeps as much room as the bias takes
-MULTIPLIER_LIMIT = RULES["CONV_2D"].largest_ratio  # XNNPACK refuses requantization multipliers of 256 and more
+# Half of int32, so that the accumulator keeps as much room as the bias takes. Beside 16-bit activations it is
+# int64, but beyond this the multiplier of a channel that is little more than its bias falls below the kernels' 2^-31.
+BIAS_LIMIT = 2**30
+BIAS_DTYPE = {8: "int32", 16: "int64"}  # by the width of the activations
 
 
 def weight_scales(weights: Array, axis: int, bits: int) -> Array:
@@ -25,7 +26,7 @@ def weight_scales(weights: Array, axis: int, bits: int) -> Array:
 
 
 def widened_for_bias(scale: Array, bias: Array | None, input_scale: float) -> Array:
-    """Weight scales enlarged where the bias, at input_scale * scale, would not fit its int32."""
+    """Weight scales enlarged where the bias, at input_scale * scale, would be too large an integer."""
     if bias is None:
         return scale
     return np.maximum(scale, np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT))
@@ -49,7 +50,7 @@ def bias_quantization(input_scale: np.float32, weight_scale: Array) -> Quantizat
     return Quantization.per_channel(np.float32(input_scale) * weight_scale.astype(np.float32), 0)
 
 
-def quantize_bias(bias: Array, q: Quantization) -> Array:
-    """round(bias / scale) as int32."""
+def quantize_bias(bias: Array, q: Quantization, dtype: str = "int32") -> Array:
+    """round(bias / scale) as int32 or int64."""
     limit = 2**31 - 1
-    return np.clip(np.rint(bias.astype(np.float64) / q.scale.astype(np.float64)), -limit, limit).astype(np.int32)
+    return np.clip(np.rint(bias.astype(np.float64) / q.scale.astype(np.float64)), -limit, limit).astype(dtype)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, Form, OpRule, slots
-from edgeqwt.quantize.activations import QMAX, QMIN, Assignment, affine, constant_range, symmetric
+from edgeqwt.graph.graph import DTYPES, Array, Editor, Graph, Op, Quantization, Tensor
+from edgeqwt.graph.opset import Form, OpRule, slots
+from edgeqwt.graph.opset16 import DTYPE, rule_at
+from edgeqwt.quantize.activations import LARGEST, QMAX, QMIN, Assignment, constant_range, spanning, symmetric
 from edgeqwt.quantize.forms import form_of, variable_slot
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.tables import function_values, thresholds, to_int8
-from edgeqwt.quantize.weights import bias_quantization, quantize, quantize_bias, weight_scales, widened_for_bias
+from edgeqwt.quantize.weights import (
+    BIAS_DTYPE,
+    bias_quantization,
+    quantize,
+    quantize_bias,
+    weight_scales,
+    widened_for_bias,
+)
 
 # c < x is x > c.
 MIRRORED = {"GREATER": "LESS", "LESS": "GREATER", "GREATER_EQUAL": "LESS_EQUAL", "LESS_EQUAL": "GREATER_EQUAL"}
 
 
-def linear_weight_scale(graph: Graph, op: Op, rule: OpRule, assignment: Assignment, precision: Precision) -> Array:
+def linear_weight_scale(
+    graph: Graph, index: int, op: Op, rule: OpRule, assignment: Assignment, precision: Precision
+) -> Array:
     """A linear op's weight scales, float32, shape (channels,): min-max, widened where the bias needs it."""
     s = slots(op)
     weights, bias = graph.tensors[s.weight].data, graph.tensors[s.bias].data if s.bias >= 0 else None
     assert weights is not None
-    scale = weight_scales(weights, rule.channel_axis, precision.weight_bits)
-    input_scale = float(assignment.quantization[s.data].scale[0])
+    scale = weight_scales(weights, rule.channel_axis, precision.of(graph.tensors[s.output].name).weights)
+    input_scale = float(assignment.read(index, s.data).scale[0])
     return widened_for_bias(scale, bias, input_scale).astype(np.float32)
 
 
@@ -39,16 +49,18 @@ class Writer:
         precision: Precision,
         missing: Set[str],
     ) -> None:
-        self.graph, self.assignment = graph, assignment
+        self.graph, self.assignment, self.plan = graph, assignment, assignment.plan
         self.precision, self.missing = precision, missing
         self.editor = Editor(graph)
         self.constants: dict[tuple[object, ...], int] = {}
+        self.copies: dict[tuple[object, ...], int] = {}
         self.arrays: dict[tuple[object, ...], Array] = {}
 
     def run(self) -> Graph:
         """The integer graph."""
         for t, q in self.assignment.quantization.items():
-            self.editor.tensors[t] = replace(self.graph.tensors[t], dtype="int8", quantization=q, extra={})
+            dtype = DTYPE[self.plan.home[t]]
+            self.editor.tensors[t] = replace(self.graph.tensors[t], dtype=dtype, quantization=q, extra={})
         forms: Mapping[Form, Callable[[int, Op], None]] = {
             Form.DIRECT: self.direct,
             Form.LINEAR: self.linear,
@@ -59,89 +71,113 @@ class Writer:
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
         }
         for i, op in enumerate(self.graph.ops):
-            forms[self.form(op)](i, op)
-        for t in self.graph.outputs:
-            if self.graph.tensors[t].is_float and self.graph.tensors[t].is_constant:
-                q = affine(*constant_range(self.graph, t))
-                self.editor.tensors[t] = self.quantized(t, q)
-        return self.editor.finish()
+            forms[self.form(i, op)](i, op)
+        return self.editor.finish(outputs=[self.output(t) for t in self.graph.outputs])
 
-    def form(self, op: Op) -> Form:
+    def output(self, t: int) -> int:
+        """The integer tensor for a graph output."""
+        tensor = self.graph.tensors[t]
+        if not tensor.is_float:
+            return t
+        if tensor.is_constant:
+            self.editor.tensors[t] = self.quantized(t, spanning(*constant_range(self.graph, t), self.plan.interface))
+            return t
+        return self.at(t, self.plan.interface)
+
+    def form(self, index: int, op: Op) -> Form:
         """The op's form, which for some kernels depends on the scale of its input."""
-        form, rule = form_of(self.graph, op, self.missing), RULES[op.kind]
+        form, bits = form_of(self.graph, op, self.missing), self.plan.ops[index]
+        if bits == 16 and form is not Form.INTEGER:
+            return rule_at(op.kind, 16).form
+        rule = rule_at(op.kind, 8)
         if form is Form.DIRECT and rule.elementwise:
-            smallest, largest = rule.table_beyond
-            scale = float(self.assignment.quantization[op.inputs[0]].scale[0])
+            smallest, largest = rule.right_scales
+            scale = float(self.assignment.read(index, op.inputs[0]).scale[0])
             return form if smallest <= scale <= largest else Form.LOOKUP
         return form
+
+    def row(self, index: int) -> OpRule:
+        """The op table's row of an op at its width."""
+        return rule_at(self.graph.ops[index].kind, self.plan.ops[index])
 
     # -- the forms ----------------------------------------------------------------
 
     def direct(self, index: int, op: Op) -> None:
         """The same op."""
         inputs = [self.operand(index, op, slot) for slot in range(len(op.inputs))]
-        self.editor.add_op(replace(op, inputs=tuple(inputs), version=max(op.version, RULES[op.kind].version)))
+        self.add(index, op, inputs)
+
+    def add(self, index: int, op: Op, inputs: Sequence[int]) -> None:
+        """The op on integer inputs, at the version and with the options that its integer form has."""
+        row = self.row(index)
+        changed = op.with_options(**row.options) if row.options else op
+        self.editor.add_op(replace(changed, inputs=tuple(inputs), version=max(op.version, row.version)))
 
     def linear(self, index: int, op: Op) -> None:
         """The same op with quantized weights and bias."""
-        tensors, rule = self.graph.tensors, RULES[op.kind]
+        tensors, rule, bits = self.graph.tensors, self.row(index), self.plan.ops[index]
         assert rule.weight is not None
         assert rule.bias is not None
-        scale = linear_weight_scale(self.graph, op, rule, self.assignment, self.precision)
+        scale = linear_weight_scale(self.graph, index, op, rule, self.assignment, self.precision)
         wq = Quantization.per_channel(scale, rule.channel_axis)
-        bq = bias_quantization(self.assignment.quantization[op.inputs[rule.data]].scale[0], scale)
-        inputs = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))]
+        bq = bias_quantization(self.assignment.read(index, op.inputs[rule.data]).scale[0], scale)
+        inputs, name = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))], tensors[op.outputs[0]].name
+        inputs[rule.data] = self.operand(index, op, rule.data)
         if inputs[rule.bias] < 0:
             # Without a bias there would be no place for an offset; zeros cost the file a few bytes, once.
-            zeros = np.zeros(scale.shape, np.int32)
-            name = f"{tensors[op.outputs[0]].name}/bias"
-            inputs[rule.bias] = self.editor.add_tensor(Tensor(name, zeros.shape, "int32", zeros, bq))
+            zeros = np.zeros(scale.shape, BIAS_DTYPE[bits])
+            inputs[rule.bias] = self.editor.add_tensor(Tensor(f"{name}/bias", zeros.shape, BIAS_DTYPE[bits], zeros, bq))
         else:
-            inputs[rule.bias] = self.constant(inputs[rule.bias], bq, "int32")
-        limit = 2 ** (self.precision.weight_bits - 1) - 1
+            inputs[rule.bias] = self.constant(inputs[rule.bias], bq, BIAS_DTYPE[bits])
+        limit = 2 ** (self.precision.of(name).weights - 1) - 1
         inputs[rule.weight] = self.constant(inputs[rule.weight], wq, "int8", limit)
-        self.editor.add_op(replace(op, inputs=tuple(inputs), version=max(op.version, rule.version)))
+        self.add(index, op, inputs)
 
     def lookup(self, index: int, op: Op) -> None:
         """A table of the op's values."""
-        source, target = op.inputs[variable_slot(self.graph, op)], op.outputs[0]
-        values = function_values(self.graph, index, self.assignment.quantization[source])
+        slot, target = variable_slot(self.graph, op), op.outputs[0]
+        values = function_values(self.graph, index, self.assignment.read(index, op.inputs[slot]))
         y, name = self.assignment.quantization[target], self.graph.tensors[target].name
-        self.table(source, target, Tensor(f"{name}/table", (256,), "int8", to_int8(values, y), y))
+        table = Tensor(f"{name}/table", (256,), "int8", to_int8(values, y), y)
+        self.table(self.operand(index, op, slot), target, table)
 
     def clamp(self, index: int, op: Op) -> None:
         """A stand-alone RELU: x + 0, clamped. RELU itself differs between the runtimes when it changes the scale."""
-        x, target = op.inputs[0], op.outputs[0]
-        q, name = self.assignment.quantization[x], self.graph.tensors[target].name
-        zero = self.editor.add_tensor(Tensor(f"{name}/zero", (), "int8", np.array(q.zero_point[0], np.int8), q))
-        self.editor.add_op(Op("ADD", (x, zero), op.outputs, {"fusedActivationFunction": op.kind}, version=2))
+        x, target, bits = self.operand(index, op, 0), op.outputs[0], self.plan.ops[index]
+        q, name = self.assignment.read(index, op.inputs[0]), self.graph.tensors[target].name
+        zero = np.array(q.zero_point[0], DTYPE[bits])
+        second = self.editor.add_tensor(Tensor(f"{name}/zero", (), DTYPE[bits], zero, q))
+        self.editor.add_op(adding(bits, x, second, target, op.kind))
 
     def compare(self, index: int, op: Op) -> None:
-        """A comparison: of int32 copies, whose scales are equal, or of one and an equivalent int32 constant."""
+        """On int32 copies, whose scales are equal, or of one copy and an equivalent int32 constant."""
         inputs = []
         for slot, t in enumerate(op.inputs):
             tensor = self.graph.tensors[t]
+            if not tensor.is_float:
+                inputs.append(t)
+                continue
             if tensor.data is None:
                 inputs.append(self.widened(self.operand(index, op, slot)))
                 continue
-            other = self.operand(index, op, 1 - slot)
-            q = self.editor.tensors[other].quantization
-            assert q is not None
+            other = self.editor.tensors[self.operand(index, op, 1 - slot)]
+            assert other.quantization is not None
             kind = op.kind if slot == 1 else MIRRORED.get(op.kind, op.kind)
-            data = thresholds(kind, tensor.data, q)
+            data = thresholds(kind, tensor.data, other.quantization, other.dtype)
             inputs.append(self.editor.add_tensor(Tensor(f"{tensor.name}/int32", tensor.shape, "int32", data)))
         self.editor.add_op(replace(op, inputs=tuple(inputs)))
 
     def convert(self, index: int, op: Op) -> None:
-        """CAST, QUANTIZE and DEQUANTIZE: what was float is int8 now."""
-        source, target = op.inputs[0], op.outputs[0]
+        """CAST, QUANTIZE and DEQUANTIZE: what was float is an integer now."""
+        source, target = self.operand(index, op, 0), op.outputs[0]
         out = self.graph.tensors[target]
         if op.kind in ("QUANTIZE", "DEQUANTIZE"):
             self.editor.add_op(Op("QUANTIZE", (source,), (target,)))
         elif out.is_float:
-            self.editor.add_op(replace(op.with_options(outDataType="INT8"), version=RULES["CAST"].version))
+            dtype = DTYPE[self.plan.ops[index]].upper()
+            self.editor.add_op(replace(op.with_options(outDataType=dtype), version=self.row(index).version))
         elif out.dtype == "bool":
-            q = self.assignment.quantization[source]
+            q = self.assignment.read(index, op.inputs[0])
             zero = Tensor(f"{out.name}/zero", (), "int32", np.array(q.zero_point[0], np.int32))
             self.editor.add_op(Op("NOT_EQUAL", (self.widened(source), self.editor.add_tensor(zero)), (target,)))
         else:
@@ -149,21 +185,20 @@ class Writer:
 
     def truncate(self, index: int, source: int, target: int) -> None:
         """CAST to an integer type: a table, in int8 where its values fit (TFLite Micro has no GATHER of int32)."""
-        values = function_values(self.graph, index, self.assignment.quantization[source])
+        values = function_values(self.graph, index, self.assignment.read(index, self.graph.ops[index].inputs[0]))
         out = self.graph.tensors[target]
         if values.min() < QMIN or values.max() > QMAX or out.dtype == "int8":
             self.table(source, target, Tensor(f"{out.name}/table", (256,), out.dtype, values))
             return
         narrow = self.editor.add_tensor(Tensor(f"{out.name}/int8", out.shape, "int8"))
         self.table(source, narrow, Tensor(f"{out.name}/table", (256,), "int8", values.astype(np.int8)))
-        options = {"inDataType": "INT8", "outDataType": out.dtype.upper()}
-        self.editor.add_op(Op("CAST", (narrow,), (target,), options, version=RULES["CAST"].version))
+        self.editor.add_op(casting(narrow, target, "int8", out.dtype))
 
     # -- parts of forms -------------------------------------------------------------
 
     def table(self, source: int, target: int, table: Tensor) -> None:
         """x_q -> CAST int32 -> + 128 -> GATHER of a table with one entry per int8 value."""
-        name, shape = self.editor.tensors[target].name, self.graph.tensors[source].shape
+        name, shape = self.editor.tensors[target].name, self.editor.tensors[source].shape
         add = self.editor.add_tensor
         position = add(Tensor(f"{name}/index", shape, "int32"))
         offset = add(Tensor(f"{name}/128", (), "int32", np.array(-QMIN, np.int32)))
@@ -173,29 +208,29 @@ class Writer:
         self.editor.add_op(Op("GATHER", (add(table), position), (target,), gathering, version=2))
 
     def widened(self, t: int) -> int:
-        """An int8 tensor's integers in int32."""
+        """An integer tensor's integers in int32."""
         tensor = self.editor.tensors[t]
         wide = self.editor.add_tensor(Tensor(f"{tensor.name}/int32", tensor.shape, "int32"))
-        options = {"inDataType": "INT8", "outDataType": "INT32"}
-        self.editor.add_op(Op("CAST", (t,), (wide,), options, version=RULES["CAST"].version))
+        self.editor.add_op(casting(t, wide, tensor.dtype, "int32"))
         return wide
 
     # -- operands -------------------------------------------------------------------
 
     def operand(self, index: int, op: Op, slot: int) -> int:
         """The integer tensor for one input of an op: an activation, or a constant made integer for this use."""
-        t = op.inputs[slot]
+        t, bits = op.inputs[slot], self.plan.ops[index]
         if t < 0 or not self.graph.tensors[t].is_float:
             return t
         if (index, slot) in self.assignment.requantize:
-            return self.requantized(t, self.assignment.requantize[index, slot])
+            return self.copy(t, bits, self.assignment.requantize[index, slot])
         if not self.graph.tensors[t].is_constant:
-            return t
-        rule = RULES[op.kind]
+            return self.at(t, bits)
+        rule = self.row(index)
         if slot in rule.tied_inputs(op):
-            return self.constant(t, self.assignment.quantization[op.outputs[0]])
-        parameters = symmetric if slot in rule.symmetric else affine
-        return self.constant(t, parameters(*constant_range(self.graph, t)))
+            return self.constant(t, self.assignment.quantization[op.outputs[0]], DTYPE[bits], LARGEST[bits])
+        low, high = constant_range(self.graph, t)
+        q = symmetric(low, high, bits) if slot in rule.symmetric else spanning(low, high, bits)
+        return self.constant(t, q, DTYPE[bits], LARGEST[bits])
 
     def constant(self, t: int, q: Quantization, dtype: str = "int8", limit: int = QMAX) -> int:
         """A float constant at some scale; asked for twice, it is one tensor."""
@@ -209,15 +244,57 @@ class Writer:
         tensor = self.graph.tensors[t]
         assert tensor.data is not None
         key = (id(tensor.data), dtype, q.scale.tobytes(), q.zero_point.tobytes())
-        if key not in self.arrays and dtype == "int32":
-            self.arrays[key] = quantize_bias(tensor.data, q)
+        if key not in self.arrays and dtype in BIAS_DTYPE.values():
+            self.arrays[key] = quantize_bias(tensor.data, q, dtype)
         elif key not in self.arrays:
-            self.arrays[key] = quantize(tensor.data, q, QMIN if q.axis is None else -limit, limit)
+            low = QMIN if q.axis is None and dtype == "int8" else -limit
+            self.arrays[key] = quantize(tensor.data, q, low, limit, DTYPES[dtype])
         return Tensor(tensor.name, tensor.shape, dtype, self.arrays[key], q)
 
-    def requantized(self, t: int, q: Quantization) -> int:
-        """A copy of an activation at other parameters."""
-        tensor = self.graph.tensors[t]
-        copy = self.editor.add_tensor(Tensor(f"{tensor.name}/requantized", tensor.shape, "int8", None, q))
-        self.editor.add_op(Op("QUANTIZE", (t,), (copy,)))
-        return copy
+    # -- copies at other parameters ---------------------------------------------------
+
+    def at(self, t: int, bits: int) -> int:
+        """A float activation's integer tensor of some width: its own, or a copy."""
+        return t if self.plan.home[t] == bits else self.copy(t, bits, self.assignment.at(t, bits))
+
+    def copy(self, t: int, bits: int, q: Quantization) -> int:
+        """A copy of an activation at another width or other parameters; asked for twice, it is one tensor."""
+        key = (t, bits, q.scale.tobytes(), q.zero_point.tobytes())
+        if key not in self.copies:
+            tensor = self.graph.tensors[t]
+            how = "requantized" if bits == self.plan.home[t] else DTYPE[bits]
+            copy = self.editor.add_tensor(Tensor(f"{tensor.name}/{how}", tensor.shape, DTYPE[bits], None, q))
+            if bits == 16 and self.plan.home[t] == 8:
+                self.widen(t, copy)
+            else:
+                self.editor.add_op(Op("QUANTIZE", (t,), (copy,), version=2 if bits == 16 else 1))
+            self.copies[key] = copy
+        return self.copies[key]
+
+    def widen(self, t: int, copy: int) -> None:
+        """From int8 to int16, which LiteRT's QUANTIZE cannot do: CAST, and ADD for zero point and scale."""
+        x, y = self.editor.tensors[t], self.editor.tensors[copy]
+        assert x.quantization is not None
+        assert y.quantization is not None
+        scale, zero_point = x.quantization.scale[0], int(x.quantization.zero_point[0])
+        shifted = Quantization.per_tensor(float(scale), 0)
+        if y.quantization.same_as(shifted) and zero_point == 0:
+            self.editor.add_op(casting(t, copy, "int8", "int16"))
+            return
+        cast = self.editor.add_tensor(Tensor(f"{x.name}/cast", x.shape, "int16", None, shifted))
+        shift = np.array(-zero_point, np.int16)
+        second = self.editor.add_tensor(Tensor(f"{x.name}/shift", (), "int16", shift, shifted))
+        self.editor.add_op(casting(t, cast, "int8", "int16"))
+        self.editor.add_op(adding(16, cast, second, copy, "NONE"))
+
+
+def adding(bits: int, a: int, b: int, target: int, activation: str) -> Op:
+    """An ADD of activations of some width."""
+    row = rule_at("ADD", bits)
+    return Op("ADD", (a, b), (target,), {"fusedActivationFunction": activation, **row.options}, version=row.version)
+
+
+def casting(source: int, target: int, old: str, new: str) -> Op:
+    """A CAST between integer types."""
+    options = {"inDataType": old.upper(), "outDataType": new.upper()}
+    return Op("CAST", (source,), (target,), options, version=rule_at("CAST", 8 if "int8" in (old, new) else 16).version)

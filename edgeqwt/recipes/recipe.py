@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from edgeqwt.compensate.solve import Options
+from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
-from edgeqwt.quantize.lower import Precision
+from edgeqwt.quantize.precision import Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
 
@@ -21,13 +22,26 @@ FOLDER = Path(__file__).parent
 
 LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
     {
-        ("Precision", "weight_bits"): (2, 8),
+        ("Equalization", "samples"): (1, math.inf),
+        ("Equalization", "limit"): (1, math.inf),
+        ("Equalization", "steps"): (1, math.inf),
         ("Mse", "candidates"): (1, 4096),
+        ("Percentile", "percent"): (50, 100),
+        ("Kl", "candidates"): (1, 4096),
+        ("Lp", "p"): (1, 16),
+        ("Lp", "candidates"): (1, 1024),
         ("Gptq", "damping"): (1e-6, 1),
         ("Gptq", "samples"): (1, math.inf),
+        ("Gptq", "ridge"): (1e-6, 100),
+        ("Gptq", "scales"): (0, 256),
+        ("Erq", "damping"): (1e-6, 1),
+        ("Erq", "samples"): (1, math.inf),
+        ("Erq", "ridge"): (1e-6, 100),
+        ("Erq", "scales"): (0, 256),
         ("Options", "gain_limit"): (1, math.inf),
         ("Options", "margin"): (0, 1),
         ("Options", "gain_margin"): (0, 1),
+        ("_Report", "leave_one_out"): (0, math.inf),
         ("Verify", "parity_samples"): (1, math.inf),
         ("Verify", "runtime_samples"): (1, math.inf),
     }
@@ -56,20 +70,24 @@ class Recipe:
         name: for the report.
         ranges: how activation ranges are chosen.
         precision: widths.
+        equalization: how channels are equalized; None: not at all.
         rounding: how weights are rounded.
         compensate: whether CWAC runs, and `compensation` how.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
         verify: how much is proved.
+        leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
     """
 
     name: str
     ranges: RangeRule
     precision: Precision = field(default_factory=Precision)
+    equalization: Equalization | None = None
     rounding: RoundingRule = field(default_factory=Nearest)
     compensate: bool = True
     compensation: Options = field(default_factory=Options)
     float_io: bool = False
     verify: Verify = field(default_factory=Verify)
+    leave_one_out: int = 0
 
 
 def names() -> tuple[str, ...]:
@@ -103,8 +121,10 @@ def checked(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: naming the first value that does not.
     """
-    for part in (recipe.ranges, recipe.precision, recipe.rounding, recipe.compensation, recipe.verify):
-        _check_limits(part, f"recipe {recipe.name}")
+    parts = (recipe.ranges, recipe.equalization, recipe.rounding, recipe.compensation, recipe.verify)
+    for part in parts:
+        if part is not None:
+            _check_limits(part, f"recipe {recipe.name}")
     return recipe
 
 
@@ -118,26 +138,53 @@ def range_rule(name: str) -> RangeRule:
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
-    known = {"ranges", "precision", "rounding", "compensate", "io", "verify"}
+    known = {"precision", "ranges", "equalize", "rounding", "compensate", "io", "verify", "report"}
     _reject_unknown(table, known, where)
-    options = dict(_section(table, "compensate", where))
-    enabled = options.pop("enabled", True)
-    io = dict(_section(table, "io", where))
-    float_io = io.pop("float", False)
-    _reject_unknown(io, set(), f"{where} [io]")
-    for key, value in (("[compensate] enabled", enabled), ("[io] float", float_io)):
-        if not isinstance(value, bool):
-            raise RecipeError(f"{where}: {key} = {value!r}", "Write true or false.")
+    equalized, equalization = _switched(table, "equalize", True, where)
+    enabled, options = _switched(table, "compensate", True, where)
+    io = filled(_Io, _section(table, "io", where), f"{where} [io]")
+    report = filled(_Report, _section(table, "report", where), f"{where} [report]")
     return Recipe(
         name=name,
         ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
-        precision=filled(Precision, _section(table, "precision", where), f"{where} [precision]"),
-        rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "nearest", f"{where} [rounding]"),
+        precision=_precision(table.get("precision", "w8a8"), where),
+        equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
+        rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "gptq", f"{where} [rounding]"),
         compensate=enabled,
         compensation=filled(Options, options, f"{where} [compensate]"),
-        float_io=float_io,
+        float_io=io.float,
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
+        leave_one_out=report.leave_one_out,
     )
+
+
+@dataclass(frozen=True)
+class _Io:
+    """The section [io]."""
+
+    float: bool = False
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The section [report]."""
+
+    leave_one_out: int = 0
+
+
+def _precision(name: object, where: str) -> Precision:
+    if not isinstance(name, str):
+        raise RecipeError(f"{where}: precision = {name!r}", 'Write it as a name, such as "w8a8".')
+    return parse(name)
+
+
+def _switched(table: Mapping[str, Any], key: str, default: bool, where: str) -> tuple[bool, dict[str, Any]]:
+    """Whether a section's lever is on, and its other options."""
+    options = dict(_section(table, key, where))
+    enabled = options.pop("enabled", default)
+    if not isinstance(enabled, bool):
+        raise RecipeError(f"{where}: [{key}] enabled = {enabled!r}", "Write true or false.")
+    return enabled, options
 
 
 def _rule[T](rules: Mapping[str, type[T]], section: Mapping[str, Any], default: str, where: str) -> T:

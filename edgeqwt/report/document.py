@@ -16,6 +16,7 @@ from typing import Any
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
 from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
 from edgeqwt.recipes.recipe import Recipe
@@ -23,7 +24,7 @@ from edgeqwt.report.folder import SCHEMA
 from edgeqwt.verify.bitexact import BitExactness, Difference
 from edgeqwt.verify.layers import Place, Quality
 
-VERSION = 1
+VERSION = 2
 
 
 def document(result: BuildResult) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def document(result: BuildResult) -> dict[str, Any]:
         },
         "parity": dataclasses.asdict(result.parity),
         "kept": dataclasses.asdict(result.choice),
+        "equalization": _equalization(result.made.equalized),
+        "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "layers": layers(result),
         "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
         "scores": {name: dict(scores) for name, scores in result.scores.items()},
@@ -97,6 +100,13 @@ def _fit(change: Change | None) -> dict[str, Any] | None:
         "sqnr_db": {"before": change.error_before, "after": change.error_after},
         "output_scale": change.scale,
     }
+
+
+def _equalization(found: Equalized | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    factors = {"channels": found.changed, "factors": [found.low, found.high], "predicted_db": found.predicted_db}
+    return {**factors, "skipped": found.skipped}
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

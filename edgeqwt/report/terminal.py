@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeqwt.compensate.cwac import Outcome
+    from edgeqwt.engine import Gain
+    from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.report.inspect import Description
@@ -99,7 +101,9 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     _facts(
         out,
         [
-            ("kept", kept_sentence(result.choice, result.outcome is not None)),
+            ("kept", kept_sentence(result.choice)),
+            *(("equalized", sentence) for sentence in equalization_sentence(result.made.equalized)),
+            *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
             ("time", f"{sum(result.seconds.values()):.1f} s: {told}"),
@@ -114,7 +118,7 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=True)
     _show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
-    _facts(out, [("kept", kept_sentence(result.choice, compensated=True)), ("file", str(path))])
+    _facts(out, [("kept", kept_sentence(result.choice)), ("file", str(path))])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:
@@ -141,9 +145,25 @@ def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
         _facts(out, [("", note) for note in profile.notes])
 
 
-def kept_sentence(choice: Choice, compensated: bool) -> str:
+def kept_sentence(choice: Choice) -> str:
     """Which variant was kept and why."""
-    return f"{choice.name}: {choice.reason}" if compensated else f"{choice.name}: compensation was off"
+    return f"{choice.name}: {choice.reason}"
+
+
+def equalization_sentence(found: Equalized | None) -> Iterator[str]:
+    """What equalization did, or why it did nothing; nothing where the recipe has none."""
+    if found is not None and found.skipped:
+        yield f"nothing: {found.skipped}"
+    elif found is not None:
+        yield (
+            f"{found.changed:,} channels multiplied by {found.low:.2f} to {found.high:.2f}; "
+            f"{found.predicted_db:.1f} dB less rounding noise is expected of it"
+        )
+
+
+def gain_sentence(gain: Gain) -> str:
+    """What a build loses without one lever."""
+    return f"{gain.lever}: {gain.gain_db:+.2f} dB; a build without it has {gain.without_db:.2f} dB"
 
 
 def parity_sentence(parity: Parity) -> str:
@@ -193,8 +213,12 @@ def _some(sentences: Iterable[str]) -> list[str]:
 
 def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, places: Mapping[str, str]) -> None:
     """The table of layers, and what was skipped."""
-    plain, *others = ({place.tensor: place.closeness for place in q.layers} for q in quality.values())
-    after = others[0] if others else {}
+    from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
+
+    plain, after = (
+        {place.tensor: place.closeness for place in quality[name].layers} if name in quality else {}
+        for name in (UNCOMPENSATED, COMPENSATED)
+    )
     changes = outcome.changes
     title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
     if len(changes) > MANY:
@@ -215,7 +239,7 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         )
         for c in changes
     ]
-    header = ("layer", "int8", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
+    header = ("layer", "before", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
     show_table(out, title, header, rows)
     _facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
 

@@ -29,13 +29,13 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
             samples, none of which was used to make them.
     """
     (kept, quality), *others = candidates.items()
-    reason = "there is no other candidate"
+    place = 0
     for name, candidate in others:
         worse = _first_worse(quality, candidate)
-        reason = _change(quality, candidate, worse or 0)
+        place = worse or 0
         if worse is None:
             kept, quality = name, candidate
-    return Choice(kept, reason)
+    return Choice(kept, _reason(candidates, place) if others else "there is no other candidate")
 
 
 def _first_worse(before: Quality, after: Quality) -> int | None:
@@ -44,9 +44,10 @@ def _first_worse(before: Quality, after: Quality) -> int | None:
     return next((k for k, (b, a) in enumerate(errors) if not a <= b), None)  # nan counts as worse
 
 
-def _change(before: Quality, after: Quality, output: int) -> str:
-    b, a = before.decisive[output], after.decisive[output]
-    change = f"{b.closeness.sqnr_db:.2f} dB without compensation, {a.closeness.sqnr_db:.2f} dB with it"
-    end = before.outputs[output]
-    place = f"at {end.tensor!r}" if b.tensor == end.tensor else f"at {b.tensor!r}, before {end.tensor!r}"
-    return f"SQNR {place}: {change}, on {after.samples} held-out samples"
+def _reason(candidates: Mapping[str, Quality], output: int) -> str:
+    """What every candidate reaches at the output that decided."""
+    told = ", ".join(f"{q.decisive[output].closeness.sqnr_db:.2f} dB {name}" for name, q in candidates.items())
+    last = list(candidates.values())[-1]
+    judged, end = last.decisive[output].tensor, last.outputs[output].tensor
+    where = f"at {judged!r}" if judged == end else f"at {judged!r}, before {end!r}"
+    return f"SQNR {where}: {told}; on {last.samples} held-out samples"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.boundary import feed_as, to_real
@@ -152,28 +153,8 @@ class _Compared:
 
 
 def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[int, int]:
-    """The pair of tensors to judge an output pair at.
-
-    Softmax and its like saturate: most errors of their input vanish, and the rest is decided by
-    the few samples that are on the edge, so that their output tells candidates apart only with
-    many samples. Their input tells with few.
-    """
-    before_f, kinds_f = _before_saturation(float_graph, f)
-    before_t, kinds_t = _before_saturation(graph, t)
+    """The pair of tensors to judge an output pair at: what goes into a softmax or the like, not what comes out."""
+    before_f, kinds_f = before_saturation(float_graph, f)
+    before_t, kinds_t = before_saturation(graph, t)
     same = kinds_f == kinds_t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
     return (before_f, before_t) if same else (f, t)
-
-
-def _before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
-    """The input of the saturating op that an output comes from, and the ops passed on the way back to it."""
-    producers, passed, found = graph.producers(), [], (tensor, 0)
-    while (i := producers.get(tensor)) is not None and graph.ops[i].kind in RULES:
-        op, rule = graph.ops[i], RULES[graph.ops[i].kind]
-        if rule.fixed_output is None and rule.same_scale != (0,) and op.kind not in ("QUANTIZE", "DEQUANTIZE"):
-            break
-        tensor = op.inputs[0]
-        if op.kind not in ("QUANTIZE", "DEQUANTIZE"):
-            passed.append(op.kind)
-        if rule.fixed_output is not None:
-            found = (tensor, len(passed))
-    return found[0], passed[: found[1]]

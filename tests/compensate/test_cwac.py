@@ -16,7 +16,8 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
-from edgeqwt.quantize.lower import Precision, lower
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.precision import Precision, Widths, parse
 from edgeqwt.quantize.ranges import MinMax, Mse
 from edgeqwt.runtime.runners import RUNNERS
 from tests.chain import NONE, Chain, noise
@@ -89,19 +90,31 @@ def check(case: Case, outcome: Outcome) -> None:
     check_bias_scales(new)
 
 
-@pytest.mark.parametrize("bits", [8, 3])
+@pytest.mark.parametrize("precision", ["w8a8", "w3a8", "w3a16"])
 @pytest.mark.parametrize("name", NETS)
-def test_structures(name: str, bits: int) -> None:
-    case = made(NETS[name](), count=32, bits=bits)
+def test_structures(name: str, precision: str) -> None:
+    case = made(NETS[name](), count=32, precision=parse(precision))
     outcome = case.compensated()
     assert outcome.samples == 32
     check(case, outcome)
 
 
+def test_mixed_widths() -> None:
+    layers = {"conv2": Widths(3, 16), "conv3": Widths(8, 16), "fc5": Widths(4, 8)}
+    case = made(residual_net(), count=32, precision=Precision(layers=layers))
+    outcome = case.compensated()
+    check(case, outcome)
+    dtypes = {
+        change.name: outcome.graph.tensors[case.integer.ops[change.op].outputs[0]].dtype for change in outcome.changes
+    }
+    assert dtypes == {"conv1": "int8", "conv2": "int16", "conv3": "int16", "conv4": "int8", "fc5": "int8"}
+
+
+@pytest.mark.parametrize("precision", ["w3a8", "w3a16"])
 @pytest.mark.parametrize("name", ["plain", "residual", "two-inputs"])
-def test_low_precision_is_helped(name: str) -> None:
+def test_low_precision_is_helped(name: str, precision: str) -> None:
     """At 3 bits weights err by a tenth of themselves; what of it is an offset or a gain can be taken back."""
-    case = made(NETS[name](), count=128, bits=3)
+    case = made(NETS[name](), count=128, precision=parse(precision))
     rng = np.random.default_rng(99)
     fresh = [
         {t: rng.standard_normal(case.floating.tensors[t].shape).astype(np.float32) for t in case.floating.inputs}

@@ -25,6 +25,9 @@ from edgeqwt.compensate.solve import Correction
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import rule_at
+from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import CONV, Chain, noise
 from tests.compensate.nets import (
@@ -62,14 +65,14 @@ def feeds(graph: Graph, samples: Sequence[Inputs]) -> list[Array]:
     return [values[t] for values in run(graph, samples, [t])]
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(("name", "bits"), [*((name, 8) for name in LINES), ("everything", 16)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_folded_op_computes_the_line(kind: str, name: str) -> None:
-    """In LiteRT's reference kernels: one step for their rounding, as before, and the bias's own rounding.
+def test_folded_op_computes_the_line(kind: str, name: str, bits: int) -> None:
+    """In LiteRT's reference kernels: their bound, and the bias's own rounding.
 
-    The bias step is s_x * s_w', a few hundredths of the output's step here.
+    The bias step is s_x * s_w', a few hundredths of the output's step here; up to 0.1 with the largest gain.
     """
-    case = made(KINDS[kind](), count=6)
+    case = made(KINDS[kind](), count=6, precision=Precision(activation_bits=bits))
     gain, offset = LINES[name]
     folded, done = fold(case.integer, 0, line(gain, offset))
     np.testing.assert_array_equal(done.gain, gain)
@@ -79,8 +82,8 @@ def test_folded_op_computes_the_line(kind: str, name: str) -> None:
     q = folded.tensors[out].quantization
     assert q is not None
     for x, values in zip(feeds(case.integer, case.samples), run(folded, case.samples), strict=True):
-        exact = stored(gain * probed(case.integer, 0, x) + offset, op.activation, q)
-        assert np.abs(values[out] - exact).max() <= 1
+        exact = stored(gain * probed(case.integer, 0, x) + offset, op.activation, q, folded.tensors[out].dtype)
+        assert np.abs(values[out] - exact).max() <= rule_at(op.kind, bits).bound + 0.1
     check_linear_ops(folded, case.samples)
     check_bias_scales(folded)
     xnnpack(folded).run({folded.inputs[0]: feeds(case.integer, case.samples)[0]})
@@ -313,8 +316,19 @@ def test_multipliers_stay_below_256() -> None:
     assert loads(folded)
 
 
+def test_multipliers_beside_16_bit_activations_stay_below_128() -> None:
+    graph = steep(made(conv_2d(), count=6, precision=Precision(activation_bits=16)).integer, 50)
+    w = graph.tensors[slots(graph.ops[0]).weight].quantization
+    assert w is not None
+    expected = 50 * w.scale / w.scale.max() * 3.9 > 127
+    assert 0 < expected.sum() < 8
+    _, done = fold(graph, 0, line(np.full(8, 3.9), np.zeros(8)))
+    assert done.refused == {MULTIPLIER: int(expected.sum())}
+
+
 def test_without_that_guard_xnnpack_refuses_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folding, "MULTIPLIER_LIMIT", np.inf)
+    unlimited = replace(RULES["CONV_2D"], largest_ratio=np.inf)
+    monkeypatch.setattr(folding, "rule_at", lambda kind, bits: unlimited)
     folded, _ = fold(steep(made(conv_2d(), count=6).integer, 100), 0, line(np.full(8, 3.9), np.zeros(8)))
     assert not loads(folded)
 

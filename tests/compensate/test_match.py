@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.match import NO_PARTNER, NOT_INT8, Pair, check_inputs, linear_ops, match
+from edgeqwt.compensate.match import NO_PARTNER, NOT_INTEGER, Pair, check_inputs, linear_ops, match
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import slots
@@ -245,7 +245,7 @@ def test_reference_that_is_an_integer_graph() -> None:
 
 def test_float_graph_in_place_of_the_integer_one() -> None:
     case = made(plain_net(), count=3)
-    with pytest.raises(InputError, match=NOT_INT8):
+    with pytest.raises(InputError, match=NOT_INTEGER):
         match(case.floating, case.floating)
 
 
@@ -255,7 +255,7 @@ def test_ops_on_other_integers_are_left_alone(dtype: str) -> None:
     t = slots(case.integer.ops[0]).data
     graph = case.integer.with_tensors({t: replace(case.integer.tensors[t], dtype=dtype)})
     pairs, alone = match(graph, case.floating)
-    assert alone == {0: NOT_INT8}
+    assert alone == {0: NOT_INTEGER}
     assert len(pairs) == 3
 
 
@@ -270,7 +270,7 @@ def test_weights_only_quantization_is_left_alone() -> None:
             for i, t in enumerate(case.floating.tensors)
         ),
     )
-    with pytest.raises(InputError, match=NOT_INT8):
+    with pytest.raises(InputError, match=NOT_INTEGER):
         match(graph, case.floating)
 
 

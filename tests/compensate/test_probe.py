@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from edgeqwt.compensate.probe import unfused
+from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import Chain
 from tests.compensate.nets import RELU, check_linear_ops, conv, dense, made, plain_net, residual_net
 
 
+@pytest.mark.parametrize("activation_bits", [8, 16])
 @pytest.mark.parametrize("net", [plain_net, residual_net])
-def test_probe_is_what_the_integer_kernels_round(net: object) -> None:
-    case = made(net())  # type: ignore[operator]
+def test_probe_is_what_the_integer_kernels_round(net: object, activation_bits: int) -> None:
+    case = made(net(), precision=Precision(activation_bits=activation_bits))  # type: ignore[operator]
     check_linear_ops(case.integer, case.samples)
 
 

@@ -14,6 +14,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import activate, slots
 from edgeqwt.quantize.activations import affine
+from edgeqwt.quantize.precision import Precision, Widths
 from edgeqwt.runtime.boundary import quantized, real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from tests.chain import NONE, Chain, noise
@@ -23,6 +24,7 @@ from tests.compensate.nets import (
     check_linear_ops,
     conv,
     dense,
+    dequantized,
     made,
     mean,
     outputs,
@@ -31,6 +33,8 @@ from tests.compensate.nets import (
     sqnr,
     with_scale,
 )
+
+WIDE = Precision(activation_bits=16)
 
 
 def index(graph: Graph, name: str) -> int:
@@ -301,6 +305,56 @@ def test_a_clipping_scale_is_found_and_repaired(name: str) -> None:
     check_linear_ops(outcome.graph, case.samples)
     check_bias_scales(outcome.graph)
     assert len(flatbuffer.to_bytes(outcome.graph)) == len(flatbuffer.to_bytes(broken))
+
+
+def test_a_clipping_scale_of_an_int16_file_is_found_and_repaired() -> None:
+    """At 16 bits ranges have twice the room that calibration asks for; here it is a sixth of that."""
+    case = made(plain_net(), count=40, precision=WIDE)
+    broken = clipping(case, "depthwise", 1 / 6)
+    wanted = outputs(case.floating, case.samples)
+    good, bad = (sqnr(wanted, outputs(g, case.samples)) for g in (case.integer, broken))
+    assert bad < good - 6
+    outcome = case.compensated(graph=broken)
+    assert sqnr(wanted, outputs(outcome.graph, case.samples)) > good - 1
+    [change] = [c for c in outcome.changes if c.scale is not None]
+    assert change.name == "depthwise"
+    group = {t.dtype for i in tied(broken, change.op).tensors if (t := outcome.graph.tensors[i])}
+    assert group == {"int16"}
+    check_linear_ops(outcome.graph, case.samples)
+    check_bias_scales(outcome.graph)
+
+
+def test_constants_of_an_int16_group_follow() -> None:
+    values = noise(1, 4, 4, 2)
+    graph = made(concatenated(lambda chain, x: chain.constant(values, "fixed")), count=3, precision=WIDE).integer
+    i = producer(graph, "conv1")
+    moved = rewrite(graph, tied(graph, i).tensors, scaled(graph, i, 1.5))
+    assert moved is not None
+    constant = moved.tensors[index(moved, "fixed")]
+    assert constant.dtype == "int16"
+    # Rounded at the old scale and again at the new one: 0.5 / 1.5 + 0.5 steps.
+    np.testing.assert_allclose(dequantized(moved, index(moved, "fixed")), values, atol=0.84 * step(moved, "fixed"))
+
+
+@pytest.mark.parametrize(("scale", "accepted"), [(3.9, True), (4.1, False)])
+def test_a_scale_that_an_int16_kernel_is_wrong_at_is_refused(scale: float, accepted: bool) -> None:
+    chain = Chain()
+    gate = chain.op("LOGISTIC", dense(chain, chain.input((1, 6)), 5, 1), name="gate")
+    graph = made(chain.graph(gate), count=3, precision=WIDE).integer
+    found = rewrite(graph, frozenset([index(graph, "fc1")]), Quantization.per_tensor(scale, 0))
+    assert (found is not None) is accepted
+
+
+def test_copies_at_another_width_depend_on_the_scale() -> None:
+    case = made(residual_net(), count=3, precision=Precision(layers={"conv2": Widths(8, 16)}))
+    graph = case.integer
+    assert "CAST" in tied(graph, producer(graph, "conv1")).fixed
+    # A narrower copy is made by QUANTIZE, which takes any scale.
+    group = tied(graph, producer(graph, "conv2"))
+    assert not group.fixed
+    moved = rewrite(graph, group.tensors, scaled(graph, producer(graph, "conv2"), 1.2))
+    assert moved is not None
+    check_linear_ops(moved, case.samples)
 
 
 def test_a_scale_that_does_not_help_is_refused() -> None:

@@ -33,14 +33,14 @@ def test_it_runs_and_prints_what_its_reports_say(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    rows = re.findall(r"^(float|8 bit|4 bit) +(|with|without) +(\d\.\d{4}) +(\d+) ", done.stdout, re.MULTILINE)
+    rows = re.findall(r"^(float|8 bit|4 bit) +(|plain|edgeqwt) +(\d\.\d{4}) +(\d+) ", done.stdout, re.MULTILINE)
     assert [row[:2] for row in rows] == [
-        ("float", ""), ("8 bit", "without"), ("8 bit", "with"), ("4 bit", "without"), ("4 bit", "with"),
+        ("float", ""), ("8 bit", "plain"), ("8 bit", "edgeqwt"), ("4 bit", "plain"), ("4 bit", "edgeqwt"),
     ]  # fmt: skip
     reports = {
         bits: json.loads((tmp_path / f"out/digits-w{bits}/report.json").read_text(encoding="utf-8")) for bits in (8, 4)
     }
-    variants = {"": "float", "without": "int8", "with": "compensated"}
+    variants = {"": "float", "plain": "plain", "edgeqwt": "compensated"}
     for weights, told, accuracy, wrong in rows:
         report = reports[4 if weights == "4 bit" else 8]
         measured = report["scores"][variants[told]]["top1"]

@@ -94,6 +94,11 @@ def test_activations_are_fused(activation: str, host: str) -> None:
     assert_same_function(graph, prepared)
 
 
+def test_a_pool_over_the_whole_map_becomes_a_mean() -> None:
+    found = {name: kinds(prepare(case(f"AVERAGE_POOL_2D/{name}").graph).graph) for name in ("global", "valid", "relu")}
+    assert found == {"global": ["MEAN"], "valid": ["AVERAGE_POOL_2D"], "relu": ["AVERAGE_POOL_2D"]}
+
+
 def test_an_activation_stays_where_others_read_its_input() -> None:
     chain = Chain()
     y = chain.op("ADD", chain.input((1, 6)), chain.constant(noise(6)), **NONE)

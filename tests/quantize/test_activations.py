@@ -7,8 +7,11 @@ import pytest
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.activations import affine, assign, enlarged, symmetric
+from edgeqwt.quantize.activations import HEADROOM, affine, assign, enlarged, parameters, symmetric, widened
+from edgeqwt.quantize.precision import Precision, Widths
 from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.quantize.widths import planned
+from edgeqwt.runtime.boundary import real
 from tests.chain import NONE, Chain, noise
 
 
@@ -63,7 +66,62 @@ def test_enlarging_one_enlarges_its_group_alone() -> None:
     graph = chain.graph(chain.op("MUL", y, chain.constant(noise(4)), name="z", **NONE))
     found = assign(graph, spanning(graph), MinMax())
     t = {tensor.name: i for i, tensor in enumerate(graph.tensors)}
-    larger = enlarged(found, {t["y"]: 1.0})
+    larger = enlarged(found, {(t["y"], 8): 1.0})
     assert float(larger.quantization[t["x"]].scale[0]) == float(larger.quantization[t["y"]].scale[0]) == 1.0
     assert larger.quantization[t["z"]].same_as(found.quantization[t["z"]])
-    assert enlarged(found, {t["y"]: 1e-9}).quantization[t["y"]].same_as(found.quantization[t["y"]])
+    assert enlarged(found, {(t["y"], 8): 1e-9}).quantization[t["y"]].same_as(found.quantization[t["y"]])
+
+
+def test_sixteen_bits_have_zero_in_the_middle_and_room_for_unseen_values() -> None:
+    seen = Statistics()
+    seen.add(np.array([-1.0, 3.0], np.float32))
+    q = parameters(seen, MinMax(), 16)
+    assert int(q.zero_point[0]) == 0
+    assert 32767 * float(q.scale[0]) == pytest.approx(HEADROOM * 3.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("zero_point", [-128, 0, 5, 127])
+def test_a_wider_copy_can_be_exact(zero_point: int) -> None:
+    q = affine(-1.0, 1.0)
+    q = type(q).per_tensor(float(q.scale[0]), zero_point)
+    integers = np.arange(-128, 128)
+    copied = real(integers, q).astype(np.float64) / float(widened(q).scale[0])
+    np.testing.assert_allclose(copied, np.rint(copied), atol=1e-2)  # of 32640: float32 rounding
+    assert np.abs(copied).max() <= 32767
+
+
+def two_widths() -> tuple[Graph, dict[str, int]]:
+    """x -> narrow (8 bits) -> joined with `wide` (16 bits), and alone into `after` (16 bits)."""
+    chain = Chain()
+    x = chain.input((1, 4), name="x")
+    narrow = chain.op("MUL", x, chain.constant(noise(4)), name="narrow", **NONE)
+    wide = chain.op("MUL", x, chain.constant(noise(4, seed=1)), name="wide", **NONE)
+    joined = chain.op("CONCATENATION", narrow, wide, axis=1, name="joined")
+    after = chain.op("ADD", narrow, chain.constant(noise(4, seed=2)), name="after", **NONE)
+    return chain.graph(joined, after), {t.name: i for i, t in enumerate(chain.tensors)}
+
+
+def test_a_copy_that_shares_its_scale_has_its_groups_scale_and_one_that_does_not_is_exact() -> None:
+    graph, t = two_widths()
+    statistics = spanning(graph, narrow=(-1, 1), wide=(-4, 4), joined=(-4, 4))
+    plan = planned(graph, Precision(activation_bits=16, layers={"narrow": Widths(8, 8)}))
+    found = assign(graph, statistics, MinMax(), plan)
+    assert found.at(t["narrow"], 8).same_as(affine(-1, 1))
+    # Joined with what reaches 4, it has that scale; so `after` reads it at that scale too: one copy.
+    assert float(found.at(t["narrow"], 16).scale[0]) == pytest.approx(HEADROOM * 4 / 32767)
+    assert found.at(t["narrow"], 16).same_as(found.quantization[t["joined"]])
+    # x is computed at 16 bits and read at both widths.
+    assert found.at(t["x"], 8).same_as(affine(-1, 1))
+
+
+def test_enlarging_an_exact_copy_enlarges_its_original() -> None:
+    chain = Chain()
+    x = chain.input((1, 4), name="x")
+    y = chain.op("MUL", x, chain.constant(noise(4)), name="y", **NONE)
+    graph = chain.graph(chain.op("MUL", y, chain.constant(noise(4)), name="z", **NONE))
+    plan = planned(graph, Precision(layers={"z": Widths(8, 16)}))
+    found = assign(graph, spanning(graph, y=(-1, 2)), MinMax(), plan)
+    assert (y, 16) not in found.group
+    larger = enlarged(found, {(y, 16): 1.0})
+    assert float(larger.at(y, 16).scale[0]) == pytest.approx(1.0)
+    assert float(larger.at(y, 8).scale[0]) == pytest.approx(128.0)

@@ -10,6 +10,7 @@ import pytest
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.quantize.check import check_lowerable
+from edgeqwt.quantize.precision import Precision
 from tests.chain import CONV, NONE, Chain, noise
 from tests.one_op import lowered
 
@@ -96,3 +97,7 @@ def test_integers_too_large_for_scale_one_are_refused() -> None:
     graph = chain.graph(chain.op("MUL", y, chain.constant(0.5), **NONE))
     with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.200, which does not fit int8"):
         lowered(graph, [{x: np.array([0, 1, 2, 200], np.int32)}])
+    wide = Precision(activation_bits=16)
+    assert lowered(graph, [{x: np.array([0, 1, 2, 200], np.int32)}], precision=wide)
+    with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.40000, which does not fit int16"):
+        lowered(graph, [{x: np.array([0, 1, 2, 40000], np.int32)}], precision=wide)

@@ -13,9 +13,12 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.packing import with_packed_weights
+from edgeqwt.quantize.precision import parse
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import RUNNERS
+from tests.chain import CONV, DEPTHWISE, Chain, noise, samples
+from tests.one_op import lowered as made_integer
 
 
 @pytest.fixture(scope="module", params=["image_classification", "visual_wake_words"])
@@ -59,3 +62,24 @@ def test_fully_connected_and_wide_weights_stay_int8(lowered: tuple[Graph, list[d
 def test_eight_bit_weights_stay(mlperf_tiny: Path) -> None:
     graph = flatbuffer.read(mlperf_tiny / "image_classification_int8.tflite")
     assert flatbuffer.to_bytes(with_packed_weights(graph)) == flatbuffer.to_bytes(graph)
+
+
+@pytest.mark.parametrize(
+    ("tflm", "runtimes"), [(True, ("reference", "xnnpack", "tflm")), (False, ("reference", "xnnpack"))]
+)
+def test_beside_16_bit_activations_litert_alone_takes_int4_and_in_convolutions(
+    tflm: bool, runtimes: tuple[str, ...]
+) -> None:
+    chain = Chain()
+    x = chain.op(
+        "CONV_2D", chain.input((1, 6, 6, 4)), chain.constant(noise(8, 3, 3, 4)), chain.constant(noise(8)), **CONV
+    )
+    x = chain.op("DEPTHWISE_CONV_2D", x, chain.constant(noise(1, 3, 3, 8)), chain.constant(noise(8)), **DEPTHWISE)
+    found = made_integer(chain.graph(x), samples(chain.graph(x)), precision=parse("w4a16"))
+    packed = with_packed_weights(found.graph, tflm=tflm)
+    dtypes = {op.kind: packed.tensors[op.inputs[1]].dtype for op in packed.ops}
+    assert dtypes == {"CONV_2D": "int8" if tflm else "int4", "DEPTHWISE_CONV_2D": "int8"}
+    for runtime in runtimes:
+        for feed in found.inputs:
+            expected, got = (RUNNERS[runtime](g).run(feed)[g.outputs[0]] for g in (found.graph, packed))
+            np.testing.assert_array_equal(expected, got)

@@ -2,65 +2,106 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array
-from edgeqwt.quantize.rounding import Gptq, Nearest
+from edgeqwt.quantize.least_squares import damped, loss, refitted
+from edgeqwt.quantize.rounding import ROUNDINGS, Erq, Gptq, Layer, Nearest, RoundingRule
 
-SCALE = np.array([0.5, 0.25])
+SCALE = np.array([[0.5, 0.25]])
+SEEDS = range(4)
 
 
-def loss(weights: Array, integers: Array, scale: Array, hessian: Array) -> float:
-    """Squared change of the outputs over the inputs that the Hessian sums up."""
-    error = weights - integers * scale[:, None]
-    return float(np.einsum("ct,ts,cs->", error, hessian, error))
+def layer(weights: Array, inputs: Array, scale: Array = SCALE, limit: int = 127, wanted: Array | None = None) -> Layer:
+    """One group whose weights meet `inputs`, shape (samples, terms), and should have met `wanted`."""
+    cross = None if wanted is None else (wanted.T @ inputs)[None]
+    return Layer(weights[None], scale, limit, (inputs.T @ inputs)[None], cross)
+
+
+def hard(seed: int, noise: float = 0.0) -> tuple[Layer, Array, Array]:
+    """Correlated inputs, 4-bit weights, free scales; the inputs, and what they should be but for some noise."""
+    rng = np.random.default_rng(seed)
+    wanted = rng.normal(size=(400, 6)) @ rng.normal(size=(6, 32)) + 0.1 * rng.normal(size=(400, 32))
+    inputs = wanted + noise * rng.normal(size=wanted.shape) * wanted.std(axis=0)
+    weights = rng.normal(size=(16, 32))
+    made = layer(weights, inputs, np.abs(weights).max(axis=1)[None] / 7, 7, wanted)
+    free = (np.full(made.scale.shape, 1e-30), np.full(made.scale.shape, np.inf))
+    return replace(made, bounds=free), inputs, wanted
 
 
 def test_nearest() -> None:
     weights = np.array([[0.6, -0.6, 10.0], [0.13, 0.12, -9.0]])
-    expected = [[1, -1, 7], [1, 0, -7]]
-    np.testing.assert_array_equal(Nearest().round(weights, SCALE, np.eye(3), 7), expected)
+    rounded = Nearest().round(layer(weights, np.eye(3), limit=7))
+    np.testing.assert_array_equal(rounded.integers[0], [[1, -1, 7], [1, 0, -7]])
+    np.testing.assert_array_equal(rounded.scale, SCALE)
 
 
-def test_independent_inputs_leave_nothing_to_make_up_for() -> None:
-    weights = np.random.default_rng(1).normal(size=(2, 9))
-    hessian = np.diag(np.arange(1.0, 10.0))
-    rounded = Gptq(damping=0.0).round(weights, SCALE, hessian, 127)
-    np.testing.assert_array_equal(rounded, Nearest().round(weights, SCALE, hessian, 127))
-
-
-def test_two_equal_inputs_share_the_error() -> None:
+@pytest.mark.parametrize("rule", [Gptq(damping=1e-6), Erq(damping=1e-6), Gptq(refine=True)])
+def test_two_equal_inputs_share_the_error(rule: RoundingRule) -> None:
     # Both weights meet the same value, so only their sum counts: 0.3 + 0.3 = 0.6, nearest is 0.5, not 1.0.
-    x = np.ones((8, 2))
-    rounded = Gptq(damping=1e-6).round(np.array([[0.3, 0.3]]), np.array([0.5]), x.T @ x, 127)
-    assert rounded.sum() == 1
-    assert Nearest().round(np.array([[0.3, 0.3]]), np.array([0.5]), x.T @ x, 127).sum() == 2
+    one = layer(np.array([[0.3, 0.3]]), np.ones((8, 2)), np.array([[0.5]]))
+    assert rule.round(one).integers.sum() == 1
+    assert Nearest().round(one).integers.sum() == 2
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_correlated_inputs_lose_less(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    inputs = rng.normal(size=(400, 6)) @ rng.normal(size=(6, 32)) + 0.1 * rng.normal(size=(400, 32))
-    hessian, weights = inputs.T @ inputs, rng.normal(size=(16, 32))
-    scale = np.abs(weights).max(axis=1) / 7
-    losses = [loss(weights, rule.round(weights, scale, hessian, 7), scale, hessian) for rule in (Nearest(), Gptq())]
-    # Six of 32 directions carry nearly all of the inputs; the others are free to take the errors.
-    assert losses[1] < losses[0] / 2
-
-
-def test_integers_stay_within_the_limit() -> None:
+@pytest.mark.parametrize("rule", [Gptq(), Gptq(float_targets=True, scales=5, refine=True), Erq()])
+def test_integers_stay_within_the_limit(rule: RoundingRule) -> None:
     rng = np.random.default_rng(2)
     inputs = rng.normal(size=(50, 8))
-    rounded = Gptq().round(rng.normal(size=(2, 8)) * 100, SCALE, inputs.T @ inputs, 7)
-    assert np.abs(rounded).max() == 7
+    rounded = rule.round(layer(rng.normal(size=(2, 8)) * 100, inputs, limit=7, wanted=1.5 * inputs))
+    assert np.abs(rounded.integers).max() == 7
 
 
-def test_inputs_that_never_occur() -> None:
+@pytest.mark.parametrize("rule", [Gptq(), Gptq(refine=True), Erq()])
+def test_inputs_that_never_occur(rule: RoundingRule) -> None:
     weights = np.random.default_rng(3).normal(size=(2, 4))
-    nothing = np.zeros((4, 4))
-    np.testing.assert_array_equal(
-        Gptq().round(weights, SCALE, nothing, 127), Nearest().round(weights, SCALE, nothing, 127)
-    )
-    once = np.diag([4.0, 0.0, 0.0, 0.0])
-    np.testing.assert_array_equal(Gptq().round(weights, SCALE, once, 127), Nearest().round(weights, SCALE, once, 127))
+    for inputs in (np.zeros((1, 4)), np.diag([2.0, 0.0, 0.0, 0.0])):
+        one = layer(weights, inputs, wanted=inputs)
+        np.testing.assert_array_equal(rule.round(one).integers, Nearest().round(one).integers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_searched_scales_never_lose_in_the_rules_own_objective(seed: int) -> None:
+    one, _, _ = hard(seed)
+    one = replace(one, cross=None)
+    hessian = damped(one.hessian, 0.01)
+    plain, searched, refined = (r.round(one) for r in (Gptq(), Gptq(scales=9), Gptq(scales=9, refine=True)))
+    losses = [loss(one.weights, r.scale, r.integers, hessian) for r in (plain, searched, refined)]
+    assert np.all(losses[1] <= losses[0])
+    assert np.all(losses[2] <= losses[1])
+    assert losses[1].sum() < 0.95 * losses[0].sum()  # and it is not for nothing
+
+
+def test_scales_stay_where_they_cannot_change() -> None:
+    one, _, _ = hard(0)
+    np.testing.assert_array_equal(Gptq(scales=9).round(replace(one, bounds=None)).scale, one.scale)
+    smallest = replace(one, bounds=(one.scale, 2 * one.scale))
+    assert np.all(Gptq(scales=9).round(smallest).scale >= one.scale)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("rule", [Gptq(float_targets=True), Gptq(float_targets=True, scales=5, refine=True), Erq()])
+def test_float_targets_make_up_for_wrong_inputs(rule: RoundingRule, seed: int) -> None:
+    """The output on the inputs that the layer gets comes closer to the float layer's on the right inputs."""
+    one, inputs, wanted = hard(seed, noise=0.5)
+    targets = wanted @ one.weights[0].T
+
+    def error(found: RoundingRule, problem: Layer) -> float:
+        rounded = found.round(problem)
+        return float(np.square(inputs @ (rounded.integers * rounded.scale[..., None])[0].T - targets).sum())
+
+    own = error(Gptq(), replace(one, cross=None))
+    assert error(rule, one) < 0.9 * own
+    # The real solution, without rounding, is the bound.
+    assert one.cross is not None
+    best = refitted(one.weights, one.hessian, one.cross, 1e-9)
+    assert error(rule, one) > np.square(inputs @ best[0].T - targets).sum()
+
+
+def test_every_rule_says_what_it_needs() -> None:
+    for rule in (kind() for kind in ROUNDINGS.values()):
+        assert rule.samples >= 1
+        assert isinstance(rule.float_targets, bool)

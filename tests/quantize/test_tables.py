@@ -7,7 +7,7 @@ import pytest
 
 from edgeqwt.graph.graph import Quantization
 from edgeqwt.quantize.tables import LEVELS, function_values, thresholds, to_int8
-from edgeqwt.runtime.boundary import real
+from edgeqwt.runtime.boundary import limits, real
 from tests.chain import Chain
 
 COMPARE = {
@@ -20,15 +20,18 @@ COMPARE = {
 }
 
 
+@pytest.mark.parametrize(("dtype", "zero_points"), [("int8", (-128, -3, 0, 127)), ("int16", (0,))])
 @pytest.mark.parametrize("kind", COMPARE)
-def test_thresholds_decide_as_the_float_comparison(kind: str) -> None:
+def test_thresholds_decide_as_the_float_comparison(kind: str, dtype: str, zero_points: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    for zero_point in (-128, -3, 0, 127):
+    low, high = limits(dtype)
+    integers = np.unique(np.linspace(low, high, 256).round().astype(np.int32))
+    for zero_point in zero_points:
         x = Quantization.per_tensor(float(rng.uniform(1e-3, 10)), zero_point)
-        levels = real(LEVELS, x)
+        levels = real(integers, x)
         nearby = np.nextafter(levels, np.float32(np.inf))
         constants = np.concatenate([levels, nearby, rng.uniform(levels[0] - 1, levels[-1] + 1, 100).astype(np.float32)])
-        got = COMPARE[kind](LEVELS.astype(np.int32)[:, None], thresholds(kind, constants, x))
+        got = COMPARE[kind](integers[:, None], thresholds(kind, constants, x, dtype))
         np.testing.assert_array_equal(got, COMPARE[kind](levels[:, None], constants))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from edgeqwt.compensate.solve import Options
+from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
-from edgeqwt.quantize.rounding import ROUNDINGS
+from edgeqwt.quantize.rounding import ROUNDINGS, Nearest
 from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
 from tests.small import ROOT
 
@@ -43,7 +44,10 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             tmp_path,
             """
             ranges = { rule = "mse", candidates = 7 }
-            precision = { weight_bits = 3 }
+            precision = "w3a16"
+            equalize = { samples = 3, limit = 2, steps = 5 }
+            rounding = { rule = "nearest" }
+            report = { leave_one_out = 9 }
             compensate = { enabled = false, gain = false, gain_limit = 2, rewrite_outputs = true }
             io = { float = true }
             verify = { parity_samples = 1, runtime_samples = 2 }
@@ -52,7 +56,10 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     )
     assert recipe.name == "mine"
     assert recipe.ranges == Mse(candidates=7)
-    assert recipe.precision == Precision(weight_bits=3)
+    assert recipe.precision == Precision(weight_bits=3, activation_bits=16, pack_int4=True)
+    assert recipe.equalization == Equalization(3, 2, 5)
+    assert recipe.rounding == Nearest()
+    assert recipe.leave_one_out == 9
     assert recipe.compensate is False
     assert recipe.compensation == Options(gain=False, gain_limit=2, rewrite_outputs=True)
     assert recipe.float_io is True
@@ -69,12 +76,13 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ("[ranges]\nrule = ['mse']", r"mine\.toml \[ranges\]: there is no rule \['mse'\]"),
         ("[rounding]\nrule = 'up'", r"mine\.toml \[rounding\]: there is no rule 'up'"),
         ("ranges = 'mse'", r"mine\.toml: ranges must be a table"),
-        ("[precision]\nweight_bits = 8.0", r"mine\.toml \[precision\]: weight_bits = 8\.0"),
-        ("[precision]\nweight_bits = true", r"mine\.toml \[precision\]: weight_bits = True"),
-        ("[precision]\nweight_bits = '8'", r"mine\.toml \[precision\]: weight_bits = '8'"),
+        ("precision = 8", r"mine\.toml: precision = 8"),
+        ("precision = 'w9a8'", r"'w9a8'"),
+        ("[equalize]\nenabled = 'no'", r"mine\.toml: \[equalize\] enabled = 'no'"),
+        ("[report]\nleave_one_out = true", r"mine\.toml \[report\]: leave_one_out = True"),
         ("[compensate]\nenabled = 1", r"mine\.toml: \[compensate\] enabled = 1"),
         ("[compensate]\ngain_limit = nan", r"mine\.toml \[compensate\]: gain_limit = nan"),
-        ("[io]\nfloat = 'no'", r"mine\.toml: \[io\] float = 'no'"),
+        ("[io]\nfloat = 'no'", r"mine\.toml \[io\]: float = 'no'"),
         ("[io]\nint8 = true", r"mine\.toml \[io\]: unknown key 'int8'"),
         ("[precision", r"mine\.toml: Expected"),
         ("[io]\nfloat = \0", r"mine\.toml: .*line 2"),
@@ -101,7 +109,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 SECTIONS = {
-    "Precision": ("precision", ""),
+    "Equalization": ("equalize", ""),
+    "_Report": ("report", ""),
     "Options": ("compensate", ""),
     "Verify": ("verify", ""),
     **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
@@ -129,14 +138,14 @@ def test_limits(tmp_path: Path, place: tuple[str, str], limits: tuple[float, flo
 def test_a_recipe_made_in_python_is_checked() -> None:
     recipe = load("fast")
     assert checked(recipe) is recipe
-    with pytest.raises(RecipeError, match="recipe fast: weight_bits = 1"):
-        checked(dataclasses.replace(recipe, precision=Precision(1)))
+    with pytest.raises(RecipeError, match="recipe fast: limit = 0"):
+        checked(dataclasses.replace(recipe, equalization=Equalization(limit=0)))
 
 
 def test_range_rule() -> None:
     assert range_rule("minmax") == MinMax()
-    with pytest.raises(RecipeError, match="there is no rule 'kl'") as caught:
-        range_rule("kl")
+    with pytest.raises(RecipeError, match="there is no rule 'guess'") as caught:
+        range_rule("guess")
     assert all(name in caught.value.hint for name in RULES)
 
 
@@ -163,11 +172,12 @@ def fields(*classes: type) -> dict[str, Any]:
 def test_the_documentation_has_every_key_with_its_default() -> None:
     assert documented() == {
         "ranges": {"rule": "mse", **fields(*RULES.values())},
-        "precision": fields(Precision),
-        "rounding": {"rule": "nearest", **fields(*ROUNDINGS.values())},
+        "equalize": {"enabled": True, **fields(Equalization)},
+        "rounding": {"rule": "gptq", **fields(*ROUNDINGS.values())},
         "compensate": {"enabled": True, **fields(Options)},
         "io": {"float": False},
         "verify": fields(Verify),
+        "report": {"leave_one_out": 0},
     }
 
 
@@ -187,6 +197,6 @@ def test_the_documentations_examples_work(tmp_path: Path) -> None:
 
 def test_the_command_lines_help_names_every_recipe() -> None:
     text = (ROOT / "edgeqwt" / "cli.py").read_text(encoding="utf-8")
-    assert re.findall(r'help="([\w, ]+), or a \.toml file', text) == [", ".join(("balanced", "fast", "int4"))]
-    assert names() == ("balanced", "fast", "int4")
+    assert re.findall(r'help="([\w, ]+), or a \.toml file', text) == ["balanced, fast, best, plain"]
+    assert names() == ("balanced", "best", "fast", "plain")
     assert (FOLDER / "balanced.toml").exists()

@@ -51,7 +51,7 @@ def build(folder: Path, **options: Any) -> BuildResult:
     """A 4-bit build of `two_outputs` from 24 random images."""
     flatbuffer.write(two_outputs(), folder / "model.tflite")
     images = np.random.default_rng(0).normal(size=(24, 8, 8, 3)).astype(np.float32)
-    return edgeqwt.build(folder / "model.tflite", calibration={"image": images}, weight_bits=4, **options)
+    return edgeqwt.build(folder / "model.tflite", calibration={"image": images}, precision="w4a8", **options)
 
 
 @pytest.fixture(scope="session")

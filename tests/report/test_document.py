@@ -39,7 +39,7 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_every_field_of_the_schema_is_described() -> None:
     fields = [field for _, value in objects(SCHEMA) for field in [value.get("properties")] if isinstance(field, dict)]
-    by_variant = {"float", "int8", "compensated"}
+    by_variant = {"float", "plain", "uncompensated", "compensated"}
     named = [(name, field) for group in fields if not group.keys() <= by_variant for name, field in group.items()]
     assert len(named) > 80
     assert [name for name, field in named if "description" not in field and "$ref" not in field] == []
@@ -54,7 +54,8 @@ def test_no_object_takes_unknown_fields() -> None:
     # Keys that users or packages choose: their values' types are pinned instead.
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
-        "compensation", "kinds", "precision", "ranges", "rounding", "scores", "seconds", "verify", "versions",
+        "additionalProperties", "compensation", "kinds", "layers", "ranges", "rounding", "scores", "seconds", "verify",
+        "versions",
     }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_a_report_is_what_its_schema_says(fixture: str, request: pytest.FixtureR
 
 def test_the_schema_refuses_what_is_no_report(result: BuildResult) -> None:
     report = document(result)
-    for spoiled, where in ((report | {"more": 1}, "$"), (report | {"version": 2}, "$.version")):
+    for spoiled, where in ((report | {"more": 1}, "$"), (report | {"version": 1}, "$.version")):
         assert problems(spoiled) == [where]
     report = copy.deepcopy(report)
     report["layers"][0]["sqnr_db"]["before"] = "loud"
@@ -80,23 +81,25 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert result.outcome is not None
     assert [row["name"] for row in report["layers"]] == ["features", "mask", "logits"]
     for row, change in zip(report["layers"], result.outcome.changes, strict=True):
-        plain, compensated = (q.layers[result.outcome.changes.index(change)] for q in result.quality.values())
+        k = result.outcome.changes.index(change)
+        plain, compensated = (result.quality[name].layers[k] for name in ("uncompensated", "compensated"))
         assert row["kind"] == change.kind
         assert row["sqnr_db"] == {"before": plain.closeness.sqnr_db, "after": compensated.closeness.sqnr_db}
         assert row["fit"]["gain"] == [change.gain_low, change.gain_high]
         told = [(s.channels, s.reason) for s in result.outcome.skips if s.name == change.name]
         assert [(s["channels"], s["reason"]) for s in row["skipped"]] == told
-    assert [row["name"] for row in report["outputs"]["int8"]] == ["classes", "mask"]
-    assert report["outputs"]["int8"][0]["judged_at"]["tensor"] == "logits"
+    assert [row["name"] for row in report["outputs"]["uncompensated"]] == ["classes", "mask"]
+    assert report["outputs"]["uncompensated"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
     assert report["samples"] == {"calibration": 24, "held_out": 6, "evaluation": 6}
-    assert report["outputs"]["int8"][0]["samples"] == 6
+    assert report["outputs"]["uncompensated"][0]["samples"] == 6
     assert report["sources"]["model"].endswith("model.tflite")
     assert report["sources"] | {"model": ""} == {
         "model": "", "calibration": "arrays", "evaluation": "arrays", "metric": "metrics",
     }  # fmt: skip
     assert report["seconds"].keys() == result.seconds.keys()
-    assert report["recipe"]["rounding"] == {"rule": "nearest"}
+    assert report["recipe"]["rounding"]["rule"] == "gptq"
+    assert report["recipe"]["equalization"]["samples"] == 64
     assert report["recipe"]["ranges"] == {"rule": "mse", "candidates": 128}
     assert report["versions"]["python"].startswith("3.")
 
@@ -104,8 +107,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
 def test_equal_cost_is_visible(result: BuildResult) -> None:
     report = document(result)
     assert report["cost_of_compensation"] == {"ops": 0, "bytes": 0, "same_order_of_ops": True}
-    assert report["ops"]["int8"] == report["ops"]["compensated"]
-    assert report["ops"]["int8"]["kinds"]["CONV_2D"] == 1
+    assert report["ops"]["uncompensated"] == report["ops"]["compensated"]
+    assert report["ops"]["uncompensated"]["kinds"]["CONV_2D"] == 1
     for name, graph in variants(result).items():
         assert report["bytes"][name] == len(flatbuffer.to_bytes(graph))
         assert report["ops"][name]["total"] == len(graph.ops)
@@ -114,10 +117,10 @@ def test_equal_cost_is_visible(result: BuildResult) -> None:
 def test_without_compensation_there_is_nothing_after(plain_result: BuildResult) -> None:
     report = document(plain_result)
     assert report["cost_of_compensation"] is None
-    assert report["kept"]["name"] == "int8"
+    assert report["kept"]["name"] == "uncompensated"
     assert {row["sqnr_db"]["after"] for row in report["layers"]} == {None}
     assert [row["fit"] for row in report["layers"]] == [None] * 3
-    assert report["outputs"].keys() == {"int8"}
+    assert report["outputs"].keys() == {"plain", "uncompensated"}
     assert report["scores"] == {}
 
 
@@ -125,7 +128,7 @@ def test_float_borders(plain_result: BuildResult) -> None:
     report = document(plain_result)
     files = [end["file"] for end in (*report["model"]["inputs"], *report["model"]["outputs"])]
     assert [(f["dtype"], f["scale"]) for f in files] == [("float32", None)] * 3
-    assert report["ops"]["int8"]["kinds"]["DEQUANTIZE"] == 2
+    assert report["ops"]["uncompensated"]["kinds"]["DEQUANTIZE"] == 2
     # At the outputs there are no steps to count, within the model there are.
     assert report["runtimes"]["xnnpack"]["largest_steps_at_outputs"] is None
     units = {row["tensor"]: row["unit"] for row in report["runtimes"]["xnnpack"]["tensors"]}
@@ -142,10 +145,10 @@ def test_steps_are_those_of_integer_tensors(result: BuildResult) -> None:
 def test_what_is_not_finite_becomes_null(result: BuildResult) -> None:
     assert set(document(result)["scores"]["float"]) == {"mean", "nothing"}
     assert document(result)["scores"]["float"]["nothing"] is None
-    exact = replace(result.quality["int8"].layers[0].closeness, sqnr_db=float("inf"), max_abs=float("nan"))
-    quality = result.quality["int8"]
+    exact = replace(result.quality["uncompensated"].layers[0].closeness, sqnr_db=float("inf"), max_abs=float("nan"))
+    quality = result.quality["uncompensated"]
     spoiled = replace(quality, layers=(replace(quality.layers[0], closeness=exact), *quality.layers[1:]))
-    report = document(replace(result, quality={**result.quality, "int8": spoiled}))
+    report = document(replace(result, quality={**result.quality, "uncompensated": spoiled}))
     assert report["layers"][0]["sqnr_db"]["before"] is None
     assert problems(report) == []
 
@@ -156,7 +159,7 @@ def test_an_op_that_was_left_alone_has_its_row(result: BuildResult) -> None:
     skip = replace(result.outcome.skips[0], name=change.name, kind=change.kind, channels=6, reason="no partner")
     outcome = replace(result.outcome, changes=result.outcome.changes[::2], skips=(skip,))
     qualities = {n: replace(q, layers=q.layers[::2]) for n, q in result.quality.items()}
-    row = document(replace(result, outcome=outcome, quality=qualities))["layers"][1]
+    row = document(replace(result, made=replace(result.made, outcome=outcome), quality=qualities))["layers"][1]
     assert row == {
         "name": "mask",
         "place": "",

@@ -45,30 +45,36 @@ def test_a_build_is_shown_within_the_width(result: BuildResult, width: int) -> N
     assert max(map(len, lines)) <= width
     assert len(lines) < 50
     assert "…" not in "".join(lines)
-    before, after = (q.layers[0].closeness.sqnr_db for q in result.quality.values())
+    before, after = (result.quality[n].layers[0].closeness.sqnr_db for n in ("uncompensated", "compensated"))
     assert line_of(lines, "features").split()[:3] == ["features", f"{before:.1f}", f"{after:.1f}"]
-    size = f"{result.sizes['int8']:,}"
-    assert line_of(lines, "bytes").split() == ["bytes", f"{result.sizes['float']:,}", size, size]
+    size = f"{result.sizes['uncompensated']:,}"
+    assert line_of(lines, "bytes").split() == ["bytes", f"{result.sizes['float']:,}", size, size, size]
     # Softmax is lowered as it is: the integer models have the ops of the float model.
-    assert line_of(lines, "ops").split() == ["ops", "5", "5", "5"]
+    assert line_of(lines, "ops").split() == ["ops", "5", "5", "5", "5"]
     assert line_of(lines, "kept").startswith(f"kept          {result.choice.name}: ")
     assert line_of(lines, "files").endswith("out/model.tflite, out/report.json")
     assert line_of(lines, "mask SQNR dB")
-    assert line_of(lines, "  nothing").split() == ["nothing", "nan", "nan", "nan"]
+    assert line_of(lines, "  nothing").split() == ["nothing", "nan", "nan", "nan", "nan"]
+
+
+def with_outcome(result: BuildResult, outcome: Outcome) -> BuildResult:
+    """The result of a build whose compensation ended otherwise."""
+    return replace(result, made=replace(result.made, outcome=outcome))
 
 
 def test_a_build_without_compensation(plain_result: BuildResult) -> None:
     lines = shown(terminal.show_build, plain_result, Path("out"))
-    assert line_of(lines, "kept") == "kept          int8: compensation was off"
-    assert not any("Linear layers" in line or "compensated" in line for line in lines)
+    assert line_of(lines, "kept").startswith("kept          uncompensated: SQNR at 'logits'")
+    assert not any("Linear layers" in line for line in lines)
     assert "XNNPACK       " in "".join(lines)
 
 
 def test_a_compensated_file(result: BuildResult) -> None:
     assert result.outcome is not None
-    sizes = {name: result.sizes[name] for name in ("int8", "compensated")}
+    sizes = {name: result.sizes[name] for name in ("uncompensated", "compensated")}
     outcome = result.outcome
-    found = CompensationResult(result.graph, result.uncompensated, outcome, result.choice, result.quality, sizes, {})
+    quality = {name: result.quality[name] for name in sizes}
+    found = CompensationResult(result.graph, result.uncompensated, outcome, result.choice, quality, sizes, {})
     lines = shown(terminal.show_compensation, found, Path("better.tflite"))
     assert line_of(lines, "ops").split() == ["ops", "5", "5"]
     assert lines[-1] == "file          better.tflite"
@@ -76,7 +82,7 @@ def test_a_compensated_file(result: BuildResult) -> None:
 
 def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
     assert result.outcome is not None
-    change, place = result.outcome.changes[0], result.quality["int8"].layers[0]
+    change, place = result.outcome.changes[0], result.quality["uncompensated"].layers[0]
 
     def many(noise: float) -> Any:
         """41 layers, the later the better."""
@@ -85,14 +91,14 @@ def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
 
     changes = tuple(replace(change, name=f"layer {i}") for i in range(41))
     outcome = Outcome(result.graph, changes, (), 4)
-    quality = {n: replace(q, layers=many(k)) for k, (n, q) in enumerate(result.quality.items())}
-    lines = shown(terminal.show_build, replace(result, outcome=outcome, quality=quality), Path("out"))
+    quality = {n: replace(q, layers=many(k)) for k, (n, q) in enumerate(result.quality.items(), start=-1)}
+    lines = shown(terminal.show_build, with_outcome(replace(result, quality=quality), outcome), Path("out"))
     assert "The 20 worst of 41 linear layers" in "\n".join(lines)
     assert [line.split()[1:4] for line in lines if line.startswith("layer ")][1:] == [
         [str(i), f"{i}.0", f"{i + 1}.0"] for i in range(20)
     ]
     changes = changes[:40]
-    lines = shown(terminal.show_build, replace(result, outcome=replace(outcome, changes=changes)), Path("out"))
+    lines = shown(terminal.show_build, with_outcome(result, replace(outcome, changes=changes)), Path("out"))
     assert len([line for line in lines if line.startswith("layer ")]) == 1 + 40  # the header and all layers
 
 
@@ -106,7 +112,7 @@ def test_what_was_skipped_is_counted_by_reason(result: BuildResult) -> None:
         *(replace(skip, name=name, kind="CONV_2D", channels=9, reason="no partner") for name in "vwxyz"),
     )
     changes = tuple(replace(change, name=name, channels=10) for name in "ab")
-    lines = shown(terminal.show_build, replace(result, outcome=Outcome(result.graph, changes, skips, 4)), Path("out"))
+    lines = shown(terminal.show_build, with_outcome(result, Outcome(result.graph, changes, skips, 4)), Path("out"))
     start = lines.index("skipped       7 of 20 channels: too small")
     assert lines[start + 1 : start + 3] == [
         "              1 of 20 channels: too large",
@@ -160,7 +166,7 @@ def test_runtimes(result: BuildResult) -> None:
 
 
 def test_other_sentences() -> None:
-    assert terminal.kept_sentence(Choice("int8", "because"), compensated=True) == "int8: because"
+    assert terminal.kept_sentence(Choice("uncompensated", "because")) == "uncompensated: because"
     outputs = (OutputParity("a", 0.5, 10.0, 0.05, 1.0, 0), OutputParity("b", 1e-7, 2e-7, 0.5, 1.0, 0))
     told = terminal.parity_sentence(Parity(9, outputs))
     assert told == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"

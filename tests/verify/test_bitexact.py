@@ -123,10 +123,19 @@ def test_a_model_with_state_is_not_checked_op_by_op() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "largest", "ok"), [("FULLY_CONNECTED", 1, True), ("FULLY_CONNECTED", 2, False), ("CONV_2D", 1, False)]
+    ("kind", "largest", "bits", "ok"),
+    [
+        ("FULLY_CONNECTED", 1, 8, True),
+        ("FULLY_CONNECTED", 2, 8, False),
+        ("CONV_2D", 1, 8, False),
+        ("FULLY_CONNECTED", 1, 16, True),
+        ("MUL", 1, 16, True),
+        ("MUL", 1, 8, False),
+        ("CONV_2D", 1, 16, False),
+    ],
 )
-def test_what_may_differ(kind: str, largest: float, ok: bool) -> None:
-    difference = Difference(0, kind, "y", 10, 1, largest)
+def test_what_may_differ(kind: str, largest: float, bits: int, ok: bool) -> None:
+    difference = Difference(0, kind, "y", 10, 1, largest, bits)
     assert BitExactness(1, 1, 10, (difference,), (), None, (), ()).ok is ok
 
 

@@ -40,9 +40,9 @@ def test_no_output_may_get_worse(before: tuple[float, ...], after: tuple[float, 
 
 def test_the_reason_names_the_output_and_both_values() -> None:
     choice = choose({"int8": _quality(0.1, 0.1), "compensated": _quality(0.01, 0.2)})
-    assert choice.reason == ("SQNR at 'y1': 20.00 dB without compensation, 13.98 dB with it, on 64 held-out samples")
+    assert choice.reason == ("SQNR at 'y1': 20.00 dB int8, 13.98 dB compensated; on 64 held-out samples")
     choice = choose({"int8": _quality(0.1), "compensated": _quality(0.01)})
-    assert "SQNR at 'y0': 20.00 dB without compensation, 40.00 dB with it" in choice.reason
+    assert "SQNR at 'y0': 20.00 dB int8, 40.00 dB compensated" in choice.reason
 
 
 def test_the_tensor_before_a_saturating_output_decides() -> None:

@@ -1,0 +1,188 @@
+"""Ops that move, pick, repeat or pad values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeqwt.autograd.call import Call
+from edgeqwt.graph.graph import Array
+
+if TYPE_CHECKING:
+    import torch
+
+
+def reshape(call: Call) -> torch.Tensor:
+    """RESHAPE, SQUEEZE, EXPAND_DIMS: the output's shape is in the file."""
+    return call[0].reshape(call.shape())
+
+
+def transpose(call: Call) -> torch.Tensor:
+    """Axes in the order of a constant."""
+    return call[0].permute(call.integers(1))
+
+
+def concatenation(call: Call) -> torch.Tensor:
+    """Along one axis."""
+    import torch
+
+    return call.activated(torch.cat([call[i] for i in range(len(call.inputs))], int(call.option("axis"))))
+
+
+def pack(call: Call) -> torch.Tensor:
+    """Along a new axis."""
+    import torch
+
+    return torch.stack([call[i] for i in range(len(call.inputs))], int(call.option("axis", 0)))
+
+
+def unpack(call: Call) -> tuple[torch.Tensor, ...]:
+    """PACK's inverse."""
+    return call[0].unbind(int(call.option("axis", 0)))
+
+
+def split(call: Call) -> tuple[torch.Tensor, ...]:
+    """SPLIT(axis, x): equal parts."""
+    axis = call.integers(0)[0]
+    return call[1].tensor_split(len(call.op.outputs), axis)
+
+
+def split_v(call: Call) -> tuple[torch.Tensor, ...]:
+    """SPLIT_V(x, sizes, axis)."""
+    import torch
+
+    axis = call.integers(2)[0]
+    return torch.split(call[0], [call.shape(i)[axis] for i in range(len(call.op.outputs))], axis)
+
+
+def slice_(call: Call) -> torch.Tensor:
+    """SLICE(x, begin, size); a size of -1 takes what is left."""
+    x = call[0]
+    for axis, (begin, size) in enumerate(zip(call.integers(1), call.integers(2), strict=True)):
+        x = x.narrow(axis, begin, size if size >= 0 else x.shape[axis] - begin)
+    return x
+
+
+def strided_slice(call: Call) -> torch.Tensor:
+    """STRIDED_SLICE(x, begin, end, strides) as numpy's basic indexing, by the masks of the options."""
+    begins, ends, strides = (call.integers(slot) for slot in (1, 2, 3))
+    begin_mask, end_mask, shrink = (int(call.option(f"{n}Mask", 0)) for n in ("begin", "end", "shrinkAxis"))
+    x = call[0]
+    for axis, (begin, end, stride) in enumerate(zip(begins, ends, strides, strict=True)):
+        bit, size = 1 << axis, x.shape[axis]
+        if shrink & bit:
+            picked = np.array([begin % size])
+        else:
+            end = begin + end if call.option("offset") else end
+            window = slice(None if begin_mask & bit else begin, None if end_mask & bit else end, stride)
+            picked = np.arange(size)[window]
+        if len(picked) != size or stride < 0:
+            x = taken(x, axis, picked)
+    return x.reshape(call.shape())
+
+
+def taken(x: torch.Tensor, axis: int, indices: Array) -> torch.Tensor:
+    """The elements at constant indices along one axis."""
+    import torch
+
+    if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
+        return x.narrow(axis, int(indices[0]), len(indices))
+    return x.index_select(axis, torch.tensor(indices.tolist(), dtype=torch.int64))
+
+
+def gather(call: Call) -> torch.Tensor:
+    """GATHER(x, indices) along one axis."""
+    x, indices = call[0], call[1]
+    axis = int(call.option("axis", 0)) % x.ndim
+    picked = x.index_select(axis, indices.reshape(-1).long())
+    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def embedding_lookup(call: Call) -> torch.Tensor:
+    """EMBEDDING_LOOKUP(indices, table)."""
+    return call[1].index_select(0, call[0].reshape(-1).long()).reshape(call.shape())
+
+
+def gather_nd(call: Call) -> torch.Tensor:
+    """GATHER_ND(x, positions), positions a constant."""
+    import torch
+
+    positions = torch.tensor(call.static(1).astype(np.int64).tolist())
+    return call[0][tuple(positions.unbind(-1))]
+
+
+def pad(call: Call) -> torch.Tensor:
+    """PAD and PADV2: with zero, or the third input's constant."""
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    amounts = call.static(1).astype(int)
+    value = float(call.static(2)) if call.op.kind == "PADV2" else 0.0
+    return F.pad(call[0], [int(n) for pair in amounts[::-1] for n in pair], value=value)
+
+
+def mirror_pad(call: Call) -> torch.Tensor:
+    """REFLECT leaves the border out, SYMMETRIC repeats it."""
+    mode = call.option("mode")
+    symmetric = mode in (1, True, "SYMMETRIC")
+    x = call[0]
+    for axis, (before, after) in enumerate(call.static(1).astype(int)):
+        if before or after:
+            indices = np.pad(np.arange(x.shape[axis]), (before, after), mode="symmetric" if symmetric else "reflect")
+            x = taken(x, axis, indices)
+    return x
+
+
+def tile(call: Call) -> torch.Tensor:
+    """Whole repetitions along each axis."""
+    return call[0].repeat(call.integers(1))
+
+
+def broadcast_to(call: Call) -> torch.Tensor:
+    """Repeated to the output's shape; FILL(shape, value) is the same with a scalar."""
+    return call[1 if call.op.kind == "FILL" else 0].expand(call.shape())
+
+
+def space_to_depth(call: Call) -> torch.Tensor:
+    """Blocks of pixels become channels."""
+    b = int(call.option("blockSize"))
+    n, h, w, c = call[0].shape
+    return call[0].reshape(n, h // b, b, w // b, b, c).permute(0, 1, 3, 2, 4, 5).reshape(call.shape())
+
+
+def depth_to_space(call: Call) -> torch.Tensor:
+    """SPACE_TO_DEPTH's inverse."""
+    b = int(call.option("blockSize"))
+    n, h, w, c = call[0].shape
+    return call[0].reshape(n, h, w, b, b, c // b // b).permute(0, 1, 3, 2, 4, 5).reshape(call.shape())
+
+
+def resize(call: Call) -> torch.Tensor:
+    """RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR: along each axis a product with a matrix of weights."""
+    import torch
+
+    x = call[0]
+    for axis in (1, 2):
+        weights = resize_matrix(call, x.shape[axis], call.shape()[axis])
+        matrix = torch.tensor(weights.tolist(), dtype=x.dtype)
+        x = torch.tensordot(x, matrix, dims=([axis], [1])).movedim(-1, axis)
+    return x
+
+
+def resize_matrix(call: Call, size: int, wanted: int) -> Array:
+    """Weight of each old position in each new one, float64, shape (wanted, size); as TFLite's kernels place them."""
+    align, half = bool(call.option("alignCorners")), bool(call.option("halfPixelCenters"))
+    ratio = np.float32((size - 1) / (wanted - 1) if align and wanted > 1 else size / wanted)
+    target = np.arange(wanted, dtype=np.float32)
+    matrix, rows = np.zeros((wanted, size)), np.arange(wanted)
+    if call.op.kind == "RESIZE_NEAREST_NEIGHBOR":
+        position = (target + np.float32(0.5 if half else 0)) * ratio
+        nearest = np.floor(position + np.float32(0.5)) if align else np.floor(position)
+        matrix[rows, np.clip(nearest, 0, size - 1).astype(int)] = 1
+        return matrix
+    position = (target + np.float32(0.5)) * ratio - np.float32(0.5) if half else target * ratio
+    low = np.clip(np.floor(position), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(position), 0, size - 1).astype(int)
+    np.add.at(matrix, (rows, low), 1 - (position - low))
+    np.add.at(matrix, (rows, high), position - low)
+    return matrix

@@ -1,0 +1,187 @@
+"""From a prepared float graph to an integer one, lever by lever, in the order in which they act.
+
+Equalization changes the float graph; ranges and widths lower it; rounding chooses the weights'
+integers; compensation corrects what is left. What a lever needs of data it takes from the samples to
+fit on; the samples held out decide what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.compensate.cwac import Outcome, compensate
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.equalize.equalize import Equalized, equalize
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.progress import Advance, Stages, counted
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.quantize.reround import reround
+from edgeqwt.quantize.rounding import Nearest
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.target import TargetProfile
+from edgeqwt.verify.binding import feed
+from edgeqwt.verify.layers import layer_quality
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What every step needs to know.
+
+    Attributes:
+        model: what the converter handed over.
+        graph: the prepared float graph.
+        samples: all calibration samples, validated.
+        target: what must be able to run the result.
+    """
+
+    model: ConvertedModel
+    graph: Graph
+    samples: Samples
+    target: TargetProfile
+
+    @property
+    def fit(self) -> Samples:
+        """The samples to fit on."""
+        return split(self.samples)[0]
+
+    @property
+    def held_out(self) -> Samples:
+        """The samples to judge by."""
+        return split(self.samples)[1]
+
+    def feeds(self, samples: Samples) -> Iterator[dict[int, Array]]:
+        """Samples as real values by input tensor; the same for every float graph made of `graph`."""
+        return feeds(self.model, self.graph, samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An integer graph and how it came about.
+
+    Attributes:
+        reference: the float graph that was lowered: the prepared one, equalized.
+        uncompensated: the integer graph before compensation.
+        outcome: what compensation did; None where the recipe has none.
+        equalized: what equalization did; None where the recipe has none.
+    """
+
+    reference: Graph
+    uncompensated: Graph
+    outcome: Outcome | None
+    equalized: Equalized | None
+
+    @property
+    def graph(self) -> Graph:
+        """The last integer graph."""
+        return self.uncompensated if self.outcome is None else self.outcome.graph
+
+
+def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
+    """The integer graph that a recipe makes of a float graph.
+
+    Raises:
+        UnsupportedError: an op has no integer form.
+        InputError: the samples or the graph's constants cannot be used.
+    """
+    with stages("calibrate") as advance:
+        statistics, _ = observe(job.graph, job.feeds(shown(job.fit, advance)))
+    equalized, reference = None, job.graph
+    if recipe.equalization is not None:
+        with stages("equalize"):
+            equalized = equalize(job.graph, job.feeds(job.fit), statistics, recipe.equalization, recipe.precision)
+            reference = equalized.graph
+            if not equalized.skipped:
+                statistics, _ = observe(reference, job.feeds(job.fit))
+    with stages("quantize"):
+        plain = _lowered(job, reference, statistics, recipe)
+    if not isinstance(recipe.rounding, Nearest):
+        with stages("round") as advance:
+            plain = reround(plain, reference, job.feeds(job.fit), recipe.rounding, recipe.precision, advance)
+    outcome = None
+    if recipe.compensate:
+        with stages("compensate") as advance:
+            data = job.feeds(job.samples)
+            outcome = compensate(plain, reference, data, statistics, recipe.ranges, recipe.compensation, advance)
+    return Made(reference, plain, outcome, equalized)
+
+
+def _lowered(job: Job, reference: Graph, statistics: Mapping[int, Statistics], recipe: Recipe) -> Graph:
+    lacking, lacking16 = missing_ops(job.target)
+    places, name = job.model.places, job.target.name
+    return lower(reference, statistics, recipe.ranges, recipe.precision, places, name, lacking, lacking16)
+
+
+def missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
+    """Kinds of ops that the target's runtime lacks with 8-bit and with 16-bit activations."""
+    if "tflm" not in target.runtimes:
+        return frozenset(), frozenset()
+    return tuple(frozenset(kind for kind, row in rows.items() if not row.tflm) for rows in (RULES, RULES16))  # type: ignore[return-value]
+
+
+def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
+    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
+    return (feed(model, graph, sample) for sample in samples)
+
+
+def shown(samples: Samples, advance: Advance) -> Samples:
+    """The samples, with a progress bar that follows each pass over them."""
+    return replace(samples, open=lambda: counted(samples.open(), advance, samples.count))
+
+
+LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
+    {
+        "equalization": lambda recipe: replace(recipe, equalization=None),
+        "ranges": lambda recipe: replace(recipe, ranges=MinMax()),
+        "rounding": lambda recipe: replace(recipe, rounding=Nearest()),
+        "compensation": lambda recipe: replace(recipe, compensate=False),
+    }
+)
+"""Each lever's name, and the recipe without it."""
+
+
+def bare(recipe: Recipe) -> Recipe:
+    """The recipe with no lever but its ranges: plain post-training quantization."""
+    return replace(recipe, equalization=None, rounding=Nearest(), compensate=False)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one lever gains.
+
+    Attributes:
+        lever: its name.
+        without_db: SQNR at the outputs, before a softmax, of a build without it.
+        gain_db: how much more it is with it.
+    """
+
+    lever: str
+    without_db: float
+    gain_db: float
+
+
+def leave_one_out(job: Job, recipe: Recipe, samples: int, advance: Advance) -> tuple[Gain, ...]:
+    """What each lever of the recipe gains, by leaving out one at a time.
+
+    Args:
+        job: the graph and its samples.
+        recipe: as the build used it.
+        samples: the first so many calibration samples are fitted on and judged by, in all builds alike.
+        advance: told how many builds are done.
+    """
+    small = replace(job, samples=job.samples.head(samples))
+    used = {name: without(recipe) for name, without in LEVERS.items() if without(recipe) != recipe}
+    found: dict[str, float] = {}
+    for name, variant in {"": recipe, **used}.items():
+        made = make(small, variant, Stages())
+        quality = layer_quality(made.reference, {"": made.graph}, job.feeds(job.held_out))[""]
+        found[name] = min(place.closeness.sqnr_db for place in quality.decisive)
+        advance(len(found), len(used) + 1)
+    return tuple(Gain(name, found[name], found[""] - found[name]) for name in used)

@@ -1,0 +1,32 @@
+"""Where a model's outputs are decided: before softmax and its like."""
+
+from __future__ import annotations
+
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES
+
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+def before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
+    """The input of the saturating op that an output comes from, and the ops passed on the way back to it.
+
+    Softmax and its like saturate: most errors of their input vanish, and the rest is decided by
+    the few samples that are on the edge, so that their output tells candidates apart only with
+    many samples. Their input tells with few.
+
+    Args:
+        graph: float or integer.
+        tensor: an output; it comes back itself where nothing saturates.
+    """
+    producers, passed, found = graph.producers(), [], (tensor, 0)
+    while (i := producers.get(tensor)) is not None and graph.ops[i].kind in RULES:
+        op, rule = graph.ops[i], RULES[graph.ops[i].kind]
+        if rule.fixed_output is None and rule.same_scale != (0,) and op.kind not in CONVERSIONS:
+            break
+        tensor = op.inputs[0]
+        if op.kind not in CONVERSIONS:
+            passed.append(op.kind)
+        if rule.fixed_output is not None:
+            found = (tensor, len(passed))
+    return found[0], passed[: found[1]]

@@ -1,0 +1,89 @@
+"""How far an integer graph's outputs are from the float graph's, on samples that are kept for many looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.layerwise.spool import Spool
+from edgeqwt.runtime.boundary import feed_as, to_real
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+
+
+class Judge:
+    """Runs the float graph once per sample, keeps inputs and outputs on disk, and compares integer graphs with them.
+
+    Args:
+        graph: float.
+        samples: real-valued inputs by tensor index.
+        outputs: tensors to compare, the graph's outputs by default; name those before a softmax,
+            behind which most differences vanish. Integer graphs have them by the same names.
+
+    Attributes:
+        count: number of samples.
+
+    Raises:
+        InputError: there are no samples.
+    """
+
+    def __init__(self, graph: Graph, samples: Iterable[Mapping[int, Array]], outputs: Sequence[int] = ()) -> None:
+        self.graph, self.outputs = graph, tuple(outputs) or graph.outputs
+        self._spool, self.count = Spool(), 0
+        for t in {*graph.inputs, *self.outputs}:
+            self._spool.open(t)
+        self._signal = dict.fromkeys(self.outputs, 0.0)
+
+        def work(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
+            return {**inputs, **runner.run(inputs)}
+
+        for values in ordered([xnnpack(graph, self.outputs) for _ in range(THREADS)], work, samples):
+            for t in {*graph.inputs, *self.outputs}:
+                self._spool.put(t, self.count, values[t][None])
+            for t in self.outputs:
+                self._signal[t] += float(np.square(values[t].astype(np.float64)).sum())
+            self.count += 1
+        if self.count == 0:
+            raise InputError("there are no samples to search scales on", "Give some.")
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.__exit__(kind, error, trace)
+
+    def noise(self, integer: Graph) -> float:
+        """Squared error over squared signal, summed over the outputs: 0.001 is an SQNR of 30 dB with one output."""
+        names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
+        taps = {t: self._twin(integer, names, t) for t in self.outputs}
+
+        def work(runner: Runner, sample: int) -> Array:
+            fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
+            values = {**fed, **runner.run(fed)}
+            errors = [
+                to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
+            ]
+            return np.array([np.square(error).sum() for error in errors])
+
+        workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
+        # Summed in the order of the samples, so that threads do not change the result.
+        noise = sum(ordered(workers, work, range(self.count)), np.zeros(len(taps)))
+        signal = np.array([self._signal[t] for t in taps])
+        return float((noise / np.where(signal > 0, signal, 1)).sum())
+
+    def _twin(self, integer: Graph, names: Mapping[str, int], t: int) -> int:
+        """The integer graph's tensor for one of the float graph's; graph outputs correspond by position."""
+        if t in self.graph.outputs:
+            return integer.outputs[self.graph.outputs.index(t)]
+        return names[self.graph.tensors[t].name]
+
+    def _value(self, t: int, sample: int) -> Array:
+        tensor = self.graph.tensors[t]
+        value: Array = self._spool.get(t, sample, 1, tensor.shape, np.dtype(DTYPES[tensor.dtype]))[0]
+        return value

@@ -1,0 +1,188 @@
+"""The mathematics of rounding rules: weights whose layer's output errs least, given their inputs' second moments.
+
+Arrays have a leading axis for the layer's groups of channels: weights (groups, channels, terms), scales
+(groups, channels), second moments (groups, terms, terms). With A a second moment, the error of a channel whose
+weights are off by e is e A e^T; `loss` is that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array
+
+# (real weights, scale of each channel, limit) -> integers within +-limit, as float64.
+Method = Callable[[Array, Array, int], Array]
+
+# A step that lowers a loss by less than this share of the error's size is rounding noise.
+NOISE = 1e-9
+BLOCK = 64  # terms whose errors are spread within the block one at a time, and over later ones together
+
+
+def damped(hessian: Array, share: float) -> Array:
+    """The second moment with a share of its mean diagonal added to the diagonal, so that it can be inverted.
+
+    It keeps inputs that calibration hardly saw from soaking up the error. Where nothing was seen, the identity:
+    all weights count alike.
+    """
+    mean = np.trace(hessian, axis1=-2, axis2=-1) / hessian.shape[-1]
+    ridge: Array = np.where(mean > 0, share * mean, 1.0)
+    damping: Array = ridge[:, None, None] * np.eye(hessian.shape[-1])
+    return hessian + damping
+
+
+def refitted(weights: Array, hessian: Array, cross: Array, share: float) -> Array:
+    """Real weights that make up for errors of the layer's inputs: ERQ's Aqer (Zhong et al. 2024, section 4.1).
+
+    Minimizes ||W' X - W Y||^2 + l ||W' - W||^2 over W', where X are the inputs that the layer gets and Y those
+    that it would get from the float network. The derivative is zero where W' (X X^T + l) = W Y X^T + l W, so
+
+        W' = W + W (Y X^T - X X^T) (X X^T + l)^-1.
+
+    Args:
+        weights: W.
+        hessian: X X^T.
+        cross: Y X^T.
+        share: l as a share of the mean diagonal of X X^T.
+    """
+    return weights + _times_inverse(weights @ (cross - hessian), damped(hessian, share))
+
+
+def nearest(weights: Array, scale: Array, limit: int) -> Array:
+    """Each weight to the nearest integer within the limit, as float64."""
+    integers: Array = np.clip(np.rint(weights / scale[..., None]), -limit, limit)
+    return integers
+
+
+def one_by_one(hessian: Array) -> Method:
+    """Rounds one term at a time and spreads its error over those still real: GPTQ (Frantar et al. 2022, algorithm 1).
+
+    Args:
+        hessian: damped.
+    """
+    # Terms of large inputs first: their errors can then still be made up for (the paper's "act order").
+    order = _largest_first(hessian)
+    factor = _inverse_factor(_permuted(hessian, order))
+
+    def method(weights: Array, scale: Array, limit: int) -> Array:
+        real = np.take_along_axis(weights, order[:, None, :], axis=2)
+        integers, errors = np.empty_like(real), np.zeros_like(real)
+        for k in range(real.shape[2]):
+            first = k - k % BLOCK
+            if k == first:  # all that earlier blocks spread over this one, as one product
+                real[:, :, k : k + BLOCK] -= errors[:, :, :k] @ factor[:, :k, k : k + BLOCK]
+            value = real[:, :, k] - (errors[:, :, first:k] @ factor[:, first:k, k, None])[..., 0]
+            integers[:, :, k] = np.clip(np.rint(value / scale), -limit, limit)
+            errors[:, :, k] = (value - integers[:, :, k] * scale) / factor[:, k, k, None]
+        return _restored(integers, order)
+
+    return method
+
+
+def half_by_half(hessian: Array) -> Method:
+    """Rounds half of the terms, refits the rest, and so on: ERQ's Wqer (Zhong et al. 2024, section 4.2).
+
+    With e the error of the half that is rounded, the rest moves by the ridge solution -e A_hr (A_rr)^-1, A being
+    the damped second moment, h the half, r the rest. Before that the rounding is refined (`refined`), by exact
+    changes of the loss where the paper takes a proxy's gradient.
+
+    Args:
+        hessian: damped.
+    """
+    order = _largest_first(hessian)
+    moments = _permuted(hessian, order)
+
+    def method(weights: Array, scale: Array, limit: int) -> Array:
+        real = np.take_along_axis(weights, order[:, None, :], axis=2)
+        integers, first = np.empty_like(real), 0
+        while first < real.shape[2]:
+            middle = first + (real.shape[2] - first + 1) // 2
+            half, rest = slice(first, middle), slice(middle, None)
+            rounded = nearest(real[:, :, half], scale, limit)
+            rounded = refined(real[:, :, half], scale, rounded, moments[:, half, half], limit)
+            pull = (rounded * scale[..., None] - real[:, :, half]) @ moments[:, half, rest]
+            real[:, :, rest] -= _times_inverse(pull, moments[:, rest, rest])
+            integers[:, :, half], first = rounded, middle
+        return _restored(integers, order)
+
+    return method
+
+
+def refined(weights: Array, scale: Array, integers: Array, hessian: Array, limit: int) -> Array:
+    """Integers that no single step of one of them improves: each channel takes its best step, and again.
+
+    A step d of term j changes the loss by 2 d (e A)_j + d^2 A_jj; the loss never grows.
+    """
+    shape = integers.shape
+    group = np.repeat(np.arange(shape[0]), shape[1])
+    integers = integers.reshape(-1, shape[2]).copy()
+    step = np.broadcast_to(scale, shape[:2]).reshape(-1, 1)
+    error = integers * step - weights.reshape(integers.shape)
+    slope = (error.reshape(shape) @ hessian).reshape(integers.shape)
+    square = step**2 * np.diagonal(hessian, axis1=-2, axis2=-1)[group]
+    rows = np.arange(len(integers))  # channels that still improve
+    while len(rows):
+        pull = 2 * step[rows] * slope[rows]
+        up = np.where(integers[rows] < limit, square[rows] + pull, np.inf)
+        down = np.where(integers[rows] > -limit, square[rows] - pull, np.inf)
+        best = np.minimum(up, down).argmin(axis=1)
+        here = np.arange(len(rows)), best
+        sign = np.where(up[here] <= down[here], 1.0, -1.0)
+        noise = NOISE * np.abs(np.einsum("ct,ct->c", error[rows], slope[rows]))
+        helps = np.minimum(up[here], down[here]) < -noise
+        rows, best, sign = rows[helps], best[helps], sign[helps]
+        moved = sign * step[rows, 0]
+        integers[rows, best] += sign
+        error[rows, best] += moved
+        slope[rows] += moved[:, None] * hessian[group[rows], best]
+    return integers.reshape(shape)
+
+
+def fitted_scale(weights: Array, integers: Array, hessian: Array, otherwise: Array) -> Array:
+    """The scale of each channel at which its integers q have the smallest loss: w A q^T / q A q^T.
+
+    It is `otherwise`, shape (groups, channels), where that is not a positive number.
+    """
+    moved = integers @ hessian
+    power, product = (moved * integers).sum(axis=2), (moved * weights).sum(axis=2)
+    usable = (power > 0) & (product > 0)
+    scale: Array = np.where(usable, product / np.where(usable, power, 1.0), otherwise)
+    return scale
+
+
+def loss(weights: Array, scale: Array, integers: Array, hessian: Array) -> Array:
+    """Squared change of each channel's output, shape (groups, channels)."""
+    error = integers * scale[..., None] - weights
+    total: Array = ((error @ hessian) * error).sum(axis=2)
+    return total
+
+
+def _times_inverse(values: Array, symmetric: Array) -> Array:
+    """values @ inverse(symmetric)."""
+    product: Array = np.linalg.solve(symmetric, values.swapaxes(-1, -2)).swapaxes(-1, -2)
+    return product
+
+
+def _inverse_factor(hessian: Array) -> Array:
+    """U, upper triangular, with U^T U the inverse: GPTQ's Cholesky form, without inverting first."""
+    backwards = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]  # upper, times its transpose the Hessian
+    factor: Array = np.linalg.inv(backwards)
+    return factor
+
+
+def _largest_first(hessian: Array) -> Array:
+    return np.argsort(-np.diagonal(hessian, axis1=-2, axis2=-1), axis=-1, kind="stable")
+
+
+def _permuted(hessian: Array, order: Array) -> Array:
+    rows = np.take_along_axis(hessian, order[:, :, None], axis=1)
+    return np.take_along_axis(rows, order[:, None, :], axis=2)
+
+
+def _restored(values: Array, order: Array) -> Array:
+    """Undoes the reordering of the terms."""
+    restored = np.empty_like(values)
+    np.put_along_axis(restored, order[:, None, :], values, axis=2)
+    return restored

@@ -1,0 +1,85 @@
+"""Search for scales that fit real inputs better than what rules see in statistics.
+
+A method is a frozen dataclass whose fields are its options; `SEARCHES` lists them by the name that
+recipes use. Each proposes scales; what is kept is decided on other samples, by the error at the
+outputs in the real interpreter, and it may be the rules' scales.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from edgeqwt.quantize.judge import Judge
+from edgeqwt.quantize.scales import Problem, Scales
+from edgeqwt.quantize.search_layers import EasyQuant, HessianGuided
+from edgeqwt.quantize.search_outputs import Lapq
+
+
+class Method(Protocol):
+    """Proposes scales."""
+
+    def propose(self, problem: Problem) -> list[Scales]:
+        """Scales that may be better than the rules', found on `problem.fit` alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoSearch:
+    """The rules' scales."""
+
+    def propose(self, problem: Problem) -> list[Scales]:
+        """See Method."""
+        return []
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search ended with.
+
+    Attributes:
+        scales: to lower with; none where no candidate was better.
+        before: output SQNR of the rules' scales on held-out samples, dB; with several outputs
+            their noises, each relative to its signal, are added.
+        after: of `scales`.
+        candidates: how many were compared with the rules' scales.
+    """
+
+    scales: Scales
+    before: float
+    after: float
+    candidates: int
+
+
+SEARCHES: Mapping[str, type[Method]] = MappingProxyType(
+    {"none": NoSearch, "easyquant": EasyQuant, "hessian": HessianGuided, "lapq": Lapq}
+)
+
+
+def search(method: Method, problem: Problem) -> Found:
+    """The scales with the least error at the outputs on held-out samples: the rules' or a candidate's.
+
+    Args:
+        method: proposes.
+        problem: the graph, its samples, and how to lower it.
+
+    Raises:
+        InputError: there are no samples.
+    """
+    candidates = method.propose(problem)
+    if not candidates:
+        return Found(Scales(), math.nan, math.nan, 0)
+    with Judge(problem.graph, problem.held_out, problem.outputs) as judge:
+        before = judge.noise(problem.lower(Scales()))
+        noises = [judge.noise(problem.lower(scales)) for scales in candidates]
+    least = min(noises)
+    if not least < before:  # nan counts as worse
+        return Found(Scales(), _decibels(before), _decibels(before), len(candidates))
+    return Found(candidates[noises.index(least)], _decibels(before), _decibels(least), len(candidates))
+
+
+def _decibels(noise: float) -> float:
+    return math.inf if noise == 0 else -10 * math.log10(noise)

@@ -1,0 +1,153 @@
+"""How wide each op's activations are: 8 or 16 bits.
+
+An op works at one width: what it reads and what it computes have it. Where a reader's width is
+not the one that a tensor is computed at, the writer puts a copy in between, shared by all such
+readers. So that no copy is needless, an op that only moves or picks values takes the widest of its
+inputs' widths, or 16 bits where that saves a copy; every other op takes what the precision says, or
+8 bits where it has no 16-bit form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+
+from edgeqwt.errors import RecipeError
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.quantize.precision import Precision
+
+NO_KERNEL = "no runtime has it with 16-bit activations"
+NOT_ON_TARGET = "the target does not have it with 16-bit activations"
+TOO_MANY = "it sums more elements than its 16-bit kernels can"
+SCALE = "its input's scale is beyond what its 16-bit kernels take"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The widths of a float graph's activations, in bits.
+
+    Attributes:
+        ops: of each op, in order; 8 for ops on integers alone.
+        home: of each float activation, the width at which it is computed.
+        interface: of the graph's inputs and outputs.
+        kept: ops that were to have 16 bits and have 8, by index, and why.
+    """
+
+    ops: tuple[int, ...]
+    home: Mapping[int, int]
+    interface: int
+    kept: Mapping[int, str]
+
+
+def planned(
+    graph: Graph, precision: Precision, missing: Set[str] = frozenset(), narrow: Mapping[int, str] | None = None
+) -> Plan:
+    """Chooses the width of every op.
+
+    Args:
+        graph: float, lowerable.
+        precision: widths, of which those of `layers` go first.
+        missing: kinds of ops that the target lacks at 16 bits.
+        narrow: ops that must have 8 bits for other reasons, and the reasons.
+
+    Raises:
+        RecipeError: `precision.layers` names a tensor that no op computes.
+    """
+    _check_names(graph, precision)
+    interface = precision.activation_bits
+    home = {t: interface for t in graph.inputs if graph.tensors[t].is_float}
+    ops: list[int] = []
+    kept: dict[int, str] = {}
+    for i, op in enumerate(graph.ops):
+        outputs = [t for t in op.outputs if graph.tensors[t].is_float]
+        if not any(t in home for t in op.inputs) and not outputs:
+            ops.append(8)
+            continue
+        bits = _wanted(graph, op, precision, home)
+        if bits == 16 and (obstacle := (narrow or {}).get(i) or _obstacle(graph, op, missing)):
+            kept[i], bits = obstacle, 8
+        ops.append(bits)
+        home |= dict.fromkeys(outputs, bits)
+    return _with_fewer_copies(graph, precision, missing, Plan(tuple(ops), home, interface, kept))
+
+
+def copies(graph: Graph, plan: Plan) -> set[tuple[int, int]]:
+    """The tensors that are read at another width than they are computed at, and that width, in bits."""
+    read = {(t, bits) for op, bits in zip(graph.ops, plan.ops, strict=True) for t in op.inputs if t in plan.home}
+    read |= {(t, plan.interface) for t in graph.outputs if t in plan.home}
+    return {(t, bits) for t, bits in read if plan.home[t] != bits}
+
+
+def copy_ops(graph: Graph, plan: Plan) -> int:
+    """How many ops the copies take, at most: QUANTIZE to 8 bits; CAST and ADD to 16."""
+    return sum(2 if bits == 16 else 1 for _, bits in copies(graph, plan))
+
+
+def _with_fewer_copies(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -> Plan:
+    """The plan with chains of moving ops at 16 bits instead of 8 where fewer copies are needed so.
+
+    Where a tensor of 8 bits is read at 16 bits both directly and at the end of such a chain (the
+    shortcut of a residual block), one copy at its beginning does for both.
+    """
+    if 16 not in plan.ops:
+        return plan
+    for chain in _chains(graph, precision, missing, plan):
+        outputs = {t for i in chain for t in graph.ops[i].outputs if t in plan.home}
+        ops = tuple(16 if i in chain else bits for i, bits in enumerate(plan.ops))
+        wider = replace(plan, ops=ops, home={t: 16 if t in outputs else b for t, b in plan.home.items()})
+        if copy_ops(graph, wider) < copy_ops(graph, plan):
+            plan = wider
+    return plan
+
+
+def _chains(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -> Iterator[set[int]]:
+    """Connected moving ops whose width is 8 and may be 16, as sets of indices, in the order of the ops."""
+    free = [
+        i
+        for i, op in enumerate(graph.ops)
+        if plan.ops[i] == 8
+        and i not in plan.kept
+        and RULES[op.kind].tied_inputs(op)
+        and any(t in plan.home for t in op.inputs)
+        and not any(graph.tensors[t].name in precision.layers for t in op.outputs)
+        and not _obstacle(graph, op, missing)
+    ]
+    chain_of: dict[int, set[int]] = {}
+    for i in free:
+        before = [chain_of[j] for j in free if j < i and set(graph.ops[j].outputs) & set(graph.ops[i].inputs)]
+        joined = {i}.union(*before)
+        chain_of |= dict.fromkeys(joined, joined)
+    yield from {min(chain): chain for chain in chain_of.values()}.values()
+
+
+def _check_names(graph: Graph, precision: Precision) -> None:
+    computed = {graph.tensors[t].name for op in graph.ops for t in op.outputs}
+    unknown = next((name for name in precision.layers if name not in computed), None)
+    if unknown is not None:
+        raise RecipeError(f"widths are given for {unknown!r}, which no op computes", "Name an op's output tensor.")
+
+
+def _wanted(graph: Graph, op: Op, precision: Precision, home: Mapping[int, int]) -> int:
+    named = [precision.layers[name] for t in op.outputs if (name := graph.tensors[t].name) in precision.layers]
+    if named:
+        return named[0].activations
+    tied = RULES[op.kind].tied_inputs(op)
+    if not tied:
+        return precision.activation_bits
+    # Rows of a constant table (an embedding) are weights in all but name.
+    return max((home[t] for s in tied if s < len(op.inputs) and (t := op.inputs[s]) in home), default=8)
+
+
+def _obstacle(graph: Graph, op: Op, missing: Set[str]) -> str:
+    """Why an op cannot have 16 bits; empty where it can."""
+    rule = RULES16.get(op.kind)
+    # A table has 256 entries.
+    to_integers = op.kind == "CAST" and graph.tensors[op.outputs[0]].dtype not in ("float32", "bool")
+    if rule is None or to_integers:
+        return NO_KERNEL
+    if op.kind in missing:
+        return NOT_ON_TARGET
+    count = graph.tensors[op.inputs[0]].size / max(1, graph.tensors[op.outputs[0]].size)
+    return TOO_MANY if count > rule.largest_count else ""

@@ -1,0 +1,51 @@
+"""The noise of an integer graph against numpy's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
+from edgeqwt.quantize.judge import Judge
+from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.quantize.scales import Scales
+from edgeqwt.runtime.boundary import feed_as, to_real
+from edgeqwt.runtime.runners import xnnpack
+from tests import small
+from tests.chain import samples
+from tests.quantize.problems import problem
+
+
+def test_noise_is_the_error_relative_to_the_signal_before_the_softmax_too() -> None:
+    graph = small.graph()
+    inputs: list[Mapping[int, Array]] = [*samples(graph, 9)]
+    integer = problem(graph, inputs, MinMax()).lower(Scales())
+    names = [op.outputs[0] for op in graph.ops]
+    logits, classes = names[-2], names[-1]
+    twins = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
+    for wanted in (logits, classes):
+        twin = twins[graph.tensors[wanted].name]
+        reference, found = xnnpack(graph, [wanted]), xnnpack(integer, [twin])
+        real = np.stack([reference.run(x)[wanted] for x in inputs]).astype(np.float64)
+        got = np.stack([to_real(integer, twin, found.run(feed_as(integer, graph, x))[twin]) for x in inputs])
+        with Judge(graph, iter(inputs), (wanted,)) as judge:
+            assert judge.count == 9
+            assert judge.noise(integer) == pytest.approx(np.square(got - real).sum() / np.square(real).sum())
+    with Judge(graph, inputs) as outputs, Judge(graph, inputs, (classes,)) as same:
+        assert outputs.noise(integer) == same.noise(integer)
+
+
+def test_the_float_graph_itself_has_no_noise() -> None:
+    graph = small.graph()
+    with Judge(graph, samples(graph, 3)) as judge:
+        assert judge.noise(graph) == 0
+
+
+def test_no_samples() -> None:
+    graph = replace(small.graph())
+    with pytest.raises(InputError, match="no samples"):
+        Judge(graph, [])
