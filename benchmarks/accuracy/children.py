@@ -49,4 +49,4 @@ def child(command: list[str], log: Path, limit: float, place: Path, settings: Ma
 def last_line(log: Path) -> str:
     """The last line of a log that says something, progress bars aside."""
     lines = [part.strip() for part in re.split(r"[\r\n]", log.read_text(errors="replace"))]
-    return next((line[:200] for line in reversed(lines) if line and "%|" not in line), "")
+    return next((line[:400] for line in reversed(lines) if line and "%|" not in line), "")

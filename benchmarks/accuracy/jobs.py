@@ -90,7 +90,7 @@ def measured(method: Method, inputs: Path, limit: float, retry: bool) -> Record:
     try:
         record = _run(method, inputs, folder, limit)
     except (RuntimeError, subprocess.SubprocessError) as failure:
-        record = Record(method.label, commit(), failure=" ".join(str(failure).split()), limit=limit)
+        record = Record(method.label, commit(), failure=reason(failure, folder), limit=limit)
     (folder / RECORD).write_text(json.dumps(asdict(record), indent=1))
     return record
 
@@ -106,6 +106,11 @@ def _run(method: Method, inputs: Path, folder: Path, limit: float) -> Record:
         child(evaluate, folder / LOG, EVALUATION_LIMIT, HERE.parent, settings)
     told = json.loads((folder / RESULT).read_text())
     return Record(method.label, commit(), **judged(folder / LOGITS, inputs), **told, limit=limit)
+
+
+def reason(failure: Exception, folder: Path) -> str:
+    """A failure in one line, without the machine's own path to the result."""
+    return " ".join(str(failure).replace(f"{folder}/", "").split())
 
 
 def judged(logits: Path, inputs: Path) -> dict[str, float]:

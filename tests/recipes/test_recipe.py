@@ -13,7 +13,7 @@ from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
-from edgeqwt.quantize.rounding import ROUNDINGS, Nearest
+from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
 from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
 from tests.small import ROOT
 
@@ -32,9 +32,10 @@ def test_a_named_recipe_loads_and_is_documented(name: str) -> None:
 
 
 def test_balanced_is_what_an_empty_file_says(tmp_path: Path) -> None:
-    # So the defaults in the documentation and those of the default recipe are one set.
+    # So the defaults in the documentation and those of the default recipe are one set, but for GPTQ's extras.
     empty = load(written(tmp_path, ""))
-    assert dataclasses.replace(empty, name="balanced") == load("balanced")
+    rounding = Gptq(float_targets=True, scales=8, refine=True)
+    assert dataclasses.replace(empty, name="balanced", rounding=rounding) == load("balanced")
     assert isinstance(empty.ranges, Mse)
 
 
