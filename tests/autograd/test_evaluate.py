@@ -11,7 +11,7 @@ from edgeqwt.errors import InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.runtime.runners import xnnpack
 from tests.one_op_specs import SPECS, case
 
 pytestmark = pytest.mark.requires("torch")
@@ -24,7 +24,8 @@ from edgeqwt.autograd.kernels import KERNELS, missing  # noqa: E402
 WITHOUT_KERNEL = {
     *("SHAPE", "FLOOR_DIV", "FLOOR_MOD", "RANGE", "QUANTIZE", "DEQUANTIZE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"),
 }
-RUN = [name for name, spec in SPECS.items() if spec.kind not in WITHOUT_KERNEL]
+# The file of SLICE/middle names a wrong shape for its output, and LiteRT keeps to it; SLICE/rank5 does not.
+RUN = [name for name, spec in SPECS.items() if spec.kind not in WITHOUT_KERNEL and name != "SLICE/middle"]
 # Their gradients are zero, or jump, or there is nothing real to differentiate.
 SMOOTH = [
     *("CONV_2D/3x3-NONE", "CONV_2D/valid-stride2", "CONV_2D/dilated", "CONV_2D/groups", "DEPTHWISE_CONV_2D/stride2"),
@@ -45,9 +46,7 @@ def test_an_op_gives_what_litert_gives(name: str) -> None:
     assert missing(graph) == ()
     # LiteRT's float kernels do not load an absent bias or the like as it is; `prepare` writes it as they want it.
     loadable = graph if SPECS[name].shape is None else prepare(graph).graph
-    # XNNPACK keeps the shape that the file names, and that of this case is unknown to its maker.
-    factory = reference if SPECS[name].kind == "SLICE" else xnnpack
-    runner, program = factory(loadable), Program(graph, graph.outputs)
+    runner, program = xnnpack(loadable), Program(graph, graph.outputs)
     many = program.many({t: as_tensor(np.stack([s[t] for s in samples])) for t in graph.inputs})
     for i, sample in enumerate(samples):
         values = runner.run({a: sample[b] for a, b in zip(loadable.inputs, graph.inputs, strict=True)})
