@@ -31,5 +31,8 @@ benchmark:  ## list the benchmarks; make benchmark-NAME runs one
 benchmark-%: .venv/.ready
 	@$(python) benchmarks/$*.py
 
+benchmark-accuracy: .venv/.ready
+	@cd benchmarks && ../$(python) -m accuracy $(ARGS)
+
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def built() -> dict[str, Any]:
     from models.resnet20_cifar10 import create
 
     import edgeqwt
+    from edgeqwt.quantize.precision import Precision
+    from edgeqwt.recipes.recipe import load
     from edgeqwt.report.terminal import progress_display
 
     data = cifar10()
@@ -42,7 +45,8 @@ def built() -> dict[str, Any]:
             create(),
             calibration={"x": normalized(data["calibration_images"][:CALIBRATION])},
             evaluation={"x": normalized(data["test_images"]), "labels": data["test_labels"].astype("int64")},
-            precision="w4a8",
+            # Weights to nearest, so that compensation shows; in int8, because LiteRT unpacks int4 at every run.
+            recipe=replace(load("fast"), precision=Precision(weight_bits=4)),
             output=Path(folder) / "out",
             display=progress_display(),
         )
