@@ -1,8 +1,24 @@
-"""What a device can run, as data; `targets/` reads profiles from files."""
+"""What a device can run, as data; `targets/` reads profiles from files and checks graphs against them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Npu:
+    """An Arm Ethos-U as its compiler, Vela, knows it; the names are Vela's.
+
+    Attributes:
+        accelerator: such as ethos-u55-128.
+        system_config: clock and memories, such as Ethos_U55_High_End_Embedded.
+        memory_mode: which memory holds what, such as Shared_Sram.
+    """
+
+    accelerator: str
+    system_config: str
+    memory_mode: str
 
 
 @dataclass(frozen=True)
@@ -14,9 +30,53 @@ class TargetProfile:
         title: one line for people.
         runtimes: names of `runtime.runners.RUNNERS` that must load and run the model.
         notes: sentences on what was verified and what was not.
+        package: which package `build --output` makes: tflite, tflm or ethos-u.
+        npu: the NPU that Vela compiles for; None without one.
+        limits: what the device does not take, by the name of a constraint (`targets.constraints`).
     """
 
     name: str
     title: str
     runtimes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    package: str = "tflite"
+    npu: Npu | None = None
+    limits: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a target does not take, or takes at a price.
+
+    Attributes:
+        rule: name of the constraint.
+        severity: "error": the target refuses the model; "warning": it runs, at a price.
+        op: kind and index of the op in the graph, such as "CONV_2D 12"; empty for the model as a whole.
+        tensor: name of the op's output, or of the tensor at fault.
+        reason: what is wrong, one sentence.
+        remedy: what to do, one sentence.
+        fix: name of the rewrite that `--fix` applies; empty without one.
+    """
+
+    rule: str
+    severity: str
+    op: str
+    tensor: str
+    reason: str
+    remedy: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model may cost at most on its target; None: not limited.
+
+    Attributes:
+        ram: bytes of memory that is written at run time (the arena).
+        flash: bytes of the model.
+        cycles: of one inference.
+    """
+
+    ram: int | None = None
+    flash: int | None = None
+    cycles: int | None = None
