@@ -1,7 +1,8 @@
 """From a prepared float graph to an integer one, lever by lever, in the order in which they act.
 
 Equalization changes the float graph; ranges and widths lower it; rounding chooses the weights'
-integers; compensation corrects what is left. What a lever needs of data it takes from the samples to
+integers, layer by layer, and learned rounding chooses them again, together; compensation corrects what
+is left. What a lever needs of data it takes from the samples to
 fit on; the samples held out decide what is kept.
 """
 
@@ -16,7 +17,7 @@ from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.equalize.equalize import Equalized, equalize
+from edgeqwt.equalize.equalize import Equalization, Equalized, equalize
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
@@ -26,9 +27,12 @@ from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import Nearest
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.reconstruct.reconstruct import Reconstructed, reconstruct
 from edgeqwt.target import TargetProfile
 from edgeqwt.verify.binding import feed
 from edgeqwt.verify.layers import layer_quality
+
+EQUALIZATION_LOSS_DB = 0.5  # more than what another choice of samples makes of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +75,14 @@ class Made:
         uncompensated: the integer graph before compensation.
         outcome: what compensation did; None where the recipe has none.
         equalized: what equalization did; None where the recipe has none.
+        reconstructed: what learned rounding did; None where the recipe has none.
     """
 
     reference: Graph
     uncompensated: Graph
     outcome: Outcome | None
     equalized: Equalized | None
+    reconstructed: Reconstructed | None
 
     @property
     def graph(self) -> Graph:
@@ -96,7 +102,7 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
     equalized, reference = None, job.graph
     if recipe.equalization is not None:
         with stages("equalize"):
-            equalized = equalize(job.graph, job.feeds(job.fit), statistics, recipe.equalization, recipe.precision)
+            equalized = _equalized(job, recipe, recipe.equalization, statistics)
             reference = equalized.graph
             if not equalized.skipped:
                 statistics, _ = observe(reference, job.feeds(job.fit))
@@ -105,12 +111,39 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
     if not isinstance(recipe.rounding, Nearest):
         with stages("round") as advance:
             plain = reround(plain, reference, job.feeds(job.fit), recipe.rounding, recipe.precision, advance)
+    reconstructed = None
+    if recipe.reconstruction is not None:
+        with stages("learn rounding") as advance:
+            data = job.feeds(job.samples)
+            reconstructed = reconstruct(plain, reference, data, recipe.reconstruction, recipe.precision, advance)
+            plain = reconstructed.graph
     outcome = None
     if recipe.compensate:
         with stages("compensate") as advance:
             data = job.feeds(job.samples)
             outcome = compensate(plain, reference, data, statistics, recipe.ranges, recipe.compensation, advance)
-    return Made(reference, plain, outcome, equalized)
+    return Made(reference, plain, outcome, equalized, reconstructed)
+
+
+def _equalized(job: Job, recipe: Recipe, options: Equalization, statistics: Mapping[int, Statistics]) -> Equalized:
+    """The equalized graph, unless it clearly loses when both are lowered and no other lever acts.
+
+    The levers that follow gain from it even where it makes no difference yet.
+    """
+    found = equalize(job.graph, job.feeds(job.fit), statistics, options, recipe.precision)
+    if found.skipped:
+        return found
+    again, _ = observe(found.graph, job.feeds(job.fit))
+    lowered = {
+        "without": _lowered(job, job.graph, statistics, recipe),
+        "with": _lowered(job, found.graph, again, recipe),
+    }
+    quality = layer_quality(job.graph, lowered, job.feeds(job.held_out))
+    before, after = (quality[name].worst_db for name in lowered)
+    if after >= before - EQUALIZATION_LOSS_DB:  # false for nan
+        return found
+    told = f"it does not help: {before:.2f} dB without it, {after:.2f} dB with it, on held-out samples"
+    return Equalized(job.graph, skipped=told)
 
 
 def _lowered(job: Job, reference: Graph, statistics: Mapping[int, Statistics], recipe: Recipe) -> Graph:
@@ -141,6 +174,7 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
         "equalization": lambda recipe: replace(recipe, equalization=None),
         "ranges": lambda recipe: replace(recipe, ranges=MinMax()),
         "rounding": lambda recipe: replace(recipe, rounding=Nearest()),
+        "learned rounding": lambda recipe: replace(recipe, reconstruction=None),
         "compensation": lambda recipe: replace(recipe, compensate=False),
     }
 )
@@ -149,7 +183,7 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
 
 def bare(recipe: Recipe) -> Recipe:
     """The recipe with no lever but its ranges: plain post-training quantization."""
-    return replace(recipe, equalization=None, rounding=Nearest(), compensate=False)
+    return replace(recipe, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False)
 
 
 @dataclass(frozen=True)
@@ -181,7 +215,6 @@ def leave_one_out(job: Job, recipe: Recipe, samples: int, advance: Advance) -> t
     found: dict[str, float] = {}
     for name, variant in {"": recipe, **used}.items():
         made = make(small, variant, Stages())
-        quality = layer_quality(made.reference, {"": made.graph}, job.feeds(job.held_out))[""]
-        found[name] = min(place.closeness.sqnr_db for place in quality.decisive)
+        found[name] = layer_quality(made.reference, {"": made.graph}, job.feeds(job.held_out))[""].worst_db
         advance(len(found), len(used) + 1)
     return tuple(Gain(name, found[name], found[""] - found[name]) for name in used)

@@ -7,7 +7,7 @@ weights are off by e is e A e^T; `loss` is that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -48,6 +48,27 @@ def refitted(weights: Array, hessian: Array, cross: Array, share: float) -> Arra
         share: l as a share of the mean diagonal of X X^T.
     """
     return weights + _times_inverse(weights @ (cross - hessian), damped(hessian, share))
+
+
+def best_ridge(weights: Array, folds: Sequence[tuple[Array, Array]], shares: Sequence[float]) -> float:
+    """The share with which weights refitted on one fold of the samples err least on the others.
+
+    Args:
+        weights: real.
+        folds: each fold's hessian and cross, as `refitted` takes them; two or more.
+        shares: to choose from; the last of equally good ones is taken.
+    """
+
+    def error(share: float) -> float:
+        total = 0.0
+        for k, (hessian, cross) in enumerate(folds):
+            moved = refitted(weights, hessian, cross, share)
+            for other, aim in (fold for j, fold in enumerate(folds) if j != k):
+                # ||W' X - W Y||^2 without the term that all shares have in common.
+                total += float(((moved @ other) * moved).sum() - 2 * ((weights @ aim) * moved).sum())
+        return total
+
+    return min(reversed(shares), key=error)
 
 
 def nearest(weights: Array, scale: Array, limit: int) -> Array:

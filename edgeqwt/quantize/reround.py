@@ -29,6 +29,7 @@ from edgeqwt.runtime.parallel import THREADS, ordered
 
 # Of one sample, about, that second moments are summed over: more samples say more than more positions of each.
 POSITIONS = 64
+FOLDS = 2  # of the samples, for what is chosen by cross-validation
 CHUNK = 8  # samples whose patches a thread has in memory at a time
 # The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
 FRACTION = {"int8": 256, "int16": 4}
@@ -80,8 +81,8 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            hessian, cross = _moments(graph, i, weights.shape, workers, count)
-            layer = _layer(graph, i, reference, source, precision, hessian, cross)
+            folds = _moments(graph, i, weights.shape, workers, count)
+            layer = _layer(graph, i, reference, source, precision, folds)
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)
@@ -101,8 +102,10 @@ def _roundable(graph: Graph) -> list[int]:
 
 def _moments(
     graph: Graph, i: int, weights_shape: tuple[int, ...], workers: list[list[Run]], count: int
-) -> tuple[Array, Array | None]:
-    """Sums of x x^T, and of y x^T where the workers run the float graph too, over samples and positions.
+) -> list[list[Array]]:
+    """Sums of x x^T, and of y x^T where the workers run the float graph too, over positions and each fold's samples.
+
+    A fold is every other chunk of samples.
 
     In steps of the input's scale; float64, (groups, terms, terms). The integers x are below 2^9 (2^15 with
     int16), and y is rounded to 1/256 (1/4) of a step, so products are integers below 2^27 (2^33) of such
@@ -129,17 +132,21 @@ def _moments(
             found.append(np.matmul(rows(steps).transpose(0, 2, 1), ours) / FRACTION[tensor.dtype])
         return found
 
-    totals: list[Array] = []
-    for parts in ordered(workers, work, range(0, count, CHUNK)):
-        totals = [t + p for t, p in zip(totals, parts, strict=True)] if totals else parts
-    return totals[0], totals[1] if len(totals) > 1 else None
+    folds: list[list[Array]] = []
+    for k, parts in enumerate(ordered(workers, work, range(0, count, CHUNK))):
+        if k < FOLDS:
+            folds.append(parts)
+        else:
+            folds[k % FOLDS] = [t + p for t, p in zip(folds[k % FOLDS], parts, strict=True)]
+    return folds
 
 
-def _layer(
-    graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, hessian: Array, cross: Array | None
-) -> Layer:
+def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, folds: list[list[Array]]) -> Layer:
     """The op as a rounding rule sees it."""
     op, s = graph.ops[i], slots(graph.ops[i])
+    hessian, *rest = (sum(parts[1:], parts[0]) for parts in zip(*folds, strict=True))
+    cross = rest[0] if rest else None
+    paired = tuple((fold[0], fold[1]) for fold in folds) if rest else ()
     data, q = reference.tensors[slots(source).weight].data, graph.tensors[s.weight].quantization
     assert data is not None
     assert q is not None
@@ -148,9 +155,9 @@ def _layer(
     scale = np.broadcast_to(q.scale.astype(np.float64), (math.prod(shape),)).reshape(shape)
     limit = 2 ** (precision.of(graph.tensors[s.output].name).weights - 1) - 1
     if len(q.scale) != scale.size or (s.bias >= 0 and len(graph.consumers()[s.bias]) > 1):
-        return Layer(weights, scale, limit, hessian, cross)
+        return Layer(weights, scale, limit, hessian, cross, paired)
     low, high = _bounds(graph, i, reference, source)
-    return Layer(weights, scale, limit, hessian, cross, (low.reshape(shape), high.reshape(shape)))
+    return Layer(weights, scale, limit, hessian, cross, paired, (low.reshape(shape), high.reshape(shape)))
 
 
 def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array
 from edgeqwt.quantize.least_squares import (
     Method,
+    best_ridge,
     damped,
     fitted_scale,
     half_by_half,
@@ -27,6 +28,7 @@ from edgeqwt.quantize.least_squares import (
 )
 
 NARROWEST = 0.6  # of the scale at which no weight is clipped: below it, 4-bit weights lose more than they win
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # to choose from; the last one leaves weights as they are
 POLISHES = 3  # turns of steps and scales; later ones change next to nothing
 
 
@@ -40,6 +42,7 @@ class Layer:
         limit: integers lie within +-limit.
         hessian: sum of x x^T over the inputs x that the weights meet, shape (groups, terms, terms).
         cross: sum of y x^T, with y the same inputs in the float network; None where nobody asked for it.
+        folds: hessian and cross of each of some parts of the samples; empty without cross.
         bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
             where the scales cannot change.
     """
@@ -49,6 +52,7 @@ class Layer:
     limit: int
     hessian: Array
     cross: Array | None = None
+    folds: tuple[tuple[Array, Array], ...] = ()
     bounds: tuple[Array, Array] | None = None
 
 
@@ -86,7 +90,7 @@ class Gptq:
             computes from the inputs that the integer layer gets: layers then make up for the errors of those
             before them (`least_squares.refitted`).
         ridge: with float targets: how strongly weights are held where they are, as a share of the
-            Hessian's mean diagonal.
+            Hessian's mean diagonal; 0: as suits the layer, by cross-validation.
         scales: weight scales tried per channel, between 0.6 and 1 times the one that clips nothing, besides
             the one that the graph has; the one with the smallest loss is kept.
         refine: step single integers up or down afterwards as long as that lowers the loss; where scales are
@@ -96,7 +100,7 @@ class Gptq:
     damping: float = 0.01
     samples: int = 512
     float_targets: bool = False
-    ridge: float = 0.1
+    ridge: float = 0.0
     scales: int = 0
     refine: bool = False
 
@@ -115,13 +119,13 @@ class Erq:
     Attributes:
         damping: ridge of Wqer, as a share of the Hessian's mean diagonal.
         samples: how many samples the moments are summed over, at most.
-        ridge: of Aqer, as a share of the Hessian's mean diagonal.
+        ridge: of Aqer, as for Gptq.
         scales: as for Gptq.
     """
 
     damping: float = 0.01
     samples: int = 512
-    ridge: float = 0.1
+    ridge: float = 0.0
     scales: int = 0
     float_targets: ClassVar[bool] = True
 
@@ -143,7 +147,8 @@ def _rounded(
     """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
     hessian, weights = damped(layer.hessian, damping), layer.weights
     if layer.cross is not None:
-        weights = refitted(weights, layer.hessian, layer.cross, ridge)
+        share = ridge or (best_ridge(weights, layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0])
+        weights = refitted(weights, layer.hessian, layer.cross, share)
     method = how(hessian)
     best: Rounded | None = None
     least: Array = np.zeros(())

@@ -17,6 +17,8 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.precision import Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
+from edgeqwt.reconstruct.rule import LIMITS as RECONSTRUCTION
+from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
 
 FOLDER = Path(__file__).parent
 
@@ -32,12 +34,13 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("Lp", "candidates"): (1, 1024),
         ("Gptq", "damping"): (1e-6, 1),
         ("Gptq", "samples"): (1, math.inf),
-        ("Gptq", "ridge"): (1e-6, 100),
+        ("Gptq", "ridge"): (0, 100),
         ("Gptq", "scales"): (0, 256),
         ("Erq", "damping"): (1e-6, 1),
         ("Erq", "samples"): (1, math.inf),
-        ("Erq", "ridge"): (1e-6, 100),
+        ("Erq", "ridge"): (0, 100),
         ("Erq", "scales"): (0, 256),
+        **{("Reconstruction", name): limits for name, limits in RECONSTRUCTION.items()},
         ("Options", "gain_limit"): (1, math.inf),
         ("Options", "margin"): (0, 1),
         ("Options", "gain_margin"): (0, 1),
@@ -47,6 +50,11 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
     }
 )
 """Dataclass and field to the smallest and the largest value that makes sense, both allowed."""
+
+CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = MappingProxyType(
+    {("Reconstruction", "scope"): SCOPES, ("Reconstruction", "rounding"): ORDERS}
+)
+"""Dataclass and field to the names that there are."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Recipe:
         precision: widths.
         equalization: how channels are equalized; None: not at all.
         rounding: how weights are rounded.
+        reconstruction: how the rounding is learned afterwards, several layers together; None: not at all.
         compensate: whether CWAC runs, and `compensation` how.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
         verify: how much is proved.
@@ -83,6 +92,7 @@ class Recipe:
     precision: Precision = field(default_factory=Precision)
     equalization: Equalization | None = None
     rounding: RoundingRule = field(default_factory=Nearest)
+    reconstruction: Reconstruction | None = None
     compensate: bool = True
     compensation: Options = field(default_factory=Options)
     float_io: bool = False
@@ -121,7 +131,9 @@ def checked(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: naming the first value that does not.
     """
-    parts = (recipe.ranges, recipe.equalization, recipe.rounding, recipe.compensation, recipe.verify)
+    parts = (
+        recipe.ranges, recipe.equalization, recipe.rounding, recipe.reconstruction, recipe.compensation, recipe.verify,
+    )  # fmt: skip
     for part in parts:
         if part is not None:
             _check_limits(part, f"recipe {recipe.name}")
@@ -138,9 +150,10 @@ def range_rule(name: str) -> RangeRule:
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
-    known = {"precision", "ranges", "equalize", "rounding", "compensate", "io", "verify", "report"}
+    known = {"precision", "ranges", "equalize", "rounding", "reconstruct", "compensate", "io", "verify", "report"}
     _reject_unknown(table, known, where)
     equalized, equalization = _switched(table, "equalize", True, where)
+    learned, reconstruction = _switched(table, "reconstruct", False, where)
     enabled, options = _switched(table, "compensate", True, where)
     io = filled(_Io, _section(table, "io", where), f"{where} [io]")
     report = filled(_Report, _section(table, "report", where), f"{where} [report]")
@@ -150,6 +163,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         precision=_precision(table.get("precision", "w8a8"), where),
         equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
         rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "gptq", f"{where} [rounding]"),
+        reconstruction=filled(Reconstruction, reconstruction, f"{where} [reconstruct]") if learned else None,
         compensate=enabled,
         compensation=filled(Options, options, f"{where} [compensate]"),
         float_io=io.float,
@@ -221,6 +235,9 @@ def _check_limits(part: object, where: str) -> None:
         if isinstance(value, int | float) and not low <= value <= high:
             most = "" if high == math.inf else f" to {high:g}"
             raise RecipeError(f"{where}: {name} = {value!r}", f"Choose {low:g}{most or ' or more'}.")
+        choices = CHOICES.get((type(part).__name__, name))
+        if choices is not None and value not in choices:
+            raise RecipeError(f"{where}: {name} = {value!r}", f"Choose {', '.join(choices)}.")
 
 
 def _section(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

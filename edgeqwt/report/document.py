@@ -20,6 +20,7 @@ from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.verify.bitexact import BitExactness, Difference
 from edgeqwt.verify.layers import Place, Quality
@@ -45,6 +46,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "parity": dataclasses.asdict(result.parity),
         "kept": dataclasses.asdict(result.choice),
         "equalization": _equalization(result.made.equalized),
+        "reconstruction": _reconstruction(result.made.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "layers": layers(result),
         "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
@@ -107,6 +109,22 @@ def _equalization(found: Equalized | None) -> dict[str, Any] | None:
         return None
     factors = {"channels": found.changed, "factors": [found.low, found.high], "predicted_db": found.predicted_db}
     return {**factors, "skipped": found.skipped}
+
+
+def _reconstruction(found: Reconstructed | None) -> list[dict[str, Any]] | None:
+    if found is None:
+        return None
+    return [
+        {
+            "block": block.name,
+            "layers": len(block.ops),
+            "error": {"before": block.before, "after": block.after},
+            "kept": block.kept,
+            "reason": block.reason,
+            "changed": block.changed,
+        }
+        for block in found.blocks
+    ]
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

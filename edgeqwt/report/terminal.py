@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult, CompensationResult
+    from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.bitexact import BitExactness
     from edgeqwt.verify.compare import Comparison
@@ -103,6 +104,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.equalized)),
+            *(("learned", sentence) for sentence in learning_sentences(result.made.reconstructed)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
@@ -159,6 +161,17 @@ def equalization_sentence(found: Equalized | None) -> Iterator[str]:
             f"{found.changed:,} channels multiplied by {found.low:.2f} to {found.high:.2f}; "
             f"{found.predicted_db:.1f} dB less rounding noise is expected of it"
         )
+
+
+def learning_sentences(found: Reconstructed | None) -> Iterator[str]:
+    """What learned rounding did, block by block; nothing where the recipe has none."""
+    for block in () if found is None else found.blocks:
+        told = f"{len(block.ops)} layers up to {block.name!r}: "
+        if block.kept:
+            gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
+            yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
+        else:
+            yield told + f"left as they were: {block.reason}"
 
 
 def gain_sentence(gain: Gain) -> str:

@@ -49,6 +49,11 @@ class Quality:
     outputs: tuple[Place, ...]
     decisive: tuple[Place, ...]
 
+    @property
+    def worst_db(self) -> float:
+        """The smallest SQNR of the decisive tensors."""
+        return min(place.closeness.sqnr_db for place in self.decisive)
+
 
 def layer_quality(
     float_graph: Graph,

@@ -11,6 +11,7 @@ import pytest
 from edgeqwt.graph.graph import Array
 from edgeqwt.quantize.least_squares import (
     Method,
+    best_ridge,
     damped,
     fitted_scale,
     half_by_half,
@@ -154,3 +155,41 @@ def test_loss_is_the_squared_change_of_the_outputs() -> None:
     integers = nearest(weights, scale, 7)
     change = (integers * scale[..., None] - weights) @ inputs
     np.testing.assert_allclose(loss(weights, scale, integers, moment(inputs)), np.square(change).sum(axis=2))
+
+
+SHARES = (0.01, 0.1, 1.0, 10.0)
+
+
+def folds(seed: int, noise: float, half: float) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Weights, and two folds' moments where inputs are the float network's, times `half`, with noise."""
+    weights, _, inputs = problem(seed)
+    rng = np.random.default_rng(200 + seed)
+    found = []
+    for part in np.split(inputs, 2, axis=2):
+        ours = half * part + noise * rng.normal(size=part.shape)
+        found.append((moment(ours), part @ ours.swapaxes(-1, -2)))
+    return weights, found
+
+
+def test_what_every_fold_says_is_believed() -> None:
+    assert best_ridge(*folds(0, noise=0.0, half=0.5), SHARES) == SHARES[0]
+
+
+def test_without_an_error_weights_stay() -> None:
+    weights, parts = folds(0, noise=0.0, half=1.0)
+    assert best_ridge(weights, parts, SHARES) == SHARES[-1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_chosen_ridge_errs_least_on_the_other_fold(seed: int) -> None:
+    weights, (first, second) = folds(seed, noise=0.5, half=0.9)
+
+    def error(share: float) -> float:
+        total = 0.0
+        for (hessian, cross), (other, aim) in ((first, second), (second, first)):
+            moved = refitted(weights, hessian, cross, share)
+            total += float(np.einsum("gct,gtu,gcu->", moved, other, moved) - 2 * (weights @ aim * moved).sum())
+        return total
+
+    chosen = best_ridge(weights, (first, second), SHARES)
+    assert error(chosen) <= min(map(error, SHARES)) + 1e-9 * abs(error(chosen))

@@ -15,6 +15,7 @@ from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
 from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
 from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
+from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
 from tests.small import ROOT
 
 DOCUMENT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -48,6 +49,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             precision = "w3a16"
             equalize = { samples = 3, limit = 2, steps = 5 }
             rounding = { rule = "nearest" }
+            reconstruct = { enabled = true, scope = "block", iterations = 3, fisher = true }
             report = { leave_one_out = 9 }
             compensate = { enabled = false, gain = false, gain_limit = 2, rewrite_outputs = true }
             io = { float = true }
@@ -60,6 +62,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert recipe.precision == Precision(weight_bits=3, activation_bits=16, pack_int4=True)
     assert recipe.equalization == Equalization(3, 2, 5)
     assert recipe.rounding == Nearest()
+    assert recipe.reconstruction == Reconstruction("block", iterations=3, fisher=True)
     assert recipe.leave_one_out == 9
     assert recipe.compensate is False
     assert recipe.compensation == Options(gain=False, gain_limit=2, rewrite_outputs=True)
@@ -80,6 +83,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ("precision = 8", r"mine\.toml: precision = 8"),
         ("precision = 'w9a8'", r"'w9a8'"),
         ("[equalize]\nenabled = 'no'", r"mine\.toml: \[equalize\] enabled = 'no'"),
+        ("[reconstruct]\nenabled = true\nscope = 'tensor'", r"mine\.toml \[reconstruct\]: scope = 'tensor'"),
+        ("[reconstruct]\nenabled = true\nrounding = 'up'", r"mine\.toml \[reconstruct\]: rounding = 'up'"),
         ("[report]\nleave_one_out = true", r"mine\.toml \[report\]: leave_one_out = True"),
         ("[compensate]\nenabled = 1", r"mine\.toml: \[compensate\] enabled = 1"),
         ("[compensate]\ngain_limit = nan", r"mine\.toml \[compensate\]: gain_limit = nan"),
@@ -113,6 +118,7 @@ SECTIONS = {
     "Equalization": ("equalize", ""),
     "_Report": ("report", ""),
     "Options": ("compensate", ""),
+    "Reconstruction": ("reconstruct", ""),
     "Verify": ("verify", ""),
     **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
     **{rule.__name__: ("rounding", name) for name, rule in ROUNDINGS.items()},
@@ -122,7 +128,7 @@ SECTIONS = {
 @pytest.mark.parametrize(("place", "limits"), LIMITS.items(), ids=lambda value: " ".join(map(str, value)))
 def test_limits(tmp_path: Path, place: tuple[str, str], limits: tuple[float, float]) -> None:
     section, rule = SECTIONS[place[0]]
-    named = f'rule = "{rule}"\n' if rule else ""
+    named = f'rule = "{rule}"\n' if rule else "enabled = true\n" if section == "reconstruct" else ""
 
     def attempt(value: float) -> None:
         load(written(tmp_path, f"[{section}]\n{named}{place[1]} = {value!r}\n"))
@@ -141,6 +147,8 @@ def test_a_recipe_made_in_python_is_checked() -> None:
     assert checked(recipe) is recipe
     with pytest.raises(RecipeError, match="recipe fast: limit = 0"):
         checked(dataclasses.replace(recipe, equalization=Equalization(limit=0)))
+    with pytest.raises(RecipeError, match="recipe fast: scope = 'tensor'"):
+        checked(dataclasses.replace(recipe, reconstruction=Reconstruction(scope="tensor")))
 
 
 def test_range_rule() -> None:
@@ -175,6 +183,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
         "rounding": {"rule": "gptq", **fields(*ROUNDINGS.values())},
+        "reconstruct": {"enabled": False, **fields(Reconstruction)},
         "compensate": {"enabled": True, **fields(Options)},
         "io": {"float": False},
         "verify": fields(Verify),
@@ -183,8 +192,8 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
 
 
 def test_the_documentation_names_every_rule() -> None:
-    for name in (*RULES, *ROUNDINGS):
-        assert f'`"{name}"`:' in DOCUMENT
+    for name in (*RULES, *ROUNDINGS, *SCOPES, *ORDERS):
+        assert f'`"{name}"`' in DOCUMENT
 
 
 def test_the_documentations_examples_work(tmp_path: Path) -> None:

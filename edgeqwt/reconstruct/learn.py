@@ -1,0 +1,133 @@
+"""Adam on the variables of linear ops, towards the float model's activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeqwt.autograd.evaluate import Program
+from edgeqwt.autograd.simulate import Twin, quantizing
+from edgeqwt.reconstruct.blocks import Block
+from edgeqwt.reconstruct.rule import Reconstruction
+from edgeqwt.reconstruct.variables import Variables
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[int, "torch.Tensor"]
+WARM_UP = 0.2  # share of the steps in which nothing pulls soft weights to integers
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a block is to compute.
+
+    Attributes:
+        block: of the reference's ops.
+        pair: the reference with the integer graph's constants and steps.
+        inputs: some samples' inputs of the block, real values that the integer graph computes.
+        floats: the same of the float graph.
+        targets: the same samples' outputs and taps, from the float graph.
+        weights: of squared errors: one number per output and tap, or per element of it.
+        count: number of samples; they are chosen by numbers below it.
+    """
+
+    block: Block
+    pair: Twin
+    inputs: Callable[[Sequence[int]], Batch]
+    floats: Callable[[Sequence[int]], Batch]
+    targets: Callable[[Sequence[int]], Batch]
+    weights: Mapping[int, torch.Tensor]
+    count: int
+
+    def program(self) -> Program:
+        """The block, ready to run."""
+        return Program(self.pair.graph, (*self.block.outputs, *self.block.taps), self.block.given)
+
+    def loss(
+        self, found: Mapping[int, torch.Tensor], chosen: Sequence[int], only: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """The weighted squared error of some samples' outputs and taps, or of `only` some of them."""
+        import torch
+
+        targets = self.targets(chosen)
+        wanted = targets.keys() if only is None else only
+        return torch.stack([(self.weights[t] * (found[t] - targets[t]) ** 2).mean() for t in wanted]).sum()
+
+
+def learn(
+    lesson: Lesson, learned: Sequence[Variables], rule: Reconstruction, iterations: int, chooser: torch.Generator
+) -> None:
+    """Adam on the squared error of the block's outputs and taps, with its activations rounded.
+
+    Args:
+        lesson: what to learn.
+        learned: the variables of the block's linear ops; changed in place. Scales of weights that are still
+            free, and integers of fixed ones, stay.
+        rule: options.
+        iterations: steps; step sizes fall to zero along a cosine.
+        chooser: of the samples.
+    """
+    import torch
+
+    program, hook = lesson.program(), quantizing(lesson.pair.steps)
+    soft = [v for v in learned if v.kind == "soft"]
+    adam, rates = _optimizer(learned, rule)
+    for step in range(iterations if rates else 0):
+        done = step / iterations
+        for group, rate in zip(adam.param_groups, rates, strict=True):
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
+        chosen = torch.randint(lesson.count, (rule.batch,), generator=chooser).tolist()
+        constants = {t: c for v in learned for t, c in v.constants().items()}
+        loss = lesson.loss(program.many(_inputs(lesson, chosen, rule, chooser), constants, hook), chosen)
+        if soft and done >= WARM_UP:
+            pulled = torch.stack([v.pull((done - WARM_UP) / (1 - WARM_UP)) for v in soft]).sum()
+            loss = loss + rule.pull * pulled / sum(v.latent.numel() for v in soft)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+
+
+def _optimizer(learned: Sequence[Variables], rule: Reconstruction) -> tuple[torch.optim.Adam, list[float]]:
+    """Adam on what may change, and its step sizes; none where nothing may."""
+    import torch
+
+    groups = [
+        ([v.latent for v in learned if v.kind != "fixed"], rule.rate),
+        ([v.log_gain for v in learned if v.kind != "free"], rule.scale_rate),
+        ([v.shift for v in learned if v.bias >= 0], rule.bias_rate),
+    ]
+    used = [(params, rate) for params, rate in groups if params and rate]
+    nothing = {"params": [torch.zeros(()).requires_grad_()], "lr": 0.0}
+    adam = torch.optim.Adam([{"params": params, "lr": rate} for params, rate in used] or [nothing])
+    return adam, [rate for _, rate in used]
+
+
+def _inputs(lesson: Lesson, chosen: Sequence[int], rule: Reconstruction, chooser: torch.Generator) -> Batch:
+    """The block's inputs, some elements the float model's."""
+    import torch
+
+    values = lesson.inputs(chosen)
+    if not rule.drop:
+        return values
+    floats = lesson.floats(chosen)
+    return {
+        t: torch.where(torch.rand(v.shape, generator=chooser) < rule.drop, floats[t], v) if v.is_floating_point() else v
+        for t, v in values.items()
+    }
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch on so many threads: sums are made in the same order whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,145 @@
+"""One layer after the other is rounded, and all that is not rounded yet learns to make up for it.
+
+Straight-through and soft rounding need many thousand steps until what they lose by hardening is won back.
+Here second-order rounding (GPTQ) does the hardening of one layer, and a few steps of Adam adapt the real
+weights of the others, and the scales and biases of all, to its error: incremental quantization (Zhou et
+al. 2017) layer by layer, with QuIP#'s fine-tuning of what is not rounded yet (Tseng et al. 2024, section 5).
+
+The layers whose rounding alone hurts the outputs most go first: for these, most is left to make up for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeqwt.autograd.evaluate import Program
+from edgeqwt.autograd.simulate import Steps, quantizing
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
+from edgeqwt.quantize.rounding import Gptq, Layer, Nearest
+from edgeqwt.quantize.weights import BIAS_LIMIT
+from edgeqwt.reconstruct.learn import Lesson, learn
+from edgeqwt.reconstruct.rule import Reconstruction
+from edgeqwt.reconstruct.variables import Variables
+
+if TYPE_CHECKING:
+    import torch
+
+POSITIONS = 64  # of one sample, about, that a layer's second moments are summed over
+CHUNK = 32  # samples at a time
+PREVIEW = 64  # samples that tell which layer's rounding hurts most
+ROUNDING = Gptq(scales=8, refine=True)
+
+
+def progressive(
+    graph: Graph,
+    lesson: Lesson,
+    free: Sequence[Variables],
+    rule: Reconstruction,
+    chooser: torch.Generator,
+    on_layer: Callable[[int, int], None],
+) -> list[Variables]:
+    """All of a block's layers rounded.
+
+    Args:
+        graph: integer; it has the activations' scales.
+        lesson: what the block is to compute.
+        free: the variables of its linear ops, of kind "free".
+        rule: options; `iterations` steps follow each layer's rounding, and `finish` steps the last one's.
+        chooser: of the samples.
+        on_layer: called with (layers done, layers in all).
+    """
+    now = list(free)
+    damage = [_damage(graph, lesson, now, k) for k in range(len(now))]
+    order = sorted(range(len(now)), key=lambda k: (-damage[k], k))
+    for done, k in enumerate(order, start=1):
+        now[k] = _rounded(graph, lesson, now, k)
+        learn(lesson, now, rule, rule.iterations, chooser)
+        on_layer(done, len(order))
+    learn(lesson, now, rule, rule.finish, chooser)
+    return now
+
+
+def _damage(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> float:
+    """The loss at the block's outputs where layer k alone is rounded."""
+    import torch
+
+    lesson = replace(lesson, count=min(lesson.count, PREVIEW))
+    trial = list(now)
+    trial[k] = _rounded(graph, lesson, now, k)
+    constants = {t: c for v in trial for t, c in v.constants().items()}
+    program, hook = lesson.program(), quantizing(lesson.pair.steps)
+    total = 0.0
+    with torch.no_grad():
+        for chosen in _chunks(lesson.count):
+            found = program.many(lesson.inputs(chosen), constants, hook)
+            total += len(chosen) * float(lesson.loss(found, chosen, lesson.block.outputs))
+    return total
+
+
+def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> Variables:
+    """Layer k's variables with integers for its real weights as they are now, and the scales that suit them."""
+    v = now[k]
+    op, kind = lesson.pair.graph.ops[v.op], lesson.pair.graph.ops[v.op].kind
+    real = (v.latent * v.current_scale()).detach().numpy().astype(np.float64)
+    scale = v.current_scale().detach().numpy().reshape(-1).astype(np.float64)
+    if kind not in PATCHED:
+        rows = np.moveaxis(real, RULES[kind].channel_axis, 0)
+        found = Nearest().round(Layer(rows.reshape(1, len(rows), -1), scale[None], v.limit, np.zeros((1, 1, 1))))
+        integers = np.moveaxis(found.integers.reshape(rows.shape), 0, RULES[kind].channel_axis)
+        return v.fixed(integers, scale)
+    hessian = _hessian(lesson, now, op.inputs[RULES[kind].data], v.op)
+    weights = matrix(kind, real, len(hessian))
+    shape = weights.shape[:2]
+    bounds = tuple(b.reshape(shape) for b in _bounds(graph, v, scale))
+    layer = Layer(weights, scale.reshape(shape), v.limit, hessian, bounds=(bounds[0], bounds[1]))
+    found = ROUNDING.round(layer)
+    return v.fixed(from_matrix(kind, found.integers, real.shape), found.scale.reshape(-1))
+
+
+def _hessian(lesson: Lesson, now: Sequence[Variables], x: int, op_index: int) -> Array:
+    """Sum of x x^T over samples and positions, in steps of the input's scale: integers, so the sum is exact."""
+    import torch
+
+    graph, s = lesson.pair.graph, lesson.pair.steps[x]
+    op = graph.ops[op_index]
+    weights_shape = graph.tensors[slots(op).weight].shape
+    size = math.prod(graph.tensors[op.outputs[0]].shape[1:3]) if op.kind != "FULLY_CONNECTED" else 1
+    every = max(1, math.ceil(math.sqrt(size / POSITIONS)))
+    program, hook = Program(graph, [x], lesson.block.given), quantizing(lesson.pair.steps)
+    constants = {t: c for v in now for t, c in v.constants().items()}
+    total: Array = np.zeros(())
+    with torch.no_grad():
+        for chosen in _chunks(lesson.count):
+            values = program.many(lesson.inputs(chosen), constants, hook)[x].numpy()
+            rows = patches(op, _steps(values, s).reshape(-1, *values.shape[2:]), weights_shape, every)
+            total = total + np.matmul(rows.transpose(0, 2, 1), rows)
+    return total
+
+
+def _steps(values: Array, s: Steps) -> Array:
+    steps: Array = np.rint(values.astype(np.float64) / s.scale)
+    return steps
+
+
+def _bounds(graph: Graph, v: Variables, scale: Array) -> tuple[Array, Array]:
+    """Per channel, the scale below which the bias would not fit, and that above which kernels refuse the model."""
+    op = graph.ops[v.integer]
+    s = slots(op)
+    x, y = graph.tensors[s.data].quantization, graph.tensors[s.output].quantization
+    assert x is not None
+    assert y is not None
+    bias = np.broadcast_to(np.abs(v.current_bias().detach().numpy()).astype(np.float64), scale.shape)
+    low = np.maximum(bias / (float(x.scale[0]) * BIAS_LIMIT), 1e-30)
+    high = 0.99 * RULES[op.kind].largest_ratio * float(y.scale[0]) / float(x.scale[0])
+    return low, np.maximum(scale, high)
+
+
+def _chunks(count: int) -> list[list[int]]:
+    return [list(range(first, min(first + CHUNK, count))) for first in range(0, count, CHUNK)]

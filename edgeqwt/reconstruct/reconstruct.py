@@ -1,0 +1,185 @@
+"""Learned rounding: the integers of a block's weights are chosen together, looking at what the block computes.
+
+AdaRound (Nagel et al. 2020) does so layer by layer, BRECQ (Li et al. 2021) and MREM (Bai et al. 2022)
+block by block. Scales of weights and biases are learned as well: none of them costs anything when the
+model runs. Whatever is learned is kept only where it helps on samples that nothing was learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeqwt.autograd.evaluate import as_tensor, needed
+from edgeqwt.autograd.kernels import missing
+from edgeqwt.autograd.simulate import Twin, twin
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import slots
+from edgeqwt.layerwise.spool import Spool
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
+from edgeqwt.reconstruct.ground import Ground
+from edgeqwt.reconstruct.learn import Lesson, learn, torch_threads
+from edgeqwt.reconstruct.progressive import progressive
+from edgeqwt.reconstruct.rule import BlockResult, Reconstruction
+from edgeqwt.reconstruct.variables import learnable, variables, written
+
+if TYPE_CHECKING:
+    import torch
+
+NO_GAIN = "no better on the samples held out"
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """The integer graph with learned weights, and the account of it."""
+
+    graph: Graph
+    blocks: tuple[BlockResult, ...]
+
+
+def reconstruct(
+    graph: Graph,
+    reference: Graph,
+    samples: Iterable[Mapping[int, Array]],
+    rule: Reconstruction,
+    precision: Precision,
+    on_block: Callable[[int, int], None] = lambda done, total: None,
+) -> Reconstructed:
+    """Learns the weights' integers, their scales and the biases of an integer graph, block after block.
+
+    Args:
+        graph: integer, lowered from `reference`, so that outputs have the same names.
+        reference: float.
+        samples: real-valued inputs by the reference's input tensor index; read once. One in four is held out
+            (`calibration.samples.split`): nothing is learned from it, and it decides what is kept.
+        rule: how.
+        precision: the weights' widths.
+        on_block: called with (linear ops done, linear ops in all).
+
+    Raises:
+        InputError: torch is not installed, or there are no samples.
+    """
+    if find_spec("torch") is None:
+        raise InputError("learned rounding needs torch, which is not installed", "pip install 'edgeqwt[convert]'")
+    pair = twin(graph, reference)
+    free = learnable(graph, reference, pair)
+    planned = _planned(reference, sorted(free), rule)
+    obstacles = {block: why for block in planned if (why := _obstacle(reference, pair, block))}
+    able = [block for block in planned if block not in obstacles]
+    results = [_result(graph, pair, block, np.nan, np.nan, why) for block, why in obstacles.items()]
+    sizes = [len(block.linear) for block in able]
+    with Spool() as spool:
+        ground = Ground(graph, reference, able, spool)
+        ground.feed(graph, islice(samples, rule.samples))
+        if rule.fisher:
+            ground.weigh(network(reference, ()).outputs)
+        for k, block in enumerate(able):
+            ground.reach(k, graph)
+            on_layer = _advance(on_block, sum(sizes[:k]), sizes[k], sum(sizes))
+            candidate = _learned(graph, reference, ground, k, rule, precision, on_layer)
+            before, after = ground.error(k, graph), ground.error(k, candidate)
+            results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
+            graph = candidate if after < before else graph
+            ground.leave(k)
+    return Reconstructed(graph, tuple(results))
+
+
+def _advance(on_block: Callable[[int, int], None], first: int, size: int, whole: int) -> Callable[[int, int], None]:
+    """Progress within one block as progress in all: it begins after `first` linear ops and has `size` of `whole`."""
+    return lambda done, total: on_block(first + done * size // total, whole)
+
+
+def _planned(reference: Graph, linear: Sequence[int], rule: Reconstruction) -> tuple[Block, ...]:
+    """The blocks of the rule's scope."""
+    if not linear:
+        return ()
+    if rule.scope == "layer":
+        return layers(reference, linear)
+    return blocks(reference, linear, rule.largest) if rule.scope == "block" else (network(reference, linear),)
+
+
+def _obstacle(reference: Graph, pair: Twin, block: Block) -> str:
+    """Why a block cannot be learned; empty if it can."""
+    ops, read = needed(reference, (*block.outputs, *block.taps), set(block.given))
+    if kinds := missing(pair.graph, ops):
+        return f"no gradients through {', '.join(kinds)}"
+    ends = [*block.outputs, *(t for t in read if reference.tensors[t].is_float)]
+    lost = [reference.tensors[t].name for t in ends if t not in pair.steps]
+    return f"{lost[0]!r} is not in the integer graph" if lost else ""
+
+
+def _learned(
+    graph: Graph,
+    reference: Graph,
+    ground: Ground,
+    k: int,
+    rule: Reconstruction,
+    precision: Precision,
+    on_layer: Callable[[int, int], None],
+) -> Graph:
+    """The integer graph with block k's weights learned."""
+    import torch
+
+    block, pair = ground.blocks[k], twin(graph, reference)
+    kind = "free" if rule.rounding == "progressive" else rule.rounding
+    learned = []
+    for i in block.linear:
+        bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
+        learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind))
+    lesson = Lesson(
+        block=block,
+        pair=pair,
+        inputs=lambda chosen: ground.inputs(k, graph, chosen),
+        floats=lambda chosen: ground.inputs(k, graph, chosen, floating=True),
+        targets=ground.targets,
+        weights=_weights(block, ground, rule),
+        count=len(ground.fitted),
+    )
+    chooser = torch.Generator().manual_seed(rule.seed)
+    with torch_threads(rule.threads):
+        if rule.rounding == "progressive":
+            learned = progressive(graph, lesson, learned, rule, chooser, on_layer)
+        else:
+            learn(lesson, learned, rule, rule.iterations, chooser)
+            on_layer(1, 1)
+    return written(graph, learned)
+
+
+def _weights(block: Block, ground: Ground, rule: Reconstruction) -> dict[int, torch.Tensor]:
+    """Of squared errors: each output counts relative to its signal, all taps together `rule.taps`."""
+    import torch
+
+    found = {}
+    for t in (*block.outputs, *block.taps):
+        signal = float(ground.signal[t][0]) / len(ground.fitted) or 1.0
+        share = 1.0 if t in block.outputs else rule.taps / len(block.taps)
+        importance = as_tensor(ground.importance[t]) if t in ground.importance else torch.ones(())
+        found[t] = share / signal * importance
+    return found
+
+
+def _result(
+    graph: Graph, pair: Twin, block: Block, before: float, after: float, reason: str, candidate: Graph | None = None
+) -> BlockResult:
+    ops = tuple(pair.partners[i] for i in block.linear)
+    kept, changed = candidate is not None and not reason, 0.0
+    if candidate is not None and kept:
+        same = np.concatenate([_same(graph, candidate, slots(graph.ops[j]).weight) for j in ops])
+        changed = float(1 - same.mean())
+    name = pair.graph.tensors[block.outputs[-1]].name
+    return BlockResult(name, ops, before, after, kept, reason, changed)
+
+
+def _same(a: Graph, b: Graph, tensor: int) -> Array:
+    """Which integers of a constant are the same in both graphs, flat."""
+    ours, theirs = a.tensors[tensor].data, b.tensors[tensor].data
+    assert ours is not None
+    assert theirs is not None
+    return np.equal(ours, theirs).reshape(-1)
