@@ -15,7 +15,8 @@ import numpy.typing as npt
 from models.resnet20_cifar10 import MEAN, STD
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.report.terminal import console, decibels, show_table
+from edgeqwt.output import console, show_table
+from edgeqwt.report.terminal import decibels
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack

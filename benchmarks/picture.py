@@ -35,9 +35,9 @@ def built() -> dict[str, Any]:
     from models.resnet20_cifar10 import create
 
     import edgeqwt
+    from edgeqwt.output import progress_display
     from edgeqwt.quantize.precision import Precision
     from edgeqwt.recipes.recipe import load
-    from edgeqwt.report.terminal import progress_display
 
     data = cifar10()
     with tempfile.TemporaryDirectory() as folder:

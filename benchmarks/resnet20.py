@@ -32,11 +32,11 @@ from common import (
 from models.resnet20_cifar10 import create
 
 import edgeqwt
+from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
 from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.report.document import variants
-from edgeqwt.report.terminal import progress_display
 
 EIGHT, FOUR, WIDE = "w8a8", "w4a8", "w8a16"
 VARIANTS = {PLAIN: "plain", UNCOMPENSATED: "uncompensated", COMPENSATED: "compensated"}

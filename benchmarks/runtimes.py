@@ -18,7 +18,7 @@ from models.resnet20_cifar10 import create
 
 import edgeqwt
 from edgeqwt.graph import flatbuffer
-from edgeqwt.report.terminal import progress_display
+from edgeqwt.output import progress_display
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.bitexact import BitExactness, Difference, compare_runtimes
 

@@ -18,13 +18,16 @@ from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.errors import InputError
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipes import recipe as recipes
-from edgeqwt.target import TargetProfile
+from edgeqwt.target import Budget, Finding, TargetProfile
 
 if TYPE_CHECKING:
+    from edgeqwt.bench.bench import Options
+    from edgeqwt.bench.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Samples
     from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult, CompensationResult
+    from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.compare import Comparison
@@ -38,6 +41,7 @@ def build(
     output: str | Path | None = None,
     recipe: str | Recipe = "balanced",
     precision: str | None = None,
+    mixed: Mixed | None = None,
     ranges: str | None = None,
     compensation: bool | None = None,
     float_io: bool | None = None,
@@ -48,6 +52,8 @@ def build(
     onnx2tf_python: str | None = None,
     work: str | Path | None = None,
     overwrite: bool = False,
+    fix: bool = False,
+    budget: Budget | None = None,
     display: Display = silent,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
@@ -56,10 +62,12 @@ def build(
         model: a torch module, "file.py:function" or "package.module:function" that returns one, or the
             path of a .pt2, .onnx or float .tflite file.
         calibration: samples in the model's own layout; see `calibration.sources.open_samples`.
-        target: a name that `targets()` lists.
-        output: folder to make, with the model, the report and the conversion's log; none by default.
-        recipe: a name, a .toml file, or a Recipe; the next four arguments override it.
-        precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16.
+        target: a name that `list_targets()` lists, or the path of a .toml profile.
+        output: folder to make, with the model, the report, the target's package and the conversion's log; none
+            by default.
+        recipe: a name, a .toml file, or a Recipe; the next five arguments override it.
+        precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
+        mixed: the limit within which widths are chosen layer by layer.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32.
@@ -70,21 +78,28 @@ def build(
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
         work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made.
+        fix: apply what findings offer to apply.
+        budget: what the model may cost on the target.
         display: shows the stages while they run.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
+            TargetError: the target does not take the model, or it costs more than its budget.
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import whole_folder
+    from edgeqwt.targets.budget import require as require_budget
+    from edgeqwt.targets.check import require
+    from edgeqwt.targets.fix import fix as fixed
     from edgeqwt.targets.load import load as load_target
+    from edgeqwt.targets.package.deliver import deliver
     from edgeqwt.verify.evaluate import open_evaluation
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, precision, ranges, compensation, float_io)
+    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io)
     profile, stages = load_target(target), Stages(display)
     data = _limited(open_samples(calibration, images=images), samples)
     test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
@@ -93,9 +108,19 @@ def build(
         place = stack.enter_context(_workspace(work))
         with stages.steps("convert") as step:
             converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
+        bits = chosen.precision.activation_bits
+        require(converted.graph, profile, bits=bits, fixing=fix)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
-        result = run(converted, data, chosen, profile, scored, stages, source)
+        if fix:
+            result = run(converted, data, chosen, profile, scored, stages, source, lambda graph: fixed(graph, profile))
+        else:
+            result = run(converted, data, chosen, profile, scored, stages, source)
+        with stages("package"):
+            findings = require(result.graph, profile, bits=bits)
+            require_budget(result.graph, profile, budget or Budget())
+            notes = () if folder is None else deliver(result, data, folder)
+        result = replace(result, findings=findings, notes=notes)
         if folder is not None:
             write_build(result, folder)
     return result
@@ -206,6 +231,63 @@ def inspect_file(path: str | Path) -> Description:
     return describe(flatbuffer.read(Path(path)), Path(path).stat().st_size)
 
 
+def check_file(
+    path: str | Path, target: str, *, fixed: str | Path | None = None, bits: int = 8, budget: Budget | None = None
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What a target does not take of a .tflite file, float or integer, or takes at a price.
+
+    Args:
+        path: of the file.
+        target: a name that `list_targets()` lists, or the path of a .toml profile.
+        fixed: a file to write, with what findings offer to apply applied; the findings are then its own.
+        bits: width of the activations that a float file will get, 8 or 16.
+        budget: its RAM and flash take the place of the profile's.
+
+    Returns:
+        Findings, errors first, and sentences on what was fixed.
+
+    Raises:
+        InputError: it is no readable .tflite file, or there is no such target.
+    """
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.report.folder import check_file as check_output
+    from edgeqwt.targets.check import check
+    from edgeqwt.targets.fix import fix
+    from edgeqwt.targets.load import load
+
+    profile, graph = load(target), flatbuffer.read(Path(path))
+    done: tuple[str, ...] = ()
+    if fixed is not None:
+        check_output(Path(fixed))
+        graph, done = fix(graph, profile)
+        flatbuffer.write(graph, Path(fixed))
+    return check(graph, profile, bits=bits, budget=budget), done
+
+
+def bench_files(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
+    """Measures .tflite files, or firmwares, side by side.
+
+    Args:
+        paths: one, or two to compare.
+        where: host, tflm, qemu, android, or a target.
+        options: see `edgeqwt.bench.bench.Options`.
+
+    Raises:
+        InputError: no such place; a file or an option that the place needs is missing or wrong.
+        ToolError: a program that the place needs is missing or fails.
+        UnsupportedError: Vela would crash on the model.
+    """
+    from edgeqwt.bench.bench import PLACES, bench
+    from edgeqwt.targets.load import load
+
+    files = [Path(path) for path in paths]
+    if where in PLACES:
+        return bench(files, where, None, options)
+    profile = load(where)
+    place = {"tflm": "tflm", "tflite": "host"}.get(profile.package, where)
+    return bench(files, place if profile.npu is None else where, profile.npu, options)
+
+
 def list_targets() -> tuple[TargetProfile, ...]:
     """The targets that `build` knows."""
     from edgeqwt.targets.load import load, names
@@ -214,13 +296,18 @@ def list_targets() -> tuple[TargetProfile, ...]:
 
 
 def _overridden(
-    recipe: str | Recipe, precision: str | None, ranges: str | None, compensation: bool | None, float_io: bool | None
+    recipe: str | Recipe,
+    precision: str | None,
+    mixed: Mixed | None,
+    ranges: str | None,
+    compensation: bool | None,
+    float_io: bool | None,
 ) -> Recipe:
-    from edgeqwt.quantize.precision import parse
-
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     if precision is not None:
-        chosen = replace(chosen, precision=parse(precision))
+        chosen = recipes.with_precision(chosen, precision, mixed)
+    elif mixed is not None:
+        raise InputError("a limit for mixed precision was given without it", "Give --precision mixed with it.")
     if ranges is not None:
         chosen = replace(chosen, ranges=recipes.range_rule(ranges))
     if compensation is not None:

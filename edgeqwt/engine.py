@@ -1,8 +1,8 @@
 """From a prepared float graph to an integer one, lever by lever, in the order in which they act.
 
-Equalization changes the float graph; ranges and widths lower it; rounding chooses the weights'
-integers, layer by layer, and learned rounding chooses them again, together; compensation corrects what
-is left. What a lever needs of data it takes from the samples to
+Equalization changes the float graph; ranges, weight rules and a search choose scales, and with widths lower
+it; rounding chooses the weights' integers, layer by layer, and learned rounding chooses them again,
+together; compensation corrects what is left. What a lever needs of data it takes from the samples to
 fit on; the samples held out decide what is kept.
 """
 
@@ -22,17 +22,22 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.progress import Advance, Stages, counted
-from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.importance import weight_importance
+from edgeqwt.quantize.lower import assigned, lower
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import Nearest
+from edgeqwt.quantize.scales import RULED, Scales
+from edgeqwt.quantize.search import Found, NoSearch, search
+from edgeqwt.quantize.search_problem import problem
+from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed, reconstruct
 from edgeqwt.target import TargetProfile
 from edgeqwt.verify.binding import feed
 from edgeqwt.verify.layers import layer_quality
 
-EQUALIZATION_LOSS_DB = 0.5  # more than what another choice of samples makes of it
+EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,7 @@ class Made:
         uncompensated: the integer graph before compensation.
         outcome: what compensation did; None where the recipe has none.
         equalized: what equalization did; None where the recipe has none.
+        searched: what the search for scales found; None where the recipe has none.
         reconstructed: what learned rounding did; None where the recipe has none.
     """
 
@@ -82,6 +88,7 @@ class Made:
     uncompensated: Graph
     outcome: Outcome | None
     equalized: Equalized | None
+    searched: Found | None
     reconstructed: Reconstructed | None
 
     @property
@@ -106,8 +113,18 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
             reference = equalized.graph
             if not equalized.skipped:
                 statistics, _ = observe(reference, job.feeds(job.fit))
+    scales = RULED
+    if not isinstance(recipe.weights, MinMaxWeights):
+        with stages("choose weight scales"):
+            importance = weight_importance(reference, job.feeds(job.fit))
+            scales = Scales(weights=ruled(reference, recipe.precision, recipe.weights, importance))
+    searched = None
+    if not isinstance(recipe.search, NoSearch):
+        with stages("search scales"):
+            searched = _searched(job, reference, statistics, recipe, scales)
+            scales = searched.scales.over(scales)
     with stages("quantize"):
-        plain = _lowered(job, reference, statistics, recipe)
+        plain = _lowered(job, reference, statistics, recipe, scales)
     if not isinstance(recipe.rounding, Nearest):
         with stages("round") as advance:
             plain = reround(plain, reference, job.feeds(job.fit), recipe.rounding, recipe.precision, advance)
@@ -122,7 +139,7 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
         with stages("compensate") as advance:
             data = job.feeds(job.samples)
             outcome = compensate(plain, reference, data, statistics, recipe.ranges, recipe.compensation, advance)
-    return Made(reference, plain, outcome, equalized, reconstructed)
+    return Made(reference, plain, outcome, equalized, searched, reconstructed)
 
 
 def _equalized(job: Job, recipe: Recipe, options: Equalization, statistics: Mapping[int, Statistics]) -> Equalized:
@@ -130,7 +147,7 @@ def _equalized(job: Job, recipe: Recipe, options: Equalization, statistics: Mapp
 
     The levers that follow gain from it even where it makes no difference yet.
     """
-    found = equalize(job.graph, job.feeds(job.fit), statistics, options, recipe.precision)
+    found = equalize(job.graph, _Fed(job, job.fit), statistics, options, recipe.precision)
     if found.skipped:
         return found
     again, _ = observe(found.graph, job.feeds(job.fit))
@@ -146,10 +163,38 @@ def _equalized(job: Job, recipe: Recipe, options: Equalization, statistics: Mapp
     return Equalized(job.graph, skipped=told)
 
 
-def _lowered(job: Job, reference: Graph, statistics: Mapping[int, Statistics], recipe: Recipe) -> Graph:
+def _searched(
+    job: Job, reference: Graph, statistics: Mapping[int, Statistics], recipe: Recipe, scales: Scales
+) -> Found:
+    """What the recipe's search finds, starting from the rules' scales."""
+
+    def lowered(found: Scales) -> Graph:
+        return _lowered(job, reference, statistics, recipe, found.over(scales))
+
+    lacking16 = missing_ops(job.target)[1]
+    assignment = assigned(reference, statistics, recipe.ranges, recipe.precision, lacking16, scales)
+    fit, held_out = (_Fed(job, samples) for samples in (job.fit, job.held_out))
+    given = problem(reference, statistics, recipe.precision, lowered, assignment, fit, held_out)
+    return search(recipe.search, given)
+
+
+def _lowered(
+    job: Job, reference: Graph, statistics: Mapping[int, Statistics], recipe: Recipe, scales: Scales = RULED
+) -> Graph:
     lacking, lacking16 = missing_ops(job.target)
     places, name = job.model.places, job.target.name
-    return lower(reference, statistics, recipe.ranges, recipe.precision, places, name, lacking, lacking16)
+    return lower(reference, statistics, recipe.ranges, recipe.precision, places, name, lacking, lacking16, scales)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fed:
+    """Samples as real values by input tensor, to be read again and again."""
+
+    job: Job
+    samples: Samples
+
+    def __iter__(self) -> Iterator[dict[int, Array]]:
+        return self.job.feeds(self.samples)
 
 
 def missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
@@ -173,6 +218,8 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
     {
         "equalization": lambda recipe: replace(recipe, equalization=None),
         "ranges": lambda recipe: replace(recipe, ranges=MinMax()),
+        "weight scales": lambda recipe: replace(recipe, weights=MinMaxWeights()),
+        "search": lambda recipe: replace(recipe, search=NoSearch()),
         "rounding": lambda recipe: replace(recipe, rounding=Nearest()),
         "learned rounding": lambda recipe: replace(recipe, reconstruction=None),
         "compensation": lambda recipe: replace(recipe, compensate=False),
@@ -183,7 +230,8 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
 
 def bare(recipe: Recipe) -> Recipe:
     """The recipe with no lever but its ranges: plain post-training quantization."""
-    return replace(recipe, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False)
+    unsearched = replace(recipe, weights=MinMaxWeights(), search=NoSearch())
+    return replace(unsearched, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False)
 
 
 @dataclass(frozen=True)

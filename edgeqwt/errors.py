@@ -66,6 +66,12 @@ class UnsupportedError(EdgeqwtError):
         self.op, self.target, self.rule = op, target, rule
 
 
+class TargetError(EdgeqwtError):
+    """The target does not take the model, or it costs more there than it may."""
+
+    exit_code = 7
+
+
 class ToolError(EdgeqwtError):
     """A program that edgeqwt calls failed.
 

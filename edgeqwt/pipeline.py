@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -17,17 +17,19 @@ from edgeqwt.engine import Gain, Job, Made, bare, feeds, leave_one_out, make, sh
 from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.mixed.build import Assignment, make_mixed
+from edgeqwt.mixed.cost import stored
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.quantize.borders import with_float_borders
-from edgeqwt.quantize.packing import with_packed_weights
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.target import TargetProfile
+from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.parity import Parity, check_parity
+
+Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 
 FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
@@ -58,7 +60,9 @@ class BuildResult:
         model: what the converter handed over.
         samples: how many calibration samples there were.
         prepared: the float graph in canonical form, and what was rewritten in it.
+        adapted: what was rewritten in the integer graphs for the target.
         made: the integer graph that the recipe made, and what its levers did.
+        assignment: which widths were chosen, and why; None where the recipe has them.
         variants: the integer graphs as they are stored: plain post-training quantization where the
             recipe has other levers than compensation, and before and after compensation.
         gains: what each lever gains, by leave-one-out; empty where the recipe does not ask for it.
@@ -69,6 +73,8 @@ class BuildResult:
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
+        findings: what the target takes at a price; filled in by the API, as targets are above this layer.
+        notes: sentences on the package that the user must see; likewise.
     """
 
     sources: Sources
@@ -79,6 +85,8 @@ class BuildResult:
     prepared: Prepared
     parity: Parity
     made: Made
+    adapted: tuple[str, ...]
+    assignment: Assignment | None
     variants: Mapping[str, Graph]
     gains: tuple[Gain, ...]
     choice: Choice
@@ -89,6 +97,8 @@ class BuildResult:
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def graph(self) -> Graph:
@@ -114,6 +124,7 @@ def build(
     evaluation: Evaluation | None,
     stages: Stages,
     source: str = "",
+    adapt: Adapt = lambda graph: (graph, ()),
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -125,6 +136,7 @@ def build(
         evaluation: test samples and metric, or None.
         stages: shows and times the steps.
         source: how the user named the source model, for the report.
+        adapt: rewrites an integer graph for the target; returns sentences on what it did.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError and UnsupportedError are the usual ones.
@@ -136,15 +148,15 @@ def build(
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
     job = Job(model, graph, samples, target)
-    made = make(job, recipe, stages)
+    made, recipe, assignment = _made(job, recipe, stages)
     with stages("judge") as advance:
-        variants, quality = judged(job, made, recipe, advance)
+        variants, quality, adapted = judged(job, made, recipe, advance, adapt)
         choice = choose(quality)
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out:
         with stages("leave one out") as advance:
             gains = leave_one_out(job, recipe, recipe.leave_one_out, advance)
-    variants = {name: _as_stored(variant, recipe, target) for name, variant in variants.items()}
+    variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     sizes = _sizes({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
@@ -155,7 +167,7 @@ def build(
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, _count(samples), prepared, parity, made,
-        variants, gains, choice, quality, runtimes, scores, evaluated, sizes, stages.seconds,
+        adapted, assignment, variants, gains, choice, quality, runtimes, scores, evaluated, sizes, stages.seconds,
         {**_versions(), **model.versions},
     )  # fmt: skip
 
@@ -224,17 +236,28 @@ def check_same_interface(graph: Graph, reference: Graph) -> None:
             )
 
 
-def judged(job: Job, made: Made, recipe: Recipe, advance: Advance) -> tuple[dict[str, Graph], dict[str, Quality]]:
-    """The candidates, the plainest first, and how close each comes to the float graph on held-out samples."""
+def judged(
+    job: Job, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = lambda graph: (graph, ())
+) -> tuple[dict[str, Graph], dict[str, Quality], tuple[str, ...]]:
+    """The candidates, the plainest first, and how close each comes to the float graph on held-out samples.
+
+    They are judged as adapted to the target; the last value says what that did.
+    """
     variants = {UNCOMPENSATED: made.uncompensated}
     if made.outcome is not None:
         variants[COMPENSATED] = made.outcome.graph
+    variants, sentences = _adapted(variants, adapt)
     quality = layer_quality(made.reference, variants, job.feeds(shown(job.held_out, advance)))
     simple = bare(recipe)
     if simple == replace(recipe, compensate=False):
-        return variants, quality
-    plain = make(job, simple, Stages()).graph
-    return {PLAIN: plain, **variants}, {**layer_quality(job.graph, {PLAIN: plain}, job.feeds(job.held_out)), **quality}
+        return variants, quality, sentences
+    plain, _ = _adapted({PLAIN: make(job, simple, Stages()).graph}, adapt)
+    return {**plain, **variants}, {**layer_quality(job.graph, plain, job.feeds(job.held_out)), **quality}, sentences
+
+
+def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
+    found = {name: adapt(graph) for name, graph in variants.items()}
+    return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
@@ -260,11 +283,11 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
 
 
-def _as_stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
-    """The graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
-    if recipe.precision.pack_int4:
-        graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
-    return with_float_borders(graph) if recipe.float_io else graph
+def _made(job: Job, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:
+    """The integer graph, the recipe with the widths that it has, and why they are these where they were chosen."""
+    if recipe.mixed is None:
+        return make(job, recipe, stages), recipe, None
+    return make_mixed(job, recipe, recipe.mixed, stages)
 
 
 def _scores(

@@ -65,7 +65,8 @@ def committed() -> list[Path]:
 
 
 def test_the_core_imports_only_numpy_and_the_standard_library() -> None:
-    core = [name for name in sources() if not name.startswith(("edgeqwt.converters", "edgeqwt.targets", "edgeqwt.cli"))]
+    outer = ("edgeqwt.converters", "edgeqwt.targets", "edgeqwt.cli", "edgeqwt.commands")
+    core = [name for name in sources() if not name.startswith(outer)]
     assert "edgeqwt.graph.graph" in core
     loaded = loaded_by(core)
     foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
@@ -116,7 +117,8 @@ def test_a_wheel_holds_each_file_once_and_works_where_it_is_installed(tmp_path: 
 
     expected = {"edgeqwt/py.typed"}
     for folder, package in FOLDERS.items():
-        packed = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml")]
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        packed = [path for path in files if path.suffix in (".py", ".toml") or "templates" in path.parts]
         expected |= {f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}" for path in packed}
     assert sorted(name for name in names if ".dist-info/" not in name) == sorted(expected)
     # PYTHONPATH comes before the checkout that is installed in this environment.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.equalize.absorb import absorb
 from edgeqwt.equalize.channels import FIXED, Channels, channels
 from edgeqwt.equalize.noise import Noise, by_channel, noise, observe_channels
 from edgeqwt.graph.ends import before_saturation
@@ -35,11 +36,16 @@ class Equalization:
         samples: how many samples gradients and extremes are taken from, at most.
         limit: factors stay within [1 / limit, limit].
         steps: of the descent.
+        absorb: whether biases then absorb what channels never fall below (`equalize.absorb`). Where a channel
+            does fall below it on other inputs, the function is another one.
+        margin: with absorb: how far below a channel's smallest value that stays, as a share of its span.
     """
 
     samples: int = 64
     limit: float = 64.0
     steps: int = 200
+    absorb: bool = False
+    margin: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +53,14 @@ class Equalized:
     """An equalized graph.
 
     Attributes:
-        graph: computes the same function, up to the rounding of float32; the same graph if there was no use.
+        graph: computes the same function, up to the rounding of float32 and what `absorbed` says; the same graph
+            if there was no use.
         changed: number of channels whose factor is not 1.
         low, high: the smallest and the largest factor.
         predicted_db: by how many decibels the model expects the error at the outputs to fall.
         skipped: why nothing was done; empty otherwise.
+        absorbed: number of channels whose least value went into biases: where inputs make them smaller than all
+            samples did, they stop short.
     """
 
     graph: Graph
@@ -60,6 +69,7 @@ class Equalized:
     high: float = 1.0
     predicted_db: float = 0.0
     skipped: str = ""
+    absorbed: int = 0
 
 
 def equalize(
@@ -73,11 +83,26 @@ def equalize(
 
     Args:
         graph: float, lowerable.
-        samples: graph inputs by tensor index; `options.samples` of them are read, once.
+        samples: graph inputs by tensor index; `options.samples` of them are read, once; to absorb, all are read again.
         statistics: of the graph's activations.
         options: see Equalization.
         precision: the widths that the graph will be lowered to.
     """
+    found = _multiplied_best(graph, samples, statistics, options, precision)
+    if not options.absorb:
+        return found
+    shifted = absorb(found.graph, samples, options.margin)
+    told = "" if shifted.channels else found.skipped
+    return replace(found, graph=shifted.graph, absorbed=shifted.channels, skipped=told)
+
+
+def _multiplied_best(
+    graph: Graph,
+    samples: Iterable[Mapping[int, Array]],
+    statistics: Mapping[int, Statistics],
+    options: Equalization,
+    precision: Precision,
+) -> Equalized:
     try:
         from edgeqwt.autograd.influence import influence
         from edgeqwt.autograd.kernels import missing
@@ -93,7 +118,7 @@ def equalize(
     assignment = assign(graph, statistics, MinMax(), planned(graph, precision))
     model = noise(
         graph, found, observe_channels(graph, found, some), influence(graph, some, ends), assignment,
-        precision.weight_bits,
+        precision,
     )  # fmt: skip
     factors, gain = _minimized(model, options)
     factors = np.where(_dead(model), 1.0, factors)

@@ -20,6 +20,7 @@ from edgeqwt.equalize.channels import ANY, FIXED, Channels
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.quantize.activations import Assignment, levels
+from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
@@ -147,7 +148,7 @@ def noise(
     seen: Mapping[int, Seen],
     influence: Mapping[int, Array],
     assignment: Assignment,
-    weight_bits: int,
+    precision: Precision,
 ) -> Noise:
     """The model of a float graph.
 
@@ -157,7 +158,7 @@ def noise(
         seen: its activations on calibration samples.
         influence: see `autograd.influence`; an activation that is missing there does not matter.
         assignment: which activations share a scale; the scales themselves are not looked at.
-        weight_bits: width of the weights.
+        precision: widths.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for t in channels.of:
@@ -170,7 +171,11 @@ def noise(
         for root, ts in groups.items()
         if all(_free(graph, t) for t in ts)
     ]
-    rows = [_rows(graph, op, channels, seen, influence, weight_bits) for op in graph.ops if RULES[op.kind].linear]
+    rows = [
+        _rows(graph, op, channels, seen, influence, precision.of(graph.tensors[op.outputs[0]].name).weights)
+        for op in graph.ops
+        if RULES[op.kind].linear
+    ]
     return Noise(tuple(stored), tuple(r for r in rows if r is not None), channels.count)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,6 +27,8 @@ LARGEST = {8: QMAX, 16: 32767}
 """The largest integer by width."""
 
 HEADROOM = 2.0
+
+NO_RANGES: Mapping[int, Range] = MappingProxyType({})
 
 Place = tuple[int, int]
 """A float activation's index and a width in bits: the tensor where it is computed, or its copy at the other width."""
@@ -138,7 +141,13 @@ def parameters(statistics: Statistics, rule: RangeRule, bits: int, even: bool = 
     return symmetric(low, high) if even else affine(low, high)
 
 
-def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule, plan: Plan | None = None) -> Assignment:
+def assign(
+    graph: Graph,
+    statistics: Mapping[int, Statistics],
+    rule: RangeRule,
+    plan: Plan | None = None,
+    ranges: Mapping[int, Range] = NO_RANGES,
+) -> Assignment:
     """Scales and zero points for every float activation of the graph.
 
     Args:
@@ -146,6 +155,8 @@ def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule, 
         statistics: by tensor index, from `observe`.
         rule: chooses each group's range.
         plan: the width of each op; 8 bits everywhere without one.
+        ranges: what the integers of some activations, and of their groups, are to span instead; an op that
+            demands a scale of its own gets that nevertheless.
     """
     plan = plan or planned(graph, Precision())
     groups = _Groups(_fixed_outputs(graph, plan))
@@ -154,12 +165,16 @@ def assign(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule, 
     places = {(t, plan.home[t]) for t in statistics} | copies(graph, plan)
     lone = _lone(groups, plan, places)
     merged = _merged(groups, graph, plan, statistics, places - lone)
+    given = {groups.find((t, plan.home[t])): ends for t, ends in ranges.items()}
     chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
+        even = root in groups.symmetric
         if root in groups.fixed:
             chosen[root] = Quantization.per_tensor(*groups.fixed[root])
+        elif root in given:
+            chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            chosen[root] = parameters(s, rule, root[1], root in groups.symmetric)
+            chosen[root] = parameters(s, rule, root[1], even)
     group = {place: groups.find(place) for place in sorted(places - lone)}
     requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}

@@ -17,6 +17,7 @@ from edgeqwt.quantize.check import check_lowerable, check_observed
 from edgeqwt.quantize.limits import beyond_kernels, within_limits
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RangeRule
+from edgeqwt.quantize.scales import RULED, Scales
 from edgeqwt.quantize.widths import SCALE, planned
 from edgeqwt.quantize.writer import Writer, linear_weight_scale
 
@@ -32,6 +33,7 @@ def lower(
     target: str = "tflite",
     missing: Set[str] = frozenset(),
     missing16: Set[str] = frozenset(),
+    scales: Scales = RULED,
 ) -> Graph:
     """The full-integer graph, inputs and outputs included.
 
@@ -44,6 +46,7 @@ def lower(
         target: the target's name, for messages.
         missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
         missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        scales: stand in for those that the rules choose; they are enlarged where kernels need it.
 
     Raises:
         UnsupportedError: an op has no integer form; it is named with its place in the source.
@@ -51,9 +54,9 @@ def lower(
         RecipeError: the precision names layers that the graph does not have.
     """
     check_lowerable(graph, places, target)
-    assignment = assigned(graph, statistics, rule, precision, missing16)
+    assignment = assigned(graph, statistics, rule, precision, missing16, scales)
     check_observed(graph, statistics, assignment.plan.ops, places, target)
-    return Writer(graph, assignment, precision, missing).run()
+    return Writer(graph, assignment, precision, missing, scales.weights).run()
 
 
 def assigned(
@@ -62,6 +65,7 @@ def assigned(
     rule: RangeRule,
     precision: Precision,
     missing16: Set[str] = frozenset(),
+    scales: Scales = RULED,
 ) -> Assignment:
     """Every activation's scale and every op's width, as `lower` chooses them; arguments as there.
 
@@ -69,12 +73,13 @@ def assigned(
     """
 
     def weight_scale(index: int, op: Op, row: OpRule, assignment: Assignment) -> Array:
-        return linear_weight_scale(graph, index, op, row, assignment, precision)
+        return linear_weight_scale(graph, index, op, row, assignment, precision, scales.weights)
 
     narrow: dict[int, str] = {}
     while True:
         plan = planned(graph, precision, missing16, narrow)
-        assignment = within_limits(graph, assign(graph, statistics, rule, plan), weight_scale)
+        assignment = assign(graph, statistics, rule, plan, scales.ranges)
+        assignment = within_limits(graph, assignment, weight_scale)
         beyond = beyond_kernels(graph, assignment)
         if not beyond:
             return assignment

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from edgeqwt.errors import RecipeError
 
 NAMES = re.compile(r"w([2-8])a(8|16)")
+MIXED = "mixed"
 PACKED_BITS = 4
 
 
@@ -47,17 +48,79 @@ class Precision:
         return self.layers.get(tensor, Widths(self.weight_bits, self.activation_bits))
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long things take, in the time of one multiplication with 8-bit weights and activations.
+
+    The defaults were measured in LiteRT 2.1 on one x86-64 core (3x3 convolutions, 32 channels, 16x16): XNNPACK has
+    neither int4 weights nor 16-bit activations, and the kernels that do are slow. Microcontrollers and NPUs differ
+    by more than an order of magnitude: give their own.
+
+    Attributes:
+        w4a8, w8a16, w4a16: a multiplication at these widths.
+        element: an element that any other op computes with 8-bit activations.
+        element16: the same with 16-bit activations.
+        copy: an element that is copied to another width.
+    """
+
+    w4a8: float = 2.3
+    w8a16: float = 36.0
+    w4a16: float = 44.0
+    element: float = 8.0
+    element16: float = 110.0
+    copy: float = 270.0
+
+    def multiplication(self, widths: Widths) -> float:
+        """One multiplication; weights have 4 or 8 bits."""
+        found = {(8, 8): 1.0, (4, 8): self.w4a8, (8, 16): self.w8a16, (4, 16): self.w4a16}
+        return found[widths.weights, widths.activations]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a choice of widths, layer by layer, has to hold: one of the first three.
+
+    Attributes:
+        max_size: bytes of the file, at most; 0: any.
+        max_latency: time of a run, at most, in that of the same model with 8 bits everywhere, by `pace`; 0: any.
+        min_sqnr: decibels at the outputs, at least, measured on samples to fit on; the smallest file that
+            was found to reach it is taken; 0: any.
+        wide: with `max_size` and `min_sqnr`: whether ops may have 16-bit activations. They cost a file few bytes,
+            so that under a limit of size alone most ops would have them, and time. Under one of time they may.
+        samples: how many samples sensitivity is measured with, at most.
+        pace: what `max_latency` is reckoned with.
+
+    Raises:
+        RecipeError: on construction, unless exactly one limit is given.
+    """
+
+    max_size: int = 0
+    max_latency: float = 0.0
+    min_sqnr: float = 0.0
+    wide: bool = False
+    samples: int = 64
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
+        if sum(limit != 0 for limit in (self.max_size, self.max_latency, self.min_sqnr)) != 1:
+            hint = "Give one of max_size (bytes), max_latency (1 is 8 bits everywhere) and min_sqnr (dB)."
+            raise RecipeError("mixed precision needs one limit", hint)
+
+
 def parse(name: str) -> Precision:
     """The precision that a name stands for: w8a8, w4a8, w8a16, w3a8 and so on.
 
-    Weights of at most 4 bits are stored as packed int4 where the kernels take it.
+    Weights of at most 4 bits are stored as packed int4 where the kernels take it. "mixed" is 8 bits until
+    a choice names layers (`edgeqwt.mixed`).
 
     Raises:
         RecipeError: there is no such precision.
     """
+    if name == MIXED:
+        return Precision(pack_int4=True)
     found = NAMES.fullmatch(name)
     if found is None:
-        hint = "Write wNaM with N from 2 to 8 and M 8 or 16, such as w8a8, w4a8 or w8a16."
+        hint = "Write wNaM with N from 2 to 8 and M 8 or 16, such as w8a8, w4a8 or w8a16; or mixed."
         raise RecipeError(f"there is no precision {name!r}", hint)
     weights, activations = (int(bits) for bits in found.groups())
     return Precision(weights, activations, pack_int4=weights <= PACKED_BITS)

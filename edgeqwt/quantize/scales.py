@@ -29,6 +29,14 @@ class Scales:
     ranges: Mapping[int, Range] = field(default_factory=dict)
     weights: Mapping[int, Array] = field(default_factory=dict)
 
+    def over(self, others: Scales) -> Scales:
+        """These scales, and the others' where these say nothing."""
+        return Scales({**others.ranges, **self.ranges}, {**others.weights, **self.weights})
+
+
+RULED = Scales()
+"""All scales as the rules choose them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

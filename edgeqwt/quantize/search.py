@@ -45,7 +45,7 @@ class Found:
         before: output SQNR of the rules' scales on held-out samples, dB; with several outputs
             their noises, each relative to its signal, are added.
         after: of `scales`.
-        candidates: how many were compared with the rules' scales.
+        candidates: how many were compared with the rules' scales; 0 where no output is a real number.
     """
 
     scales: Scales
@@ -69,6 +69,8 @@ def search(method: Method, problem: Problem) -> Found:
     Raises:
         InputError: there are no samples.
     """
+    if not any(problem.graph.tensors[t].is_float for t in problem.outputs or problem.graph.outputs):
+        return Found(Scales(), math.nan, math.nan, 0)
     candidates = method.propose(problem)
     if not candidates:
         return Found(Scales(), math.nan, math.nan, 0)

@@ -13,7 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.weights import weight_scales
 
 POLISHES = 8  # least squares settles after a few rounds; more do not change the integers
@@ -130,6 +132,28 @@ def choose(weights: Array, axis: int, bits: int, rule: WeightRule, importance: A
     largest = factors.max(axis=1, initial=0.0, keepdims=True)
     factors = np.where(largest > 0, factors / np.where(largest > 0, largest, 1), 1.0)
     return rule.choose(rows, factors, weight_scales(weights, axis, bits), 2 ** (bits - 1) - 1)
+
+
+def ruled(
+    graph: Graph, precision: Precision, rule: WeightRule, importance: Mapping[int, Array] = MappingProxyType({})
+) -> dict[int, Array]:
+    """Scales by weight tensor, of the constant weights that one linear op alone reads.
+
+    Args:
+        graph: float.
+        precision: the weights' widths.
+        rule: how to choose.
+        importance: by weight tensor, see `choose`.
+    """
+    readers, found = graph.consumers(), {}
+    for i, op in enumerate(graph.ops):
+        if not RULES[op.kind].linear:
+            continue
+        t, bits = slots(op).weight, precision.of(graph.tensors[slots(op).output].name).weights
+        data = graph.tensors[t].data
+        if data is not None and graph.tensors[t].is_float and readers[t] == [i]:
+            found[t] = choose(data, RULES[op.kind].channel_axis, bits, rule, importance.get(t))
+    return found
 
 
 def _integers(rows: Array, scale: Array, limit: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,14 +28,25 @@ from edgeqwt.quantize.weights import (
 MIRRORED = {"GREATER": "LESS", "LESS": "GREATER", "GREATER_EQUAL": "LESS_EQUAL", "LESS_EQUAL": "GREATER_EQUAL"}
 
 
+NO_SCALES: Mapping[int, Array] = MappingProxyType({})
+
+
 def linear_weight_scale(
-    graph: Graph, index: int, op: Op, rule: OpRule, assignment: Assignment, precision: Precision
+    graph: Graph,
+    index: int,
+    op: Op,
+    rule: OpRule,
+    assignment: Assignment,
+    precision: Precision,
+    given: Mapping[int, Array] = NO_SCALES,
 ) -> Array:
-    """A linear op's weight scales, float32, shape (channels,): min-max, widened where the bias needs it."""
+    """A linear op's weight scales, float32, shape (channels,): given or min-max, widened where the bias needs it."""
     s = slots(op)
     weights, bias = graph.tensors[s.weight].data, graph.tensors[s.bias].data if s.bias >= 0 else None
     assert weights is not None
-    scale = weight_scales(weights, rule.channel_axis, precision.of(graph.tensors[s.output].name).weights)
+    scale = given.get(s.weight)
+    if scale is None:
+        scale = weight_scales(weights, rule.channel_axis, precision.of(graph.tensors[s.output].name).weights)
     input_scale = float(assignment.read(index, s.data).scale[0])
     return widened_for_bias(scale, bias, input_scale).astype(np.float32)
 
@@ -48,9 +60,10 @@ class Writer:
         assignment: Assignment,
         precision: Precision,
         missing: Set[str],
+        weight_scales: Mapping[int, Array] = NO_SCALES,
     ) -> None:
         self.graph, self.assignment, self.plan = graph, assignment, assignment.plan
-        self.precision, self.missing = precision, missing
+        self.precision, self.missing, self.weight_scales = precision, missing, weight_scales
         self.editor = Editor(graph)
         self.constants: dict[tuple[object, ...], int] = {}
         self.copies: dict[tuple[object, ...], int] = {}
@@ -118,7 +131,8 @@ class Writer:
         tensors, rule, bits = self.graph.tensors, self.row(index), self.plan.ops[index]
         assert rule.weight is not None
         assert rule.bias is not None
-        scale = linear_weight_scale(self.graph, index, op, rule, self.assignment, self.precision)
+        given = self.weight_scales
+        scale = linear_weight_scale(self.graph, index, op, rule, self.assignment, self.precision, given)
         wq = Quantization.per_channel(scale, rule.channel_axis)
         bq = bias_quantization(self.assignment.read(index, op.inputs[rule.data]).scale[0], scale)
         inputs, name = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))], tensors[op.outputs[0]].name

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -14,9 +14,11 @@ from typing import Any, get_type_hints
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
-from edgeqwt.quantize.precision import Precision, parse
+from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
+from edgeqwt.quantize.search import SEARCHES, Method, NoSearch
+from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MinMaxWeights, WeightRule
 from edgeqwt.reconstruct.rule import LIMITS as RECONSTRUCTION
 from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
 
@@ -27,11 +29,29 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("Equalization", "samples"): (1, math.inf),
         ("Equalization", "limit"): (1, math.inf),
         ("Equalization", "steps"): (1, math.inf),
+        ("Equalization", "margin"): (0, 1),
         ("Mse", "candidates"): (1, 4096),
         ("Percentile", "percent"): (50, 100),
         ("Kl", "candidates"): (1, 4096),
         ("Lp", "p"): (1, 16),
         ("Lp", "candidates"): (1, 1024),
+        ("MseWeights", "candidates"): (1, 1024),
+        ("MseWeights", "narrowest"): (0.01, 1),
+        ("PowerOfTwoWeights", "octaves"): (0, 16),
+        **{
+            (rule, name): limits
+            for rule in ("EasyQuant", "HessianGuided")
+            for name, limits in {
+                "samples": (1, math.inf),
+                "candidates": (1, 1024),
+                "narrowest": (0.01, 1),
+                "widest": (1, 4),
+                "rounds": (1, 16),
+            }.items()
+        },
+        ("Lapq", "samples"): (1, math.inf),
+        ("Lapq", "evaluations"): (1, math.inf),
+        ("Lapq", "step"): (0.001, 0.4),
         ("Gptq", "damping"): (1e-6, 1),
         ("Gptq", "samples"): (1, math.inf),
         ("Gptq", "ridge"): (0, 100),
@@ -44,6 +64,11 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("Options", "gain_limit"): (1, math.inf),
         ("Options", "margin"): (0, 1),
         ("Options", "gain_margin"): (0, 1),
+        ("Mixed", "max_size"): (0, math.inf),
+        ("Mixed", "max_latency"): (0, math.inf),
+        ("Mixed", "min_sqnr"): (0, math.inf),
+        ("Mixed", "samples"): (1, math.inf),
+        **{("Pace", name.name): (1e-6, 1e6) for name in dataclasses.fields(Pace)},
         ("_Report", "leave_one_out"): (0, math.inf),
         ("Verify", "parity_samples"): (1, math.inf),
         ("Verify", "runtime_samples"): (1, math.inf),
@@ -78,7 +103,10 @@ class Recipe:
         name: for the report.
         ranges: how activation ranges are chosen.
         precision: widths.
+        mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
         equalization: how channels are equalized; None: not at all.
+        weights: how the scales of weights are chosen.
+        search: how better scales are searched for, from those that `ranges` and `weights` choose.
         rounding: how weights are rounded.
         reconstruction: how the rounding is learned afterwards, several layers together; None: not at all.
         compensate: whether CWAC runs, and `compensation` how.
@@ -90,7 +118,10 @@ class Recipe:
     name: str
     ranges: RangeRule
     precision: Precision = field(default_factory=Precision)
+    mixed: Mixed | None = None
     equalization: Equalization | None = None
+    weights: WeightRule = field(default_factory=MinMaxWeights)
+    search: Method = field(default_factory=NoSearch)
     rounding: RoundingRule = field(default_factory=Nearest)
     reconstruction: Reconstruction | None = None
     compensate: bool = True
@@ -132,7 +163,8 @@ def checked(recipe: Recipe) -> Recipe:
         RecipeError: naming the first value that does not.
     """
     parts = (
-        recipe.ranges, recipe.equalization, recipe.rounding, recipe.reconstruction, recipe.compensation, recipe.verify,
+        recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
+        recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace,
     )  # fmt: skip
     for part in parts:
         if part is not None:
@@ -150,18 +182,23 @@ def range_rule(name: str) -> RangeRule:
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
-    known = {"precision", "ranges", "equalize", "rounding", "reconstruct", "compensate", "io", "verify", "report"}
+    known = {
+        "precision", "mixed", "ranges", "equalize", "weights", "search", "rounding", "reconstruct", "compensate", "io",
+        "verify", "report",
+    }  # fmt: skip
     _reject_unknown(table, known, where)
     equalized, equalization = _switched(table, "equalize", True, where)
     learned, reconstruction = _switched(table, "reconstruct", False, where)
     enabled, options = _switched(table, "compensate", True, where)
     io = filled(_Io, _section(table, "io", where), f"{where} [io]")
     report = filled(_Report, _section(table, "report", where), f"{where} [report]")
-    return Recipe(
+    precision, mixed = table.get("precision", "w8a8"), _section(table, "mixed", where)
+    recipe = Recipe(
         name=name,
         ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
-        precision=_precision(table.get("precision", "w8a8"), where),
         equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
+        weights=_rule(WEIGHT_RULES, _section(table, "weights", where), "minmax", f"{where} [weights]"),
+        search=_rule(SEARCHES, _section(table, "search", where), "none", f"{where} [search]"),
         rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "gptq", f"{where} [rounding]"),
         reconstruction=filled(Reconstruction, reconstruction, f"{where} [reconstruct]") if learned else None,
         compensate=enabled,
@@ -170,6 +207,32 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
         leave_one_out=report.leave_one_out,
     )
+    if not isinstance(precision, str):
+        raise RecipeError(f"{where}: precision = {precision!r}", 'Write it as a name, such as "w8a8".')
+    return with_precision(recipe, precision, _mixed(mixed, f"{where} [mixed]") if mixed else None)
+
+
+def with_precision(recipe: Recipe, name: str, mixed: Mixed | None = None) -> Recipe:
+    """The recipe with other widths.
+
+    Args:
+        recipe: whose widths do not count.
+        name: as `precision.parse` takes it.
+        mixed: with the name "mixed", and only then: what the widths have to hold.
+
+    Raises:
+        RecipeError: there is no such precision, or a limit is missing or too many.
+    """
+    if name == MIXED and mixed is None:
+        raise RecipeError("mixed precision needs a limit", "Give one of max_size, max_latency and min_sqnr.")
+    if name != MIXED and mixed is not None:
+        raise RecipeError(f"precision {name} takes no limit", 'Limits are for precision "mixed".')
+    return replace(recipe, precision=parse(name), mixed=mixed)
+
+
+def _mixed(section: Mapping[str, Any], where: str) -> Mixed:
+    pace = filled(Pace, _section(section, "pace", where), f"{where} pace")
+    return filled(Mixed, {**section, "pace": pace}, where)
 
 
 @dataclass(frozen=True)
@@ -184,12 +247,6 @@ class _Report:
     """The section [report]."""
 
     leave_one_out: int = 0
-
-
-def _precision(name: object, where: str) -> Precision:
-    if not isinstance(name, str):
-        raise RecipeError(f"{where}: precision = {name!r}", 'Write it as a name, such as "w8a8".')
-    return parse(name)
 
 
 def _switched(table: Mapping[str, Any], key: str, default: bool, where: str) -> tuple[bool, dict[str, Any]]:

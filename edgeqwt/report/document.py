@@ -7,7 +7,6 @@ or changes its meaning.
 from __future__ import annotations
 
 import dataclasses
-import math
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,8 @@ from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph.graph import Graph
+from edgeqwt.mixed.build import Assignment
+from edgeqwt.output import finite, plain
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed
@@ -35,7 +36,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": VERSION,
         "sources": dataclasses.asdict(result.sources),
-        "target": dataclasses.asdict(result.target),
+        "target": plain(result.target),
         "recipe": _recipe(result.recipe),
         "model": _model(result),
         "samples": {
@@ -44,7 +45,10 @@ def document(result: BuildResult) -> dict[str, Any]:
             "evaluation": result.evaluated,
         },
         "parity": dataclasses.asdict(result.parity),
+        "adapted": list(result.adapted),
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
+        "assignment": _assignment(result.assignment),
         "equalization": _equalization(result.made.equalized),
         "reconstruction": _reconstruction(result.made.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
@@ -104,6 +108,21 @@ def _fit(change: Change | None) -> dict[str, Any] | None:
     }
 
 
+def _assignment(found: Assignment | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "layers": [dataclasses.asdict(layer) for layer in found.layers],
+        "wide": list(found.wide),
+        "copies": found.copies,
+        "bytes": found.size,
+        "relative_time": found.time,
+        "predicted_db": found.predicted_db,
+        "measured_db": found.measured_db,
+        "builds": found.tries,
+    }
+
+
 def _equalization(found: Equalized | None) -> dict[str, Any] | None:
     if found is None:
         return None
@@ -129,7 +148,12 @@ def _reconstruction(found: Reconstructed | None) -> list[dict[str, Any]] | None:
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     told = dataclasses.asdict(recipe)
-    rules = {"ranges": recipe.ranges, "rounding": recipe.rounding}
+    rules = {
+        "ranges": recipe.ranges,
+        "weights": recipe.weights,
+        "search": recipe.search,
+        "rounding": recipe.rounding,
+    }
     return {**told, **{key: {"rule": type(rule).__name__.lower(), **told[key]} for key, rule in rules.items()}}
 
 
@@ -228,14 +252,3 @@ def _is_real(graph: Graph, difference: Difference) -> bool:
 
 def _sqnr(place: Place | None) -> float | None:
     return None if place is None else place.closeness.sqnr_db
-
-
-def finite(value: Any) -> Any:
-    """Plain data with null for every number that JSON does not have: infinities and NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return value

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import os
-import sys
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgeqwt.progress import Advance, Display, silent
+from edgeqwt.output import Row, show_facts, show_table
+from edgeqwt.report.findings import finding_sentences
 from edgeqwt.target import TargetProfile
 
 if TYPE_CHECKING:
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
     from edgeqwt.engine import Gain
     from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
+    from edgeqwt.mixed.build import Assignment
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.report.inspect import Description
@@ -33,83 +30,37 @@ if TYPE_CHECKING:
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.parity import Parity
 
-WIDTH = 100  # of tables where standard output is no terminal
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
 NAMED = 3  # differences between runtimes that are told one by one
-
-GAP = 2  # spaces between columns
-LABEL = len("TFLite Micro") + GAP
-
-Row = Sequence[str]
-
-
-def console() -> Console:
-    """Standard output; names of tensors are printed as they are, not as markup."""
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
-
-
-def progress_display() -> Display:
-    """Progress bars on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        return silent
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-    from rich.text import Text
-
-    class Count(ProgressColumn):
-        """How many of how many; nothing where nobody knows."""
-
-        def render(self, task: Task) -> Text:
-            return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
-
-    # Its own descriptor: while native libraries run, descriptor 2 leads to a log.
-    descriptor = os.dup(sys.stderr.fileno())
-
-    @contextmanager
-    def display(name: str) -> Iterator[Advance]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:24}"), BarColumn(), TimeElapsedColumn(), Count())
-        with (
-            open(os.dup(descriptor), "w", encoding=sys.stderr.encoding) as terminal,
-            Progress(*columns, console=Console(file=terminal), transient=True) as progress,
-        ):
-            task = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    return display
-
-
-def print_json(value: Any) -> None:
-    """A frozen dataclass as JSON on standard output."""
-    from edgeqwt.report.document import finite
-
-    print(json.dumps(finite(dataclasses.asdict(value)), indent=2, default=str, allow_nan=False))
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     """What was built, how good it is, what was proved, and where it is."""
     from edgeqwt.report.document import variants
 
-    _facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
+    show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.places)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
     _show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
     told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
     out.print()
-    _facts(
+    show_facts(
         out,
         [
             ("kept", kept_sentence(result.choice)),
+            *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.equalized)),
             *(("learned", sentence) for sentence in learning_sentences(result.made.reconstructed)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
             ("time", f"{sum(result.seconds.values()):.1f} s: {told}"),
-            ("files", f"{folder}/model.tflite, {folder}/report.json"),
+            *(("adapted", sentence) for sentence in result.adapted),
+            *finding_sentences(result.findings),
+            *(("package", sentence) for sentence in result.notes),
+            ("files", f"{folder}/model.tflite, {folder}/report.json, {folder}/package/README.md"),
         ],
     )
 
@@ -120,7 +71,7 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=True)
     _show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
-    _facts(out, [("kept", kept_sentence(result.choice)), ("file", str(path))])
+    show_facts(out, [("kept", kept_sentence(result.choice)), ("file", str(path))])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:
@@ -144,12 +95,25 @@ def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
     """Each target with what it is and what was verified."""
     for profile in profiles:
         out.print(f"{profile.name}: {profile.title}", style="bold")
-        _facts(out, [("", note) for note in profile.notes])
+        show_facts(out, [("", note) for note in profile.notes])
 
 
 def kept_sentence(choice: Choice) -> str:
     """Which variant was kept and why."""
     return f"{choice.name}: {choice.reason}"
+
+
+def assignment_sentences(found: Assignment | None) -> Iterator[str]:
+    """Which widths were chosen; nothing where the recipe has them."""
+    if found is None:
+        return
+    counts = Counter(layer.chosen for layer in found.layers)
+    told = ", ".join(f"{n} w{w.weights}a{w.activations}" for w, n in sorted(counts.items(), key=lambda pair: -pair[1]))
+    copies = f"; {found.copies} ops copy activations between widths" if found.copies else ""
+    yield (
+        f"{told}: {found.size:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
+        f"{found.predicted_db:.2f} expected; {found.tries} builds"
+    )
 
 
 def equalization_sentence(found: Equalized | None) -> Iterator[str]:
@@ -254,7 +218,7 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
     ]
     header = ("layer", "before", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
     show_table(out, title, header, rows)
-    _facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
+    show_facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
 
 
 def _skipped(outcome: Outcome) -> Iterator[str]:
@@ -305,50 +269,6 @@ def _show_variants(
     add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
     title = f"Outputs against the float model, on {samples} held-out calibration samples"
     show_table(out, title, ("", *names), rows, last=2)
-
-
-def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
-    """A table whose first column takes what room is left; of names that do not fit there the end is shown.
-
-    Args:
-        out: where it goes.
-        title: a line above it.
-        header: column names, of one or two lines.
-        rows: cells; columns that are empty in every row are left out.
-        texts: so many columns at the left hold words, the others numbers.
-        last: so many rows at the end stand apart.
-    """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-    kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
-    widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
-    room = max(12, out.width - sum(width + GAP for width in widths))
-    for i in kept:
-        table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
-    for k, row in enumerate(rows):
-        cells = [_end_of(row[0], room), *(row[i] for i in kept[1:])]
-        table.add_row(*cells, end_section=k == len(rows) - last - 1)
-    out.print()
-    out.print(title, style="bold")
-    out.print(table)
-
-
-def _facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Names and sentences, the sentences aligned; a name that repeats is told once."""
-    from rich.text import Text
-
-    for k, (name, sentence) in enumerate(facts):
-        label = "" if k and facts[k - 1][0] == name else name
-        first, *others = textwrap.wrap(sentence, max(20, out.width - LABEL), break_on_hyphens=False) or [""]
-        out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
-        for line in others:
-            out.print(" " * LABEL + line)
-
-
-def _end_of(name: str, room: int) -> str:
-    return name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
 
 
 def _rank(closeness: Closeness | None) -> float:

@@ -47,6 +47,22 @@ def test_symmetric_spans_the_larger_side() -> None:
     assert 127 * float(q.scale[0]) == pytest.approx(3.0, rel=1e-6)
 
 
+def test_given_ranges_stand_in_for_the_rules() -> None:
+    chain = Chain()
+    x = chain.input((1, 4), name="x")
+    even = chain.op("L2_NORMALIZATION", x, name="even", **NONE)
+    shaped = chain.op("RESHAPE", x, chain.constant([4, 1]), newShape=(4, 1), name="shaped")
+    graph = chain.graph(shaped, even)
+    given = {shaped: (-2.0, 5.65), even: (-7.0, 7.0)}
+    found = assign(graph, spanning(graph), MinMax(), ranges=given).quantization
+    # x and its reshaped twin are one group; the normalization's scale is its own affair.
+    assert found[x].same_as(found[shaped])
+    assert found[x].same_as(affine(-2.0, 5.65))
+    assert (float(found[even].scale[0]), int(found[even].zero_point[0])) == (1 / 128, 0)
+    wide = planned(graph, Precision(activation_bits=16))
+    assert assign(graph, spanning(graph), MinMax(), wide, {x: (-2.0, 5.0)}).at(x, 16).same_as(symmetric(-2.0, 5.0, 16))
+
+
 def test_a_group_spans_all_its_members_and_constants() -> None:
     chain = Chain()
     x, y = chain.input((1, 4), name="x"), chain.input((1, 4), name="y")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeqwt.errors import RecipeError
-from edgeqwt.quantize.precision import Precision, Widths, parse
+from edgeqwt.quantize.precision import Mixed, Pace, Precision, Widths, parse
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,14 @@ from edgeqwt.quantize.precision import Precision, Widths, parse
         ("w5a8", Precision(5)),
         ("w8a16", Precision(activation_bits=16)),
         ("w4a16", Precision(4, 16, pack_int4=True)),
+        ("mixed", Precision(pack_int4=True)),
     ],
 )
 def test_names(name: str, precision: Precision) -> None:
     assert parse(name) == precision
 
 
-@pytest.mark.parametrize("name", ["", "w8", "W8A8", "w1a8", "w9a8", "w8a4", "w8a32", "w8a8 ", "mixed", "8x8"])
+@pytest.mark.parametrize("name", ["", "w8", "W8A8", "w1a8", "w9a8", "w8a4", "w8a32", "w8a8 ", "Mixed", "8x8"])
 def test_other_names_are_refused_with_a_hint(name: str) -> None:
     with pytest.raises(RecipeError, match="there is no precision") as caught:
         parse(name)
@@ -34,3 +35,14 @@ def test_layers_go_first() -> None:
     precision = Precision(4, layers={"head": Widths(8, 16)})
     assert precision.of("head") == Widths(8, 16)
     assert precision.of("stem") == Widths(4, 8)
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_size": 1, "min_sqnr": 1.0}, {"max_latency": 1.0, "min_sqnr": 1.0}])
+def test_mixed_takes_one_limit(limits: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match="needs one limit"):
+        Mixed(**limits)  # type: ignore[arg-type]
+
+
+def test_the_pace_of_8_bits_is_one() -> None:
+    assert Pace().multiplication(Widths()) == 1.0
+    assert Pace(w8a16=2.0).multiplication(Widths(8, 16)) == 2.0

@@ -14,6 +14,10 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
 from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
+from edgeqwt.quantize.search import SEARCHES
+from edgeqwt.quantize.search_layers import EasyQuant, HessianGuided
+from edgeqwt.quantize.search_outputs import Lapq
+from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MseWeights
 from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
 from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
 from tests.small import ROOT
@@ -48,6 +52,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
             ranges = { rule = "mse", candidates = 7 }
             precision = "w3a16"
             equalize = { samples = 3, limit = 2, steps = 5 }
+            weights = { rule = "mse", candidates = 5 }
+            search = { rule = "hessian", samples = 6, widest = 2 }
             rounding = { rule = "nearest" }
             reconstruct = { enabled = true, scope = "block", iterations = 3, fisher = true }
             report = { leave_one_out = 9 }
@@ -61,6 +67,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert recipe.ranges == Mse(candidates=7)
     assert recipe.precision == Precision(weight_bits=3, activation_bits=16, pack_int4=True)
     assert recipe.equalization == Equalization(3, 2, 5)
+    assert recipe.weights == MseWeights(candidates=5)
+    assert recipe.search == HessianGuided(samples=6, widest=2)
     assert recipe.rounding == Nearest()
     assert recipe.reconstruction == Reconstruction("block", iterations=3, fisher=True)
     assert recipe.leave_one_out == 9
@@ -78,6 +86,10 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         ("[ranges]\nrule = 'minmax'\ncandidates = 3", r"mine\.toml \[ranges\]: unknown key 'candidates'"),
         ("[ranges]\nrule = 'guess'", r"mine\.toml \[ranges\]: there is no rule 'guess'"),
         ("[ranges]\nrule = ['mse']", r"mine\.toml \[ranges\]: there is no rule \['mse'\]"),
+        ("[weights]\nrule = 'guess'", r"mine\.toml \[weights\]: there is no rule 'guess'"),
+        ("[search]\nrule = 'guess'", r"mine\.toml \[search\]: there is no rule 'guess'"),
+        ("[search]\nsamples = 4", r"mine\.toml \[search\]: unknown key 'samples'"),
+        ("[search]\nrule = 'lapq'\nrounds = 4", r"mine\.toml \[search\]: unknown key 'rounds'"),
         ("[rounding]\nrule = 'up'", r"mine\.toml \[rounding\]: there is no rule 'up'"),
         ("ranges = 'mse'", r"mine\.toml: ranges must be a table"),
         ("precision = 8", r"mine\.toml: precision = 8"),
@@ -114,13 +126,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load(name)
 
 
+ONE_OF = ("max_size", "max_latency", "min_sqnr")
+
 SECTIONS = {
+    "Mixed": ("mixed", ""),
+    "Pace": ("mixed.pace", ""),
     "Equalization": ("equalize", ""),
     "_Report": ("report", ""),
     "Options": ("compensate", ""),
     "Reconstruction": ("reconstruct", ""),
     "Verify": ("verify", ""),
     **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
+    **{rule.__name__: ("weights", name) for name, rule in WEIGHT_RULES.items()},
+    **{rule.__name__: ("search", name) for name, rule in SEARCHES.items()},
     **{rule.__name__: ("rounding", name) for name, rule in ROUNDINGS.items()},
 }
 
@@ -131,7 +149,12 @@ def test_limits(tmp_path: Path, place: tuple[str, str], limits: tuple[float, flo
     named = f'rule = "{rule}"\n' if rule else "enabled = true\n" if section == "reconstruct" else ""
 
     def attempt(value: float) -> None:
-        load(written(tmp_path, f"[{section}]\n{named}{place[1]} = {value!r}\n"))
+        before = f"[{section}]\n{named}"
+        if section.startswith("mixed"):
+            # Of its limits exactly one is to be other than 0.
+            other = "" if place[1] in ONE_OF and value else f"{next(n for n in ONE_OF if n != place[1])} = 1\n"
+            before = f'precision = "mixed"\n[mixed]\n{other}' + ("[mixed.pace]\n" if place[0] == "Pace" else "")
+        load(written(tmp_path, f"{before}{place[1]} = {value!r}\n"))
 
     for inside in limits:
         if inside != float("inf"):
@@ -182,6 +205,9 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     assert documented() == {
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
+        "weights": {"rule": "minmax", **fields(*WEIGHT_RULES.values())},
+        # LAPQ needs more samples, which the text says.
+        "search": {"rule": "none", **fields(*SEARCHES.values()), "samples": EasyQuant.samples},
         "rounding": {"rule": "gptq", **fields(*ROUNDINGS.values())},
         "reconstruct": {"enabled": False, **fields(Reconstruction)},
         "compensate": {"enabled": True, **fields(Options)},
@@ -192,8 +218,9 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
 
 
 def test_the_documentation_names_every_rule() -> None:
-    for name in (*RULES, *ROUNDINGS, *SCOPES, *ORDERS):
+    for name in (*RULES, *WEIGHT_RULES, *SEARCHES, *ROUNDINGS, *SCOPES, *ORDERS):
         assert f'`"{name}"`' in DOCUMENT
+    assert f'{Lapq.samples} with `"lapq"`' in DOCUMENT
 
 
 def test_the_documentations_examples_work(tmp_path: Path) -> None:
@@ -206,7 +233,7 @@ def test_the_documentations_examples_work(tmp_path: Path) -> None:
 
 
 def test_the_command_lines_help_names_every_recipe() -> None:
-    text = (ROOT / "edgeqwt" / "cli.py").read_text(encoding="utf-8")
+    text = (ROOT / "edgeqwt" / "commands.py").read_text(encoding="utf-8")
     assert re.findall(r'help="([\w, ]+), or a \.toml file', text) == ["balanced, fast, best, plain"]
     assert names() == ("balanced", "best", "fast", "plain")
     assert (FOLDER / "balanced.toml").exists()

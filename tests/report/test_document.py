@@ -54,8 +54,8 @@ def test_no_object_takes_unknown_fields() -> None:
     # Keys that users or packages choose: their values' types are pinned instead.
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
-        "additionalProperties", "compensation", "kinds", "layers", "ranges", "rounding", "scores", "seconds", "verify",
-        "versions",
+        "additionalProperties", "compensation", "kinds", "layers", "limits", "ranges", "rounding", "scores", "search",
+        "seconds", "verify", "versions", "weights",
     }  # fmt: skip
 
 

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import pty
-import select
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +48,7 @@ def test_a_build_is_shown_within_the_width(result: BuildResult, width: int) -> N
     # Softmax is lowered as it is: the integer models have the ops of the float model.
     assert line_of(lines, "ops").split() == ["ops", "5", "5", "5", "5"]
     assert line_of(lines, "kept").startswith(f"kept          {result.choice.name}: ")
-    assert line_of(lines, "files").endswith("out/model.tflite, out/report.json")
+    assert line_of(lines, "files").endswith("out/model.tflite, out/report.json, out/package/README.md")
     assert line_of(lines, "mask SQNR dB")
     assert line_of(lines, "  nothing").split() == ["nothing", "nan", "nan", "nan", "nan"]
 
@@ -182,43 +178,3 @@ def test_targets() -> None:
         "              not seen",
         "two: the second",
     ]
-
-
-def test_json_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    @dataclass(frozen=True)
-    class Found:
-        name: str
-        path: Path
-
-    terminal.print_json(Found("[x]", Path("a/b")))
-    assert json.loads(capsys.readouterr().out) == {"name": "[x]", "path": "a/b"}
-
-
-def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.progress_display()("stage") as advance:
-        advance(1, 2)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    master, slave = pty.openpty()
-    monkeypatch.setenv("TERM", "xterm-256color")
-    with os.fdopen(slave, "w") as screen:
-        monkeypatch.setattr("sys.stderr", screen)
-        with terminal.progress_display()("fit") as advance:
-            for done, total in ((1, None), (3, 4), (4, 4)):
-                advance(done, total)
-    seen = ""
-    while select.select([master], [], [], 0.5)[0]:  # a terminal passes things on in pieces
-        seen += os.read(master, 1 << 16).decode()
-    os.close(master)
-    assert "fit" in seen
-    assert "4/4" in seen
-    assert seen.rstrip().endswith("\x1b[2K")  # nothing of it stays
-
-
-def test_the_console_is_wide_enough_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    out = terminal.console()
-    assert out.width == terminal.WIDTH
-    out.print("[bold]tensor[0][/bold] :smile:")
-    assert capsys.readouterr().out == "[bold]tensor[0][/bold] :smile:\n"

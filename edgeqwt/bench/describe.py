@@ -1,0 +1,52 @@
+"""What every result says of its model and its machine."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+
+
+def read_model(path: Path) -> tuple[bytes, Graph]:
+    """A model file's bytes and its graph.
+
+    Raises:
+        InputError: the file is missing or holds no TFLite model.
+    """
+    graph = flatbuffer.read(path)
+    return path.read_bytes(), graph
+
+
+def of_model(path: Path, data: bytes, graph: Graph) -> dict[str, Any]:
+    """The fields of `BenchResult` that describe a model."""
+    return {"file": path.name, "bytes": len(data), "ops": dict(Counter(op.kind for op in graph.ops))}
+
+
+def of_file(path: Path) -> dict[str, Any]:
+    """The fields of `BenchResult` that describe a file that is no model."""
+    try:
+        return {"file": path.name, "bytes": path.stat().st_size, "ops": {}}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "Check the path.") from None
+
+
+def this_machine() -> str:
+    """System and processor type; nothing that names the machine itself."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Versions of installed packages; those that are not installed are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

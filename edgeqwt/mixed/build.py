@@ -1,0 +1,163 @@
+"""A graph of mixed widths within a limit: choose by what was measured, build with all levers, check, correct."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from edgeqwt.engine import Job, Made, make
+from edgeqwt.errors import RecipeError
+from edgeqwt.graph.graph import Graph
+from edgeqwt.mixed.cost import file_size
+from edgeqwt.mixed.problem import Problem, measured
+from edgeqwt.mixed.solve import Solution, within_cost, within_harm
+from edgeqwt.progress import Stages
+from edgeqwt.quantize.precision import Mixed, Precision, Widths
+from edgeqwt.quantize.sensitivity import Choice
+from edgeqwt.quantize.widths import copy_ops
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.verify.layers import layer_quality
+
+TRIES = 4  # builds, at most, until a limit holds
+CLOSE = 0.25  # decibels above what was asked for that no further build is made to save
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """One layer, and what it could have been.
+
+    Attributes:
+        name: of the tensor that it computes.
+        kind: of the op.
+        options: with cost and harm, as measured.
+        chosen: its widths.
+    """
+
+    name: str
+    kind: str
+    options: tuple[Choice, ...]
+    chosen: Widths
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which widths were chosen, and why.
+
+    Attributes:
+        goal: what was asked for.
+        precision: the widths, as the build used them.
+        layers: in the order of the ops.
+        wide: names of the tensors that are computed with 16 bits.
+        copies: ops that copy activations between widths.
+        size: bytes of the file.
+        time: the model's, relative to 8 bits everywhere; see `precision.Pace`.
+        predicted_db: SQNR at the outputs as the measured harms add up to it, all outputs' errors together.
+        measured_db: SQNR of the built graph on the same samples, of the worst output.
+        tries: how many builds it took.
+    """
+
+    goal: Mixed
+    precision: Precision
+    layers: tuple[LayerChoice, ...]
+    wide: tuple[str, ...]
+    copies: int
+    size: int
+    time: float
+    predicted_db: float
+    measured_db: float
+    tries: int
+
+
+Result = tuple[Made, Recipe, Assignment]
+
+
+def make_mixed(job: Job, recipe: Recipe, goal: Mixed, stages: Stages) -> Result:
+    """The integer graph that a recipe makes with the best widths within a limit.
+
+    Returns:
+        The graph, the recipe with its precision, and the account.
+
+    Raises:
+        RecipeError: no widths hold the limit; the message says what is possible.
+        EdgeqwtError: as `engine.make`.
+    """
+    with stages("sensitivity") as advance:
+        problem = measured(job, recipe, goal, advance)
+    if goal.min_sqnr:
+        return _to_sqnr(job, recipe, goal, problem, stages)
+    if goal.max_latency:
+        return _built(job, recipe, goal, problem, within_cost(problem, problem.time, goal.max_latency), stages, 1)
+    return _to_size(job, recipe, goal, problem, stages)
+
+
+def _to_size(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
+    """Within bytes, checked on the built graph."""
+    wanted, size = goal.max_size, 0
+    for tries in range(1, TRIES + 1):
+        built = _built(job, recipe, goal, problem, within_cost(problem, problem.size, wanted), stages, tries)
+        size = built[2].size
+        if size <= goal.max_size:
+            return built
+        # A lever took bytes that lowering alone does not: where it parts biases that were one, say.
+        wanted -= size - goal.max_size
+    message = f"no file of at most {goal.max_size} bytes was found in {TRIES} builds: the last has {size}"
+    raise RecipeError(message, f"Allow {size}.")
+
+
+def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
+    """The smallest file that is measured to be good enough; what levers gain corrects the prediction."""
+    ahead = 0.0  # decibels by which builds come out better than predicted
+    kept: Result | None = None
+    seen: list[Result] = []
+    for tries in range(1, TRIES + 1):
+        solution = within_harm(problem, problem.size, 10 ** (-(goal.min_sqnr - ahead) / 10))
+        if any(a.precision == solution.precision for _, _, a in seen):
+            break
+        seen.append(_built(job, recipe, goal, problem, solution, stages, tries))
+        account = seen[-1][2]
+        ahead = account.measured_db - account.predicted_db
+        if account.measured_db >= goal.min_sqnr and (kept is None or account.size < kept[2].size):
+            kept = seen[-1]
+        if 0 <= account.measured_db - goal.min_sqnr < CLOSE:
+            break
+    if kept is None:
+        best = max(account.measured_db for _, _, account in seen)
+        raise RecipeError(
+            f"{goal.min_sqnr:g} dB were not reached in {len(seen)} builds: the best has {best:.2f} dB",
+            "Ask for less, allow 16-bit activations (wide), or use a recipe with more levers.",
+        )
+    return kept
+
+
+def _built(
+    job: Job, recipe: Recipe, goal: Mixed, problem: Problem, solution: Solution, stages: Stages, tries: int
+) -> Result:
+    used = replace(recipe, precision=solution.precision)
+    made = make(job, used, stages)
+    with stages("sensitivity"):
+        size = file_size(made.graph, used, job.target)
+        account = _account(job, goal, problem, solution, made.reference, made.graph, size, tries)
+    return made, used, account
+
+
+def _account(
+    job: Job, goal: Mixed, problem: Problem, solution: Solution, reference: Graph, graph: Graph, size: int, tries: int
+) -> Assignment:
+    parts, plan = problem.parts, problem.plan(solution.precision)
+    names = (parts.graph.tensors[op.outputs[0]].name for op in parts.graph.ops)
+    quality = layer_quality(reference, {"": graph}, job.feeds(job.fit.head(goal.samples)))[""]
+    return Assignment(
+        goal=goal,
+        precision=solution.precision,
+        layers=tuple(
+            LayerChoice(la.name, la.kind, solution.options[la.name], solution.chosen[la.name].widths)
+            for la in parts.layers
+        ),
+        wide=tuple(name for name, bits in zip(names, plan.ops, strict=True) if bits == 16),
+        copies=copy_ops(parts.graph, plan),
+        size=size,
+        time=problem.time.exact(solution.precision),
+        predicted_db=-10 * math.log10(solution.harm) if solution.harm > 0 else math.inf,
+        measured_db=min(place.closeness.sqnr_db for place in quality.decisive),
+        tries=tries,
+    )

@@ -1,0 +1,108 @@
+"""What widths cost: bytes of the file, or a model of the time that a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.schema import BUFFER_ALIGNMENT
+from edgeqwt.mixed.parts import Layer
+from edgeqwt.quantize.borders import with_float_borders
+from edgeqwt.quantize.packing import VERSIONS, WITH_INT16, with_packed_weights
+from edgeqwt.quantize.precision import Pace, Widths
+from edgeqwt.quantize.widths import Plan, copies
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.target import TargetProfile
+
+# An op, its tensors, their names and scales: about so much a copy adds to a file. The choice is checked
+# against the true size, so that this only steers.
+COPY_BYTES = {8: 200.0, 16: 480.0}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What parts of a graph cost, in one unit; a choice's sum is a model, `exact` functions have the last word.
+
+    Attributes:
+        layer: a layer's weights, biases and work.
+        op: any other op, by index, at some width of activations.
+        copy: a copy of an activation, by tensor index, to some width.
+    """
+
+    layer: Callable[[Layer, Widths], float]
+    op: Callable[[int, int], float]
+    copy: Callable[[int, int], float]
+
+
+def size(graph: Graph, tflm: bool) -> Costs:
+    """Bytes: of weights and biases as the file stores them, padded to the alignment of buffers; about, of copies.
+
+    Args:
+        graph: float.
+        tflm: whether TFLite Micro must be able to run the file.
+    """
+
+    def layer(found: Layer, widths: Widths) -> float:
+        weights = graph.tensors[found.weight]
+        kinds = {graph.ops[i].kind for i in found.ops}
+        packing = set(VERSIONS) if widths.activations == 8 else set() if tflm else set(WITH_INT16)
+        packed = widths.weights <= 4 and kinds <= packing
+        channels = weights.shape[RULES[found.kind].channel_axis]
+        bias = channels * (8 if widths.activations == 16 else 4)
+        return _padded(-(-weights.size // 2) if packed else weights.size) + len(found.ops) * _padded(bias)
+
+    return Costs(layer, lambda i, bits: 0.0, lambda t, bits: COPY_BYTES[bits])
+
+
+def latency(graph: Graph, pace: Pace) -> Costs:
+    """Time, in that of a multiplication with 8-bit weights and activations: multiplications, elements, copies."""
+
+    def layer(found: Layer, widths: Widths) -> float:
+        return sum(multiplications(graph, graph.ops[i]) for i in found.ops) * pace.multiplication(widths)
+
+    linear = {i for i, op in enumerate(graph.ops) if multiplications(graph, op)}
+
+    def op(i: int, bits: int) -> float:
+        if i in linear:
+            return 0.0
+        elements = sum(graph.tensors[t].size for t in graph.ops[i].outputs)
+        return elements * (pace.element if bits == 8 else pace.element16)
+
+    return Costs(layer, op, lambda t, bits: graph.tensors[t].size * pace.copy)
+
+
+def total(graph: Graph, costs: Costs, layers: Iterable[Layer], weights: Mapping[str, int], plan: Plan) -> float:
+    """The cost of a plan as the model has it, copies counted where the plan has them."""
+    work = sum(costs.layer(layer, Widths(weights[layer.name], plan.ops[layer.ops[0]])) for layer in layers)
+    others = sum(costs.op(i, bits) for i, bits in enumerate(plan.ops))
+    return work + others + sum(costs.copy(t, bits) for t, bits in sorted(copies(graph, plan)))
+
+
+def multiplications(graph: Graph, op: Op) -> int:
+    """Of one run of a linear op with constant weights; 0 for other ops."""
+    rule = RULES[op.kind]
+    if not rule.linear or not graph.tensors[slots(op).weight].is_constant:
+        return 0
+    weights = graph.tensors[slots(op).weight]
+    if op.kind == "TRANSPOSE_CONV":  # each input value meets all weights of its channel
+        return graph.tensors[slots(op).data].size * weights.size // max(weights.shape[-1], 1)
+    return graph.tensors[op.outputs[0]].size * weights.size // max(weights.shape[rule.channel_axis], 1)
+
+
+def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
+    """An integer graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
+    if recipe.precision.pack_int4 and "no_int4" not in target.limits:
+        graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
+    return with_float_borders(graph) if recipe.float_io else graph
+
+
+def file_size(graph: Graph, recipe: Recipe, target: TargetProfile) -> int:
+    """Bytes of the file that an integer graph becomes."""
+    return len(flatbuffer.to_bytes(stored(graph, recipe, target)))
+
+
+def _padded(count: int) -> float:
+    return float(-(-count // BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT)

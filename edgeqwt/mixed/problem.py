@@ -1,0 +1,154 @@
+"""The measured problem: what each width of each part costs and spoils, on samples to fit on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.engine import Job, missing_ops
+from edgeqwt.equalize.equalize import equalize
+from edgeqwt.graph.graph import Graph
+from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
+from edgeqwt.mixed.harm import harms, with_rounded_activation, with_rounded_weights
+from edgeqwt.mixed.parts import Parts, parts
+from edgeqwt.progress import Advance
+from edgeqwt.quantize.lower import assigned, lower
+from edgeqwt.quantize.precision import Mixed, Precision
+from edgeqwt.quantize.reround import reround
+from edgeqwt.quantize.rounding import Gptq, Nearest
+from edgeqwt.quantize.widths import Plan, planned
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.verify.layers import layer_quality
+
+WEIGHTS = (8, 4)  # bits to choose among, the harmless first
+SIXTEEN = 2.0**-16  # harm of rounding to 16 bits, times that of 8: steps are 2^8 times as small
+SCALES = 4  # that the cheap form of rounding tries
+EQUALIZED_WITH = 16  # samples: the build equalizes anew, with all that its recipe asks for
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What is limited.
+
+    Attributes:
+        costs: what parts cost; sums of them are a model.
+        exact: what all of a precision costs, copies included.
+        per_cost: what one of `costs` is in the unit of `exact`.
+        unit: of `exact`, for messages.
+        digits: behind the point, for messages.
+    """
+
+    costs: Costs
+    exact: Callable[[Precision], float]
+    per_cost: float
+    unit: str
+    digits: int
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What there is to choose from.
+
+    Attributes:
+        parts: of the equalized float graph.
+        weights: harm of rounding a layer's weights, by name and bits: squared error at the outputs
+            relative to their signal, of the float graph with that alone rounded.
+        activations: harm of rounding an activation to 8 bits, by tensor index; empty where all have 8 bits.
+        floor: harm of all activations at 8 bits where `activations` is empty, else 0.
+        size: bytes of the file, exact.
+        time: the model's time of a run, relative to 8 bits everywhere.
+        plan: widths of the ops under a precision.
+    """
+
+    parts: Parts
+    weights: Mapping[str, Mapping[int, float]]
+    activations: Mapping[int, float]
+    floor: float
+    size: Measure
+    time: Measure
+    plan: Callable[[Precision], Plan]
+
+    def activation_harm(self, precision: Precision) -> float:
+        """What the activations' rounding spoils under a precision."""
+        rounded = self.parts.rounded(self.plan(precision)) if self.activations else {}
+        return self.floor + sum(harm * (1 if rounded[t] == 8 else SIXTEEN) for t, harm in self.activations.items())
+
+
+def measured(job: Job, recipe: Recipe, goal: Mixed, advance: Advance) -> Problem:
+    """Measures the problem; as many runs of the float graph as there are layers and activations to round.
+
+    Args:
+        job: the graph and its samples, of which `goal.samples` to fit on are used.
+        recipe: its ranges, equalization and rounding count; weights are rounded by GPTQ unless it rounds to nearest.
+        goal: see Mixed.
+        advance: told how many variants of the graph have run.
+    """
+    fit = job.fit.head(goal.samples)
+    reference = _equalized(job, recipe, fit_samples=goal.samples)
+    statistics, _ = observe(reference, job.feeds(fit))
+    lacking, lacking16 = missing_ops(job.target)
+
+    def integer(precision: Precision) -> Graph:
+        where = job.model.places, job.target.name
+        return lower(reference, statistics, recipe.ranges, precision, *where, lacking, lacking16)
+
+    wide = Precision(activation_bits=16)
+    kept = assigned(reference, statistics, recipe.ranges, wide, lacking16).plan.kept
+    found = parts(reference, kept)
+    plan = partial(_planned, reference, lacking16, kept)
+    rounded = {bits: _rounded(job, recipe, goal, reference, integer(Precision(bits)), bits) for bits in WEIGHTS}
+    scales = assigned(reference, statistics, recipe.ranges, Precision()).quantization
+    may_widen = goal.wide or goal.max_latency > 0
+    sources = [s.tensor for s in found.sources if may_widen and s.tensor in scales]
+    variants = [partial(with_rounded_weights, reference, la.weight, g) for la in found.layers for g in rounded.values()]
+    variants += [partial(with_rounded_activation, reference, t, scales[t]) for t in sources]
+    results = iter(harms(reference, variants, job.feeds(fit), advance))
+    weights = {layer.name: {bits: next(results) for bits in WEIGHTS} for layer in found.layers}
+    activations = {t: next(results) for t in sources}
+    floor = 0.0
+    if not may_widen:
+        whole = layer_quality(reference, {"": rounded[8]}, job.feeds(fit))[""]
+        error = sum(10 ** (-place.closeness.sqnr_db / 10) for place in whole.decisive)
+        floor = max(0.0, error - sum(harm[8] for harm in weights.values()))
+
+    def file(precision: Precision) -> float:
+        return float(file_size(integer(precision), replace(recipe, precision=precision), job.target))
+
+    bytes_of = Measure(size(reference, "tflm" in job.target.runtimes), file, 1.0, "bytes", 0)
+    return Problem(found, weights, activations, floor, bytes_of, _time(found, goal, plan), plan)
+
+
+def _time(found: Parts, goal: Mixed, plan: Callable[[Precision], Plan]) -> Measure:
+    """The model of latency."""
+    costs = latency(found.graph, goal.pace)
+
+    def time(precision: Precision) -> float:
+        bits = {layer.name: precision.of(layer.name).weights for layer in found.layers}
+        return total(found.graph, costs, found.layers, bits, plan(precision))
+
+    eight = max(time(Precision()), 1.0)
+    return Measure(costs, lambda precision: time(precision) / eight, 1 / eight, "times the time at 8 bits", 2)
+
+
+def _planned(graph: Graph, missing16: frozenset[str], kept: Mapping[int, str], precision: Precision) -> Plan:
+    return planned(graph, precision, missing16, kept)
+
+
+def _equalized(job: Job, recipe: Recipe, fit_samples: int) -> Graph:
+    """The float graph that sensitivity is measured on."""
+    if recipe.equalization is None:
+        return job.graph
+    fit = job.fit.head(fit_samples)
+    options = replace(recipe.equalization, samples=min(recipe.equalization.samples, EQUALIZED_WITH))
+    statistics, _ = observe(job.graph, job.feeds(fit))
+    return equalize(job.graph, job.feeds(fit), statistics, options, Precision(min(WEIGHTS))).graph
+
+
+def _rounded(job: Job, recipe: Recipe, goal: Mixed, reference: Graph, graph: Graph, bits: int) -> Graph:
+    """An integer graph with its weights rounded as well as is cheap, where they are few bits."""
+    if bits == max(WEIGHTS) or isinstance(recipe.rounding, Nearest):
+        return graph
+    rule = Gptq(samples=goal.samples, scales=SCALES)
+    return reround(graph, reference, job.feeds(job.fit.head(goal.samples)), rule, Precision(bits))

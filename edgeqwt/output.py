@@ -1,0 +1,130 @@
+"""What goes to the terminal, and how JSON is written: the parts that reports and benchmarks share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from edgeqwt.progress import Advance, Display, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 100  # of tables where standard output is no terminal
+GAP = 2  # spaces between columns
+LABEL = len("TFLite Micro") + GAP
+
+Row = Sequence[str]
+
+
+def console() -> Console:
+    """Standard output; names of tensors are printed as they are, not as markup."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def progress_display() -> Display:
+    """Progress bars on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return silent
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        """How many of how many; nothing where nobody knows."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+    # Its own descriptor: while native libraries run, descriptor 2 leads to a log.
+    descriptor = os.dup(sys.stderr.fileno())
+
+    @contextmanager
+    def display(name: str) -> Iterator[Advance]:
+        columns = (SpinnerColumn(), TextColumn("{task.description:24}"), BarColumn(), TimeElapsedColumn(), Count())
+        with (
+            open(os.dup(descriptor), "w", encoding=sys.stderr.encoding) as terminal,
+            Progress(*columns, console=Console(file=terminal), transient=True) as progress,
+        ):
+            task = progress.add_task(name, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return display
+
+
+def print_json(value: Any) -> None:
+    """A frozen dataclass, or plain data with some in it, as JSON on standard output."""
+    print(json.dumps(finite(plain(value)), indent=2, default=str, allow_nan=False))
+
+
+def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
+    """A table whose first column takes what room is left; of names that do not fit there the end is shown.
+
+    Args:
+        out: where it goes.
+        title: a line above it.
+        header: column names, of one or two lines.
+        rows: cells; columns that are empty in every row are left out.
+        texts: so many columns at the left hold words, the others numbers.
+        last: so many rows at the end stand apart.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
+    widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
+    room = max(12, out.width - sum(width + GAP for width in widths))
+    for i in kept:
+        table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
+    for k, row in enumerate(rows):
+        cells = [_end_of(row[0], room), *(row[i] for i in kept[1:])]
+        table.add_row(*cells, end_section=k == len(rows) - last - 1)
+    out.print()
+    out.print(title, style="bold")
+    out.print(table)
+
+
+def show_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """Names and sentences, the sentences aligned; a name that repeats is told once."""
+    from rich.text import Text
+
+    for k, (name, sentence) in enumerate(facts):
+        label = "" if k and facts[k - 1][0] == name else name
+        first, *others = textwrap.wrap(sentence, max(20, out.width - LABEL), break_on_hyphens=False) or [""]
+        out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
+        for line in others:
+            out.print(" " * LABEL + line)
+
+
+def plain(value: Any) -> Any:
+    """Frozen dataclasses as plain data, at any depth."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def finite(value: Any) -> Any:
+    """Plain data with null for every number that JSON does not have: infinities and NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return value
+
+
+def _end_of(name: str, room: int) -> str:
+    return name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"

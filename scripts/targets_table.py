@@ -1,0 +1,142 @@
+"""Writes docs/targets.md from the profiles and the constraints: python scripts/targets_table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+
+from edgeqwt.target import TargetProfile
+from edgeqwt.targets.constraints import CONSTRAINTS
+from edgeqwt.targets.fix import FIXES
+from edgeqwt.targets.load import load, names
+from edgeqwt.targets.memory import mebibytes
+
+PLACE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
+
+HEAD = """\
+<!-- Written by scripts/targets_table.py from targets/: edit the profiles and the constraints' docstrings there. -->
+
+# Targets
+
+A target is a profile in `targets/profiles/`: what runs the model, what it does not take, and what package a build
+makes for it. `edgeqwt check FILE --target T` lists what stands in a model's way, before conversion (a float file) and
+after it; a build says the same. An *error* means that the target refuses the model, a *warning* that it runs, at a
+price.
+
+{targets}
+{notes}
+## Constraints
+
+Each constraint is a function of `targets/*_rules.py`; a profile says which apply, and with which limit. What the
+tables say of TFLite Micro, XNNPACK and Vela is measured by the tests: every case of the op table's tests goes through
+the real interpreter, delegate or compiler, and lands where the findings say. The Edge TPU's are its documentation's.
+
+| Constraint | Severity | Rule | Remedy | Targets |
+|---|---|---|---|---|
+{constraints}
+## Fixes
+
+`--fix` applies these to an integer file, where a finding names them.
+
+| Fix | What it does | How far results may move |
+|---|---|---|
+{fixes}
+## What runs where
+
+Kinds of ops by the type of their activations. What is not listed runs on the CPU, with LiteRT's built-in kernels or
+in TFLite Micro; docs/ops.md says which ops TFLite Micro has.
+
+{kinds}
+"""
+
+OWN = """\
+## A profile of your own
+
+`--target mine.toml` reads a file like this one; unknown keys are refused. What it does not say is as in the profile
+that it extends; a limit set to `false` is lifted.
+
+```toml
+extends = "tflm-cortex-m4"
+title = "Sensor board, revision C"
+
+[limits]
+ram = 98304     # bytes for activations
+flash = 524288  # bytes for the model
+```
+
+Keys: `extends`, `title`, `runtimes` (what must load and run the file: `reference`, `xnnpack`, `tflm`), `notes`,
+`package` (`tflite`, `tflm`, `ethos-u`), `[npu]` with `accelerator`, `system_config` and `memory_mode` as Vela calls
+them, and `[limits]` with the constraints above. The RAM figure of a check is a lower bound, the activations that exist
+at the same time; the package measures the arena.
+"""
+
+
+def targets() -> str:
+    """The table of profiles."""
+    lines = [
+        "| Target | What it is | Runs in | RAM, flash | Vela's system config, memory mode |",
+        "|---|---|---|---|---|",
+    ]
+    for profile in map(load, names()):
+        sizes = ", ".join(mebibytes(int(str(profile.limits[key]))) for key in ("ram", "flash") if key in profile.limits)
+        npu = f"{profile.npu.system_config}, {profile.npu.memory_mode}" if profile.npu else ""
+        lines.append(f"| `{profile.name}` | {profile.title} | {', '.join(profile.runtimes)} | {sizes} | {npu} |")
+    return "\n".join(lines) + "\n"
+
+
+def notes() -> str:
+    """What was verified, once for all profiles that say the same."""
+    told: dict[tuple[str, ...], list[str]] = {}
+    for name in names():
+        told.setdefault(load(name).notes, []).append(f"`{name}`")
+    return "".join(f"{fill(f'{", ".join(who)}: {" ".join(what)}', 118)}\n\n" for what, who in told.items())
+
+
+def constraints() -> str:
+    """One row per constraint."""
+    rows = []
+    for name, row in CONSTRAINTS.items():
+        using = {profile.name: profile.limits[name] for profile in map(load, names()) if name in profile.limits}
+        every = "every target" if name == "integer_form" else _who(using)
+        rule, remedy = (text.replace("{limit}", "N") for text in (row.rule, row.remedy))
+        rows.append(f"| `{name}` | {row.severity} | {rule} | {remedy} | {every or 'profiles of your own'} |\n")
+    return "".join(rows)
+
+
+def _who(using: Mapping[str, object]) -> str:
+    """Targets by their limits, families in one."""
+    groups: dict[str, list[str]] = {}
+    for name, limit in using.items():
+        shown = "" if limit is True or isinstance(limit, Mapping) else f" ({_limit(limit)})"
+        family = "-".join(name.split("-")[:2]) + "-*" if name.startswith("ethos") else name
+        if family not in groups.setdefault(shown, []):
+            groups[shown].append(family)
+    return "; ".join(", ".join(f"`{family}`" for family in found) + shown for shown, found in groups.items())
+
+
+def _limit(limit: object) -> str:
+    return ", ".join(limit) if isinstance(limit, list) else f"N = {limit}"
+
+
+def kinds() -> str:
+    """The lists of kinds."""
+    blocks: dict[str, list[TargetProfile]] = {}
+    for profile in map(load, names()):
+        for name in ("delegated_ops", "npu_ops", "accelerated_ops"):
+            listed = profile.limits.get(name)
+            if isinstance(listed, Mapping):
+                text = "".join(f"\n{fill(f'- {dtype}: {", ".join(found)}', 118)}" for dtype, found in listed.items())
+                blocks.setdefault(text, []).append(profile)
+    return "\n".join(f"{fill(', '.join(f'`{p.name}`' for p in who), 118)}:\n{text}\n" for text, who in blocks.items())
+
+
+def document() -> str:
+    """The whole file."""
+    fixes = "".join(f"| `{name}` | {fixing.sentence} | {fixing.bound} |\n" for name, fixing in FIXES.items())
+    parts = {"targets": targets(), "notes": notes(), "constraints": constraints(), "fixes": fixes, "kinds": kinds()}
+    return HEAD.format(**parts) + OWN
+
+
+if __name__ == "__main__":
+    PLACE.write_text(document(), encoding="utf-8")

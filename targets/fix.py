@@ -1,0 +1,223 @@
+"""Remedies that can be applied to an integer graph: `edgeqwt check --fix`, and builds.
+
+What preparation and lowering do anyway (DIV as a product, GELU as a table where the target lacks it, a whole map's
+average as MEAN) is not done again here: these are for integer files of any origin, and for what only a target asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
+from edgeqwt.graph.opset import slots
+from edgeqwt.graph.opset16 import bits_of, rule_at
+from edgeqwt.prepare.rewriting import constant
+from edgeqwt.prepare.tidy import drop_dead
+from edgeqwt.quantize.weights import bias_quantization
+from edgeqwt.target import TargetProfile
+from edgeqwt.targets.check import check
+from edgeqwt.targets.model import is_float
+from edgeqwt.targets.shape_rules import reduced_block
+from edgeqwt.targets.tables import as_native, as_table
+
+PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
+NAMED = 4  # ops that a sentence names before it counts the rest
+
+Rewrite = Callable[[Editor, Graph, int, TargetProfile], bool]
+"""Adds ops that stand in for an op to the editor and returns True, or does nothing and returns False."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A rewrite.
+
+    Attributes:
+        sentence: what it did, before the names of the ops.
+        bound: how far the results may be from what they were.
+        rewrite: does it for one op.
+        on_floats: whether it works on float graphs as well.
+    """
+
+    sentence: str
+    bound: str
+    rewrite: Rewrite
+    on_floats: bool = False
+
+
+def fix(graph: Graph, profile: TargetProfile) -> tuple[Graph, tuple[str, ...]]:
+    """Applies every fix that a finding names.
+
+    Args:
+        graph: integer; of a float graph only what is exact is rewritten, the rest comes with lowering.
+        profile: the target.
+
+    Returns:
+        The graph, and sentences that say what was done, and where.
+    """
+    done: dict[str, list[str]] = {}
+    for name, fixing in FIXES.items():
+        if is_float(graph) and not fixing.on_floats:
+            continue
+        wanted = {int(f.op.split()[1]) for f in check(graph, profile) if f.fix == name and f.op}
+        graph, names = _applied(graph, wanted, fixing.rewrite, profile)
+        if names:
+            done[fixing.sentence] = names
+    return graph, tuple(_sentence(what, names) for what, names in done.items())
+
+
+def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetProfile) -> tuple[Graph, list[str]]:
+    editor, names = Editor(graph), []
+    for i, op in enumerate(graph.ops):
+        if i in wanted and rewrite(editor, graph, i, profile):
+            names.append(graph.tensors[op.outputs[0]].name)
+        else:
+            editor.add_op(op)
+    return (drop_dead(editor.finish())[0].pruned(), names) if names else (graph, [])
+
+
+def _sentence(what: str, names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    return f"{what}: {shown}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}."
+
+
+def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    inputs = []
+    for t in op.inputs:
+        tensor = graph.tensors[t] if t >= 0 else None
+        if tensor is not None and tensor.dtype == "int4":
+            editor.tensors[t] = replace(tensor, dtype="int8")
+        inputs.append(t)
+    editor.add_op(replace(op, version=rule_at(op.kind, bits_of(graph, op)).version))
+    return True
+
+
+def _lookup_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    return as_table(editor, graph, i)
+
+
+def _native_op(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> bool:
+    kinds = profile.limits.get("npu_ops", {})
+    return isinstance(kinds, Mapping) and as_native(editor, graph, i, kinds.get("int8", ()))
+
+
+def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    axes = constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", np.array([1, 2], np.int32))
+    version = rule_at("MEAN", bits_of(graph, op)).version
+    editor.add_op(Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version))
+    return True
+
+
+def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    block = reduced_block(graph, op)
+    if block is None:
+        return False
+    outer, reduced, inner = block
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    rows = editor.add_tensor(replace(_bare(x), name=f"{y.name}/rows", shape=(1, outer, reduced, inner)))
+    mean = editor.add_tensor(replace(_bare(y), name=f"{y.name}/mean", shape=(1, outer, 1, inner)))
+    axis = constant(editor, f"{y.name}/axis", np.array([2], np.int32))
+    _reshape(editor, op.inputs[0], rows, y.name)
+    editor.add_op(replace(op.with_options(keepDims=True), inputs=(rows, axis), outputs=(mean,)))
+    _reshape(editor, mean, op.outputs[0], y.name)
+    return True
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    return replace(tensor, data=None, shape_signature=None)
+
+
+def _reshape(editor: Editor, source: int, target: int, name: str) -> None:
+    shape = editor.tensors[target].shape
+    new_shape = constant(editor, f"{name}/shape", np.array(shape, np.int32))
+    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
+
+
+def _tile_as_concatenation(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    multiples, out = graph.tensors[op.inputs[1]].data, graph.tensors[op.outputs[0]]
+    if multiples is None:
+        return False
+    t, shape = op.inputs[0], list(graph.tensors[op.inputs[0]].shape)
+    steps = [(axis, pieces) for axis, m in enumerate(multiples.reshape(-1)) for pieces in _factors(int(m))]
+    for k, (axis, pieces) in enumerate(steps or [(0, 1)]):
+        shape[axis] *= pieces
+        last = k >= len(steps) - 1
+        target = op.outputs[0] if last else editor.add_tensor(replace(_bare(out), shape=tuple(shape)))
+        options = {"axis": axis, "fusedActivationFunction": "NONE"}
+        editor.add_op(Op("CONCATENATION", (t,) * pieces, (target,), options, version=2))
+        t = target
+    return True
+
+
+def _factors(count: int) -> list[int]:
+    """Numbers of at most PIECES whose product is count; a prime beyond that stays as it is."""
+    found: list[int] = []
+    while count > PIECES:
+        factor = next((f for f in range(PIECES, 1, -1) if count % f == 0), count)
+        found.append(factor)
+        count //= factor
+    return [*found, count] if count > 1 else found
+
+
+def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    begin, sizes = (graph.tensors[t] for t in op.inputs[1:3])
+    if begin.data is None or sizes.data is None:
+        return False
+    rest = np.array(graph.tensors[op.inputs[0]].shape) - begin.data
+    written = np.where(sizes.data < 0, rest, sizes.data).astype(sizes.data.dtype)
+    new = constant(editor, f"{graph.tensors[op.outputs[0]].name}/sizes", written)
+    editor.add_op(replace(op, inputs=(*op.inputs[:2], new)))
+    return True
+
+
+def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    """Every channel at the largest channel's scale; the bias, and with it a correction's offset, at the new one."""
+    op = graph.ops[i]
+    s = slots(op)
+    weight, x = graph.tensors[s.weight], graph.tensors[s.data].quantization
+    if weight.data is None or weight.quantization is None or x is None:
+        return False
+    old = weight.quantization.scale.astype(np.float64)
+    largest = np.float32(old.max())
+    shape = [-1] + [1] * (weight.data.ndim - 1)
+    data = np.rint(weight.data * (old / float(largest)).reshape(shape)).astype(np.int8)
+    q = Quantization(np.array([largest]), np.zeros(1, np.int64))
+    inputs = list(op.inputs)
+    inputs[1] = editor.add_tensor(replace(weight, data=data, quantization=q, extra={}))
+    bias = graph.tensors[s.bias] if s.bias >= 0 else None
+    if bias is not None and bias.data is not None:
+        step = bias_quantization(x.scale[0], np.array([largest], np.float32)).scale
+        before = bias_quantization(x.scale[0], weight.quantization.scale).scale.astype(np.float64)
+        integers = np.rint(bias.data * (before / float(step[0]))).astype(bias.data.dtype)
+        bq = Quantization(step, np.zeros(1, np.int64))
+        inputs[2] = editor.add_tensor(replace(bias, data=integers, quantization=bq, extra={}))
+    editor.add_op(replace(op, inputs=tuple(inputs)))
+    return True
+
+
+EXACT = "exact"
+FIXES: Mapping[str, Fix] = MappingProxyType(
+    {
+        "unpack-int4": Fix("Weights stored as int4 are stored as int8", EXACT, _unpack_int4),
+        "tile-as-concatenation": Fix("TILE became CONCATENATION", EXACT, _tile_as_concatenation, on_floats=True),
+        "slice-sizes": Fix("SLICE got its sizes written out", EXACT, _slice_sizes, on_floats=True),
+        "lookup-table": Fix("Became a table of its 256 values (CAST, ADD, GATHER)", "one step", _lookup_table),
+        "native-op": Fix("A table became the op whose values it holds", "one step", _native_op),
+        "pool-as-mean": Fix("AVERAGE_POOL_2D over whole maps became MEAN", "one step", _pool_as_mean),
+        "mean-reshaped": Fix("MEAN works on a reshaped copy with batch 1", EXACT, _mean_reshaped),
+        "per-tensor": Fix(
+            "FULLY_CONNECTED's weights have one scale",
+            "half a step of the largest channel's scale per weight; biases keep the correction's offsets",
+            _per_tensor,
+        ),
+    }
+)
+"""Every fix by its name, in the order in which they are applied."""

@@ -1,0 +1,76 @@
+"""What a package says about a model besides its graph: names, the source model's layouts, where it comes from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from edgeqwt.converted import Binding
+from edgeqwt.graph.graph import Graph
+from edgeqwt.pipeline import BuildResult
+
+NAME = "edgeqwt_model"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output as the source model has it.
+
+    Attributes:
+        name: in the source model.
+        shape: in the source model; None for a free dimension.
+        permutation: graph array = source array transposed by it; None where the layouts agree.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    permutation: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the files say about the model.
+
+    Attributes:
+        inputs, outputs: one Port for each of the graph's, in the graph's order.
+        name: what C++ files and the namespace are called; an identifier.
+        origin: what the model was made from and how, a sentence; empty where that is not known.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    name: str = NAME
+    origin: str = ""
+
+
+def of_graph(graph: Graph, name: str = NAME) -> Details:
+    """Details of a .tflite file of unknown origin: names from its signature, or of its tensors."""
+    signature = graph.signatures[0] if graph.signatures else None
+    named = {} if signature is None else {t: n for n, t in (*signature.inputs, *signature.outputs)}
+
+    def port(t: int) -> Port:
+        tensor = graph.tensors[t]
+        return Port(named.get(t) or tensor.name, tensor.shape)
+
+    return Details(tuple(map(port, graph.inputs)), tuple(map(port, graph.outputs)), identifier(name))
+
+
+def of_build(result: BuildResult, name: str = NAME) -> Details:
+    """Details of a build: names and layouts of its source model."""
+    model = result.model
+    origin = f"Made by edgeqwt from {result.sources.model or 'a model in memory'} with the recipe {result.recipe.name}."
+    return Details(
+        _ports(model.graph.inputs, model.inputs), _ports(model.graph.outputs, model.outputs), identifier(name), origin
+    )
+
+
+def identifier(text: str) -> str:
+    """The text as a C++ identifier that no standard reserves."""
+    word = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return word if word and word[0].isalpha() else f"model_{word}".rstrip("_")
+
+
+def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...]) -> tuple[Port, ...]:
+    by_tensor = {binding.tensor: binding for binding in bindings}
+    found = [by_tensor[t] for t in tensors]
+    return tuple(Port(b.spec.name, tuple(b.spec.shape), b.permutation) for b in found)

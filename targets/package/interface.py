@@ -1,0 +1,88 @@
+"""io.json: what goes into the model and comes out, for people who write the code around it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.runtime.boundary import limits
+from edgeqwt.targets.package.details import Details, Port
+from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
+
+SCHEMA = "edgeqwt.io"
+INTEGER_FROM_REAL = (
+    "integer = clamp(round(real / scale) + zero_point, lowest, highest), in float32, halves away from zero"
+)
+REAL_FROM_INTEGER = "real = scale * (integer - zero_point)"
+LAYOUT = "axis k of the tensor is axis permutation[k] of the source model's array; null where they have the same layout"
+
+
+def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> dict[str, Any]:
+    """The inputs and outputs of a packaged model, as what JSON can hold.
+
+    Args:
+        graph: of the file.
+        details: of the source model.
+        vectors: written by `write_vectors`.
+        model: the .tflite file's name; empty where the package has none.
+    """
+    return {
+        "schema": SCHEMA,
+        "version": 1,
+        "model": model or None,
+        "origin": details.origin or None,
+        "integer_from_real": INTEGER_FROM_REAL,
+        "real_from_integer": REAL_FROM_INTEGER,
+        "layout": LAYOUT,
+        "inputs": [_port(p, graph.tensors[t]) for p, t in zip(details.inputs, graph.inputs, strict=True)],
+        "outputs": [_port(p, graph.tensors[t]) for p, t in zip(details.outputs, graph.outputs, strict=True)],
+        "vectors": {
+            "expected_from": RUNTIME_TITLES[vectors.runtime],
+            "inputs": "random integers" if vectors.random else "samples given to the build",
+            "files": [
+                {
+                    "inputs": [_vector_name(i, "input", k) for k in range(len(vector.inputs))],
+                    "outputs": [_vector_name(i, "output", k) for k in range(len(vector.outputs))],
+                }
+                for i, vector in enumerate(vectors.items)
+            ],
+        },
+    }
+
+
+def write_interface(graph: Graph, details: Details, vectors: Vectors, folder: Path, model: str) -> None:
+    """Writes io.json, and the test vectors as raw little-endian files below vectors/."""
+    found = document(graph, details, vectors, model)
+    (folder / "vectors").mkdir(exist_ok=True)
+    for files, vector in zip(found["vectors"]["files"], vectors.items, strict=True):
+        for names, arrays in ((files["inputs"], vector.inputs), (files["outputs"], vector.outputs)):
+            for name, array in zip(names, arrays, strict=True):
+                (folder / name).write_bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    text = json.dumps(found, indent=2, allow_nan=False, ensure_ascii=False)
+    (folder / "io.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _vector_name(index: int, what: str, position: int) -> str:
+    return f"vectors/{index}_{what}_{position}.bin"
+
+
+def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
+    q = None if tensor.is_float else tensor.quantization
+    quantized = q is not None and tensor.dtype in ("int8", "uint8", "int16")
+    lowest, highest = limits(tensor.dtype) if quantized else (None, None)
+    return {
+        "name": port.name,
+        "tensor": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": float(q.scale[0]) if q is not None else None,
+        "zero_point": int(q.zero_point[0]) if q is not None else None,
+        "lowest": lowest,
+        "highest": highest,
+        "source": {
+            "shape": list(port.shape),
+            "permutation": None if port.permutation is None else list(port.permutation),
+        },
+    }

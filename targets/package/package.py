@@ -1,0 +1,53 @@
+"""A folder with what a target's developer needs to run a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from edgeqwt.errors import InvariantError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.target import TargetProfile
+from edgeqwt.targets.package import ethos_u, tflite, tflm
+from edgeqwt.targets.package.details import Details, of_graph
+from edgeqwt.targets.package.vectors import make_vectors
+
+
+def package(
+    graph: Graph,
+    profile: TargetProfile,
+    folder: Path,
+    feeds: Iterable[Mapping[int, Array]] | None = None,
+    details: Details | None = None,
+) -> tuple[str, ...]:
+    """Fills a folder with the package that a target's profile names.
+
+    Args:
+        graph: the integer model.
+        profile: of the target.
+        folder: exists; files in it of the same names are replaced.
+        feeds: by input tensor of the graph, real values or the tensor's own integers: each becomes a test
+            vector. None: a few vectors of random integers.
+        details: of the source model (`details.of_build`); None: what the graph itself says.
+
+    Returns:
+        Sentences that the user must see.
+
+    Raises:
+        InterpreterError: the target's runtime refuses the model.
+        UnsupportedError: the target's runtime has no kernel for an op; what the NPU's compiler cannot take.
+        ToolError: the NPU's compiler fails.
+    """
+    known = of_graph(graph) if details is None else details
+    if profile.package == "tflite":
+        runtime = "xnnpack" if "xnnpack" in profile.runtimes else "reference"
+        tflite.write(graph, folder, make_vectors(graph, runtime, feeds), known)
+        return ()
+    if profile.package == "tflm":
+        tflm.write(graph, profile.name, folder, make_vectors(graph, "tflm", feeds), known)
+        return ()
+    if profile.package == "ethos-u":
+        compiled = ethos_u.compiled_for(graph, profile)  # first: it says what the NPU does not take
+        vectors = make_vectors(graph, "tflm", feeds)
+        return ethos_u.write(graph, profile, folder, vectors, known, compiled)
+    raise InvariantError(f"target {profile.name} names the package {profile.package!r}, which there is not")

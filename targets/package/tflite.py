@@ -1,0 +1,36 @@
+"""The package for LiteRT: the file as it is, io.json and test vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.targets.package.details import Details
+from edgeqwt.targets.package.interface import write_interface
+from edgeqwt.targets.package.templates import rendered
+from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
+
+MODEL = "model.tflite"
+
+
+def write(graph: Graph, folder: Path, vectors: Vectors, details: Details) -> None:
+    """Writes README.md, model.tflite, io.json and vectors/.
+
+    Args:
+        graph: what the device runs; metadata and signatures are kept.
+        folder: exists.
+        vectors: expected outputs of LiteRT.
+        details: of the source model.
+    """
+    size = flatbuffer.write(graph, folder / MODEL)
+    write_interface(graph, details, vectors, folder, MODEL)
+    values = {
+        "origin": details.origin or "The model's origin is not known.",
+        "size": str(size),
+        "signature": graph.signatures[0].key if graph.signatures else "",
+        "count": str(len(vectors.items)),
+        "runtime": RUNTIME_TITLES[vectors.runtime],
+        "inputs": "random integers" if vectors.random else "samples given to the build",
+    }
+    (folder / "README.md").write_text(rendered("tflite/README.md", values), encoding="utf-8")

@@ -1,0 +1,88 @@
+"""The table of levers: what is in it, and that a row is built and measured."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.calibration.sources import open_samples
+from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.engine import LEVERS, Job
+from edgeqwt.quantize.precision import parse
+from edgeqwt.quantize.ranges import RULES
+from edgeqwt.quantize.search import SEARCHES
+from edgeqwt.quantize.weight_scales import WEIGHT_RULES
+from edgeqwt.recipes.recipe import checked, load
+from edgeqwt.target import TargetProfile
+from tests import small
+
+pytestmark = pytest.mark.requires("torch")
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/ablation.py as its command sees it: with its own folder importable."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("ablation")
+
+
+def test_every_lever_and_every_rule_has_its_row(ablation: ModuleType) -> None:
+    rows = list(ablation.rows())
+    names = [(row.group, row.name) for row in rows]
+    assert len(set(names)) == len(names)
+    assert all(checked(row.recipe) is row.recipe for row in rows)
+    balanced = load("balanced")
+    for name, without in LEVERS.items():
+        used = without(balanced) != balanced
+        assert (("left out", name) in names) == used
+        # Alone it is named so, or with what was chosen of it.
+        assert any(group == "alone" and told.startswith(name) for group, told in names)
+    assert all(("ranges", name) in names for name in (*RULES, *SEARCHES) if name != "none")
+    assert all(("weight scales", name) in names for name in WEIGHT_RULES if name != "minmax")
+
+
+def test_a_row_is_measured(ablation: ModuleType) -> None:
+    graph = small.graph()
+    model = ConvertedModel(
+        graph, (Binding(InputSpec("image", (1, 8, 8, 3), "float32"), graph.inputs[0]),), (), lambda sample: {}
+    )
+    job = Job(model, graph, open_samples({"image": small.images(24)}), TargetProfile("tflite", "", ("xnnpack",)))
+    images = [image[None] for image in small.images(8, seed=1)]
+    wanted = ablation.outputs(graph, images)
+    network = ablation.Network("small", job, images, wanted.argmax(1), wanted)
+    rows = {f"{row.group}: {row.name}": row for row in ablation.rows()}
+    sizes = {}
+    for name in ("corrections: gain, offset and scales (CWAC)", "corrections: linear layers (QwT)"):
+        row = replace(rows[name], recipe=replace(rows[name].recipe, precision=parse("w3a8")))
+        told, sqnr, agreement, accuracy, size, _ = ablation.cells(network, row)
+        assert told == name
+        assert float(sqnr) > 0
+        assert agreement == accuracy  # the labels are the float network's own
+        sizes[name] = int(size.replace(",", ""))
+    free, paid = sizes.values()
+    assert paid > free
+
+
+def test_rows_are_chosen_by_pattern(ablation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[str]] = {}
+    monkeypatch.setattr(ablation, "NETWORKS", {"resnet20": lambda: None})
+
+    def table(network: None, precision: str, chosen: list[object]) -> None:
+        seen[precision] = [f"{row.group}: {row.name}" for row in chosen]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(ablation, "table", table)
+    monkeypatch.setattr("sys.argv", ["ablation.py", "rounding: *", "--precision", "w4a8"])
+    ablation.main()
+    assert list(seen) == ["w4a8"]
+    assert "rounding: gptq" in seen["w4a8"]
+    assert all(name.startswith("rounding: ") and "learned" not in name for name in seen["w4a8"])
+    monkeypatch.setattr("sys.argv", ["ablation.py", "*: *Fisher*", "--learned"])
+    ablation.main()
+    assert seen["w8a8"] == ["rounding: learned, block (BRECQ without Fisher)"]
+    assert tuple(sorted(seen)) == tuple(sorted(ablation.PRECISIONS))

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from edgeqwt.report.findings import finding_sentences, show_findings
+from edgeqwt.target import Finding
+
+SLOW = [Finding("delegated", "warning", f"SOFTMAX {i}", f"out{i}", "XNNPACK lacks it.", "Leave it.") for i in range(5)]
+REFUSED = Finding("kinds", "error", "GELU 7", "gelu", "there is no kernel", "Use a table.", "lookup-table")
+
+
+def shown(findings: list[Finding], done: tuple[str, ...] = ()) -> str:
+    out = Console(file=io.StringIO(), width=200, highlight=False, markup=False)
+    show_findings(out, findings, done, "tflm")
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def test_ops_with_one_reason_are_told_together() -> None:
+    (told,) = finding_sentences(SLOW)
+    names = "SOFTMAX 0 (out0), SOFTMAX 1 (out1), SOFTMAX 2 (out2) and 2 more"
+    assert told == ("warning", f"{names}: XNNPACK lacks it. Leave it.")
+
+
+def test_errors_come_first_and_name_their_fix() -> None:
+    first, _ = finding_sentences([*SLOW, REFUSED])
+    assert first == ("error", "GELU 7 (gelu): there is no kernel. Use a table. --fix applies lookup-table.")
+
+
+def test_the_last_line_counts() -> None:
+    assert shown([REFUSED, *SLOW]).splitlines()[-1] == "tflm: 1 errors, 5 warnings."
+    assert shown(SLOW).splitlines()[-1] == "tflm takes it, 5 warnings."
+    assert shown([]) == "tflm: nothing stands in the way.\n"
+    assert "fixed" in shown([], ("GELU became a table.",))
