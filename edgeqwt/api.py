@@ -89,7 +89,7 @@ def build(
     from edgeqwt.converters.convert import convert
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
-    from edgeqwt.report.folder import whole_folder
+    from edgeqwt.report.folder import PACKAGE, whole_folder
     from edgeqwt.targets.budget import require as require_budget
     from edgeqwt.targets.check import require
     from edgeqwt.targets.fix import fix as fixed
@@ -119,8 +119,9 @@ def build(
         with stages("package"):
             findings = require(result.graph, profile, bits=bits)
             require_budget(result.graph, profile, budget or Budget())
-            notes = () if folder is None else deliver(result, data, folder)
-        result = replace(result, findings=findings, notes=notes)
+            result = replace(result, findings=findings)
+            if folder is not None:
+                result = deliver(result, data, folder / PACKAGE)
         if folder is not None:
             write_build(result, folder)
     return result

@@ -75,6 +75,7 @@ class BuildResult:
         sizes: variant -> bytes of its file.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
+        package: the files of the package, relative to its folder; likewise.
     """
 
     sources: Sources
@@ -99,6 +100,7 @@ class BuildResult:
     versions: Mapping[str, str]
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    package: tuple[str, ...] = ()
 
     @property
     def graph(self) -> Graph:

@@ -68,7 +68,7 @@ def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
     found = spent(graph, profile)
     told = over(budget, found.ram, found.flash, found.cycles, found.by_op)
     if told is not None:
-        hint = "Allow more, or make the model smaller: --precision w4a8 halves weights; smaller images need less RAM."
+        hint = "Allow more, or make the model smaller where most of it goes: fewer channels, a smaller input."
         raise TargetError(f"the model is over its budget on {profile.name}. {told}", hint)
 
 

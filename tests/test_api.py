@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 import edgeqwt
-from edgeqwt.errors import EdgeqwtError, InputError, RecipeError
+from edgeqwt.errors import EdgeqwtError, InputError, RecipeError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
 from edgeqwt.pipeline import BuildResult
+from edgeqwt.quantize.precision import Mixed
 from edgeqwt.recipes.recipe import load
 from edgeqwt.report.document import document
+from edgeqwt.target import Budget
 from tests import small
 from tests.small import ROOT, Small, images
 
@@ -59,7 +61,15 @@ def content(result: BuildResult) -> bytes:
 
 
 def test_public_names() -> None:
-    assert edgeqwt.__all__ == ["build", "compare_files", "compensate_file", "inspect_file", "list_targets"]
+    assert edgeqwt.__all__ == [
+        "bench_files",
+        "build",
+        "check_file",
+        "compare_files",
+        "compensate_file",
+        "inspect_file",
+        "list_targets",
+    ]
 
 
 def test_build_stays_a_function_after_the_pipeline_was_imported() -> None:
@@ -90,7 +100,12 @@ def test_importing_the_package_imports_nothing_else() -> None:
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     modules = imported_by(f"from edgeqwt import cli; cli.run({arguments!r})")
     assert not [name for name in modules if name.split(".")[0] in HEAVY]
-    assert [name for name in modules if name.startswith("edgeqwt")] == ["edgeqwt", "edgeqwt.errors", "edgeqwt.cli"]
+    assert [name for name in modules if name.startswith("edgeqwt")] == [
+        "edgeqwt",
+        "edgeqwt.errors",
+        "edgeqwt.commands",
+        "edgeqwt.cli",
+    ]
 
 
 @pytest.mark.parametrize("module", ["edgeqwt.api", "edgeqwt.pipeline"])
@@ -239,7 +254,13 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
 
     samples = {"image": np.random.default_rng(0).standard_normal((12, 3, 16, 16)).astype(np.float32)}
     result = edgeqwt.build(seeded(SmallCnn), calibration=samples, target="tflite", output=tmp_path / "out")
-    assert sorted(os.listdir(tmp_path / "out")) == ["conversion.log", "float.tflite", "model.tflite", "report.json"]
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "conversion.log",
+        "float.tflite",
+        "model.tflite",
+        "package",
+        "report.json",
+    ]
     assert all(output.sqnr_db > 25 for output in (place.closeness for place in result.quality["uncompensated"].outputs))
     assert any("NHWC" in note for note in result.model.notes)
 
@@ -247,8 +268,49 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
 # -- other functions -------------------------------------------------------------
 
 
+def test_a_target_that_does_not_take_a_model_stops_the_build(files: Small, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="over its budget on tflm") as caught:
+        edgeqwt.build(
+            files.model, calibration=files.samples, recipe="fast", target="tflm", output=tmp_path / "out",
+            budget=Budget(flash=100),
+        )  # fmt: skip
+    assert "CONV_2D" in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_and_bench_a_built_file(files: Small, tmp_path: Path) -> None:
+    edgeqwt.build(files.model, calibration=files.samples, recipe="fast", output=tmp_path / "out")
+    findings, done = edgeqwt.check_file(tmp_path / "out" / "model.tflite", "tflite")
+    assert {finding.severity for finding in findings} <= {"warning"}
+    assert done == ()
+    results = edgeqwt.bench_files([tmp_path / "out" / "model.tflite"] * 2, "tflm")
+    assert [result.ok for result in results] == [True, True]
+    assert results[0].figures == results[1].figures
+
+
+def test_mixed_precision_holds_its_limit(files: Small) -> None:
+    sizes = {name: len(flatbuffer.to_bytes(edgeqwt.build(
+        files.model, calibration=files.samples, recipe="fast", precision=name
+    ).graph)) for name in ("w4a8", "w8a8")}  # fmt: skip
+    limit = (sizes["w4a8"] + sizes["w8a8"]) // 2
+    result = edgeqwt.build(
+        files.model, calibration=files.samples, recipe="fast", precision="mixed", mixed=Mixed(max_size=limit)
+    )
+    assert len(flatbuffer.to_bytes(result.graph)) <= limit
+    assert result.assignment is not None
+    assert result.assignment.size <= limit
+
+
+@pytest.mark.parametrize("arguments", [{"precision": "mixed"}, {"mixed": Mixed(max_size=9)}])
+def test_mixed_precision_and_its_limit_go_together(files: Small, arguments: dict[str, Any]) -> None:
+    with pytest.raises((RecipeError, InputError), match="limit"):
+        edgeqwt.build(files.model, calibration=files.samples, **arguments)
+
+
 def test_targets() -> None:
-    assert [profile.name for profile in edgeqwt.list_targets()] == ["tflite", "tflm"]
+    names = [profile.name for profile in edgeqwt.list_targets()]
+    assert names == sorted(names)
+    assert {"tflite", "tflm", "tflm-cortex-m55", "ethos-u55-128", "ethos-u85-512", "edgetpu"} < set(names)
 
 
 def test_inspect(files: Small) -> None:

@@ -52,6 +52,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "equalization": _equalization(result.made.equalized),
         "reconstruction": _reconstruction(result.made.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
+        "package": list(result.package),
         "layers": layers(result),
         "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
         "scores": {name: dict(scores) for name, scores in result.scores.items()},

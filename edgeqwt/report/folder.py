@@ -14,6 +14,7 @@ from edgeqwt.errors import InputError
 
 MODEL, FLOAT_MODEL, LOG, REPORT = "model.tflite", "float.tflite", "conversion.log", "report.json"
 FILES = frozenset({MODEL, FLOAT_MODEL, LOG, REPORT})
+PACKAGE = "package"  # a folder; the report lists its files
 SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
 
 
@@ -61,8 +62,7 @@ def check_folder(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is the working folder, or around it", "Name a folder inside it.")
     if overwrite:
         return
-    found = {entry.name for entry in path.iterdir()}
-    strange = sorted(found - FILES) if _is_ours(path) else sorted(found)
+    strange = sorted({str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()} - _ours(path))
     if strange:
         raise InputError(
             f"{path} holds {strange[0]!r}, which no build made",
@@ -122,9 +122,14 @@ def _check_parent(path: Path) -> None:
         raise InputError(f"the folder {parent} cannot be written to", "Choose another place.")
 
 
-def _is_ours(path: Path) -> bool:
+def _ours(path: Path) -> frozenset[str]:
+    """What the build that made a folder wrote into it; nothing where no build made it."""
     try:
         found = json.loads((path / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("schema") == SCHEMA
+        return frozenset()
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        return frozenset()
+    package = found.get("package")
+    files = [f"{PACKAGE}/{name}" for name in package if isinstance(name, str)] if isinstance(package, list) else []
+    return FILES | frozenset(files)

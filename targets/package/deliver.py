@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgeqwt.calibration.samples import Samples
@@ -11,25 +12,25 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.targets.package.details import of_build
 from edgeqwt.targets.package.package import package
 
-FOLDER = "package"
 VECTORS = 4  # samples that become test vectors
 
 
-def deliver(result: BuildResult, samples: Samples, folder: Path) -> tuple[str, ...]:
-    """Writes the package that the build's target names into a folder "package".
+def deliver(result: BuildResult, samples: Samples, place: Path) -> BuildResult:
+    """Makes a folder with the package that the build's target names.
 
     Args:
         result: of the build.
         samples: calibration samples; the first ones become test vectors.
-        folder: of the build; exists.
+        place: the folder; its parent exists.
 
     Returns:
-        Sentences that the user must see.
+        The result with what was written, and sentences that the user must see.
 
     Raises:
         EdgeqwtError: as `package`.
     """
-    place = folder / FOLDER
     place.mkdir()
     some = validated(samples.head(VECTORS), [binding.spec for binding in result.model.inputs])
-    return package(result.graph, result.target, place, feeds(result.model, result.graph, some), of_build(result))
+    notes = package(result.graph, result.target, place, feeds(result.model, result.graph, some), of_build(result))
+    files = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+    return replace(result, notes=notes, package=tuple(files))

@@ -8,7 +8,7 @@ import pytest
 
 from edgeqwt.errors import InputError
 from edgeqwt.report import folder as folder_module
-from edgeqwt.report.folder import FILES, MODEL, REPORT, SCHEMA, check_file, copy_file, whole_folder
+from edgeqwt.report.folder import FILES, MODEL, PACKAGE, REPORT, SCHEMA, check_file, copy_file, whole_folder
 from tests.small import tree
 
 
@@ -129,6 +129,20 @@ def test_a_users_file_in_a_folder_of_ours_is_not_lost(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds 'notes\.txt'"):
         make(tmp_path / "out", "new")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_files_of_the_package_are_ours_and_others_beside_them_are_not(tmp_path: Path) -> None:
+    make(tmp_path / "out", "old")
+    report = tmp_path / "out" / REPORT
+    report.write_text(json.dumps({**json.loads(report.read_text()), "package": ["firmware/main.cc"]}))
+    (tmp_path / "out" / PACKAGE / "firmware").mkdir(parents=True)
+    (tmp_path / "out" / PACKAGE / "firmware" / "main.cc").write_text("ours")
+    (tmp_path / "out" / PACKAGE / "build").mkdir()
+    (tmp_path / "out" / PACKAGE / "build" / "firmware.elf").write_text("mine")
+    with pytest.raises(InputError, match=r"holds 'package/build/firmware\.elf'"):
+        make(tmp_path / "out", "new")
+    (tmp_path / "out" / PACKAGE / "build" / "firmware.elf").unlink()
+    make(tmp_path / "out", "new")
 
 
 def test_what_a_build_writes_is_known_as_ours() -> None:
