@@ -252,6 +252,8 @@ class Gain:
 def leave_one_out(job: Job, recipe: Recipe, samples: int, advance: Advance) -> tuple[Gain, ...]:
     """What each lever of the recipe gains, by leaving out one at a time.
 
+    All builds are without learned rounding, which takes minutes each time; the build itself measures what that gains.
+
     Args:
         job: the graph and its samples.
         recipe: as the build used it.
@@ -259,6 +261,7 @@ def leave_one_out(job: Job, recipe: Recipe, samples: int, advance: Advance) -> t
         advance: told how many builds are done.
     """
     small = replace(job, samples=job.samples.head(samples))
+    recipe = replace(recipe, reconstruction=None)
     used = {name: without(recipe) for name, without in LEVERS.items() if without(recipe) != recipe}
     found: dict[str, float] = {}
     for name, variant in {"": recipe, **used}.items():

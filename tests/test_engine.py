@@ -51,7 +51,7 @@ def recipe() -> Recipe:
 def test_every_lever_can_be_left_out(job: Job, recipe: Recipe) -> None:
     assert all(without(recipe) != recipe for without in LEVERS.values())
     gains = leave_one_out(job, recipe, 16, lambda done, total: None)
-    assert [gain.lever for gain in gains] == list(LEVERS)
+    assert [gain.lever for gain in gains] == [name for name in LEVERS if name != "learned rounding"]
     nothing = bare(recipe)
     assert [name for name, without in LEVERS.items() if without(nothing) != nothing] == ["ranges"]
 

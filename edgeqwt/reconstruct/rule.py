@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCOPES = ("layer", "block", "network")
-ORDERS = ("progressive", "straight", "soft")
+ORDERS = ("progressive", "straight", "soft", "fixed")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Reconstruction:
             outputs and the outputs of all blocks.
         rounding: "progressive": layer by layer, what is not rounded yet makes up for it (see there);
             "straight": real weights, rounded in every step, gradients straight through;
-            "soft": AdaRound's rectified sigmoid between two neighbouring integers.
+            "soft": AdaRound's rectified sigmoid between two neighbouring integers;
+            "fixed": integers stay, scales and biases are learned.
         iterations: Adam steps, per layer, block or network; "progressive": after each layer's rounding.
         finish: Adam steps on scales and biases when all is rounded ("progressive").
         batch: samples per step.

@@ -123,7 +123,7 @@ def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, k
         pair: the twin of the two.
         op: index in the reference.
         limit: integers lie within ±limit.
-        kind: "free", "straight" or "soft".
+        kind: see above.
     """
     import torch
 
@@ -137,6 +137,8 @@ def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, k
     floor, latent = torch.zeros(()), wanted
     if kind == "straight":
         latent = HALF_WAY * integers + (1 - HALF_WAY) * torch.clamp(wanted, integers - CELL, integers + CELL)
+    elif kind == "fixed":
+        latent = integers
     elif kind == "soft":
         floor = torch.where(integers > wanted, integers - 1, integers).clamp(-limit, limit - 1)
         height = HALF_WAY * (wanted - floor).clamp(0, 1) + (1 - HALF_WAY) * (integers - floor)

@@ -20,6 +20,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.output import finite, plain
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
+from edgeqwt.quantize.search import Found
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.report.folder import SCHEMA
@@ -50,6 +51,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "kept": dataclasses.asdict(result.choice),
         "assignment": _assignment(result.assignment),
         "equalization": _equalization(result.made.equalized),
+        "search": _search(result.made.searched),
         "reconstruction": _reconstruction(result.made.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),
@@ -128,7 +130,13 @@ def _equalization(found: Equalized | None) -> dict[str, Any] | None:
     if found is None:
         return None
     factors = {"channels": found.changed, "factors": [found.low, found.high], "predicted_db": found.predicted_db}
-    return {**factors, "skipped": found.skipped}
+    return {**factors, "absorbed": found.absorbed, "skipped": found.skipped}
+
+
+def _search(found: Found | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"candidates": found.candidates, "sqnr_db": {"before": found.before, "after": found.after}}
 
 
 def _reconstruction(found: Reconstructed | None) -> list[dict[str, Any]] | None:
