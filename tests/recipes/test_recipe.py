@@ -11,7 +11,7 @@ import pytest
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
-from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.precision import Mixed, Pace, Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
 from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
 from edgeqwt.quantize.search import SEARCHES
@@ -202,7 +202,10 @@ def fields(*classes: type) -> dict[str, Any]:
 
 
 def test_the_documentation_has_every_key_with_its_default() -> None:
+    mixed = {name: default for name, default in fields(Mixed).items() if name != "pace"}
+    assert all(f"`{name}` ({default}" in DOCUMENT for name, default in fields(Pace).items())
     assert documented() == {
+        "mixed": mixed,
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
         "weights": {"rule": "minmax", **fields(*WEIGHT_RULES.values())},
