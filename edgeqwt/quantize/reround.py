@@ -27,8 +27,9 @@ from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
 from edgeqwt.runtime.parallel import THREADS, ordered
 
-# Of one sample, about, that second moments are summed over: more samples say more than more positions of each.
-POSITIONS = 64
+# Of one sample, about, that second moments are summed over. With 64 of them ResNet-20 loses 0.2 dB at 4-bit weights;
+# they are what is most of, where samples are few.
+POSITIONS = 1024
 FOLDS = 2  # of the samples, for what is chosen by cross-validation
 CHUNK = 8  # samples whose patches a thread has in memory at a time
 # The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
