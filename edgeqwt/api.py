@@ -90,6 +90,7 @@ def build(
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
+    from edgeqwt.targets.budget import foresee, own_board
     from edgeqwt.targets.budget import require as require_budget
     from edgeqwt.targets.check import require
     from edgeqwt.targets.fix import fix as fixed
@@ -100,7 +101,8 @@ def build(
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
     chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io)
-    profile, stages = load_target(target), Stages(display)
+    profile, stages, limit = load_target(target), Stages(display), budget or Budget()
+    board = own_board(profile, limit)
     data = _limited(open_samples(calibration, images=images), samples)
     test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
     with ExitStack() as stack:
@@ -109,7 +111,8 @@ def build(
         with stages.steps("convert") as step:
             converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
         bits = chosen.precision.activation_bits
-        require(converted.graph, profile, bits=bits, fixing=fix)
+        require(converted.graph, board, bits=bits, fixing=fix)
+        foresee(converted.graph, profile, limit, bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         if fix:
@@ -117,11 +120,11 @@ def build(
         else:
             result = run(converted, data, chosen, profile, scored, stages, source)
         with stages("package"):
-            findings = require(result.graph, profile, bits=bits)
-            require_budget(result.graph, profile, budget or Budget())
+            findings = require(result.graph, board, bits=bits)
+            require_budget(result.graph, profile, limit)
             result = replace(result, findings=findings)
             if folder is not None:
-                result = deliver(result, data, folder / PACKAGE)
+                result = deliver(result, data, folder / PACKAGE, board)
         if folder is not None:
             write_build(result, folder)
     return result
@@ -248,15 +251,18 @@ def check_file(
         Findings, errors first, and sentences on what was fixed.
 
     Raises:
-        InputError: it is no readable .tflite file, or there is no such target.
+        InputError: it is no readable .tflite file, there is no such target, or `bits` is neither 8 nor 16.
     """
+    from edgeqwt.bench.describe import read_model
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
     from edgeqwt.targets.check import check
     from edgeqwt.targets.fix import fix
     from edgeqwt.targets.load import load
 
-    profile, graph = load(target), flatbuffer.read(Path(path))
+    if bits not in (8, 16):
+        raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
+    profile, (_, graph) = load(target), read_model(Path(path))
     done: tuple[str, ...] = ()
     if fixed is not None:
         check_output(Path(fixed))
@@ -279,14 +285,20 @@ def bench_files(paths: Sequence[str | Path], where: str, options: Options | None
         UnsupportedError: Vela would crash on the model.
     """
     from edgeqwt.bench.bench import PLACES, bench
-    from edgeqwt.targets.load import load
+    from edgeqwt.targets.load import load, names
 
     files = [Path(path) for path in paths]
     if where in PLACES:
         return bench(files, where, None, options)
+    if where not in names() and not where.endswith(".toml"):
+        hint = f"Choose {', '.join(PLACES)}, or a target with an NPU, such as ethos-u55-128."
+        raise InputError(f"nothing can be benchmarked on {where!r}", hint)
     profile = load(where)
-    place = {"tflm": "tflm", "tflite": "host"}.get(profile.package, where)
-    return bench(files, place if profile.npu is None else where, profile.npu, options)
+    if profile.npu is None and profile.package == "tflm":
+        return bench(files, "tflm", None, options)
+    if profile.npu is None and "xnnpack" in profile.runtimes:
+        return bench(files, "host", None, options)
+    return bench(files, where, profile.npu, options)
 
 
 def list_targets() -> tuple[TargetProfile, ...]:

@@ -59,6 +59,8 @@ def _bytes(text: str) -> int:
     if found is None:
         raise typer.BadParameter(f"{text!r}; write it as 200000, 200kB or 256KiB")
     base = 1024 if found[3] else 1000
+    if float(found[1]) == 0:
+        raise typer.BadParameter("it must be more than nothing")
     return int(float(found[1]) * base ** {"": 0, "k": 1, "K": 1, "M": 2}[found[2]])
 
 
@@ -331,7 +333,10 @@ def bench(
     from edgeqwt.bench.host import HostSettings
     from edgeqwt.bench.terminal import show_bench, write_bench
     from edgeqwt.output import console
+    from edgeqwt.report.folder import check_file
 
+    if json is not None:
+        check_file(json)
     host = HostSettings(runs=runs, threads=threads, seed=seed)
     options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
     results = api.bench_files([model] if compare is None else [model, compare], on, options)
@@ -347,7 +352,7 @@ def targets() -> None:
     """List the targets that --target knows."""
     from edgeqwt import api
     from edgeqwt.output import console
-    from edgeqwt.report.terminal import show_targets
+    from edgeqwt.report.findings import show_targets
 
     show_targets(console(), api.list_targets())
 

@@ -147,7 +147,7 @@ def _equalized(job: Job, recipe: Recipe, options: Equalization, statistics: Mapp
 
     The levers that follow gain from it even where it makes no difference yet.
     """
-    found = equalize(job.graph, _Fed(job, job.fit), statistics, options, recipe.precision)
+    found = equalize(job.graph, Fed(job, job.fit), statistics, options, recipe.precision)
     if found.skipped:
         return found
     again, _ = observe(found.graph, job.feeds(job.fit))
@@ -173,7 +173,7 @@ def _searched(
 
     lacking16 = missing_ops(job.target)[1]
     assignment = assigned(reference, statistics, recipe.ranges, recipe.precision, lacking16, scales)
-    fit, held_out = (_Fed(job, samples) for samples in (job.fit, job.held_out))
+    fit, held_out = (Fed(job, samples) for samples in (job.fit, job.held_out))
     given = problem(reference, statistics, recipe.precision, lowered, assignment, fit, held_out)
     return search(recipe.search, given)
 
@@ -187,7 +187,7 @@ def _lowered(
 
 
 @dataclass(frozen=True, eq=False)
-class _Fed:
+class Fed:
     """Samples as real values by input tensor, to be read again and again."""
 
     job: Job

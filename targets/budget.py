@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edgeqwt.errors import TargetError
+from edgeqwt.errors import InputError, TargetError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Graph, Tensor
+from edgeqwt.graph.graph import Graph
+from edgeqwt.prepare.prepare import prepare
 from edgeqwt.target import Budget, TargetProfile
+from edgeqwt.targets import memory
+from edgeqwt.targets.model import Model, is_float, short
 from edgeqwt.targets.package.ethos_u import compiled_for
 from edgeqwt.targets.package.memory import measured_arena
 from edgeqwt.targets.package.stripped import stripped
 
 NAMED = 3
 """How many ops a message names."""
+
+SMALLER = "Allow more, or make the model smaller where most of it goes: fewer channels, a smaller input."
 
 Costs = Mapping[str, Mapping[str, float]]
 """By "ram", "flash" and "cycles": what each op costs, by how messages name it."""
@@ -48,13 +53,48 @@ def spent(graph: Graph, profile: TargetProfile) -> Spent:
     """
     if profile.npu is not None:
         compiled = compiled_for(graph, profile)
-        memory = int(sum(compiled.memory[name] for name in ("sram", "dram")))
-        cycles = {f"{op.kind} {op.name}": op.cycles for op in compiled.ops}
-        return Spent(memory, len(compiled.model), compiled.cycles["total"], costs(graph, cycles))
+        written = int(sum(compiled.memory[name] for name in ("sram", "dram")))
+        cycles = {f"{op.kind} ({short(op.name)})": op.cycles for op in compiled.ops}
+        return Spent(written, len(compiled.model), compiled.cycles["total"], costs(graph, cycles))
     if profile.package == "tflm":
-        size = len(flatbuffer.to_bytes(stripped(graph)))
-        return Spent(measured_arena(graph).size, size, None, costs(graph))
+        device = stripped(graph)
+        return Spent(measured_arena(device).size, len(flatbuffer.to_bytes(device)), None, costs(graph))
     return Spent(None, len(flatbuffer.to_bytes(graph)), None, costs(graph))
+
+
+def own_board(profile: TargetProfile, budget: Budget) -> TargetProfile:
+    """The profile without the limits that a budget sets: they are a typical board's, the budget is the user's.
+
+    Raises:
+        InputError: the budget limits what nothing here can tell for the target.
+    """
+    if budget.cycles is not None and profile.npu is None:
+        hint = "Leave it out, or name a target with an NPU, such as ethos-u55-128: its compiler estimates cycles."
+        raise InputError(f"nothing here can tell the cycles on {profile.name}, which --max-cycles limits", hint)
+    if budget.ram is not None and profile.npu is None and profile.package != "tflm":
+        hint = "Leave it out: LiteRT shares the memory of the app that it runs in."
+        raise InputError(f"nothing here can tell the RAM on {profile.name}, which --ram limits", hint)
+    given = {name for name in ("ram", "flash") if getattr(budget, name) is not None}
+    return replace(profile, limits={name: limit for name, limit in profile.limits.items() if name not in given})
+
+
+def foresee(graph: Graph, profile: TargetProfile, budget: Budget, bits: int) -> None:
+    """Stops before the work begins where the activations alone cannot fit the RAM.
+
+    Args:
+        graph: float, before quantization.
+        profile: the target.
+        budget: its RAM counts.
+        bits: width that activations will get, 8 or 16.
+
+    Raises:
+        TargetError: with the figures and the ops that cost most.
+    """
+    seen = prepare(graph).graph if is_float(graph) and not graph.others else graph
+    model = Model(seen, profile, bits)
+    told = over(Budget(ram=budget.ram), memory.peak(model)[0], None, None, costs(seen, bits=bits))
+    if told is not None:
+        raise TargetError(f"the activations alone are over the budget on {profile.name}. {told}", SMALLER)
 
 
 def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
@@ -68,8 +108,7 @@ def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
     found = spent(graph, profile)
     told = over(budget, found.ram, found.flash, found.cycles, found.by_op)
     if told is not None:
-        hint = "Allow more, or make the model smaller where most of it goes: fewer channels, a smaller input."
-        raise TargetError(f"the model is over its budget on {profile.name}. {told}", hint)
+        raise TargetError(f"the model is over its budget on {profile.name}. {told}", SMALLER)
 
 
 def over(budget: Budget, ram: int | None, flash: int | None, cycles: float | None, costs_by_op: Costs) -> str | None:
@@ -93,8 +132,13 @@ def over(budget: Budget, ram: int | None, flash: int | None, cycles: float | Non
     return " ".join(parts) or None
 
 
-def costs(graph: Graph, cycles: Mapping[str, float] | None = None) -> Costs:
+def costs(graph: Graph, cycles: Mapping[str, float] | None = None, *, bits: int = 32) -> Costs:
     """What each op costs, as far as the graph tells.
+
+    Args:
+        graph: integer or float.
+        cycles: by op, where they are known.
+        bits: what a float counts as.
 
     Returns:
         "ram": bytes of the activations that the op reads and writes, which are alive together while it
@@ -103,16 +147,10 @@ def costs(graph: Graph, cycles: Mapping[str, float] | None = None) -> Costs:
     ram, flash = {}, {}
     for i, op in enumerate(graph.ops):
         used = [graph.tensors[t] for t in dict.fromkeys(op.tensors)]
-        ram[graph.describe(i)] = float(sum(_stored(t) for t in used if not t.is_constant))
-        flash[graph.describe(i)] = float(sum(_stored(t) for t in used if t.is_constant))
+        name = f"{op.kind} {i} ({short(graph.tensors[op.outputs[0]].name)})"
+        ram[name] = float(sum(memory.bytes_of(t, bits, True) for t in used if not t.is_constant))
+        flash[name] = float(sum(memory.bytes_of(t, bits, True) for t in used if t.is_constant))
     return {"ram": ram, "flash": flash, "cycles": cycles or {}}
-
-
-def _stored(tensor: Tensor) -> int:
-    """Bytes of a tensor; two 4-bit integers share one."""
-    if tensor.dtype == "int4":
-        return -(-tensor.size // 2)
-    return tensor.size * (DTYPES[tensor.dtype]().itemsize if tensor.dtype in DTYPES else 1)
 
 
 def _kept(figure: float | None, limit: int) -> bool:

@@ -70,7 +70,8 @@ def require(
     if errors:
         first, others = errors[0], len(errors) - 1
         where = f"{first.op} ({first.tensor}): " if first.op else ""
-        more = f" There are {others} more: `edgeqwt check FILE --target {profile.name}` lists them." if others else ""
+        count = "is 1" if others == 1 else f"are {others}"
+        more = f" There {count} more: `edgeqwt check FILE --target {profile.name}` lists all." if others else ""
         fixes = " --fix does that." if first.fix else ""
         raise TargetError(f"target {profile.name} does not take {where}{first.reason}", f"{first.remedy}{fixes}{more}")
     return findings

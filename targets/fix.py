@@ -20,7 +20,7 @@ from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.quantize.weights import bias_quantization
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
-from edgeqwt.targets.model import is_float
+from edgeqwt.targets.model import is_float, short
 from edgeqwt.targets.shape_rules import reduced_block
 from edgeqwt.targets.tables import as_native, as_table
 
@@ -80,7 +80,7 @@ def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetPr
 
 
 def _sentence(what: str, names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMED])
+    shown = ", ".join(repr(short(name)) for name in names[:NAMED])
     return f"{what}: {shown}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}."
 
 

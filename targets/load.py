@@ -130,4 +130,7 @@ def _npu(table: Mapping[str, str], path: Path) -> Npu:
     for field in dataclasses.fields(Npu):
         if field.name not in table:
             raise InputError(f"{path} [npu]: {field.name} is missing", "Write it as Vela calls it.")
+    known = [name for name in names() if name.startswith("ethos-u")]  # the profiles are called as Vela calls the NPUs
+    if table["accelerator"] not in known:
+        raise InputError(f"{path} [npu]: accelerator = {table['accelerator']!r}", f"Choose one of {', '.join(known)}.")
     return Npu(**table)

@@ -59,7 +59,7 @@ def micro_int4(model: Model, _: bool) -> Iterator[Hit]:
         dense = op.kind == "FULLY_CONNECTED" and (scales is None or scales.axis is None)
         wide = any(use.op == i and use.dtype != "int8" for use in model.uses)
         if wide or not (dense or op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D")):
-            yield Hit(i, f"{model.tensor(t).name!r} of {op.kind} is int4", t, fix="unpack-int4")
+            yield Hit(i, "the weights are int4", t, fix="unpack-int4")
 
 
 @constraint(WARNING)
@@ -70,7 +70,7 @@ def slow_int4(model: Model, _: bool) -> Iterator[Hit]:
     """
     for i, t in _int4(model):
         if model.graph.ops[i].kind != "FULLY_CONNECTED":
-            yield Hit(i, f"{model.tensor(t).name!r} is int4", t, fix="unpack-int4")
+            yield Hit(i, "the weights are int4", t, fix="unpack-int4")
 
 
 @constraint(ERROR)
@@ -79,12 +79,20 @@ def per_tensor_dense(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Give all channels the largest channel's scale; biases, with the correction's offsets, stay.
     """
-    for i, op in enumerate(model.graph.ops):
-        q = model.tensor(op.inputs[1]).quantization if op.kind == "FULLY_CONNECTED" else None
-        if q is not None and q.axis is not None and len(q.scale) > 1:
-            yield Hit(
-                i, f"{model.tensor(op.inputs[1]).name!r} has {len(q.scale)} scales", op.inputs[1], fix="per-tensor"
-            )
+    for i, scales in _dense_scales(model):
+        yield Hit(i, f"the weights have {scales} scales", model.graph.ops[i].inputs[1], fix="per-tensor")
+
+
+@constraint(ERROR)
+def wide_per_tensor_dense(model: Model, _: bool) -> Iterator[Hit]:
+    """CMSIS-NN's FULLY_CONNECTED on 16-bit activations takes weights with one scale only.
+
+    Remedy: Give all channels the largest channel's scale; biases, with the correction's offsets, stay.
+    """
+    wide = {use.op for use in model.uses if use.kind == "FULLY_CONNECTED" and use.dtype == "int16"}
+    for i, scales in _dense_scales(model):
+        if i in wide:
+            yield Hit(i, f"the weights have {scales} scales", model.graph.ops[i].inputs[1], fix="per-tensor")
 
 
 @constraint(ERROR, int)
@@ -144,6 +152,21 @@ def flash(model: Model, limit: int) -> Iterator[Hit]:
         yield Hit(
             i, f"it has {memory.mebibytes(needed)}, most of it in this op, and {memory.mebibytes(limit)} are there"
         )
+
+
+def _dense_scales(model: Model) -> Iterator[tuple[int, int]]:
+    """Every FULLY_CONNECTED whose weights have several scales, or, in a float graph, will get one for each channel."""
+    for i, op in enumerate(model.graph.ops):
+        if op.kind != "FULLY_CONNECTED":
+            continue
+        weight = model.tensor(op.inputs[1])
+        q = weight.quantization
+        if model.is_float:
+            scales = weight.shape[0] if weight.is_constant else 1
+        else:
+            scales = len(q.scale) if q is not None and q.axis is not None else 1
+        if scales > 1:
+            yield i, scales
 
 
 def _linear(model: Model) -> Iterator[tuple[int, Op]]:

@@ -198,6 +198,92 @@ def test_targets(edgeqwt: Command) -> None:
     code, out, err = edgeqwt("targets")
     assert (code, err) == (0, "")
     assert {"tflite", "tflm"} <= {line.split(":")[0] for line in out.splitlines()}
+    verified = [line for line in out.splitlines() if "the NPU computes cannot be run here" in line]
+    assert len(verified) == 1  # once for all eleven
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+# -- devices ---------------------------------------------------------------------
+
+
+def test_check_tells_findings_and_ends_with_7_where_the_target_refuses(edgeqwt: Command, files: Small) -> None:
+    code, out, err = edgeqwt("check", files.model, "--target", "tflm-cortex-m4")
+    assert (code, err, out) == (0, "", "tflm-cortex-m4: nothing stands in the way.\n")
+    code, out, err = edgeqwt("check", files.model, "--target", "tflm-cortex-m4", "--ram", "0.1KiB")
+    assert (code, err) == (7, "")
+    assert "error" in out
+    assert out.splitlines()[-1] == "tflm-cortex-m4: 1 error, 0 warnings."
+    code, out, err = edgeqwt("check", files.model, "--target", "edgetpu", "--json")
+    assert (code, err) == (7, "")
+    (finding,) = strict_json(out)["findings"]
+    assert (finding["rule"], finding["fix"]) == ("per_tensor_dense", "per-tensor")
+
+
+def test_check_fixes_a_built_file(edgeqwt: Command, files: Small) -> None:
+    edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")
+    assert edgeqwt("check", "out/model.tflite", "--target", "edgetpu")[0] == 7
+    code, out, err = edgeqwt("check", "out/model.tflite", "--target", "edgetpu", "--fix", "fixed.tflite")
+    assert (code, err) == (0, "")
+    assert "fixed         FULLY_CONNECTED's weights have one scale: 'logits'." in out
+    assert edgeqwt("check", "fixed.tflite", "--target", "edgetpu")[0] == 0
+
+
+def test_bench_prints_and_writes_the_same(edgeqwt: Command, files: Small) -> None:
+    edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")
+    model = "out/model.tflite"
+    code, out, err = edgeqwt("bench", model, "--on", "tflm-cortex-m4", "--compare", model, "--json", "bench.json")
+    assert (code, err) == (0, "")
+    told = strict_json((edgeqwt.folder / "bench.json").read_text("utf-8"))
+    assert {ratio["ratio"] for ratio in told["compared"]["ratios"]} == {1.0}
+    (arena,) = [figure["value"] for figure in told["figures"] if figure["name"] == "arena"]
+    assert f"{arena:,.0f} B" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--on", "edgetpu"], "nothing can be benchmarked on 'edgetpu'"),
+        (["--on", "mars"], "nothing can be benchmarked on 'mars'"),
+        (["--on", "tflm", "--json", "nowhere/bench.json"], "does not exist"),
+        (["--on", "tflm", "--json", "."], "is a folder"),
+        (["--on", "android"], "needs LiteRT's benchmark_model"),
+        (["--on", "qemu"], "is no ELF program"),
+    ],
+)
+def test_bench_that_cannot_be(edgeqwt: Command, files: Small, arguments: list[str], said: str) -> None:
+    assert said in edgeqwt.refused(2, "bench", files.model, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--ram", "0"], 2, "more than nothing"),
+        (["--ram", "1GiB"], 2, "'1GiB'; write it as"),
+        (["--target", "tflm-cortex-m4", "--max-cycles", "5"], 2, "nothing here can tell the cycles"),
+        (["--target", "tflm-cortex-m4", "--ram", "100"], 7, "the activations alone are over the budget"),
+        (["--target", "tflm-cortex-m4", "--ram", "1KiB"], 7, "RAM: "),
+        (["--target", "tflm-cortex-m4", "--flash", "1kB"], 7, "Flash: "),
+    ],
+)
+def test_budgets_that_cannot_be_kept(
+    edgeqwt: Command, files: Small, arguments: list[str], code: int, said: str
+) -> None:
+    call = ("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")
+    assert said in edgeqwt.refused(code, *call, *arguments)
+
+
+@pytest.mark.requires("ethosu")
+def test_a_package_for_an_npu_and_what_vela_made_of_the_model(edgeqwt: Command, files: Small) -> None:
+    call = ("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast", "--target", "ethos-u55-128")
+    code, out, err = edgeqwt(*call, "--max-cycles", "1000000")
+    assert (code, err) == (0, "")
+    assert "ops run on the NPU." in out
+    assert "not verified on hardware" in " ".join(out.split())
+    for arguments in (("check", "--target", "tflm"), ("bench", "--on", "host"), ("bench", "--on", "ethos-u55-128")):
+        command, *options = arguments
+        told = edgeqwt.refused(2, command, "out/package/model_vela.tflite", *options)
+        assert "was compiled by Vela for an Ethos-U" in told
+    assert "Cycles: " in edgeqwt.refused(7, *call, "--max-cycles", "1")
 
 
 # -- errors ----------------------------------------------------------------------

@@ -12,14 +12,25 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 
+VELAS = b"ethos-u"
+"""The name of the op that Vela leaves; such files' scratch tensors are written by nothing, and are refused."""
+
 
 def read_model(path: Path) -> tuple[bytes, Graph]:
     """A model file's bytes and its graph.
 
     Raises:
-        InputError: the file is missing or holds no TFLite model.
+        InputError: the file is missing, holds no TFLite model, or is what Vela made of one.
     """
-    graph = flatbuffer.read(path)
+    try:
+        graph = flatbuffer.read(path)
+    except InputError:
+        if path.is_file() and VELAS in path.read_bytes():
+            hint = "Name the file that Vela was given: a build's model.tflite."
+            raise InputError(
+                f"{path} was compiled by Vela for an Ethos-U and cannot be read as a graph", hint
+            ) from None
+        raise
     return path.read_bytes(), graph
 
 

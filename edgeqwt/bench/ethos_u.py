@@ -37,6 +37,9 @@ def bench_ethos_u(path: Path, npu: Npu) -> BenchResult:
     )
 
 
+NAMED = 5  # ops on the CPU that the check names; op_costs has all
+
+
 def _figures(found: Compiled) -> tuple[Figure, ...]:
     return (
         *(Figure(f"cycles_{name}", "", value, "cycles") for name, value in found.cycles.items()),
@@ -48,10 +51,9 @@ def _figures(found: Compiled) -> tuple[Figure, ...]:
 
 
 def _placed(found: Compiled) -> Check:
-    on_cpu = [f"{op.kind} {op.name[:60]!r}" for op in found.ops if op.where != "NPU"]
+    on_cpu = [f"{op.kind} {op.name[-40:]!r}" for op in found.ops if op.where != "NPU"]
     detail = f"{len(found.ops) - len(on_cpu)} of {len(found.ops)} ops on the NPU"
-    return Check(
-        "every op runs on the NPU",
-        not on_cpu,
-        "; on the CPU: ".join([detail, *([", ".join(on_cpu)] if on_cpu else [])]),
-    )
+    if on_cpu:
+        more = f" and {len(on_cpu) - NAMED} more" if len(on_cpu) > NAMED else ""
+        detail += f"; on the CPU: {', '.join(on_cpu[:NAMED])}{more}; `edgeqwt check` says why"
+    return Check("every op runs on the NPU", not on_cpu, detail)

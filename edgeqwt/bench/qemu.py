@@ -115,7 +115,11 @@ def parse(printed: str, firmware: Path) -> Told:
     verdict = re.search(r"^edgeqwt vectors=(\d+) failures=(\d+)\s*$", printed, re.MULTILINE)
     ticks = tuple(int(t) for t in re.findall(r"^edgeqwt ticks=(\d+)\s*$", printed, re.MULTILINE))
     arena = re.search(r"^edgeqwt arena=(\d+)\s*$", printed, re.MULTILINE)
-    if verdict is None or not ticks:
+    if verdict is not None and not ticks:
+        first = next((line.strip() for line in printed.splitlines() if line.strip()), "")[:300]
+        hint = "Its TFLite Micro library refuses the model; build the package for that library's kernels and size."
+        raise InputError(f"{firmware.name} could not run the model: {first}", hint)
+    if verdict is None:
         last = [line.strip() for line in printed.splitlines() if line.strip()][-3:]
         said = "; ".join(last)[:300] or "nothing"
         hint = "It must be the self-test of a package that edgeqwt made, built for this board."

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.bench.result import BenchResult, Figure, compare, document
+from edgeqwt.errors import InputError
 from edgeqwt.output import show_facts, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 COSTLIEST = 10  # ops that are shown
+UNKNOWN = "–"  # what no place tells, such as the cycles of ops on an NPU's CPU
 
 
 def show_bench(out: Console, results: Sequence[BenchResult]) -> None:
@@ -28,7 +33,7 @@ def show_bench(out: Console, results: Sequence[BenchResult]) -> None:
         show_table(out, title, ("figure", "kernels", ""), [_row(f) for f in result.figures], texts=2)
         costs = sorted(result.op_costs, key=lambda op: -op.value)[:COSTLIEST]
         if costs:
-            rows = [(op.name, op.kind, op.where, said(op.value, op.unit)) for op in costs]
+            rows = [(op.name, op.kind, op.where, said(op.value, op.unit) if op.value else UNKNOWN) for op in costs]
             some = f"the {COSTLIEST} costliest of {len(result.op_costs)} ops"
             whole = f"{len(costs)} ops"
             title = some if len(result.op_costs) > COSTLIEST else whole
@@ -52,7 +57,13 @@ def show_bench(out: Console, results: Sequence[BenchResult]) -> None:
     if len(results) == 2:
         first, second = results
         ratios = [
-            (r.name, r.kernels, said(r.found, r.unit), said(r.other, r.unit), f"{r.ratio:.4f}")
+            (
+                r.name,
+                r.kernels,
+                said(r.found, r.unit),
+                said(r.other, r.unit),
+                f"{r.ratio:.4f}" if math.isfinite(r.ratio) else UNKNOWN,
+            )
             for r in compare(first, second)
         ]
         title = f"{first.file} against {second.file}"
@@ -60,9 +71,21 @@ def show_bench(out: Console, results: Sequence[BenchResult]) -> None:
 
 
 def write_bench(results: Sequence[BenchResult], path: Path) -> None:
-    """Writes the results as JSON; docs/bench.schema.json pins its fields."""
+    """Writes the results as JSON, whole or not at all; docs/bench.schema.json pins its fields.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     text = json.dumps(document(*results), indent=2, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    place = path.resolve()  # where `path` is a link, it stays one
+    work = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        work.write_text(text + "\n", encoding="utf-8")
+        os.replace(work, place)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
+    finally:
+        work.unlink(missing_ok=True)
 
 
 def said(value: float, unit: str) -> str:

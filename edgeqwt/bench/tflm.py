@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeqwt.bench.describe import of_model, package_versions, read_model, this_machine
 from edgeqwt.bench.inputs import random_inputs
 from edgeqwt.bench.result import MEASURED, NOT_ON_HARDWARE, BenchResult, Check, Figure, OpDifference
+from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.arena import Arena, measure_arena
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
@@ -31,7 +32,13 @@ def bench_tflm(path: Path, samples: SamplesOf | None = None, seed: int = 0) -> B
         ToolError: TFLite Micro or LiteRT refuses the model; its own words are in the message.
     """
     data, graph = read_model(path)
-    arena = measure_arena(data)  # first: it tells in one line what TFLite Micro lacks
+    try:
+        arena = measure_arena(data)  # first: it tells in one line what TFLite Micro lacks
+    except ToolError as error:
+        error.hint = (
+            f"`edgeqwt check {path} --target tflm` says why; where it offers a fix, --fix OUT.tflite applies it."
+        )
+        raise
     given = "given" if samples is not None else f"random, seed {seed}"
     inputs = random_inputs(graph, SAMPLES, seed) if samples is None else samples(graph)
     found = compare_runtimes(graph, inputs, threads=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.engine import Job, missing_ops
+from edgeqwt.engine import Fed, Job, missing_ops
 from edgeqwt.equalize.equalize import equalize
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
@@ -143,7 +143,7 @@ def _equalized(job: Job, recipe: Recipe, fit_samples: int) -> Graph:
     fit = job.fit.head(fit_samples)
     options = replace(recipe.equalization, samples=min(recipe.equalization.samples, EQUALIZED_WITH))
     statistics, _ = observe(job.graph, job.feeds(fit))
-    return equalize(job.graph, job.feeds(fit), statistics, options, Precision(min(WEIGHTS))).graph
+    return equalize(job.graph, Fed(job, fit), statistics, options, Precision(min(WEIGHTS))).graph
 
 
 def _rounded(job: Job, recipe: Recipe, goal: Mixed, reference: Graph, graph: Graph, bits: int) -> Graph:

@@ -1,19 +1,27 @@
-"""What a target does not take, for people."""
+"""Targets, and what they do not take, for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import show_facts
-from edgeqwt.target import Finding
+from edgeqwt.target import Finding, TargetProfile
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 NAMED = 3  # ops of one rule that are named
 LONGEST = 40  # characters of a tensor's name
+
+
+def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
+    """Each target with what it is; then what was verified, once for all of which it is true."""
+    for notes, group in groupby(sorted(profiles, key=lambda p: p.name), lambda p: p.notes):
+        for profile in group:
+            out.print(f"{profile.name}: {profile.title}", style="bold")
+        show_facts(out, [("", note) for note in notes])
 
 
 def show_findings(out: Console, findings: Sequence[Finding], done: Sequence[str], target: str) -> None:
@@ -31,8 +39,8 @@ def show_findings(out: Console, findings: Sequence[Finding], done: Sequence[str]
         return
     show_facts(out, finding_sentences(findings))
     errors = sum(finding.severity == "error" for finding in findings)
-    told = f"{target}: {errors} errors" if errors else f"{target} takes it"
-    out.print(f"{told}, {len(findings) - errors} warnings.", style="bold")
+    told = f"{target}: {_counted(errors, 'error')}" if errors else f"{target} takes it"
+    out.print(f"{told}, {_counted(len(findings) - errors, 'warning')}.", style="bold")
 
 
 def finding_sentences(findings: Sequence[Finding]) -> list[tuple[str, str]]:
@@ -46,6 +54,10 @@ def finding_sentences(findings: Sequence[Finding]) -> list[tuple[str, str]]:
         same = list(group)
         told += [(same[0].severity, f"{_where(same)}{same[0].reason.rstrip('.')}. {_remedy(same[0])}")]
     return told
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _where(findings: Sequence[Finding]) -> str:

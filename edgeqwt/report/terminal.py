@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
-from edgeqwt.target import TargetProfile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,13 +88,6 @@ def show_description(out: Console, description: Description) -> None:
     from edgeqwt.report.inspect import render
 
     out.print(render(description))
-
-
-def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
-    """Each target with what it is and what was verified."""
-    for profile in profiles:
-        out.print(f"{profile.name}: {profile.title}", style="bold")
-        show_facts(out, [("", note) for note in profile.notes])
 
 
 def kept_sentence(choice: Choice) -> str:

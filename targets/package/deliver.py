@@ -9,19 +9,21 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.engine import feeds
 from edgeqwt.pipeline import BuildResult
+from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package.details import of_build
 from edgeqwt.targets.package.package import package
 
 VECTORS = 4  # samples that become test vectors
 
 
-def deliver(result: BuildResult, samples: Samples, place: Path) -> BuildResult:
+def deliver(result: BuildResult, samples: Samples, place: Path, board: TargetProfile | None = None) -> BuildResult:
     """Makes a folder with the package that the build's target names.
 
     Args:
         result: of the build.
         samples: calibration samples; the first ones become test vectors.
         place: the folder; its parent exists.
+        board: the target, without the limits that the user's budget replaces; None: the build's target.
 
     Returns:
         The result with what was written, and sentences that the user must see.
@@ -31,6 +33,8 @@ def deliver(result: BuildResult, samples: Samples, place: Path) -> BuildResult:
     """
     place.mkdir()
     some = validated(samples.head(VECTORS), [binding.spec for binding in result.model.inputs])
-    notes = package(result.graph, result.target, place, feeds(result.model, result.graph, some), of_build(result))
+    notes = package(
+        result.graph, board or result.target, place, feeds(result.model, result.graph, some), of_build(result)
+    )
     files = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
     return replace(result, notes=notes, package=tuple(files))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeqwt.converted import Binding
 from edgeqwt.graph.graph import Graph
@@ -58,7 +59,9 @@ def of_graph(graph: Graph, name: str = NAME) -> Details:
 def of_build(result: BuildResult, name: str = NAME) -> Details:
     """Details of a build: names and layouts of its source model."""
     model = result.model
-    origin = f"Made by edgeqwt from {result.sources.model or 'a model in memory'} with the recipe {result.recipe.name}."
+    # The name alone: the package is for others, and where the file lay is nobody's business.
+    name_of = Path(result.sources.model).name or "a model in memory"
+    origin = f"Made by edgeqwt from {name_of} with the recipe {result.recipe.name}."
     return Details(
         _ports(model.graph.inputs, model.inputs), _ports(model.graph.outputs, model.outputs), identifier(name), origin
     )

@@ -11,6 +11,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.vela import Compiled, Placement, compile_model
 from edgeqwt.target import Npu, TargetProfile
+from edgeqwt.targets.model import short
 from edgeqwt.targets.package import sources
 from edgeqwt.targets.package.compiled import contents
 from edgeqwt.targets.package.details import Details
@@ -53,7 +54,7 @@ def write(
     readme = rendered("ethos_u/README.md", {**values, **_figures(compiled, npu)})
     (folder / "README.md").write_text(readme, encoding="utf-8")
     write_tree("component", folder / details.name, values)
-    return (placement_sentence(compiled.ops),)
+    return (placement_sentence(compiled.ops), estimate_sentence(compiled))
 
 
 def compiled_for(graph: Graph, profile: TargetProfile) -> Compiled:
@@ -86,10 +87,20 @@ def summary(compiled: Compiled, npu: Npu) -> dict[str, Any]:
 
 def placement_sentence(ops: tuple[Placement, ...]) -> str:
     """Which ops the NPU does not run."""
-    left = [f"{op.kind} {op.name!r}" for op in ops if op.where != "NPU"]
+    left = [f"{op.kind} {short(op.name)!r}" for op in ops if op.where != "NPU"]
     if not left:
         return f"All {len(ops)} ops run on the NPU."
     return f"{len(left)} of {len(ops)} ops run on the CPU, which no figure here counts: {', '.join(left)}."
+
+
+def estimate_sentence(compiled: Compiled) -> str:
+    """What Vela estimates of one inference."""
+    memory = {name: int(compiled.memory[name]) for name in ("sram", "dram")}
+    written = " and ".join(f"{count:,} bytes of {name.upper()}" for name, count in memory.items() if count)
+    return (
+        f"Vela estimates {compiled.cycles['total']:,.0f} cycles, {compiled.seconds * 1e3:.3f} ms at "
+        f"{compiled.clock / 1e6:g} MHz, with {written or 'no memory'}; not verified on hardware."
+    )
 
 
 def _figures(compiled: Compiled, npu: Npu) -> dict[str, str]:

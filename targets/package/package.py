@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.runners import RUNNERS, InterpreterError
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package import ethos_u, tflite, tflm
 from edgeqwt.targets.package.details import Details, of_graph
@@ -44,10 +45,18 @@ def package(
         tflite.write(graph, folder, make_vectors(graph, runtime, feeds), known)
         return ()
     if profile.package == "tflm":
-        tflm.write(graph, profile.name, folder, make_vectors(graph, "tflm", feeds), known)
-        return ()
+        return tflm.write(graph, profile, folder, make_vectors(graph, "tflm", feeds), known)
     if profile.package == "ethos-u":
         compiled = ethos_u.compiled_for(graph, profile)  # first: it says what the NPU does not take
-        vectors = make_vectors(graph, "tflm", feeds)
+        vectors = make_vectors(graph, _oracle(graph), feeds)
         return ethos_u.write(graph, profile, folder, vectors, known, compiled)
     raise InvariantError(f"target {profile.name} names the package {profile.package!r}, which there is not")
+
+
+def _oracle(graph: Graph) -> str:
+    """Whose outputs an NPU is to give: TFLite Micro's, or LiteRT's where TFLite Micro lacks an op that the NPU has."""
+    try:
+        RUNNERS["tflm"](graph)
+    except InterpreterError:
+        return "reference"
+    return "tflm"

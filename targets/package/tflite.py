@@ -28,9 +28,19 @@ def write(graph: Graph, folder: Path, vectors: Vectors, details: Details) -> Non
     values = {
         "origin": details.origin or "The model's origin is not known.",
         "size": str(size),
-        "signature": graph.signatures[0].key if graph.signatures else "",
+        "signature": _signature(graph),
         "count": str(len(vectors.items)),
         "runtime": RUNTIME_TITLES[vectors.runtime],
         "inputs": "random integers" if vectors.random else "samples given to the build",
     }
     (folder / "README.md").write_text(rendered("tflite/README.md", values), encoding="utf-8")
+
+
+def _signature(graph: Graph) -> str:
+    if not graph.signatures:
+        return "It has no signature: inputs and outputs go by their order."
+    return (
+        f"The model's signature is `{graph.signatures[0].key}`."
+        if graph.signatures[0].key
+        else ("The model's signature has no name: APIs that ask for one take the empty string, or none.")
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package import sources
 from edgeqwt.targets.package.details import Details
 from edgeqwt.targets.package.interface import write_interface
@@ -16,21 +18,24 @@ from edgeqwt.targets.package.templates import write_tree
 from edgeqwt.targets.package.vectors import Vectors
 
 
-def write(graph: Graph, target: str, folder: Path, vectors: Vectors, details: Details) -> None:
+def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, details: Details) -> tuple[str, ...]:
     """Writes README.md, io.json, model.tflite, the C++ component and the firmware project.
 
     Args:
         graph: what the device runs.
-        target: name of the target, for messages.
+        profile: of the target.
         folder: exists.
         vectors: expected outputs of TFLite Micro.
         details: of the source model.
+
+    Returns:
+        Sentences that the user must see: what the model takes of the device's memory.
 
     Raises:
         UnsupportedError: TFLite Micro has no kernel for an op, or an input's type has no C++ type.
     """
     device = stripped(graph)
-    found = methods(graph, target)
+    found = methods(graph, profile.name)
     arena = measured_arena(device)
     flatbuffer.write(graph, folder / "model.tflite")
     write_interface(graph, details, vectors, folder, "model.tflite")
@@ -38,3 +43,19 @@ def write(graph: Graph, target: str, folder: Path, vectors: Vectors, details: De
     whole = {"whole_size": str(len(flatbuffer.to_bytes(graph)))}
     write_tree("tflm", folder, {**values, **whole})
     write_tree("component", folder / details.name, values)
+    return tuple(memory_sentences(arena.size, len(flatbuffer.to_bytes(device)), profile))
+
+
+def memory_sentences(arena: int, model: int, profile: TargetProfile) -> Iterator[str]:
+    """What a model takes, and whether that is more than the profile's typical board has.
+
+    Args:
+        arena: bytes of RAM.
+        model: bytes of flash.
+        profile: of the target.
+    """
+    yield f"The arena takes {arena:,} bytes of RAM, the model {model:,} bytes of flash; code comes on top."
+    for what, taken in (("ram", arena), ("flash", model)):
+        there = profile.limits.get(what)
+        if isinstance(there, int) and taken > there:
+            yield f"That is more than a typical board's {there:,} bytes: name yours with --{what}."

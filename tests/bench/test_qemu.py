@@ -163,5 +163,12 @@ def test_what_a_firmware_prints() -> None:
     assert parse(textwrap.dedent(text), Path("f.elf")) == Told((10, 12), 2, 1, None)
     with pytest.raises(InputError, match="it printed: nothing"):
         parse("", Path("f.elf"))
+
+
+def test_a_library_that_refuses_the_model_is_quoted() -> None:
+    text = "Node CONV_2D (number 0) failed to prepare with status 1\nedgeqwt vectors=4 failures=4\nedgeqwt FAIL\n"
+    with pytest.raises(InputError, match="could not run the model: Node CONV_2D") as error:
+        parse(text, Path("f.elf"))
+    assert "TFLite Micro library" in error.value.hint
     with pytest.raises(InputError, match="did not print its results"):
         parse("edgeqwt ticks=10\n", Path("f.elf"))

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from edgeqwt.report.findings import finding_sentences, show_findings
-from edgeqwt.target import Finding
+from edgeqwt.report.findings import finding_sentences, show_findings, show_targets
+from edgeqwt.target import Finding, TargetProfile
 
 SLOW = [Finding("delegated", "warning", f"SOFTMAX {i}", f"out{i}", "XNNPACK lacks it.", "Leave it.") for i in range(5)]
 REFUSED = Finding("kinds", "error", "GELU 7", "gelu", "there is no kernel", "Use a table.", "lookup-table")
@@ -16,6 +16,15 @@ def shown(findings: list[Finding], done: tuple[str, ...] = ()) -> str:
     show_findings(out, findings, done, "tflm")
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
+
+
+def test_targets_with_the_same_notes_tell_them_once() -> None:
+    profiles = [TargetProfile(name, f"the {name}", (), ("True.",) if name != "c" else ("Else.",)) for name in "bac"]
+    out = Console(file=io.StringIO(), width=80, highlight=False, markup=False)
+    show_targets(out, profiles)
+    assert isinstance(out.file, io.StringIO)
+    lines = [line.strip() for line in out.file.getvalue().splitlines()]
+    assert lines == ["a: the a", "b: the b", "True.", "c: the c", "Else."]
 
 
 def test_ops_with_one_reason_are_told_together() -> None:
@@ -30,7 +39,8 @@ def test_errors_come_first_and_name_their_fix() -> None:
 
 
 def test_the_last_line_counts() -> None:
-    assert shown([REFUSED, *SLOW]).splitlines()[-1] == "tflm: 1 errors, 5 warnings."
+    assert shown([REFUSED, *SLOW]).splitlines()[-1] == "tflm: 1 error, 5 warnings."
     assert shown(SLOW).splitlines()[-1] == "tflm takes it, 5 warnings."
+    assert shown(SLOW[:1]).splitlines()[-1] == "tflm takes it, 1 warning."
     assert shown([]) == "tflm: nothing stands in the way.\n"
     assert "fixed" in shown([], ("GELU became a table.",))

@@ -11,7 +11,6 @@ from rich.console import Console
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.pipeline import BuildResult, CompensationResult
 from edgeqwt.report import terminal
-from edgeqwt.target import TargetProfile
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.compare import Comparison, TensorComparison
 from edgeqwt.verify.gate import Choice
@@ -168,13 +167,3 @@ def test_other_sentences() -> None:
     assert told == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
     values = [float("nan"), float("inf"), -float("inf"), 12.345]
     assert [terminal.decibels(value) for value in values] == ["NaN", "exact", "none", "12.3"]
-
-
-def test_targets() -> None:
-    profiles = [TargetProfile("one", "the first", (), ("seen", "not seen")), TargetProfile("two", "the second", ())]
-    assert shown(terminal.show_targets, profiles) == [
-        "one: the first",
-        "              seen",
-        "              not seen",
-        "two: the second",
-    ]

@@ -120,6 +120,14 @@ def test_a_wrong_file_is_refused_by_name_and_key(tmp_path: Path, text: str, said
     assert "\n" not in caught.value.message
 
 
+def test_an_npu_that_vela_does_not_know_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "ethos-u55-128"\n[npu]\naccelerator = "ethos-u55-999"\n')
+    with pytest.raises(InputError, match="accelerator = 'ethos-u55-999'") as error:
+        load(str(path))
+    assert "ethos-u85-2048" in error.value.hint
+
+
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load(str(tmp_path / "none.toml"))

@@ -93,6 +93,21 @@ def test_all_of_it_compiles_with_a_tflite_micro_tree(tmp_path: Path, cpu: str) -
         compile_object(compiler, path, tmp_path / f"{path.stem}.o", flags)
 
 
+@pytest.mark.requires("ethosu")
+@pytest.mark.parametrize("make", [common.int8, common.float_borders])
+def test_the_ethos_u_component_compiles_with_a_tflite_micro_tree(tmp_path: Path, make: Callable[[], Graph]) -> None:
+    compiler, tree = tool(ARM), tflm_dir()
+    package(make(), common.ETHOS, tmp_path)
+    third_party = [f"{DOWNLOADS}/{name}" for name in ("flatbuffers/include", "gemmlowp", "ruy")]
+    system = [part for name in (".", *third_party) for part in ("-isystem", tree / name)]
+    source = tmp_path / "edgeqwt_model" / "src"
+    sources = list(source.glob("*.cc"))
+    assert len(sources) == 4
+    for path in sources:
+        flags = (*CPUS["cortex-m55"], "-DTF_LITE_STATIC_MEMORY", "-I", source, *system)
+        compile_object(compiler, path, tmp_path / f"{path.stem}.o", flags)
+
+
 CHECK = """
 #include <cstdio>
 

@@ -12,12 +12,14 @@ import pytest
 
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Signature
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package.package import package
 from edgeqwt.targets.package.stripped import stripped
+from edgeqwt.targets.package.tflm import memory_sentences
 from tests import small
 from tests.targets.package import common
+from tests.targets.placement import integer_cases
 
 COMPONENT = {
     "CMakeLists.txt", "idf_component.yml", "library.properties", "examples/SelfTest/SelfTest.ino",
@@ -95,7 +97,9 @@ def test_ethos_u(tmp_path: Path) -> None:
     ops = (tmp_path / "edgeqwt_model/src/edgeqwt_model_ops.h").read_text(encoding="utf-8")
     assert "AddEthosU()" in ops
     left = [op for op in summary["ops"] if op["where"] != "NPU"]
-    assert told == ((f"All {len(summary['ops'])} ops run on the NPU.",) if not left else told)
+    if not left:
+        assert told[0] == f"All {len(summary['ops'])} ops run on the NPU."
+    assert told[1].startswith(f"Vela estimates {summary['cycles']['total']:,.0f} cycles, ")
     assert told[0] in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
@@ -106,6 +110,31 @@ def test_what_the_npu_leaves_to_the_cpu_is_said(tmp_path: Path) -> None:
     assert "Quantize" in told[0]
     ops = (tmp_path / "edgeqwt_model/src/edgeqwt_model_ops.h").read_text(encoding="utf-8")
     assert {"AddDequantize", "AddEthosU", "AddQuantize"} == set(re.findall(r"Add\w+(?=\(\))", ops))
+
+
+@pytest.mark.requires("ethosu")
+def test_an_op_that_the_npu_has_and_tflite_micro_lacks(tmp_path: Path) -> None:
+    # TFLite Micro's interpreter refuses the file, the NPU runs it: the vectors are then LiteRT's.
+    told = package(integer_cases(8)["GELU/image"], common.ETHOS, tmp_path)
+    assert told[0] == "All 1 ops run on the NPU."
+    assert "outputs of LiteRT's reference kernels" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_memory_is_told_and_held_against_a_typical_board() -> None:
+    board = replace(common.TFLM, limits={"ram": 100, "flash": 200})
+    first, *others = memory_sentences(1000, 200, board)
+    assert "1,000 bytes of RAM, the model 200 bytes of flash" in first
+    assert others == ["That is more than a typical board's 100 bytes: name yours with --ram."]
+    assert len([*memory_sentences(100, 200, board)]) == 1
+
+
+@pytest.mark.parametrize("named", ["key", "", None])
+def test_the_readme_says_how_the_signature_is_called(tmp_path: Path, named: str | None) -> None:
+    graph = common.int8()
+    signature = Signature(named or "", (("x", graph.inputs[0]),), (("y", graph.outputs[0]),))
+    package(replace(graph, signatures=() if named is None else (signature,)), common.TFLITE, tmp_path)
+    said = {"key": "signature is `key`", "": "signature has no name", None: "no signature"}[named]
+    assert said in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_crashes_vela_is_refused(tmp_path: Path) -> None:
