@@ -32,6 +32,32 @@ def _select(editor: Editor, graph: Graph, op: Op) -> bool:
     return True
 
 
+def wrapped_index(graph: Graph) -> tuple[Graph, list[str]]:
+    """Indices of which negative ones count from the end, chosen by SELECT_V2, as i + n * (i < 0).
+
+    TFLite Micro has no SELECT_V2 of integers.
+    """
+    producers, editor, names = graph.producers(), Editor(graph), []
+    for op in graph.ops:
+        out = graph.tensors[op.outputs[0]] if op.outputs else None
+        added = graph.ops[producers[op.inputs[1]]] if op.kind == "SELECT_V2" and op.inputs[1] in producers else None
+        if out is None or added is None or out.dtype != "int32" or added.kind != "ADD" or added.activation != "NONE":
+            editor.add_op(op)
+            continue
+        condition, _, index = op.inputs
+        other = added.inputs[1 - added.inputs.index(index)] if index in added.inputs else -1
+        same = graph.tensors[condition].shape == out.shape == graph.tensors[index].shape
+        if not same or value(graph, other) is None or graph.tensors[other].size != 1:
+            editor.add_op(op)
+            continue
+        flag, shift = (activation_like(editor, graph, op.outputs[0], what, out.shape) for what in ("flag", "shift"))
+        editor.add_op(Op("CAST", (condition,), (flag,), {"inDataType": "BOOL", "outDataType": "INT32"}))
+        editor.add_op(Op("MUL", (flag, other), (shift,), NONE))
+        editor.add_op(op_like(op, "ADD", (index, shift), **NONE))
+        names.append(out.name)
+    return (editor.finish(), names) if names else (graph, [])
+
+
 def _negation(editor: Editor, graph: Graph, op: Op) -> bool:
     if not graph.tensors[op.inputs[0]].is_float:
         return False
@@ -44,6 +70,22 @@ def _square(editor: Editor, graph: Graph, op: Op) -> bool:
     if not graph.tensors[op.inputs[0]].is_float:
         return False
     editor.add_op(op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE))
+    return True
+
+
+def _power(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x ** 2, x ** 0.5 and x ** -0.5, as norms are spelled."""
+    x, exponent = op.inputs[0], value(graph, op.inputs[1])
+    same = graph.tensors[x].shape == graph.tensors[op.outputs[0]].shape
+    if exponent is None or exponent.size != 1 or not graph.tensors[x].is_float or not same:
+        return False
+    power = float(exponent.reshape(()))
+    if power == 2:
+        editor.add_op(op_like(op, "MUL", (x, x), **NONE))
+    elif power in (0.5, -0.5):
+        editor.add_op(op_like(op, "SQRT" if power > 0 else "RSQRT", (x,)))
+    else:
+        return False
     return True
 
 
@@ -157,6 +199,7 @@ embedding = each_op("EMBEDDING_LOOKUP", _embedding)
 select = each_op("SELECT", _select)
 negation = each_op("NEG", _negation)
 square = each_op("SQUARE", _square)
+power = each_op("POW", _power)
 division = each_op("DIV", _division)
 summation = each_op("SUM", _summation)
 whole_map_pool = each_op("AVERAGE_POOL_2D", _whole_map_pool)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare import canonical, constants, fusion, linear, tidy
+from edgeqwt.prepare import canonical, constants, fusion, linear, masks, tidy
 
 Pass = Callable[[Graph], tuple[Graph, list[str]]]
 
@@ -31,10 +31,14 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "RESHAPE and TRANSPOSE that change nothing were dropped": tidy.drop_identities,
         "EMBEDDING_LOOKUP became GATHER": canonical.embedding,
         "SELECT became SELECT_V2": canonical.select,
+        "SELECT_V2 of indices from the end became arithmetic": canonical.wrapped_index,
         "NEG became MUL by -1": canonical.negation,
         "SQUARE became MUL": canonical.square,
+        "POW by 2, 1/2 and -1/2 became MUL, SQRT and RSQRT": canonical.power,
         "DIV became MUL by the reciprocal": canonical.division,
         "1 / SQRT became RSQRT": canonical.reciprocal_root,
+        "Scores replaced by a mask's constant got it added instead": masks.filled,
+        "Masks' constants became the smallest that hide scores": masks.soften,
         "SUM became MEAN times the number of elements": canonical.summation,
         "AVERAGE_POOL_2D over whole maps became MEAN, whose scale is its own": canonical.whole_map_pool,
         "DEPTH_TO_SPACE became RESHAPE and TRANSPOSE": canonical.depth_to_space,

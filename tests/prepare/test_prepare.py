@@ -278,6 +278,41 @@ def test_layer_norm_divides_by_a_root_in_one_op() -> None:
     assert_same_function(graph, prepared)
 
 
+def wrapped(base: int) -> Graph:
+    """Rows of a table by index; negative indices count from the end, as ONNX has it, or get something else added."""
+    chain = Chain()
+    i = chain.input((1, 5), dtype="int32")
+    negative = chain.op("LESS", i, chain.constant([0]), dtype="bool", shape=(1, 5))
+    other = chain.op(
+        "ADD", chain.op("ABS", i, dtype="int32") if base else i, chain.constant([9]), dtype="int32", **NONE
+    )
+    index = chain.op("SELECT_V2", negative, other, i, dtype="int32", shape=(1, 5))
+    return chain.graph(chain.op("GATHER", chain.constant(noise(9, 4)), index, shape=(1, 5, 4), dtype="float32",
+                                axis=0, batchDims=0))  # fmt: skip
+
+
+def test_indices_from_the_end_need_no_select() -> None:
+    graph = wrapped(0)
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == ["LESS", "CAST", "MUL", "ADD", "GATHER"]
+    assert_same_function(graph, prepared, [{graph.inputs[0]: np.array([[0, 8, -1, -9, 3]], np.int32)}])
+    assert prepare(prepared).graph is prepared
+
+
+def test_other_choices_between_indices_stay() -> None:
+    assert "SELECT_V2" in kinds(prepare(wrapped(1)).graph)
+
+
+@pytest.mark.parametrize(("exponent", "kind"), [(2.0, "MUL"), (0.5, "SQRT"), (-0.5, "RSQRT"), (3.0, "POW")])
+def test_powers_that_norms_are_spelled_with(exponent: float, kind: str) -> None:
+    chain = Chain()
+    x = chain.op("EXP", chain.input((1, 6)))
+    graph = chain.graph(chain.op("POW", x, chain.constant([exponent])))
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == ["EXP", kind]
+    assert_same_function(graph, prepared)
+
+
 def test_division_by_zero_is_left_alone() -> None:
     chain = Chain()
     graph = chain.graph(chain.op("DIV", chain.input((1, 2)), chain.constant([1.0, 0.0]), **NONE))

@@ -1,0 +1,161 @@
+"""Attention masks: what is added to scores to hide them need not be as large as exporters make it.
+
+-1e4 ... -3.4e38 and -infinity leave a score tensor of 8 or 16 bits no integers for the scores themselves, and the
+larger ones abort the kernels. A hidden score must only be so far below the row's largest that its exponential
+vanishes in float32's sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.prepare.rewriting import (
+    activation_like,
+    constant,
+    each_op,
+    float32,
+    op_like,
+    ports,
+    sole_reader,
+    value,
+    without,
+)
+
+LARGE = -1e3
+"""Below this a constant can only be meant as a mask: scores that far apart are hidden from each other anyway."""
+
+HIDDEN = -40.0
+"""What hides a score: exp(-40) is 2^-58, so that a hidden score may lie 23 above the row's largest visible one, and
+1024 of them be in the row, before a sum in float32 shows them. The parity check sees to it on real samples."""
+
+MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE", "GATHER")
+
+Slot = tuple[int, int]
+"""An op's index and the number of one of its inputs."""
+
+
+def soften(graph: Graph) -> tuple[Graph, list[str]]:
+    """Replaces the large negative constants in what is added to scores before softmax."""
+    found: set[Slot] = set()
+    for op in graph.ops:
+        if op.kind == "SOFTMAX":
+            found.update(_in_scores(graph, op.inputs[0]))
+    if not found:
+        return graph, []
+    editor, changed = Editor(graph), {index: graph.ops[index] for index, _ in found}
+    made: dict[int, int] = {}
+    for index, slot in sorted(found):
+        t = graph.ops[index].inputs[slot]
+        if t not in made:  # a new constant: the old one may be used elsewhere
+            data = value(graph, t)
+            assert data is not None
+            made[t] = constant(editor, f"{graph.tensors[t].name}/hidden", np.maximum(data, np.float32(HIDDEN)))
+        inputs = list(changed[index].inputs)
+        inputs[slot] = made[t]
+        changed[index] = replace(changed[index], inputs=tuple(inputs))
+    return without(graph, set(), changed, editor), [graph.tensors[t].name for t in made]
+
+
+def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
+    """Scores replaced by a large negative constant where a condition holds: the constant is added instead.
+
+    In place of a score a constant must be below all others, whatever they are; added to one it is relative to it.
+    """
+    condition, *choices = op.inputs
+    out, reader = op.outputs[0], sole_reader(graph, op.outputs[0])
+    masks = [t for t in choices if _is_large(value(graph, t)) and graph.tensors[t].size == 1]
+    scores = [t for t in choices if value(graph, t) is None]
+    if reader is None or graph.ops[reader].kind != "SOFTMAX" or not masks or not scores:
+        return False
+    if graph.tensors[scores[0]].shape != graph.tensors[out].shape:
+        return False
+    name = graph.tensors[out].name
+    mask = activation_like(editor, graph, out, "mask", graph.tensors[condition].shape)
+    added = [constant(editor, f"{name}/added_{i}", float32([HIDDEN * (t in masks)])) for i, t in enumerate(choices)]
+    editor.add_op(replace(op, inputs=(condition, *added), outputs=(mask,)))
+    editor.add_op(op_like(op, "ADD", (scores[0], mask), fusedActivationFunction="NONE"))
+    return True
+
+
+filled = each_op("SELECT_V2", _filled)
+
+
+def _in_scores(graph: Graph, scores: int) -> Iterator[Slot]:
+    """Where the masks' constants are in the sums and moves that make a softmax's input."""
+    index = graph.producers().get(scores, -1)
+    if index < 0 or sole_reader(graph, scores) is None or graph.ops[index].activation != "NONE":
+        return
+    op = graph.ops[index]
+    if op.kind in MOVING:
+        yield from _in_scores(graph, op.inputs[0])
+    elif op.kind == "ADD":
+        for slot, t in enumerate(op.inputs):
+            yield from _in_summand(graph, index, slot)
+            yield from _in_scores(graph, t)
+
+
+def _in_summand(graph: Graph, reader: int, slot: int) -> Iterator[Slot]:
+    """Where the constant is that makes a summand a mask: the summand itself, a factor, or what is selected."""
+    t = graph.ops[reader].inputs[slot]
+    if _is_large(value(graph, t)):
+        yield reader, slot
+    index = graph.producers().get(t, -1)
+    if index < 0 or graph.ops[index].activation != "NONE" or not _only_added(graph, t):
+        return
+    op = graph.ops[index]
+    if op.kind in MOVING:
+        yield from _in_summand(graph, index, 0)
+    elif op.kind == "SELECT_V2":
+        for choice in (1, 2):
+            yield from _in_summand(graph, index, choice)
+    elif op.kind == "MUL":
+        for factor in (0, 1):
+            if _is_large(value(graph, op.inputs[factor])) and _is_whole(graph, op.inputs[1 - factor]):
+                yield index, factor
+
+
+def _only_added(graph: Graph, t: int) -> bool:
+    """Whether a tensor is used for nothing but sums that go into softmax; moved about and selected from at most."""
+    if t in ports(graph):
+        return False
+    readers = [graph.ops[i] for i in graph.consumers().get(t, [])]
+    return all(
+        _only_softmax(graph, op.outputs[0])
+        if op.kind == "ADD"
+        else op.kind in (*MOVING, "SELECT_V2") and _only_added(graph, op.outputs[0])
+        for op in readers
+    )
+
+
+def _only_softmax(graph: Graph, t: int) -> bool:
+    reader = sole_reader(graph, t)
+    op = graph.ops[reader] if reader is not None else None
+    if op is None or op.activation != "NONE":
+        return False
+    return op.kind == "SOFTMAX" or (op.kind in (*MOVING, "ADD") and _only_softmax(graph, op.outputs[0]))
+
+
+def _is_large(data: Array | None) -> bool:
+    """Whether a constant hides scores: as far below zero as none is, and never as far above."""
+    if data is None or data.dtype != np.float32 or not data.size:
+        return False
+    return float(data.min()) < LARGE and float(data.max()) < -LARGE
+
+
+def _is_whole(graph: Graph, t: int) -> bool:
+    """Whether a tensor holds whole numbers: then its product with a mask's constant hides a score or is zero."""
+    data, index = value(graph, t), graph.producers().get(t, -1)
+    if data is not None:
+        return bool(np.isfinite(data).all() and (data == np.rint(data)).all())
+    if index < 0 or graph.ops[index].activation != "NONE":
+        return False
+    op = graph.ops[index]
+    if op.kind == "CAST":
+        return not graph.tensors[op.inputs[0]].is_float
+    if op.kind in MOVING:
+        return _is_whole(graph, op.inputs[0])
+    return op.kind in ("ADD", "SUB", "MUL") and all(_is_whole(graph, s) for s in op.inputs)

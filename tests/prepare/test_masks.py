@@ -1,0 +1,119 @@
+"""Masks hide what they hid, with constants that leave the scores their integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.prepare.masks import HIDDEN
+from edgeqwt.prepare.prepare import prepare
+from tests.chain import NONE, Chain, noise
+from tests.prepare.test_prepare import assert_same_function, kinds
+
+LARGEST = [-1e4, -1e9, float(np.finfo(np.float32).min)]
+SCORES = (1, 2, 4, 4)
+BROADCAST = (1, 1, 1, 4)
+
+
+def feeds(graph: Graph, count: int = 4) -> list[dict[int, Array]]:
+    """Scores of a usual size and masks that hide some keys, but not all."""
+    rng = np.random.default_rng(7)
+    shapes = {t: graph.tensors[t] for t in graph.inputs}
+    return [
+        {
+            t: (rng.permutation([0, 1, 1, 1]).reshape(tensor.shape).astype(tensor.dtype))
+            if tensor.dtype != "float32"
+            else rng.normal(0, 4, tensor.shape).astype(np.float32)
+            for t, tensor in shapes.items()
+        }
+        for _ in range(count)
+    ]
+
+
+def multiplied(large: float, *more: str) -> Graph:
+    """softmax(scores + (1 - mask) * large)."""
+    chain = Chain()
+    scores, mask = chain.input(SCORES), chain.input((1, 4), dtype="int32")
+    used = chain.op("CAST", mask, dtype="float32", shape=(1, 4), inDataType="INT32", outDataType="FLOAT32")
+    used = chain.op("RESHAPE", used, chain.constant(BROADCAST), shape=BROADCAST, newShape=BROADCAST)
+    factor = chain.constant(large)
+    hidden = chain.op("MUL", chain.op("SUB", chain.constant(1.0), used, **NONE), factor, **NONE)
+    outputs = [chain.op("SOFTMAX", chain.op("ADD", scores, hidden, **NONE), beta=1.0)]
+    if "mask is an output" in more:
+        outputs.append(hidden)
+    if "factor is shared" in more:
+        outputs.append(chain.op("MUL", scores, factor, **NONE))
+    return chain.graph(*outputs)
+
+
+def smallest(graph: Graph) -> float:
+    """The smallest of all float constants."""
+    found = [t.data.min() for t in graph.tensors if t.data is not None and t.is_float]
+    return float(min(found))
+
+
+@pytest.mark.parametrize("large", LARGEST)
+def test_a_factor_of_the_mask(large: float) -> None:
+    graph = multiplied(large)
+    prepared = prepare(graph)
+    assert smallest(prepared.graph) == HIDDEN
+    assert_same_function(graph, prepared.graph, feeds(graph))
+    assert prepare(prepared.graph).graph is prepared.graph
+
+
+@pytest.mark.parametrize("large", [*LARGEST, -np.inf])
+def test_a_constant_mask(large: float) -> None:
+    """Causal attention."""
+    chain = Chain()
+    mask = np.where(np.tri(4, dtype=bool), 0, large).astype(np.float32)
+    total = chain.op("ADD", chain.input(SCORES), chain.constant(mask), **NONE)
+    graph = chain.graph(chain.op("SOFTMAX", total, beta=1.0))
+    prepared = prepare(graph).graph
+    assert smallest(prepared) == HIDDEN
+    assert_same_function(graph, prepared, feeds(graph))
+
+
+@pytest.mark.parametrize("large", [*LARGEST, -np.inf])
+@pytest.mark.parametrize("where", ["in place of scores", "in the mask"])
+def test_a_selected_constant(large: float, where: str) -> None:
+    chain = Chain()
+    scores, mask = chain.input(SCORES), chain.input(BROADCAST, dtype="int32")
+    padding = chain.op("EQUAL", mask, chain.constant([0]), dtype="bool", shape=BROADCAST)
+    if where == "in the mask":
+        hidden = chain.op("SELECT_V2", padding, chain.constant(large), chain.constant(0.0), shape=BROADCAST,
+                          dtype="float32")  # fmt: skip
+        total = chain.op("ADD", scores, hidden, **NONE)
+    else:
+        total = chain.op("SELECT_V2", padding, chain.constant(large), scores, shape=SCORES, dtype="float32")
+    graph = chain.graph(chain.op("SOFTMAX", total, beta=1.0))
+    prepared = prepare(graph).graph
+    assert smallest(prepared) == HIDDEN
+    assert kinds(prepared) == ["EQUAL", "SELECT_V2", "ADD", "SOFTMAX"]
+    assert_same_function(graph, prepared, feeds(graph))
+
+
+def test_what_the_caller_sees_stays() -> None:
+    graph = multiplied(-1e9, "mask is an output")
+    assert smallest(prepare(graph).graph) == np.float32(-1e9)
+
+
+def test_other_uses_of_the_constant_keep_it() -> None:
+    graph = multiplied(-1e9, "factor is shared")
+    prepared = prepare(graph).graph
+    assert any(t.data is not None and t.is_float and float(t.data.min()) == HIDDEN for t in prepared.tensors)
+    assert_same_function(graph, prepared, feeds(graph))
+
+
+def test_a_factor_of_what_may_be_a_fraction_stays() -> None:
+    chain = Chain()
+    hidden = chain.op("MUL", chain.input(BROADCAST), chain.constant(-1e9), **NONE)
+    graph = chain.graph(chain.op("SOFTMAX", chain.op("ADD", chain.input(SCORES), hidden, **NONE), beta=1.0))
+    assert prepare(graph).graph is graph
+
+
+def test_large_constants_that_do_not_go_into_softmax_stay() -> None:
+    chain = Chain()
+    total = chain.op("ADD", chain.input((1, 4)), chain.constant(noise(4) - 1e4), **NONE)
+    graph = chain.graph(chain.op("TANH", total))
+    assert prepare(graph).graph is graph
