@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ def build(
             TargetError: the target does not take the model, or it costs more than its budget.
     """
     from edgeqwt.converters.convert import convert
+    from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
@@ -115,10 +117,8 @@ def build(
         foresee(converted.graph, profile, limit, bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
-        if fix:
-            result = run(converted, data, chosen, profile, scored, stages, source, lambda graph: fixed(graph, profile))
-        else:
-            result = run(converted, data, chosen, profile, scored, stages, source)
+        adapt = partial(fixed, profile=profile) if fix else as_it_is
+        result = run(converted, data, chosen, profile, scored, stages, source, adapt)
         with stages("package"):
             findings = require(result.graph, board, bits=bits)
             require_budget(result.graph, profile, limit)
@@ -288,11 +288,8 @@ def bench_files(paths: Sequence[str | Path], where: str, options: Options | None
     from edgeqwt.targets.load import load, names
 
     files = [Path(path) for path in paths]
-    if where in PLACES:
-        return bench(files, where, None, options)
-    if where not in names() and not where.endswith(".toml"):
-        hint = f"Choose {', '.join(PLACES)}, or a target with an NPU, such as ethos-u55-128."
-        raise InputError(f"nothing can be benchmarked on {where!r}", hint)
+    if where in PLACES or not (where in names() or where.endswith(".toml")):
+        return bench(files, where, None, options)  # which refuses what is no place
     profile = load(where)
     if profile.npu is None and profile.package == "tflm":
         return bench(files, "tflm", None, options)

@@ -34,6 +34,11 @@ Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
 
+def as_it_is(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """An Adapt that changes nothing."""
+    return graph, ()
+
+
 @dataclass(frozen=True)
 class Sources:
     """What a build was made of, as the user named it: a path, "file.py:function", or what kind of object it was.
@@ -126,7 +131,7 @@ def build(
     evaluation: Evaluation | None,
     stages: Stages,
     source: str = "",
-    adapt: Adapt = lambda graph: (graph, ()),
+    adapt: Adapt = as_it_is,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -239,7 +244,7 @@ def check_same_interface(graph: Graph, reference: Graph) -> None:
 
 
 def judged(
-    job: Job, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = lambda graph: (graph, ())
+    job: Job, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = as_it_is
 ) -> tuple[dict[str, Graph], dict[str, Quality], tuple[str, ...]]:
     """The candidates, the plainest first, and how close each comes to the float graph on held-out samples.
 

@@ -21,13 +21,11 @@ from edgeqwt.compensate.moments import Moments
 from edgeqwt.compensate.probe import unfused
 from edgeqwt.compensate.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
-from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Stretches
+from edgeqwt.layerwise.stretches import Stretches, feed_both
 from edgeqwt.quantize.ranges import RangeRule
-from edgeqwt.runtime.boundary import feed_as
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def compensate(
     with Spool() as spool:
         integer = Stretches("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], spool)
         floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
-        count = _feed(graph, reference, samples, integer, floating)
+        count = feed_both(graph, reference, samples, integer, floating)
         for k, pair in enumerate(pairs):
             layer = Layer(pair, k, integer, floating, count)
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
@@ -121,18 +119,6 @@ def compensate(
             skips += skipped
             on_layer(k + 1, len(pairs))
     return Outcome(graph, tuple(changes), tuple(skips), count)
-
-
-def _feed(
-    graph: Graph, reference: Graph, samples: Iterable[Mapping[int, Array]], integer: Stretches, floating: Stretches
-) -> int:
-    count = 0
-    for count, sample in enumerate(samples, start=1):
-        floating.feed(count - 1, sample)
-        integer.feed(count - 1, feed_as(graph, reference, sample))
-    if not count:
-        raise InputError("there are no calibration samples", "Give at least one; 128 to 512 are a good number.")
-    return count
 
 
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:

@@ -26,17 +26,16 @@ from edgeqwt.compensate.linear_op import RATIO, Cost, LinearLayer, added, cost, 
 from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.probe import unfused, with_probe
 from edgeqwt.compensate.solve import NO_HELP
-from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import activate, slots
 from edgeqwt.graph.segments import segments
 from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Stretches
+from edgeqwt.layerwise.stretches import Stretches, feed_both
 from edgeqwt.quantize.activations import affine
 from edgeqwt.quantize.ranges import RangeRule
 from edgeqwt.runtime.blas import one_thread
-from edgeqwt.runtime.boundary import feed_as, real
+from edgeqwt.runtime.boundary import real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import xnnpack
 
@@ -128,7 +127,7 @@ def add_linear_layers(
     with Spool() as spool, one_thread():
         integer = Stretches("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], spool)
         floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
-        count = _feed(graph, reference, samples, integer, floating)
+        count = feed_both(graph, reference, samples, integer, floating)
         for k, (pair, y) in enumerate(zip(pairs, outputs, strict=True)):
             # Layers added so far lie in the stretches to come; what these read and leave behind is as before.
             integer.parts = segments(now, integer.cuts)[: len(integer.cuts)]
@@ -305,18 +304,6 @@ class Place:
             errors = [float(np.square(real(v, q) - wanted).sum()) for v in stored]
             totals += [float(np.square(wanted).sum()), *errors]
         return float(totals[0]), float(totals[1]), float(totals[2])
-
-
-def _feed(
-    graph: Graph, reference: Graph, samples: Iterable[Mapping[int, Array]], integer: Stretches, floating: Stretches
-) -> int:
-    count = 0
-    for count, sample in enumerate(samples, start=1):
-        floating.feed(count - 1, sample)
-        integer.feed(count - 1, feed_as(graph, reference, sample))
-    if not count:
-        raise InputError("there are no calibration samples", "Give at least one; 128 to 512 are a good number.")
-    return count
 
 
 def _skip(graph: Graph, i: int, reason: str) -> Skip:

@@ -7,13 +7,15 @@ the tensors to look at, and the activations that are still needed wait on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.segments import segment_graph, segments
 from edgeqwt.layerwise.spool import Spool
+from edgeqwt.runtime.boundary import feed_as
 from edgeqwt.runtime.runners import xnnpack
 
 Chunk = range  # numbers of consecutive samples
@@ -89,3 +91,30 @@ class Stretches:
     def _kept(self, k: int) -> list[int]:
         """What stretch k computes and a later one reads, or the second look at its own cut."""
         return [t for t in self.parts[k].outputs if self.last.get(t, -1) > k or t == self.cuts[k]]
+
+
+def feed_both(
+    graph: Graph, reference: Graph, samples: Iterable[Mapping[int, Array]], integer: Stretches, floating: Stretches
+) -> int:
+    """Stores samples for an integer graph and for the float one that it was lowered from.
+
+    Args:
+        graph: integer.
+        reference: float; its inputs are in the graph's order.
+        samples: real values by the reference's input tensor index; read once.
+        integer: of `graph`.
+        floating: of `reference`.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        InputError: there are none.
+    """
+    count = 0
+    for count, sample in enumerate(samples, start=1):
+        floating.feed(count - 1, sample)
+        integer.feed(count - 1, feed_as(graph, reference, sample))
+    if not count:
+        raise InputError("there are no calibration samples", "Give at least one; 128 to 512 are a good number.")
+    return count

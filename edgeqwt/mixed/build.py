@@ -158,6 +158,6 @@ def _account(
         size=size,
         time=problem.time.exact(solution.precision),
         predicted_db=-10 * math.log10(solution.harm) if solution.harm > 0 else math.inf,
-        measured_db=min(place.closeness.sqnr_db for place in quality.decisive),
+        measured_db=quality.worst_db,
         tries=tries,
     )

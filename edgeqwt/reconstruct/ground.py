@@ -11,12 +11,11 @@ import numpy as np
 from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.influence import influence
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
-from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Chunk, Stretches
+from edgeqwt.layerwise.stretches import Chunk, Stretches, feed_both
 from edgeqwt.reconstruct.blocks import Block
-from edgeqwt.runtime.boundary import feed_as, to_real
+from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
@@ -87,12 +86,7 @@ class Ground:
         Raises:
             InputError: there are none.
         """
-        for i, sample in enumerate(samples):
-            self.floating.feed(i, sample)
-            self.integer.feed(i, feed_as(graph, self.reference, sample))
-            self.count = i + 1
-        if not self.count:
-            raise InputError("there are no calibration samples", "Give at least one; 128 to 512 are a good number.")
+        self.count = feed_both(graph, self.reference, samples, self.integer, self.floating)
         held_out = np.arange(self.count) % HOLD_OUT_EVERY == HELD_OUT
         self.held_out = np.flatnonzero(held_out if self.count > 1 else ~held_out).tolist()
         self.fitted = np.flatnonzero(~held_out).tolist()
