@@ -20,9 +20,10 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.linear_layer import add_linear_layers
 from edgeqwt.compensate.solve import Options
 from edgeqwt.converters.convert import convert
-from edgeqwt.engine import LEVERS, Job, bare, make
+from edgeqwt.engine import LEVERS, bare, make
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.graph import flatbuffer
+from edgeqwt.job import Job
 from edgeqwt.mixed.cost import file_size
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Stages

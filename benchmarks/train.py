@@ -6,38 +6,53 @@ import argparse
 import io
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from common import cifar10, normalized, shared
-from models import dscnn_cifar10, mobilenetv2_cifar10
+from models import dscnn_cifar10, hybrid_cifar10, mobilenetv2_cifar10, vit_cifar10
 from torch import Tensor, nn
-
-EPOCHS = {mobilenetv2_cifar10: 8, dscnn_cifar10: 14}
-"""Passes over the training images: about 20 minutes each, both side by side on 2 busy cores."""
-NETWORKS = {module.NAME: module for module in EPOCHS}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained; the defaults are those of the benchmarks.
+    """How a network is trained; the defaults are those of the convolutional networks.
 
     Attributes:
         epochs: passes over the training images.
         rate: the highest learning rate of the one-cycle schedule.
+        rise: the part of the schedule before that highest rate.
         shift: random crops move an image by up to so many pixels.
+        adam: AdamW, without decay of biases and norms, in place of stochastic gradient descent.
     """
 
     epochs: int
     batch: int = 128
     rate: float = 0.2
+    rise: float = 0.25
     momentum: float = 0.9
     decay: float = 2e-4
     shift: int = 3
     seed: int = 0
+    adam: bool = False
+
+
+def transformer(epochs: int) -> Settings:
+    """How the networks with transformer blocks are trained."""
+    return Settings(epochs, batch=32, rate=1e-3, rise=0.1, decay=0.05, adam=True)
+
+
+SETTINGS = {
+    mobilenetv2_cifar10: Settings(8),
+    dscnn_cifar10: Settings(14),
+    vit_cifar10: transformer(12),
+    hybrid_cifar10: transformer(6),
+}
+"""About 20 minutes for each but the vision transformer, which takes 40; two side by side on 2 cores."""
+NETWORKS = {module.NAME: module for module in SETTINGS}
 
 
 def main() -> None:
@@ -52,7 +67,9 @@ def main() -> None:
     test = torch.from_numpy(normalized(data["test_images"])), torch.from_numpy(data["test_labels"])
     for name in arguments.names or NETWORKS:
         module, start = NETWORKS[name], time.perf_counter()
-        model = train(module.network(), *training_data(), Settings(epochs=arguments.epochs or EPOCHS[module]))
+        settings = SETTINGS[module]
+        settings = replace(settings, epochs=arguments.epochs or settings.epochs)
+        model = train(module.network(), *training_data(), settings)
         save(model, module.weights_file())
         print(f"{name}: {top1(model, *test):.4f} of the test images, {time.perf_counter() - start:.0f} s")
         print(f"{module.weights_file()}")
@@ -69,7 +86,7 @@ def training_data() -> tuple[Tensor, Tensor]:
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings) -> nn.Module:
-    """The trained network, in evaluation mode; stochastic gradient descent with one cycle of the learning rate."""
+    """The trained network, in evaluation mode; the learning rate goes through one cycle."""
     torch.manual_seed(settings.seed)
     for module in model.modules():
         if hasattr(module, "reset_parameters"):
@@ -77,11 +94,9 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings) 
     model = model.to(memory_format=torch.channels_last).train()
     random = torch.Generator().manual_seed(settings.seed)
     steps = len(images) // settings.batch
-    optimizer = torch.optim.SGD(
-        model.parameters(), settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
-    )
+    optimizer = chosen_optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.rate, total_steps=settings.epochs * steps, pct_start=0.25, cycle_momentum=False
+        optimizer, settings.rate, total_steps=settings.epochs * steps, pct_start=settings.rise, cycle_momentum=False
     )
     for epoch in range(settings.epochs):
         start, total = time.perf_counter(), 0.0
@@ -98,6 +113,18 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings) 
         seconds = time.perf_counter() - start
         print(f"epoch {epoch + 1}/{settings.epochs}: loss {total / steps:.3f}, {seconds:.0f} s", flush=True)
     return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def chosen_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The optimizer that the settings ask for, over all of the network's parameters."""
+    if not settings.adam:
+        return torch.optim.SGD(
+            model.parameters(), settings.rate, settings.momentum, weight_decay=settings.decay, nesterov=True
+        )
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, settings.rate, weight_decay=settings.decay)
 
 
 def augmented(images: Tensor, shift: int, random: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.converters import onnx2tf_tool, onnx_source, places, tflite_source, torch_source, trace
 from edgeqwt.converters.binding import bind, describe
+from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.resolve import TorchObject, resolve
@@ -150,7 +151,7 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
     path = tool.workdir / "source.onnx"
     onnx.save(source.proto, path)
     conversion = onnx2tf_tool.run_onnx2tf(path, tool.workdir, tool.python, backend=tool.backend)
-    graph = _read(conversion)
+    graph = narrowed(_read(conversion))
     where = places.places(graph, source.proto, conversion.sources, from_torch=source.torch is not None)
     _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))

@@ -119,8 +119,7 @@ def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.Mod
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
-    fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-    return fixed, tuple(notes)
+    return _with_output_shapes(onnx.shape_inference.infer_shapes(fixed, data_prop=True), sample), tuple(notes)
 
 
 class OnnxRunner:
@@ -174,6 +173,22 @@ def versions() -> Mapping[str, str]:
 
 
 # -- details ---------------------------------------------------------------------
+
+
+def _with_output_shapes(model: onnx.ModelProto, sample: Sample) -> onnx.ModelProto:
+    """The model with the shapes that its outputs have on a sample, where inference did not find them.
+
+    It loses track in models that compute shapes from shapes, and onnxsim, which would fold all that,
+    refuses models whose outputs have none.
+    """
+    lost = [output for output in model.graph.output if not output.type.tensor_type.HasField("shape")]
+    if lost:
+        values = OnnxRunner(model).run(sample)
+        for output in lost:
+            for size in values[output.name].shape:
+                output.type.tensor_type.shape.dim.add().dim_value = size
+            output.type.tensor_type.shape.SetInParent()  # a scalar has a shape, too
+    return model
 
 
 def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:

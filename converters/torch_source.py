@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,23 +104,47 @@ def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
     Raises:
         InputError: the file is none, or its program does not fit the sample.
     """
-    import torch
-
-    try:
-        with _quiet(log):
-            program = torch.export.load(path)
-            module = program.module()
-    except Exception as error:  # zipfile, json, pickle and torch each raise their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            f"{path} is not a readable exported program: {reason}", "Save it with torch.export.save, same version."
-        ) from error
+    program, module = _program(path, log)
     check_parameters(str(path), module)
     names, _ = _input_names(str(path), module, sample)
     args, kwargs = program.example_inputs or ((), {})
     types = _example_types(str(path), [*args, *kwargs.values()], names)
     inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
     return TorchModel(str(path), module, program, inputs, len(args))
+
+
+def program_inputs(path: Path) -> tuple[InputSpec, ...]:
+    """What an exported program (.pt2) says of its inputs; None for dimensions that it leaves open.
+
+    Raises:
+        InputError: the file is none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        program, _ = _program(path, Path(folder) / "log")
+    taken = set(program.graph_signature.user_inputs)
+    nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in taken and "val" in node.meta}
+    return tuple(
+        InputSpec(
+            name,
+            tuple(size if isinstance(size, int) else None for size in value.shape),
+            str(value.dtype).removeprefix("torch."),
+        )
+        for name, value in nodes.items()
+    )
+
+
+def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
+    import torch
+
+    try:
+        with _quiet(log):
+            program = torch.export.load(path)
+            return program, program.module()
+    except Exception as error:  # zipfile, json, pickle and torch each raise their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path} is not a readable exported program: {reason}", "Save it with torch.export.save, same version."
+        ) from error
 
 
 def check_parameters(what: str, module: torch.nn.Module) -> None:

@@ -50,6 +50,7 @@ def build(
     evaluation: Source | None = None,
     images: ImageOptions | None = None,
     samples: int | None = None,
+    sequence_length: int | None = None,
     onnx2tf_python: str | None = None,
     work: str | Path | None = None,
     overwrite: bool = False,
@@ -76,6 +77,8 @@ def build(
         evaluation: test samples, with labels or what else the metric needs.
         images: how a folder of images becomes samples, for calibration and evaluation.
         samples: use at most so many calibration samples.
+        sequence_length: what sequences are cut or padded to, in calibration and evaluation; by default they are
+            as long as in the first calibration sample.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
         work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made.
@@ -88,6 +91,7 @@ def build(
             TargetError: the target does not take the model, or it costs more than its budget.
     """
     from edgeqwt.converters.convert import convert
+    from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
@@ -111,7 +115,14 @@ def build(
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
         place = stack.enter_context(_workspace(work))
         with stages.steps("convert") as step:
+            if sequence_length is not None:
+                sequences = find_sequences(model, data.first(), sequence_length)
+                data = sequences.of(data)
             converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
+            if sequence_length is not None:
+                sequences = sequences.named([binding.spec.name for binding in converted.inputs])
+                converted = replace(converted, notes=(sequences.note(), *converted.notes))
+                test = None if test is None else sequences.of(test)
         bits = chosen.precision.activation_bits
         require(converted.graph, board, bits=bits, fixing=fix)
         foresee(converted.graph, profile, limit, bits)

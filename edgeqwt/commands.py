@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,10 @@ Image = Annotated[
     ),
 ]
 Recipe = Annotated[
-    str, typer.Option(help="balanced, fast, best, plain, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE")
+    str,
+    typer.Option(
+        help="balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE"
+    ),
 ]
 
 
@@ -141,6 +145,13 @@ def build(
     ] = None,
     image: Image = None,
     samples: Samples = None,
+    sequence_length: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut or pad token ids and masks to so many; 32,64,128 builds one model each, in FOLDER/seq32, ...",
+            metavar="N[,N...]",
+        ),
+    ] = None,
     onnx2tf_python: Annotated[
         str | None, typer.Option(help="Interpreter that has onnx2tf, where it is not this one.", metavar="PYTHON")
     ] = None,
@@ -163,14 +174,15 @@ def build(
     """
     from edgeqwt import api
     from edgeqwt.output import console, progress_display
+    from edgeqwt.report.folder import whole_folder
     from edgeqwt.report.terminal import show_build
     from edgeqwt.target import Budget
 
-    result = api.build(
+    made = partial(
+        api.build,
         model,
         calibration=calibration,
         target=target,
-        output=output,
         recipe=recipe,
         precision=precision,
         mixed=_mixed(max_size, max_latency, min_sqnr, wide),
@@ -182,13 +194,22 @@ def build(
         images=_images(image),
         samples=samples,
         onnx2tf_python=onnx2tf_python,
-        work=work,
         overwrite=overwrite,
         fix=fix,
         budget=Budget(ram, flash, max_cycles),
         display=progress_display(),
     )
-    show_build(console(), result, output)
+    lengths = _lengths(sequence_length)
+    if len(lengths) < 2:
+        only = lengths[0] if lengths else None
+        show_build(console(), made(output=output, work=work, sequence_length=only), output)
+        return
+    with whole_folder(output, overwrite) as place:  # all of them or none
+        results = {
+            n: made(output=place / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n) for n in lengths
+        }
+    for n, result in results.items():
+        show_build(console(), result, output / f"seq{n}")
 
 
 @app.command()
@@ -369,3 +390,13 @@ def _images(options: list[str] | None) -> ImageOptions | None:
     from edgeqwt.calibration.settings import parse_options
 
     return parse_options(options) if options else None
+
+
+def _lengths(text: str | None) -> list[int]:
+    """Lengths such as 64 or 32,64,128; none where the option is not given."""
+    from edgeqwt.errors import InputError
+
+    parts = [] if text is None else text.split(",")
+    if not all(re.fullmatch(r"\s*[1-9]\d*\s*", part) for part in parts) or len({*map(str.strip, parts)}) < len(parts):
+        raise InputError(f"--sequence-length {text!r} is no length", "Give one such as 64, or several: 32,64,128.")
+    return [int(part) for part in parts]

@@ -13,10 +13,11 @@ from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.engine import Gain, Job, Made, bare, feeds, leave_one_out, make, shown
+from edgeqwt.engine import Gain, Made, bare, leave_one_out, make
 from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.job import Job, feeds, shown
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
 from edgeqwt.prepare.prepare import Prepared, prepare

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16
+
 
 @dataclass(frozen=True)
 class Npu:
@@ -42,6 +45,15 @@ class TargetProfile:
     package: str = "tflite"
     npu: Npu | None = None
     limits: Mapping[str, object] = field(default_factory=dict)
+
+
+def missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
+    """Kinds of ops that lowering must do without: in any width, and with 16-bit activations."""
+    lacking, lacking16 = (frozenset(kind for kind, row in rows.items() if not row.tflm) for rows in (RULES, RULES16))
+    if "tflm" in target.runtimes:
+        return lacking, lacking16
+    # TFLite Micro runs what an NPU leaves over; SQRT is left over, and RSQRT need not be written with it.
+    return frozenset(), frozenset({"SQRT"} if target.npu is not None else ())
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from edgeqwt.graph.graph import Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, Form, OpRule
+from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
 from edgeqwt.quantize.forms import form_of
-from edgeqwt.target import TargetProfile
+from edgeqwt.target import TargetProfile, missing_ops
 
 LONGEST = 40  # characters of a tensor's name in a message
 
@@ -54,11 +54,6 @@ class Model:
         """Whether the graph is yet to be quantized."""
         return is_float(self.graph)
 
-    @property
-    def missing(self) -> frozenset[str]:
-        """Kinds that lowering writes as a table for this target, where they are elementwise."""
-        return lacking(RULES) if "tflm" in self.target.runtimes else frozenset()
-
     @cached_property
     def uses(self) -> tuple[Use, ...]:
         """Every integer op of the graph."""
@@ -75,10 +70,9 @@ class Model:
             if not touches_float or op.kind in ("QUANTIZE", "DEQUANTIZE"):
                 yield Use(i, op.kind, dtype_of(graph, op))
             return
-        wide = self.bits == 16 and op.kind in RULES16
-        if wide and "tflm" in self.target.runtimes:
-            wide = RULES16[op.kind].tflm  # others stay at 8 bits there
-        form = RULES16[op.kind].form if wide else form_of(graph, op, self.missing)
+        missing, missing16 = missing_ops(self.target)
+        wide = self.bits == 16 and op.kind in RULES16 and op.kind not in missing16
+        form = RULES16[op.kind].form if wide else form_of(graph, op, missing)
         for kind, dtype in _written(graph, op, form):
             yield Use(i, kind, ("int16" if wide else "int8") if dtype == "" else dtype)
 
@@ -91,11 +85,6 @@ def short(name: str) -> str:
 def is_float(graph: Graph) -> bool:
     """Whether a graph is yet to be quantized: it has float tensors and none with a scale."""
     return any(t.is_float for t in graph.tensors) and all(t.quantization is None for t in graph.tensors)
-
-
-def lacking(rows: Mapping[str, OpRule]) -> frozenset[str]:
-    """The kinds that TFLite Micro lacks, by the op table's rows."""
-    return frozenset(kind for kind, row in rows.items() if not row.tflm)
 
 
 def dtype_of(graph: Graph, op: Op) -> str:

@@ -71,7 +71,7 @@ def delegated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
     """
     for i, uses in _beyond(model, limit):
         wide = any(use.dtype == "int16" for use in uses)
-        slow = "Use 8-bit activations where speed matters: with 16 bits convolutions are many times slower."
+        slow = "Use 8-bit activations where speed matters (recipe int8-only): 16 bits are many times slower."
         fix = "pool-as-mean" if _whole_map(model, uses[0]) else ""
         yield Hit(i, _told(uses), remedy=slow if wide else "", fix=fix)
 

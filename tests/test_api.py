@@ -25,6 +25,7 @@ from edgeqwt.recipes.recipe import load
 from edgeqwt.report.document import document
 from edgeqwt.target import Budget
 from tests import small
+from tests.chain import NONE, Chain, noise
 from tests.small import ROOT, Small, images
 
 HEAVY = (
@@ -195,6 +196,31 @@ def test_float_borders(files: Small, built: BuildResult) -> None:
     assert (kinds[0], kinds[-1]) == ("QUANTIZE", "DEQUANTIZE")
     assert kinds[1:-1] == [op.kind for op in built.graph.ops]
     assert {result.graph.tensors[t].dtype for t in (*result.graph.inputs, *result.graph.outputs)} == {"float32"}
+
+
+def test_sequences_are_cut_and_padded_in_calibration_and_evaluation(tmp_path: Path) -> None:
+    chain = Chain()
+    words, axes = chain.constant(noise(50, 8, seed=1), "words"), chain.constant(np.array([1]), "axes")
+    x = chain.op("GATHER", words, chain.input((1, 12), "ids", "int32"), axis=0, batchDims=0)
+    x = chain.op("MEAN", x, axes, keepDims=False)
+    weights = chain.constant(noise(4, 8, seed=2), "weights")
+    flatbuffer.write(
+        chain.graph(chain.op("FULLY_CONNECTED", x, weights, -1, keepNumDims=False, **NONE)), tmp_path / "m.tflite"
+    )
+    rng = np.random.default_rng(0)
+    short, long = rng.integers(1, 50, (16, 10), np.int32), rng.integers(1, 50, (8, 14), np.int32)
+    padded, cut, labels = np.pad(short, ((0, 0), (0, 2))), long[:, :12], np.arange(8) % 4
+    by_hand, found = (
+        edgeqwt.build(
+            tmp_path / "m.tflite", calibration=fit, evaluation={"ids": judged, "labels": labels}, sequence_length=length
+        )
+        for fit, judged, length in (({"ids": padded}, cut, None), (short, long, 12))
+    )
+    assert content(found) == content(by_hand)
+    assert found.scores == by_hand.scores
+    assert (*found.model.notes, *by_hand.model.notes) == (
+        "sequences are 12 long: longer ones were cut, shorter ones padded with 0, in 'ids' (axis 1)",
+    )
 
 
 def test_metric_as_a_function(files: Small) -> None:

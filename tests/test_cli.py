@@ -116,6 +116,18 @@ def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
     assert [model.tensors[t].dtype for t in (*model.inputs, *model.outputs)] == ["float32", "float32"]
 
 
+@pytest.mark.parametrize("lengths", ["64", "32,64"])
+def test_lengths_of_a_model_without_sequences(edgeqwt: Command, files: Small, lengths: str) -> None:
+    call = ("build", files.model, "-c", files.samples, "-o", "out", "--sequence-length", lengths)
+    assert "no input holds sequences" in edgeqwt.refused(2, *call)
+
+
+@pytest.mark.parametrize("lengths", ["", "0", "-3", "64,", "1e2", "64,64"])
+def test_what_is_no_length(edgeqwt: Command, files: Small, lengths: str) -> None:
+    call = ("build", files.model, "-c", files.samples, "-o", "out", f"--sequence-length={lengths}")
+    assert f"--sequence-length {lengths!r} is no length" in edgeqwt.refused(2, *call)
+
+
 def test_images_for_calibration_go_with_arrays_for_evaluation(edgeqwt: Command, files: Small) -> None:
     from PIL import Image
 

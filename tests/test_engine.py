@@ -13,10 +13,11 @@ from edgeqwt import engine
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.engine import LEVERS, Job, bare, leave_one_out, make
+from edgeqwt.engine import LEVERS, bare, leave_one_out, make
 from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
+from edgeqwt.job import Job
 from edgeqwt.progress import Stages
 from edgeqwt.quantize.precision import parse
 from edgeqwt.quantize.search import NoSearch
@@ -58,13 +59,13 @@ def test_every_lever_can_be_left_out(job: Job, recipe: Recipe) -> None:
 
 def test_learned_rounding_stands_between_rounding_and_compensation(job: Job, recipe: Recipe) -> None:
     made = make(job, recipe, Stages())
-    assert made.reconstructed is not None
-    assert made.uncompensated is made.reconstructed.graph
+    assert made.levers.reconstructed is not None
+    assert made.uncompensated is made.levers.reconstructed.graph
     assert made.outcome is not None
     without = make(job, replace(recipe, reconstruction=None), Stages())
-    assert without.reconstructed is None
+    assert without.levers.reconstructed is None
     # Whether it was kept is decided on samples held out; the file changes just where it was.
-    kept = any(block.kept for block in made.reconstructed.blocks)
+    kept = any(block.kept for block in made.levers.reconstructed.blocks)
     same = flatbuffer.to_bytes(made.uncompensated) == flatbuffer.to_bytes(without.uncompensated)
     assert kept is not same
 
@@ -77,7 +78,7 @@ def test_the_same_bytes_again(job: Job, recipe: Recipe) -> None:
 def test_searched_scales_are_those_that_the_graph_has(job: Job) -> None:
     searching = replace(bare(load("plain")), precision=parse("w4a8"), search=HessianGuided())
     made = make(job, searching, Stages())
-    found = made.searched
+    found = made.levers.searched
     assert found is not None
     assert found.candidates == 3
     assert found.after > found.before  # min-max scales of 4 bits leave much to find
@@ -122,8 +123,8 @@ def test_a_search_without_real_outputs_finds_nothing(job: Job) -> None:
     model = ConvertedModel(graph, (Binding(spec, x),), (), lambda sample: {})
     choosing = Job(model, graph, open_samples({"image": noise(8, 4)}), job.target)
     made = make(choosing, replace(bare(load("plain")), search=Lapq(samples=4, evaluations=4)), Stages())
-    assert made.searched is not None
-    assert made.searched.candidates == 0
+    assert made.levers.searched is not None
+    assert made.levers.searched.candidates == 0
 
 
 def test_equalization_that_does_not_help_is_dropped(job: Job, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,5 +138,5 @@ def test_equalization_that_does_not_help_is_dropped(job: Job, recipe: Recipe, mo
     monkeypatch.setattr(engine, "equalize", spoiled)
     made = make(job, replace(recipe, reconstruction=None), Stages())
     assert made.reference is job.graph
-    assert made.equalized is not None
-    assert "does not help" in made.equalized.skipped
+    assert made.levers.equalized is not None
+    assert "does not help" in made.levers.equalized.skipped

@@ -15,7 +15,8 @@ from edgeqwt.graph.graph import Array, Graph
 if TYPE_CHECKING:
     import torch
 
-BATCH = 16  # samples in memory at a time
+BATCH = 16  # samples in memory at a time, at most
+ELEMENTS = 2**25  # of activations in memory at a time; gradients and what they need take several times as much
 
 
 def influence(
@@ -64,8 +65,9 @@ def influence(
     zeros = {t: torch.zeros(graph.tensors[t].shape) for t in watched}
     total = {t: torch.zeros(graph.tensors[t].shape, dtype=torch.float64) for t in watched}
     count = 0
+    size = max(1, min(BATCH, ELEMENTS // max(1, sum(value.numel() for value in zeros.values()))))
     with one_thread():
-        for chunk in batched(samples, BATCH):
+        for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
             for _ in range(draws):
                 signs = {t: _signs((len(chunk), *graph.tensors[t].shape), generator) for t in outputs}

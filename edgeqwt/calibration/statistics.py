@@ -26,7 +26,7 @@ class Statistics:
     Attributes:
         low, high: smallest and largest value seen.
         reach: the histogram covers [-reach, reach).
-        counts: int64, shape (BINS,), values other than exact zeros.
+        counts: int64, shape (BINS,), values other than exact zeros; float64, their weights, where they have some.
         zeros: number of exact zeros.
     """
 
@@ -36,8 +36,12 @@ class Statistics:
     counts: Array | None = None
     zeros: int = 0
 
-    def add(self, values: Array) -> None:
+    def add(self, values: Array, weights: Array | None = None) -> None:
         """Takes in one sample's values.
+
+        Args:
+            values: of any shape.
+            weights: how much each counts, of the same shape; 1 without any.
 
         Raises:
             InputError: a value is NaN or infinite.
@@ -52,12 +56,13 @@ class Statistics:
         self._cover(max(-low, high), strictly=True)
         assert self.counts is not None
         flat = values.reshape(-1)
-        flat = flat[flat != 0]
+        other = flat != 0
+        flat, counted = flat[other], None if weights is None else weights.reshape(-1)[other]
         self.zeros += values.size - flat.size
         # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
         # BINS / 2 before it would round values into the next bin, depending on the reach.
         index = np.floor(flat * np.float32(BINS / 2 / self.reach)).astype(np.int32) + BINS // 2
-        self.counts += np.bincount(index, minlength=BINS)
+        self.counts = self.counts + np.bincount(index, counted, minlength=BINS)
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""
@@ -66,7 +71,7 @@ class Statistics:
         self._cover(other.reach)
         other._cover(self.reach)
         assert self.counts is not None
-        self.counts += other.counts
+        self.counts = self.counts + other.counts
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
 

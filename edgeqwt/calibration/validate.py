@@ -80,8 +80,8 @@ def conform(array: Array, spec: InputSpec, where: str) -> Array:
     Raises:
         InputError: when shape, type or values are not what the input expects.
     """
-    _check_shape(array.shape, spec.shape, where)
     dtype = np.dtype(spec.dtype)
+    _check_shape(array.shape, spec.shape, where, tokens=dtype.kind in "iu")
     if dtype.kind == "f":
         return _as_float(array, dtype, where)
     if dtype.kind in "biu":
@@ -98,7 +98,7 @@ def _check_names(sample: Sample, names: Sequence[str], where: str) -> None:
     raise InputError(f"{where} {' and '.join(problems)}", f"The model's inputs are: {_listed(names)}.")
 
 
-def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where: str) -> None:
+def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where: str, tokens: bool) -> None:
     fits = len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
     if fits and 0 not in found:
         return
@@ -106,6 +106,8 @@ def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where
     hint = "Give the data in the source model's own layout, with a batch dimension in front."
     if len(found) + 1 == len(expected) and all(e in (None, f) for f, e in zip(found, expected[1:], strict=True)):
         hint = "The batch dimension is missing: use array[None]."
+    elif tokens and len(found) == len(expected) == 2 and found[0] == (expected[0] or found[0]):
+        hint = "Give sequences of one length; --sequence-length N of `edgeqwt build` cuts and pads them."
     elif len(found) == len(expected) == 4 and None not in expected:
         if (found[0], found[3], found[1], found[2]) == expected:
             hint = "The data is channels-last (NHWC): use array.transpose(0, 3, 1, 2), or layout NCHW for images."

@@ -5,79 +5,38 @@ factor passes through ops that commute with it (RELU, pooling, PAD, TRANSPOSE, .
 the same factor on both sides; other ops need the factor 1. Here every element of every
 activation gets the number of its factor; what an op moves about is found out by letting the op
 move those numbers.
+
+Constants are where factors change for free. Linear layers, embedding tables and products with a constant per channel
+(LayerNorm's gamma) take up the factors of what they read and give their output new ones; a constant summand (beta,
+position embeddings) is multiplied along. In attention, what Q is multiplied by K is divided by, and V's channels are
+those of the heads' outputs (`equalize.products`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
+from edgeqwt.equalize.factors import FIXED, Channels, Factors, by_channel, by_element, varying
+from edgeqwt.equalize.products import matmul
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.runtime.runners import reference
 
-ANY, FIXED = 0, 1  # what is always zero takes any factor; the number of the factor that is 1
 HOMOGENEOUS = ("NONE", "RELU")  # fused activations f with f(k x) = k f(x) for k > 0
-
-
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """Numbers of factors.
-
-    Attributes:
-        of: float activation tensor index -> int64, the tensor's shape: each element's factor.
-        count: factors are numbered 0 (any factor will do), 1 (the factor 1) to count - 1.
-    """
-
-    of: Mapping[int, Array]
-    count: int
-
-
-class _Factors:
-    """Union-find over factor numbers; FIXED stays the representative of its set."""
-
-    def __init__(self) -> None:
-        self.parent = [ANY, FIXED]
-
-    def fresh(self, count: int) -> Array:
-        first = len(self.parent)
-        self.parent += range(first, first + count)
-        return np.arange(first, first + count)
-
-    def find(self, factor: int) -> int:
-        root = factor
-        while self.parent[root] != root:
-            root = self.parent[root]
-        while self.parent[factor] != root:
-            self.parent[factor], factor = root, self.parent[factor]
-        return root
-
-    def tie(self, first: Array, second: Array) -> None:
-        """Makes factors equal, element by element."""
-        pairs = np.stack(np.broadcast_arrays(first, second)).reshape(2, -1)
-        for a, b in np.unique(pairs[:, (pairs != ANY).all(axis=0)], axis=1).T.tolist():
-            low, high = sorted((self.find(a), self.find(b)))
-            self.parent[high] = low
-
-    def fix(self, factors: Array) -> None:
-        self.tie(factors, np.full(1, FIXED))
-
-    def numbered(self, of: Mapping[int, Array]) -> Channels:
-        """All tensors' factors by their representatives, numbered without gaps."""
-        roots = np.array([self.find(f) for f in range(len(self.parent))])
-        kept, dense = np.unique(roots, return_inverse=True)
-        return Channels({t: dense[factors] for t, factors in of.items()}, len(kept))
 
 
 def channels(graph: Graph) -> Channels:
     """The factors of a float graph's activations; those of its inputs and outputs are 1."""
-    factors, of = _Factors(), {t: np.full(graph.tensors[t].shape, FIXED) for t in graph.inputs}
+    factors, of = Factors(), {t: np.full(graph.tensors[t].shape, FIXED) for t in graph.inputs}
     for op in graph.ops:
         rule = PASSAGES.get(op.kind, _fixed)
         if op.activation not in HOMOGENEOUS and not RULES[op.kind].linear:
+            rule = _fixed
+        # Integers have no factors; what is made of constants alone keeps its own.
+        if not all(graph.tensors[t].is_float for t in op.outputs) or not any(t in of for t in op.inputs):
             rule = _fixed
         of |= dict(zip(op.outputs, rule(graph, op, of, factors), strict=True))
     for t in graph.outputs:
@@ -86,81 +45,122 @@ def channels(graph: Graph) -> Channels:
     return factors.numbered({t: f for t, f in of.items() if graph.tensors[t].is_float})
 
 
-Passage = Callable[[Graph, Op, Mapping[int, Array], _Factors], list[Array]]
+Passage = Callable[[Graph, Op, Mapping[int, Array], Factors], list[Array]]
 """Gives the factors of an op's outputs, and ties those of its inputs as the op needs it."""
 
 
-def _fixed(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
+def _fixed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
     for t in op.inputs:
         if t in of:
             factors.fix(of[t])
     return [np.full(graph.tensors[t].shape, FIXED) for t in op.outputs]
 
 
-def _linear(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
+def _linear(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
     """New channels; the input's have one factor each, wherever they are read."""
     s = slots(op)
     out = graph.tensors[s.output]
-    if not graph.tensors[s.weight].is_constant or (s.bias >= 0 and not graph.tensors[s.bias].is_constant):
+    held = [graph.tensors[t] for t in (s.weight, s.bias) if t >= 0]
+    if not all(tensor.is_constant and tensor.is_float for tensor in held):
         return _fixed(graph, op, of, factors)
     if s.data in of:
-        factors.tie(of[s.data], _by_channel(of[s.data]))
+        x = of[s.data]
+        if op.kind == "FULLY_CONNECTED":  # its rows may be made of several axes
+            x = x.reshape(-1, graph.tensors[s.weight].shape[1])
+        factors.tie(x, by_channel(x))
     made = factors.fresh(out.shape[-1])
     if op.activation not in HOMOGENEOUS:
         factors.fix(made)
     return [np.broadcast_to(made, out.shape)]
 
 
-def _moved(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
-    """The op moves the numbers; PAD's zeros come out as ANY."""
-    data = [t for t in op.inputs if t in of and graph.tensors[t].is_float]
-    constants = [t for t in op.inputs if t >= 0 and graph.tensors[t].is_constant and graph.tensors[t].is_float]
-    if constants or any(t in of for t in op.inputs if t not in data):
+def _moved(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
+    """The op moves the numbers; PAD's zeros come out as ANY. A constant that is joined to others has channels too."""
+    data = {t: of[t] for t in op.inputs if t in of and graph.tensors[t].is_float}
+    joined = {t for t in op.inputs if t >= 0 and graph.tensors[t].is_constant and graph.tensors[t].is_float}
+    if (joined and op.kind != "CONCATENATION") or any(t in of for t in op.inputs if t not in data):
         return _fixed(graph, op, of, factors)
-    piece = graph.slice([graph.ops.index(op)], list(dict.fromkeys(data)), list(op.outputs))
-    given = dict(zip(piece.inputs, dict.fromkeys(data), strict=True))
-    values = reference(piece).run({new: of[old].astype(np.float32) for new, old in given.items()})
+    for t in sorted(joined):
+        shape = graph.tensors[t].shape
+        data[t] = np.broadcast_to(factors.fresh(shape[-1]), shape)
+    piece = graph.slice([graph.ops.index(op)], list(data), list(op.outputs))
+    given = dict(zip(piece.inputs, data.values(), strict=True))
+    values = reference(piece).run({t: numbers.astype(np.float32) for t, numbers in given.items()})
     return [np.rint(values[t]).astype(np.int64) for t in piece.outputs]
 
 
-def _pooled(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
+def _gathered(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
+    """Columns of a constant table are new channels, whichever rows are picked."""
+    if not table_columns(graph, op):
+        return _moved(graph, op, of, factors)
+    shape = graph.tensors[op.outputs[0]].shape
+    return [np.broadcast_to(factors.fresh(shape[-1]), shape)]
+
+
+def table_columns(graph: Graph, op: Op) -> bool:
+    """Whether a GATHER picks rows of a constant float table, whose columns then are the output's channels."""
+    if op.kind != "GATHER" or op.options.get("batchDims"):
+        return False
+    table = graph.tensors[op.inputs[0]]
+    picked = int(op.options.get("axis", 0)) % max(len(table.shape), 1)
+    return table.is_constant and table.is_float and len(table.shape) > 1 and picked != len(table.shape) - 1
+
+
+def _pooled(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
     """Positions of one channel are mixed."""
     x, shape = of[op.inputs[0]], graph.tensors[op.outputs[0]].shape
-    if shape[-1] != x.shape[-1]:  # a mean over channels
-        return _fixed(graph, op, of, factors)
-    factors.tie(x, _by_channel(x))
-    return [np.broadcast_to(_by_channel(x), shape)]
+    axes = graph.tensors[op.inputs[1]].data if op.kind == "MEAN" else np.array([1, 2])
+    if axes is None or not shape or shape[-1] != x.shape[-1] or (x.ndim - 1 in axes.reshape(-1) % x.ndim):
+        return _fixed(graph, op, of, factors)  # a mean over channels
+    factors.tie(x, by_channel(x))
+    return [np.broadcast_to(by_channel(x), shape)]
 
 
-def _summed(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
-    """Both sides have the same factors; constants have the factor 1."""
-    sides = [of.get(t, np.full(graph.tensors[t].shape, FIXED)) for t in op.inputs]
+def _summed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
+    """Both sides have the same factors; a constant is multiplied along, element by element."""
+    shape = graph.tensors[op.outputs[0]].shape
+    sides = [np.broadcast_to(of[t], shape) for t in op.inputs if t in of]
+    if len(sides) == 1 and op.kind in ("ADD", "SUB"):
+        wide = _constant_shape(graph, op, varying(factors.canonical(sides[0])))
+        sides.append(np.broadcast_to(by_element(sides[0], wide), shape))
+    sides += [np.full(shape, FIXED)] * (2 - len(sides))
     factors.tie(*sides)
     return [np.maximum(*sides)]
 
 
-def _scaled(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
-    """One side keeps its factors, the other, a gate or a constant, has the factor 1."""
+def _scaled(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
+    """A constant takes up factors and gives channels new ones; a gate has the factor 1, the other side keeps its."""
     shape = graph.tensors[op.outputs[0]].shape
     kept, *others = sorted((of[t] for t in op.inputs if t in of), key=lambda f: -int((f > FIXED).sum()))
-    for gate in others:
-        factors.fix(gate)
-    return [np.broadcast_to(kept, shape)]
+    if others:
+        for gate in others:
+            factors.fix(gate)
+        return [np.broadcast_to(kept, shape)]
+    x = np.broadcast_to(kept, shape)
+    apart = varying(factors.canonical(x))
+    wide = _constant_shape(graph, op, apart)
+    factors.tie(x, by_element(x, wide))
+    # Of what a constant has besides channels, positions say, factors of their own would be of no use to readers.
+    new = tuple(n if a == len(wide) - 1 or apart[a] else 1 for a, n in enumerate(wide))
+    return [np.broadcast_to(factors.fresh(int(np.prod(new))).reshape(new), shape)]
 
 
-def _passed(graph: Graph, op: Op, of: Mapping[int, Array], factors: _Factors) -> list[Array]:
+def _constant_shape(graph: Graph, op: Op, apart: tuple[bool, ...]) -> tuple[int, ...]:
+    """The shape of an op's constant operand, repeated along the axes along which the other's factors vary."""
+    shape = graph.tensors[op.outputs[0]].shape
+    own = next(graph.tensors[t].shape for t in op.inputs if graph.tensors[t].is_constant)
+    own = (1,) * (len(shape) - len(own)) + own
+    return tuple(n if varies else o for n, o, varies in zip(shape, own, apart, strict=True))
+
+
+def _passed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
     """f(k x) = k f(x) for k > 0, element by element."""
     return [of[op.inputs[0]]]
 
 
-def _by_channel(x: Array) -> Array:
-    """One factor per channel: that of a position where it is not ANY."""
-    return np.asarray(x.reshape(-1, x.shape[-1]).max(axis=0))
-
-
 _MOVING = (
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE",
-    "STRIDED_SLICE", "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "GATHER", "TILE",
+    "STRIDED_SLICE", "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "TILE",
 )  # fmt: skip
 
 PASSAGES: Mapping[str, Passage] = MappingProxyType(
@@ -170,7 +170,9 @@ PASSAGES: Mapping[str, Passage] = MappingProxyType(
         **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "RESIZE_BILINEAR"), _pooled),
         **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _summed),
         **dict.fromkeys(("RELU", "LEAKY_RELU", "ABS"), _passed),
+        "GATHER": _gathered,
         "MUL": _scaled,
+        "BATCH_MATMUL": matmul,
     }
 )
 """What each kind of op does to factors; all others need the factor 1."""

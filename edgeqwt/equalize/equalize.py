@@ -12,20 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.equalize.absorb import absorb
-from edgeqwt.equalize.channels import FIXED, Channels, channels
-from edgeqwt.equalize.noise import Noise, by_channel, noise, observe_channels
+from edgeqwt.equalize.channels import channels
+from edgeqwt.equalize.factors import Channels
+from edgeqwt.equalize.felt import Felt, feel
+from edgeqwt.equalize.multiply import multiplied
+from edgeqwt.equalize.noise import Noise, Seen, Stored, noise, observe_elements
+from edgeqwt.equalize.norms import Opened, opened
 from edgeqwt.graph.ends import before_saturation
-from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.quantize.activations import assign
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.widths import planned
+
+RATE = 0.05  # of the descent, in logarithms of factors
+WORTH_A_NORM_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,15 @@ class Equalization:
         steps: of the descent.
         absorb: whether biases then absorb what channels never fall below (`equalize.absorb`). Where a channel
             does fall below it on other inputs, the function is another one.
+        norms: whether x - mean(x) may be rewritten so that its channels have factors (`equalize.norms`), where the
+            model expects more than half a decibel of it.
         margin: with absorb: how far below a channel's smallest value that stays, as a share of its span.
     """
 
     samples: int = 64
     limit: float = 64.0
     steps: int = 200
+    norms: bool = True
     absorb: bool = False
     margin: float = 0.1
 
@@ -54,13 +64,15 @@ class Equalized:
 
     Attributes:
         graph: computes the same function, up to the rounding of float32 and what `absorbed` says; the same graph
-            if there was no use.
+            if there was no use. The tensors of the old graph have their old indices.
         changed: number of channels whose factor is not 1.
         low, high: the smallest and the largest factor.
         predicted_db: by how many decibels the model expects the error at the outputs to fall.
         skipped: why nothing was done; empty otherwise.
         absorbed: number of channels whose least value went into biases: where inputs make them smaller than all
             samples did, they stop short.
+        precision: widths for the graph, with those of activations that are new (`equalize.norms`); None where
+            nothing was done.
     """
 
     graph: Graph
@@ -70,6 +82,7 @@ class Equalized:
     predicted_db: float = 0.0
     skipped: str = ""
     absorbed: int = 0
+    precision: Precision | None = None
 
 
 def equalize(
@@ -104,94 +117,70 @@ def _multiplied_best(
     precision: Precision,
 ) -> Equalized:
     try:
-        from edgeqwt.autograd.influence import influence
         from edgeqwt.autograd.kernels import missing
     except ImportError:
         return Equalized(graph, skipped="gradients need torch, which is not installed")
     if kinds := missing(graph):
         return Equalized(graph, skipped=f"there are no gradients through {', '.join(kinds)}")
     ends = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
-    found = channels(graph)
-    if not ends or found.count <= FIXED + 1:
+    wider = opened(graph) if options.norms else Opened(graph, {})
+    if not ends or not (channels(graph).unknowns > 1 or wider.spread):
         return Equalized(graph, skipped="no channel is free to be multiplied")
-    some = [sample for sample, _ in zip(samples, range(options.samples), strict=False)]
+    some = list(islice(samples, options.samples))
+    widths = wider.precision(precision)
+    felt = feel(wider.graph, some, ends, planned(wider.graph, widths))
+    seen = observe_elements(wider.graph, some)
+    known = {**statistics, **{new: statistics[old] for new, old in wider.spread.items()}}
+    found, error = _best(graph, felt, seen, statistics, options, precision)
+    if wider.spread:
+        other, least = _best(wider.graph, felt, seen, known, options, widths)
+        if least < error * 10 ** (-WORTH_A_NORM_DB / 10):
+            return other
+    return found
+
+
+def _best(
+    graph: Graph,
+    felt: Felt,
+    seen: Mapping[int, Seen],
+    statistics: Mapping[int, Statistics],
+    options: Equalization,
+    precision: Precision,
+) -> tuple[Equalized, float]:
+    """The graph with the best factors, and the error that the model expects of it."""
+    found = channels(graph)
+    by_factor = {t: seen[t].by_factor(factors, found.count) for t, factors in found.of.items()}
     assignment = assign(graph, statistics, MinMax(), planned(graph, precision))
-    model = noise(
-        graph, found, observe_channels(graph, found, some), influence(graph, some, ends), assignment,
-        precision,
-    )  # fmt: skip
-    factors, gain = _minimized(model, options)
-    factors = np.where(_dead(model), 1.0, factors)
+    model = noise(graph, found, by_factor, felt, assignment, precision)
+    logs = np.where(_dead(model, found), 0.0, _minimized(model, found, options))
+    factors = found.factors(logs)
+    before, after = (model.at(f)[0] for f in (np.ones(found.count), factors))
+    gain = 10 * float(np.log10(before / after)) if after > 0 else 0.0
+    ends = float(factors.min()), float(factors.max())
     changed = int((factors != 1).sum())
-    return Equalized(multiplied(graph, found, factors), changed, float(factors.min()), float(factors.max()), gain)
+    return Equalized(multiplied(graph, found, factors), changed, *ends, gain, precision=precision), after
 
 
-def multiplied(graph: Graph, channels: Channels, factors: Array) -> Graph:
-    """The graph with every channel multiplied by its factor; the same function.
-
-    Args:
-        graph: float.
-        channels: its factors' numbers.
-        factors: positive, float64, shape (channels.count,); those of ANY and FIXED are 1.
-    """
-    changes: dict[int, Tensor] = {}
-    for op in graph.ops:
-        if not RULES[op.kind].linear or slots(op).output not in channels.of:
-            continue
-        s = slots(op)
-        weights, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
-        if weights.data is None:
-            continue
-        out = factors[by_channel(channels.of[s.output])]
-        shape = [1] * weights.data.ndim
-        shape[RULES[op.kind].channel_axis] = -1
-        data = weights.data.astype(np.float64) * out.reshape(shape)
-        if s.data in channels.of:
-            data = data / _met(op, weights.data.shape, factors[by_channel(channels.of[s.data])])
-        changes[s.weight] = replace(weights, data=data.astype(np.float32))
-        if bias is not None and bias.data is not None:
-            changes[s.bias] = replace(bias, data=(bias.data * out).astype(np.float32))
-    return graph.with_tensors(changes)
-
-
-def _met(op: Op, shape: tuple[int, ...], inputs: Array) -> Array:
-    """The factor of the input that each weight meets; broadcasts to the weights' shape."""
-    if op.kind == "DEPTHWISE_CONV_2D":
-        return np.repeat(inputs, shape[-1] // len(inputs))
-    if op.kind == "CONV_2D" and shape[-1] != len(inputs):
-        groups = len(inputs) // shape[-1]
-        return np.repeat(inputs.reshape(groups, -1), shape[0] // groups, axis=0)[:, None, None, :]
-    return inputs
-
-
-def _minimized(model: Noise, options: Equalization) -> tuple[Array, float]:
-    """The factors with the least error, and the decibels won."""
-    import torch
-
-    from edgeqwt.autograd.influence import one_thread
-
-    logs = torch.zeros(model.count, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([logs], lr=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+def _minimized(model: Noise, channels: Channels, options: Equalization) -> Array:
+    """The logarithms of the unknowns with the least error: Adam (Kingma and Ba 2015) on the error's logarithm."""
+    logs, mean, square = (np.asarray(np.zeros(channels.unknowns)) for _ in range(3))
     reach = float(np.log(options.limit))
-    with one_thread():
-        before = float(model.at(logs.detach()))
-        for _ in range(options.steps):
-            optimizer.zero_grad()
-            torch.log(model.at(logs)).backward()  # type: ignore[no-untyped-call]
-            assert logs.grad is not None
-            logs.grad[: FIXED + 1] = 0
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                logs.clamp_(-reach, reach)
-        after = float(model.at(logs.detach()))
-    return np.exp(logs.detach().numpy()), 10 * float(np.log10(before / after)) if after > 0 else 0.0
+    for step in range(options.steps):
+        error, by_factor = model.at(channels.factors(logs))
+        if error <= 0:
+            break
+        slope = np.bincount(channels.unknown, channels.exponent * by_factor, channels.unknowns) / error
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        rate = RATE * (1 + np.cos(np.pi * step / options.steps)) / 2
+        size = np.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-8
+        logs = np.clip(logs - rate * mean / (1 - 0.9 ** (step + 1)) / size, -reach, reach)
+    return logs
 
 
-def _dead(model: Noise) -> Array:
-    """Factors of channels that were zero on all samples: nothing is known of them."""
-    alive = np.zeros(model.count, bool)
-    for s in model.stored:
-        alive[s.factors[(s.high > 0) | (s.low < 0)]] = True
+def _dead(model: Noise, channels: Channels) -> Array:
+    """The unknowns of channels that were zero on all samples: nothing is known of them."""
+    alive = np.zeros(channels.unknowns, bool)
+    for term in model.terms:
+        if isinstance(term, Stored):
+            alive[channels.unknown[term.factors[(term.high > 0) | (term.low < 0)]]] = True
     return ~alive

@@ -1,9 +1,9 @@
 """What rounding costs at the outputs, as a function of the channels' factors.
 
 Every activation is stored with the step s of its scale, and errs by s^2 / 12; every weight row with
-its own step, and errs by that for each value it meets. Both reach the outputs multiplied by
-`autograd.influence`. Multiplying channel f by k_f divides its share of the first by k_f^2 as long as
-the range, and so the step, stays; and multiplies what its readers' weights cost.
+its own step, and errs by that for each value it meets; every other constant likewise, with one step for all of
+it. They reach the outputs multiplied by `autograd.influence`. Multiplying channel f by k_f divides its share of the
+first by k_f^2 as long as the range, and so the step, stays; and multiplies what its readers' weights cost.
 In log k every term is a sum of exponentials and maxima, so the total is convex (a geometric program):
 there is one minimum, whatever the network.
 """
@@ -12,25 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.equalize.channels import ANY, FIXED, Channels
+from edgeqwt.equalize.factors import ANY, FIXED, Channels
+from edgeqwt.equalize.felt import Felt
+from edgeqwt.equalize.multiply import constant_factors, input_channels
+from edgeqwt.equalize.products import upright
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.quantize.activations import Assignment, levels
+from edgeqwt.quantize.activations import Assignment, Place, levels
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
-if TYPE_CHECKING:
-    import torch
-
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One activation on the calibration samples, by factor: float64, shape (count of factors,).
+    """One activation on the calibration samples: float64, of the tensor's shape, or by factor.
 
     Attributes:
         low, high: extremes, at most and at least 0.
@@ -41,10 +40,20 @@ class Seen:
     high: Array
     square: Array
 
+    def by_factor(self, factors: Array, count: int) -> Seen:
+        """The same of each factor, shape (count,), given each element's factor."""
+        flat = factors.reshape(-1)
+        low, high = np.zeros(count), np.zeros(count)
+        np.minimum.at(low, flat, self.low.reshape(-1))
+        np.maximum.at(high, flat, self.high.reshape(-1))
+        total = np.bincount(flat, self.square.reshape(-1), count)
+        return Seen(low, high, total / np.maximum(np.bincount(flat, minlength=count), 1))
 
-def observe_channels(graph: Graph, channels: Channels, samples: Iterable[Mapping[int, Array]]) -> dict[int, Seen]:
-    """Extremes and mean squares of every activation that has factors; by tensor index."""
-    tensors = list(channels.of)
+
+def observe_elements(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> dict[int, Seen]:
+    """Extremes and mean squares of every element of every float activation; by tensor index."""
+    computed = (t for op in graph.ops for t in op.outputs)
+    tensors = [t for t in (*graph.inputs, *computed) if graph.tensors[t].is_float]
     workers = [xnnpack(graph, tensors) for _ in range(THREADS)]
 
     def run(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
@@ -60,16 +69,7 @@ def observe_channels(graph: Graph, channels: Channels, samples: Iterable[Mapping
             np.maximum(high[t], x, out=high[t])
             square[t] += x.astype(np.float64) ** 2
         count += 1
-    return {t: _by_factor(channels, t, low[t], high[t], square[t] / max(count, 1)) for t in tensors}
-
-
-def _by_factor(channels: Channels, t: int, low: Array, high: Array, square: Array) -> Seen:
-    factors = channels.of[t].reshape(-1)
-    lowest, highest = np.zeros(channels.count), np.zeros(channels.count)
-    np.minimum.at(lowest, factors, low.reshape(-1))
-    np.maximum.at(highest, factors, high.reshape(-1))
-    total = np.bincount(factors, square.reshape(-1), channels.count)
-    return Seen(lowest, highest, total / np.maximum(np.bincount(factors, minlength=channels.count), 1))
+    return {t: Seen(low[t], high[t], square[t] / max(count, 1)) for t in tensors}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Stored:
         factors: that occur in it.
         low, high: their extremes, all tensors together.
         felt: their influence, summed over the elements that are rounded.
-        levels: number of integers; with zero point 0 where `symmetric`.
+        levels: number of integers; with zero in the middle where `symmetric`.
     """
 
     factors: Array
@@ -90,6 +90,44 @@ class Stored:
     levels: int
     symmetric: bool
 
+    def at(self, k: Array, gradient: Array) -> float:
+        """What it costs, given the factors; adds the derivatives by their logarithms to the gradient."""
+        cost, slope = _rounded(self, k[self.factors])
+        gradient[self.factors] += slope
+        return cost
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A constant operand with one scale, of ADD, SUB, MUL or BATCH_MATMUL; its elements by the factors they meet.
+
+    Attributes:
+        taken, given: the factors that it divides by, and those that it multiplies by.
+        low, high: extremes.
+        felt: what the outputs feel of an error in it.
+        levels: number of integers; with zero in the middle where `symmetric`.
+    """
+
+    taken: Array
+    given: Array
+    low: Array
+    high: Array
+    felt: Array
+    levels: int
+    symmetric: bool
+
+    @property
+    def factors(self) -> Array:
+        """All that it meets."""
+        return np.concatenate([self.taken, self.given])
+
+    def at(self, k: Array, gradient: Array) -> float:
+        """What it costs, given the factors; adds the derivatives by their logarithms to the gradient."""
+        cost, slope = _rounded(self, k[self.given] / k[self.taken])
+        np.add.at(gradient, self.given, slope)
+        np.subtract.at(gradient, self.taken, slope)
+        return cost
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -97,7 +135,7 @@ class Rows:
 
     Attributes:
         factors: of each input channel, shape (channels,).
-        largest: magnitude of the largest weight of each row and input channel, shape (rows, channels).
+        largest: magnitude of the largest weight of each row and input channel, float32, shape (rows, channels).
         felt: influence of each row's output, summed over positions, shape (rows,).
         energy: mean square of what a row meets of each channel, all taps, shape (channels,).
         levels: integers on one side of zero.
@@ -109,44 +147,60 @@ class Rows:
     energy: Array
     levels: int
 
+    def at(self, k: Array, gradient: Array) -> float:
+        """What it costs, given the factors; adds the derivatives by their logarithms to the gradient."""
+        mine = k[self.factors]
+        rows = self.largest * (1 / mine).astype(np.float32)
+        first = rows.argmax(axis=1)
+        steps = self.felt * (rows[np.arange(len(rows)), first].astype(np.float64) / self.levels) ** 2
+        energies = self.energy * mine**2
+        cost = steps.sum() * energies.sum() / 12
+        by_row = np.bincount(first, steps, len(mine)) * energies.sum()
+        np.add.at(gradient, self.factors, (steps.sum() * energies - by_row) / 6)
+        return float(cost)
+
+
+def _rounded(of: Stored | Operand, k: Array) -> tuple[float, Array]:
+    """step^2 / 12 times what is felt of it, where everything is multiplied by k, and its derivatives by log k."""
+    up, down = of.high * k, -of.low * k
+    i, j = int(up.argmax()), int(down.argmax())
+    reach, ends = up[i] + down[j], [(i, up[i]), (j, down[j])]
+    if of.symmetric:
+        largest = max(ends, key=lambda end: end[1])
+        reach, ends = 2 * largest[1], [(largest[0], 2 * largest[1])]
+    shares = of.felt / k**2 / (12 * (of.levels - 1) ** 2)
+    slope = -2 * reach**2 * shares
+    for index, end in ends:
+        slope[index] += 2 * reach * end * shares.sum()
+    return float(reach**2 * shares.sum()), slope
+
+
+Term = Stored | Operand | Rows
+
 
 @dataclass(frozen=True, eq=False)
 class Noise:
     """The model of a graph.
 
     Attributes:
-        stored: what activations cost.
-        rows: what weights cost.
-        count: number of factors.
+        terms: what each activation and constant costs, as far as factors change it.
+        rest: what those cost that meet no factor.
     """
 
-    stored: tuple[Stored, ...]
-    rows: tuple[Rows, ...]
-    count: int
+    terms: tuple[Term, ...]
+    rest: float
 
-    def at(self, log_factors: torch.Tensor) -> torch.Tensor:
-        """The outputs' expected squared error, given the factors' logarithms, float64, shape (count,)."""
-        import torch
-
-        k = torch.exp(log_factors)
-        terms = []
-        for s in self.stored:
-            mine = k[s.factors]
-            high, low = (torch.as_tensor(s.high) * mine).max(), (torch.as_tensor(-s.low) * mine).max()
-            reach = 2 * torch.maximum(high, low) if s.symmetric else high + low
-            terms.append((reach / (s.levels - 1)) ** 2 * (torch.as_tensor(s.felt) / mine**2).sum())
-        for r in self.rows:
-            mine = k[r.factors]
-            step = (torch.as_tensor(r.largest) / mine).max(dim=1).values / r.levels
-            terms.append((torch.as_tensor(r.felt) * step**2).sum() * (torch.as_tensor(r.energy) * mine**2).sum())
-        return torch.stack(terms).sum() / 12
+    def at(self, factors: Array) -> tuple[float, Array]:
+        """The outputs' expected squared error, and its derivatives by the factors' logarithms, shape (count,)."""
+        gradient = np.zeros(len(factors))
+        return self.rest + sum(term.at(factors, gradient) for term in self.terms), gradient
 
 
 def noise(
     graph: Graph,
     channels: Channels,
     seen: Mapping[int, Seen],
-    influence: Mapping[int, Array],
+    felt: Felt,
     assignment: Assignment,
     precision: Precision,
 ) -> Noise:
@@ -155,28 +209,62 @@ def noise(
     Args:
         graph: float, lowerable.
         channels: its factors.
-        seen: its activations on calibration samples.
-        influence: see `autograd.influence`; an activation that is missing there does not matter.
+        seen: its activations on calibration samples, by factor.
+        felt: what the outputs feel; an activation that is missing there does not matter.
         assignment: which activations share a scale; the scales themselves are not looked at.
         precision: widths.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for t in channels.of:
-        place = t, assignment.plan.home[t]
-        groups.setdefault(assignment.group.get(place, place), []).append(t)
-    producers = graph.producers()
-    rounded = {t for t in channels.of if t not in producers or RULES[graph.ops[producers[t]].kind].bound > 0}
-    stored = [
-        _stored(channels, seen, {t: influence[t] for t in ts if t in rounded and t in influence}, ts, root[1])
-        for root, ts in groups.items()
-        if all(_free(graph, t) for t in ts)
-    ]
-    rows = [
-        _rows(graph, op, channels, seen, influence, precision.of(graph.tensors[op.outputs[0]].name).weights)
-        for op in graph.ops
-        if RULES[op.kind].linear
-    ]
-    return Noise(tuple(stored), tuple(r for r in rows if r is not None), channels.count)
+    terms: list[Term | None] = _activations(graph, channels, seen, felt, assignment)
+    for i, op in enumerate(graph.ops):
+        bits = precision.of(graph.tensors[op.outputs[0]].name).weights
+        if RULES[op.kind].linear:
+            terms.append(_rows(graph, op, channels, seen, felt.of, bits))
+        else:
+            terms.append(_operand(graph, op, channels, seen, felt.of, assignment.plan.ops[i]))
+    found = [term for term in terms if term is not None]
+    moved = tuple(term for term in found if (term.factors > FIXED).any())
+    ones = np.ones(channels.count)
+    rest = sum(term.at(ones, np.zeros(channels.count)) for term in found if not (term.factors > FIXED).any())
+    return Noise(moved, rest)
+
+
+def _activations(
+    graph: Graph,
+    channels: Channels,
+    seen: Mapping[int, Seen],
+    felt: Felt,
+    assignment: Assignment,
+) -> list[Term | None]:
+    """One term for each group of tensors and narrower copies that share a scale, unless an op demands it."""
+    home = assignment.plan.home
+    narrower = [(t, bits) for t, bits in assignment.group if t in channels.of and bits < home[t]]
+    groups: dict[Place, list[Place]] = {}
+    for place in [*((t, home[t]) for t in channels.of), *narrower]:
+        groups.setdefault(assignment.group.get(place, place), []).append(place)
+    producers, even = graph.producers(), _even(graph, assignment)
+    found: list[Term | None] = []
+    for root, places in groups.items():
+        if not all(_free(graph, t) for t, _ in places):
+            continue
+        # An op that moves values does not round them, a copy does.
+        rounded = [
+            (t, values)
+            for t, bits in places
+            if (values := felt.narrowed.get(t) if bits < home[t] else felt.of.get(t)) is not None
+            and (bits < home[t] or t not in producers or RULES[graph.ops[producers[t]].kind].bound > 0)
+        ]
+        tensors = [t for t, _ in places]
+        found.append(_stored(channels, seen, rounded, tensors, root[1], root in even))
+    return found
+
+
+def _even(graph: Graph, assignment: Assignment) -> set[Place]:
+    """The groups that need zero point 0 at 8 bits."""
+    return {
+        assignment.group.get((op.inputs[slot], 8), (op.inputs[slot], 8))
+        for op, bits in zip(graph.ops, assignment.plan.ops, strict=True)
+        for slot in (RULES[op.kind].symmetric if bits == 8 else ())
+    }
 
 
 def _free(graph: Graph, t: int) -> bool:
@@ -186,16 +274,71 @@ def _free(graph: Graph, t: int) -> bool:
 
 
 def _stored(
-    channels: Channels, seen: Mapping[int, Seen], influence: Mapping[int, Array], tensors: list[int], bits: int
+    channels: Channels,
+    seen: Mapping[int, Seen],
+    influence: list[tuple[int, Array]],
+    tensors: list[int],
+    bits: int,
+    even: bool,
 ) -> Stored:
     felt = np.zeros(channels.count)
-    for t, value in influence.items():
+    for t, value in influence:
         felt += np.bincount(channels.of[t].reshape(-1), value.reshape(-1), channels.count)
     present = np.unique(np.concatenate([channels.of[t].reshape(-1) for t in tensors]))
     present = present[present != ANY]
     low = np.min([seen[t].low[present] for t in tensors], axis=0)
     high = np.max([seen[t].high[present] for t in tensors], axis=0)
-    return Stored(present, low, high, felt[present], levels(bits), bits == 16)
+    return Stored(present, low, high, felt[present], levels(bits, even), bits == 16 or even)
+
+
+def _operand(
+    graph: Graph, op: Op, channels: Channels, seen: Mapping[int, Seen], influence: Mapping[int, Array], bits: int
+) -> Operand | None:
+    """What a constant operand costs. A single number is exact at a scale of its own."""
+    met = constant_factors(graph, op, channels) if op.outputs[0] in channels.of else None
+    out = op.outputs[0]
+    if met is None or out not in influence:
+        return None
+    slot, taken, given = met
+    data = graph.tensors[op.inputs[slot]].data
+    assert data is not None
+    full = np.broadcast_shapes(data.shape, np.broadcast_shapes(taken.shape, given.shape))
+    if int(np.prod(full)) == 1:
+        return None
+    felt = _felt_by_operand(op, slot, full, influence[out])
+    if op.kind in ("MUL", "BATCH_MATMUL"):
+        felt = felt * seen[op.inputs[1 - slot]].square[taken]
+    # Elements that meet the same factors are one case.
+    pairs, at = np.unique(np.broadcast_to(taken * channels.count + given, full), return_inverse=True)
+    at, values = at.reshape(-1), np.broadcast_to(data, full).reshape(-1).astype(np.float64)
+    low, high = np.zeros(len(pairs)), np.zeros(len(pairs))
+    np.minimum.at(low, at, values)
+    np.maximum.at(high, at, values)
+    even = bits == 8 and slot in RULES[op.kind].symmetric
+    return Operand(
+        pairs // channels.count,
+        pairs % channels.count,
+        low,
+        high,
+        np.bincount(at, np.broadcast_to(felt, full).reshape(-1), len(pairs)),
+        levels(bits, even),
+        even or bits == 16,
+    )
+
+
+def _felt_by_operand(op: Op, slot: int, shape: tuple[int, ...], influence: Array) -> Array:
+    """The influence of the outputs that each element of a constant operand enters, added up."""
+    if op.kind == "BATCH_MATMUL":  # one row of the constant, upright, enters one row or column of the product
+        summed = influence.sum(axis=-2 if slot == 1 else -1, keepdims=True)
+        return upright(op, slot, _summed_to(summed, (*shape[:-2], *summed.shape[-2:])))
+    return _summed_to(influence, shape)
+
+
+def _summed_to(values: Array, shape: tuple[int, ...]) -> Array:
+    """The sum over what was broadcast to a shape: axes where the shape has length 1."""
+    full = (1,) * (values.ndim - len(shape)) + shape
+    axes = tuple(a for a, (n, m) in enumerate(zip(values.shape, full, strict=True)) if m == 1 != n)
+    return np.asarray(values.sum(axis=axes, keepdims=True).reshape(shape))
 
 
 def _rows(
@@ -211,15 +354,10 @@ def _rows(
     weights = graph.tensors[s.weight].data
     if op.kind == "DEPTHWISE_CONV_2D" or weights is None or s.data not in seen or s.output not in influence:
         return None
-    factors = by_channel(channels.of[s.data])
+    factors = input_channels(op, weights.shape, channels.of[s.data])
     if weights.shape[-1] != len(factors):  # grouped: few, and their rows meet few channels
         return None
-    largest = np.abs(weights.astype(np.float64)).reshape(weights.shape[0], -1, weights.shape[-1]).max(axis=1)
+    largest = np.abs(weights).reshape(weights.shape[0], -1, weights.shape[-1]).max(axis=1)
     felt = influence[s.output].reshape(-1, weights.shape[0]).sum(axis=0)
     taps = weights[0].size / weights.shape[-1]
     return Rows(factors, largest, felt, seen[s.data].square[factors] * taps, 2 ** (weight_bits - 1) - 1)
-
-
-def by_channel(factors: Array) -> Array:
-    """The factors along the last axis; where padding has none, those of the other positions."""
-    return np.asarray(np.maximum(factors.reshape(-1, factors.shape[-1]).max(axis=0), FIXED))

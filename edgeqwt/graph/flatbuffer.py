@@ -4,7 +4,7 @@ Reading keeps everything: all subgraphs, signatures, metadata, buffers inside th
 flatbuffer or behind it. What cannot be kept (sparse tensors, external buffer files,
 block-wise quantization) is refused with a reason. Names that are not UTF-8 are kept with
 replacement characters. Writing aligns every buffer to 16 bytes, as the kernels of
-microcontrollers need, and writes an array that several tensors share once.
+microcontrollers need, and writes an array that several tensors share, and equal zero points or shapes, once.
 
 `schema`, `reader` and `writer` are the only modules that know the TFLite schema.
 """

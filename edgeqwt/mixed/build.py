@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from edgeqwt.engine import Job, Made, make
+from edgeqwt.engine import Made, make
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.job import Job
 from edgeqwt.mixed.cost import file_size
 from edgeqwt.mixed.problem import Problem, measured
 from edgeqwt.mixed.solve import Solution, within_cost, within_harm
@@ -132,7 +133,7 @@ def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: St
 def _built(
     job: Job, recipe: Recipe, goal: Mixed, problem: Problem, solution: Solution, stages: Stages, tries: int
 ) -> Result:
-    used = replace(recipe, precision=solution.precision)
+    used = replace(recipe, precision=solution.precision, islands=None)
     made = make(job, used, stages)
     with stages("sensitivity"):
         size = file_size(made.graph, used, job.target)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.engine import Fed, Job, missing_ops
 from edgeqwt.equalize.equalize import equalize
 from edgeqwt.graph.graph import Graph
+from edgeqwt.job import Fed, Job
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.harm import harms, with_rounded_activation, with_rounded_weights
 from edgeqwt.mixed.parts import Parts, parts
@@ -20,6 +20,7 @@ from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import Gptq, Nearest
 from edgeqwt.quantize.widths import Plan, planned
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.target import missing_ops
 from edgeqwt.verify.layers import layer_quality
 
 WEIGHTS = (8, 4)  # bits to choose among, the harmless first

@@ -7,7 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, each_op, float32, op_like, retyped, sole_reader, value
+from edgeqwt.prepare.rewriting import (
+    activation_like,
+    constant,
+    each_op,
+    float32,
+    op_like,
+    retyped,
+    sole_reader,
+    uses,
+    value,
+)
 
 NONE = {"fusedActivationFunction": "NONE"}
 
@@ -37,7 +47,7 @@ def wrapped_index(graph: Graph) -> tuple[Graph, list[str]]:
 
     TFLite Micro has no SELECT_V2 of integers.
     """
-    producers, editor, names = graph.producers(), Editor(graph), []
+    producers, editor, names = uses(graph).producers, Editor(graph), []
     for op in graph.ops:
         out = graph.tensors[op.outputs[0]] if op.outputs else None
         added = graph.ops[producers[op.inputs[1]]] if op.kind == "SELECT_V2" and op.inputs[1] in producers else None
@@ -112,7 +122,7 @@ def _division(editor: Editor, graph: Graph, op: Op) -> bool:
 
 def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
     """1 / SQRT(x): one rounding less as RSQRT, and one table instead of two."""
-    producers, roots, names = graph.producers(), {}, []
+    producers, roots, names = uses(graph).producers, {}, []
     editor = Editor(graph)
     for i, op in enumerate(graph.ops):
         root = producers.get(op.inputs[1], -1) if op.kind == "DIV" else -1
@@ -167,6 +177,24 @@ def _reshape(editor: Editor, graph: Graph, source: int, target: int, name: str) 
     editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
 
 
+def _pick(editor: Editor, graph: Graph, op: Op) -> bool:
+    """Indices in a row, known beforehand, such as a class token's: XNNPACK and Ethos-U take SLICE."""
+    x, index, shape = op.inputs[0], value(graph, op.inputs[1]), graph.tensors[op.inputs[0]].shape
+    if index is None or not index.size or graph.tensors[x].is_constant or not graph.tensors[x].is_float:
+        return False
+    axis, first = int(op.options.get("axis", 0)) % len(shape), int(index.reshape(-1)[0])
+    sizes = tuple(index.size if i == axis else n for i, n in enumerate(shape))
+    in_a_row = index.reshape(-1).tolist() == list(range(first, first + index.size))
+    if op.options.get("batchDims") or not in_a_row or first < 0 or graph.tensors[op.outputs[0]].shape != sizes:
+        return False
+    name, begin = graph.tensors[op.outputs[0]].name, [first if i == axis else 0 for i in range(len(shape))]
+    ends = (
+        constant(editor, f"{name}/{what}", np.array(v, np.int32)) for what, v in (("begin", begin), ("size", sizes))
+    )
+    editor.add_op(op_like(op, "SLICE", (x, *ends)))
+    return True
+
+
 def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> bool:
     x, block, paddings = op.inputs
     amounts = value(graph, paddings)
@@ -196,6 +224,7 @@ def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 embedding = each_op("EMBEDDING_LOOKUP", _embedding)
+pick = each_op("GATHER", _pick)
 select = each_op("SELECT", _select)
 negation = each_op("NEG", _negation)
 square = each_op("SQUARE", _square)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph
-from edgeqwt.prepare.rewriting import sole_reader, without
+from edgeqwt.prepare.rewriting import sole_reader, uses, without
 
 FUSED = ("RELU", "RELU6", "RELU_N1_TO_1")
 HOSTS = (
@@ -24,7 +24,7 @@ HOSTS = (
 
 def activation(graph: Graph) -> tuple[Graph, list[str]]:
     """Fuses each activation whose input has no other use and comes from an op that can do it."""
-    producers, dropped, changed, names = graph.producers(), set(), {}, []
+    producers, dropped, changed, names = uses(graph).producers, set(), {}, []
     for i, op in enumerate(graph.ops):
         host = producers.get(op.inputs[0], -1) if op.kind in FUSED else -1
         if host < 0 or host in changed or sole_reader(graph, op.inputs[0]) != i:

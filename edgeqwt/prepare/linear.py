@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -48,34 +49,53 @@ matmul = each_op("BATCH_MATMUL", _matmul)
 
 
 def fold_scale(graph: Graph) -> tuple[Graph, list[str]]:
-    """A linear op followed by MUL with one constant per output channel: the factor goes into weights and bias."""
-    for i, op in enumerate(graph.ops):
-        found = _follower(graph, i, ("MUL",))
-        if found is None:
-            continue
-        follower, factor = found
-        rule = RULES[op.kind]
-        weights, bias = value(graph, op.inputs[1]), _bias_values(graph, op)
-        assert weights is not None
-        shape = [1] * weights.ndim
-        shape[rule.channel_axis] = -1
-        return _merged(graph, i, follower, weights * factor.reshape(shape), bias * factor)
-    return graph, []
+    """Linear ops followed by MUL with one constant per output channel: the factor goes into weights and bias."""
+    return _each_follower(graph, _scaled)
 
 
 def fold_shift(graph: Graph) -> tuple[Graph, list[str]]:
-    """A linear op followed by ADD or SUB of one constant per output channel: it goes into the bias."""
-    for i, op in enumerate(graph.ops):
-        found = _follower(graph, i, ("ADD", "SUB"))
-        if found is None:
-            continue
-        follower, shift = found
-        if graph.ops[follower].kind == "SUB":
-            if value(graph, graph.ops[follower].inputs[1]) is None:
-                continue  # constant - y would flip the sign of the weights
-            shift = -shift
-        return _merged(graph, i, follower, None, _bias_values(graph, op) + shift)
-    return graph, []
+    """Linear ops followed by ADD or SUB of one constant per output channel: it goes into the bias."""
+    return _each_follower(graph, _shifted)
+
+
+Merge = Callable[[Graph, int], Graph | None]
+"""Merges a linear op with what follows it; None if that cannot be."""
+
+
+def _each_follower(graph: Graph, merge: Merge) -> tuple[Graph, list[str]]:
+    names, i = list[str](), 0
+    while i < len(graph.ops):
+        merged = merge(graph, i)
+        if merged is None:
+            i += 1
+        else:  # the op may have a new follower now
+            graph = merged
+            names.append(graph.tensors[graph.ops[i].outputs[0]].name)
+    return graph, names
+
+
+def _scaled(graph: Graph, index: int) -> Graph | None:
+    found = _follower(graph, index, ("MUL",))
+    if found is None:
+        return None
+    op, (follower, factor) = graph.ops[index], found
+    weights, bias = value(graph, op.inputs[1]), _bias_values(graph, op)
+    assert weights is not None
+    shape = [1] * weights.ndim
+    shape[RULES[op.kind].channel_axis] = -1
+    return _merged(graph, index, follower, weights * factor.reshape(shape), bias * factor)
+
+
+def _shifted(graph: Graph, index: int) -> Graph | None:
+    found = _follower(graph, index, ("ADD", "SUB"))
+    if found is None:
+        return None
+    follower, shift = found
+    if graph.ops[follower].kind == "SUB":
+        if value(graph, graph.ops[follower].inputs[1]) is None:
+            return None  # constant - y would flip the sign of the weights
+        shift = -shift
+    return _merged(graph, index, follower, None, _bias_values(graph, graph.ops[index]) + shift)
 
 
 def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Array] | None:
@@ -98,7 +118,7 @@ def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Ar
     return reader, np.broadcast_to(data.reshape(-1), (channels,))
 
 
-def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias: Array) -> tuple[Graph, list[str]]:
+def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias: Array) -> Graph:
     """The linear op with new constants, writing what its follower wrote."""
     op, after, editor = graph.ops[index], graph.ops[follower], Editor(graph)
     rule = RULES[op.kind]
@@ -111,7 +131,7 @@ def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias
     merged = replace(activated, inputs=tuple(inputs), outputs=after.outputs)
     if op.kind == "TRANSPOSE_CONV":
         merged = replace(merged, version=4 if after.activation != "NONE" else 3)
-    return without(graph, {follower}, {index: merged}, editor), [graph.tensors[after.outputs[0]].name]
+    return without(graph, {follower}, {index: merged}, editor)
 
 
 def _bias(op: Op, rule: OpRule) -> int:

@@ -21,6 +21,7 @@ from edgeqwt.prepare.rewriting import (
     op_like,
     ports,
     sole_reader,
+    uses,
     value,
     without,
 )
@@ -86,7 +87,7 @@ filled = each_op("SELECT_V2", _filled)
 
 def _in_scores(graph: Graph, scores: int) -> Iterator[Slot]:
     """Where the masks' constants are in the sums and moves that make a softmax's input."""
-    index = graph.producers().get(scores, -1)
+    index = uses(graph).producers.get(scores, -1)
     if index < 0 or sole_reader(graph, scores) is None or graph.ops[index].activation != "NONE":
         return
     op = graph.ops[index]
@@ -103,7 +104,7 @@ def _in_summand(graph: Graph, reader: int, slot: int) -> Iterator[Slot]:
     t = graph.ops[reader].inputs[slot]
     if _is_large(value(graph, t)):
         yield reader, slot
-    index = graph.producers().get(t, -1)
+    index = uses(graph).producers.get(t, -1)
     if index < 0 or graph.ops[index].activation != "NONE" or not _only_added(graph, t):
         return
     op = graph.ops[index]
@@ -122,7 +123,7 @@ def _only_added(graph: Graph, t: int) -> bool:
     """Whether a tensor is used for nothing but sums that go into softmax; moved about and selected from at most."""
     if t in ports(graph):
         return False
-    readers = [graph.ops[i] for i in graph.consumers().get(t, [])]
+    readers = [graph.ops[i] for i in uses(graph).readers.get(t, [])]
     return all(
         _only_softmax(graph, op.outputs[0])
         if op.kind == "ADD"
@@ -148,7 +149,7 @@ def _is_large(data: Array | None) -> bool:
 
 def _is_whole(graph: Graph, t: int) -> bool:
     """Whether a tensor holds whole numbers: then its product with a mask's constant hides a score or is zero."""
-    data, index = value(graph, t), graph.producers().get(t, -1)
+    data, index = value(graph, t), uses(graph).producers.get(t, -1)
     if data is not None:
         return bool(np.isfinite(data).all() and (data == np.rint(data)).all())
     if index < 0 or graph.ops[index].activation != "NONE":

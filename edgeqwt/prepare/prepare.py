@@ -16,7 +16,23 @@ from types import MappingProxyType
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare import canonical, constants, fusion, linear, masks, tidy
+from edgeqwt.prepare import (
+    affine,
+    canonical,
+    centering,
+    constants,
+    factors,
+    functions,
+    fusion,
+    layer_norm,
+    layers,
+    linear,
+    masks,
+    moves,
+    norms,
+    products,
+    tidy,
+)
 
 Pass = Callable[[Graph], tuple[Graph, list[str]]]
 
@@ -28,8 +44,14 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "Shapes that were left open although the inputs' are fixed were closed": tidy.static_shapes,
         "Ops with constant inputs were computed": constants.fold,
         "Ops whose results nothing uses were dropped": tidy.drop_dead,
-        "RESHAPE and TRANSPOSE that change nothing were dropped": tidy.drop_identities,
+        "Ops that compute the same became one": tidy.merge_equal,
+        "RESHAPE, TRANSPOSE and SLICE that change nothing were dropped": tidy.drop_identities,
+        "Ops that compute GELU became GELU": functions.gelu,
+        "BATCH_MATMUL with a transposed vector on the left got a RESHAPE": products.lying_left,
+        "BATCH_MATMUL reads the rows of its right side": products.lying_right,
+        "RESHAPE and TRANSPOSE in a row became fewer": moves.shorten,
         "EMBEDDING_LOOKUP became GATHER": canonical.embedding,
+        "GATHER of indices in a row became SLICE": canonical.pick,
         "SELECT became SELECT_V2": canonical.select,
         "SELECT_V2 of indices from the end became arithmetic": canonical.wrapped_index,
         "NEG became MUL by -1": canonical.negation,
@@ -37,6 +59,10 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "POW by 2, 1/2 and -1/2 became MUL, SQRT and RSQRT": canonical.power,
         "DIV became MUL by the reciprocal": canonical.division,
         "1 / SQRT became RSQRT": canonical.reciprocal_root,
+        "MEAN and the RESHAPE behind it became a MEAN that keeps its axes": norms.keep_axes,
+        "LayerNorm that was multiplied out got its difference from the mean back": norms.spread,
+        "The difference of mean squares became the mean square of differences": norms.difference_of_squares,
+        "MEAN of squares became BATCH_MATMUL, which stores no squares": layer_norm.mean_square,
         "Scores replaced by a mask's constant got it added instead": masks.filled,
         "Masks' constants became the smallest that hide scores": masks.soften,
         "SUM became MEAN times the number of elements": canonical.summation,
@@ -45,8 +71,13 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "SPACE_TO_BATCH_ND got its padding from a PAD": canonical.space_to_batch,
         "Convolutions without a bias got one of zeros": linear.zero_bias,
         "BATCH_MATMUL with constant weights became FULLY_CONNECTED": linear.matmul,
+        "One RESHAPE was enough around FULLY_CONNECTED": layers.join_reshapes,
+        "Layers whose outputs are taken apart became a layer for each part": layers.split_layers,
         "Constant factors went into weights": linear.fold_scale,
+        "Constant factors went into constants before or behind them": factors.fold_factors,
         "Constant summands went into biases": linear.fold_shift,
+        "Constant summands went into the biases of the layers that read them": affine.fold_beta,
+        "Residual streams lost the means that every LayerNorm on them subtracts": centering.center,
         "RELU, RELU6 and RELU_N1_TO_1 were fused into the op before": fusion.activation,
     }
 )

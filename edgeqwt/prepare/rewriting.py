@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -55,16 +56,47 @@ def value(graph: Graph, t: int) -> Array | None:
     return graph.tensors[t].data if t >= 0 else None
 
 
+@dataclass(frozen=True)
+class Uses:
+    """Who writes and who reads a graph's tensors.
+
+    Attributes:
+        producers: tensor index -> index of the op that writes it.
+        readers: tensor index -> indices of the ops that read it, in order.
+        named: tensors that callers see: they must go on being written under their names.
+    """
+
+    producers: Mapping[int, int]
+    readers: Mapping[int, list[int]]
+    named: frozenset[int]
+
+
+# Passes ask for every op, of graphs that do not change.
+_USES: WeakKeyDictionary[Graph, Uses] = WeakKeyDictionary()
+
+
+def uses(graph: Graph) -> Uses:
+    """Who writes and reads what, looked up once for each graph."""
+    if graph not in _USES:
+        seen = (t for s in graph.signatures for _, t in (*s.inputs, *s.outputs))
+        _USES[graph] = Uses(graph.producers(), graph.consumers(), frozenset((*graph.outputs, *seen)))
+    return _USES[graph]
+
+
 def ports(graph: Graph) -> frozenset[int]:
     """Tensors that callers see: they must go on being written under their names."""
-    named = (t for s in graph.signatures for _, t in (*s.inputs, *s.outputs))
-    return frozenset((*graph.outputs, *named))
+    return uses(graph).named
 
 
 def sole_reader(graph: Graph, t: int) -> int | None:
     """The index of the one op that reads a tensor, if it is the only use."""
-    readers = graph.consumers().get(t, [])
-    return readers[0] if len(readers) == 1 and t not in ports(graph) else None
+    readers = uses(graph).readers.get(t, [])
+    return readers[0] if len(readers) == 1 and t not in uses(graph).named else None
+
+
+def is_single_use(graph: Graph, t: int) -> bool:
+    """Whether only one op reads a tensor."""
+    return len(uses(graph).readers.get(t, [])) == 1
 
 
 def op_like(op: Op, kind: str, inputs: tuple[int, ...], **options: Any) -> Op:

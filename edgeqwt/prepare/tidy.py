@@ -6,7 +6,11 @@ from collections import Counter
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.prepare.rewriting import ports, sole_reader, value, without
+from edgeqwt.graph.opset import RULES
+from edgeqwt.prepare.constants import NEVER
+from edgeqwt.prepare.rewriting import ports, sole_reader, uses, value, without
+
+SMALL = 64  # elements of a constant that is compared by its values
 
 
 def unique_names(graph: Graph) -> tuple[Graph, list[str]]:
@@ -58,10 +62,43 @@ def drop_dead(graph: Graph) -> tuple[Graph, list[str]]:
     return without(graph, dead, {}, Editor(graph)), names
 
 
+def merge_equal(graph: Graph) -> tuple[Graph, list[str]]:
+    """Computes once what several ops compute alike."""
+    first: dict[tuple[object, ...], Op] = {}
+    new, dropped, names = {t: t for t in range(-1, len(graph.tensors))}, set[int](), list[str]()
+    for i, op in enumerate(graph.ops):
+        if _is_apart(graph, op):
+            continue
+        inputs = tuple(_constant_key(graph, new[t]) for t in op.inputs)
+        outputs = tuple((graph.tensors[t].shape, graph.tensors[t].dtype) for t in op.outputs)
+        same = first.setdefault((op.kind, inputs, outputs, repr(sorted(op.options.items()))), op)
+        if same is not op:
+            new.update(zip(op.outputs, same.outputs, strict=True))
+            dropped.add(i)
+            names.append(graph.tensors[op.outputs[0]].name)
+    changed = {i: op.remapped(new) for i, op in enumerate(graph.ops) if i not in dropped}
+    return (without(graph, dropped, changed, Editor(graph)), names) if dropped else (graph, [])
+
+
+def _is_apart(graph: Graph, op: Op) -> bool:
+    """Whether an op does more than computing what only ops read; layers with weights are never equal by chance."""
+    state = any(graph.tensors[t].is_variable for t in op.inputs if t >= 0) or "VARIABLE" in op.kind or op.intermediates
+    layer = op.kind in RULES and RULES[op.kind].linear
+    return layer or op.kind in NEVER or bool(state) or not op.outputs or not ports(graph).isdisjoint(op.outputs)
+
+
+def _constant_key(graph: Graph, t: int) -> object:
+    """What makes two inputs equal: that they are one tensor, or small constants of the same values."""
+    data = value(graph, t)
+    if data is None or data.size > SMALL or graph.tensors[t].quantization is not None:
+        return t
+    return data.dtype.name, data.shape, data.tobytes()
+
+
 def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
-    """Drops RESHAPE, TRANSPOSE and the like that leave shape and order as they are."""
+    """Drops RESHAPE, TRANSPOSE, SLICE and the like that leave shape and order as they are."""
     editor, dropped, names = Editor(graph), set(), []
-    producers = graph.producers()
+    producers = uses(graph).producers
     renamed: dict[int, int] = {}
     written: dict[int, int] = {}
     for i, op in enumerate(graph.ops):
@@ -85,7 +122,7 @@ def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
 
 
 def _is_identity(graph: Graph, op: Op) -> bool:
-    if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"):
+    if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE"):
         return False
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     if x.shape != y.shape or (x.shape_signature or x.shape) != (y.shape_signature or y.shape) or x.is_constant:

@@ -56,7 +56,7 @@ def lower(
     check_lowerable(graph, places, target)
     assignment = assigned(graph, statistics, rule, precision, missing16, scales)
     check_observed(graph, statistics, assignment.plan.ops, places, target)
-    return Writer(graph, assignment, precision, missing, scales.weights).run()
+    return Writer(graph, assignment, precision, missing, scales.weights, missing16).run()
 
 
 def assigned(

@@ -61,8 +61,10 @@ class Writer:
         precision: Precision,
         missing: Set[str],
         weight_scales: Mapping[int, Array] = NO_SCALES,
+        missing16: Set[str] = frozenset(),
     ) -> None:
         self.graph, self.assignment, self.plan = graph, assignment, assignment.plan
+        self.missing16 = missing16
         self.precision, self.missing, self.weight_scales = precision, missing, weight_scales
         self.editor = Editor(graph)
         self.constants: dict[tuple[object, ...], int] = {}
@@ -117,8 +119,30 @@ class Writer:
 
     def direct(self, index: int, op: Op) -> None:
         """The same op."""
+        if op.kind == "RSQRT" and self.plan.ops[index] == 16 and "SQRT" not in self.missing16:
+            self.reciprocal_root(index, op)
+            return
         inputs = [self.operand(index, op, slot) for slot in range(len(op.inputs))]
         self.add(index, op, inputs)
+
+    def reciprocal_root(self, index: int, op: Op) -> None:
+        """1 / sqrt(x) as (1 / sqrt(sqrt(x)))^2 in 16 bits.
+
+        RSQRT's kernels interpolate between points that may lie further apart than x is from zero; SQRT's are exact,
+        and after it the points lie close enough. Both tensors span what their squares do.
+        """
+        target, name = op.outputs[0], self.graph.tensors[op.outputs[0]].name
+        ends = self.assignment.read(index, op.inputs[0]), self.assignment.quantization[target]
+        root, fourth = (
+            self.editor.add_tensor(
+                Tensor(f"{name}/{what}", self.graph.tensors[target].shape, "int16", None, _rooted(q))
+            )
+            for what, q in zip(("root", "fourth_root"), ends, strict=True)
+        )
+        none = {"fusedActivationFunction": "NONE"}
+        self.editor.add_op(Op("SQRT", (self.operand(index, op, 0),), (root,), version=rule_at("SQRT", 16).version))
+        self.editor.add_op(replace(op, inputs=(root,), outputs=(fourth,), version=self.row(index).version))
+        self.editor.add_op(Op("MUL", (fourth, fourth), (target,), none, version=rule_at("MUL", 16).version))
 
     def add(self, index: int, op: Op, inputs: Sequence[int]) -> None:
         """The op on integer inputs, at the version and with the options that its integer form has."""
@@ -300,6 +324,12 @@ class Writer:
         second = self.editor.add_tensor(Tensor(f"{x.name}/shift", (), "int16", shift, shifted))
         self.editor.add_op(casting(t, cast, "int8", "int16"))
         self.editor.add_op(adding(16, cast, second, copy, "NONE"))
+
+
+def _rooted(q: Quantization) -> Quantization:
+    """Parameters whose largest integer is the square root of what it is at other ones."""
+    largest = LARGEST[16]
+    return Quantization.per_tensor(float(np.sqrt(float(q.scale[0]) * largest)) / largest, 0)
 
 
 def adding(bits: int, a: int, b: int, target: int, activation: str) -> Op:

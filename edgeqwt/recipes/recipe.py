@@ -11,9 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from edgeqwt.autograd.weighted import Weighting
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.islands import Islands
 from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
@@ -30,6 +32,8 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("Equalization", "limit"): (1, math.inf),
         ("Equalization", "steps"): (1, math.inf),
         ("Equalization", "margin"): (0, 1),
+        ("Islands", "min_gain"): (0, 100),
+        ("Weighting", "samples"): (1, math.inf),
         ("Mse", "candidates"): (1, 4096),
         ("Percentile", "percent"): (50, 100),
         ("Kl", "candidates"): (1, 4096),
@@ -104,7 +108,9 @@ class Recipe:
         ranges: how activation ranges are chosen.
         precision: widths.
         mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
+        islands: when what lies between a transformer's matrix products has 16-bit activations; None: never.
         equalization: how channels are equalized; None: not at all.
+        weighting: whether ranges count values as the outputs feel them, and from how many samples; None: all alike.
         weights: how the scales of weights are chosen.
         search: how better scales are searched for, from those that `ranges` and `weights` choose.
         rounding: how weights are rounded.
@@ -119,7 +125,9 @@ class Recipe:
     ranges: RangeRule
     precision: Precision = field(default_factory=Precision)
     mixed: Mixed | None = None
+    islands: Islands | None = None
     equalization: Equalization | None = None
+    weighting: Weighting | None = None
     weights: WeightRule = field(default_factory=MinMaxWeights)
     search: Method = field(default_factory=NoSearch)
     rounding: RoundingRule = field(default_factory=Nearest)
@@ -164,7 +172,8 @@ def checked(recipe: Recipe) -> Recipe:
     """
     parts = (
         recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
-        recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace,
+        recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace, recipe.islands,
+        recipe.weighting,
     )  # fmt: skip
     for part in parts:
         if part is not None:
@@ -183,10 +192,12 @@ def range_rule(name: str) -> RangeRule:
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {
-        "precision", "mixed", "ranges", "equalize", "weights", "search", "rounding", "reconstruct", "compensate", "io",
-        "verify", "report",
+        "precision", "mixed", "islands", "ranges", "weighted_ranges", "equalize", "weights", "search", "rounding",
+        "reconstruct", "compensate", "io", "verify", "report",
     }  # fmt: skip
     _reject_unknown(table, known, where)
+    wide, islands = _switched(table, "islands", True, where)
+    weighted, weighting = _switched(table, "weighted_ranges", True, where)
     equalized, equalization = _switched(table, "equalize", True, where)
     learned, reconstruction = _switched(table, "reconstruct", False, where)
     enabled, options = _switched(table, "compensate", True, where)
@@ -196,6 +207,8 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     recipe = Recipe(
         name=name,
         ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
+        islands=filled(Islands, islands, f"{where} [islands]") if wide else None,
+        weighting=filled(Weighting, weighting, f"{where} [weighted_ranges]") if weighted else None,
         equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
         weights=_rule(WEIGHT_RULES, _section(table, "weights", where), "minmax", f"{where} [weights]"),
         search=_rule(SEARCHES, _section(table, "search", where), "none", f"{where} [search]"),

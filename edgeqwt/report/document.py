@@ -24,10 +24,13 @@ from edgeqwt.quantize.search import Found
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.report.folder import SCHEMA
-from edgeqwt.verify.bitexact import BitExactness, Difference
+from edgeqwt.report.widths import widths
+from edgeqwt.trials import Widened
+from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.layers import Place, Quality
 
 VERSION = 2
+DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes
 
 
 def document(result: BuildResult) -> dict[str, Any]:
@@ -50,9 +53,11 @@ def document(result: BuildResult) -> dict[str, Any]:
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
         "assignment": _assignment(result.assignment),
-        "equalization": _equalization(result.made.equalized),
-        "search": _search(result.made.searched),
-        "reconstruction": _reconstruction(result.made.reconstructed),
+        "islands": _islands(result.made.levers.islands),
+        "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
+        "equalization": _equalization(result.made.levers.equalized),
+        "search": _search(result.made.levers.searched),
+        "reconstruction": _reconstruction(result.made.levers.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),
         "layers": layers(result),
@@ -60,8 +65,9 @@ def document(result: BuildResult) -> dict[str, Any]:
         "scores": {name: dict(scores) for name, scores in result.scores.items()},
         "bytes": dict(result.sizes),
         "ops": {name: _ops(graph) for name, graph in graphs.items()},
+        "widths": dataclasses.asdict(widths(result.graph)),
         "cost_of_compensation": _cost(graphs, result.sizes),
-        "runtimes": _runtimes(result.graph, result.runtimes),
+        "runtimes": _runtimes(result),
         "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
         "versions": dict(result.versions),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -124,6 +130,12 @@ def _assignment(found: Assignment | None) -> dict[str, Any] | None:
         "measured_db": found.measured_db,
         "builds": found.tries,
     }
+
+
+def _islands(found: Widened | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"roles": [dataclasses.asdict(role) for role in found.roles], "skipped": found.skipped}
 
 
 def _equalization(found: Equalized | None) -> dict[str, Any] | None:
@@ -225,7 +237,8 @@ def _cost(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
     }
 
 
-def _runtimes(graph: Graph, found: BitExactness) -> dict[str, Any]:
+def _runtimes(result: BuildResult) -> dict[str, Any]:
+    graph, found = result.graph, result.runtimes
     return {
         "samples": found.samples,
         "tflite_micro": {
@@ -239,9 +252,18 @@ def _runtimes(graph: Graph, found: BitExactness) -> dict[str, Any]:
         "xnnpack": {
             "largest_steps": largest_steps(graph, found.xnnpack),
             "largest_steps_at_outputs": largest_steps(graph, found.xnnpack_outputs),
+            "not_taken": _not_taken(result),
             "tensors": [_difference(graph, d) for d in found.xnnpack],
         },
     }
+
+
+def _not_taken(result: BuildResult) -> dict[str, int] | None:
+    """How many ops of each kind and type XNNPACK leaves to other kernels; None where the target has no XNNPACK."""
+    if DELEGATED not in result.target.limits:
+        return None
+    kinds = Counter(f.reason.partition(": ")[0] for f in result.findings if f.rule == DELEGATED)
+    return dict(kinds.most_common())
 
 
 def largest_steps(graph: Graph, differences: Iterable[Difference]) -> float | None:

@@ -44,16 +44,32 @@ def show_findings(out: Console, findings: Sequence[Finding], done: Sequence[str]
 
 
 def finding_sentences(findings: Sequence[Finding]) -> list[tuple[str, str]]:
-    """Severity and text, errors first; what is true of several ops is told once."""
+    """Severity and text, errors first.
+
+    What is true of several ops is told once. A rule that several kinds of ops break is told once as
+    well, with a line for each kind: for most models XNNPACK's is.
+    """
 
     def key(finding: Finding) -> tuple[str, str, str]:
-        return finding.severity, finding.reason, finding.remedy
+        return finding.severity, _rule(finding), finding.remedy
 
     told = []
-    for _, group in groupby(sorted(findings, key=key), key):
-        same = list(group)
-        told += [(same[0].severity, f"{_where(same)}{same[0].reason.rstrip('.')}. {_remedy(same[0])}")]
+    for _, group in groupby(sorted(findings, key=lambda finding: (*key(finding), finding.reason)), key):
+        kinds = [list(same) for _, same in groupby(group, lambda finding: finding.reason)]
+        first = kinds[0][0]
+        if len(kinds) == 1:
+            where = _where(kinds[0])
+            told.append((first.severity, f"{where}{where and ': '}{first.reason.rstrip('.')}. {_remedy(first)}"))
+            continue
+        rule = _rule(first).rstrip(".")
+        told.append((first.severity, f"{rule[:1].upper()}{rule[1:]}. {_remedy(first)}"))
+        told += [("", f"{same[0].reason.partition(': ')[0]}: {_first(same)}") for same in kinds]
     return told
+
+
+def _rule(finding: Finding) -> str:
+    """Of a reason such as "SOFTMAX on int8: XNNPACK does not take it" what comes last; else all of it."""
+    return finding.reason.partition(": ")[2] or finding.reason
 
 
 def _counted(count: int, what: str) -> str:
@@ -63,7 +79,12 @@ def _counted(count: int, what: str) -> str:
 def _where(findings: Sequence[Finding]) -> str:
     named = [f"{f.op} ({_short(f.tensor)})" if f.tensor else f.op for f in findings if f.op]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"{', '.join(named[:NAMED])}{more}: " if named else ""
+    return f"{', '.join(named[:NAMED])}{more}"
+
+
+def _first(findings: Sequence[Finding]) -> str:
+    """As `_where`, in a line."""
+    return _where(findings) if len(findings) == 1 else f"{len(findings)} ops, the first is {findings[0].op}"
 
 
 def _short(name: str) -> str:

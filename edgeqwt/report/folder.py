@@ -123,6 +123,12 @@ def _check_parent(path: Path) -> None:
 
 
 def _ours(path: Path) -> frozenset[str]:
+    """What the builds that made a folder wrote into it: one, or one per length of sequences in folders of it."""
+    apart = {f"{folder.name}/{name}" for folder in path.glob("seq*") for name in _written(folder)}
+    return _written(path) | apart
+
+
+def _written(path: Path) -> frozenset[str]:
     """What the build that made a folder wrote into it; nothing where no build made it."""
     try:
         found = json.loads((path / REPORT).read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.widths import widths, widths_sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.report.inspect import Description
-    from edgeqwt.verify.bitexact import BitExactness
+    from edgeqwt.trials import Widened
+    from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.gate import Choice
     from edgeqwt.verify.layers import Quality
@@ -50,8 +52,11 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
-            *(("equalized", sentence) for sentence in equalization_sentence(result.made.equalized)),
-            *(("learned", sentence) for sentence in learning_sentences(result.made.reconstructed)),
+            *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
+            *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
+            *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
+            *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
+            *(("learned", sentence) for sentence in learning_sentences(result.made.levers.reconstructed)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
@@ -108,6 +113,16 @@ def assignment_sentences(found: Assignment | None) -> Iterator[str]:
     )
 
 
+def islands_sentences(found: Widened | None) -> Iterator[str]:
+    """Which islands got 16 bits, and what that gains; nothing where the recipe has none."""
+    if found is not None and found.skipped:
+        yield f"nowhere by themselves: {found.skipped}"
+    for role in () if found is None else found.roles:
+        count = "1 island" if role.islands == 1 else f"{role.islands} islands"
+        left = "" if role.wide else ", too little: they have 8"
+        yield f"{role.role}, {count}, {role.ops} ops: 16 bits gain {role.gain_db:.2f} dB{left}"
+
+
 def equalization_sentence(found: Equalized | None) -> Iterator[str]:
     """What equalization did, or why it did nothing; nothing where the recipe has none."""
     if found is not None and found.skipped:
@@ -153,15 +168,33 @@ def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]
         told.append(
             f"{bytes_} LiteRT's reference kernels in {found.ops} of {len(graph.ops)} ops{but}; {found.samples} samples"
         )
-    told += _some(
-        f"{d.kind} #{d.op} {d.tensor!r}: {d.differing:,} of {d.elements:,} values differ, by {d.largest:g} at most"
-        for d in found.differences
-    )
-    if found.unavailable:
+    told += _some(_differing(found))
+    if found.unavailable and not found.lacking:
         told.append(f"does not run the whole model: {found.unavailable}")
-        told += _some(f"lacks {lack.kind} #{lack.op} {lack.tensor!r}: {lack.reason}" for lack in found.lacking)
+    told += _lacking(found)
     named = [("TFLite Micro" if k == 0 else "", sentence) for k, sentence in enumerate(told)]
     return [*named, *(("XNNPACK", sentence) for sentence in _xnnpack_sentence(graph, found))]
+
+
+def _differing(found: BitExactness) -> Iterator[str]:
+    """The ops that differ from the reference kernels; those that are known to, by kind."""
+    groups: dict[object, list[Difference]] = {}
+    for d in found.differences:
+        groups.setdefault(d.kind if d.known else (d.op, d.tensor), []).append(d)
+    for same in groups.values():
+        first, values = same[0], sum(d.elements for d in same)
+        where = f"{first.kind} #{first.op} {first.tensor!r}" if len(same) == 1 else f"{first.kind}, {len(same)} ops"
+        largest = max(d.largest for d in same)
+        yield f"{where}: {sum(d.differing for d in same):,} of {values:,} values differ, by {largest:g} at most"
+
+
+def _lacking(found: BitExactness) -> Iterator[str]:
+    """The ops that TFLite Micro does not take, those together that it says the same of."""
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for lack in found.lacking:
+        reasons.setdefault((lack.kind, lack.reason), []).append(lack.op)
+    for (kind, reason), ops in reasons.items():
+        yield f"does not have {kind} {', '.join(_some(f'#{op}' for op in ops))}: {reason}"
 
 
 def _xnnpack_sentence(graph: Graph, found: BitExactness) -> Iterator[str]:

@@ -47,12 +47,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Lacking:
-    """An op that TFLite Micro does not take, and what it says."""
+    """An op that TFLite Micro does not take, when it loads it or when it runs it, and what it says."""
 
     op: int
     kind: str
     tensor: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} #{self.op} {self.tensor!r}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class BitExactness:
         differences: outputs in which TFLite Micro differs from the reference kernels, each op fed
             with the reference kernels' own bytes.
         lacking: ops that TFLite Micro does not take.
-        unavailable: why TFLite Micro does not load the whole model; None when it does.
+        unavailable: why TFLite Micro does not run the whole model: the first op that it does not take, or
+            what else is in the way; None when it runs it.
         xnnpack: every op's outputs, XNNPACK against the reference kernels, each model running
             freely, so that differences add up along the model.
         xnnpack_outputs: the same at the graph's outputs.
@@ -122,14 +126,14 @@ def compare_runtimes(
         on_sample()
     if count == 0:
         raise InputError("there are no samples to compare the runtimes on", "Give at least one.")
-    compared = micro.tally.seen
+    compared, lacking = micro.tally.seen, tuple(sorted(micro.lacking, key=lambda lack: lack.op))
     return BitExactness(
         samples=count,
         ops=len({d.op for d in compared}),
         elements=sum(d.elements for d in compared),
         differences=tuple(d for d in compared if d.differing),
-        lacking=tuple(sorted(micro.lacking, key=lambda lack: lack.op)),
-        unavailable=micro.unavailable,
+        lacking=lacking,
+        unavailable=str(lacking[0]) if lacking else micro.unavailable,
         xnnpack=tuple(free.seen),
         xnnpack_outputs=tuple(free.by_tensor[t] for t in graph.outputs if t in free.by_tensor),
     )
@@ -183,8 +187,9 @@ class OpByOp:
 
     One differing op changes everything after it, and would hide whether the ops after it are
     exact. So the graph is cut right after any op that was seen to differ, and the rest of that
-    sample runs again from the reference kernels' bytes. A part that TFLite Micro refuses is
-    halved until the ops that it lacks stand alone.
+    sample runs again from the reference kernels' bytes. A part that TFLite Micro refuses, when it
+    loads it or, as many kernels that lack a type do, when it runs it, is halved until the ops that
+    it lacks stand alone.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -207,7 +212,12 @@ class OpByOp:
         waiting, done = self.pieces[::-1], []
         while waiting:
             piece = waiting.pop()
-            differing = self._first_difference(piece, expected)
+            try:
+                found = piece.runner.run({piece.new[t]: expected[t] for t in piece.inputs})
+            except ToolError as error:
+                waiting += [*self._halves(piece.ops, error)][::-1]
+                continue
+            differing = self._first_difference(piece, expected, found)
             if differing is None or differing == piece.ops[-1]:
                 done.append(piece)
                 continue
@@ -216,8 +226,7 @@ class OpByOp:
             waiting += [*self._load(piece.ops[at:])][::-1]
         self.pieces = done
 
-    def _first_difference(self, piece: _Piece, expected: Mapping[int, Array]) -> int | None:
-        found = piece.runner.run({piece.new[t]: expected[t] for t in piece.inputs})
+    def _first_difference(self, piece: _Piece, expected: Mapping[int, Array], found: Values) -> int | None:
         for i in piece.ops:
             differs = [self.tally.add(t, expected[t], found[piece.new[t]]) for t in self.graph.ops[i].outputs]
             if any(differs):
@@ -234,18 +243,22 @@ class OpByOp:
             self.unavailable = f"the package tflite-micro cannot be imported: {error}"
             return
         except ToolError as error:
-            if self.unavailable is None:
-                self.unavailable = _reason(error)
-            if len(ops) == 1:
-                op = self.graph.ops[ops[0]]
-                name = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
-                self.lacking.append(Lacking(ops[0], op.kind, name, _reason(error)))
-                return
-            half = len(ops) // 2
-            yield from self._load(ops[:half])
-            yield from self._load(ops[half:])
+            yield from self._halves(ops, error)
             return
         yield _Piece(tuple(ops), runner, new, tuple(inputs))
+
+    def _halves(self, ops: Sequence[int], error: ToolError) -> Iterator[_Piece]:
+        """Both halves of a part that TFLite Micro refused; nothing of a single op, which it lacks."""
+        if self.unavailable is None:
+            self.unavailable = _reason(error)
+        if len(ops) == 1:
+            op = self.graph.ops[ops[0]]
+            name = self.graph.tensors[op.outputs[0]].name if op.outputs else ""
+            self.lacking.append(Lacking(ops[0], op.kind, name, _reason(error)))
+            return
+        half = len(ops) // 2
+        yield from self._load(ops[:half])
+        yield from self._load(ops[half:])
 
     def _read_from_outside(self, ops: Sequence[int], written: Sequence[int]) -> list[int]:
         inside = {*written}

@@ -12,7 +12,8 @@ import pytest
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.engine import LEVERS, Job
+from edgeqwt.engine import LEVERS
+from edgeqwt.job import Job
 from edgeqwt.quantize.precision import parse
 from edgeqwt.quantize.ranges import RULES
 from edgeqwt.quantize.search import SEARCHES

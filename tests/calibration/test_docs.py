@@ -26,7 +26,8 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
             Path("data.py").write_text(block)
         exec(compile(block, f"calibration.md, block {number}", "exec"), {})
     expected = re.findall(r"print\(.*\)  # (.*)", PAGE)
-    assert capsys.readouterr().out.splitlines() == expected == ["3 (1, 3, 224, 224)", "6 2"]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 4
 
     [toml] = blocks("toml")
     Path("images.toml").write_text(toml)
@@ -36,7 +37,7 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_the_command_line_says_what_the_toml_says(tmp_path: Path) -> None:
-    [command] = blocks("sh")
+    command = blocks("sh")[-1]
     options = parse_options(re.findall(r"--image (\S+)", command))
     assert options == ImageOptions((224, 224), 256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

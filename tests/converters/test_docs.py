@@ -16,10 +16,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^ *```python\n(.*?)^ *```", PAGE, re.DOTALL | re.MULTILINE)
-    model, conversion = map(textwrap.dedent, blocks)
+    model, *others = map(textwrap.dedent, blocks)
     Path("model.py").write_text(model)
     assert isinstance(resolve("model.py:create"), TorchObject)
-    exec(compile(conversion, "sources.md", "exec"), {})
+    for number, code in enumerate(others):
+        exec(compile(code, f"sources.md, block {number}", "exec"), {"__name__": "docs"})
     expected = re.findall(r"print\(.*\)  # (.*)", PAGE)
     assert capsys.readouterr().out.splitlines() == expected
-    assert len(expected) == 3
+    assert len(expected) == 4

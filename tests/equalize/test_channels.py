@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.equalize.channels import ANY, FIXED, channels
-from edgeqwt.equalize.equalize import multiplied
+from edgeqwt.equalize.channels import channels
+from edgeqwt.equalize.factors import ANY, FIXED
+from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise

@@ -9,9 +9,9 @@ import numpy as np
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converters.convert import convert
-from edgeqwt.engine import Job
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.job import Job
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.target import TargetProfile
 from tests.chain import CONV, NONE, Chain, noise

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from edgeqwt.autograd.weighted import Weighting
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.islands import Islands
 from edgeqwt.quantize.precision import Mixed, Pace, Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
 from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
@@ -132,6 +134,8 @@ SECTIONS = {
     "Mixed": ("mixed", ""),
     "Pace": ("mixed.pace", ""),
     "Equalization": ("equalize", ""),
+    "Islands": ("islands", ""),
+    "Weighting": ("weighted_ranges", ""),
     "_Report": ("report", ""),
     "Options": ("compensate", ""),
     "Reconstruction": ("reconstruct", ""),
@@ -206,6 +210,8 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     assert all(f"`{name}` ({default}" in DOCUMENT for name, default in fields(Pace).items())
     assert documented() == {
         "mixed": mixed,
+        "islands": {"enabled": True, **fields(Islands)},
+        "weighted_ranges": {"enabled": True, **fields(Weighting)},
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
         "weights": {"rule": "minmax", **fields(*WEIGHT_RULES.values())},
@@ -237,6 +243,6 @@ def test_the_documentations_examples_work(tmp_path: Path) -> None:
 
 def test_the_command_lines_help_names_every_recipe() -> None:
     text = (ROOT / "edgeqwt" / "commands.py").read_text(encoding="utf-8")
-    assert re.findall(r'help="([\w, ]+), or a \.toml file', text) == ["balanced, fast, best, plain"]
-    assert names() == ("balanced", "best", "fast", "plain")
+    assert re.findall(r'help="([\w, -]+), or a \.toml file', text) == ["balanced, int8-only, fast, best, plain"]
+    assert names() == ("balanced", "best", "fast", "int8-only", "plain")
     assert (FOLDER / "balanced.toml").exists()

@@ -55,7 +55,7 @@ def test_no_object_takes_unknown_fields() -> None:
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
         "additionalProperties", "compensation", "kinds", "layers", "limits", "ranges", "rounding", "scores", "search",
-        "seconds", "verify", "versions", "weights",
+        "narrow", "seconds", "verify", "versions", "weights", "wide",
     }  # fmt: skip
 
 
@@ -78,6 +78,9 @@ def test_the_schema_refuses_what_is_no_report(result: BuildResult) -> None:
 
 def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     report = document(result)
+    assert report["widths"]["wide"] == {}
+    assert sum(report["widths"]["narrow"].values()) == len(result.graph.ops)
+    assert report["runtimes"]["xnnpack"]["not_taken"] == {"SOFTMAX on int8": 1}
     assert result.outcome is not None
     assert [row["name"] for row in report["layers"]] == ["features", "mask", "logits"]
     for row, change in zip(report["layers"], result.outcome.changes, strict=True):

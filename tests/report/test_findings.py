@@ -33,6 +33,20 @@ def test_ops_with_one_reason_are_told_together() -> None:
     assert told == ("warning", f"{names}: XNNPACK lacks it. Leave it.")
 
 
+def test_a_rule_that_several_kinds_break_is_told_once_and_each_kind_in_a_line() -> None:
+    kinds = ("SOFTMAX", "CAST", "SOFTMAX")
+    found = [
+        Finding("delegated", "warning", f"{kind} {i}", f"out{i}", f"{kind} on int8: the rule is broken.", "Leave it.")
+        for i, kind in enumerate(kinds)
+    ]
+    assert finding_sentences([*found, REFUSED]) == [
+        ("error", "GELU 7 (gelu): there is no kernel. Use a table. --fix applies lookup-table."),
+        ("warning", "The rule is broken. Leave it."),
+        ("", "CAST on int8: CAST 1 (out1)"),
+        ("", "SOFTMAX on int8: 2 ops, the first is SOFTMAX 0"),
+    ]
+
+
 def test_errors_come_first_and_name_their_fix() -> None:
     first, _ = finding_sentences([*SLOW, REFUSED])
     assert first == ("error", "GELU 7 (gelu): there is no kernel. Use a table. --fix applies lookup-table.")

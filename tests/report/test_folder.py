@@ -145,6 +145,17 @@ def test_files_of_the_package_are_ours_and_others_beside_them_are_not(tmp_path: 
     make(tmp_path / "out", "new")
 
 
+def test_builds_for_several_lengths_are_ours_and_a_file_beside_them_is_not(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "out") as work:
+            for length in (32, 64):
+                make(work / f"seq{length}", content)
+    assert {(tmp_path / "out" / f"seq{length}" / MODEL).read_text() for length in (32, 64)} == {"new"}
+    (tmp_path / "out" / "seq32" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds 'seq32/notes\.txt'"):
+        make(tmp_path / "out", "model")
+
+
 def test_what_a_build_writes_is_known_as_ours() -> None:
     assert {MODEL, REPORT} < FILES
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.pipeline import BuildResult, CompensationResult
 from edgeqwt.report import terminal
+from edgeqwt.trials import RoleChoice, Widened
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.compare import Comparison, TensorComparison
 from edgeqwt.verify.gate import Choice
@@ -148,16 +149,32 @@ def test_runtimes(result: BuildResult) -> None:
     steps = "FULLY_CONNECTED #3 'logits': 2 of 12 values differ, by 1 at most"
     assert sentences(differences=(known,))["TFLite Micro"] == f"{same.replace(';', ' but for known steps;')}|{steps}"
     wrong = replace(known, kind="CONV_2D", largest=7.0)
-    found = sentences(differences=(wrong,) * 5)["TFLite Micro"].split("|")
+    found = sentences(differences=tuple(replace(wrong, op=i) for i in range(5)))["TFLite Micro"].split("|")
     assert found[0] == "DIFFERENT bytes from LiteRT's reference kernels in 5 of 5 ops; 3 samples"
     assert found[-1] == "and 2 more"
-    lack = Lacking(2, "MEAN", "mean", "no such op")
-    unavailable = sentences(ops=0, elements=0, unavailable="it lacks MEAN", lacking=(lack,))["TFLite Micro"]
-    assert unavailable == "does not run the whole model: it lacks MEAN|lacks MEAN #2 'mean': no such op"
+    several = sentences(differences=(known, replace(known, op=4, differing=3), wrong))["TFLite Micro"].split("|")
+    assert several[1] == "FULLY_CONNECTED, 2 ops: 5 of 24 values differ, by 1 at most"
+    assert sentences(ops=0, elements=0, unavailable="it has state")["TFLite Micro"] == (
+        "does not run the whole model: it has state"
+    )
+    lacks = [Lacking(i, "GELU", f"gelu{i}", "no such op") for i in range(5)]
+    lacks.append(Lacking(7, "NEG", "minus", "no int16"))
+    unavailable = sentences(ops=0, elements=0, unavailable=str(lacks[0]), lacking=tuple(lacks))["TFLite Micro"]
+    assert unavailable == "does not have GELU #0, #1, #2, and 2 more: no such op|does not have NEG #7: no int16"
     apart = sentences(xnnpack=(replace(CONV, largest=4.0),), xnnpack_outputs=(replace(CONV, largest=1.0),))
     assert apart["XNNPACK"] == "up to 4 steps from the reference kernels, 1 at the outputs"
     one = sentences(xnnpack=(replace(CONV, largest=1.0),), xnnpack_outputs=())
     assert one["XNNPACK"] == "up to 1 step from the reference kernels"
+
+
+def test_islands_are_told_with_what_they_gain() -> None:
+    roles = (RoleChoice("softmax", 6, 12, 0.1, False), RoleChoice("normalization", 1, 91, 12.346, True))
+    assert list(terminal.islands_sentences(Widened(roles))) == [
+        "softmax, 6 islands, 12 ops: 16 bits gain 0.10 dB, too little: they have 8",
+        "normalization, 1 island, 91 ops: 16 bits gain 12.35 dB",
+    ]
+    assert list(terminal.islands_sentences(Widened(skipped="why"))) == ["nowhere by themselves: why"]
+    assert list(terminal.islands_sentences(None)) == []
 
 
 def test_other_sentences() -> None:

@@ -113,6 +113,21 @@ def test_an_op_that_tflite_micro_lacks_is_named_and_the_others_are_checked() -> 
     assert found.ok
 
 
+def test_an_op_that_tflite_micro_refuses_only_when_it_runs_it_is_named_and_the_others_are_checked() -> None:
+    """Its NEG loads with int16 tensors, and has no int16 kernel."""
+    q = Quantization.per_tensor(2.0**-15, 0)
+    tensors = tuple(Tensor(f"y{i}", (1, 8), "int16", None, q) for i in range(6))
+    kinds = ("LOGISTIC", "NEG", "LOGISTIC", "NEG", "LOGISTIC")
+    graph = Graph(tensors, tuple(Op(kind, (i,), (i + 1,)) for i, kind in enumerate(kinds)), (0,), (5,))
+    inputs = [{0: np.random.default_rng(i).integers(-30000, 30000, (1, 8), np.int16)} for i in range(3)]
+    found = compare_runtimes(graph, inputs)
+    assert [(lack.op, lack.kind, lack.tensor) for lack in found.lacking] == [(1, "NEG", "y2"), (3, "NEG", "y4")]
+    assert "INT16" in found.lacking[0].reason
+    assert found.unavailable == f"NEG #1 'y2': {found.lacking[0].reason}"
+    assert found.ok
+    assert (found.ops, found.elements) == (3, 3 * 3 * 8)
+
+
 def test_a_model_with_state_is_not_checked_op_by_op() -> None:
     graph = _activations("LOGISTIC")
     graph = replace(graph, tensors=(*graph.tensors, Tensor("state", (1,), "int8", is_variable=True)))

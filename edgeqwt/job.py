@@ -1,0 +1,96 @@
+"""What every lever needs to know of a build: the model, its samples, the target; and how to lower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.progress import Advance, counted
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.scales import RULED, Scales
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.target import TargetProfile, missing_ops
+from edgeqwt.verify.binding import feed
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What every step needs to know.
+
+    Attributes:
+        model: what the converter handed over.
+        graph: the prepared float graph.
+        samples: all calibration samples, validated.
+        target: what must be able to run the result.
+    """
+
+    model: ConvertedModel
+    graph: Graph
+    samples: Samples
+    target: TargetProfile
+
+    @property
+    def fit(self) -> Samples:
+        """The samples to fit on."""
+        return split(self.samples)[0]
+
+    @property
+    def held_out(self) -> Samples:
+        """The samples to judge by."""
+        return split(self.samples)[1]
+
+    def feeds(self, samples: Samples) -> Iterator[dict[int, Array]]:
+        """Samples as real values by input tensor; the same for every float graph made of `graph`."""
+        return feeds(self.model, self.graph, samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Fed:
+    """Samples as real values by input tensor, to be read again and again."""
+
+    job: Job
+    samples: Samples
+
+    def __iter__(self) -> Iterator[dict[int, Array]]:
+        return self.job.feeds(self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What is to be lowered, and how.
+
+    Attributes:
+        graph: float, made of the job's.
+        statistics: of its activations.
+        recipe: with the widths as they are by now.
+        scales: in place of those that the recipe's rules choose.
+    """
+
+    graph: Graph
+    statistics: Mapping[int, Statistics]
+    recipe: Recipe
+    scales: Scales = RULED
+
+
+def lowered(job: Job, ground: Ground) -> Graph:
+    """The integer graph, weights rounded to nearest."""
+    lacking, lacking16 = missing_ops(job.target)
+    recipe, places, name = ground.recipe, job.model.places, job.target.name
+    return lower(
+        ground.graph, ground.statistics, recipe.ranges, recipe.precision, places, name, lacking, lacking16,
+        ground.scales,
+    )  # fmt: skip
+
+
+def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
+    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
+    return (feed(model, graph, sample) for sample in samples)
+
+
+def shown(samples: Samples, advance: Advance) -> Samples:
+    """The samples, with a progress bar that follows each pass over them."""
+    return replace(samples, open=lambda: counted(samples.open(), advance, samples.count))

@@ -1,0 +1,79 @@
+"""Normalization over the last axis (LayerNorm, RMSNorm), written so that integers survive it.
+
+Exported as 1 / sqrt(mean(c * c) + epsilon), its squares do not fit into integers at the outliers that transformers
+have (Dettmers et al. 2022), not even into 16 bits: beside an outlier's square those of ordinary values round to
+zero. So no square is stored: a matrix product sums them in its accumulator.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.prepare.rewriting import activation_like, constant, float32, sole_reader, uses, value
+
+NONE = {"fusedActivationFunction": "NONE"}
+
+
+def mean_square(graph: Graph) -> tuple[Graph, list[str]]:
+    """MEAN of a * a over the last axis: (rows, 1, n) @ (rows, n, 1) of a and a / n.
+
+    The division makes the right side a tensor with a scale of its own: kernels want zero point 0 there, which
+    would cost `a` itself half of its integers.
+    """
+    editor, dropped, names = Editor(graph), set(), []
+    found = {i: _squares(graph, op) for i, op in enumerate(graph.ops) if op.kind == "MEAN"}
+    dropped = {squares for squares in found.values() if squares is not None}
+    if not dropped:
+        return graph, []
+    for i, op in enumerate(graph.ops):
+        squares = found.get(i)
+        if squares is not None:
+            _write_mean_square(editor, graph, op, graph.ops[squares])
+            names.append(graph.tensors[op.outputs[0]].name)
+        elif i not in dropped:
+            editor.add_op(op)
+    return editor.finish(), names
+
+
+def _squares(graph: Graph, mean: Op) -> int | None:
+    """The op that squares what is averaged over the last axis, if the MEAN alone reads it."""
+    squares, axes = mean.inputs
+    x, y, at = graph.tensors[squares], graph.tensors[mean.outputs[0]], value(graph, axes)
+    fixed = all(-1 not in (t.shape_signature or ()) for t in (x, y))
+    if not x.is_float or not fixed or at is None or at.size != 1 or len(x.shape) < 2:
+        return None
+    if int(at.reshape(())) % len(x.shape) != len(x.shape) - 1 or sole_reader(graph, squares) is None:
+        return None
+    index = uses(graph).producers.get(squares, -1)
+    op = graph.ops[index] if index >= 0 else None
+    if op is None or op.activation != "NONE":
+        return None
+    product = op.kind == "MUL" and len(set(op.inputs)) == 1
+    return index if product or (op.kind == "SQUARED_DIFFERENCE" and len(set(op.inputs)) == 2) else None
+
+
+def _write_mean_square(editor: Editor, graph: Graph, mean: Op, squares: Op) -> None:
+    out, shape = mean.outputs[0], graph.tensors[squares.outputs[0]].shape
+    name, count = graph.tensors[out].name, prod(shape[:-1])
+
+    def add(suffix: str, dims: tuple[int, ...]) -> int:
+        return activation_like(editor, graph, out, suffix, dims)
+
+    def reshape(source: int, target: int) -> int:
+        dims = editor.tensors[target].shape
+        wanted = constant(editor, f"{editor.tensors[target].name}_shape", np.array(dims, np.int32))
+        editor.add_op(Op("RESHAPE", (source, wanted), (target,), {"newShape": dims}))
+        return target
+
+    a = squares.inputs[0]
+    if squares.kind == "SQUARED_DIFFERENCE":
+        a = add("difference", shape)
+        editor.add_op(Op("SUB", squares.inputs, (a,), NONE))
+    share, total = add("share", shape), add("total", (count, 1, 1))
+    editor.add_op(Op("MUL", (a, constant(editor, f"{name}/one_of", float32([1 / shape[-1]]))), (share,), NONE))
+    left, right = (reshape(t, add(how, (count, 1, shape[-1]))) for t, how in ((a, "rows"), (share, "columns")))
+    editor.add_op(Op("BATCH_MATMUL", (left, right), (total,), {"adjX": False, "adjY": True}))
+    reshape(total, out)

@@ -1,0 +1,186 @@
+"""RESHAPE and TRANSPOSE that follow one another, in as few ops as their result needs.
+
+What a chain of them does is one permutation of elements. It is written as RESHAPE, TRANSPOSE, RESHAPE over as few
+axes as it has, each left out where it would change nothing: also for targets that have no tensors of five axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
+
+RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One op: a TRANSPOSE with an order of axes, a RESHAPE without; and the shape of its result."""
+
+    shape: Shape
+    order: tuple[int, ...] | None = None
+
+
+def shorten(graph: Graph) -> tuple[Graph, list[str]]:
+    """Writes every chain of moves with fewer ops, or fewer TRANSPOSEs, if there is a way."""
+    editor, shorter, dropped, names = Editor(graph), dict[int, tuple[Op, tuple[Move, ...]]](), set[int](), list[str]()
+    for chain in _chains(graph):
+        first, last = graph.ops[chain[0]], graph.ops[chain[-1]]
+        moves = plan(graph.tensors[first.inputs[0]].shape, order_of(graph, chain))
+        if moves is None:
+            continue
+        moves = moves or (Move(graph.tensors[last.outputs[0]].shape),)  # a RESHAPE that changes nothing goes later
+        if cost(moves) < cost_of(graph, chain):
+            shorter[chain[-1]] = first, moves
+            dropped.update(chain)
+            names.append(graph.tensors[last.outputs[0]].name)
+    if not shorter:
+        return graph, []
+    for i, op in enumerate(graph.ops):
+        if i in shorter:
+            first, moves = shorter[i]
+            write(editor, moves, first.inputs[0], op.outputs[0])
+        elif i not in dropped:
+            editor.add_op(op)
+    return editor.finish(), names
+
+
+def cost(moves: Sequence[Move]) -> tuple[int, int]:
+    """Ops, and TRANSPOSEs among them: RESHAPE copies memory at most, and TRANSPOSE goes through it in leaps."""
+    return len(moves), sum(move.order is not None for move in moves)
+
+
+def cost_of(graph: Graph, chain: Sequence[int]) -> tuple[int, int]:
+    """The cost of a graph's ops."""
+    return len(chain), sum(graph.ops[i].kind == "TRANSPOSE" for i in chain)
+
+
+def plan(before: Shape, order: Array) -> tuple[Move, ...] | None:
+    """The moves that permute elements; none if there is nothing to do, None if no TRANSPOSE does it.
+
+    Args:
+        before: shape of the tensor.
+        order: of the result's shape: the flat index of each element in the tensor.
+    """
+    after, axes = order.shape, _axes(order)
+    if axes is None:
+        return None
+    source = sorted(axes, key=lambda axis: -axis[1])
+    turn = tuple(source.index(axis) for axis in axes)
+    if turn == tuple(range(len(turn))):
+        return () if before == after else (Move(after),)
+    dims, turned = tuple(n for n, _ in source), tuple(n for n, _ in axes)
+    fits_before, fits_after = _longer(before) == dims, _longer(after) == turned
+    if fits_before and fits_after and len(before) == len(after):
+        whole, ones = _places(before), iter(_ones(before))
+        places = iter(turn)
+        return (Move(after, tuple(next(ones) if n == 1 else whole[next(places)] for n in after)),)
+    if fits_after:
+        count, places = len(after) - len(dims), iter(turn)
+        ones = iter(range(count))
+        middle = (*[1] * count, *dims)
+        swap = Move(after, tuple(next(ones) if n == 1 else count + next(places) for n in after))
+        return (swap,) if middle == before else (Move(middle), swap)
+    if fits_before:
+        whole = _places(before)
+        swapped = (*_ones(before), *(whole[axis] for axis in turn))
+        return Move(tuple(before[axis] for axis in swapped), swapped), Move(after)
+    return Move(dims), Move(turned, turn), Move(after)
+
+
+def _axes(order: Array) -> list[tuple[int, int]] | None:
+    """Length and stride of the result's axes, merged where they can be, outermost first; None if there are no such."""
+    flat: Array = order.reshape(-1)
+    axes = list[tuple[int, int]]()
+    while flat.size > 1:
+        stride = int(flat[1] - flat[0])
+        breaks = np.flatnonzero(flat != flat[0] + stride * np.arange(flat.size))
+        n = int(breaks[0]) if breaks.size else flat.size
+        if stride <= 0 or flat.size % n:
+            return None
+        rows = flat.reshape(-1, n)
+        if (rows - rows[:, :1] != stride * np.arange(n)).any():
+            return None
+        axes.insert(0, (n, stride))
+        flat = rows[:, 0]
+    steps = [1, *(n * stride for n, stride in sorted(axes, key=lambda axis: axis[1]))]
+    contiguous = all(step == stride for step, (_, stride) in zip(steps, sorted(axes, key=lambda a: a[1]), strict=False))
+    return axes if contiguous and flat.tolist() == [0] and steps[-1] == order.size else None
+
+
+def _longer(shape: Shape) -> Shape:
+    return tuple(n for n in shape if n != 1)
+
+
+def _places(shape: Shape) -> list[int]:
+    return [axis for axis, n in enumerate(shape) if n != 1]
+
+
+def _ones(shape: Shape) -> list[int]:
+    return [axis for axis, n in enumerate(shape) if n == 1]
+
+
+def write(editor: Editor, moves: tuple[Move, ...], source: int, target: int) -> None:
+    """Adds the ops of some moves, at least one, between two tensors of an editor."""
+    end = editor.tensors[target]
+    made = [editor.add_tensor(Tensor(f"{end.name}/moved", move.shape, end.dtype)) for move in moves[:-1]]
+    for (x, y), move in zip(pairwise((source, *made, target)), moves, strict=True):
+        if move.order is None:
+            shape = constant(editor, f"{end.name}/shape", np.array(move.shape, np.int32))
+            editor.add_op(Op("RESHAPE", (x, shape), (y,), {"newShape": move.shape}))
+        else:
+            order = constant(editor, f"{end.name}/order", np.array(move.order, np.int32))
+            editor.add_op(Op("TRANSPOSE", (x, order), (y,)))
+
+
+def _chains(graph: Graph) -> list[list[int]]:
+    """Moves that follow one another, as long as nothing else reads what is between them."""
+    chains, seen = list[list[int]](), set[int]()
+    for i, op in enumerate(graph.ops):
+        if i in seen or not _moves(graph, op):
+            continue
+        chain = [i]
+        while (after := sole_reader(graph, graph.ops[chain[-1]].outputs[0])) is not None:
+            if not _moves(graph, graph.ops[after]):
+                break
+            chain.append(after)
+        seen.update(chain)
+        chains.append(chain)
+    return chains
+
+
+def moves_before(graph: Graph, t: int) -> list[int]:
+    """The moves that make a tensor, in order, as long as nothing else reads what is between them."""
+    chain, producers = list[int](), uses(graph).producers
+    while t in producers and _moves(graph, graph.ops[producers[t]]):
+        if chain and sole_reader(graph, t) is None:
+            break
+        chain.insert(0, producers[t])
+        t = graph.ops[producers[t]].inputs[0]
+    return chain
+
+
+def _moves(graph: Graph, op: Op) -> bool:
+    if op.kind not in (*RESHAPES, "TRANSPOSE") or (op.kind == "TRANSPOSE" and value(graph, op.inputs[1]) is None):
+        return False
+    ends = [graph.tensors[t] for t in (op.inputs[0], *op.outputs)]
+    static = all(-1 not in (t.shape_signature or ()) and t.quantization is None for t in ends)
+    return static and not ends[0].is_constant and prod(ends[0].shape) == prod(ends[1].shape) > 0
+
+
+def order_of(graph: Graph, chain: Sequence[int]) -> Array:
+    """Where each element of a chain's result comes from."""
+    order: Array = np.arange(graph.tensors[graph.ops[chain[0]].inputs[0]].size)
+    order = order.reshape(graph.tensors[graph.ops[chain[0]].inputs[0]].shape)
+    for i in chain:
+        op = graph.ops[i]
+        axes = value(graph, op.inputs[1]) if op.kind == "TRANSPOSE" else None
+        order = order.reshape(graph.tensors[op.outputs[0]].shape) if axes is None else order.transpose(axes.tolist())
+    return order

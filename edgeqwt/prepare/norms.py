@@ -1,0 +1,104 @@
+"""LayerNorm in other spellings than x - mean(x), divided by the root of the mean of its squares.
+
+Both spellings here are right on paper and lose digits: they take the difference of what is large. In integers, which
+have few digits, nothing would be left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.prepare.rewriting import activation_like, each_op, sole_reader, uses, value, without
+
+NONE = {"fusedActivationFunction": "NONE"}
+
+
+def _producer(graph: Graph, t: int, kind: str) -> Op | None:
+    """The op that writes a tensor, if it is of a kind and has no activation."""
+    index = uses(graph).producers.get(t, -1)
+    op = graph.ops[index] if index >= 0 else None
+    return op if op is not None and op.kind == kind and op.activation == "NONE" else None
+
+
+def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x s + (b - mean(x) s), as Keras writes (x - mean(x)) s + b; s is gamma / root, multiplied out."""
+    for first, second in (op.inputs, op.inputs[::-1]):
+        scaled, rest = _producer(graph, first, "MUL"), _producer(graph, second, "SUB")
+        shift = _producer(graph, rest.inputs[1], "MUL") if rest is not None else None
+        if scaled is None or rest is None or shift is None:
+            continue
+        for x, s in (scaled.inputs, scaled.inputs[::-1]):
+            means = [t for t in shift.inputs if t != s]
+            mean = _producer(graph, means[0], "MEAN") if s in shift.inputs and len(means) == 1 else None
+            if mean is None or mean.inputs[0] != x or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
+                continue
+            if graph.tensors[means[0]].shape == (*graph.tensors[x].shape[:-1], 1) and graph.tensors[x].is_float:
+                _write_norm(editor, graph, op, (x, means[0], s, rest.inputs[0]))
+                return True
+    return False
+
+
+def _write_norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int, int]) -> None:
+    """(x - mean) s + b; where s is a product, one factor after the other."""
+    x, mean, s, beta = parts
+    product = _producer(graph, s, "MUL")
+    factors = (s,) if product is None else sorted(product.inputs, key=lambda t: value(graph, t) is not None)
+
+    def add(kind: str, a: int, b: int, suffix: str) -> int:
+        made = activation_like(editor, graph, op.outputs[0], suffix, graph.tensors[x].shape)
+        editor.add_op(Op(kind, (a, b), (made,), NONE))
+        return made
+
+    y = add("SUB", x, mean, "centered")
+    for factor in factors:
+        y = add("MUL", y, factor, "scaled")
+    editor.add_op(replace(op, inputs=(y, beta)))
+
+
+spread = each_op("ADD", _spread)
+
+
+def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
+    """mean(x x) - mean(x) mean(x), as Flax writes the variance, is the mean of (x - mean(x))^2."""
+    square_mean, mean_square = _producer(graph, op.inputs[0], "MEAN"), _producer(graph, op.inputs[1], "MUL")
+    if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or op.activation != "NONE":
+        return False
+    squares, mean = _producer(graph, square_mean.inputs[0], "MUL"), _producer(graph, mean_square.inputs[0], "MEAN")
+    if squares is None or mean is None or {*squares.inputs} != {mean.inputs[0]}:
+        return False
+    x, axes = mean.inputs
+    wanted, given = value(graph, axes), value(graph, square_mean.inputs[1])
+    shape, rank = graph.tensors[mean.outputs[0]].shape, len(graph.tensors[x].shape)
+    if wanted is None or given is None or {*(wanted.reshape(-1) % rank)} != {*(given.reshape(-1) % rank)}:
+        return False
+    kept = tuple(1 if i in wanted.reshape(-1) % rank else n for i, n in enumerate(graph.tensors[x].shape))
+    if not graph.tensors[x].is_float or not shape == graph.tensors[op.outputs[0]].shape == kept:
+        return False
+    centered, squared = (
+        activation_like(editor, graph, op.outputs[0], name, graph.tensors[x].shape) for name in ("centered", "squares")
+    )
+    editor.add_op(Op("SUB", (x, mean.outputs[0]), (centered,), NONE))
+    editor.add_op(Op("MUL", (centered, centered), (squared,), NONE))
+    editor.add_op(Op("MEAN", (squared, axes), op.outputs, {"keepDims": True}))
+    return True
+
+
+difference_of_squares = each_op("SUB", _difference_of_squares)
+
+
+def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:
+    """MEAN that drops its axes and a RESHAPE that puts them back: the MEAN keeps them."""
+    kept, dropped, names = dict[int, Op](), set[int](), list[str]()
+    for i, op in enumerate(graph.ops):
+        reader = sole_reader(graph, op.outputs[0]) if op.kind == "MEAN" and not op.options.get("keepDims") else None
+        axes = value(graph, op.inputs[1]) if reader is not None else None
+        if reader is None or axes is None or graph.ops[reader].kind not in ("RESHAPE", "EXPAND_DIMS"):
+            continue
+        shape = graph.tensors[op.inputs[0]].shape
+        wanted = tuple(1 if n in axes.reshape(-1) % len(shape) else size for n, size in enumerate(shape))
+        if graph.tensors[graph.ops[reader].outputs[0]].shape == wanted:
+            kept[i] = replace(op.with_options(keepDims=True), outputs=graph.ops[reader].outputs)
+            dropped.add(reader)
+            names.append(graph.tensors[kept[i].outputs[0]].name)
+    return (without(graph, dropped, kept, Editor(graph)), names) if kept else (graph, [])

@@ -1,0 +1,115 @@
+"""Islands of 16-bit activations: what lies between the matrix products of a transformer.
+
+The products read and compute 8 bits, and cost most of the time. What lies between them (residual stream,
+normalization, softmax, activation functions) is a small part of the work, and in transformers most of the error:
+a few channels and tokens are many times as large as the others (Dettmers et al. 2022, LLM.int8()). An island is a
+connected piece of what lies between; its role is that of the op that gives it its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.quantize.precision import Precision, Widths
+
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "normalization": ("RSQRT",),
+        "softmax": ("SOFTMAX",),
+        "activation": ("GELU",),
+    }
+)
+"""Roles, and the kinds of ops that give them; the first that fits counts."""
+
+
+@dataclass(frozen=True)
+class Islands:
+    """When islands have 16-bit activations.
+
+    Attributes:
+        min_gain: decibels at the outputs that those of one role must gain, on held-out samples.
+    """
+
+    min_gain: float = 0.5
+
+
+@dataclass(frozen=True)
+class Island:
+    """Connected ops between matrix products.
+
+    Attributes:
+        role: of `ROLES`.
+        ops: indices, in order.
+    """
+
+    role: str
+    ops: tuple[int, ...]
+
+
+def islands(graph: Graph) -> tuple[Island, ...]:
+    """The islands of a float graph; none where nothing normalizes, as in convolutional networks."""
+    pieces = _pieces(graph)
+    found = []
+    for ops in pieces:
+        kinds = {graph.ops[i].kind for i in ops}
+        role = next((role for role, names in ROLES.items() if kinds & {*names}), None)
+        if role is not None:
+            found.append(Island(role, ops))
+    return tuple(found) if any(island.role == "normalization" for island in found) else ()
+
+
+def widened(graph: Graph, precision: Precision, wide: Iterable[Island]) -> Precision:
+    """The precision with 16-bit activations in some islands."""
+    named = {
+        graph.tensors[graph.ops[i].outputs[0]].name: Widths(precision.weight_bits, 16)
+        for island in wide
+        for i in island.ops
+        if graph.tensors[graph.ops[i].outputs[0]].is_float and graph.ops[i].kind in RULES16
+    }
+    return replace(precision, layers={**precision.layers, **named})
+
+
+def is_product(graph: Graph, op: Op) -> bool:
+    """Whether an op bounds islands: a matrix product or convolution, or the rows of a table.
+
+    A product with one column sums channels up, as normalization does: that is no work.
+    """
+    if op.kind not in RULES:
+        return False
+    constant = all(graph.tensors[t].is_constant for t in op.inputs[:1] if t >= 0)
+    multiplies = RULES[op.kind].linear or op.kind == "BATCH_MATMUL"
+    return (multiplies and graph.tensors[op.outputs[0]].shape[-1] > 1) or (op.kind == "GATHER" and constant)
+
+
+def _pieces(graph: Graph) -> list[tuple[int, ...]]:
+    """Connected ops on real values that are no products, in order."""
+    # What comes of integer inputs alone, a mask, is no activation: it would join all that it hides.
+    real = {t for t in graph.inputs if graph.tensors[t].is_float}
+    inside: set[int] = set()
+    for i, op in enumerate(graph.ops):
+        if is_product(graph, op) or not real.isdisjoint(op.inputs):
+            real |= {t for t in op.outputs if graph.tensors[t].is_float}
+            inside |= set() if is_product(graph, op) or op.kind not in RULES else {i}
+    root = {i: i for i in inside}
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    producers = graph.producers()
+    for i in sorted(inside):
+        for t in graph.ops[i].inputs:
+            if t in real and producers.get(t, -1) in inside:
+                first, second = sorted((find(i), find(producers[t])))
+                root[second] = first
+    found: dict[int, list[int]] = {}
+    for i in sorted(inside):
+        found.setdefault(find(i), []).append(i)
+    return [tuple(ops) for ops in found.values()]

@@ -1,0 +1,75 @@
+"""How wide an integer graph's activations are, and what changing between widths costs: read off the graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset16 import BITS, bits_of
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Ops of an integer graph by the width of their activations.
+
+    Attributes:
+        narrow, wide: ops with 8-bit and with 16-bit activations, by kind, most frequent first; copies left out.
+        other: ops on neither: indices, flags, floats.
+        to_8, to_16: copies of an activation at the other width.
+        copy_ops: ops that all those copies take.
+    """
+
+    narrow: Mapping[str, int]
+    wide: Mapping[str, int]
+    other: int
+    to_8: int
+    to_16: int
+    copy_ops: int
+
+
+def widths(graph: Graph) -> Widths:
+    """Counts ops by width, and copies between widths.
+
+    A copy to 8 bits is a QUANTIZE. One to 16 bits is a CAST, with an ADD behind it where the zero
+    point or the scale change as well (`quantize.writer`).
+    """
+    to_8 = [i for i, op in enumerate(graph.ops) if op.kind == "QUANTIZE" and _types(graph, op) == ("int16", "int8")]
+    to_16 = [i for i, op in enumerate(graph.ops) if op.kind == "CAST" and _types(graph, op) == ("int8", "int16")]
+    copies = {*to_8, *to_16, *_completed(graph, to_16)}
+    rest = [op for i, op in enumerate(graph.ops) if i not in copies]
+    kinds = {bits: Counter(op.kind for op in rest if _width(graph, op) == bits) for bits in (8, 16)}
+    found = {bits: dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))) for bits, counts in kinds.items()}
+    other = len(rest) - sum(kinds[8].values()) - sum(kinds[16].values())
+    return Widths(found[8], found[16], other, len(to_8), len(to_16), len(copies))
+
+
+def widths_sentences(found: Widths) -> Iterator[str]:
+    """What 16-bit activations cost; nothing where there are none."""
+    if not found.wide:
+        return
+    wide, total = sum(found.wide.values()), sum((*found.narrow.values(), *found.wide.values()))
+    yield f"{wide} of {total} ops: {', '.join(f'{count} {kind}' for kind, count in found.wide.items())}"
+    if found.copy_ops:
+        yield f"copies between widths: {found.to_8} to 8 bits, {found.to_16} to 16 bits, {found.copy_ops} ops in all"
+
+
+def _types(graph: Graph, op: Op) -> tuple[str, str]:
+    return graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype
+
+
+def _completed(graph: Graph, casts: list[int]) -> set[int]:
+    """The ADDs of a constant that casts to 16 bits end with."""
+    cast = {graph.ops[i].outputs[0] for i in casts}
+    return {
+        i
+        for i, op in enumerate(graph.ops)
+        if op.kind == "ADD" and op.inputs[0] in cast and graph.tensors[op.inputs[1]].is_constant
+    }
+
+
+def _width(graph: Graph, op: Op) -> int:
+    """8 or 16; 0 for an op without activations of these widths."""
+    activations = {graph.tensors[t].dtype for t in (*op.inputs, *op.outputs) if t >= 0} & BITS.keys()
+    return bits_of(graph, op) if activations else 0

@@ -1,0 +1,161 @@
+"""Choices that are made by lowering both ways and looking at held-out samples: what clearly loses is not done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from edgeqwt.autograd.weighted import Weighting, weighted
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.equalize.equalize import Equalization, Equalized, equalize
+from edgeqwt.equalize.splits import split
+from edgeqwt.graph.ends import before_saturation
+from edgeqwt.graph.graph import Graph
+from edgeqwt.job import Fed, Ground, Job, lowered
+from edgeqwt.quantize.islands import Island, Islands, islands, widened
+from edgeqwt.quantize.judge import Judge
+
+EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
+
+
+@dataclass(frozen=True)
+class RoleChoice:
+    """Islands of one role, and whether they have 16-bit activations.
+
+    Attributes:
+        role: of `islands.ROLES`.
+        islands: how many there are.
+        ops: how many ops they have.
+        gain_db: SQNR at the outputs that they gain, on held-out samples; all other wide islands being wide.
+        wide: whether that was enough.
+    """
+
+    role: str
+    islands: int
+    ops: int
+    gain_db: float
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Widened:
+    """What 16-bit islands are for.
+
+    Attributes:
+        roles: what was tried.
+        skipped: why nothing was; empty otherwise.
+    """
+
+    roles: tuple[RoleChoice, ...] = ()
+    skipped: str = ""
+
+
+def wide_islands(job: Job, ground: Ground, options: Islands) -> tuple[Ground, tuple[Island, ...], Widened | None]:
+    """All islands with 16-bit activations, if that gains enough; the last is None where there are no islands."""
+    precision, found = ground.recipe.precision, islands(ground.graph)
+    if not found:
+        return ground, (), None
+    if precision.activation_bits != 8 or precision.layers:
+        return ground, (), Widened(skipped="widths are given")
+    if job.target.limits.get("activation_bits") == 8:
+        return ground, (), Widened(skipped=f"{job.target.name} has no 16-bit activations")
+    wide = _with(ground, found)
+    gain = _gain(job, ground, wide)
+    if not gain >= options.min_gain:  # nan as well
+        return ground, (), Widened(skipped=f"16 bits between matrix products gain {gain:.2f} dB on held-out samples")
+    return wide, found, Widened()
+
+
+def worthwhile_islands(job: Job, ground: Ground, options: Islands) -> tuple[Ground, Widened]:
+    """The islands whose 16 bits still gain enough, role by role, after what equalization and ranges have done."""
+    found, told = islands(ground.graph), []  # with what equalization added
+    kept = list(found)
+    with _judge(job, ground) as judge:
+        noise = judge.noise(lowered(job, _with(ground, kept)))
+        for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
+            mine = [i for i in found if i.role == role]
+            rest = [i for i in kept if i.role != role]
+            without = judge.noise(lowered(job, _with(ground, rest)))
+            gain = 10 * math.log10(without / noise) if without > 0 < noise else 0.0
+            wide = gain >= options.min_gain
+            told.append(RoleChoice(role, len(mine), sum(len(i.ops) for i in mine), gain, wide))
+            if not wide:
+                kept, noise = rest, without
+    return _with(ground, kept), Widened(tuple(told))
+
+
+_ORDER = {"activation": 0, "softmax": 1, "normalization": 2}
+"""The least likely to pay first."""
+
+
+def _with(ground: Ground, wide: Iterable[Island]) -> Ground:
+    """The same with these islands wide, and nothing else."""
+    precision = widened(ground.graph, replace(ground.recipe.precision, layers={}), wide)
+    return replace(ground, recipe=replace(ground.recipe, precision=precision))
+
+
+def equalized(job: Job, ground: Ground, wide: tuple[Island, ...], options: Equalization) -> tuple[Ground, Equalized]:
+    """The equalized graph, unless it clearly loses when both are lowered and no other lever acts.
+
+    The levers that follow gain from it even where it makes no difference yet. At the shores of wide islands places
+    are made for factors that cost a multiplication (`equalize.splits`).
+    """
+    start = _split(job, ground, wide)
+    found = equalize(start.graph, Fed(job, job.fit), start.statistics, options, start.recipe.precision)
+    if found.skipped:
+        return ground, replace(found, graph=ground.graph)
+    again, _ = observe(found.graph, job.feeds(job.fit))
+    precision = found.precision or start.recipe.precision
+    after = Ground(found.graph, again, replace(start.recipe, precision=precision))
+    gain = _gain(job, ground, after)
+    if gain >= -EQUALIZATION_LOSS_DB:  # false for nan
+        return after, found
+    return ground, Equalized(ground.graph, skipped=f"it loses {-gain:.2f} dB on held-out samples")
+
+
+def _split(job: Job, ground: Ground, wide: tuple[Island, ...]) -> Ground:
+    inside = {i for island in wide if island.role == "normalization" for i in island.ops}
+    graph, names = split(ground.graph, inside)
+    if not names:
+        return ground
+    statistics, _ = observe(graph, job.feeds(job.fit))
+    return _with(replace(ground, graph=graph, statistics=statistics), islands(graph))
+
+
+def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Ground, str]:
+    """Statistics in which values count as the outputs feel them, if ranges are better so; else why not."""
+    try:
+        from edgeqwt.autograd.kernels import missing
+    except ImportError:
+        return ground, "gradients need torch, which is not installed"
+    if kinds := missing(ground.graph):
+        return ground, f"there are no gradients through {', '.join(kinds)}"
+    ends = _ends(ground.graph)
+    if not ends:
+        return ground, "no output is a real number"
+    some = islice(job.feeds(job.fit), options.samples)
+    found: Mapping[int, Statistics] = weighted(ground.graph, some, ends, ground.statistics)
+    after = replace(ground, statistics=found)
+    gain = _gain(job, ground, after)
+    return (after, "") if gain > 0 else (ground, f"it gains {gain:.2f} dB on held-out samples")
+
+
+def _gain(job: Job, before: Ground, after: Ground) -> float:
+    """Decibels of SQNR at the outputs, on held-out samples."""
+    with _judge(job, before) as judge:
+        old = judge.noise(lowered(job, before))
+    with _judge(job, after) as judge:
+        new = judge.noise(lowered(job, after))
+    return 10 * math.log10(old / new) if new > 0 < old else 0.0
+
+
+def _judge(job: Job, ground: Ground) -> Judge:
+    return Judge(ground.graph, job.feeds(job.held_out), _ends(ground.graph))
+
+
+def _ends(graph: Graph) -> tuple[int, ...]:
+    """Where errors count: before a softmax or the like."""
+    return tuple(dict.fromkeys(before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float))

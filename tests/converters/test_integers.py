@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.converters.integers import narrowed
+from edgeqwt.graph.graph import Graph
+from edgeqwt.runtime.runners import TFLiteMicro, reference
+from tests.chain import Chain, noise
+
+
+def lookup() -> Graph:
+    """Ids (1, 6), cast to look up a table, and a mask, cast to float; both int64."""
+    chain = Chain()
+    ids, mask = chain.input((1, 6), "ids", "int64"), chain.input((1, 6), "mask", "int64")
+    places = chain.op("CAST", ids, dtype="int32", inDataType="INT64", outDataType="INT32")
+    used = chain.op("CAST", mask, dtype="float32", inDataType="INT64", outDataType="FLOAT32")
+    words = chain.op("GATHER", chain.constant(noise(9, 4)), places, axis=0, batchDims=0)
+    return chain.graph(words, used)
+
+
+def test_ids_and_masks_become_32_bits_and_compute_the_same() -> None:
+    graph = lookup()
+    found = narrowed(graph)
+    assert [found.tensors[t].dtype for t in found.inputs] == ["int32", "int32"]
+    assert [op.kind for op in found.ops] == ["CAST", "GATHER"]
+    values = [np.array([[0, 1, 2, 3, 4, 8]]), np.array([[1, 1, 1, 0, 0, 0]])]
+    expected = reference(graph).run(dict(zip(graph.inputs, values, strict=True)))
+    narrow = {t: v.astype(np.int32) for t, v in zip(found.inputs, values, strict=True)}
+    for runner in (reference(found), TFLiteMicro(found)):
+        computed = runner.run(narrow)
+        for old, new in zip(graph.outputs, found.outputs, strict=True):
+            np.testing.assert_array_equal(computed[new], expected[old])
+
+
+def test_an_input_that_is_given_back_or_read_otherwise_stays() -> None:
+    graph = lookup()
+    given_back = replace(graph, outputs=graph.inputs)
+    assert [given_back.tensors[t].dtype for t in narrowed(given_back).inputs] == ["int64", "int64"]
+    chain = Chain()
+    x = chain.input((1, 6), "x", "int64")
+    doubled = narrowed(chain.graph(chain.op("ADD", x, x, dtype="int64", fusedActivationFunction="NONE")))
+    assert [doubled.tensors[t].dtype for t in doubled.inputs] == ["int64"]
+
+
+def test_a_cast_that_is_an_output_goes_on_being_written() -> None:
+    graph = lookup()
+    cast = graph.ops[0].outputs[0]
+    found = narrowed(replace(graph, outputs=(cast,)))
+    assert [op.kind for op in found.ops] == ["CAST", "CAST", "GATHER"]
+    assert found.ops[0].options["inDataType"] == "INT32"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+
+from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
+from edgeqwt.report.widths import Widths, widths, widths_sentences
+
+
+def test_ops_and_copies_are_counted_by_width() -> None:
+    q = Quantization.per_tensor(0.1, 0)
+    kinds = [
+        ("int8", "TANH", "int8"),
+        ("int8", "CAST", "int16"),  # a copy that is done
+        ("int16", "TANH", "int16"),
+        ("int16", "QUANTIZE", "int8"),
+        ("int8", "CAST", "int16"),  # a copy that ADD completes
+        ("int16", "ADD", "int16"),
+        ("int16", "ADD", "int16"),  # two activations
+        ("int16", "QUANTIZE", "int16"),  # no copy between widths
+        ("int16", "CAST", "int32"),  # a conversion: it has a wide activation
+        ("int32", "NEG", "int32"),
+    ]
+    names = [kinds[0][0], *(kind[2] for kind in kinds)]
+    tensors = [Tensor(f"t{i}", (4,), dtype, None, q if dtype != "int32" else None) for i, dtype in enumerate(names)]
+    tensors.append(Tensor("shift", (), "int16", np.array(3, np.int16), q))
+    other = {5: len(tensors) - 1, 6: 6}
+    ops = [Op(kind, (i, other[i]) if i in other else (i,), (i + 1,)) for i, (_, kind, _) in enumerate(kinds)]
+    found = widths(Graph(tuple(tensors), tuple(ops), (0,), (len(kinds),)))
+    assert found == Widths({"TANH": 1}, {"ADD": 1, "CAST": 1, "QUANTIZE": 1, "TANH": 1}, 1, 1, 2, 4)
+    assert list(widths_sentences(found)) == [
+        "4 of 5 ops: 1 ADD, 1 CAST, 1 QUANTIZE, 1 TANH",
+        "copies between widths: 1 to 8 bits, 2 to 16 bits, 4 ops in all",
+    ]
+
+
+def test_nothing_is_said_of_8_bits_alone() -> None:
+    assert list(widths_sentences(Widths({"TANH": 3}, {}, 1, 0, 0, 0))) == []
