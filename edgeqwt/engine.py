@@ -23,7 +23,6 @@ from edgeqwt.quantize.importance import weight_importance
 from edgeqwt.quantize.islands import Island
 from edgeqwt.quantize.lower import assigned
 from edgeqwt.quantize.ranges import MinMax
-from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import Nearest
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.quantize.search import Found, NoSearch, search
@@ -45,6 +44,7 @@ class Levers:
         equalized: channels' factors.
         weighted: why ranges count all values alike although the recipe says otherwise; empty otherwise.
         searched: what the search for scales found.
+        rounded: why weights are rounded to nearest although the recipe says otherwise; empty otherwise.
         reconstructed: learned rounding.
     """
 
@@ -52,6 +52,7 @@ class Levers:
     equalized: Equalized | None = None
     weighted: str = ""
     searched: Found | None = None
+    rounded: str = ""
     reconstructed: Reconstructed | None = None
 
 
@@ -124,7 +125,8 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
         plain = lowered(job, ground)
     if not isinstance(recipe.rounding, Nearest):
         with stages("round") as advance:
-            plain = reround(plain, reference, job.feeds(job.fit), recipe.rounding, recipe.precision, advance)
+            plain, why = trials.rounded(job, ground, plain, recipe.rounding, advance)
+            levers = replace(levers, rounded=why)
     if recipe.reconstruction is not None:
         with stages("learn rounding") as advance:
             data = job.feeds(job.samples)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 
 from edgeqwt.autograd.weighted import Weighting, weighted
 from edgeqwt.calibration.observe import observe
@@ -15,8 +16,12 @@ from edgeqwt.equalize.splits import split
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Fed, Ground, Job, lowered
+from edgeqwt.progress import Advance
 from edgeqwt.quantize.islands import Island, Islands, islands, widened
 from edgeqwt.quantize.judge import Judge
+from edgeqwt.quantize.reround import reround
+from edgeqwt.quantize.rounding import RoundingRule
+from edgeqwt.quantize.search_gradients import output_gradients
 
 EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -141,6 +146,22 @@ def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Groun
     after = replace(ground, statistics=found)
     gain = _gain(job, ground, after)
     return (after, "") if gain > 0 else (ground, f"it gains {gain:.2f} dB on held-out samples")
+
+
+def rounded(job: Job, ground: Ground, plain: Graph, rule: RoundingRule, advance: Advance) -> tuple[Graph, str]:
+    """The integer graph with its weights rounded by a rule, if that does not lose against nearest; else why not."""
+    graph, ends = ground.graph, _ends(ground.graph)
+    # Rows of a dense layer are tokens, of which many may be padding; positions of a map are much alike.
+    tokens = any(op.kind == "FULLY_CONNECTED" and prod(graph.tensors[op.outputs[0]].shape[:-1]) > 1 for op in graph.ops)
+    felt = output_gradients(graph, ends) if tokens and ends else None
+    found = reround(plain, graph, job.feeds(job.fit), rule, ground.recipe.precision, felt, advance)
+    if not ends:
+        return found, ""
+    with _judge(job, ground) as judge:
+        before, after = judge.noise(plain), judge.noise(found)
+    if after <= before:
+        return found, ""
+    return plain, f"it loses {10 * math.log10(after / before):.2f} dB on held-out samples"
 
 
 def _gain(job: Job, before: Ground, after: Ground) -> float:

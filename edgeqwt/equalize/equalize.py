@@ -23,7 +23,7 @@ from edgeqwt.equalize.factors import Channels
 from edgeqwt.equalize.felt import Felt, feel
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.equalize.noise import Noise, Seen, Stored, noise, observe_elements
-from edgeqwt.equalize.norms import Opened, opened
+from edgeqwt.equalize.norms import Opened, needed, opened
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.quantize.activations import assign
@@ -45,8 +45,8 @@ class Equalization:
         steps: of the descent.
         absorb: whether biases then absorb what channels never fall below (`equalize.absorb`). Where a channel
             does fall below it on other inputs, the function is another one.
-        norms: whether x - mean(x) may be rewritten so that its channels have factors (`equalize.norms`), where the
-            model expects more than half a decibel of it.
+        norms: whether normalizations may be rewritten so that their channels have factors (`equalize.norms`), where
+            the model expects it to gain; more than half a decibel if it costs ops.
         margin: with absorb: how far below a channel's smallest value that stays, as a share of its span.
     """
 
@@ -123,8 +123,8 @@ def _multiplied_best(
     if kinds := missing(graph):
         return Equalized(graph, skipped=f"there are no gradients through {', '.join(kinds)}")
     ends = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
-    wider = opened(graph) if options.norms else Opened(graph, {})
-    if not ends or not (channels(graph).unknowns > 1 or wider.spread):
+    wider = opened(graph) if options.norms else Opened(graph, {}, 0)
+    if not ends or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):
         return Equalized(graph, skipped="no channel is free to be multiplied")
     some = list(islice(samples, options.samples))
     widths = wider.precision(precision)
@@ -132,10 +132,11 @@ def _multiplied_best(
     seen = observe_elements(wider.graph, some)
     known = {**statistics, **{new: statistics[old] for new, old in wider.spread.items()}}
     found, error = _best(graph, felt, seen, statistics, options, precision)
-    if wider.spread:
+    if wider.spread or wider.squares:
         other, least = _best(wider.graph, felt, seen, known, options, widths)
-        if least < error * 10 ** (-WORTH_A_NORM_DB / 10):
-            return other
+        if least < error * (10 ** (-WORTH_A_NORM_DB / 10) if wider.spread else 1):
+            shorter, widths = needed(other.graph, widths)
+            return replace(other, graph=shorter, precision=widths)
     return found
 
 

@@ -8,7 +8,7 @@ float layer's output also get their moments with the inputs that the float graph
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -22,6 +22,7 @@ from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
+from edgeqwt.quantize.scales import Gradients
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
@@ -35,6 +36,8 @@ CHUNK = 8  # samples whose patches a thread has in memory at a time
 # The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
 FRACTION = {"int8": 256, "int16": 4}
 
+FLOOR = 0.01  # share of the mean weight that every row has besides: another sentence may need it
+
 Run = Callable[[Chunk], Array]
 
 
@@ -44,6 +47,7 @@ def reround(
     samples: Iterable[Mapping[int, Array]],
     rule: RoundingRule,
     precision: Precision,
+    felt: Gradients | None = None,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     threads: int = THREADS,
 ) -> Graph:
@@ -58,6 +62,8 @@ def reround(
         samples: real-valued inputs by the reference's input tensor index; the first `rule.samples` are used.
         rule: how to round.
         precision: the weights' widths.
+        felt: how much the outputs feel errors of linear ops' outputs; the rows that a dense layer meets then count
+            as much. Most tokens of a padded sentence are padding, alike in all sentences and felt by nobody.
         on_layer: called with (layers done, layers in all).
         threads: that run at a time; the result does not depend on it.
     """
@@ -70,7 +76,12 @@ def reround(
         if rule.float_targets:
             walks.append(Stretches("float", reference, [slots(op).data for op in sources], spool))
         count = 0
+        weights_of: list[list[Array]] = [[] for _ in ops]
         for count, sample in enumerate(islice(samples, rule.samples), start=1):
+            slopes = {} if felt is None else felt(sample)
+            for rows, source in zip(weights_of, sources, strict=True):
+                if source.kind == "FULLY_CONNECTED" and source.outputs[0] in slopes:
+                    rows.append(_row_weights(slopes[source.outputs[0]]))
             integer.feed(count - 1, feed_as(graph, reference, sample))
             for walk in walks[1:]:
                 walk.feed(count - 1, sample)
@@ -82,7 +93,7 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            folds = _moments(graph, i, weights.shape, workers, count)
+            folds = _moments(graph, i, weights.shape, workers, count, weights_of[k])
             layer = _layer(graph, i, reference, source, precision, folds)
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
@@ -92,17 +103,48 @@ def reround(
 
 
 def _roundable(graph: Graph) -> list[int]:
-    """The linear ops whose weights are theirs alone: what suits one op's inputs need not suit another's."""
+    """The linear ops whose weights are theirs alone: what suits one op's inputs need not suit another's.
+
+    Weights that are all alike take a mean: they are exact, and no other weights would be one.
+    """
     readers = graph.consumers()
     return [
         i
         for i, op in enumerate(graph.ops)
-        if op.kind in PATCHED and graph.tensors[slots(op).weight].is_constant and len(readers[slots(op).weight]) == 1
+        if op.kind in PATCHED
+        and len(readers[slots(op).weight]) == 1
+        and (data := graph.tensors[slots(op).weight].data) is not None
+        and (data != data.flat[0]).any()
     ]
 
 
+def _row_weights(slopes: Array) -> Array:
+    """Of one sample's rows: the mean square of the gradients at their outputs, float64, shape (rows,)."""
+    squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
+    return np.asarray(squares + FLOOR * squares.mean())
+
+
+def _steadied(weights: Array, inputs: list[Array]) -> Array:
+    """The rows' weights, less for rows whose inputs err far more than most; shape (groups, rows, 1).
+
+    A few tokens on which a range saturates err by more than all others together, and no weights can mend that: one
+    step of reweighted least squares, as in `compensate.layer`.
+    """
+    if len(inputs) < 2:
+        return weights[None, :, None]
+    errors = np.square(inputs[1] - inputs[0]).sum(axis=2)
+    felt = weights > 0.1 * weights.mean()  # not padding
+    usual = np.median(errors[:, felt], axis=1, keepdims=True) if felt.any() else np.ones((len(errors), 1))
+    return np.asarray(weights / (1 + errors / np.maximum(usual, 1e-9)))[..., None]
+
+
 def _moments(
-    graph: Graph, i: int, weights_shape: tuple[int, ...], workers: list[list[Run]], count: int
+    graph: Graph,
+    i: int,
+    weights_shape: tuple[int, ...],
+    workers: list[list[Run]],
+    count: int,
+    row_weights: Sequence[Array] = (),
 ) -> list[list[Array]]:
     """Sums of x x^T, and of y x^T where the workers run the float graph too, over positions and each fold's samples.
 
@@ -111,7 +153,7 @@ def _moments(
     In steps of the input's scale; float64, (groups, terms, terms). The integers x are below 2^9 (2^15 with
     int16), and y is rounded to 1/256 (1/4) of a step, so products are integers below 2^27 (2^33) of such
     fractions, unless y is far outside of x's range: every partial sum below 2^53 is exact, and the result does not
-    depend on the order of the additions.
+    depend on the order of the additions. Rows with weights, one array of them per sample, are added in order.
     """
     op, x = graph.ops[i], slots(graph.ops[i]).data
     tensor = graph.tensors[x]
@@ -127,11 +169,13 @@ def _moments(
     def work(runs: list[Run], first: int) -> list[Array]:
         chunk = range(first, min(first + CHUNK, count))
         ours = rows(runs[0](chunk).astype(np.float64) - zero_point)
-        found = [np.matmul(ours.transpose(0, 2, 1), ours)]
+        both = [ours]
         for run in runs[1:]:
             steps = np.rint(run(chunk).astype(np.float64) * (FRACTION[tensor.dtype] / scale))
-            found.append(np.matmul(rows(steps).transpose(0, 2, 1), ours) / FRACTION[tensor.dtype])
-        return found
+            both.append(rows(steps) / FRACTION[tensor.dtype])
+        if row_weights:
+            ours = ours * _steadied(np.concatenate([row_weights[n] for n in chunk]), both)
+        return [np.matmul(side.transpose(0, 2, 1), ours) for side in both]
 
     folds: list[list[Array]] = []
     for k, parts in enumerate(ordered(workers, work, range(0, count, CHUNK))):
