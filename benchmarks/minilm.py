@@ -1,22 +1,22 @@
-"""all-MiniLM-L6-v2 in integers: how close its sentence embeddings come to the float ones.
-
-python benchmarks/minilm.py [RECIPE [PRECISION ...]]
-"""
+"""all-MiniLM-L6-v2 in integers: how close its sentence embeddings come to the float ones, size, speed, placement."""
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from common import ROOT, Array, show
+from common import ROOT, Array, Figures, Requirement, at_least, at_most, equal, finish, show
 from models import minilm
 from scipy.stats import spearmanr
 from sentences import sentences
+from transformers import Result, benched, result_of, show_costs, show_left, with_npu
 
 import edgeqwt
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
+from edgeqwt.pipeline import BuildResult
 from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import load
 from edgeqwt.report.terminal import decibels
@@ -25,7 +25,27 @@ from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
 CALIBRATION, TEST = 64, 300  # sentences
-FLOATING = ("float16", "float32", "float64")
+UNJUDGED = Figures(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One file that is built, and what it must show; fields as in Closeness."""
+
+    label: str
+    recipe: str
+    precision: str
+    cosine: float = 0.0
+    spearman: float = 0.0
+    neighbours: float = 0.0
+
+
+VARIANTS = (
+    Variant("w8a8, int8 only", "int8-only", "w8a8", cosine=0.97, spearman=0.95),
+    Variant("w8a8, islands", "balanced", "w8a8", cosine=0.995, spearman=0.99, neighbours=0.90),
+    Variant("w4a8, islands", "balanced", "w4a8", cosine=0.97, spearman=0.94),
+    Variant("w8a8, plain", "plain", "w8a8"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,22 +66,54 @@ class Closeness:
 
 
 def main() -> None:
-    """Prints the table."""
-    recipe, *precisions = sys.argv[1:] or ["fast"]
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
+    options = parser.parse_args()
+    chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
     calibration, test = (minilm.tokens(texts) for texts in sentences(CALIBRATION, TEST))
-    found: dict[str, tuple[Closeness, int]] = {}
-    for precision in precisions or ("w8a8", "w8a16"):
-        chosen = replace(load(recipe), precision=parse(precision))
-        source = f"{ROOT / 'benchmarks' / 'models' / 'minilm.py'}:create"
-        built = edgeqwt.build(source, calibration=calibration, recipe=chosen, display=progress_display())
-        reference = embeddings(built.model.graph, test)
-        found[precision] = closeness(embeddings(built.graph, test), reference), len(left_in_float(built.graph))
+    built = {v.label: build(v, calibration) for v in chosen}
+    exported = next(iter(built.values())).model.graph
+    reference = embeddings(exported, test)
+    close = {label: closeness(embeddings(result.graph, test), reference) for label, result in built.items()}
+    graphs = {"float": exported, **{label: result.graph for label, result in built.items()}}
+    speed = dict(zip(graphs, benched(list(graphs.values())), strict=True))
+    costs = {label: result_of(graph, UNJUDGED, speed[label]) for label, graph in graphs.items()}
+    costs |= {label: with_npu(costs[label], graphs[label]) for label in built}
     rows = [
-        (name, f"{c.cosine:.4f}", f"{c.spearman:.4f}", f"{c.neighbours:.4f}", decibels(c.sqnr), str(left))
-        for name, (c, left) in found.items()
+        (label, f"{c.cosine:.4f}", f"{c.spearman:.4f}", f"{c.neighbours:.4f}", decibels(c.sqnr))
+        for label, c in close.items()
     ]
-    header = ("", "cosine", "Spearman", "same nearest neighbour", "SQNR dB", "ops left in float")
-    show(f"all-MiniLM-L6-v2, recipe {recipe}, {TEST} sentences", header, rows)
+    header = ("", "cosine", "Spearman", "same nearest neighbour", "SQNR dB")
+    show(f"all-MiniLM-L6-v2, {CALIBRATION} calibration sentences, {TEST} test sentences", header, rows)
+    show_costs(costs)
+    show_left("MiniLM", costs)
+    finish([r for v in chosen for r in required(v, close[v.label], costs[v.label], costs["float"])])
+
+
+def build(variant: Variant, calibration: dict[str, Array]) -> BuildResult:
+    """One build from PyTorch."""
+    recipe = replace(load(variant.recipe), precision=parse(variant.precision))
+    source = f"{ROOT / 'benchmarks' / 'models' / 'minilm.py'}:create"
+    built = edgeqwt.build(source, calibration=calibration, recipe=recipe, display=progress_display())
+    print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
+    for role in built.made.levers.islands.roles if built.made.levers.islands else ():
+        print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")
+    return built
+
+
+def required(variant: Variant, found: Closeness, cost: Result, exact: Result) -> Iterator[Requirement]:
+    """What a variant must show."""
+    yield equal(f"{variant.label}: ops left in float", len(cost.floating), 0)
+    yield at_least(f"{variant.label}: cosine", found.cosine, variant.cosine)
+    yield at_least(f"{variant.label}: Spearman", found.spearman, variant.spearman)
+    yield at_least(f"{variant.label}: same nearest neighbour", found.neighbours, variant.neighbours)
+    if variant.precision == "w8a8":
+        yield at_most(f"{variant.label}: bytes by those of the float file", cost.bytes / exact.bytes, 0.27, "{:.3f}")
+    if variant.recipe == "int8-only":
+        yield at_most(
+            f"{variant.label}: latency by that of the float file", cost.latency / exact.latency, 1.0, "{:.2f}"
+        )
 
 
 def embeddings(graph: Graph, tokens: dict[str, Array]) -> Array:
@@ -97,11 +149,6 @@ def closeness(found: Array, reference: Array) -> Closeness:
     noise = float(np.square(found.astype(np.float64) - reference).sum())
     sqnr = 10 * np.log10(float(np.square(reference.astype(np.float64)).sum()) / noise) if noise else np.inf
     return Closeness(float((a * b).sum(axis=1).mean()), spearman, neighbours, float(sqnr))
-
-
-def left_in_float(graph: Graph) -> list[str]:
-    """The ops that touch a float tensor."""
-    return [op.kind for op in graph.ops if any(graph.tensors[t].dtype in FLOATING for t in op.tensors if t >= 0)]
 
 
 if __name__ == "__main__":

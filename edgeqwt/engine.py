@@ -26,6 +26,7 @@ from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.rounding import Nearest
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.quantize.search import Found, NoSearch, search
+from edgeqwt.quantize.search_gradients import row_gradients
 from edgeqwt.quantize.search_problem import problem
 from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
@@ -136,7 +137,9 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     if recipe.compensate:
         with stages("compensate") as advance:
             data = job.feeds(job.samples)
-            outcome = compensate(plain, reference, data, statistics, recipe.ranges, recipe.compensation, advance)
+            felt = row_gradients(reference, trials.ends(reference))
+            options = recipe.compensation
+            outcome = compensate(plain, reference, data, statistics, recipe.ranges, options, advance, felt)
     return Made(recipe, reference, plain, outcome, levers)
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import prod
 
 from edgeqwt.autograd.weighted import Weighting, weighted
 from edgeqwt.calibration.observe import observe
@@ -21,7 +20,7 @@ from edgeqwt.quantize.islands import Island, Islands, islands, widened
 from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import RoundingRule
-from edgeqwt.quantize.search_gradients import output_gradients
+from edgeqwt.quantize.search_gradients import row_gradients
 
 EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -138,11 +137,11 @@ def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Groun
         return ground, "gradients need torch, which is not installed"
     if kinds := missing(ground.graph):
         return ground, f"there are no gradients through {', '.join(kinds)}"
-    ends = _ends(ground.graph)
-    if not ends:
+    decisive = ends(ground.graph)
+    if not decisive:
         return ground, "no output is a real number"
     some = islice(job.feeds(job.fit), options.samples)
-    found: Mapping[int, Statistics] = weighted(ground.graph, some, ends, ground.statistics)
+    found: Mapping[int, Statistics] = weighted(ground.graph, some, decisive, ground.statistics)
     after = replace(ground, statistics=found)
     gain = _gain(job, ground, after)
     return (after, "") if gain > 0 else (ground, f"it gains {gain:.2f} dB on held-out samples")
@@ -150,12 +149,10 @@ def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Groun
 
 def rounded(job: Job, ground: Ground, plain: Graph, rule: RoundingRule, advance: Advance) -> tuple[Graph, str]:
     """The integer graph with its weights rounded by a rule, if that does not lose against nearest; else why not."""
-    graph, ends = ground.graph, _ends(ground.graph)
-    # Rows of a dense layer are tokens, of which many may be padding; positions of a map are much alike.
-    tokens = any(op.kind == "FULLY_CONNECTED" and prod(graph.tensors[op.outputs[0]].shape[:-1]) > 1 for op in graph.ops)
-    felt = output_gradients(graph, ends) if tokens and ends else None
-    found = reround(plain, graph, job.feeds(job.fit), rule, ground.recipe.precision, felt, advance)
-    if not ends:
+    graph, decisive = ground.graph, ends(ground.graph)
+    felt = row_gradients(graph, decisive)
+    found = reround(plain, graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt)
+    if not decisive:
         return found, ""
     with _judge(job, ground) as judge:
         before, after = judge.noise(plain), judge.noise(found)
@@ -174,9 +171,9 @@ def _gain(job: Job, before: Ground, after: Ground) -> float:
 
 
 def _judge(job: Job, ground: Ground) -> Judge:
-    return Judge(ground.graph, job.feeds(job.held_out), _ends(ground.graph))
+    return Judge(ground.graph, job.feeds(job.held_out), ends(ground.graph))
 
 
-def _ends(graph: Graph) -> tuple[int, ...]:
+def ends(graph: Graph) -> tuple[int, ...]:
     """Where errors count: before a softmax or the like."""
     return tuple(dict.fromkeys(before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float))

@@ -10,7 +10,7 @@ import numpy as np
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
 from edgeqwt.compensate.fold import quantization
 from edgeqwt.compensate.match import Pair
-from edgeqwt.compensate.moments import Moments, evening
+from edgeqwt.compensate.moments import Moments, evening, evening_rows
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
@@ -50,6 +50,7 @@ class Layer:
         integer: the integer graph's stretches, cut at the ops' inputs.
         floating: the float graph's, cut at the ops' outputs before their activations.
         count: number of samples.
+        felt: how much each sample's positions are felt; empty: all alike.
     """
 
     pair: Pair
@@ -57,6 +58,7 @@ class Layer:
     integer: Stretches
     floating: Stretches
     count: int
+    felt: Sequence[Array] = ()
 
     def run(self, graph: Graph, reference: Graph) -> Totals:
         """Runs the stretches on every sample, the integer one followed by the op's real output.
@@ -80,9 +82,15 @@ class Layer:
 
         def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
             run_integer, run_float = worker
-            moments = Moments.of(run_integer(chunk), run_float(chunk))
-            weights, (fitted, held_out) = evening(moments, step), halves(chunk, self.count)
-            return Totals(*(moments.total(w) for w in (weights * fitted, weights * held_out, 1.0 * held_out)))
+            q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), halves(chunk, self.count)
+            moments = Moments.of(q, y)
+            plain = moments.total(1.0 * held_out)
+            if self.felt:
+                rows = evening_rows(q, y, [self.felt[n] for n in chunk], step)
+                evened, weights = Moments.of(q, y, rows), 1.0 * (fitted | held_out)
+            else:
+                evened, weights = moments, evening(moments, step)
+            return Totals(evened.total(weights * fitted), evened.total(weights * held_out), plain)
 
         chunks = [range(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
         zero = Moments.zero(graph.tensors[y].shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,13 @@ class Moments:
     """Weighted sums, over samples and positions, of a quantized layer's output q and its float reference y.
 
     Attributes:
-        n: summed weight of the (sample, position) pairs: their number where every weight is 1.
+        n: summed weight of the (sample, position) pairs: their number where every weight is 1; an array by sample
+            while they are kept apart and positions have weights.
         q, y, qq, qy, yy: weighted sums of q, y, q^2, q*y, y^2; float64, shape (channels,), or
             (samples, channels) while they are kept apart by sample.
     """
 
-    n: float
+    n: float | Array
     q: Array
     y: Array
     qq: Array
@@ -27,12 +29,13 @@ class Moments:
     yy: Array
 
     @staticmethod
-    def of(quantized: Array, reference: Array) -> Moments:
-        """The moments of each sample at weight 1.
+    def of(quantized: Array, reference: Array, weights: Sequence[Array] = ()) -> Moments:
+        """The moments of each sample.
 
         Args:
             quantized: shape (samples, ..., channels).
             reference: the same shape.
+            weights: of each sample's positions; 1 without any.
         """
         channels = quantized.shape[-1]
         sums = np.empty((5, len(quantized), channels))
@@ -41,10 +44,12 @@ class Moments:
             q = quantized[i].reshape(-1, channels).astype(np.float64)
             y = reference[i].reshape(-1, channels).astype(np.float64)
             # einsum, not a matrix product: BLAS sums in another order for each number of cores.
-            sums[0, i], sums[1, i] = np.einsum("pc->c", q), np.einsum("pc->c", y)
-            for k, (a, b) in enumerate(((q, q), (q, y), (y, y)), start=2):
+            wq, wy = (weights[i][:, None] * q, weights[i][:, None] * y) if weights else (q, y)
+            sums[0, i], sums[1, i] = np.einsum("pc->c", wq), np.einsum("pc->c", wy)
+            for k, (a, b) in enumerate(((wq, q), (wq, y), (wy, y)), start=2):
                 sums[k, i] = np.einsum("pc,pc->c", a, b)
-        return Moments(quantized[0].size / channels, *sums)
+        positions = quantized[0].size / channels
+        return Moments(np.array([w.sum() for w in weights]) if weights else positions, *sums)
 
     @staticmethod
     def zero(channels: int) -> Moments:
@@ -54,7 +59,8 @@ class Moments:
     def total(self, weights: Array) -> Moments:
         """Of moments by sample, the sum over samples at these weights, shape (samples,)."""
         sums = (np.einsum("s,sc->c", weights, part) for part in (self.q, self.y, self.qq, self.qy, self.yy))
-        return Moments(self.n * float(weights.sum()), *sums)
+        count = self.n * weights.sum() if isinstance(self.n, float) else weights @ self.n
+        return Moments(float(count), *sums)
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -76,9 +82,10 @@ class Moments:
             gain: shape (channels,).
             offset: shape (channels,).
         """
+        count = self.n if isinstance(self.n, float) else self.n[:, None]
         expanded = (
             gain**2 * self.qq
-            + self.n * offset**2
+            + count * offset**2
             + self.yy
             + 2 * gain * offset * self.q
             - 2 * gain * self.qy
@@ -105,5 +112,27 @@ def evening(samples: Moments, step: float) -> Array:
     """
     channels = samples.q.shape[-1]
     square = samples.error(np.ones(channels), np.zeros(channels)).sum(axis=-1) / (samples.n * channels)
-    weights: Array = 1 / np.sqrt(square + step**2 / 12)
-    return weights
+    return _evened(square, step)
+
+
+def evening_rows(quantized: Array, reference: Array, felt: Sequence[Array], step: float) -> list[Array]:
+    """A weight for each position: how much it is felt, over its RMS error, as `evening` does it for whole samples.
+
+    Tokens of one sentence differ as much as samples: some saturate, and padding counts for nothing.
+
+    Args:
+        quantized: shape (samples, ..., channels).
+        reference: the same shape.
+        felt: of each sample's positions.
+        step: scale of the layer's output.
+    """
+    channels = quantized.shape[-1]
+    errors = (
+        np.square(q.astype(np.float64) - y).reshape(-1, channels) for q, y in zip(quantized, reference, strict=True)
+    )
+    return [weight * _evened(error.mean(axis=1), step) for weight, error in zip(felt, errors, strict=True)]
+
+
+def _evened(square: Array, step: float) -> Array:
+    """1 / RMS error, where rounding noise is a part of the error."""
+    return np.asarray(1 / np.sqrt(square + step**2 / 12))

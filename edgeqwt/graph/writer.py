@@ -192,13 +192,20 @@ def _sharing_builder() -> Any:
     from flatbuffers import Builder
 
     class SharingBuilder(Builder):  # type: ignore[misc]
-        """Writes equal vectors once: the zero points of all channels are zeros, twelve bytes with each scale."""
+        """Writes equal shapes, and the zero points of channels, which are all zero, once.
+
+        Scales, and zero points of activations, stand apart: compensation changes them, and no file may be longer
+        after it.
+        """
 
         def __init__(self, size: int) -> None:
             super().__init__(size)
             self.written: dict[tuple[str, bytes], int] = {}
 
         def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802 (the library's name)
+            zero_points = x.dtype == np.int64 and x.size > 1 and not x.any()
+            if x.dtype != np.int32 and not zero_points:
+                return int(super().CreateNumpyVector(x))
             key = x.dtype.str, x.tobytes()
             if key not in self.written:
                 self.written[key] = super().CreateNumpyVector(x)

@@ -23,6 +23,7 @@ from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
 from edgeqwt.quantize.scales import Gradients
+from edgeqwt.quantize.search_gradients import row_weights
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
@@ -36,8 +37,6 @@ CHUNK = 8  # samples whose patches a thread has in memory at a time
 # The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
 FRACTION = {"int8": 256, "int16": 4}
 
-FLOOR = 0.01  # share of the mean weight that every row has besides: another sentence may need it
-
 Run = Callable[[Chunk], Array]
 
 
@@ -47,9 +46,9 @@ def reround(
     samples: Iterable[Mapping[int, Array]],
     rule: RoundingRule,
     precision: Precision,
-    felt: Gradients | None = None,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     threads: int = THREADS,
+    felt: Gradients | None = None,
 ) -> Graph:
     """The integer graph with its linear ops' weights rounded by the rule.
 
@@ -62,10 +61,10 @@ def reround(
         samples: real-valued inputs by the reference's input tensor index; the first `rule.samples` are used.
         rule: how to round.
         precision: the weights' widths.
-        felt: how much the outputs feel errors of linear ops' outputs; the rows that a dense layer meets then count
-            as much. Most tokens of a padded sentence are padding, alike in all sentences and felt by nobody.
         on_layer: called with (layers done, layers in all).
         threads: that run at a time; the result does not depend on it.
+        felt: how much the outputs feel errors of linear ops' outputs; the rows that a dense layer meets then count
+            as much. Most tokens of a padded sentence are padding, alike in all sentences and felt by nobody.
     """
     real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
     ops = _roundable(graph)
@@ -81,7 +80,7 @@ def reround(
             slopes = {} if felt is None else felt(sample)
             for rows, source in zip(weights_of, sources, strict=True):
                 if source.kind == "FULLY_CONNECTED" and source.outputs[0] in slopes:
-                    rows.append(_row_weights(slopes[source.outputs[0]]))
+                    rows.append(row_weights(slopes[source.outputs[0]]))
             integer.feed(count - 1, feed_as(graph, reference, sample))
             for walk in walks[1:]:
                 walk.feed(count - 1, sample)
@@ -116,12 +115,6 @@ def _roundable(graph: Graph) -> list[int]:
         and (data := graph.tensors[slots(op).weight].data) is not None
         and (data != data.flat[0]).any()
     ]
-
-
-def _row_weights(slopes: Array) -> Array:
-    """Of one sample's rows: the mean square of the gradients at their outputs, float64, shape (rows,)."""
-    squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
-    return np.asarray(squares + FLOOR * squares.mean())
 
 
 def _steadied(weights: Array, inputs: list[Array]) -> Array:

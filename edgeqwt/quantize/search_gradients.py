@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.quantize.scales import Gradients, Sample
 
 DRAWS = 2
+FLOOR = 0.01  # share of the mean weight that every row has besides: another sample may need it
 
 
 def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
@@ -64,6 +66,22 @@ def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
         return {t: np.sqrt(square / DRAWS) for t, square in total.items()}
 
     return gradients
+
+
+def row_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
+    """As `output_gradients`, where a dense layer meets several rows at a time; None elsewhere.
+
+    Such rows are tokens, of which most may be padding, alike in all samples and felt by nobody. The positions of a
+    convolution's map are much alike.
+    """
+    rows = [graph.tensors[op.outputs[0]].shape[:-1] for op in graph.ops if op.kind == "FULLY_CONNECTED"]
+    return output_gradients(graph, outputs) if outputs and any(prod(shape) > 1 for shape in rows) else None
+
+
+def row_weights(slopes: Array) -> Array:
+    """How much each row of a layer's output counts: the mean square of the gradients at it, float64, shape (rows,)."""
+    squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
+    return np.asarray(squares + FLOOR * squares.mean())
 
 
 def _seed(sample: Sample) -> int:
