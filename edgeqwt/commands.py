@@ -49,12 +49,8 @@ Image = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-Recipe = Annotated[
-    str,
-    typer.Option(
-        help="balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md.", metavar="NAME|FILE"
-    ),
-]
+NAMED = "balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md."
+Recipe = Annotated[str, typer.Option(help=NAMED, metavar="NAME|FILE")]
 
 
 def _bytes(text: str) -> int:

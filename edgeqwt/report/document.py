@@ -57,6 +57,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
         "equalization": _equalization(result.made.levers.equalized),
         "search": _search(result.made.levers.searched),
+        "rounding": {"skipped": result.made.levers.rounded},
         "reconstruction": _reconstruction(result.made.levers.reconstructed),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),

@@ -55,6 +55,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
+            *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
             *(("learned", sentence) for sentence in learning_sentences(result.made.levers.reconstructed)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),

@@ -22,7 +22,7 @@ from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import Erq, Gptq, Nearest, RoundingRule
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.verify.layers import layer_quality
-from tests.chain import Chain, samples
+from tests.chain import Chain, noise, samples
 from tests.compensate.nets import (
     check_bias_scales,
     check_linear_ops,
@@ -33,6 +33,7 @@ from tests.compensate.nets import (
     residual_net,
     sqnr,
 )
+from tests.prepare import toy
 
 Inputs = list[dict[int, Array]]
 EVERYTHING = Gptq(float_targets=True, scales=5, refine=True)
@@ -152,3 +153,28 @@ def test_a_heavy_bias_keeps_scales_large() -> None:
     # 2^30 is half of the accumulator; float32 scales are off by 2^-24 of it.
     assert 0.85 * 2**30 < np.abs(data).max() <= 2**30 * (1 + 2.0**-23)
     check_bias_scales(rounded)
+
+
+def test_rows_that_nobody_feels_do_not_pull_at_the_weights() -> None:
+    """Two rows of four are padding that saturates; with weights the others come closer, and padding may go astray."""
+    chain = Chain()
+    x = chain.input((1, 4, 16))
+    graph = prepare(chain.graph(toy.dense(chain, toy.dense(chain, x, 24, 1), 8, 3))).graph
+    data = [{graph.inputs[0]: noise(1, 4, 16, seed=seed)} for seed in range(48)]
+    for sample in data:
+        sample[graph.inputs[0]][:, 2:] = 30 * noise(1, 2, 16, seed=99)
+    calm = [{t: v[:, :2].repeat(2, axis=1) for t, v in sample.items()} for sample in data]
+    plain = lower(graph, observe(graph, calm)[0], MinMax(), Precision(4), {})
+
+    def felt(sample: Mapping[int, Array]) -> dict[int, Array]:
+        rows = np.array([1.0, 1.0, 0.0, 0.0])[None, :, None]
+        return {op.outputs[0]: rows * np.ones(graph.tensors[op.outputs[0]].shape) for op in graph.ops}
+
+    rule = Gptq(float_targets=True)
+    blind, seeing = (reround(plain, graph, data[:32], rule, Precision(4), felt=f) for f in (None, felt))
+
+    def error(integer: Graph) -> float:
+        wanted, found = outputs(graph, data[32:]), outputs(integer, data[32:])
+        return float(np.square(np.array(wanted)[:, :, :2] - np.array(found)[:, :, :2]).sum())
+
+    assert error(seeing) < 0.5 * error(blind)
