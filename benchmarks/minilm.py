@@ -69,10 +69,11 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
+    parser.add_argument("--leave-one-out", type=int, default=0, metavar="N", help="what each lever gains, on N samples")
     options = parser.parse_args()
     chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
     calibration, test = (minilm.tokens(texts) for texts in sentences(CALIBRATION, TEST))
-    built = {v.label: build(v, calibration) for v in chosen}
+    built = {v.label: build(v, calibration, options.leave_one_out) for v in chosen}
     exported = next(iter(built.values())).model.graph
     reference = embeddings(exported, test)
     close = {label: closeness(embeddings(result.graph, test), reference) for label, result in built.items()}
@@ -91,14 +92,16 @@ def main() -> None:
     finish([r for v in chosen for r in required(v, close[v.label], costs[v.label], costs["float"])])
 
 
-def build(variant: Variant, calibration: dict[str, Array]) -> BuildResult:
+def build(variant: Variant, calibration: dict[str, Array], leave_one_out: int) -> BuildResult:
     """One build from PyTorch."""
-    recipe = replace(load(variant.recipe), precision=parse(variant.precision))
+    recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
     source = f"{ROOT / 'benchmarks' / 'models' / 'minilm.py'}:create"
     built = edgeqwt.build(source, calibration=calibration, recipe=recipe, display=progress_display())
     print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
     for role in built.made.levers.islands.roles if built.made.levers.islands else ():
         print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")
+    for gain in built.gains:
+        print(f"  without {gain.lever}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
     return built
 
 

@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000, help="use the first N test images (default: all)")
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
+    parser.add_argument("--leave-one-out", type=int, default=0, metavar="N", help="what each lever gains, on N samples")
     options = parser.parse_args()
     chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
     data = cifar10()
@@ -112,7 +113,7 @@ def main() -> None:
     images, labels = normalized(data["test_images"][: options.images]), data["test_labels"][: options.images]
     requirements: list[Requirement] = []
     for name in options.networks:
-        built = {v.label: build(NETWORKS[name], calibration, v) for v in chosen}
+        built = {v.label: build(NETWORKS[name], calibration, v, options.leave_one_out) for v in chosen}
         exact, found = measured(built, images, labels)
         show_results(f"{name}, {len(images):,} test images, {CALIBRATION} calibration images", exact, found)
         show_left(name, {"float": exact, **found})
@@ -121,17 +122,19 @@ def main() -> None:
     finish(requirements)
 
 
-def build(module: ModuleType, calibration: Array, variant: Variant) -> BuildResult:
+def build(module: ModuleType, calibration: Array, variant: Variant, leave_one_out: int) -> BuildResult:
     """One build from PyTorch; ends the program where the network has not been trained."""
     try:
         model = module.create()
     except FileNotFoundError as error:
         sys.exit(str(error))
-    recipe = replace(load(variant.recipe), precision=parse(variant.precision))
+    recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
     built = edgeqwt.build(model, calibration={"x": calibration}, recipe=recipe, display=progress_display())
     print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
     for role in built.made.levers.islands.roles if built.made.levers.islands else ():
         print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")
+    for gain in built.gains:
+        print(f"  without {gain.lever}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
     return built
 
 
