@@ -81,7 +81,9 @@ def rows() -> Iterator[Row]:
     for name, recipe in {
         "equalization": replace(plain, equalization=balanced.equalization),
         "equalization and absorbed biases": replace(plain, equalization=Equalization(absorb=True)),
+        "islands": replace(plain, islands=balanced.islands),
         "ranges: mse": mse,
+        "weighted ranges": replace(mse, weighting=balanced.weighting),
         "weight scales: mse": replace(plain, weights=MseWeights()),
         "search: hessian": replace(plain, search=SEARCHES["hessian"]()),
         "rounding: balanced's": replace(plain, rounding=balanced.rounding),
