@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.moments import Moments, evening
+from edgeqwt.compensate.moments import Moments, evening, evening_rows
 from edgeqwt.graph.graph import Array
 
 FIELDS = ("q", "y", "qq", "qy", "yy")
@@ -108,3 +108,21 @@ def test_one_saturated_sample_does_not_decide_for_all() -> None:
     plain, evened = moments.total(np.ones(10)), moments.total(evening(moments, 1e-6))
     np.testing.assert_allclose((plain.y - plain.q) / plain.n, 11.0)
     np.testing.assert_allclose((evened.y - evened.q) / evened.n, (9 + 1) / (9 + 1 / 101), rtol=1e-9)
+
+
+def test_weights_count_positions_so_many_times() -> None:
+    q, y = (a.reshape(3, 54, 7) for a in pairs(samples=3))
+    weights = [np.array([2.0, *[0.0] * 52, 1.0]), np.zeros(54), np.ones(54)]
+    found = Moments.of(q, y, weights).total(np.ones(3))
+    rows = [(0, 0), (0, 0), (0, 53), *((2, p) for p in range(54))]
+    few_q, few_y = (np.stack([a[i, p] for i, p in rows])[:, None] for a in (q, y))
+    assert_close(found, total(few_q, few_y), total(np.abs(few_q), np.abs(few_y)))
+
+
+def test_a_position_counts_as_it_is_felt_and_less_where_it_errs() -> None:
+    y = np.zeros((1, 3, 2), np.float32)
+    q = y + np.array([0.0, 3.0, 3.0], np.float32)[None, :, None]
+    felt = [np.array([1.0, 1.0, 4.0])]
+    (weights,) = evening_rows(q, y, felt, step=12**0.5)
+    # RMS errors of 0 and 3, and rounding noise of 12 / 12: 1 / sqrt(1), 1 / sqrt(10), four times that.
+    np.testing.assert_allclose(weights, [1.0, 10**-0.5, 4 * 10**-0.5], rtol=1e-12)
