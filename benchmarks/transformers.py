@@ -84,7 +84,7 @@ class Result:
         quality: of its outputs.
         bytes: of the file.
         latency: least seconds of a run, XNNPACK, one thread.
-        undelegated: ops that XNNPACK does not take, by kind.
+        undelegated: ops that XNNPACK does not take, by kind; None where LiteRT told no times of ops.
         floating: kinds of the ops that touch a float tensor.
         on_npu: ops on the NPU and all ops, as Vela counts them; None for the float file.
         npu_cpu: ops that Vela leaves to the processor, by kind.
@@ -93,7 +93,7 @@ class Result:
     quality: Figures
     bytes: int
     latency: float
-    undelegated: Mapping[str, int]
+    undelegated: Mapping[str, int] | None
     floating: Sequence[str]
     on_npu: tuple[int, int] | None = None
     npu_cpu: Mapping[str, int] | None = None
@@ -177,7 +177,7 @@ def result_of(graph: Graph, quality: Figures, speed: BenchResult) -> Result:
         quality,
         speed.bytes,
         speed.value("latency_min", "xnnpack"),
-        Counter(cost.kind for cost in speed.op_costs if cost.where == "CPU"),
+        Counter(cost.kind for cost in speed.op_costs if cost.where == "CPU") if speed.op_costs else None,
         [op.kind for op in graph.ops if any(graph.tensors[t].dtype in FLOATING for t in op.tensors if t >= 0)],
     )
 
@@ -210,7 +210,7 @@ def show_costs(results: Mapping[str, Result]) -> None:
             f"{r.bytes / exact.bytes:.3f}",
             f"{1e3 * r.latency:.3f}",
             f"{r.latency / exact.latency:.2f}",
-            str(sum(r.undelegated.values())),
+            "unknown" if r.undelegated is None else str(sum(r.undelegated.values())),
             "{} of {}".format(*r.on_npu) if r.on_npu else "",
         )
         for label, r in results.items()
@@ -222,7 +222,8 @@ def show_costs(results: Mapping[str, Result]) -> None:
 def show_left(name: str, found: Mapping[str, Result]) -> None:
     """Prints which ops XNNPACK and Vela do not take; a table would cut the longer lists."""
     for label, r in found.items():
-        print(f"{name}, {label}: not XNNPACK's: {counted(r.undelegated)}")
+        if r.undelegated is not None:
+            print(f"{name}, {label}: not XNNPACK's: {counted(r.undelegated)}")
         if r.npu_cpu is not None:
             print(f"{name}, {label}: not on {NPU}: {counted(r.npu_cpu)}")
 

@@ -106,6 +106,10 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
     if recipe.islands is not None and wide:
         with stages("widen"):
             ground, islands = trials.worthwhile_islands(job, ground, recipe.islands)
+        if not any(role.wide for role in islands.roles):
+            # What was done for their sake must go as well.
+            made = make(job, replace(recipe, islands=None), stages)
+            return replace(made, levers=replace(made.levers, islands=islands))
     return _rounded(job, ground, stages, Levers(islands, equalized, weighted))
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeqwt import trials
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.engine import make
+from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.job import Ground, Job
 from edgeqwt.prepare.prepare import prepare
@@ -19,7 +21,7 @@ from edgeqwt.progress import Stages
 from edgeqwt.quantize.islands import Islands, islands
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.target import TargetProfile
-from edgeqwt.trials import weighted_ranges, wide_islands, worthwhile_islands
+from edgeqwt.trials import RoleChoice, Widened, weighted_ranges, wide_islands, worthwhile_islands
 from tests import small
 from tests.prepare import toy
 
@@ -109,3 +111,17 @@ def test_a_build_tells_its_islands_and_uses_their_widths(language: Job) -> None:
     assert made.recipe.precision.layers
     assert {"int8", "int16"} <= {tensor.dtype for tensor in made.graph.tensors}
     assert not any(tensor.is_float for tensor in made.graph.tensors)
+
+
+def test_islands_that_turn_out_useless_leave_no_trace(language: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(load("fast"), islands=Islands())
+    without = make(language, replace(recipe, islands=None), Stages())
+
+    def useless(job: Job, ground: Ground, options: Islands) -> tuple[Ground, Widened]:
+        return ground, Widened((RoleChoice("normalization", 1, 1, 0.0, wide=False),))
+
+    monkeypatch.setattr(trials, "worthwhile_islands", useless)
+    made = make(language, recipe, Stages())
+    assert flatbuffer.to_bytes(made.graph) == flatbuffer.to_bytes(without.graph)
+    assert made.levers.islands is not None
+    assert not made.levers.islands.roles[0].wide

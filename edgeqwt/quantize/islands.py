@@ -21,7 +21,7 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "normalization": ("RSQRT",),
         "softmax": ("SOFTMAX",),
-        "activation": ("GELU",),
+        "activation": ("GELU", "LOGISTIC", "TANH"),
     }
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
