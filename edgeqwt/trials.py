@@ -144,7 +144,7 @@ def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Groun
     found: Mapping[int, Statistics] = weighted(ground.graph, some, decisive, ground.statistics)
     after = replace(ground, statistics=found)
     gain = _gain(job, ground, after)
-    return (after, "") if gain > 0 else (ground, f"it gains {gain:.2f} dB on held-out samples")
+    return (after, "") if gain > 0 else (ground, f"otherwise {gain:+.2f} dB on held-out samples")
 
 
 def rounded(job: Job, ground: Ground, plain: Graph, rule: RoundingRule, advance: Advance) -> tuple[Graph, str]:
