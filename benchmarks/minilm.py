@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from common import ROOT, Array, Figures, Requirement, at_least, at_most, equal, finish, show
 from models import minilm
 from scipy.stats import spearmanr
 from sentences import sentences
-from transformers import Result, benched, result_of, show_costs, show_left, with_npu
+from transformers import Recipe, Result, benched, result_of, show_costs, show_left, told, with_npu
 
-import edgeqwt
 from edgeqwt.graph.graph import Graph
-from edgeqwt.output import progress_display
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.quantize.precision import parse
-from edgeqwt.recipes.recipe import load
 from edgeqwt.report.terminal import decibels
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
@@ -29,12 +25,9 @@ UNJUDGED = Figures(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Recipe):
     """One file that is built, and what it must show; fields as in Closeness."""
 
-    label: str
-    recipe: str
-    precision: str
     cosine: float = 0.0
     spearman: float = 0.0
     neighbours: float = 0.0
@@ -94,15 +87,8 @@ def main() -> None:
 
 def build(variant: Variant, calibration: dict[str, Array], leave_one_out: int) -> BuildResult:
     """One build from PyTorch."""
-    recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
     source = f"{ROOT / 'benchmarks' / 'models' / 'minilm.py'}:create"
-    built = edgeqwt.build(source, calibration=calibration, recipe=recipe, display=progress_display())
-    print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
-    for role in built.made.levers.islands.roles if built.made.levers.islands else ():
-        print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")
-    for gain in built.gains:
-        print(f"  without {gain.lever}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
-    return built
+    return told(variant, source, calibration, leave_one_out)
 
 
 def required(variant: Variant, found: Closeness, cost: Result, exact: Result) -> Iterator[Requirement]:

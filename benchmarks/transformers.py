@@ -49,21 +49,30 @@ RUNS = HostSettings(runs=200, seconds=20.0, kernels=("xnnpack",))
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One file that is built of each network, and what it must show.
+class Recipe:
+    """How one file is built.
 
     Attributes:
         label: for people.
         recipe: of edgeqwt.
         precision: in place of the recipe's.
-        accuracy: at most so much below that of the float file.
-        agreement: share of images with the float file's class, at least.
-        sqnr: of the outputs in dB, at least.
     """
 
     label: str
     recipe: str
     precision: str
+
+
+@dataclass(frozen=True)
+class Variant(Recipe):
+    """One file that is built of each network, and what it must show.
+
+    Attributes:
+        accuracy: at most so much below that of the float file.
+        agreement: share of images with the float file's class, at least.
+        sqnr: of the outputs in dB, at least.
+    """
+
     accuracy: float = 1.0
     agreement: float = 0.0
     sqnr: float = 0.0
@@ -128,8 +137,13 @@ def build(module: ModuleType, calibration: Array, variant: Variant, leave_one_ou
         model = module.create()
     except FileNotFoundError as error:
         sys.exit(str(error))
+    return told(variant, model, {"x": calibration}, leave_one_out)
+
+
+def told(variant: Recipe, source: object, calibration: Mapping[str, Array], leave_one_out: int) -> BuildResult:
+    """One build, and what was decided on the way."""
     recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
-    built = edgeqwt.build(model, calibration={"x": calibration}, recipe=recipe, display=progress_display())
+    built = edgeqwt.build(source, calibration=dict(calibration), recipe=recipe, display=progress_display())
     print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
     for role in built.made.levers.islands.roles if built.made.levers.islands else ():
         print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")

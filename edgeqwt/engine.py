@@ -24,9 +24,9 @@ from edgeqwt.quantize.islands import Island
 from edgeqwt.quantize.lower import assigned
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.rounding import Nearest
+from edgeqwt.quantize.row_weights import row_weights
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.quantize.search import Found, NoSearch, search
-from edgeqwt.quantize.search_gradients import row_gradients
 from edgeqwt.quantize.search_problem import problem
 from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
@@ -128,9 +128,11 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
             levers = replace(levers, searched=found)
     with stages("quantize"):
         plain = lowered(job, ground)
-    if not isinstance(recipe.rounding, Nearest):
+    rounds = not isinstance(recipe.rounding, Nearest)
+    felt = row_weights(reference, trials.ends(reference)) if rounds or recipe.compensate else None
+    if rounds:
         with stages("round") as advance:
-            plain, why = trials.rounded(job, ground, plain, recipe.rounding, advance)
+            plain, why = trials.rounded(job, ground, plain, recipe.rounding, felt, advance)
             levers = replace(levers, rounded=why)
     if recipe.reconstruction is not None:
         with stages("learn rounding") as advance:
@@ -141,7 +143,6 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     if recipe.compensate:
         with stages("compensate") as advance:
             data = job.feeds(job.samples)
-            felt = row_gradients(reference, trials.ends(reference))
             options = recipe.compensation
             outcome = compensate(plain, reference, data, statistics, recipe.ranges, options, advance, felt)
     return Made(recipe, reference, plain, outcome, levers)

@@ -20,7 +20,7 @@ from edgeqwt.quantize.islands import Island, Islands, islands, widened
 from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import RoundingRule
-from edgeqwt.quantize.search_gradients import row_gradients
+from edgeqwt.quantize.row_weights import RowWeights
 
 EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -147,12 +147,12 @@ def weighted_ranges(job: Job, ground: Ground, options: Weighting) -> tuple[Groun
     return (after, "") if gain > 0 else (ground, f"otherwise {gain:+.2f} dB on held-out samples")
 
 
-def rounded(job: Job, ground: Ground, plain: Graph, rule: RoundingRule, advance: Advance) -> tuple[Graph, str]:
+def rounded(
+    job: Job, ground: Ground, plain: Graph, rule: RoundingRule, felt: RowWeights | None, advance: Advance
+) -> tuple[Graph, str]:
     """The integer graph with its weights rounded by a rule, if that does not lose against nearest; else why not."""
-    graph, decisive = ground.graph, ends(ground.graph)
-    felt = row_gradients(graph, decisive)
-    found = reround(plain, graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt)
-    if not decisive:
+    found = reround(plain, ground.graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt)
+    if not ends(job.graph):
         return found, ""
     with _judge(job) as judge:
         before, after = judge.noise(plain), judge.noise(found)

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from edgeqwt.autograd.evaluate import Program, as_tensor
+from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.influence import one_thread
+from edgeqwt.autograd.slopes import squared_slopes
 from edgeqwt.calibration.clipped import summands
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Graph
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -66,38 +63,13 @@ def weighted(
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
     with one_thread():
         for sample in samples:
-            values, felt = _felt(program, {t: as_tensor(sample[t]) for t in program.given}, draws, generator)
+            values, felt = squared_slopes(program, sample, draws, generator)
             for t in felt.keys() & found.keys():
                 value = clipped[t].needed(values[t], values) if t in clipped else values[t]
                 found[t].add(value, felt[t] + FLOOR * felt[t].mean())
                 total, count = total + float(felt[t].sum()), count + felt[t].size
     unit = count / total if total > 0 else 1.0
     return {t: _with_counts(old, found[t], unit) for t, old in statistics.items()}
-
-
-def _felt(
-    program: Program, inputs: dict[int, torch.Tensor], draws: int, generator: torch.Generator
-) -> tuple[dict[int, Array], dict[int, Array]]:
-    """One sample's activations, and the mean squared gradients at them, by tensor index."""
-    import torch
-
-    seen: dict[int, torch.Tensor] = {}
-
-    def watch(t: int, value: torch.Tensor) -> torch.Tensor:
-        if value.is_floating_point():
-            seen[t] = value if value.requires_grad else value.requires_grad_()
-        return value
-
-    results = program.one({t: watch(t, v) for t, v in inputs.items()}, hook=watch)
-    total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
-    for _ in range(draws):
-        signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in results.values()]
-        sums = torch.stack([v.sum() for v in signed]).sum()
-        slopes = torch.autograd.grad(sums, list(seen.values()), retain_graph=True, allow_unused=True)
-        for t, slope in zip(seen, slopes, strict=True):
-            if slope is not None:
-                total[t] += slope.double().square() / draws
-    return {t: v.detach().numpy() for t, v in seen.items()}, {t: v.numpy() for t, v in total.items()}
 
 
 def _with_counts(old: Statistics, new: Statistics, unit: float) -> Statistics:

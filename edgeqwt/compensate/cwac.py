@@ -8,7 +8,7 @@ looked at. Every op of both graphs runs once per sample (`Stretches`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.fold import fold, quantization, room
 from edgeqwt.compensate.layer import Layer, Totals
-from edgeqwt.compensate.match import Pair, check_inputs, match
+from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.moments import Moments
 from edgeqwt.compensate.probe import unfused
 from edgeqwt.compensate.rescale import differs, preferred, rewrite, tied
@@ -26,8 +26,7 @@ from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches, feed_both
 from edgeqwt.quantize.ranges import RangeRule
-from edgeqwt.quantize.scales import Gradients
-from edgeqwt.quantize.search_gradients import row_weights
+from edgeqwt.quantize.row_weights import RowWeights, noting
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def compensate(
     rule: RangeRule,
     options: Options,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
-    felt: Gradients | None = None,
+    felt: RowWeights | None = None,
 ) -> Outcome:
     """Fits and folds a correction into every linear op of an integer graph.
 
@@ -98,8 +97,7 @@ def compensate(
         rule: chooses ranges when output scales are rewritten.
         options: what the fit may do.
         on_layer: called with (layers done, layers in all) after each layer.
-        felt: how much the outputs feel errors of linear ops' outputs in the reference; the positions of dense layers
-            then count as much.
+        felt: how much the rows that the reference's dense layers meet count; None: all alike.
 
     Raises:
         InputError: there are no samples, the two graphs do not belong together, or the disk is full.
@@ -113,7 +111,7 @@ def compensate(
     with Spool() as spool:
         integer = Stretches("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], spool)
         floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
-        watched = samples if felt is None else _watched(reference, pairs, samples, felt, rows)
+        watched = noting(samples, felt, [reference.ops[p.reference] for p in pairs], rows)
         count = feed_both(graph, reference, watched, integer, floating)
         for k, pair in enumerate(pairs):
             layer = Layer(pair, k, integer, floating, count, rows[k])
@@ -126,23 +124,6 @@ def compensate(
             skips += skipped
             on_layer(k + 1, len(pairs))
     return Outcome(graph, tuple(changes), tuple(skips), count)
-
-
-def _watched(
-    reference: Graph,
-    pairs: Sequence[Pair],
-    samples: Iterable[Mapping[int, Array]],
-    felt: Gradients,
-    rows: Sequence[list[Array]],
-) -> Iterator[Mapping[int, Array]]:
-    """The samples, while the weights of dense layers' positions are noted."""
-    for sample in samples:
-        slopes = felt(sample)
-        for found, pair in zip(rows, pairs, strict=True):
-            op = reference.ops[pair.reference]
-            if op.kind == "FULLY_CONNECTED" and op.outputs[0] in slopes:
-                found.append(row_weights(slopes[op.outputs[0]]))
-        yield sample
 
 
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:

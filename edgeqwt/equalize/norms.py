@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Tensor
+from edgeqwt.prepare.centering import mean_subtractions
+from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.quantize.precision import Precision
 
 NONE = {"fusedActivationFunction": "NONE"}
@@ -64,14 +66,10 @@ def opened(graph: Graph) -> Opened:
 
 def needed(graph: Graph, precision: Precision) -> tuple[Graph, Precision]:
     """The graph without ops whose outputs nothing reads, and the widths of what is left; tensors keep their indices."""
-    read, ops = {*graph.outputs}, list[Op]()
-    for op in reversed(graph.ops):
-        if read & {*op.outputs}:
-            ops.append(op)
-            read |= {*op.inputs}
-    computed = {graph.tensors[t].name for op in ops for t in op.outputs}
+    shorter, _ = drop_dead(graph)
+    computed = {shorter.tensors[t].name for op in shorter.ops for t in op.outputs}
     layers = {name: widths for name, widths in precision.layers.items() if name in computed}
-    return replace(graph, ops=tuple(reversed(ops))), replace(precision, layers=layers)
+    return shorter, replace(precision, layers=layers)
 
 
 def _with_even_squares(graph: Graph) -> tuple[Graph, int]:
@@ -131,19 +129,13 @@ def _with_means_spread(graph: Graph) -> Opened:
 
 
 def _means(graph: Graph) -> dict[int, int]:
-    """x - mean(x) over the last axis, the mean having no other use: SUB op index -> MEAN op index."""
-    producers, readers, found = graph.producers(), graph.consumers(), dict[int, int]()
-    for i, op in enumerate(graph.ops):
-        mean = producers.get(op.inputs[1], -1) if op.kind == "SUB" and op.activation == "NONE" else -1
-        if mean < 0 or graph.ops[mean].kind != "MEAN" or graph.ops[mean].inputs[0] != op.inputs[0]:
-            continue
-        x, m = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
-        axes = graph.tensors[graph.ops[mean].inputs[1]].data
-        last = axes is not None and axes.size == 1 and int(axes.reshape(())) % len(x.shape) == len(x.shape) - 1
-        whole = m.shape == (*x.shape[:-1], 1) and len(x.shape) > 1 and -1 not in (x.shape_signature or ())
-        alone = readers[op.inputs[1]] == [i] and op.inputs[1] not in graph.outputs
-        if last and whole and alone and x.is_float and x.shape[-1] > 1:
-            found[i] = mean
+    """Subtractions of means that have no other use: SUB op index -> MEAN op index."""
+    readers, found = graph.consumers(), dict[int, int]()
+    for sub, mean in mean_subtractions(graph).items():
+        x = graph.tensors[graph.ops[sub].inputs[0]]
+        whole = len(x.shape) > 1 and x.shape[-1] > 1 and -1 not in (x.shape_signature or ())
+        if whole and readers[graph.ops[sub].inputs[1]] == [sub] and graph.ops[sub].inputs[1] not in graph.outputs:
+            found[sub] = mean
     return found
 
 

@@ -49,18 +49,29 @@ def center(graph: Graph) -> tuple[Graph, list[str]]:
     return graph, []
 
 
-def _subtractions(graph: Graph) -> dict[int, int]:
-    """x - mean(x) over the last axis: SUB op index -> MEAN op index; the means have no other use."""
-    found, seen = dict[int, int](), uses(graph)
+def mean_subtractions(graph: Graph) -> dict[int, int]:
+    """x - mean(x) over the last axis: SUB op index -> MEAN op index; who else reads them is not looked at."""
+    found, producers = dict[int, int](), uses(graph).producers
     for i, op in enumerate(graph.ops):
-        mean = seen.producers.get(op.inputs[1], -1) if op.kind == "SUB" and op.activation == "NONE" else -1
+        mean = producers.get(op.inputs[1], -1) if op.kind == "SUB" and op.activation == "NONE" else -1
         if mean < 0 or graph.ops[mean].kind != "MEAN" or graph.ops[mean].inputs[0] != op.inputs[0]:
             continue
         x, m = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
         axes = value(graph, graph.ops[mean].inputs[1])
         last = axes is not None and axes.size == 1 and int(axes.reshape(())) % len(x.shape) == len(x.shape) - 1
-        if last and x.is_float and m.shape == (*x.shape[:-1], 1) and not seen.named & {op.inputs[1], op.outputs[0]}:
+        if last and x.is_float and m.shape == (*x.shape[:-1], 1):
             found[i] = mean
+    return found
+
+
+def _subtractions(graph: Graph) -> dict[int, int]:
+    """Those whose means have no other use, and whose results the caller does not read."""
+    seen = uses(graph)
+    found = {
+        sub: mean
+        for sub, mean in mean_subtractions(graph).items()
+        if seen.named.isdisjoint((graph.ops[sub].inputs[1], graph.ops[sub].outputs[0]))
+    }
     return {
         sub: mean
         for sub, mean in found.items()

@@ -16,6 +16,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.quantize.precision import Precision, Widths
+from edgeqwt.quantize.widths import connected
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -90,26 +91,9 @@ def _pieces(graph: Graph) -> list[tuple[int, ...]]:
     """Connected ops on real values that are no products, in order."""
     # What comes of integer inputs alone, a mask, is no activation: it would join all that it hides.
     real = {t for t in graph.inputs if graph.tensors[t].is_float}
-    inside: set[int] = set()
+    inside: list[int] = []
     for i, op in enumerate(graph.ops):
         if is_product(graph, op) or not real.isdisjoint(op.inputs):
             real |= {t for t in op.outputs if graph.tensors[t].is_float}
-            inside |= set() if is_product(graph, op) or op.kind not in RULES else {i}
-    root = {i: i for i in inside}
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = root[root[i]]
-            i = root[i]
-        return i
-
-    producers = graph.producers()
-    for i in sorted(inside):
-        for t in graph.ops[i].inputs:
-            if t in real and producers.get(t, -1) in inside:
-                first, second = sorted((find(i), find(producers[t])))
-                root[second] = first
-    found: dict[int, list[int]] = {}
-    for i in sorted(inside):
-        found.setdefault(find(i), []).append(i)
-    return [tuple(ops) for ops in found.values()]
+            inside += [] if is_product(graph, op) or op.kind not in RULES else [i]
+    return [tuple(sorted(piece)) for piece in connected(graph, inside)]

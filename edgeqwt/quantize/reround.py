@@ -22,8 +22,7 @@ from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
-from edgeqwt.quantize.scales import Gradients
-from edgeqwt.quantize.search_gradients import row_weights
+from edgeqwt.quantize.row_weights import RowWeights, noting
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
@@ -48,7 +47,7 @@ def reround(
     precision: Precision,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     threads: int = THREADS,
-    felt: Gradients | None = None,
+    felt: RowWeights | None = None,
 ) -> Graph:
     """The integer graph with its linear ops' weights rounded by the rule.
 
@@ -63,8 +62,7 @@ def reround(
         precision: the weights' widths.
         on_layer: called with (layers done, layers in all).
         threads: that run at a time; the result does not depend on it.
-        felt: how much the outputs feel errors of linear ops' outputs; the rows that a dense layer meets then count
-            as much. Most tokens of a padded sentence are padding, alike in all sentences and felt by nobody.
+        felt: how much the rows that dense layers meet count; None: all alike.
     """
     real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
     ops = _roundable(graph)
@@ -76,11 +74,8 @@ def reround(
             walks.append(Stretches("float", reference, [slots(op).data for op in sources], spool))
         count = 0
         weights_of: list[list[Array]] = [[] for _ in ops]
-        for count, sample in enumerate(islice(samples, rule.samples), start=1):
-            slopes = {} if felt is None else felt(sample)
-            for rows, source in zip(weights_of, sources, strict=True):
-                if source.kind == "FULLY_CONNECTED" and source.outputs[0] in slopes:
-                    rows.append(row_weights(slopes[source.outputs[0]]))
+        watched = noting(islice(samples, rule.samples), felt, sources, weights_of)
+        for count, sample in enumerate(watched, start=1):
             integer.feed(count - 1, feed_as(graph, reference, sample))
             for walk in walks[1:]:
                 walk.feed(count - 1, sample)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from math import prod
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.quantize.scales import Gradients, Sample
 
 DRAWS = 2
-FLOOR = 0.01  # share of the mean weight that every row has besides: another sample may need it
 
 
 def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
@@ -33,9 +31,10 @@ def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
     try:
         import torch
 
-        from edgeqwt.autograd.evaluate import Program, as_tensor
+        from edgeqwt.autograd.evaluate import Program
         from edgeqwt.autograd.influence import one_thread
         from edgeqwt.autograd.kernels import missing
+        from edgeqwt.autograd.slopes import squared_slopes
     except ImportError:
         return None
     if missing(graph):
@@ -44,44 +43,12 @@ def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
     watched = {slots(op).output for op in graph.ops if RULES[op.kind].linear}
 
     def gradients(sample: Sample) -> Mapping[int, Array]:
-        seen: dict[int, torch.Tensor] = {}
-
-        def watch(t: int, value: torch.Tensor) -> torch.Tensor:
-            if t in watched:
-                seen[t] = value if value.requires_grad else value.requires_grad_()
-            return value
-
-        total = {t: np.zeros(graph.tensors[t].shape) for t in watched}
         generator = torch.Generator().manual_seed(_seed(sample))
         with one_thread():
-            found = program.one({t: as_tensor(sample[t]) for t in program.given}, hook=watch)
-            for _ in range(DRAWS if seen else 0):
-                signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in found.values()]
-                sums = torch.stack([v.sum() for v in signed]).sum()
-                slopes: Sequence[torch.Tensor | None] = torch.autograd.grad(
-                    sums, list(seen.values()), retain_graph=True, allow_unused=True
-                )
-                for t, slope in zip(seen, slopes, strict=True):
-                    total[t] += 0.0 if slope is None else slope.double().square().numpy()
-        return {t: np.sqrt(square / DRAWS) for t, square in total.items()}
+            _, squares = squared_slopes(program, sample, DRAWS, generator, watched)
+        return {t: np.sqrt(squares[t]) if t in squares else np.zeros(graph.tensors[t].shape) for t in watched}
 
     return gradients
-
-
-def row_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
-    """As `output_gradients`, where a dense layer meets several rows at a time; None elsewhere.
-
-    Such rows are tokens, of which most may be padding, alike in all samples and felt by nobody. The positions of a
-    convolution's map are much alike.
-    """
-    rows = [graph.tensors[op.outputs[0]].shape[:-1] for op in graph.ops if op.kind == "FULLY_CONNECTED"]
-    return output_gradients(graph, outputs) if outputs and any(prod(shape) > 1 for shape in rows) else None
-
-
-def row_weights(slopes: Array) -> Array:
-    """How much each row of a layer's output counts: the mean square of the gradients at it, float64, shape (rows,)."""
-    squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
-    return np.asarray(squares + FLOOR * squares.mean())
 
 
 def _seed(sample: Sample) -> int:

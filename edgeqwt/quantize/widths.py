@@ -9,7 +9,7 @@ inputs' widths, or 16 bits where that saves a copy; every other op takes what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from edgeqwt.errors import RecipeError
@@ -114,12 +114,26 @@ def _chains(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -
         and not any(graph.tensors[t].name in precision.layers for t in op.outputs)
         and not _obstacle(graph, op, missing)
     ]
-    chain_of: dict[int, set[int]] = {}
-    for i in free:
-        before = [chain_of[j] for j in free if j < i and set(graph.ops[j].outputs) & set(graph.ops[i].inputs)]
-        joined = {i}.union(*before)
-        chain_of |= dict.fromkeys(joined, joined)
-    yield from {min(chain): chain for chain in chain_of.values()}.values()
+    yield from connected(graph, free)
+
+
+def connected(graph: Graph, ops: Iterable[int]) -> list[set[int]]:
+    """The connected pieces of some ops: what hands real values from one to the other is in one piece.
+
+    Args:
+        graph: any graph.
+        ops: indices, in order.
+
+    Returns:
+        Sets of indices, in the order of their first ops.
+    """
+    producers, piece_of = graph.producers(), dict[int, set[int]]()
+    for i in ops:
+        before = [producers.get(t, -1) for t in graph.ops[i].inputs if t >= 0 and graph.tensors[t].is_float]
+        joined = {i}.union(*(piece_of[j] for j in before if j in piece_of))
+        piece_of |= dict.fromkeys(joined, joined)
+    pieces = {min(piece): piece for piece in piece_of.values()}
+    return [pieces[first] for first in sorted(pieces)]
 
 
 def _check_names(graph: Graph, precision: Precision) -> None:

@@ -1,13 +1,18 @@
-"""Whether multiplying channels leaves a function as it is."""
+"""Whether multiplying channels leaves a function as it is, and what rounding costs."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from edgeqwt.calibration.observe import observe
 from edgeqwt.equalize.channels import channels
 from edgeqwt.equalize.factors import Channels
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import samples
 
@@ -35,3 +40,14 @@ def check_alike(graph: Graph, other: Graph, factors: dict[int, Array], seed: int
             # Rounding in float32, 2^-24 of the largest of some hundred summands, through up to a hundred ops.
             largest = float(np.abs(wanted[t]).max())
             np.testing.assert_allclose(values[t] / factors[t], wanted[t], rtol=0, atol=2e-5 * largest)
+
+
+def squared_error(graph: Graph, precision: Precision, data: list[dict[int, Array]]) -> float:
+    """Of the outputs, when the graph is lowered."""
+    integer = lower(graph, observe(graph, data)[0], MinMax(), precision, {})
+    real, whole, total = xnnpack(graph), xnnpack(integer), 0.0
+    for sample in data:
+        out = integer.outputs[0]
+        found = to_real(integer, out, whole.run(graph_feed(integer, sample))[out])
+        total += float(np.square(found - real.run(sample)[graph.outputs[0]]).sum())
+    return total

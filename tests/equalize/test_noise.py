@@ -17,15 +17,13 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.quantize.activations import assign
 from edgeqwt.quantize.islands import islands, widened
-from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.widths import planned
-from edgeqwt.runtime.boundary import graph_feed, to_real
-from edgeqwt.runtime.runners import xnnpack
 from tests.chain import Chain, samples
 from tests.chain import noise as drawn
 from tests.equalize.same import drawn as factors_of
+from tests.equalize.same import squared_error
 from tests.prepare import toy
 
 
@@ -75,19 +73,9 @@ def test_multiplying_a_graph_changes_its_error_as_the_model_says(seed: int) -> N
     factors = factors_of(numbers, seed, 1.0)
     ratio = found.at(factors)[0] / found.at(np.ones(numbers.count))[0]
     assert ratio > 2
-    measured = measure(multiplied(graph, numbers, factors), data) / measure(graph, data)
+    before, after = (squared_error(g, Precision(), data) for g in (graph, multiplied(graph, numbers, factors)))
+    measured = after / before
     assert 0.5 < measured / ratio < 2  # rounding at some hundred places; it is not independent everywhere
-
-
-def measure(graph: Graph, data: list[dict[int, Array]]) -> float:
-    """Squared error of the outputs of the lowered graph."""
-    integer = lower(graph, observe(graph, data)[0], MinMax(), Precision(), {})
-    real, whole, total = xnnpack(graph), xnnpack(integer), 0.0
-    for sample in data:
-        out = integer.outputs[0]
-        found = to_real(integer, out, whole.run(graph_feed(integer, sample))[out])
-        total += float(np.square(found - real.run(sample)[graph.outputs[0]]).sum())
-    return total
 
 
 def test_a_rounded_gamma_costs_what_its_output_feels_times_what_it_meets() -> None:

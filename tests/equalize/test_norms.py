@@ -22,10 +22,10 @@ from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision, Widths
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.widths import copies, planned
-from edgeqwt.runtime.boundary import graph_feed, to_real
-from edgeqwt.runtime.runners import RUNNERS, xnnpack
+from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.runners import RUNNERS
 from tests.chain import Chain, samples
-from tests.equalize.same import check_alike, check_same
+from tests.equalize.same import check_alike, check_same, squared_error
 from tests.prepare import toy
 
 OUTLIERS = (3, 11)
@@ -47,17 +47,6 @@ def post_norm(factor: float = 1.0) -> Graph:
         data[..., OUTLIERS] *= factor**power
         changes[t] = replace(graph.tensors[t], data=data)
     return prepare(graph.with_tensors(changes)).graph
-
-
-def squared_error(graph: Graph, precision: Precision, data: list[dict[int, Array]]) -> float:
-    """Of the outputs, when the graph is lowered."""
-    integer = lower(graph, observe(graph, data)[0], MinMax(), precision, {})
-    real, whole, total = xnnpack(graph), xnnpack(integer), 0.0
-    for sample in data:
-        out = integer.outputs[0]
-        found = to_real(integer, out, whole.run(graph_feed(integer, sample))[out])
-        total += float(np.square(found - real.run(sample)[graph.outputs[0]]).sum())
-    return total
 
 
 def test_the_mean_is_subtracted_as_before_and_leaves_channels_free() -> None:
