@@ -13,6 +13,7 @@ from edgeqwt.progress import Advance, counted
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.scales import RULED, Scales
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.runtime.overwritten import protected
 from edgeqwt.target import TargetProfile, missing_ops
 from edgeqwt.verify.binding import feed
 
@@ -77,13 +78,13 @@ class Ground:
 
 
 def lowered(job: Job, ground: Ground) -> Graph:
-    """The integer graph, weights rounded to nearest."""
+    """The integer graph, weights rounded to nearest, no activation of which LiteRT overwrites before its time."""
     lacking, lacking16 = missing_ops(job.target)
     recipe, places, name = ground.recipe, job.model.places, job.target.name
-    return lower(
+    return protected(lower(
         ground.graph, ground.statistics, recipe.ranges, recipe.precision, places, name, lacking, lacking16,
         ground.scales,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:

@@ -285,10 +285,13 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
     """Stops a build whose result the target's runtime does not take.
 
     Raises:
-        UnsupportedError: TFLite Micro is needed and refuses it.
+        UnsupportedError: TFLite Micro is needed and refuses it, or LiteRT is and forgets what it needs.
     """
     if "tflm" in target.runtimes and runtimes.unavailable:
         raise UnsupportedError("the model", target.name, runtimes.unavailable, "See docs/ops.md for what it runs.")
+    if runtimes.overwritten and "xnnpack" in target.runtimes:
+        what = f"LiteRT writes over values that output {runtimes.overwritten[0]!r} still needs"
+        raise UnsupportedError("the model", target.name, what, "This is a bug of LiteRT's: report the model, please.")
 
 
 def _made(job: Job, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:

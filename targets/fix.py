@@ -18,6 +18,7 @@ from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.rewriting import constant
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.quantize.weights import bias_quantization
+from edgeqwt.runtime.overwritten import overwritten, write_copied
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
 from edgeqwt.targets.model import is_float, short
@@ -111,6 +112,10 @@ def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> boo
     version = rule_at("MEAN", bits_of(graph, op)).version
     editor.add_op(Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version))
     return True
+
+
+def _copied_input(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    return any(write_copied(editor, graph, i, t) for k, t in overwritten(graph) if k == i)
 
 
 def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
@@ -212,6 +217,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "lookup-table": Fix("Became a table of its 256 values (CAST, ADD, GATHER)", "one step", _lookup_table),
         "native-op": Fix("A table became the op whose values it holds", "one step", _native_op),
         "pool-as-mean": Fix("AVERAGE_POOL_2D over whole maps became MEAN", "one step", _pool_as_mean),
+        "copied-input": Fix("The input was copied before LiteRT overwrites it", EXACT, _copied_input),
         "mean-reshaped": Fix("MEAN works on a reshaped copy with batch 1", EXACT, _mean_reshaped),
         "per-tensor": Fix(
             "FULLY_CONNECTED's weights have one scale",

@@ -10,7 +10,8 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.quantize.check import check_lowerable
-from edgeqwt.targets.model import Model, Use
+from edgeqwt.runtime import overwritten as memory
+from edgeqwt.targets.model import Model, Use, short
 from edgeqwt.targets.rule import ERROR, WARNING, Hit, Kinds, constraint
 from edgeqwt.targets.tables import CURVES, native
 
@@ -74,6 +75,16 @@ def delegated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
         slow = "Use 8-bit activations where speed matters (recipe int8-only): 16 bits are many times slower."
         fix = "pool-as-mean" if _whole_map(model, uses[0]) else ""
         yield Hit(i, _told(uses), remedy=slow if wide else "", fix=fix)
+
+
+@constraint(ERROR)
+def overwritten(model: Model, _: bool) -> Iterator[Hit]:
+    """LiteRT's built-in kernels write over a tensor that is still needed, as they plan their memory.
+
+    Remedy: Copy the op's input first: QUANTIZE to the same scale.
+    """
+    for i, t in () if model.is_float else memory.overwritten(model.graph):
+        yield Hit(i, f"{short(model.tensor(t).name)!r} is read later on", t, fix="copied-input")
 
 
 @constraint(WARNING, dict)

@@ -242,6 +242,7 @@ def _runtimes(result: BuildResult) -> dict[str, Any]:
     graph, found = result.graph, result.runtimes
     return {
         "samples": found.samples,
+        "overwritten": list(found.overwritten),
         "tflite_micro": {
             "ok": found.ok,
             "ops": found.ops,

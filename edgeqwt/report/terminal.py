@@ -170,6 +170,7 @@ def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]
             f"{bytes_} LiteRT's reference kernels in {found.ops} of {len(graph.ops)} ops{but}; {found.samples} samples"
         )
     told += _some(_differing(found))
+    told += [f"LiteRT WRITES OVER values that output {name!r} still needs" for name in found.overwritten]
     if found.unavailable and not found.lacking:
         told.append(f"does not run the whole model: {found.unavailable}")
     told += _lacking(found)

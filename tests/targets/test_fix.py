@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.quantize.lower import Precision
+from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.packing import with_packed_weights
+from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.runners import InterpreterError, TFLiteMicro, reference, xnnpack
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
 from edgeqwt.targets.fix import FIXES, fix
 from edgeqwt.targets.load import load, names
+from tests.chain import samples
 from tests.one_op import lowered
 from tests.one_op_specs import case
+from tests.runtime.test_overwritten import shortcut
 from tests.targets.placement import integer_cases, placed
 
 BARE = TargetProfile("bare", "nothing but what a test gives it", ("reference",))
@@ -188,6 +192,16 @@ def test_slices_get_their_sizes_written_out() -> None:
     after = fixed(graph, load("tflite"), "slice-sizes")
     assert difference(graph, after) == 0
     assert check(after, load("tflite")) == ()
+
+
+def test_what_litert_would_overwrite_is_copied() -> None:
+    graph = shortcut()
+    graph = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(), {})
+    (found,) = check(graph, load("tflite"))
+    assert (found.rule, found.severity, found.fix) == ("overwritten", "error", "copied-input")
+    after = fixed(graph, load("tflite"), "copied-input")
+    assert check(after, load("tflite")) == ()
+    assert difference(graph, after, TFLiteMicro, reference) == 0
 
 
 def test_dense_weights_get_one_scale_and_keep_the_bias() -> None:

@@ -9,12 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeqwt.calibration.observe import observe
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.overwritten import protected
 from edgeqwt.runtime.runners import reference, xnnpack
 from edgeqwt.verify.bitexact import BitExactness, Difference, OpByOp, compare_runtimes
+from tests.chain import samples
+from tests.runtime.test_overwritten import shortcut
 
 Images = Mapping[str, npt.NDArray[Any]]
 
@@ -61,6 +68,19 @@ def test_xnnpack_differences_are_those_of_free_runs(resnet: Graph, cifar10: Imag
     assert largest.max() > 0
     assert [d.tensor for d in found.xnnpack_outputs] == [resnet.tensors[resnet.outputs[0]].name]
     assert found.xnnpack_outputs[0].largest == largest[-1]
+
+
+def test_values_that_litert_overwrites_are_found_although_every_op_is_right() -> None:
+    graph = shortcut()
+    integer = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=16), {})
+    (lost,) = integer.outputs
+    found = compare_runtimes(integer, (graph_feed(integer, s) for s in samples(graph)))
+    assert found.differences == ()
+    assert found.overwritten == (integer.tensors[lost].name,)
+    assert not found.ok
+    safe = compare_runtimes(protected(integer), (graph_feed(integer, s) for s in samples(graph)))
+    assert safe.overwritten == ()
+    assert safe.ok
 
 
 def test_the_result_does_not_depend_on_threads(resnet: Graph, cifar10: Images) -> None:

@@ -1,0 +1,107 @@
+"""Activations that LiteRT overwrites while they are still needed.
+
+LiteRT lets ADD, SUB, MUL, SOFTMAX and others write where their input lies, if nothing else reads that input, and a
+RESHAPE's output lies where its input does. It asks who else reads of the op's own input and of the first tensor at
+that place, not of those between: with b = a + 1 in the place of a, c = RESHAPE(b) and d = 2 c in the place of c, who
+reads b after that gets d. Measured with LiteRT 2.1 and its built-in kernels, which run whatever XNNPACK does not
+take, in float and in integers (tests/runtime/test_overwritten.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from edgeqwt.errors import ToolError
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.opset16 import BITS
+from edgeqwt.runtime.runners import LiteRT
+
+VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
+"""Ops that write to their input's place what is there already."""
+
+
+def overwritten(graph: Graph) -> tuple[tuple[int, int], ...]:
+    """Where LiteRT's built-in kernels lose a value: (op that writes over it, tensor), in the order of the ops.
+
+    Nothing is run: LiteRT plans its memory when it loads the graph, and tells where each tensor lies. A graph that
+    it does not load loses nothing.
+    """
+    try:
+        places = _places(graph)
+    except ToolError:
+        return ()
+    return tuple(_lost(graph, places))
+
+
+def protected(graph: Graph) -> Graph:
+    """The integer graph with a copy (QUANTIZE to the same scale) before each op that would write over others' input."""
+    for _ in range(len(graph.ops)):
+        safer = next(filter(None, (_with_copy(graph, i, t) for i, t in overwritten(graph))), None)
+        if safer is None:
+            break
+        graph = safer
+    return graph
+
+
+def _places(graph: Graph) -> dict[int, range]:
+    """Where each computed tensor lies in memory, in bytes."""
+    interpreter = LiteRT(graph, kernels="reference").interpreter
+    found = {}
+    for t in dict.fromkeys(t for op in graph.ops for t in op.outputs):
+        try:
+            value = interpreter.tensor(t)()
+        except ValueError:  # a tensor whose size only its values tell
+            continue
+        start = value.__array_interface__["data"][0]
+        found[t] = range(start, start + value.nbytes)
+    return found
+
+
+def _lost(graph: Graph, places: Mapping[int, range]) -> Iterator[tuple[int, int]]:
+    last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
+    last |= dict.fromkeys(graph.outputs, len(graph.ops))
+    live: set[int] = set()
+    for i, op in enumerate(graph.ops):
+        live = {t for t in live if last.get(t, -1) > i}
+        written = [t for t in op.outputs if t in places]
+        if not (op.kind in VIEWS and places.get(op.inputs[0]) == places.get(op.outputs[0])):
+            yield from ((i, t) for t in sorted(live) if any(_overlap(places[t], places[o]) for o in written))
+        live |= {*written}
+
+
+def _overlap(a: range, b: range) -> bool:
+    return max(a.start, b.start) < min(a.stop, b.stop)
+
+
+def _in_place(graph: Graph, i: int, lost: int) -> int | None:
+    """The slot of op i that reads a tensor that lies where `lost` does: itself, or what views made of it."""
+    producers = graph.producers()
+    for slot, t in enumerate(graph.ops[i].inputs):
+        source = t
+        while source != lost and source in producers and graph.ops[producers[source]].kind in VIEWS:
+            source = graph.ops[producers[source]].inputs[0]
+        if source == lost:
+            return slot
+    return None
+
+
+def _with_copy(graph: Graph, i: int, lost: int) -> Graph | None:
+    editor = Editor(graph)
+    for k, op in enumerate(graph.ops):
+        if k != i:
+            editor.add_op(op)
+        elif not write_copied(editor, graph, i, lost):
+            return None
+    return editor.finish()
+
+
+def write_copied(editor: Editor, graph: Graph, i: int, lost: int) -> bool:
+    """Writes op i behind a copy of the input in whose place it would write; False where there can be none."""
+    op, slot, old = graph.ops[i], _in_place(graph, i, lost), graph.tensors[lost]
+    if slot is None or old.quantization is None or old.dtype not in BITS:
+        return False
+    copy = editor.add_tensor(replace(graph.tensors[op.inputs[slot]], name=f"{graph.tensors[op.outputs[0]].name}/copy"))
+    editor.add_op(Op("QUANTIZE", (op.inputs[slot],), (copy,), version=2 if old.dtype == "int16" else 1))
+    editor.add_op(replace(op, inputs=tuple(copy if s == slot else t for s, t in enumerate(op.inputs))))
+    return True
