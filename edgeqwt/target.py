@@ -53,7 +53,9 @@ def missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
     if "tflm" in target.runtimes:
         return lacking, lacking16
     # TFLite Micro runs what an NPU leaves over; SQRT is left over, and RSQRT need not be written with it.
-    return frozenset(), frozenset({"SQRT"} if target.npu is not None else ())
+    taken = target.limits.get("npu_ops")
+    tables = not isinstance(taken, Mapping) or "GATHER" in taken.get("int8", ())
+    return frozenset(() if tables else {"GATHER"}), frozenset({"SQRT"} if target.npu is not None else ())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def curve(op: Op, x: Quantization, y: Quantization) -> Array:
     ports = (Tensor("x", (256,), "float32"), Tensor("y", (256,), "float32"))
     graph = Graph(ports, (replace(op, inputs=(0,), outputs=(1,), version=1),), (0,), (1,))
     with np.errstate(all="ignore"):
-        return to_int8(function_values(graph, 0, x), y)
+        return to_int8(function_values(graph, [0], x), y)
 
 
 def source(graph: Graph, i: int) -> int | None:

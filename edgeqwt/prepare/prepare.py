@@ -45,6 +45,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "Ops with constant inputs were computed": constants.fold,
         "Ops whose results nothing uses were dropped": tidy.drop_dead,
         "Ops that compute the same became one": tidy.merge_equal,
+        "Equal constants of integers became one": tidy.share_constants,
         "RESHAPE, TRANSPOSE and SLICE that change nothing were dropped": tidy.drop_identities,
         "Ops that compute GELU became GELU": functions.gelu,
         "BATCH_MATMUL with a transposed vector on the left got a RESHAPE": products.lying_left,

@@ -95,6 +95,24 @@ def _constant_key(graph: Graph, t: int) -> object:
     return data.dtype.name, data.shape, data.tobytes()
 
 
+def share_constants(graph: Graph) -> tuple[Graph, list[str]]:
+    """Makes equal small integers (shapes, axes, orders) one tensor; real-valued ones may yet be told apart."""
+    first: dict[tuple[object, ...], int] = {}
+    new: dict[int, int] = {}
+    read = {t for op in graph.ops for t in op.inputs if t >= 0} - ports(graph)
+    for t in sorted(read):
+        tensor = graph.tensors[t]
+        if tensor.data is None or tensor.is_float or tensor.quantization is not None or tensor.data.size > SMALL:
+            continue
+        kept = first.setdefault((tensor.dtype, tensor.shape, tensor.data.tobytes()), t)
+        if kept != t:
+            new[t] = kept
+    if not new:
+        return graph, []
+    everything = {t: new.get(t, t) for t in range(-1, len(graph.tensors))}
+    return replace(graph, ops=tuple(op.remapped(everything) for op in graph.ops)), [graph.tensors[t].name for t in new]
+
+
 def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
     """Drops RESHAPE, TRANSPOSE, SLICE and the like that leave shape and order as they are."""
     editor, dropped, names = Editor(graph), set(), []

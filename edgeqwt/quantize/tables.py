@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,17 +15,23 @@ from edgeqwt.runtime.runners import xnnpack
 LEVELS = np.arange(-128, 128).astype(np.int8)
 
 
-def function_values(graph: Graph, op_index: int, x: Quantization) -> Array:
-    """What the float op gives for each int8 value of its input, shape (256,).
+def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
+    """What float ops of one variable, one after the other, give for each int8 value of their input, shape (256,).
 
     Outside the function's domain (the square root of a negative value) the nearest value
     inside it stands in; infinities stay.
     """
-    op = graph.ops[op_index]
-    source, target = op.inputs[variable_slot(graph, op)], op.outputs[0]
-    alone = graph.slice([op_index], [source], [target])
+    first = graph.ops[ops[0]]
+    source, target = first.inputs[variable_slot(graph, first)], graph.ops[ops[-1]].outputs[0]
+    alone = graph.slice(ops, [source], [target])
     ports = (alone.inputs[0], alone.outputs[0])
-    flat = {t: replace(alone.tensors[t], shape=(256,), shape_signature=None) for t in ports}
+    computed = {*ports, *(t for op in alone.ops for t in op.outputs)}
+    flat = {t: replace(alone.tensors[t], shape=(256,), shape_signature=None) for t in computed}
+    flat |= {
+        t: replace(tensor, data=tensor.data.reshape(1), shape=(1,))
+        for t, tensor in enumerate(alone.tensors)
+        if tensor.data is not None and tensor.size == 1 and tensor.is_float
+    }
     runner = xnnpack(alone.with_tensors(flat))
     values: Array = runner.run({ports[0]: real(LEVELS, x)})[ports[1]].reshape(-1)
     if values.dtype.kind == "f" and np.isnan(values).any():

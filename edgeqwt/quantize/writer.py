@@ -12,6 +12,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Editor, Graph, Op, Quantization, 
 from edgeqwt.graph.opset import Form, OpRule, slots
 from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.quantize.activations import LARGEST, QMAX, QMIN, Assignment, constant_range, spanning, symmetric
+from edgeqwt.quantize.chains import chains
 from edgeqwt.quantize.forms import form_of, variable_slot
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.tables import function_values, thresholds, to_int8
@@ -67,6 +68,8 @@ class Writer:
         self.missing16 = missing16
         self.precision, self.missing, self.weight_scales = precision, missing, weight_scales
         self.editor = Editor(graph)
+        self.offset = -1  # the constant that tables' indices are shifted by
+        self.chains: Mapping[int, tuple[int, ...]] = {}
         self.constants: dict[tuple[object, ...], int] = {}
         self.copies: dict[tuple[object, ...], int] = {}
         self.arrays: dict[tuple[object, ...], Array] = {}
@@ -85,8 +88,13 @@ class Writer:
             Form.CONVERT: self.convert,
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
         }
-        for i, op in enumerate(self.graph.ops):
-            forms[self.form(i, op)](i, op)
+        chosen = {i: self.form(i, op) for i, op in enumerate(self.graph.ops)}
+        if "GATHER" not in self.missing:  # else a table had better be that of one op, which the target may have
+            self.chains = chains(self.graph, chosen, self.assignment)
+        inner = {i for chain in self.chains.values() for i in chain[:-1]}
+        for i, form in chosen.items():
+            if i not in inner:
+                forms[form](i, self.graph.ops[i])
         return self.editor.finish(outputs=[self.output(t) for t in self.graph.outputs])
 
     def output(self, t: int) -> int:
@@ -172,12 +180,14 @@ class Writer:
         self.add(index, op, inputs)
 
     def lookup(self, index: int, op: Op) -> None:
-        """A table of the op's values."""
-        slot, target = variable_slot(self.graph, op), op.outputs[0]
-        values = function_values(self.graph, index, self.assignment.read(index, op.inputs[slot]))
+        """A table of the op's values, and of those before it that are functions of the same variable."""
+        chain, target = self.chains.get(index, (index,)), op.outputs[0]
+        first = self.graph.ops[chain[0]]
+        slot = variable_slot(self.graph, first)
+        values = function_values(self.graph, chain, self.assignment.read(chain[0], first.inputs[slot]))
         y, name = self.assignment.quantization[target], self.graph.tensors[target].name
         table = Tensor(f"{name}/table", (256,), "int8", to_int8(values, y), y)
-        self.table(self.operand(index, op, slot), target, table)
+        self.table(self.operand(chain[0], first, slot), target, table)
 
     def clamp(self, index: int, op: Op) -> None:
         """A stand-alone RELU: x + 0, clamped. RELU itself differs between the runtimes when it changes the scale."""
@@ -223,7 +233,7 @@ class Writer:
 
     def truncate(self, index: int, source: int, target: int) -> None:
         """CAST to an integer type: a table, in int8 where its values fit (TFLite Micro has no GATHER of int32)."""
-        values = function_values(self.graph, index, self.assignment.read(index, self.graph.ops[index].inputs[0]))
+        values = function_values(self.graph, [index], self.assignment.read(index, self.graph.ops[index].inputs[0]))
         out = self.graph.tensors[target]
         if values.min() < QMIN or values.max() > QMAX or out.dtype == "int8":
             self.table(source, target, Tensor(f"{out.name}/table", (256,), out.dtype, values))
@@ -239,9 +249,10 @@ class Writer:
         name, shape = self.editor.tensors[target].name, self.editor.tensors[source].shape
         add = self.editor.add_tensor
         position = add(Tensor(f"{name}/index", shape, "int32"))
-        offset = add(Tensor(f"{name}/128", (), "int32", np.array(-QMIN, np.int32)))
+        if self.offset < 0:
+            self.offset = add(Tensor(f"{name}/128", (), "int32", np.array(-QMIN, np.int32)))
         options = {"fusedActivationFunction": "NONE"}
-        self.editor.add_op(Op("ADD", (self.widened(source), offset), (position,), options))
+        self.editor.add_op(Op("ADD", (self.widened(source), self.offset), (position,), options))
         gathering = {"axis": 0, "batchDims": 0}
         self.editor.add_op(Op("GATHER", (add(table), position), (target,), gathering, version=2))
 

@@ -33,3 +33,16 @@ def test_equal_layers_are_two_layers() -> None:
     first, second = (chain.op("FULLY_CONNECTED", x, w, b, shape=(1, 4), version=6, **NONE) for _ in range(2))
     graph = chain.graph(chain.op("ADD", chain.op("TANH", first), chain.op("EXP", second), **NONE))
     assert kinds(prepare(graph).graph).count("FULLY_CONNECTED") == 2
+
+
+def test_equal_shapes_and_orders_are_one_constant() -> None:
+    chain = Chain()
+    x = chain.input((1, 6, 4))
+    turned = [chain.op("TRANSPOSE", t, chain.constant([0, 2, 1]), shape=(1, 4, 6)) for t in (x, chain.op("TANH", x))]
+    # One number more than one, and two: real values stay apart, because they may get scales of their own.
+    halves = [chain.op("MUL", t, chain.constant([0.5]), **NONE) for t in turned]
+    graph = chain.graph(*halves)
+    prepared = prepare(graph).graph
+    constants = [t.dtype for t in prepared.tensors if t.is_constant]
+    assert sorted(constants) == ["float32", "float32", "int32"]
+    assert_same_function(graph, prepared)

@@ -38,7 +38,7 @@ def test_thresholds_decide_as_the_float_comparison(kind: str, dtype: str, zero_p
 def test_outside_its_domain_a_function_takes_its_nearest_value() -> None:
     chain = Chain()
     graph = chain.graph(chain.op("SQRT", chain.input((1, 4))))
-    values = function_values(graph, 0, Quantization.per_tensor(0.5, 0))
+    values = function_values(graph, [0], Quantization.per_tensor(0.5, 0))
     assert np.all(values[:128] == 0)
     np.testing.assert_allclose(values[128:], np.sqrt(np.arange(128) * 0.5), rtol=1e-6)
 
@@ -53,9 +53,9 @@ def test_options_and_constants_of_the_op_count() -> None:
     x = chain.input((1, 4))
     q = Quantization.per_tensor(0.25, 0)
     reals = real(LEVELS, q)
-    leaky = function_values(chain.graph(chain.op("LEAKY_RELU", x, alpha=0.5)), 0, q)
+    leaky = function_values(chain.graph(chain.op("LEAKY_RELU", x, alpha=0.5)), [0], q)
     np.testing.assert_array_equal(leaky, np.where(reals < 0, reals / 2, reals))
     quotient = chain.op("DIV", chain.constant([3.0]), x, fusedActivationFunction="RELU6")
     with np.errstate(divide="ignore"):
         expected = np.clip(np.float32(3) / reals, 0, 6)
-    np.testing.assert_allclose(function_values(chain.graph(quotient), 1, q), expected, rtol=1e-6)
+    np.testing.assert_allclose(function_values(chain.graph(quotient), [1], q), expected, rtol=1e-6)
