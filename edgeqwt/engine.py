@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from edgeqwt import trials
 from edgeqwt.calibration.observe import observe
+from edgeqwt.compensate.constants import constant_ops
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph.graph import Graph
@@ -129,7 +130,8 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     with stages("quantize"):
         plain = lowered(job, ground)
     rounds = not isinstance(recipe.rounding, Nearest)
-    felt = row_weights(reference, trials.ends(reference)) if rounds or recipe.compensate else None
+    scaled = [reference.ops[i].outputs[0] for i in constant_ops(reference)] if recipe.compensate else []
+    felt = row_weights(reference, trials.ends(reference), scaled) if rounds or recipe.compensate else None
     if rounds:
         with stages("round") as advance:
             plain, why = trials.rounded(job, ground, plain, recipe.rounding, felt, advance)

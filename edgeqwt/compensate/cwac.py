@@ -1,6 +1,6 @@
-"""CWAC: channel-wise affine compensation of every linear op, in topological order.
+"""CWAC: channel-wise affine compensation of every linear op and constant per channel, in topological order.
 
-For each linear op, on every calibration sample: x_q comes from the integer graph with
+For each such op, on every calibration sample: x_q comes from the integer graph with
 everything before the op already compensated, y from the float graph. The op's correction is
 fitted, accepted on held-out samples, and folded into scales and biases before the next op is
 looked at. Every op of both graphs runs once per sample (`Stretches`).
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.compensate.constants import is_constant_op, place, realized
 from edgeqwt.compensate.fold import fold, quantization, room
 from edgeqwt.compensate.layer import Layer, Totals
 from edgeqwt.compensate.match import check_inputs, match
@@ -22,7 +24,6 @@ from edgeqwt.compensate.probe import unfused
 from edgeqwt.compensate.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches, feed_both
 from edgeqwt.quantize.ranges import RangeRule
@@ -31,7 +32,7 @@ from edgeqwt.quantize.row_weights import RowWeights, noting
 
 @dataclass(frozen=True)
 class Change:
-    """What was done to one linear op.
+    """What was done to one op.
 
     Attributes:
         op: index in the integer graph.
@@ -87,7 +88,7 @@ def compensate(
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     felt: RowWeights | None = None,
 ) -> Outcome:
-    """Fits and folds a correction into every linear op of an integer graph.
+    """Fits and folds a correction into every linear op of an integer graph, and into constants per channel.
 
     Args:
         graph: full-integer graph, ours or another tool's.
@@ -103,13 +104,13 @@ def compensate(
         InputError: there are no samples, the two graphs do not belong together, or the disk is full.
     """
     check_inputs(graph, reference)
-    pairs, alone = match(graph, reference)
+    pairs, alone = match(graph, reference, options.constants)
     skips = [_skip(graph, i, reason) for i, reason in alone.items()]
     changes: list[Change] = []
     rows: list[list[Array]] = [[] for _ in pairs]
     wide, before = unfused(reference, [p.reference for p in pairs])
     with Spool() as spool:
-        integer = Stretches("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], spool)
+        integer = Stretches("integer", graph, [_input(graph, p.integer) for p in pairs], spool)
         floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
         watched = noting(samples, felt, [reference.ops[p.reference] for p in pairs], rows)
         count = feed_both(graph, reference, watched, integer, floating)
@@ -126,10 +127,17 @@ def compensate(
     return Outcome(graph, tuple(changes), tuple(skips), count)
 
 
+def _input(graph: Graph, i: int) -> int:
+    found = place(graph, graph.ops[i])
+    assert found is not None
+    return found.data
+
+
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:
     """The graph with op i's correction fitted and folded in, and the account of it."""
     space = room(graph, i)
-    correction = solve(totals.fit, totals.held_out, options, space.gain, space.offset)
+    held = {"realized": partial(realized, graph, i)} if is_constant_op(graph, i) else {}
+    correction = solve(totals.fit, totals.held_out, options, space.gain, space.offset, **held)
     if not correction.is_identity:
         graph, correction = fold(graph, i, correction)
     channels = len(correction.gain)

@@ -17,10 +17,12 @@ Legal where (each number is a guard below):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeqwt.compensate.constants import fold_constant, is_constant_op, place
 from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Slots, slots
@@ -35,6 +37,7 @@ NO_BIAS = "the op has no bias to hold an offset"
 BIAS_OVERFLOW = "the bias would not fit its type"
 MULTIPLIER = "the requantization multiplier would be more than the kernels take"
 SIGN = "the weights cannot change sign"
+SHARED_CONSTANT = "the constant is shared with another op"
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,10 @@ class Room:
 
 def room(graph: Graph, op_index: int) -> Room:
     """What the op has room for (guards 1 to 3)."""
-    s = slots(graph.ops[op_index])
     readers = graph.consumers()
+    if is_constant_op(graph, op_index):
+        return _room_of_constant(graph, op_index, readers)
+    s = slots(graph.ops[op_index])
     if s.bias >= 0 and len(readers[s.bias]) > 1:
         return Room(False, False, (SHARED_BIAS,))
     per_channel = graph.tensors[s.output].shape[-1] == len(quantization(graph, s.weight).scale)
@@ -58,14 +63,25 @@ def room(graph: Graph, op_index: int) -> Room:
     return Room(not no_gain, not no_offset, tuple(filter(None, (no_gain, no_offset))))
 
 
+def _room_of_constant(graph: Graph, op_index: int, readers: Mapping[int, list[int]]) -> Room:
+    s = place(graph, graph.ops[op_index])
+    assert s is not None
+    constant = max(s.weight, s.bias)
+    if len(readers[constant]) > 1 or shares_buffer(graph, constant):
+        return Room(False, False, (SHARED_CONSTANT,))
+    return Room(s.weight >= 0, s.bias >= 0)
+
+
 def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Correction]:
     """The graph with the correction folded in, and what of it was: refused channels are left alone.
 
     Args:
         graph: an integer graph.
-        op_index: a linear op that `room` allows the correction's parts in.
+        op_index: an op that `room` allows the correction's parts in.
         correction: for the op's output channels.
     """
+    if is_constant_op(graph, op_index):
+        return fold_constant(graph, op_index, correction)
     s = slots(graph.ops[op_index])
     weight, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
     assert weight.data is not None

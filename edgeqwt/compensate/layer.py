@@ -14,7 +14,6 @@ from edgeqwt.compensate.moments import Moments, evening, evening_rows
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -68,7 +67,7 @@ class Layer:
             reference: the float graph.
         """
         i = self.pair.integer
-        x, y = slots(graph.ops[i]).data, slots(graph.ops[i]).output
+        x, y = self.integer.cuts[self.k], graph.ops[i].outputs[0]
         step = float(quantization(graph, y).scale[0])
         self.integer.start(self.k)
         self.floating.start(self.k)
@@ -105,7 +104,7 @@ class Layer:
             choices: parameters of the output's type.
         """
         i = self.pair.integer
-        x, activation = slots(graph.ops[i]).data, graph.ops[i].activation
+        x, activation = self.integer.cuts[self.k], graph.ops[i].activation
         dtype = graph.tensors[graph.ops[i].outputs[0]].dtype
         piece, probe = with_probe(graph.slice([], [x], []), 0, graph, i)
 

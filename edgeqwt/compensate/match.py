@@ -1,12 +1,14 @@
-"""Pairs the linear ops of an integer graph with those of its float reference."""
+"""Pairs the ops of an integer graph that can be corrected with those of its float reference."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.compensate.constants import constant_ops, values
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
@@ -27,7 +29,7 @@ NO_PARTNER = "no op with these weights in the reference"
 
 @dataclass(frozen=True)
 class Pair:
-    """One linear op in both graphs.
+    """One op in both graphs.
 
     Attributes:
         integer, reference: op indices.
@@ -40,11 +42,16 @@ class Pair:
     output: int | None
 
 
-def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int, str]]:
+def match(integer: Graph, reference: Graph, constants: bool = True) -> tuple[tuple[Pair, ...], dict[int, str]]:
     """Pairs in the integer graph's order, and for each linear op without a partner the reason.
 
     Partners have one kind, equally shaped weights and outputs, both a bias or both none, and
     similar weights; an op with the same output name goes first, then the most similar one.
+
+    Args:
+        integer: the graph to correct.
+        reference: the float graph that it came from.
+        constants: also pair the ops on constants per channel: those that have one name and one constant.
 
     Raises:
         InputError: the integer graph has linear ops, and none of them has a partner.
@@ -69,7 +76,26 @@ def match(integer: Graph, reference: Graph) -> tuple[tuple[Pair, ...], dict[int,
             f"none of the {len(alone)} linear ops can be compensated: {reason}",
             "Name a full-integer file and the float file that it was made from.",
         )
-    return tuple(pairs), alone
+    pairs += _with_constants(integer, reference) if constants else []
+    return tuple(sorted(pairs, key=lambda pair: pair.integer)), alone
+
+
+def _with_constants(integer: Graph, reference: Graph) -> Iterator[Pair]:
+    """The ops on a constant per channel that are the same by name, kind and constant."""
+    named = {reference.tensors[reference.ops[j].outputs[0]].name: j for j in constant_ops(reference)}
+    for i in constant_ops(integer):
+        op, out = integer.ops[i], integer.tensors[integer.ops[i].outputs[0]]
+        j = named.get(out.name)
+        if (
+            j is None
+            or reference.ops[j].kind != op.kind
+            or not all(integer.tensors[t].dtype in BITS for t in op.tensors)
+        ):
+            continue
+        ours, theirs = values(integer, i).reshape(-1), values(reference, j).reshape(-1)
+        norms = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+        if out.shape == reference.tensors[reference.ops[j].outputs[0]].shape and ours @ theirs >= SIMILAR * norms:
+            yield Pair(i, j, None)
 
 
 def check_inputs(graph: Graph, reference: Graph) -> None:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeqwt.compensate.constants import place
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.graph.opset import slots
 from edgeqwt.quantize.weights import dequantize
 
 
 def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph, int]:
-    """A part of an integer graph, extended by the real output of one linear op.
+    """A part of an integer graph, extended by the real output of one op.
 
     The op is run in float32 on its dequantized input, weights and bias: that is the
     accumulator times its scale, without the output's rounding, clipping and activation,
@@ -27,7 +27,9 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
     Returns:
         The extended part, and the tensor of the op's real output, before its activation.
     """
-    op, s = graph.ops[op_index], slots(graph.ops[op_index])
+    op = graph.ops[op_index]
+    s = place(graph, op)
+    assert s is not None
     editor = Editor(piece)
     editor.ops = list(piece.ops)
     new = {-1: -1}

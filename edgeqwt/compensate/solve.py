@@ -7,7 +7,7 @@ the least-squares line of each channel. Bias correction is the case g = 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ class Options:
         gain_margin: smallest relative drop that a gain must add to what the offset alone
             achieves. q is noisy, and least squares on a noisy regressor gives slopes that are
             too small; a small gain pays at its own layer, and attenuates the next.
+        constants: also correct constants by which channels are multiplied, or which are added to them: LayerNorm's
+            gamma and beta.
         rewrite_scales: also rewrite output scales where it pays.
         rewrite_outputs: among them the scales of the model's own outputs. Programs that read
             scale and zero point from the file follow by themselves; those that hold copies must be changed.
@@ -40,6 +42,7 @@ class Options:
     gain_limit: float = 4.0
     margin: float = 1e-3
     gain_margin: float = 0.05
+    constants: bool = True
     rewrite_scales: bool = True
     rewrite_outputs: bool = False
 
@@ -63,13 +66,20 @@ class Correction:
         return bool(np.all(self.gain == 1) and np.all(self.offset == 0))
 
 
+Realized = Callable[[Array, Array], tuple[Array, Array]]
+
 DEGENERATE = "output does not vary on the calibration data"
 OUT_OF_BOUNDS = "gain out of bounds"
 NO_HELP = "does not help on held-out samples"
 
 
 def solve(
-    fit: Moments, held_out: Moments, options: Options, can_gain: bool = True, can_offset: bool = True
+    fit: Moments,
+    held_out: Moments,
+    options: Options,
+    can_gain: bool = True,
+    can_offset: bool = True,
+    realized: Realized = lambda gain, offset: (gain, offset),
 ) -> Correction:
     """The correction of one layer.
 
@@ -83,6 +93,7 @@ def solve(
         options: what may be fitted, and the margins.
         can_gain: whether the layer has room for a gain.
         can_offset: whether it has room for an offset.
+        realized: what the file can hold of gains and offsets.
     """
     use_gain, use_offset = options.gain and can_gain, options.offset and can_offset
     ones, zeros = np.ones_like(fit.q), np.zeros_like(fit.q)
@@ -96,6 +107,7 @@ def solve(
         gain, refused = _gain(fit, options.gain_limit, use_offset)
         lines.append((gain, mean_y - gain * mean_q if use_offset else zeros))
         handicaps.append(1 + options.gain_margin)
+    lines = [lines[0], *(realized(g, o) for g, o in lines[1:])]
     errors = np.stack([h * held_out.error(g, o) for h, (g, o) in zip(handicaps, lines, strict=True)])
     best = errors.argmin(axis=0)
     channel = np.arange(len(best))

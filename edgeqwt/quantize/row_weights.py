@@ -18,16 +18,17 @@ from edgeqwt.quantize.search_gradients import output_gradients
 
 FLOOR = 0.01  # share of the mean weight that every row has besides: another sample may need it
 
-# One sample's inputs -> by output tensor of a dense layer, float64, shape (rows,).
+# One sample's inputs -> by output tensor of a dense layer, or of others that were named, float64, shape (rows,).
 RowWeights = Callable[[Sample], Mapping[int, Array]]
 
 
-def row_weights(graph: Graph, outputs: Sequence[int]) -> RowWeights | None:
+def row_weights(graph: Graph, outputs: Sequence[int], others: Sequence[int] = ()) -> RowWeights | None:
     """The mean squared gradients at the rows of each dense layer's output; a sample that was asked for is remembered.
 
     Args:
         graph: float.
         outputs: tensors whose squared errors count.
+        others: more tensors that have such rows, if dense layers do.
 
     Returns:
         None where no dense layer meets several rows at a time, and without gradients.
@@ -35,7 +36,7 @@ def row_weights(graph: Graph, outputs: Sequence[int]) -> RowWeights | None:
     dense = [op.outputs[0] for op in graph.ops if op.kind == "FULLY_CONNECTED"]
     if not outputs or not any(prod(graph.tensors[t].shape[:-1]) > 1 for t in dense):
         return None
-    gradients = output_gradients(graph, outputs)
+    gradients = output_gradients(graph, outputs, others)
     if gradients is None:
         return None
     known: dict[bytes, dict[int, Array]] = {}
@@ -44,7 +45,7 @@ def row_weights(graph: Graph, outputs: Sequence[int]) -> RowWeights | None:
         key = hashlib.sha256(b"".join(np.ascontiguousarray(sample[t]).tobytes() for t in sorted(sample))).digest()
         if key not in known:
             slopes = gradients(sample)
-            known[key] = {t: _by_row(slopes[t]) for t in dense if t in slopes}
+            known[key] = {t: _by_row(slopes[t]) for t in (*dense, *others) if t in slopes}
         return known[key]
 
     return weights

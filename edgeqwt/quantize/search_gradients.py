@@ -14,7 +14,7 @@ from edgeqwt.quantize.scales import Gradients, Sample
 DRAWS = 2
 
 
-def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
+def output_gradients(graph: Graph, outputs: Sequence[int], others: Sequence[int] = ()) -> Gradients | None:
     """The root mean square gradient of the outputs at each linear op's output, for one sample at a time.
 
     Its square is the diagonal of the Gauss-Newton Hessian of the outputs' squared error, estimated with random
@@ -24,6 +24,7 @@ def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
     Args:
         graph: float.
         outputs: tensors whose squared errors count.
+        others: tensors besides the linear ops' outputs.
 
     Returns:
         None where torch is missing, or a kernel of some op in torch.
@@ -40,7 +41,7 @@ def output_gradients(graph: Graph, outputs: Sequence[int]) -> Gradients | None:
     if missing(graph):
         return None
     program = Program(graph, outputs)
-    watched = {slots(op).output for op in graph.ops if RULES[op.kind].linear}
+    watched = {*others, *(slots(op).output for op in graph.ops if RULES[op.kind].linear)}
 
     def gradients(sample: Sample) -> Mapping[int, Array]:
         generator = torch.Generator().manual_seed(_seed(sample))

@@ -83,7 +83,7 @@ def variants(result: BuildResult) -> dict[str, Graph]:
 
 
 def layers(result: BuildResult) -> list[dict[str, Any]]:
-    """One row per linear layer, in the order of the ops: SQNR of its output, what was fitted, what was skipped."""
+    """One row per linear layer or other op that is corrected, in order: its SQNR, what was fitted and skipped."""
     places = {name: {place.tensor: place for place in quality.layers} for name, quality in result.quality.items()}
     plain, compensated = places[UNCOMPENSATED], places.get(COMPENSATED, {})
     changes = {change.name: change for change in result.outcome.changes} if result.outcome else {}

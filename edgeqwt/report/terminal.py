@@ -224,12 +224,12 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         for name in (UNCOMPENSATED, COMPENSATED)
     )
     changes = outcome.changes
-    title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
+    title = "Layers: SQNR of the output in dB, and channels that compensation changed"
     if len(changes) > MANY:
         by_sqnr = sorted(changes, key=lambda c: _rank((after or plain).get(c.name)))
         worst = {c.name for c in by_sqnr[:WORST]}
         changes = tuple(c for c in changes if c.name in worst)
-        title = f"The {len(changes)} worst of {len(outcome.changes)} linear layers: SQNR of the output in dB"
+        title = f"The {len(changes)} worst of {len(outcome.changes)} layers: SQNR of the output in dB"
     rows = [
         (
             places.get(c.name, c.name),

@@ -61,7 +61,7 @@ def with_outcome(result: BuildResult, outcome: Outcome) -> BuildResult:
 def test_a_build_without_compensation(plain_result: BuildResult) -> None:
     lines = shown(terminal.show_build, plain_result, Path("out"))
     assert line_of(lines, "kept").startswith("kept          uncompensated: SQNR at 'logits'")
-    assert not any("Linear layers" in line for line in lines)
+    assert not any("Layers: SQNR" in line for line in lines)
     assert "XNNPACK       " in "".join(lines)
 
 
@@ -89,7 +89,7 @@ def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
     outcome = Outcome(result.graph, changes, (), 4)
     quality = {n: replace(q, layers=many(k)) for k, (n, q) in enumerate(result.quality.items(), start=-1)}
     lines = shown(terminal.show_build, with_outcome(replace(result, quality=quality), outcome), Path("out"))
-    assert "The 20 worst of 41 linear layers" in "\n".join(lines)
+    assert "The 20 worst of 41 layers" in "\n".join(lines)
     assert [line.split()[1:4] for line in lines if line.startswith("layer ")][1:] == [
         [str(i), f"{i}.0", f"{i + 1}.0"] for i in range(20)
     ]
