@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.influence import one_thread
 from edgeqwt.autograd.slopes import squared_slopes
@@ -28,11 +30,14 @@ class Weighting:
         samples: how many samples gradients are taken from, at most.
     """
 
-    samples: int = 32
+    samples: int = 64
 
 
 FLOOR = 0.01
 """Share of a tensor's mean weight that every value has besides: gradients say nothing of large errors."""
+MAGNITUDES = 64
+"""Of how many parts of a tensor's range the mean weights are told apart. Values that all samples have are counted: the
+tails of a range are seldom met in a few samples, and what is not met there must not look as if it did not occur."""
 
 
 def weighted(
@@ -45,34 +50,42 @@ def weighted(
 ) -> dict[int, Statistics]:
     """The statistics with counts weighted by squared gradients; extremes stay.
 
-    Gradients are estimated with random signs, as in `autograd.influence`. What the outputs do not depend on keeps
-    its counts. Weights are scaled to a mean of 1 over all tensors, so that merged tensors compare.
+    Gradients are estimated with random signs, as in `autograd.influence`; a value weighs as much as values of its
+    magnitude do on average. What the outputs do not depend on keeps its counts. Weights are scaled to a mean of 1
+    over all tensors, so that merged tensors compare.
 
     Args:
         graph: float; every op must have a kernel (`autograd.kernels.missing`).
-        samples: graph inputs by tensor index.
+        samples: some graph inputs by tensor index, for gradients.
         outputs: tensors whose squared errors count.
-        statistics: of every float activation.
+        statistics: of every float activation, from all samples.
         draws: random sign vectors per sample.
         seed: of the signs.
     """
     import torch
 
     program, clipped = Program(graph, outputs), summands(graph)
-    found = {t: Statistics() for t in statistics}
+    weights, counts = ({t: Statistics() for t in statistics} for _ in range(2))
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
     with one_thread():
         for sample in samples:
             values, felt = squared_slopes(program, sample, draws, generator)
-            for t in felt.keys() & found.keys():
+            for t in felt.keys() & weights.keys():
                 value = clipped[t].needed(values[t], values) if t in clipped else values[t]
-                found[t].add(value, felt[t] + FLOOR * felt[t].mean())
+                weights[t].add(value, felt[t] + FLOOR * felt[t].mean())
+                counts[t].add(value)
                 total, count = total + float(felt[t].sum()), count + felt[t].size
     unit = count / total if total > 0 else 1.0
-    return {t: _with_counts(old, found[t], unit) for t, old in statistics.items()}
+    return {t: _weighing(old, weights[t], counts[t], unit) for t, old in statistics.items()}
 
 
-def _with_counts(old: Statistics, new: Statistics, unit: float) -> Statistics:
-    if new.counts is None or not new.counts.sum() > 0:
+def _weighing(old: Statistics, weights: Statistics, counts: Statistics, unit: float) -> Statistics:
+    """All values' counts, times the mean weight at their magnitude, nearer to that of all where few have been seen."""
+    if old.counts is None or weights.counts is None or not weights.counts.sum() > 0:
         return old
-    return Statistics(old.low, old.high, new.reach, new.counts * unit, old.zeros)
+    reach = max(old.reach, weights.reach)
+    every, weight, count = (s.counts_within(reach) for s in (old, weights, counts))
+    mean = weight.sum() / count.sum()
+    coarse_weight, coarse_count = (bins.reshape(MAGNITUDES, -1).sum(axis=1) for bins in (weight, count))
+    share = (coarse_weight + mean) / (coarse_count + 1)
+    return Statistics(old.low, old.high, reach, every * np.repeat(share, len(every) // MAGNITUDES) * unit, old.zeros)

@@ -9,7 +9,7 @@ a ReLU it is half of all values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,13 @@ class Statistics:
     def centers(self) -> Array:
         """The bins' middle values, float64, shape (BINS,)."""
         return (np.arange(BINS) + 0.5 - BINS / 2) * (2 * self.reach / BINS)
+
+    def counts_within(self, reach: float) -> Array:
+        """The counts of bins that cover [-reach, reach), a power of two and at least the own reach."""
+        wider = replace(self)
+        wider._cover(reach)
+        assert wider.counts is not None
+        return wider.counts
 
     def _cover(self, magnitude: float, strictly: bool = False) -> None:
         if self.counts is None:

@@ -23,6 +23,8 @@ class Judge:
         samples: real-valued inputs by tensor index.
         outputs: tensors to compare, the graph's outputs by default; name those before a softmax,
             behind which most differences vanish. Integer graphs have them by the same names.
+        centered: leave out of each element's errors their mean over the samples, which compensation corrects
+            later; with one sample that would be all, and nothing is left out.
 
     Attributes:
         count: number of samples.
@@ -31,8 +33,15 @@ class Judge:
         InputError: there are no samples.
     """
 
-    def __init__(self, graph: Graph, samples: Iterable[Mapping[int, Array]], outputs: Sequence[int] = ()) -> None:
-        self.graph, self.outputs = graph, tuple(outputs) or graph.outputs
+    def __init__(
+        self,
+        graph: Graph,
+        samples: Iterable[Mapping[int, Array]],
+        outputs: Sequence[int] = (),
+        *,
+        centered: bool = False,
+    ) -> None:
+        self.graph, self.outputs, self.centered = graph, tuple(outputs) or graph.outputs, centered
         self._spool, self.count = Spool(), 0
         for t in {*graph.inputs, *self.outputs}:
             self._spool.open(t)
@@ -63,17 +72,21 @@ class Judge:
         names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
         taps = {t: self._twin(integer, names, t) for t in self.outputs}
 
-        def work(runner: Runner, sample: int) -> Array:
+        def work(runner: Runner, sample: int) -> list[Array]:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
             values = {**fed, **runner.run(fed)}
-            errors = [
-                to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
-            ]
-            return np.array([np.square(error).sum() for error in errors])
+            return [to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()]
 
         workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
+        noise: Array = np.zeros(len(taps))
+        total = [np.zeros(self.graph.tensors[t].shape) for t in taps]
         # Summed in the order of the samples, so that threads do not change the result.
-        noise = sum(ordered(workers, work, range(self.count)), np.zeros(len(taps)))
+        for errors in ordered(workers, work, range(self.count)):
+            noise += [np.square(error).sum() for error in errors]
+            total = [old + error for old, error in zip(total, errors, strict=True)]
+        if self.centered and self.count > 1:
+            constant = np.array([np.square(error).sum() for error in total]) / self.count
+            noise = np.maximum(noise - constant, 0) * self.count / (self.count - 1)
         signal = np.array([self._signal[t] for t in taps])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
 

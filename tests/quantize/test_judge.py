@@ -45,6 +45,22 @@ def test_the_float_graph_itself_has_no_noise() -> None:
         assert judge.noise(graph) == 0
 
 
+def test_what_is_constant_of_the_errors_may_be_left_out() -> None:
+    graph = small.graph()
+    inputs: list[Mapping[int, Array]] = [*samples(graph, 9)]
+    integer = problem(graph, inputs, MinMax()).lower(Scales())
+    logits = graph.ops[-2].outputs[0]
+    (twin,) = (t for op in integer.ops for t in op.outputs if integer.tensors[t].name == graph.tensors[logits].name)
+    reference, found = xnnpack(graph, [logits]), xnnpack(integer, [twin])
+    real = np.stack([reference.run(x)[logits] for x in inputs]).astype(np.float64)
+    got = np.stack([to_real(integer, twin, found.run(feed_as(integer, graph, x))[twin]) for x in inputs])
+    with Judge(graph, inputs, (logits,), centered=True) as judge:
+        variance = (got - real).var(axis=0, ddof=1).sum() * len(inputs)
+        assert judge.noise(integer) == pytest.approx(variance / np.square(real).sum())
+    with Judge(graph, inputs[:1], (logits,), centered=True) as one, Judge(graph, inputs[:1], (logits,)) as plain:
+        assert one.noise(integer) == plain.noise(integer) > 0
+
+
 def test_no_samples() -> None:
     graph = replace(small.graph())
     with pytest.raises(InputError, match="no samples"):
