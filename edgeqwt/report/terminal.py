@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
-from edgeqwt.report.widths import widths, widths_sentences
+from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
+            *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
             *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
             *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import BITS, bits_of
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.target import TargetProfile
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,20 @@ def widths_sentences(found: Widths) -> Iterator[str]:
     yield f"{wide} of {total} ops: {', '.join(f'{count} {kind}' for kind, count in found.wide.items())}"
     if found.copy_ops:
         yield f"copies between widths: {found.to_8} to 8 bits, {found.to_16} to 16 bits, {found.copy_ops} ops in all"
+
+
+def int4_sentences(graph: Graph, precision: Precision, target: TargetProfile) -> Iterator[str]:
+    """How many layers' 4-bit weights take 4 bits in the file, and why others do not; nothing without such weights."""
+    linear = [op for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
+    meant = [op for op in linear if precision.of(graph.tensors[op.outputs[0]].name).weights == 4]
+    unpacked = Counter(op.kind for op in meant if graph.tensors[slots(op).weight].dtype != "int4")
+    if meant:
+        yield f"{len(meant) - sum(unpacked.values())} of {len(meant)} layers' 4-bit weights are stored as int4"
+    if unpacked:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in unpacked.most_common())
+        refused = "no_int4" in target.limits
+        why = f"{target.name} takes no int4" if refused else "kernels have no int4 for them with a scale per channel"
+        yield f"{kinds} in 8 bits: {why}"
 
 
 def _types(graph: Graph, op: Op) -> tuple[str, str]:

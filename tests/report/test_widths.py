@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
-from edgeqwt.report.widths import Widths, widths, widths_sentences
+from edgeqwt.quantize.packing import with_packed_weights
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.report.widths import Widths, int4_sentences, widths, widths_sentences
+from edgeqwt.target import TargetProfile
+from tests.compensate.nets import made, plain_net
 
 
 def test_ops_and_copies_are_counted_by_width() -> None:
@@ -35,3 +39,16 @@ def test_ops_and_copies_are_counted_by_width() -> None:
 
 def test_nothing_is_said_of_8_bits_alone() -> None:
     assert list(widths_sentences(Widths({"TANH": 3}, {}, 1, 0, 0, 0))) == []
+
+
+def test_where_4_bit_weights_take_4_bits_is_said() -> None:
+    phone, npu = TargetProfile("phone", "", ("xnnpack",)), TargetProfile("npu", "", (), limits={"no_int4": True})
+    plain = made(plain_net(), bits=4).integer
+    kinds = [op.kind for op in plain.ops]
+    assert (kinds.count("CONV_2D"), kinds.count("DEPTHWISE_CONV_2D"), kinds.count("FULLY_CONNECTED")) == (2, 1, 1)
+    assert [*int4_sentences(with_packed_weights(plain), Precision(4), phone)] == [
+        "3 of 4 layers' 4-bit weights are stored as int4",
+        "1 FULLY_CONNECTED in 8 bits: kernels have no int4 for them with a scale per channel",
+    ]
+    assert [*int4_sentences(plain, Precision(4), npu)][1].endswith("in 8 bits: npu takes no int4")
+    assert [*int4_sentences(plain, Precision(8), phone)] == []
