@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.native_log import captured_stderr
+from edgeqwt.runtime.overwritten import overwritten, protected
 
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})
 
@@ -38,7 +40,7 @@ def load(path: Path) -> Graph:
             if t >= 0 and graph.tensors[t].quantization is not None:
                 raise _quantized_already(path, graph, t)
     check_weights(graph, str(path))
-    return graph
+    return protected(graph)  # what the file means, not what LiteRT forgets of it
 
 
 def _quantized_already(path: Path, graph: Graph, t: int) -> InputError:
@@ -102,9 +104,14 @@ class TfliteRunner:
         """
         from ai_edge_litert.interpreter import Interpreter
 
-        with captured_stderr() as log:
+        # Else LiteRT forgets what is still needed.
+        forgetful = bool(overwritten(flatbuffer.read(path)))
+        with captured_stderr() as log, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors is for debugging
             try:
-                interpreter: Any = Interpreter(model_path=str(path), num_threads=1)
+                interpreter: Any = Interpreter(
+                    model_path=str(path), num_threads=1, experimental_preserve_all_tensors=forgetful
+                )
                 interpreter.allocate_tensors()
                 failure = None
             except (RuntimeError, ValueError) as error:

@@ -78,7 +78,10 @@ class Ground:
 
 
 def lowered(job: Job, ground: Ground) -> Graph:
-    """The integer graph, weights rounded to nearest, no activation of which LiteRT overwrites before its time."""
+    """The integer graph, weights rounded to nearest, no activation of which LiteRT overwrites before its time.
+
+    Whatever the target: LiteRT judges every file.
+    """
     lacking, lacking16 = missing_ops(job.target)
     recipe, places, name = ground.recipe, job.model.places, job.target.name
     return protected(lower(

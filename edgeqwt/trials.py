@@ -158,6 +158,8 @@ def rounded(
         before, after = judge.noise(plain), judge.noise(found)
     if after <= before:
         return found, ""
+    if before == 0:
+        return plain, "to nearest there is no error on held-out samples"
     return plain, f"it loses {10 * math.log10(after / before):.2f} dB on held-out samples"
 
 

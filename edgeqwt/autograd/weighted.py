@@ -35,9 +35,11 @@ class Weighting:
 
 FLOOR = 0.01
 """Share of a tensor's mean weight that every value has besides: gradients say nothing of large errors."""
-MAGNITUDES = 64
-"""Of how many parts of a tensor's range the mean weights are told apart. Values that all samples have are counted: the
-tails of a range are seldom met in a few samples, and what is not met there must not look as if it did not occur."""
+PARTS = 64
+"""In how many parts of [-reach, reach), which a histogram covers, mean weights are told apart. Values of all samples
+are counted: the tails of a range are seldom met in few samples, and what is not met must not look as if it did not
+occur.
+"""
 
 
 def weighted(
@@ -50,9 +52,9 @@ def weighted(
 ) -> dict[int, Statistics]:
     """The statistics with counts weighted by squared gradients; extremes stay.
 
-    Gradients are estimated with random signs, as in `autograd.influence`; a value weighs as much as values of its
-    magnitude do on average. What the outputs do not depend on keeps its counts. Weights are scaled to a mean of 1
-    over all tensors, so that merged tensors compare.
+    Gradients are estimated with random signs, as in `autograd.influence`; a value weighs as much as those around it do
+    on average. What the outputs do not depend on keeps its counts. Weights are scaled to a mean of 1 over all tensors,
+    so that merged tensors compare.
 
     Args:
         graph: float; every op must have a kernel (`autograd.kernels.missing`).
@@ -80,12 +82,12 @@ def weighted(
 
 
 def _weighing(old: Statistics, weights: Statistics, counts: Statistics, unit: float) -> Statistics:
-    """All values' counts, times the mean weight at their magnitude, nearer to that of all where few have been seen."""
+    """All values' counts, times the mean weight around them, nearer to that of all where few have been seen."""
     if old.counts is None or weights.counts is None or not weights.counts.sum() > 0:
         return old
     reach = max(old.reach, weights.reach)
     every, weight, count = (s.counts_within(reach) for s in (old, weights, counts))
     mean = weight.sum() / count.sum()
-    coarse_weight, coarse_count = (bins.reshape(MAGNITUDES, -1).sum(axis=1) for bins in (weight, count))
+    coarse_weight, coarse_count = (bins.reshape(PARTS, -1).sum(axis=1) for bins in (weight, count))
     share = (coarse_weight + mean) / (coarse_count + 1)
-    return Statistics(old.low, old.high, reach, every * np.repeat(share, len(every) // MAGNITUDES) * unit, old.zeros)
+    return Statistics(old.low, old.high, reach, every * np.repeat(share, len(every) // PARTS) * unit, old.zeros)

@@ -34,11 +34,11 @@ def place(graph: Graph, op: Op) -> Slots | None:
     if op.kind not in KINDS:
         return None
     out = graph.tensors[op.outputs[0]]
+    if not out.is_float and out.quantization is None:  # plain integers, such as indices
+        return None
     for data, constant in (op.inputs, op.inputs[::-1]):
-        x, values = graph.tensors[data], graph.tensors[constant]
-        by_channel = (
-            values.is_constant and values.size == values.shape[-1] == out.shape[-1] > 1 if values.shape else False
-        )
+        x, numbers = graph.tensors[data], graph.tensors[constant]
+        by_channel = numbers.is_constant and numbers.shape and numbers.size == numbers.shape[-1] == out.shape[-1] > 1
         if by_channel and not x.is_constant and x.shape == out.shape:
             takes_gain = KINDS[op.kind] == "gain"
             return Slots(data, constant if takes_gain else -1, -1 if takes_gain else constant, op.outputs[0])
@@ -52,7 +52,7 @@ def constant_ops(graph: Graph) -> list[int]:
 
 def is_constant_op(graph: Graph, i: int) -> bool:
     """Whether an op is one of those."""
-    return graph.ops[i].kind in KINDS
+    return graph.ops[i].kind in KINDS and place(graph, graph.ops[i]) is not None
 
 
 def realized(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, Array]:

@@ -136,8 +136,8 @@ def _input(graph: Graph, i: int) -> int:
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:
     """The graph with op i's correction fitted and folded in, and the account of it."""
     space = room(graph, i)
-    held = {"realized": partial(realized, graph, i)} if is_constant_op(graph, i) else {}
-    correction = solve(totals.fit, totals.held_out, options, space.gain, space.offset, **held)
+    rounding = {"realized": partial(realized, graph, i)} if is_constant_op(graph, i) else {}
+    correction = solve(totals.fit, totals.held_out, options, space.gain, space.offset, **rounding)
     if not correction.is_identity:
         graph, correction = fold(graph, i, correction)
     channels = len(correction.gain)

@@ -109,6 +109,7 @@ def solve(
         handicaps.append(1 + options.gain_margin)
     lines = [lines[0], *(realized(g, o) for g, o in lines[1:])]
     errors = np.stack([h * held_out.error(g, o) for h, (g, o) in zip(handicaps, lines, strict=True)])
+    errors[1:][~np.isfinite(errors[1:])] = np.inf
     best = errors.argmin(axis=0)
     channel = np.arange(len(best))
     gains, offsets = (np.stack(parts) for parts in zip(*lines, strict=True))

@@ -20,7 +20,6 @@ import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.prepare.centering import mean_subtractions
-from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.quantize.precision import Precision
 
 NONE = {"fusedActivationFunction": "NONE"}
@@ -66,10 +65,14 @@ def opened(graph: Graph) -> Opened:
 
 def needed(graph: Graph, precision: Precision) -> tuple[Graph, Precision]:
     """The graph without ops whose outputs nothing reads, and the widths of what is left; tensors keep their indices."""
-    shorter, _ = drop_dead(graph)
-    computed = {shorter.tensors[t].name for op in shorter.ops for t in op.outputs}
+    read, ops = {*graph.outputs}, list[Op]()
+    for op in reversed(graph.ops):
+        if read & {*op.outputs}:
+            ops.append(op)
+            read |= {*op.inputs}
+    computed = {graph.tensors[t].name for op in ops for t in op.outputs}
     layers = {name: widths for name, widths in precision.layers.items() if name in computed}
-    return shorter, replace(precision, layers=layers)
+    return replace(graph, ops=tuple(reversed(ops))), replace(precision, layers=layers)
 
 
 def _with_even_squares(graph: Graph) -> tuple[Graph, int]:

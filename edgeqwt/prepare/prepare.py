@@ -33,6 +33,7 @@ from edgeqwt.prepare import (
     products,
     tidy,
 )
+from edgeqwt.runtime.overwritten import protected
 
 Pass = Callable[[Graph], tuple[Graph, list[str]]]
 
@@ -89,7 +90,8 @@ class Prepared:
     """A float graph ready to be lowered.
 
     Attributes:
-        graph: computes the same function; inputs and outputs keep order, shapes and names.
+        graph: computes the same function; inputs and outputs keep order, shapes and names. LiteRT overwrites none of
+            its integers too early; its real values XNNPACK keeps.
         changes: sentences that say what was rewritten, and where.
     """
 
@@ -107,7 +109,7 @@ def prepare(graph: Graph) -> Prepared:
             if names:
                 found.setdefault(sentence, []).extend(names)
         if graph is before:
-            return Prepared(graph.pruned(), tuple(_sentence(what, names) for what, names in found.items()))
+            return Prepared(protected(graph.pruned()), tuple(_sentence(what, names) for what, names in found.items()))
     raise InvariantError("preparation does not come to an end")
 
 

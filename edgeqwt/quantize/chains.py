@@ -45,6 +45,8 @@ def _before(
     assignment: Assignment,
 ) -> int | None:
     """The op of one variable whose result op i alone reads, in 8 bits and as it is."""
+    if RULES[graph.ops[i].kind].fixed_output is not None:  # outputs are judged before it (graph/ends.py)
+        return None
     slot = variable_slot(graph, graph.ops[i])
     t = graph.ops[i].inputs[slot]
     j = producers.get(t, -1)

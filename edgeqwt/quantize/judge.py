@@ -23,8 +23,8 @@ class Judge:
         samples: real-valued inputs by tensor index.
         outputs: tensors to compare, the graph's outputs by default; name those before a softmax,
             behind which most differences vanish. Integer graphs have them by the same names.
-        centered: leave out of each element's errors their mean over the samples, which compensation corrects
-            later; with one sample that would be all, and nothing is left out.
+        centered: leave out the mean error of each channel, which compensation corrects later; not where the float
+            outputs are the same for all samples, because the errors then are, too.
 
     Attributes:
         count: number of samples.
@@ -45,7 +45,8 @@ class Judge:
         self._spool, self.count = Spool(), 0
         for t in {*graph.inputs, *self.outputs}:
             self._spool.open(t)
-        self._signal = dict.fromkeys(self.outputs, 0.0)
+        self._signal, varies = dict.fromkeys(self.outputs, 0.0), False
+        first: dict[int, Array] = {}
 
         def work(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
             return {**inputs, **runner.run(inputs)}
@@ -55,9 +56,11 @@ class Judge:
                 self._spool.put(t, self.count, values[t][None])
             for t in self.outputs:
                 self._signal[t] += float(np.square(values[t].astype(np.float64)).sum())
+                varies |= not np.array_equal(first.setdefault(t, values[t]), values[t])
             self.count += 1
         if self.count == 0:
             raise InputError("there are no samples to search scales on", "Give some.")
+        self.centered &= varies
 
     def __enter__(self) -> Judge:
         return self
@@ -75,18 +78,23 @@ class Judge:
         def work(runner: Runner, sample: int) -> list[Array]:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
             values = {**fed, **runner.run(fed)}
-            return [to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()]
+            errors = [
+                to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
+            ]
+            return [error.reshape(-1, error.shape[-1] if error.ndim else 1) for error in errors]
 
         workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
-        noise: Array = np.zeros(len(taps))
-        total = [np.zeros(self.graph.tensors[t].shape) for t in taps]
+        noise, total = np.zeros(len(taps)), [np.zeros(1)] * len(taps)
         # Summed in the order of the samples, so that threads do not change the result.
         for errors in ordered(workers, work, range(self.count)):
             noise += [np.square(error).sum() for error in errors]
-            total = [old + error for old, error in zip(total, errors, strict=True)]
-        if self.centered and self.count > 1:
-            constant = np.array([np.square(error).sum() for error in total]) / self.count
-            noise = np.maximum(noise - constant, 0) * self.count / (self.count - 1)
+            total = [old + error.sum(axis=0) for old, error in zip(total, errors, strict=True)]
+        if self.centered:
+            rows = np.array(
+                [self.count * self.graph.tensors[t].size / len(e) for t, e in zip(taps, total, strict=True)]
+            )
+            constant = np.array([np.square(error).sum() for error in total]) / rows
+            noise = np.maximum(noise - constant, 0) * rows / np.maximum(rows - 1, 1)
         signal = np.array([self._signal[t] for t in taps])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
 

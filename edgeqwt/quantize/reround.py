@@ -87,7 +87,8 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            folds = _moments(graph, i, weights.shape, workers, count, weights_of[k])
+            rows = weights_of[k] if any(felt.any() for felt in weights_of[k]) else []  # else nobody feels it
+            folds = _moments(graph, i, weights.shape, workers, count, rows)
             layer = _layer(graph, i, reference, source, precision, folds)
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:

@@ -18,7 +18,7 @@ from edgeqwt.quantize.search_gradients import output_gradients
 
 FLOOR = 0.01  # share of the mean weight that every row has besides: another sample may need it
 
-# One sample's inputs -> by output tensor of a dense layer, or of others that were named, float64, shape (rows,).
+# One sample's inputs -> by output tensor of a dense layer, or of others that were named, float32, shape (rows,).
 RowWeights = Callable[[Sample], Mapping[int, Array]]
 
 
@@ -60,7 +60,7 @@ def noting(
         samples: graph inputs by tensor index.
         felt: the weights; None: nothing is noted.
         ops: of the float graph.
-        noted: a list for each op, which grows; those of ops that are not dense layers stay empty.
+        noted: a list for each op, which grows; those of ops that have no such rows stay empty.
     """
     for sample in samples:
         found = {} if felt is None else felt(sample)
@@ -72,4 +72,4 @@ def noting(
 
 def _by_row(slopes: Array) -> Array:
     squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
-    return np.asarray(squares + FLOOR * squares.mean())
+    return np.asarray(squares + FLOOR * squares.mean(), np.float32)  # kept for all samples

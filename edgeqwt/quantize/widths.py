@@ -93,7 +93,7 @@ def _with_fewer_copies(graph: Graph, precision: Precision, missing: Set[str], pl
     """
     if 16 not in plan.ops:
         return plan
-    for chain in _chains(graph, precision, missing, plan):
+    for chain in _moving(graph, precision, missing, plan):
         outputs = {t for i in chain for t in graph.ops[i].outputs if t in plan.home}
         ops = tuple(16 if i in chain else bits for i, bits in enumerate(plan.ops))
         wider = replace(plan, ops=ops, home={t: 16 if t in outputs else b for t, b in plan.home.items()})
@@ -102,7 +102,7 @@ def _with_fewer_copies(graph: Graph, precision: Precision, missing: Set[str], pl
     return plan
 
 
-def _chains(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -> Iterator[set[int]]:
+def _moving(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -> Iterator[set[int]]:
     """Connected moving ops whose width is 8 and may be 16, as sets of indices, in the order of the ops."""
     free = [
         i

@@ -217,20 +217,21 @@ def _some(sentences: Iterable[str]) -> list[str]:
 
 
 def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, places: Mapping[str, str]) -> None:
-    """The table of layers, and what was skipped."""
+    """The table of layers, what constants per channel took up, and what was skipped."""
+    from edgeqwt.compensate.constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 
     plain, after = (
         {place.tensor: place.closeness for place in quality[name].layers} if name in quality else {}
         for name in (UNCOMPENSATED, COMPENSATED)
     )
-    changes = outcome.changes
-    title = "Layers: SQNR of the output in dB, and channels that compensation changed"
+    changes = linear = tuple(c for c in outcome.changes if c.kind not in KINDS)
+    title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
     if len(changes) > MANY:
         by_sqnr = sorted(changes, key=lambda c: _rank((after or plain).get(c.name)))
         worst = {c.name for c in by_sqnr[:WORST]}
         changes = tuple(c for c in changes if c.name in worst)
-        title = f"The {len(changes)} worst of {len(outcome.changes)} layers: SQNR of the output in dB"
+        title = f"The {len(changes)} worst of {len(linear)} linear layers: SQNR of the output in dB"
     rows = [
         (
             places.get(c.name, c.name),
@@ -246,7 +247,10 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
     ]
     header = ("layer", "before", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
     show_table(out, title, header, rows)
-    show_facts(out, [("skipped", sentence) for sentence in _skipped(outcome)])
+    constants = [c for c in outcome.changes if c.kind in KINDS]
+    changed, channels = sum(c.with_gain + c.with_offset for c in constants), sum(c.channels for c in constants)
+    told = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []
+    show_facts(out, [*(("constants", t) for t in told), *(("skipped", sentence) for sentence in _skipped(outcome))])
 
 
 def _skipped(outcome: Outcome) -> Iterator[str]:

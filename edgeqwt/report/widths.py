@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import BITS, bits_of
+from edgeqwt.quantize.packing import VERSIONS
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.target import TargetProfile
 
@@ -62,14 +63,22 @@ def int4_sentences(graph: Graph, precision: Precision, target: TargetProfile) ->
     """How many layers' 4-bit weights take 4 bits in the file, and why others do not; nothing without such weights."""
     linear = [op for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
     meant = [op for op in linear if precision.of(graph.tensors[op.outputs[0]].name).weights == 4]
-    unpacked = Counter(op.kind for op in meant if graph.tensors[slots(op).weight].dtype != "int4")
+    unpacked = [op for op in meant if graph.tensors[slots(op).weight].dtype != "int4"]
     if meant:
-        yield f"{len(meant) - sum(unpacked.values())} of {len(meant)} layers' 4-bit weights are stored as int4"
-    if unpacked:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in unpacked.most_common())
-        refused = "no_int4" in target.limits
-        why = f"{target.name} takes no int4" if refused else "kernels have no int4 for them with a scale per channel"
-        yield f"{kinds} in 8 bits: {why}"
+        yield f"{len(meant) - len(unpacked)} of {len(meant)} layers' 4-bit weights are stored as int4"
+    reasons = Counter((op.kind, _unpacked_because(graph, op, target)) for op in unpacked)
+    for (kind, why), count in reasons.most_common():
+        yield f"{count} {kind} in 8 bits: {why}"
+
+
+def _unpacked_because(graph: Graph, op: Op, target: TargetProfile) -> str:
+    if "no_int4" in target.limits:
+        return f"{target.name} takes no int4"
+    if op.kind not in VERSIONS:
+        return "kernels have no int4 for it with a scale per channel"
+    if bits_of(graph, op) == 16:
+        return "kernels have no int4 for it beside 16-bit activations"
+    return "the weights are shared with another op"
 
 
 def _types(graph: Graph, op: Op) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from edgeqwt.errors import ToolError
-from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.graph.opset16 import BITS
 from edgeqwt.runtime.runners import LiteRT
 
@@ -35,7 +35,7 @@ def overwritten(graph: Graph) -> tuple[tuple[int, int], ...]:
 
 
 def protected(graph: Graph) -> Graph:
-    """The integer graph with a copy (QUANTIZE to the same scale) before each op that would write over others' input."""
+    """The graph with copies of integers (QUANTIZE to the same scale, CAST) before ops that would write over them."""
     for _ in range(len(graph.ops)):
         safer = next(filter(None, (_with_copy(graph, i, t) for i, t in overwritten(graph))), None)
         if safer is None:
@@ -99,9 +99,19 @@ def _with_copy(graph: Graph, i: int, lost: int) -> Graph | None:
 def write_copied(editor: Editor, graph: Graph, i: int, lost: int) -> bool:
     """Writes op i behind a copy of the input in whose place it would write; False where there can be none."""
     op, slot, old = graph.ops[i], _in_place(graph, i, lost), graph.tensors[lost]
-    if slot is None or old.quantization is None or old.dtype not in BITS:
+    copying = _copying(old)
+    if slot is None or copying is None:
         return False
     copy = editor.add_tensor(replace(graph.tensors[op.inputs[slot]], name=f"{graph.tensors[op.outputs[0]].name}/copy"))
-    editor.add_op(Op("QUANTIZE", (op.inputs[slot],), (copy,), version=2 if old.dtype == "int16" else 1))
+    editor.add_op(replace(copying, inputs=(op.inputs[slot],), outputs=(copy,)))
     editor.add_op(replace(op, inputs=tuple(copy if s == slot else t for s, t in enumerate(op.inputs))))
     return True
+
+
+def _copying(tensor: Tensor) -> Op | None:
+    """The op that copies tensors of a type; None for real values, which XNNPACK keeps, and others without one."""
+    if tensor.quantization is not None and tensor.dtype in BITS:
+        return Op("QUANTIZE", (), (), version=2 if tensor.dtype == "int16" else 1)
+    if tensor.quantization is None and tensor.dtype in ("int32", "int64"):
+        return Op("CAST", (), (), {"inDataType": tensor.dtype.upper(), "outDataType": tensor.dtype.upper()})
+    return None

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from edgeqwt.compensate.constants import constant_ops, place, realized
+from edgeqwt.compensate.cwac import compensate
 from edgeqwt.compensate.fold import SHARED_CONSTANT, room
 from edgeqwt.compensate.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.graph.opset import Slots
 from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.ranges import Mse
 from edgeqwt.runtime.boundary import limits
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import Case, dense, made, outputs
@@ -142,3 +144,20 @@ def test_the_option_leaves_them_alone() -> None:
     case = made(affine())
     outcome = case.compensated(Options(constants=False), broken(case.integer, "scaled", 0.8))
     assert [change.kind for change in outcome.changes] == ["FULLY_CONNECTED"]
+
+
+def test_sums_of_indices_are_no_places() -> None:
+    chain = Chain()
+    ids = chain.input((1, CHANNELS), dtype="int32")
+    rows = chain.op("ADD", ids, chain.constant(np.arange(CHANNELS) * 4), dtype="int32", **NONE)
+    found = chain.op("GATHER", chain.constant(noise(36, 4)), rows, shape=(1, CHANNELS, 4), axis=0, batchDims=0)
+    assert constant_ops(chain.graph(found)) == []
+
+
+def test_what_no_output_feels_is_fitted_as_if_all_were_felt_alike() -> None:
+    case = made(affine())
+    bad = broken(case.integer, "scaled", 0.8)
+    rows = {op.outputs[0]: np.zeros(10, np.float32) for op in case.floating.ops}
+    unfelt = compensate(bad, case.floating, case.samples, case.statistics, Mse(), Options(), felt=lambda _: rows)
+    alike = case.compensated(graph=bad)
+    assert flatbuffer.to_bytes(unfelt.graph) == flatbuffer.to_bytes(alike.graph)

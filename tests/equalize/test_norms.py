@@ -159,3 +159,12 @@ def test_widths_of_what_is_no_longer_computed_are_forgotten() -> None:
     shorter, precision = needed(found.graph, found.precision(given))
     assert {*precision.layers} < {*given.layers}
     planned(shorter, precision)  # names of tensors that nothing computes would be an error
+
+
+@pytest.mark.parametrize("make", [toy.vision, post_norm])
+def test_tensors_keep_their_indices(make: Callable[[], Graph]) -> None:
+    found = opened(prepare(make()).graph)
+    shorter, _ = needed(found.graph, Precision())
+    assert len(shorter.ops) < len(found.graph.ops)
+    assert shorter.tensors == found.graph.tensors
+    assert (shorter.inputs, shorter.outputs) == (found.graph.inputs, found.graph.outputs)

@@ -83,3 +83,12 @@ def test_tables_in_a_row_become_one() -> None:
     steps = [float(integer.tensors[t].quantization.scale[0]) for t in (*integer.inputs, y)]  # type: ignore[union-attr]
     exact = to_real(integer, integer.inputs[0], fed) + np.log(2.0)
     assert np.abs(to_real(integer, y, found[y]) - exact).max() <= 0.501 * steps[1] + 1e-5
+
+
+def test_the_tensor_that_outputs_are_judged_by_stays() -> None:
+    chain = Chain()
+    # Beyond a scale of 2 LOGISTIC is a table.
+    logits = chain.op("MUL", chain.input((1, 8)), chain.constant([3000.0]), name="logits", **NONE)
+    integer = lowered(chain.graph(chain.op("LOGISTIC", logits)))
+    assert kinds(integer) == ["MUL", *TABLE]
+    assert "logits" in {t.name for t in integer.tensors}

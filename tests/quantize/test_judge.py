@@ -57,6 +57,9 @@ def test_what_is_constant_of_the_errors_may_be_left_out() -> None:
     with Judge(graph, inputs, (logits,), centered=True) as judge:
         variance = (got - real).var(axis=0, ddof=1).sum() * len(inputs)
         assert judge.noise(integer) == pytest.approx(variance / np.square(real).sum())
+    same = [inputs[0]] * 5  # all is constant: what is left out would be rounding by chance
+    with Judge(graph, same, (logits,), centered=True) as alike, Judge(graph, same, (logits,)) as plain:
+        assert alike.noise(integer) == plain.noise(integer) > 0
     with Judge(graph, inputs[:1], (logits,), centered=True) as one, Judge(graph, inputs[:1], (logits,)) as plain:
         assert one.noise(integer) == plain.noise(integer) > 0
 

@@ -61,7 +61,7 @@ def with_outcome(result: BuildResult, outcome: Outcome) -> BuildResult:
 def test_a_build_without_compensation(plain_result: BuildResult) -> None:
     lines = shown(terminal.show_build, plain_result, Path("out"))
     assert line_of(lines, "kept").startswith("kept          uncompensated: SQNR at 'logits'")
-    assert not any("Layers: SQNR" in line for line in lines)
+    assert not any("Linear layers" in line for line in lines)
     assert "XNNPACK       " in "".join(lines)
 
 
@@ -89,7 +89,7 @@ def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
     outcome = Outcome(result.graph, changes, (), 4)
     quality = {n: replace(q, layers=many(k)) for k, (n, q) in enumerate(result.quality.items(), start=-1)}
     lines = shown(terminal.show_build, with_outcome(replace(result, quality=quality), outcome), Path("out"))
-    assert "The 20 worst of 41 layers" in "\n".join(lines)
+    assert "The 20 worst of 41 linear layers" in "\n".join(lines)
     assert [line.split()[1:4] for line in lines if line.startswith("layer ")][1:] == [
         [str(i), f"{i}.0", f"{i + 1}.0"] for i in range(20)
     ]
@@ -184,3 +184,20 @@ def test_other_sentences() -> None:
     assert told == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
     values = [float("nan"), float("inf"), -float("inf"), 12.345]
     assert [terminal.decibels(value) for value in values] == ["NaN", "exact", "none", "12.3"]
+
+
+def test_constants_per_channel_are_counted_and_not_in_the_table(result: BuildResult) -> None:
+    assert result.outcome is not None
+    first = result.outcome.changes[0]
+    gamma = replace(first, name="norm/gamma", kind="MUL", channels=8, with_gain=3, with_offset=0)
+    beta = replace(first, name="norm/beta", kind="ADD", channels=8, with_gain=0, with_offset=5)
+    outcome = Outcome(result.graph, (*result.outcome.changes, gamma, beta), (), 4)
+    lines = shown(terminal.show_build, with_outcome(result, outcome), Path("out"))
+    assert not any("norm/" in line for line in lines)
+    assert line_of(lines, "constants").split(maxsplit=1)[1] == "8 of 16 channels changed by 2 MUL and ADD"
+
+
+def test_what_litert_writes_over_is_said(result: BuildResult) -> None:
+    (sentence,) = [s for _, s in terminal.runtime_sentences(result.graph, replace(result.runtimes, overwritten=("y",)))
+                   if "WRITES OVER" in s]  # fmt: skip
+    assert "'y'" in sentence

@@ -48,7 +48,10 @@ def test_where_4_bit_weights_take_4_bits_is_said() -> None:
     assert (kinds.count("CONV_2D"), kinds.count("DEPTHWISE_CONV_2D"), kinds.count("FULLY_CONNECTED")) == (2, 1, 1)
     assert [*int4_sentences(with_packed_weights(plain), Precision(4), phone)] == [
         "3 of 4 layers' 4-bit weights are stored as int4",
-        "1 FULLY_CONNECTED in 8 bits: kernels have no int4 for them with a scale per channel",
+        "1 FULLY_CONNECTED in 8 bits: kernels have no int4 for it with a scale per channel",
     ]
     assert [*int4_sentences(plain, Precision(4), npu)][1].endswith("in 8 bits: npu takes no int4")
     assert [*int4_sentences(plain, Precision(8), phone)] == []
+    wide = made(plain_net(), precision=Precision(4, 16)).integer
+    told = [*int4_sentences(wide, Precision(4, 16), phone)]
+    assert "2 CONV_2D in 8 bits: kernels have no int4 for it beside 16-bit activations" in told

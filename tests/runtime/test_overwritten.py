@@ -9,6 +9,7 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
+from edgeqwt.prepare.prepare import prepare
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
@@ -116,3 +117,27 @@ def test_a_copy_protects_integers_and_changes_nothing(make: Make, bits: int) -> 
 def test_graphs_that_lose_nothing_stay_as_they_are() -> None:
     graph = lowered(direct(), 8)
     assert protected(graph) is graph
+
+
+def indices() -> Graph:
+    """The same on indices, of which a table's rows come."""
+    chain = Chain()
+    ids = chain.input((1, 8), dtype="int32")
+    a = chain.op("MUL", ids, chain.constant(np.array([2], np.int32)), dtype="int32", **NONE)
+    b = chain.op("ADD", a, chain.constant(np.array([1], np.int32)), dtype="int32", **NONE)
+    view = chain.op("RESHAPE", b, chain.constant([8, 1]), shape=(8, 1), dtype="int32", newShape=(8, 1))
+    twice = chain.op("MUL", view, chain.constant(np.array([2], np.int32)), dtype="int32", **NONE)
+    back = chain.op("RESHAPE", twice, chain.constant([1, 8]), shape=(1, 8), dtype="int32", newShape=(1, 8))
+    return chain.graph(chain.op("SUB", b, back, dtype="int32", **NONE))
+
+
+def test_indices_are_copied_in_float_graphs_too() -> None:
+    graph = indices()
+    assert len(overwritten(graph)) == 1
+    prepared = prepare(graph).graph
+    assert [op.kind for op in prepared.ops].count("CAST") == 1
+    assert overwritten(prepared) == ()
+    (x,), given = prepared.inputs, np.arange(8, dtype=np.int32)[None]
+    for runner in ("reference", "xnnpack"):
+        found = RUNNERS[runner](prepared).run({x: given})[prepared.outputs[0]]
+        np.testing.assert_array_equal(found, -(2 * given + 1))
