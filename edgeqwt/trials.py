@@ -77,7 +77,7 @@ def worthwhile_islands(job: Job, ground: Ground, options: Islands) -> tuple[Grou
     """The islands whose 16 bits still gain enough, role by role, after what equalization and ranges have done."""
     found, told = islands(ground.graph), []  # with what equalization added
     kept = list(found)
-    with _judge(job, ground) as judge:
+    with _judge(job) as judge:
         noise = judge.noise(lowered(job, _with(ground, kept)))
         for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
             mine = [i for i in found if i.role == role]
@@ -154,7 +154,7 @@ def rounded(
     found = reround(plain, ground.graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt)
     if not ends(job.graph):
         return found, ""
-    with _judge(job, ground) as judge:
+    with _judge(job) as judge:
         before, after = judge.noise(plain), judge.noise(found)
     if after <= before:
         return found, ""
@@ -165,15 +165,14 @@ def rounded(
 
 def _gain(job: Job, before: Ground, after: Ground) -> float:
     """Decibels of SQNR at the outputs, on held-out samples."""
-    with _judge(job, before) as judge:
+    with _judge(job) as judge:
         old, new = judge.noise(lowered(job, before)), judge.noise(lowered(job, after))
     return 10 * math.log10(old / new) if new > 0 < old else 0.0
 
 
-def _judge(job: Job, ground: Ground) -> Judge:
-    """Of graphs that compensation follows on, if it does: what is constant of their errors is gone then."""
-    centered = ground.recipe.compensate
-    return Judge(job.graph, job.feeds(job.held_out), ends(job.graph), centered=centered)
+def _judge(job: Job) -> Judge:
+    """Of what compensation cannot take away, whether it follows or not: with and without it all else is the same."""
+    return Judge(job.graph, job.feeds(job.held_out), ends(job.graph), centered=True)
 
 
 def ends(graph: Graph) -> tuple[int, ...]:
