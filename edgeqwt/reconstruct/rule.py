@@ -34,7 +34,8 @@ class Reconstruction:
         pull: strength of what pulls soft weights to integers.
         samples: how many samples are learned from at most.
         seed: of the choice of samples.
-        threads: torch's; results are the same for the same number.
+        threads: torch's; results are the same for the same number. Where other programs run, several wait for each
+            other most of the time.
     """
 
     scope: str = "network"
@@ -52,7 +53,7 @@ class Reconstruction:
     pull: float = 1.0
     samples: int = 1024
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
 LIMITS = {
