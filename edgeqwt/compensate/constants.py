@@ -45,14 +45,27 @@ def place(graph: Graph, op: Op) -> Slots | None:
     return None
 
 
+def place_of(graph: Graph, i: int) -> Slots:
+    """The place of an op that has one."""
+    found = place(graph, graph.ops[i])
+    assert found is not None
+    return found
+
+
 def constant_ops(graph: Graph) -> list[int]:
     """Indices of the ops on a tensor and a constant per channel."""
-    return [i for i, op in enumerate(graph.ops) if op.kind in KINDS and place(graph, op) is not None]
+    return [i for i in range(len(graph.ops)) if is_constant_op(graph, i)]
 
 
 def is_constant_op(graph: Graph, i: int) -> bool:
     """Whether an op is one of those."""
     return graph.ops[i].kind in KINDS and place(graph, graph.ops[i]) is not None
+
+
+def constant_of(graph: Graph, i: int) -> int:
+    """The constant of one of those, as a tensor's index."""
+    found = place_of(graph, i)
+    return max(found.weight, found.bias)
 
 
 def realized(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, Array]:
@@ -73,7 +86,7 @@ def realized(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, A
 def fold_constant(graph: Graph, i: int, correction: Correction) -> tuple[Graph, Correction]:
     """The graph with the correction in the constant's integers; what `realized` gave comes back as it is."""
     _, new, _ = _integers(graph, i, correction.gain, correction.offset)
-    t = _constant(graph, i)
+    t = constant_of(graph, i)
     tensor = graph.tensors[t]
     assert tensor.data is not None
     assert tensor.quantization is not None
@@ -83,20 +96,14 @@ def fold_constant(graph: Graph, i: int, correction: Correction) -> tuple[Graph, 
 
 def values(graph: Graph, i: int) -> Array:
     """The constant's real values."""
-    tensor = graph.tensors[_constant(graph, i)]
+    tensor = graph.tensors[constant_of(graph, i)]
     assert tensor.data is not None
     return tensor.data if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
 
 
-def _constant(graph: Graph, i: int) -> int:
-    found = place(graph, graph.ops[i])
-    assert found is not None
-    return max(found.weight, found.bias)
-
-
 def _integers(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, Array, float]:
     """The constant's integers less their zero point, before and after, float64, shape (channels,); and their step."""
-    tensor = graph.tensors[_constant(graph, i)]
+    tensor = graph.tensors[constant_of(graph, i)]
     assert tensor.data is not None
     assert tensor.quantization is not None
     step, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensate.constants import is_constant_op, place, realized
+from edgeqwt.compensate.constants import is_constant_op, place_of, realized
 from edgeqwt.compensate.fold import fold, quantization, room
 from edgeqwt.compensate.layer import Layer, Totals
 from edgeqwt.compensate.match import check_inputs, match
@@ -27,7 +27,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches, feed_both
 from edgeqwt.quantize.ranges import RangeRule
-from edgeqwt.quantize.row_weights import RowWeights, noting
+from edgeqwt.quantize.row_weights import RowWeights, counting, noting
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def compensate(
     rows: list[list[Array]] = [[] for _ in pairs]
     wide, before = unfused(reference, [p.reference for p in pairs])
     with Spool() as spool:
-        integer = Stretches("integer", graph, [_input(graph, p.integer) for p in pairs], spool)
+        integer = Stretches("integer", graph, [place_of(graph, p.integer).data for p in pairs], spool)
         floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
         watched = noting(samples, felt, [reference.ops[p.reference] for p in pairs], rows)
         count = feed_both(graph, reference, watched, integer, floating)
         for k, pair in enumerate(pairs):
-            layer = Layer(pair, k, integer, floating, count, rows[k])
+            layer = Layer(pair, k, integer, floating, count, counting(rows[k]))
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
             wanted = None if pair.output is None else statistics.get(pair.output)
             if options.rewrite_scales and wanted is not None:
@@ -125,12 +125,6 @@ def compensate(
             skips += skipped
             on_layer(k + 1, len(pairs))
     return Outcome(graph, tuple(changes), tuple(skips), count)
-
-
-def _input(graph: Graph, i: int) -> int:
-    found = place(graph, graph.ops[i])
-    assert found is not None
-    return found.data
 
 
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:

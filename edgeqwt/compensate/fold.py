@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeqwt.compensate.constants import fold_constant, is_constant_op, place
+from edgeqwt.compensate.constants import constant_of, fold_constant, is_constant_op, place_of
 from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Slots, slots
@@ -64,9 +64,7 @@ def room(graph: Graph, op_index: int) -> Room:
 
 
 def _room_of_constant(graph: Graph, op_index: int, readers: Mapping[int, list[int]]) -> Room:
-    s = place(graph, graph.ops[op_index])
-    assert s is not None
-    constant = max(s.weight, s.bias)
+    s, constant = place_of(graph, op_index), constant_of(graph, op_index)
     if len(readers[constant]) > 1 or shares_buffer(graph, constant):
         return Room(False, False, (SHARED_CONSTANT,))
     return Room(s.weight >= 0, s.bias >= 0)

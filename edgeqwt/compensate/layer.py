@@ -84,7 +84,7 @@ class Layer:
             q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), halves(chunk, self.count)
             moments = Moments.of(q, y)
             plain = moments.total(1.0 * held_out)
-            if any(rows.any() for rows in self.felt):  # else the outputs that count do not depend on it
+            if self.felt:
                 rows = evening_rows(q, y, [self.felt[n] for n in chunk], step)
                 evened, weights = Moments.of(q, y, rows), 1.0 * (fitted | held_out)
             else:

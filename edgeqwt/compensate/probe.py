@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.compensate.constants import place
+from edgeqwt.compensate.constants import place_of
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.quantize.weights import dequantize
 
@@ -27,9 +27,7 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
     Returns:
         The extended part, and the tensor of the op's real output, before its activation.
     """
-    op = graph.ops[op_index]
-    s = place(graph, op)
-    assert s is not None
+    op, s = graph.ops[op_index], place_of(graph, op_index)
     editor = Editor(piece)
     editor.ops = list(piece.ops)
     new = {-1: -1}

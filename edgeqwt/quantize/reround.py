@@ -22,7 +22,7 @@ from edgeqwt.layerwise.stretches import Chunk, Stretches
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
-from edgeqwt.quantize.row_weights import RowWeights, noting
+from edgeqwt.quantize.row_weights import RowWeights, counting, noting
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
@@ -87,8 +87,7 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            rows = weights_of[k] if any(felt.any() for felt in weights_of[k]) else []  # else nobody feels it
-            folds = _moments(graph, i, weights.shape, workers, count, rows)
+            folds = _moments(graph, i, weights.shape, workers, count, counting(weights_of[k]))
             layer = _layer(graph, i, reference, source, precision, folds)
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:

@@ -70,6 +70,11 @@ def noting(
         yield sample
 
 
+def counting(noted: list[Array]) -> list[Array]:
+    """The weights of one op's rows; none where all are zero: the outputs that count do not depend on it."""
+    return noted if any(rows.any() for rows in noted) else []
+
+
 def _by_row(slopes: Array) -> Array:
     squares = np.square(slopes.reshape(-1, slopes.shape[-1])).mean(axis=1)
     return np.asarray(squares + FLOOR * squares.mean(), np.float32)  # kept for all samples

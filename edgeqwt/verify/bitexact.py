@@ -74,6 +74,8 @@ class BitExactness:
         xnnpack: every op's outputs, XNNPACK against the reference kernels, each model running
             freely, so that differences add up along the model.
         xnnpack_outputs: the same at the graph's outputs.
+        overwritten: outputs that LiteRT computes differently when, as in programs, nothing looks at the tensors in
+            between: it writes over some that are still needed (`runtime.overwritten`).
     """
 
     samples: int

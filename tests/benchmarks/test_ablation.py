@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -23,14 +22,12 @@ from edgeqwt.target import TargetProfile
 from tests import small
 
 pytestmark = pytest.mark.requires("torch")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/ablation.py as its command sees it: with its own folder importable."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("ablation")
+def ablation(script: Callable[[str], ModuleType]) -> ModuleType:
+    """benchmarks/ablation.py."""
+    return script("ablation")
 
 
 def test_every_lever_and_every_rule_has_its_row(ablation: ModuleType) -> None:

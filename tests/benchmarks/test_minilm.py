@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,14 +16,12 @@ from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import load
 
 pytestmark = pytest.mark.requires("torch", "scipy")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """benchmarks/minilm.py as its command sees it: with its own folder importable."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("minilm")
+def benchmark(script: Callable[[str], ModuleType]) -> ModuleType:
+    """benchmarks/minilm.py."""
+    return script("minilm")
 
 
 def test_calibration_and_test_sentences_are_disjoint_and_always_the_same(benchmark: ModuleType) -> None:
@@ -64,7 +62,7 @@ def test_the_real_network_is_all_integer_and_close(benchmark: ModuleType, tmp_pa
     except FileNotFoundError as error:
         pytest.skip(f"all-MiniLM-L6-v2 is not at hand: {error}")
     recipe = replace(load("fast"), precision=parse("w8a16"))
-    source = f"{BENCHMARKS / 'models' / 'minilm.py'}:create"
+    source = f"{benchmark.minilm.__file__}:create"
     built = edgeqwt.build(source, calibration=given, recipe=recipe, output=tmp_path / "out")
     graph = flatbuffer.read(tmp_path / "out" / "model.tflite")
     assert all(tensor.dtype in ("int8", "int16", "int32", "int64", "bool") for tensor in graph.tensors)

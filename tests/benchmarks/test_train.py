@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +14,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def train(monkeypatch):
-    """benchmarks/train.py as its command sees it: with its own folder importable."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    return importlib.import_module("train")
+def train(script):
+    """benchmarks/train.py."""
+    return script("train")
 
 
 def test_augmented_images_are_mirrored_or_moved_ones(train):
