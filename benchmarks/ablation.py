@@ -40,6 +40,11 @@ from edgeqwt.verify.layers import layer_quality
 
 EVERY = 5  # test images are sorted by difficulty: every so many of them
 PRECISIONS = ("w8a8", "w4a8")
+MARGINLESS = {
+    "margins": Mse(margins=False),
+    "weight of clipping": Mse(clipping=1),
+    "margins and weight of clipping": Mse(clipping=1, margins=False),
+}
 SOFT = Reconstruction(rounding="soft", iterations=1000, rate=0.1)
 
 
@@ -95,12 +100,16 @@ def rows() -> Iterator[Row]:
     for name, without in LEVERS.items():
         if without(balanced) != balanced:
             yield Row("left out", name, without(balanced))
+    for name, ranges in MARGINLESS.items():
+        yield Row("left out", name, replace(balanced, ranges=ranges))
     yield Row("added", "absorbed biases", replace(balanced, equalization=Equalization(absorb=True)))
     yield Row("added", "weight scales: mse", replace(balanced, weights=MseWeights()))
     yield Row("added", "search: hessian", replace(balanced, search=SEARCHES["hessian"]()))
     yield Row("added", "learned rounding", replace(balanced, reconstruction=learned))
     for name, rule in RULES.items():
         yield Row("ranges", name, replace(plain, ranges=rule()))
+    for name, ranges in MARGINLESS.items():
+        yield Row("ranges", f"mse without {name}", replace(plain, ranges=ranges))
     for name, method in SEARCHES.items():
         if method is not NoSearch:
             yield Row("ranges", name, replace(plain, search=method()))

@@ -18,7 +18,7 @@ from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.influence import one_thread
 from edgeqwt.autograd.slopes import squared_slopes
 from edgeqwt.calibration.clipped import summands
-from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.graph import Array, Graph
 
 
@@ -83,11 +83,11 @@ def weighted(
 
 def _weighing(old: Statistics, weights: Statistics, counts: Statistics, unit: float) -> Statistics:
     """All values' counts, times the mean weight around them, nearer to that of all where few have been seen."""
-    if old.counts is None or weights.counts is None or not weights.counts.sum() > 0:
+    if old.folds is None or weights.folds is None or not weights.folds.sum() > 0:
         return old
     reach = max(old.reach, weights.reach)
-    every, weight, count = (s.counts_within(reach) for s in (old, weights, counts))
+    every, weight, count = (s.folds_within(reach) for s in (old, weights, counts))
     mean = weight.sum() / count.sum()
-    coarse_weight, coarse_count = (bins.reshape(PARTS, -1).sum(axis=1) for bins in (weight, count))
+    coarse_weight, coarse_count = (folds.sum(axis=0).reshape(PARTS, -1).sum(axis=1) for folds in (weight, count))
     share = (coarse_weight + mean) / (coarse_count + 1)
-    return Statistics(old.low, old.high, reach, every * np.repeat(share, len(every) // PARTS) * unit, old.zeros)
+    return Statistics(old.low, old.high, reach, every * np.repeat(share, BINS // PARTS) * unit, old.zeros)

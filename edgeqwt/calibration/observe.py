@@ -36,16 +36,17 @@ def observe(
     wanted, clipped = float_activations(graph), summands(graph)
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
-    def work(worker: tuple[Runner, dict[int, Statistics]], inputs: Mapping[int, Array]) -> None:
-        runner, statistics = worker
+    def work(worker: tuple[Runner, dict[int, Statistics]], numbered: tuple[int, Mapping[int, Array]]) -> None:
+        (runner, statistics), (number, inputs) = worker, numbered
         values = {**inputs, **runner.run(inputs)}
         for t in wanted:
             try:
-                statistics[t].add(clipped[t].needed(values[t], values) if t in clipped else values[t])
+                needed = clipped[t].needed(values[t], values) if t in clipped else values[t]
+                statistics[t].add(needed, sample=number)
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
 
-    count = sum(1 for _ in ordered(workers, work, samples))
+    count = sum(1 for _ in ordered(workers, work, enumerate(samples)))
     total = {t: Statistics() for t in wanted}
     for _, part in workers:
         for t, statistics in part.items():

@@ -2,7 +2,8 @@
 
 The histogram's bins cover [-reach, reach) with `reach` a power of two that doubles, merging
 bins pairwise, when a value falls outside. Histograms of the same tensor therefore merge
-exactly and in any order, so the result does not depend on the number of threads.
+exactly and in any order, so the result does not depend on the number of threads. Samples are counted in
+folds, by turns: what is chosen on all folds but one can be judged by that one.
 Exact zeros are counted apart: zero is always representable, so it costs no error, and after
 a ReLU it is half of all values.
 """
@@ -17,6 +18,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
 BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
+FOLDS = 4  # of the samples
 
 
 @dataclass
@@ -26,22 +28,28 @@ class Statistics:
     Attributes:
         low, high: smallest and largest value seen.
         reach: the histogram covers [-reach, reach).
-        counts: int64, shape (BINS,), values other than exact zeros; float64, their weights, where they have some.
+        folds: int64, shape (FOLDS, BINS), values other than exact zeros; float64, their weights, where they have some.
         zeros: number of exact zeros.
     """
 
     low: float = np.inf
     high: float = -np.inf
     reach: float = 2.0**-20
-    counts: Array | None = None
+    folds: Array | None = None
     zeros: int = 0
 
-    def add(self, values: Array, weights: Array | None = None) -> None:
+    @property
+    def counts(self) -> Array | None:
+        """Of all folds, shape (BINS,)."""
+        return None if self.folds is None else np.asarray(self.folds.sum(axis=0))
+
+    def add(self, values: Array, weights: Array | None = None, sample: int = 0) -> None:
         """Takes in one sample's values.
 
         Args:
             values: of any shape.
             weights: how much each counts, of the same shape; 1 without any.
+            sample: its number, which says to which fold it belongs.
 
         Raises:
             InputError: a value is NaN or infinite.
@@ -54,7 +62,7 @@ class Statistics:
         self.low, self.high = min(self.low, low), max(self.high, high)
         # Strictly: a value at the end itself would have no bin.
         self._cover(max(-low, high), strictly=True)
-        assert self.counts is not None
+        assert self.folds is not None
         flat = values.reshape(-1)
         other = flat != 0
         flat, counted = flat[other], None if weights is None else weights.reshape(-1)[other]
@@ -62,16 +70,19 @@ class Statistics:
         # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
         # BINS / 2 before it would round values into the next bin, depending on the reach.
         index = np.floor(flat * np.float32(BINS / 2 / self.reach)).astype(np.int32) + BINS // 2
-        self.counts = self.counts + np.bincount(index, counted, minlength=BINS)
+        found = np.bincount(index, counted, minlength=BINS)
+        if found.dtype != self.folds.dtype:
+            self.folds = self.folds.astype(np.float64)
+        self.folds[sample % FOLDS] += found
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""
-        if other.counts is None:
+        if other.folds is None:
             return
         self._cover(other.reach)
         other._cover(self.reach)
-        assert self.counts is not None
-        self.counts = self.counts + other.counts
+        assert self.folds is not None
+        self.folds = self.folds + other.folds
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
 
@@ -79,17 +90,35 @@ class Statistics:
         """The bins' middle values, float64, shape (BINS,)."""
         return (np.arange(BINS) + 0.5 - BINS / 2) * (2 * self.reach / BINS)
 
-    def counts_within(self, reach: float) -> Array:
-        """The counts of bins that cover [-reach, reach), a power of two and at least the own reach."""
+    def folds_within(self, reach: float) -> Array:
+        """The folds' counts of bins that cover [-reach, reach), a power of two and at least the own reach."""
         wider = replace(self)
         wider._cover(reach)
-        assert wider.counts is not None
-        return wider.counts
+        assert wider.folds is not None
+        return wider.folds
+
+    def without(self, fold: int) -> Statistics:
+        """Of all samples but a fold's; extremes are those of the bins that are left, to one bin."""
+        return self._of([k for k in range(FOLDS) if k != fold])
+
+    def only(self, fold: int) -> Statistics:
+        """Of a fold's samples, likewise."""
+        return self._of([fold])
+
+    def _of(self, kept: list[int]) -> Statistics:
+        assert self.folds is not None
+        folds = np.zeros_like(self.folds)
+        folds[kept] = self.folds[kept]
+        taken, width = np.flatnonzero(folds.any(axis=0)), 2 * self.reach / BINS
+        if not taken.size:
+            return Statistics(0.0, 0.0, self.reach, folds)
+        low, high = ((taken[[0, -1]] + [0, 1]) - BINS / 2) * width
+        return Statistics(max(self.low, float(low)), min(self.high, float(high)), self.reach, folds)
 
     def _cover(self, magnitude: float, strictly: bool = False) -> None:
-        if self.counts is None:
-            self.counts = np.zeros(BINS, np.int64)
+        if self.folds is None:
+            self.folds = np.zeros((FOLDS, BINS), np.int64)
         while self.reach < magnitude or (strictly and self.reach == magnitude):
-            merged = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
+            merged = self.folds.reshape(FOLDS, -1, 2).sum(axis=2)
+            self.folds = np.pad(merged, ((0, 0), (BINS // 4, BINS // 4)))
             self.reach *= 2

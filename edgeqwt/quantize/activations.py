@@ -19,7 +19,7 @@ from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import Range, RangeRule
+from edgeqwt.quantize.ranges import Range, RangeRule, saturated
 from edgeqwt.quantize.widths import Plan, copies, planned
 
 QMIN, QMAX = -128, 127
@@ -166,6 +166,8 @@ def assign(
     lone = _lone(groups, plan, places)
     merged = _merged(groups, graph, plan, statistics, places - lone)
     given = {groups.find((t, plan.home[t])): ends for t, ends in ranges.items()}
+    kept = _unsaturated(graph)
+    unsaturated = {groups.find((t, bits)) for t, bits in places if t in kept}
     chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
         even = root in groups.symmetric
@@ -174,7 +176,7 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            chosen[root] = parameters(s, rule, root[1], even)
+            chosen[root] = parameters(s, rule if root in unsaturated else saturated(rule), root[1], even)
     group = {place: groups.find(place) for place in sorted(places - lone)}
     requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
@@ -214,6 +216,12 @@ def constant_range(graph: Graph, tensor: int) -> Range:
 
 def _is_activation(graph: Graph, t: int) -> bool:
     return t >= 0 and graph.tensors[t].is_float and not graph.tensors[t].is_constant
+
+
+def _unsaturated(graph: Graph) -> set[int]:
+    """What others read than ops whose output has a fixed range, such as softmax, or the caller reads."""
+    others = [op for op in graph.ops if op.kind not in RULES or RULES[op.kind].fixed_output is None]
+    return {t for op in others for t in op.inputs} | set(graph.outputs)
 
 
 def _tied_slots(graph: Graph, op: Op) -> list[int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
-from edgeqwt.calibration.statistics import BINS, Statistics
+from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
 
@@ -53,20 +53,51 @@ class Mse:
 
     Attributes:
         candidates: ends tried on each side, evenly spaced between 0 and the extreme.
+        clipping: how much the squared error of a clipped value counts, where that of a rounded one counts 1. In the
+            sums that follow errors of rounding cancel; values that are clipped all err the same way, and neighbours
+            together.
+        margins: the range is widened by that one of `MARGINS` with which ranges chosen without one fold of the samples
+            err least on it. Few samples do not have the tails of many.
     """
 
     candidates: int = 128
+    clipping: float = 2.0
+    margins: bool = True
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
+        low, high = self._least(statistics, levels)
+        margin = self._margin(statistics, levels) if self.margins else 1.0
+        return low * margin, high * margin
+
+    def _least(self, statistics: Statistics, levels: int) -> Range:
         low, high = MinMax().choose(statistics, levels)
-        if statistics.counts is None or high <= low:
+        if (counts := statistics.counts) is None or high <= low:
             return low, high
-        lows, highs = _ends(low, self.candidates), _ends(high, self.candidates)
-        counts, centers = statistics.counts, statistics.centers()
-        below = _Side(lows, *_squares_beyond(-lows, counts[::-1], -centers[::-1]))
-        above = _Side(highs, *_squares_beyond(highs, counts, centers))
+        lows, highs, centers = _ends(low, self.candidates), _ends(high, self.candidates), statistics.centers()
+        beyond, cost = _squares_beyond(-lows, counts[::-1], -centers[::-1])
+        below = _Side(lows, beyond, self.clipping * cost)
+        beyond, cost = _squares_beyond(highs, counts, centers)
+        above = _Side(highs, beyond, self.clipping * cost)
         return _cheapest(below, above, float(counts.sum()), levels, 2.0)
+
+    def _margin(self, statistics: Statistics, levels: int) -> float:
+        if statistics.folds is None or not statistics.folds.any(axis=1).all():
+            return 1.0
+        cost = np.zeros(len(MARGINS))
+        for fold in range(FOLDS):
+            low, high = self._least(statistics.without(fold), levels)
+            cost += squared_errors(statistics.only(fold), low * MARGINS, high * MARGINS, levels, self.clipping)
+        return float(MARGINS[np.argmin(cost)])
+
+
+def saturated(rule: RangeRule) -> RangeRule:
+    """The rule for what only softmax and its like read: no sum follows, and tails make no difference there."""
+    return replace(rule, clipping=1.0, margins=False) if isinstance(rule, Mse) else rule
+
+
+MARGINS = np.array([1.0, 1.03, 1.06, 1.1])
+"""By how much ranges may be wider than their rule says. Wider ones follow single samples that others do not confirm."""
 
 
 @dataclass(frozen=True)
@@ -204,14 +235,19 @@ class PowerOfTwo:
 
 
 def squared_error(statistics: Statistics, ends: Range, levels: int) -> float:
-    """Summed squared quantization error over the histogram, as `Mse` counts it."""
-    if statistics.counts is None:
-        return 0.0
-    (low, high), counts, centers = ends, statistics.counts, statistics.centers()
-    below = _squares_beyond(np.array([-low]), counts[::-1], -centers[::-1])
-    above = _squares_beyond(np.array([high]), counts, centers)
-    inside = float(counts.sum()) - below[0][0] - above[0][0]
-    return float(inside * ((high - low) / (levels - 1)) ** 2 / 12 + below[1][0] + above[1][0])
+    """Summed squared quantization error over the histogram, as `Mse` counts it with `clipping` 1."""
+    return float(squared_errors(statistics, np.array(ends[:1]), np.array(ends[1:]), levels)[0])
+
+
+def squared_errors(statistics: Statistics, lows: Array, highs: Array, levels: int, clipping: float = 1.0) -> Array:
+    """Summed squared quantization error over the histogram, as `Mse` has it, for each pair of ends."""
+    counts, centers = statistics.counts, statistics.centers()
+    if counts is None:
+        return np.zeros(len(lows))
+    below, short = _squares_beyond(-lows, counts[::-1], -centers[::-1])
+    above, over = _squares_beyond(highs, counts, centers)
+    inside = float(counts.sum()) - below - above
+    return np.asarray(inside * ((highs - lows) / (levels - 1)) ** 2 / 12 + clipping * (short + over))
 
 
 def _window(low: float, scale: float, levels: int) -> Range:

@@ -35,6 +35,7 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("Islands", "min_gain"): (0, 100),
         ("Weighting", "samples"): (1, math.inf),
         ("Mse", "candidates"): (1, 4096),
+        ("Mse", "clipping"): (1, 1000),
         ("Percentile", "percent"): (50, 100),
         ("Kl", "candidates"): (1, 4096),
         ("Lp", "p"): (1, 16),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.statistics import BINS, Statistics
+from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -21,9 +21,9 @@ def observed(*values: Array | list[float]) -> Statistics:
 def assert_equal(a: Statistics, b: Statistics) -> None:
     """Compares every field."""
     assert (a.low, a.high, a.reach, a.zeros) == (b.low, b.high, b.reach, b.zeros)
-    assert a.counts is not None
-    assert b.counts is not None
-    np.testing.assert_array_equal(a.counts, b.counts)
+    assert a.folds is not None
+    assert b.folds is not None
+    np.testing.assert_array_equal(a.folds, b.folds)
 
 
 def parts(seed: int) -> list[Array]:
@@ -71,6 +71,28 @@ def test_histogram_counts_every_value_in_its_bin(seed: int) -> None:
     np.testing.assert_array_equal(statistics.counts, np.bincount(bins, minlength=BINS))
     # The used half keeps at least a quarter of all bins.
     assert statistics.reach <= 2 * max(-statistics.low, statistics.high)
+
+
+def test_samples_are_told_apart_by_folds() -> None:
+    rng = np.random.default_rng(1)
+    samples = [(k + 1) * rng.standard_normal(500).astype(np.float32) for k in range(3 * FOLDS)]
+    statistics = Statistics()
+    for k, values in enumerate(samples):
+        statistics.add(values, sample=k)
+    for fold in range(FOLDS):
+        inside = observed(*samples[fold::FOLDS])
+        outside = observed(*(values for k, values in enumerate(samples) if k % FOLDS != fold))
+        for found, wanted in ((statistics.only(fold), inside), (statistics.without(fold), outside)):
+            assert found.counts is not None
+            np.testing.assert_array_equal(found.counts, wanted.folds_within(statistics.reach).sum(axis=0))
+            width = 2 * statistics.reach / BINS
+            assert wanted.low - width <= found.low <= wanted.low
+            assert wanted.high <= found.high <= wanted.high + width
+
+
+def test_a_fold_without_samples_has_no_extremes() -> None:
+    empty = observed([1.0, -2.0]).only(1)
+    assert (empty.low, empty.high) == (0.0, 0.0)
 
 
 def test_extremes_are_exact_and_zeros_counted_apart() -> None:

@@ -9,7 +9,7 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
 from edgeqwt.quantize.activations import HEADROOM, affine, assign, enlarged, parameters, symmetric, widened
 from edgeqwt.quantize.precision import Precision, Widths
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.quantize.ranges import MinMax, Mse, RangeRule, saturated
 from edgeqwt.quantize.widths import planned
 from edgeqwt.runtime.boundary import real
 from tests.chain import NONE, Chain, noise
@@ -73,6 +73,26 @@ def test_a_group_spans_all_its_members_and_constants() -> None:
     assert len(set(found.group.values())) == 1
     (q,) = {id(q): q for q in found.quantization.values()}.values()
     assert float(q.scale[0]) == pytest.approx(14 / 255)
+
+
+@pytest.mark.parametrize("given_out", [False, True])
+def test_tails_count_less_where_only_softmax_reads(given_out: bool) -> None:
+    chain = Chain()
+    x = chain.input((1, 4), name="x")
+    logits = chain.op("MUL", x, chain.constant(noise(4)), name="logits", **NONE)
+    shares = chain.op("SOFTMAX", logits, name="shares", beta=1.0)
+    graph = chain.graph(*([logits, shares] if given_out else [shares]))
+    rng, statistics = np.random.default_rng(0), spanning(graph)
+    for t in (x, logits):
+        for sample in range(40):
+            statistics[t].add(rng.standard_t(3, 500).astype(np.float32), sample=sample)
+    rules: dict[int, RangeRule] = {x: Mse(), logits: Mse()}
+    assert saturated(rules[x]) != rules[x]
+    if not given_out:
+        rules[logits] = saturated(rules[logits])
+    found = assign(graph, statistics, Mse()).quantization
+    for t, rule in rules.items():
+        assert found[t].same_as(affine(*rule.choose(statistics[t], 256)))
 
 
 def test_enlarging_one_enlarges_its_group_alone() -> None:

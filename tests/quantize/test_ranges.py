@@ -11,7 +11,18 @@ from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
 from edgeqwt.quantize.activations import affine, symmetric
-from edgeqwt.quantize.ranges import RULES, Kl, Lp, MinMax, Mse, Percentile, PowerOfTwo, RangeRule, squared_error
+from edgeqwt.quantize.ranges import (
+    MARGINS,
+    RULES,
+    Kl,
+    Lp,
+    MinMax,
+    Mse,
+    Percentile,
+    PowerOfTwo,
+    RangeRule,
+    squared_error,
+)
 
 
 def observed(*values: Array | list[float]) -> Statistics:
@@ -54,13 +65,14 @@ def test_mse_keeps_the_whole_of_a_uniform_distribution() -> None:
     assert high == pytest.approx(5, rel=0.02)
 
 
-def test_mse_leaves_a_lone_outlier_out() -> None:
-    # One value of 1000 in 100 000 of [0, 1]. Clipped at c it costs (1000 - c)^2 / n; each of the others costs
-    # c^2 / 12 / (levels - 1)^2. With 16 levels: 1e6 / 1e5 = 10 against 1e6 / 12 / 225 = 370: it is clipped, at the
-    # minimum of (1000 - c)^2 / n + c^2 / (12 * 225): c = 1000 / (1 + n / 2700) = 26.3.
+@pytest.mark.parametrize("clipping", [1, 2, 5])
+def test_mse_leaves_a_lone_outlier_out(clipping: float) -> None:
+    # One value of 1000 in 100 000 of [0, 1]. Clipped at c it costs k (1000 - c)^2 / n; each of the others costs
+    # c^2 / 12 / (levels - 1)^2. With 16 levels: 1e6 / 1e5 = 10 k against 1e6 / 12 / 225 = 370: it is clipped, at the
+    # minimum of k (1000 - c)^2 / n + c^2 / (12 * 225): c = 1000 / (1 + n / 2700 k) = 26.3 for k = 1.
     values = np.append(np.random.default_rng(2).uniform(0, 1, 100_000), 1000)
-    _, high = Mse(candidates=1000).choose(observed(values), 16)
-    assert high == pytest.approx(1000 / (1 + 1e5 / 2700), abs=1.5)
+    _, high = Mse(candidates=1000, clipping=clipping).choose(observed(values), 16)
+    assert high == pytest.approx(1000 / (1 + 1e5 / 2700 / clipping), abs=1.5)
 
 
 @pytest.mark.parametrize("levels", [4, 8, 16, 64])
@@ -72,7 +84,7 @@ def test_mse_of_a_normal_distribution_clips_where_theory_says(levels: int) -> No
     outside = 2 * ((1 + ends**2) * tail - ends * density)
     expected = ends[np.argmin((2 * ends / (levels - 1)) ** 2 / 12 * (1 - 2 * tail) + outside)]
     values = np.random.default_rng(3).standard_normal(400_000)
-    low, high = Mse(candidates=512).choose(observed(values), levels)
+    low, high = Mse(candidates=512, clipping=1).choose(observed(values), levels)
     # Two candidates apart, and the noise of a flat minimum over 400 000 values.
     assert high == pytest.approx(expected, rel=0.03)
     assert low == pytest.approx(-expected, rel=0.03)
@@ -83,12 +95,49 @@ def test_mse_of_a_normal_distribution_clips_where_theory_says(levels: int) -> No
 def test_mse_beats_min_max_and_every_nearby_range(levels: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_t(3, 50_000)
     statistics = observed(values)
-    low, high = Mse().choose(statistics, levels)
+    low, high = Mse(clipping=1).choose(statistics, levels)
     best = real_error(values, low, high, levels)
     assert best <= 1.01 * real_error(values, statistics.low, statistics.high, levels)
     for factor in (0.7, 0.85, 1.2, 1.5):
         # 3 %: the model step^2 / 12 is approximate when there are few steps.
         assert best <= 1.03 * real_error(values, low * factor, high * factor, levels)
+
+
+def in_turns(parts: list[Array]) -> Statistics:
+    """Statistics of samples 0, 1, 2, ..."""
+    statistics = Statistics()
+    for k, values in enumerate(parts):
+        statistics.add(values.astype(np.float32), sample=k)
+    return statistics
+
+
+def test_few_samples_get_a_margin_that_other_samples_confirm() -> None:
+    # Each sample reaches as far as its own random scale: what eight samples reach, the next ones exceed.
+    rng = np.random.default_rng(6)
+
+    def samples(count: int) -> list[Array]:
+        return [np.float64(rng.lognormal(0, 0.15)) * rng.uniform(0, 1, 2000) for _ in range(count)]
+
+    few, others = in_turns(samples(8)), in_turns(samples(4000))
+    narrow, wide = Mse(margins=False).choose(few, 256), Mse().choose(few, 256)
+    margin = wide[1] / narrow[1]
+    assert margin in [pytest.approx(m) for m in MARGINS[1:]]
+    assert squared_error(others, wide, 256) < 0.8 * squared_error(others, narrow, 256)
+    # Thousands of them have been everywhere.
+    assert Mse().choose(others, 256)[1] <= 1.03 * Mse(margins=False).choose(others, 256)[1]
+
+
+def test_there_is_no_margin_around_what_ends_where_it_ends() -> None:
+    # As after a ReLU6: every sample has values at both ends.
+    rng = np.random.default_rng(7)
+    bounded = in_turns([np.clip(rng.normal(3, 3, 2000), 0, 6) for _ in range(8)])
+    assert Mse().choose(bounded, 256) == Mse(margins=False).choose(bounded, 256)
+
+
+def test_there_is_no_margin_where_a_fold_has_no_samples() -> None:
+    # Statistics of one sample, or of constants: there is nothing to judge by.
+    values = np.random.default_rng(8).standard_t(3, 5000)
+    assert Mse().choose(observed(values), 256) == Mse(margins=False).choose(observed(values), 256)
 
 
 def test_zeros_cost_nothing() -> None:
@@ -101,7 +150,7 @@ def test_zeros_cost_nothing() -> None:
 @pytest.mark.parametrize("levels", [4, 16, 256])
 def test_lp_of_two_is_mse(levels: int) -> None:
     values = np.random.default_rng(5).standard_t(4, 50_000)
-    assert Lp(2.0).choose(observed(values), levels) == pytest.approx(Mse().choose(observed(values), levels))
+    assert Lp(2.0).choose(observed(values), levels) == pytest.approx(Mse(clipping=1).choose(observed(values), levels))
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.5])
