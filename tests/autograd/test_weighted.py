@@ -96,3 +96,15 @@ def test_values_that_no_gradient_was_taken_at_weigh_as_the_mean() -> None:
     tail = found.centers() > 7
     # All values are felt alike, so each weighs as the others: the ranges are those of all twenty samples.
     np.testing.assert_allclose(found.counts[tail].sum(), found.counts.sum() / counted.sum(), rtol=1e-6)
+
+
+def test_weighted_ranges_have_no_margins() -> None:
+    chain = Chain()
+    x = chain.input((1, 64))
+    graph = chain.graph(chain.op("MUL", x, chain.constant([2.0]), **NONE))
+    rng = np.random.default_rng(0)
+    samples = [{x: (rng.lognormal() * noise(1, 64, seed=seed)).astype(np.float32)} for seed in range(8)]
+    statistics, _ = observe(graph, samples)
+    found = weighted(graph, samples, graph.outputs, statistics)
+    assert Mse().choose(statistics[x], 256) != Mse(margins=False).choose(statistics[x], 256)
+    assert Mse().choose(found[x], 256) == Mse(margins=False).choose(found[x], 256)

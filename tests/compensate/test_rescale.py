@@ -15,6 +15,7 @@ from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import activate, slots
 from edgeqwt.quantize.activations import affine
 from edgeqwt.quantize.precision import Precision, Widths
+from edgeqwt.quantize.ranges import MARGINS
 from edgeqwt.runtime.boundary import quantized, real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from tests.chain import NONE, Chain, noise
@@ -300,8 +301,8 @@ def test_a_clipping_scale_is_found_and_repaired(name: str) -> None:
     assert repaired > bad + 6
     [change] = [c for c in outcome.changes if c.name == name]
     assert change.scale is not None
-    # MSE ranges clip a little of what min-max ranges hold.
-    assert 1.5 < change.scale[1] / change.scale[0] <= 3.01
+    # MSE ranges clip a little of what min-max ranges hold, and have a margin around that.
+    assert 1.5 < change.scale[1] / change.scale[0] <= 3.01 * MARGINS[-1]
     check_linear_ops(outcome.graph, case.samples)
     check_bias_scales(outcome.graph)
     assert len(flatbuffer.to_bytes(outcome.graph)) == len(flatbuffer.to_bytes(broken))
