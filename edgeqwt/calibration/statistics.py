@@ -97,24 +97,6 @@ class Statistics:
         assert wider.folds is not None
         return wider.folds
 
-    def without(self, fold: int) -> Statistics:
-        """Of all samples but a fold's; extremes are those of the bins that are left, to one bin."""
-        return self._of([k for k in range(FOLDS) if k != fold])
-
-    def only(self, fold: int) -> Statistics:
-        """Of a fold's samples, likewise."""
-        return self._of([fold])
-
-    def _of(self, kept: list[int]) -> Statistics:
-        assert self.folds is not None
-        folds = np.zeros_like(self.folds)
-        folds[kept] = self.folds[kept]
-        taken, width = np.flatnonzero(folds.any(axis=0)), 2 * self.reach / BINS
-        if not taken.size:
-            return Statistics(0.0, 0.0, self.reach, folds)
-        low, high = ((taken[[0, -1]] + [0, 1]) - BINS / 2) * width
-        return Statistics(max(self.low, float(low)), min(self.high, float(high)), self.reach, folds)
-
     def _cover(self, magnitude: float, strictly: bool = False) -> None:
         if self.folds is None:
             self.folds = np.zeros((FOLDS, BINS), np.int64)

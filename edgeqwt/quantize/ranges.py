@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
+from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
 
@@ -66,28 +66,35 @@ class Mse:
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
-        low, high = self._least(statistics, levels)
-        margin = self._margin(statistics, levels) if self.margins else 1.0
+        ends = MinMax().choose(statistics, levels)
+        if (folds := statistics.folds) is None:
+            return ends
+        centers, counts = statistics.centers(), folds.sum(axis=0)
+        low, high = self._least(counts, centers, ends, levels)
+        margin = self._margin(folds, counts, centers, ends, levels) if self.margins else 1.0
         return low * margin, high * margin
 
-    def _least(self, statistics: Statistics, levels: int) -> Range:
-        low, high = MinMax().choose(statistics, levels)
-        if (counts := statistics.counts) is None or high <= low:
+    def _least(self, counts: Array, centers: Array, ends: Range, levels: int) -> Range:
+        low, high = ends
+        if high <= low:
             return low, high
-        lows, highs, centers = _ends(low, self.candidates), _ends(high, self.candidates), statistics.centers()
+        lows, highs = _ends(low, self.candidates), _ends(high, self.candidates)
         beyond, cost = _squares_beyond(-lows, counts[::-1], -centers[::-1])
         below = _Side(lows, beyond, self.clipping * cost)
         beyond, cost = _squares_beyond(highs, counts, centers)
         above = _Side(highs, beyond, self.clipping * cost)
         return _cheapest(below, above, float(counts.sum()), levels, 2.0)
 
-    def _margin(self, statistics: Statistics, levels: int) -> float:
-        if statistics.folds is None or not statistics.folds.any(axis=1).all():
+    def _margin(self, folds: Array, counts: Array, centers: Array, ends: Range, levels: int) -> float:
+        if not folds.any(axis=1).all():
             return 1.0
-        cost = np.zeros(len(MARGINS))
-        for fold in range(FOLDS):
-            low, high = self._least(statistics.without(fold), levels)
-            cost += squared_errors(statistics.only(fold), low * MARGINS, high * MARGINS, levels, self.clipping)
+        cost, half = np.zeros(len(MARGINS)), (centers[1] - centers[0]) / 2
+        for fold in folds:
+            others = counts - fold
+            taken = centers[np.flatnonzero(others)[[0, -1]]]  # to one bin
+            reach = max(ends[0], min(taken[0] - half, 0.0)), min(ends[1], max(taken[1] + half, 0.0))
+            low, high = self._least(others, centers, reach, levels)
+            cost += _squared_errors(fold, centers, low * MARGINS, high * MARGINS, levels, self.clipping)
         return float(MARGINS[np.argmin(cost)])
 
 
@@ -236,14 +243,14 @@ class PowerOfTwo:
 
 def squared_error(statistics: Statistics, ends: Range, levels: int) -> float:
     """Summed squared quantization error over the histogram, as `Mse` counts it with `clipping` 1."""
-    return float(squared_errors(statistics, np.array(ends[:1]), np.array(ends[1:]), levels)[0])
+    if (counts := statistics.counts) is None:
+        return 0.0
+    low, high = (np.array([end]) for end in ends)
+    return float(_squared_errors(counts, statistics.centers(), low, high, levels, 1.0)[0])
 
 
-def squared_errors(statistics: Statistics, lows: Array, highs: Array, levels: int, clipping: float = 1.0) -> Array:
-    """Summed squared quantization error over the histogram, as `Mse` has it, for each pair of ends."""
-    counts, centers = statistics.counts, statistics.centers()
-    if counts is None:
-        return np.zeros(len(lows))
+def _squared_errors(counts: Array, centers: Array, lows: Array, highs: Array, levels: int, clipping: float) -> Array:
+    """Summed squared quantization error over a histogram for each pair of ends, as `Mse` has it."""
     below, short = _squares_beyond(-lows, counts[::-1], -centers[::-1])
     above, over = _squares_beyond(highs, counts, centers)
     inside = float(counts.sum()) - below - above
