@@ -3,7 +3,8 @@
 The histogram's bins cover [-reach, reach) with `reach` a power of two that doubles, merging
 bins pairwise, when a value falls outside. Histograms of the same tensor therefore merge
 exactly and in any order, so the result does not depend on the number of threads. Samples are counted in
-folds, by turns: what is chosen on all folds but one can be judged by that one.
+folds, by turns: what is chosen on all folds but one can be judged by that one. What is known without samples, such as
+constants, is counted beside them.
 Exact zeros are counted apart: zero is always representable, so it costs no error, and after
 a ReLU it is half of all values.
 """
@@ -28,7 +29,8 @@ class Statistics:
     Attributes:
         low, high: smallest and largest value seen.
         reach: the histogram covers [-reach, reach).
-        folds: int64, shape (FOLDS, BINS), values other than exact zeros; float64, their weights, where they have some.
+        folds: int64, shape (FOLDS + 1, BINS), values other than exact zeros, the last row those of no sample; float64,
+            their weights, where they have some.
         zeros: number of exact zeros.
     """
 
@@ -40,16 +42,16 @@ class Statistics:
 
     @property
     def counts(self) -> Array | None:
-        """Of all folds, shape (BINS,)."""
+        """Of all folds and of no sample, shape (BINS,)."""
         return None if self.folds is None else np.asarray(self.folds.sum(axis=0))
 
-    def add(self, values: Array, weights: Array | None = None, sample: int = 0) -> None:
+    def add(self, values: Array, weights: Array | None = None, sample: int | None = None) -> None:
         """Takes in one sample's values.
 
         Args:
             values: of any shape.
             weights: how much each counts, of the same shape; 1 without any.
-            sample: its number, which says to which fold it belongs.
+            sample: its number, which says to which fold it belongs; None for what no sample decides.
 
         Raises:
             InputError: a value is NaN or infinite.
@@ -73,16 +75,16 @@ class Statistics:
         found = np.bincount(index, counted, minlength=BINS)
         if found.dtype != self.folds.dtype:
             self.folds = self.folds.astype(np.float64)
-        self.folds[sample % FOLDS] += found
+        self.folds[FOLDS if sample is None else sample % FOLDS] += found
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""
         if other.folds is None:
             return
         self._cover(other.reach)
-        other._cover(self.reach)
+        wider = other.folds_within(self.reach)
         assert self.folds is not None
-        self.folds = self.folds + other.folds
+        self.folds = self.folds + wider
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
 
@@ -97,10 +99,26 @@ class Statistics:
         assert wider.folds is not None
         return wider.folds
 
+    def pooled(self) -> Statistics:
+        """The same with samples no longer told apart."""
+        return self if self.folds is None else replace(self, folds=_alone(self.folds.sum(axis=0)))
+
     def _cover(self, magnitude: float, strictly: bool = False) -> None:
-        if self.folds is None:
-            self.folds = np.zeros((FOLDS, BINS), np.int64)
+        rows = FOLDS + 1
         while self.reach < magnitude or (strictly and self.reach == magnitude):
-            merged = self.folds.reshape(FOLDS, -1, 2).sum(axis=2)
-            self.folds = np.pad(merged, ((0, 0), (BINS // 4, BINS // 4)))
             self.reach *= 2
+            if self.folds is not None:
+                merged = self.folds.reshape(rows, -1, 2).sum(axis=2)
+                self.folds = np.pad(merged, ((0, 0), (BINS // 4, BINS // 4)))
+        if self.folds is None:
+            self.folds = np.zeros((rows, BINS), np.int64)
+
+
+def _alone(counts: Array) -> Array:
+    """Counts of no sample, as folds."""
+    return np.pad(counts[None], ((FOLDS, 0), (0, 0)))
+
+
+def weighed(old: Statistics, reach: float, counts: Array) -> Statistics:
+    """Statistics with other counts, float64, shape (BINS,) that cover [-reach, reach), samples no longer told apart."""
+    return replace(old, reach=reach, folds=_alone(counts))

@@ -26,7 +26,8 @@ from edgeqwt.compensate.solve import Correction, Options, solve
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Stretches, feed_both
-from edgeqwt.quantize.ranges import RangeRule
+from edgeqwt.quantize.activations import unsaturated
+from edgeqwt.quantize.ranges import RangeRule, saturated
 from edgeqwt.quantize.row_weights import RowWeights, counting, noting
 
 
@@ -108,6 +109,7 @@ def compensate(
     skips = [_skip(graph, i, reason) for i, reason in alone.items()]
     changes: list[Change] = []
     rows: list[list[Array]] = [[] for _ in pairs]
+    summed = unsaturated(reference)
     wide, before = unfused(reference, [p.reference for p in pairs])
     with Spool() as spool:
         integer = Stretches("integer", graph, [place_of(graph, p.integer).data for p in pairs], spool)
@@ -119,7 +121,8 @@ def compensate(
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
             wanted = None if pair.output is None else statistics.get(pair.output)
             if options.rewrite_scales and wanted is not None:
-                graph, change = _rescaled(graph, change, layer, wanted, rule, options)
+                suited = rule if pair.output in summed else saturated(rule)
+                graph, change = _rescaled(graph, change, layer, wanted, suited, options)
             layer.finish()
             changes.append(change)
             skips += skipped

@@ -19,7 +19,7 @@ from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import Range, RangeRule, saturated
+from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated
 from edgeqwt.quantize.widths import Plan, copies, planned
 
 QMIN, QMAX = -128, 127
@@ -27,6 +27,7 @@ LARGEST = {8: QMAX, 16: 32767}
 """The largest integer by width."""
 
 HEADROOM = 2.0
+SATURATING = frozenset({"SOFTMAX", "LOGISTIC", "TANH"})
 
 NO_RANGES: Mapping[int, Range] = MappingProxyType({})
 
@@ -135,9 +136,10 @@ def parameters(statistics: Statistics, rule: RangeRule, bits: int, even: bool = 
     At 16 bits the range is doubled. Its resolution is beyond need, and values that calibration did
     not see are clipped otherwise: on ResNet-20 that costs 2 dB at the output.
     """
-    low, high = rule.choose(statistics, levels(bits, even))
     if bits == 16:
+        low, high = marginless(rule).choose(statistics, levels(bits, even))
         return symmetric(HEADROOM * low, HEADROOM * high, bits)
+    low, high = rule.choose(statistics, levels(bits, even))
     return symmetric(low, high) if even else affine(low, high)
 
 
@@ -166,8 +168,8 @@ def assign(
     lone = _lone(groups, plan, places)
     merged = _merged(groups, graph, plan, statistics, places - lone)
     given = {groups.find((t, plan.home[t])): ends for t, ends in ranges.items()}
-    kept = _unsaturated(graph)
-    unsaturated = {groups.find((t, bits)) for t, bits in places if t in kept}
+    summed = unsaturated(graph)
+    usual = {groups.find((t, bits)) for t, bits in places if t in summed}
     chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
         even = root in groups.symmetric
@@ -176,7 +178,7 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            chosen[root] = parameters(s, rule if root in unsaturated else saturated(rule), root[1], even)
+            chosen[root] = parameters(s, rule if root in usual else saturated(rule), root[1], even)
     group = {place: groups.find(place) for place in sorted(places - lone)}
     requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
@@ -218,10 +220,18 @@ def _is_activation(graph: Graph, t: int) -> bool:
     return t >= 0 and graph.tensors[t].is_float and not graph.tensors[t].is_constant
 
 
-def _unsaturated(graph: Graph) -> set[int]:
-    """What others read than ops whose output has a fixed range, such as softmax, or the caller reads."""
-    others = [op for op in graph.ops if op.kind not in RULES or RULES[op.kind].fixed_output is None]
-    return {t for op in others for t in op.inputs} | set(graph.outputs)
+def unsaturated(graph: Graph) -> set[int]:
+    """What the caller or other ops than softmax and its like read; where ops only move values their output decides.
+
+    Args:
+        graph: float.
+    """
+    found = set(graph.outputs)
+    for op in graph.ops:
+        if op.kind not in SATURATING:
+            tied = _tied_slots(graph, op) if op.kind in RULES and graph.tensors[op.outputs[0]].is_float else []
+            found |= {t for slot, t in enumerate(op.inputs) if slot not in tied}
+    return found
 
 
 def _tied_slots(graph: Graph, op: Op) -> list[int]:

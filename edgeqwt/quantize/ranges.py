@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeqwt.calibration.statistics import BINS, Statistics
+from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
 
@@ -45,7 +45,7 @@ class MinMax:
 
 @dataclass(frozen=True)
 class Mse:
-    """The range with the smallest mean squared quantization error over the histogram.
+    """The range with the smallest mean squared error over the histogram, where clipping counts more, and a margin.
 
     Within the range a value errs by step^2 / 12 on average, outside it by its squared
     distance to the range's end; exact zeros do not err (Shin et al. 2016; Banner et al.
@@ -86,10 +86,11 @@ class Mse:
         return _cheapest(below, above, float(counts.sum()), levels, 2.0)
 
     def _margin(self, folds: Array, counts: Array, centers: Array, ends: Range, levels: int) -> float:
-        if not folds.any(axis=1).all():
+        samples = folds[:FOLDS]
+        if not samples.any(axis=1).all():
             return 1.0
         cost, half = np.zeros(len(MARGINS)), (centers[1] - centers[0]) / 2
-        for fold in folds:
+        for fold in samples:
             others = counts - fold
             taken = centers[np.flatnonzero(others)[[0, -1]]]  # to one bin
             reach = max(ends[0], min(taken[0] - half, 0.0)), min(ends[1], max(taken[1] + half, 0.0))
@@ -103,6 +104,11 @@ def saturated(rule: RangeRule) -> RangeRule:
     return replace(rule, clipping=1.0, margins=False) if isinstance(rule, Mse) else rule
 
 
+def marginless(rule: RangeRule) -> RangeRule:
+    """The rule for what has room enough."""
+    return replace(rule, margins=False) if isinstance(rule, Mse) else rule
+
+
 MARGINS = np.array([1.0, 1.03, 1.06, 1.1])
 """By how much ranges may be wider than their rule says. Wider ones follow single samples that others do not confirm."""
 
@@ -112,8 +118,8 @@ class Lp:
     """The range with the smallest mean |quantization error|^p over the histogram (LAPQ).
 
     A small p resolves the many small values finely and clips more, a large p clips less; p = 2 is
-    `Mse`. LAPQ starts its search from these ranges (Nahshan et al. 2021, section 3.1: the p-norm of
-    Q(x) - x). Within the range errors are uniform in +-step / 2, so their mean is
+    `Mse` with `clipping` 1 and no margins. LAPQ starts its search from these ranges (Nahshan et al. 2021,
+    section 3.1: the p-norm of Q(x) - x). Within the range errors are uniform in +-step / 2, so their mean is
     (step / 2)^p / (p + 1).
 
     Attributes:

@@ -58,7 +58,7 @@ def test_number_of_threads_does_not_matter() -> None:
                 expected.reach,
                 expected.zeros,
             )
-            np.testing.assert_array_equal(got.counts, expected.counts)
+            np.testing.assert_array_equal(got.folds, expected.folds)
 
 
 def test_samples_are_read_one_by_one() -> None:

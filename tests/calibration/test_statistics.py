@@ -80,9 +80,15 @@ def test_samples_are_told_apart_by_folds() -> None:
     for k, values in enumerate(samples):
         statistics.add(values, sample=k)
     assert statistics.folds is not None
+    constant = np.float32([0.25, 0.5])
+    statistics.add(constant)
     for k, fold in enumerate(statistics.folds):
-        alone = observed(*samples[k::FOLDS])
-        np.testing.assert_array_equal(fold, alone.folds_within(statistics.reach)[0])
+        alone = observed(*samples[k::FOLDS]) if k < FOLDS else observed(constant)
+        np.testing.assert_array_equal(fold, alone.folds_within(statistics.reach)[FOLDS])
+    np.testing.assert_array_equal(statistics.pooled().counts, statistics.counts)
+    pooled = statistics.pooled().folds
+    assert pooled is not None
+    assert not pooled[:FOLDS].any()
 
 
 def test_extremes_are_exact_and_zeros_counted_apart() -> None:

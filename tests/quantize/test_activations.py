@@ -9,7 +9,7 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
 from edgeqwt.quantize.activations import HEADROOM, affine, assign, enlarged, parameters, symmetric, widened
 from edgeqwt.quantize.precision import Precision, Widths
-from edgeqwt.quantize.ranges import MinMax, Mse, RangeRule, saturated
+from edgeqwt.quantize.ranges import MinMax, Mse, saturated
 from edgeqwt.quantize.widths import planned
 from edgeqwt.runtime.boundary import real
 from tests.chain import NONE, Chain, noise
@@ -75,24 +75,58 @@ def test_a_group_spans_all_its_members_and_constants() -> None:
     assert float(q.scale[0]) == pytest.approx(14 / 255)
 
 
+def tails(graph: Graph) -> dict[int, Statistics]:
+    """Statistics of forty samples with long tails."""
+    found, rng = {}, np.random.default_rng(0)
+    for t in spanning(graph):
+        found[t] = Statistics()
+        for sample in range(40):
+            found[t].add(rng.standard_t(3, 500).astype(np.float32), sample=sample)
+    return found
+
+
+@pytest.mark.parametrize("reader", ["SOFTMAX", "L2_NORMALIZATION"])
 @pytest.mark.parametrize("given_out", [False, True])
-def test_tails_count_less_where_only_softmax_reads(given_out: bool) -> None:
+def test_tails_count_less_where_only_softmax_reads(given_out: bool, reader: str) -> None:
     chain = Chain()
     x = chain.input((1, 4), name="x")
     logits = chain.op("MUL", x, chain.constant(noise(4)), name="logits", **NONE)
-    shares = chain.op("SOFTMAX", logits, name="shares", beta=1.0)
-    graph = chain.graph(*([logits, shares] if given_out else [shares]))
-    rng, statistics = np.random.default_rng(0), spanning(graph)
-    for t in (x, logits):
-        for sample in range(40):
-            statistics[t].add(rng.standard_t(3, 500).astype(np.float32), sample=sample)
-    rules: dict[int, RangeRule] = {x: Mse(), logits: Mse()}
-    assert saturated(rules[x]) != rules[x]
-    if not given_out:
-        rules[logits] = saturated(rules[logits])
+    moved = chain.op("RESHAPE", logits, chain.constant([1, 4]), newShape=(1, 4), name="moved")
+    options = {"beta": 1.0} if reader == "SOFTMAX" else NONE
+    read = chain.op(reader, moved, name="read", **options)
+    graph = chain.graph(*([logits, read] if given_out else [read]))
+    statistics, seldom = tails(graph), saturated(Mse())
+    assert seldom != Mse()
     found = assign(graph, statistics, Mse()).quantization
-    for t, rule in rules.items():
-        assert found[t].same_as(affine(*rule.choose(statistics[t], 256)))
+    joined = Statistics()
+    for t in (logits, moved):
+        joined.merge(statistics[t])
+    rule = seldom if reader == "SOFTMAX" and not given_out else Mse()
+    assert found[logits].same_as(affine(*rule.choose(joined, 256)))
+    assert found[x].same_as(affine(*Mse().choose(statistics[x], 256)))
+
+
+def test_a_constant_in_a_group_is_no_sample_that_the_others_lack() -> None:
+    chain = Chain()
+    x = chain.input((1, 500), name="x")
+    table = np.full((1, 500), 30.0, np.float32)
+    graph = chain.graph(chain.op("CONCATENATION", x, chain.constant(table), axis=1, name="joined"))
+    rng, statistics = np.random.default_rng(0), spanning(graph)
+    for t in statistics:
+        statistics[t] = Statistics()
+        for sample in range(40):
+            statistics[t].add(rng.uniform(-1, 1, 500).astype(np.float32), sample=sample)
+    # The constant is known: no margin makes room for more than it.
+    assert float(assign(graph, statistics, Mse()).quantization[x].scale[0]) == pytest.approx(31 / 255, rel=0.01)
+
+
+def test_sixteen_bits_have_room_enough_without_margins() -> None:
+    chain = Chain()
+    graph = chain.graph(chain.op("MUL", chain.input((1, 4), name="x"), chain.constant(noise(4)), **NONE))
+    (x, *_) = statistics = tails(graph)
+    narrow = Mse(margins=False)
+    assert Mse().choose(statistics[x], 256) != narrow.choose(statistics[x], 256)
+    assert parameters(statistics[x], Mse(), 16).same_as(parameters(statistics[x], narrow, 16))
 
 
 def test_enlarging_one_enlarges_its_group_alone() -> None:
