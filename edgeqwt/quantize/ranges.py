@@ -75,6 +75,7 @@ class Mse:
         return low * margin, high * margin
 
     def _least(self, counts: Array, centers: Array, ends: Range, levels: int) -> Range:
+        """The best range between two extremes for a histogram."""
         low, high = ends
         if high <= low:
             return low, high
@@ -86,6 +87,7 @@ class Mse:
         return _cheapest(below, above, float(counts.sum()), levels, 2.0)
 
     def _margin(self, folds: Array, counts: Array, centers: Array, ends: Range, levels: int) -> float:
+        """That of `MARGINS` which is best on folds that the range was not chosen on; 1 where one has no samples."""
         samples = folds[:FOLDS]
         if not samples.any(axis=1).all():
             return 1.0
