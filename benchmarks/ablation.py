@@ -100,16 +100,14 @@ def rows() -> Iterator[Row]:
     for name, without in LEVERS.items():
         if without(balanced) != balanced:
             yield Row("left out", name, without(balanced))
-    for name, ranges in MARGINLESS.items():
-        yield Row("left out", name, replace(balanced, ranges=ranges))
+    yield from (Row("left out", name, replace(balanced, ranges=ranges)) for name, ranges in MARGINLESS.items())
     yield Row("added", "absorbed biases", replace(balanced, equalization=Equalization(absorb=True)))
     yield Row("added", "weight scales: mse", replace(balanced, weights=MseWeights()))
     yield Row("added", "search: hessian", replace(balanced, search=SEARCHES["hessian"]()))
     yield Row("added", "learned rounding", replace(balanced, reconstruction=learned))
     for name, rule in RULES.items():
         yield Row("ranges", name, replace(plain, ranges=rule()))
-    for name, ranges in MARGINLESS.items():
-        yield Row("ranges", f"mse without {name}", replace(plain, ranges=ranges))
+    yield from (Row("ranges", f"mse without {n}", replace(plain, ranges=r)) for n, r in MARGINLESS.items())
     for name, method in SEARCHES.items():
         if method is not NoSearch:
             yield Row("ranges", name, replace(plain, search=method()))

@@ -18,7 +18,7 @@ from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.influence import one_thread
 from edgeqwt.autograd.slopes import squared_slopes
 from edgeqwt.calibration.clipped import summands
-from edgeqwt.calibration.statistics import BINS, Statistics, weighed
+from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.graph import Array, Graph
 
 
@@ -94,4 +94,4 @@ def _weighing(old: Statistics, weights: Statistics, counts: Statistics, unit: fl
     mean = weight.sum() / count.sum()
     coarse_weight, coarse_count = (bins.reshape(PARTS, -1).sum(axis=1) for bins in (weight, count))
     share = (coarse_weight + mean) / (coarse_count + 1)
-    return weighed(old, reach, every * np.repeat(share, BINS // PARTS) * unit)
+    return old.weighed(reach, every * np.repeat(share, BINS // PARTS) * unit)

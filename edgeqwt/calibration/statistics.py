@@ -101,7 +101,11 @@ class Statistics:
 
     def pooled(self) -> Statistics:
         """The same with samples no longer told apart."""
-        return self if self.folds is None else replace(self, folds=_alone(self.folds.sum(axis=0)))
+        return self if self.counts is None else self.weighed(self.reach, self.counts)
+
+    def weighed(self, reach: float, counts: Array) -> Statistics:
+        """The same with other counts, shape (BINS,), that cover [-reach, reach); samples are no longer told apart."""
+        return replace(self, reach=reach, folds=np.pad(counts[None], ((FOLDS, 0), (0, 0))))
 
     def _cover(self, magnitude: float, strictly: bool = False) -> None:
         rows = FOLDS + 1
@@ -112,13 +116,3 @@ class Statistics:
                 self.folds = np.pad(merged, ((0, 0), (BINS // 4, BINS // 4)))
         if self.folds is None:
             self.folds = np.zeros((rows, BINS), np.int64)
-
-
-def _alone(counts: Array) -> Array:
-    """Counts of no sample, as folds."""
-    return np.pad(counts[None], ((FOLDS, 0), (0, 0)))
-
-
-def weighed(old: Statistics, reach: float, counts: Array) -> Statistics:
-    """Statistics with other counts, float64, shape (BINS,) that cover [-reach, reach), samples no longer told apart."""
-    return replace(old, reach=reach, folds=_alone(counts))

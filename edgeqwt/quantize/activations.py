@@ -308,7 +308,7 @@ def _merged(
     """Per group, the statistics of all members and of the constants tied to their outputs."""
     merged: dict[Place, Statistics] = {}
     for t, bits in sorted(places):
-        merged.setdefault(groups.find((t, bits)), Statistics()).merge(replace(statistics[t]))
+        merged.setdefault(groups.find((t, bits)), Statistics()).merge(statistics[t])
     for i, op in enumerate(graph.ops):
         if not graph.tensors[op.outputs[0]].is_float:
             continue

@@ -8,7 +8,7 @@ fewer bits, and `search` keeps it only where it helps on held-out samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -141,5 +141,5 @@ def _product(ends: Range, now: float, before: float) -> Range:
 def _merged(parts: Sequence[Statistics]) -> Statistics:
     total = Statistics()
     for part in parts:
-        total.merge(replace(part))
+        total.merge(part)
     return total
