@@ -242,7 +242,7 @@ def test_the_documentations_examples_work(tmp_path: Path) -> None:
 
 
 def test_the_command_lines_help_names_every_recipe() -> None:
-    text = (ROOT / "edgeqwt" / "commands.py").read_text(encoding="utf-8")
+    text = (ROOT / "edgeqwt" / "commands" / "options.py").read_text(encoding="utf-8")
     assert re.findall(r'NAMED = "([\w, -]+), or a \.toml file', text) == ["balanced, int8-only, fast, best, plain"]
     assert names() == ("balanced", "best", "fast", "int8-only", "plain")
     assert (FOLDER / "balanced.toml").exists()

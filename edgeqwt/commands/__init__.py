@@ -1,0 +1,11 @@
+"""The commands: each parses its options, calls `edgeqwt.api`, prints.
+
+Importing this registers them, in the order in which `--help` lists them.
+"""
+
+from __future__ import annotations
+
+from edgeqwt.commands import build, files, on_devices
+from edgeqwt.commands.app import app
+
+__all__ = ["app", "build", "files", "on_devices"]

@@ -1,0 +1,144 @@
+"""`edgeqwt build`."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+from edgeqwt.commands.options import Calibration, Flash, Image, MaxSize, Ram, Recipe, Samples, Target, parse_images
+
+if TYPE_CHECKING:
+    from edgeqwt.quantize.precision import Mixed
+
+
+@app.command()
+def build(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="file.py:function or package.module:function that returns a module; .pt2, .onnx or .tflite.",
+            metavar="MODEL",
+        ),
+    ],
+    calibration: Calibration,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make.", metavar="FOLDER")],
+    target: Target = "tflite",
+    recipe: Recipe = "balanced",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths: w8a8, w4a8 (packed int4), w8a16, ...; mixed: chosen per layer, with one of the next three.",
+            metavar="wNaM|mixed",
+        ),
+    ] = None,
+    max_size: MaxSize = None,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(help="With mixed: time at most, in that at 8 bits everywhere (a model).", metavar="RATIO"),
+    ] = None,
+    min_sqnr: Annotated[
+        float | None, typer.Option(help="With mixed: SQNR of the outputs at least.", metavar="DB")
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="With mixed: let ops have 16-bit activations.")] = False,
+    ranges: Annotated[
+        str | None, typer.Option(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")
+    ] = None,
+    compensate: Annotated[bool | None, typer.Option("--compensate/--no-compensate", help="Whether CWAC runs.")] = None,
+    float_io: Annotated[bool | None, typer.Option("--float-io/--int8-io", help="Type of inputs and outputs.")] = None,
+    evaluation: Annotated[
+        str | None, typer.Option(help="Test samples, with labels or what else the metric needs.", metavar="DATA")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="How --evaluation is scored: top1, or file.py:function.  [default: top1]", metavar="NAME"),
+    ] = None,
+    image: Image = None,
+    samples: Samples = None,
+    sequence_length: Annotated[
+        str | None,
+        typer.Option(
+            help="Cut or pad token ids and masks to so many; 32,64,128 builds one model each, in FOLDER/seq32, ...",
+            metavar="N[,N...]",
+        ),
+    ] = None,
+    onnx2tf_python: Annotated[
+        str | None, typer.Option(help="Interpreter that has onnx2tf, where it is not this one.", metavar="PYTHON")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep the conversion's files and logs in this folder.", metavar="FOLDER")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply what findings of `edgeqwt check` offer to apply.")] = False,
+    ram: Ram = None,
+    flash: Flash = None,
+    max_cycles: Annotated[
+        int | None, typer.Option(help="Of one inference, by the NPU's compiler.", min=1, metavar="N")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output folder that no build made.")
+    ] = False,
+) -> None:
+    """Build an int8 TFLite model, and prove it.
+
+    The output folder gets the model, the float model that it was made from, a report, and the target's package.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, progress_display
+    from edgeqwt.report.folder import whole_folder
+    from edgeqwt.report.terminal import show_build
+    from edgeqwt.target import Budget
+
+    made = partial(
+        api.build,
+        model,
+        calibration=calibration,
+        target=target,
+        recipe=recipe,
+        precision=precision,
+        mixed=_mixed(max_size, max_latency, min_sqnr, wide),
+        ranges=ranges,
+        compensation=compensate,
+        float_io=float_io,
+        metric=metric,
+        evaluation=evaluation,
+        images=parse_images(image),
+        samples=samples,
+        onnx2tf_python=onnx2tf_python,
+        overwrite=overwrite,
+        fix=fix,
+        budget=Budget(ram, flash, max_cycles),
+        display=progress_display(),
+    )
+    lengths = _lengths(sequence_length)
+    if len(lengths) < 2:
+        only = lengths[0] if lengths else None
+        show_build(console(), made(output=output, work=work, sequence_length=only), output)
+        return
+    with whole_folder(output, overwrite) as place:  # all of them or none
+        results = {
+            n: made(output=place / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n) for n in lengths
+        }
+    for n, result in results.items():
+        show_build(console(), result, output / f"seq{n}")
+
+
+def _mixed(max_size: int | None, max_latency: float | None, min_sqnr: float | None, wide: bool) -> Mixed | None:
+    from edgeqwt.quantize.precision import Mixed
+
+    if (max_size, max_latency, min_sqnr, wide) == (None, None, None, False):
+        return None
+    return Mixed(max_size or 0, max_latency or 0.0, min_sqnr or 0.0, wide)
+
+
+def _lengths(text: str | None) -> list[int]:
+    """Lengths such as 64 or 32,64,128; none where the option is not given."""
+    from edgeqwt.errors import InputError
+
+    parts = [] if text is None else text.split(",")
+    if not all(re.fullmatch(r"\s*[1-9]\d*\s*", part) for part in parts) or len({*map(str.strip, parts)}) < len(parts):
+        raise InputError(f"--sequence-length {text!r} is no length", "Give one such as 64, or several: 32,64,128.")
+    return [int(part) for part in parts]

@@ -1,0 +1,118 @@
+"""Commands on .tflite files: compensate, inspect, compare, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+from edgeqwt.commands.options import Calibration, Flash, Image, Json, Ram, Recipe, Samples, Target, parse_images
+from edgeqwt.errors import TargetError
+
+
+@app.command()
+def compensate(
+    model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
+    reference: Annotated[
+        Path, typer.Option(help="The float .tflite file that it was made from.", metavar="FLOAT.tflite")
+    ],
+    calibration: Calibration,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite")],
+    recipe: Recipe = "balanced",
+    image: Image = None,
+    samples: Samples = None,
+) -> None:
+    """Repair an int8 TFLite file of any tool.
+
+    The result has the same ops and the same size; it is the file as it was where nothing helps.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, progress_display
+    from edgeqwt.report.terminal import show_compensation
+
+    result = api.compensate_file(
+        model,
+        reference,
+        calibration=calibration,
+        output=output,
+        recipe=recipe,
+        images=parse_images(image),
+        samples=samples,
+        display=progress_display(),
+    )
+    show_compensation(console(), result, output)
+
+
+@app.command()
+def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")], json: Json = False) -> None:
+    """Show what is in a TFLite file.
+
+    Ops, types, scales and sizes.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json
+    from edgeqwt.report.terminal import show_description
+
+    description = api.inspect_file(model)
+    if json:
+        print_json(description)
+    else:
+        show_description(console(), description)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="The .tflite file to compare with, usually float.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="The .tflite file to judge.", metavar="B")],
+    calibration: Calibration,
+    image: Image = None,
+    samples: Samples = None,
+    json: Json = False,
+) -> None:
+    """Compare two TFLite files tensor by tensor.
+
+    Shows the SQNR of every tensor that they have in common, by name, and of their outputs.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json, progress_display
+    from edgeqwt.report.terminal import show_comparison
+
+    result = api.compare_files(
+        first, second, calibration=calibration, images=parse_images(image), samples=samples, display=progress_display()
+    )
+    if json:
+        print_json(result)
+    else:
+        show_comparison(console(), result)
+
+
+@app.command()
+def check(
+    model: Annotated[Path, typer.Argument(help="A .tflite file, float or integer.", metavar="FILE")],
+    target: Target,
+    fix: Annotated[
+        Path | None, typer.Option(help="Apply what findings offer to apply, and write this file.", metavar="OUT.tflite")
+    ] = None,
+    activation_bits: Annotated[int, typer.Option(help="What a float file will get: 8 or 16.", metavar="N")] = 8,
+    ram: Ram = None,
+    flash: Flash = None,
+    json: Json = False,
+) -> None:
+    """Tell what a target does not take of a TFLite file, and what to do.
+
+    Exit code 7 where the target would refuse it.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json
+    from edgeqwt.report.findings import show_findings
+    from edgeqwt.target import Budget
+
+    findings, done = api.check_file(model, target, fixed=fix, bits=activation_bits, budget=Budget(ram, flash))
+    if json:
+        print_json({"findings": findings, "fixed": done})
+    else:
+        show_findings(console(), findings, done, target)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(TargetError.exit_code)

@@ -1,0 +1,70 @@
+"""Commands on devices: bench, targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
+    on: Annotated[
+        str, typer.Option("--on", help="host, tflm, qemu, android, or a target with an NPU.", metavar="WHERE")
+    ],
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="A second file: run both side by side and print ratios.", metavar="OTHER"),
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Of each model (host, android).", min=1)] = 100,
+    threads: Annotated[int, typer.Option(help="Of LiteRT's interpreter.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.", metavar="NAME"),
+    ] = None,
+    benchmark_model: Annotated[
+        Path | None, typer.Option(help="LiteRT's benchmark_model program for the Android device.", metavar="FILE")
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option(help="The Android device, as `adb devices` lists it.", metavar="ID")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result to this file, too; see docs/bench.md.", metavar="FILE.json")
+    ] = None,
+) -> None:
+    """Measure a model: latency, memory, cycles, and whether runtimes agree.
+
+    Exit code 1 where a check fails.
+    """
+    from edgeqwt import api
+    from edgeqwt.bench.bench import Options
+    from edgeqwt.bench.host import HostSettings
+    from edgeqwt.bench.terminal import show_bench, write_bench
+    from edgeqwt.output import console
+    from edgeqwt.report.folder import check_file
+
+    if json is not None:
+        check_file(json)
+    host = HostSettings(runs=runs, threads=threads, seed=seed)
+    options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
+    results = api.bench_files([model] if compare is None else [model, compare], on, options)
+    show_bench(console(), results)
+    if json is not None:
+        write_bench(results, json)
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def targets() -> None:
+    """List the targets that --target knows."""
+    from edgeqwt import api
+    from edgeqwt.output import console
+    from edgeqwt.report.findings import show_targets
+
+    show_targets(console(), api.list_targets())

@@ -1,0 +1,65 @@
+"""Options that several commands have, and how their texts are parsed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgeqwt.calibration.images import ImageOptions
+
+Calibration = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        "-c",
+        help="Calibration samples: .npz or .npy in the source model's layout, a folder of images (see --image), "
+        "a .toml that describes one, or file.py:function.",
+        metavar="DATA",
+    ),
+]
+Image = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How images of a calibration folder become samples, e.g. --image size=96x96 --image mean=0.5,0.5,0.5; "
+        "see docs/calibration.md.",
+        metavar="KEY=VALUE",
+    ),
+]
+NAMED = "balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md."
+Recipe = Annotated[str, typer.Option(help=NAMED, metavar="NAME|FILE")]
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as 200000, 200kB or 256KiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKM]?)(i?)B?", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r}; write it as 200000, 200kB or 256KiB")
+    base = 1024 if found[3] else 1000
+    if float(found[1]) == 0:
+        raise typer.BadParameter("it must be more than nothing")
+    return int(float(found[1]) * base ** {"": 0, "k": 1, "K": 1, "M": 2}[found[2]])
+
+
+MaxSize = Annotated[
+    int | None, typer.Option(help="With mixed: bytes of the file at most.", parser=parse_bytes, metavar="SIZE")
+]
+Ram = Annotated[
+    int | None, typer.Option(help="What it may write at run time, such as 256KiB.", parser=parse_bytes, metavar="SIZE")
+]
+Flash = Annotated[
+    int | None, typer.Option(help="What it may take as stored, such as 1MiB.", parser=parse_bytes, metavar="SIZE")
+]
+Target = Annotated[
+    str, typer.Option(help="A name that `edgeqwt targets` lists, or a .toml file of your own.", metavar="NAME|FILE")
+]
+Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_images(options: list[str] | None) -> ImageOptions | None:
+    from edgeqwt.calibration.settings import parse_options
+
+    return parse_options(options) if options else None
