@@ -84,7 +84,8 @@ def _operands(graph: Graph, op: Op, shape: tuple[int, ...]) -> set[int] | None:
         return None
     activations = {t for t in op.inputs if value(graph, t) is None}
     tensors = [graph.tensors[t] for t in (*op.inputs, *op.outputs)]
-    fits = all(t.shape == shape or (t.is_constant and t.size == 1) for t in tensors)
+    # One number: of a constant with several, each element would get a function of its own.
+    fits = all(t.size == 1 if t.is_constant else t.shape == shape for t in tensors)
     return activations if fits and all(t.is_float for t in tensors) else None
 
 

@@ -131,3 +131,26 @@ def test_numbers_per_channel_make_another_function() -> None:
     y = by_tanh(chain, chain.input(SHAPE))
     graph = chain.graph(mul(chain, y, chain.constant(noise(40))))
     assert kinds(gelu(graph)[0]) == ["GELU", "MUL"]
+
+
+@pytest.mark.parametrize("curve", ["TANH", "EXP", "LOGISTIC"])
+@pytest.mark.parametrize("shape", [SHAPE, (1, 1, 40), (40,)])
+@pytest.mark.parametrize("kind", ["MUL", "ADD"])
+def test_constants_with_several_numbers_are_no_function_of_one_variable(
+    curve: str, shape: tuple[int, ...], kind: str
+) -> None:
+    """tanh(x) * scale of an actor, exp(x) * priors of a detector: of the activation's own shape, or per channel."""
+    chain = Chain()
+    y = op(chain, curve, chain.input(SHAPE))
+    several = chain.op(kind, y, chain.constant(noise(*shape)), shape=SHAPE, **NONE)
+    graph = chain.graph(mul(chain, several, chain.constant(noise(*shape, seed=2))))
+    assert gelu(graph)[1] == []
+    assert_same_function(graph, prepare(graph).graph)
+
+
+def test_a_number_of_any_rank_is_one_number() -> None:
+    chain = Chain()
+    half = chain.op("MUL", by_tanh(chain, chain.input(SHAPE)), chain.constant([[[2.0]]]), shape=SHAPE, **NONE)
+    graph = chain.graph(mul(chain, half, 0.5))
+    assert gelu(graph)[1] != []
+    assert_same_function(graph, prepare(graph).graph)
