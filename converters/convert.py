@@ -15,6 +15,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.converters import onnx2tf_tool, onnx_source, places, tflite_source, torch_source, trace
 from edgeqwt.converters.binding import bind, describe
+from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
 from edgeqwt.converters.onnx_source import OnnxRunner
@@ -120,7 +121,7 @@ def _torch_model(found: TorchObject | Path, sample: Sample, tool: _Tool) -> Torc
 
 def _exported(model: TorchModel, samples: Samples, tool: _Tool) -> _Source:
     sample = validated(samples, model.inputs).first()
-    outputs = model.run(sample)
+    outputs = first_run(model, sample)
     tool.progress("exporting to ONNX")
     path = tool.workdir / "torch.onnx"
     notes = torch_source.export(model, sample, path, tool.torch_log)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import warnings
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 FILES = (".pt2", ".onnx", ".tflite")
-FORMS = "Give file.py:function, package.module:function, or a .pt2, .onnx or .tflite file."
+TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript", ".jit", ".ptl")
+FORMS = "Give file.py:function, package.module:function, or a .pt2, .onnx, .tflite or TorchScript file."
 NOT_MODELS = {
-    ".pt": "it may hold weights only",
+    ".pt": "it holds weights, or a pickled module",
     ".pth": "it holds weights, not the model",
     ".th": "it holds weights, not the model",
     ".ckpt": "it holds weights, not the model",
@@ -50,11 +55,78 @@ def resolve(source: object) -> TorchObject | Path:
         path = Path(os.fsdecode(text))
         if path.suffix in FILES:
             return _existing(path)
+        if path.suffix in TORCHSCRIPT and is_torchscript(path):
+            return TorchObject(str(path), load_torchscript(path))
         if isinstance(source, str) and ":" in source:
-            function = load_callable(source, "source model")
-            return _as_module(source, calling(function, f"source model {source}")())
+            return _made(source, load_callable(source, "source model"))
         raise _not_a_source(path)
-    return _as_module(type(source).__name__, source)
+    name = getattr(source, "__qualname__", None) or type(source).__name__
+    return _made(name, source) if callable(source) else _as_module(name, source)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: such have the module's code beside its weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_torchscript(path: Path) -> torch.nn.Module:
+    """The module of a TorchScript file; its code runs in torch's own interpreter, which is not Python.
+
+    Raises:
+        InputError: torch cannot read it.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
+            module: torch.nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+            return module
+    except Exception as error:  # torch raises RuntimeError, zipfile's and unpickling errors
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path} is not a readable TorchScript file: {reason}", "Save it with torch.jit.save."
+        ) from error
+
+
+def _made(what: str, maker: Callable[..., object]) -> TorchObject:
+    """The module that a user's function or class makes; a module itself is one, though it can be called."""
+    import torch
+
+    if isinstance(maker, torch.nn.Module):
+        return TorchObject(what, _unwrapped(maker))
+    needed = _needed(maker)
+    if needed:
+        kind = "class" if isinstance(maker, type) else "function"
+        raise InputError(
+            f"{what}: the {kind} needs arguments: {', '.join(needed)}",
+            "Write a function without parameters that makes the module, and name that.",
+        )
+    return _as_module(what, calling(maker, f"source model {what}")())
+
+
+def _needed(maker: Callable[..., object]) -> list[str]:
+    """Parameters that have no default."""
+    try:
+        parameters = inspect.signature(maker).parameters.values()
+    except (TypeError, ValueError):  # what is built in may have no signature
+        return []
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind not in variadic]
+
+
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """Without what training wraps around a module: torch.compile, DataParallel."""
+    import torch
+
+    inner = getattr(module, "_orig_mod", None)
+    if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        inner = module.module
+    return _unwrapped(inner) if isinstance(inner, torch.nn.Module) else module
 
 
 def _existing(path: Path) -> Path:
@@ -82,9 +154,9 @@ def _as_module(what: str, result: object) -> TorchObject:
     import torch
 
     if isinstance(result, torch.nn.Module):
-        return TorchObject(what, result)
+        return TorchObject(what, _unwrapped(result))
     if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], torch.nn.Module):
-        return TorchObject(what, result[0], result[1])
+        return TorchObject(what, _unwrapped(result[0]), result[1])
     raise InputError(
         f"{what} gives {type(result).__name__}, not a torch.nn.Module",
         "Return the module itself, or the module and its example inputs.",

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import inspect
 import io
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeqwt.calibration.arrays import NAMELESS
 from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import user_code
@@ -64,6 +63,10 @@ class TorchModel:
         values = flattened(result, self.what)
         return {name: np.array(value.numpy()) for name, value in values.items()}
 
+    def retyped(self, sample: Sample) -> TorchModel:
+        """The model with inputs of a sample's shapes and types."""
+        return replace(self, inputs=tuple(spec(s.name, np.asarray(sample[s.name]), None) for s in self.inputs))
+
     def call(self, tensors: Sequence[torch.Tensor]) -> object:
         """What forward returns for its inputs, given in order."""
         named = dict(zip((s.name for s in self.inputs), tensors, strict=True))
@@ -92,10 +95,10 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
     """
     module.eval()
     check_parameters(what, module)
-    names, by_position = _input_names(what, module, sample)
-    types = _example_types(what, examples, names)
-    inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
-    return TorchModel(what, module, None, inputs, len(names) if by_position else 0)
+    given, by_position = given_inputs(what, module, sample)
+    types = example_types(what, examples, list(given))
+    inputs = tuple(spec(name, np.asarray(array), types.get(name)) for name, array in given.items())
+    return TorchModel(what, module, None, inputs, len(inputs) if by_position else 0)
 
 
 def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
@@ -106,10 +109,10 @@ def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
     """
     program, module = _program(path, log)
     check_parameters(str(path), module)
-    names, _ = _input_names(str(path), module, sample)
+    given, _ = given_inputs(str(path), module, sample)
     args, kwargs = program.example_inputs or ((), {})
-    types = _example_types(str(path), [*args, *kwargs.values()], names)
-    inputs = tuple(_spec(name, np.asarray(_given(sample, name)), types.get(name)) for name in names)
+    types = example_types(str(path), [*args, *kwargs.values()], list(given))
+    inputs = tuple(spec(name, np.asarray(array), types.get(name)) for name, array in given.items())
     return TorchModel(str(path), module, program, inputs, len(args))
 
 
@@ -223,7 +226,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
 
     outputs = list(model.run(sample))
     example = tuple(model.tensors(sample).values())
-    inputs = [spec.name for spec in model.inputs]
+    inputs = [one.name for one in model.inputs]
     failures = []
     for dynamo in [True] if model.program is not None else [False, True]:
         exported: Any = _flat_module(model) if model.program is None else model.program
@@ -250,68 +253,15 @@ def version() -> Mapping[str, str]:
     return {"torch": torch.__version__}
 
 
-# -- inputs ------------------------------------------------------------------------
-
-
-def _input_names(what: str, module: torch.nn.Module, sample: Sample) -> tuple[list[str], bool]:
-    """The names of the inputs that the sample gives, in forward's order, and whether they go by position."""
-    kinds = inspect.Parameter
-    parameters = inspect.signature(module.forward).parameters.values()
-    named = [p.name for p in parameters if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
-    required = [p.name for p in parameters if p.name in named and p.default is kinds.empty]
-    if not named and any(p.kind == kinds.VAR_POSITIONAL for p in parameters):
-        return list(sample), True
-    if list(sample) == [NAMELESS]:
-        only = required if required else named[:1]
-        if len(only) == 1:
-            return only, False
-        raise InputError(
-            f"{what}: forward takes {', '.join(required) or 'nothing'}, the samples have one array without a name",
-            "Give an .npz file with one array per parameter.",
-        )
-    unknown = [name for name in sample if name not in named]
-    missing = [name for name in required if name not in sample]
-    if unknown or missing:
-        raise InputError(
-            f"{what}: forward takes {', '.join(named) or 'nothing'}; the samples have {', '.join(sample) or 'nothing'}",
-            "Name the calibration arrays as forward's parameters.",
-        )
-    return [name for name in named if name in sample], False
-
-
-def _given(sample: Sample, name: str) -> Array:
-    return sample[name] if name in sample else sample[NAMELESS]
-
-
-def _spec(name: str, array: Array, dtype: str | None) -> InputSpec:
-    # numpy makes float64 where nobody asked for it; the parameters are float32.
-    return InputSpec(name, array.shape, dtype or ("float32" if array.dtype.kind == "f" else array.dtype.name))
-
-
-def _example_types(what: str, examples: object, names: Sequence[str]) -> dict[str, str]:
-    """Element types of example inputs by input name."""
-    import torch
-
-    if examples is None:
-        return {}
-    if isinstance(examples, torch.Tensor):
-        examples = [examples]
-    if isinstance(examples, (list, tuple)):
-        examples = dict(zip(names, examples, strict=False))
-    if not isinstance(examples, Mapping) or not all(isinstance(v, torch.Tensor) for v in examples.values()):
-        raise InputError(
-            f"{what}: the example inputs are {type(examples).__name__}",
-            "Give a tensor, or a tuple or dict of tensors, one per parameter of forward.",
-        )
-    return {name: str(value.dtype).removeprefix("torch.") for name, value in examples.items()}
-
-
 # -- torch's surroundings ------------------------------------------------------------
 
 
 def _flat_module(model: TorchModel) -> torch.nn.Module:
     """The model with positional inputs and a flat tuple of outputs, which every exporter takes."""
     import torch
+
+    if isinstance(model.module, torch.jit.ScriptModule):  # cannot be traced as a part of another module
+        return model.module
 
     class Flat(torch.nn.Module):
         def __init__(self) -> None:

@@ -50,6 +50,7 @@ def build(
     evaluation: Source | None = None,
     images: ImageOptions | None = None,
     samples: int | None = None,
+    batch_size: int | None = 1,
     sequence_length: int | None = None,
     onnx2tf_python: str | None = None,
     work: str | Path | None = None,
@@ -62,7 +63,7 @@ def build(
 
     Args:
         model: a torch module, "file.py:function" or "package.module:function" that returns one, or the
-            path of a .pt2, .onnx or float .tflite file.
+            path of a .pt2, TorchScript, .onnx or float .tflite file.
         calibration: samples in the model's own layout; see `calibration.sources.open_samples`.
         target: a name that `list_targets()` lists, or the path of a .toml profile.
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
@@ -77,6 +78,8 @@ def build(
         evaluation: test samples, with labels or what else the metric needs.
         images: how a folder of images becomes samples, for calibration and evaluation.
         samples: use at most so many calibration samples.
+        batch_size: of the file, whatever the batches of the data: samples are cut and joined along their first
+            axis; None leaves them as they come.
         sequence_length: what sequences are cut or padded to, in calibration and evaluation; by default they are
             as long as in the first calibration sample.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
@@ -109,8 +112,12 @@ def build(
     chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     board = own_board(profile, limit)
-    data = _limited(open_samples(calibration, images=images), samples)
-    test = None if evaluation is None else open_samples(evaluation, images=_for_folder(evaluation, images))
+    data = _limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
+    test = (
+        None
+        if evaluation is None
+        else open_samples(evaluation, images=_for_folder(evaluation, images), batch_size=batch_size)
+    )
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
         place = stack.enter_context(_workspace(work))

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.binding import positional
+from edgeqwt.calibration.datasets import table_rows
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import calling, iterating, load_callable
 
 _WHAT = "calibration function"
-_YIELD = "Yield one sample at a time: {input name: array}, or one array, batch dimension included."
+_YIELD = "Yield one sample at a time: {input name: array}, one array, or a tuple of arrays, batch dimension included."
 
 
 def from_spec(spec: str) -> Samples:
@@ -47,11 +49,16 @@ def from_function(function: Callable[[], Iterable[Any]], origin: str) -> Samples
 
 
 def from_iterable(values: Iterable[Any], origin: str = "calibration samples") -> Samples:
-    """Samples from a list, data loader or other object that gives the same values each time it is iterated.
+    """Samples from a list, data loader, data set or other object that gives the same values each time.
+
+    Rows of a data set, torch's or Hugging Face's, are single samples and get a batch dimension.
 
     Raises:
         InputError: when it can be iterated only once; while reading, as `from_function`.
     """
+    items = table_rows(values)
+    if items is not None:
+        return _samples(lambda: iterating(items(), origin, None), origin, origin)
     if iter(values) is values:
         raise InputError(
             f"{origin}: {_kind(values)} can be read only once, and samples are read several times",
@@ -91,12 +98,24 @@ def _as_sample(value: object, where: str) -> Sample:
         if not value:
             raise InputError(f"{where} is an empty dict", _YIELD)
         return {name: as_array(array, f"{where}, input {name!r}") for name, array in value.items()}
-    if isinstance(value, str | bytes | list | tuple) or not hasattr(value, "__array__"):
-        hint = _YIELD
-        if isinstance(value, list | tuple) and len(value) == 2:
-            hint += " Leave the label out."
-        raise InputError(f"{where} is {_kind(value)}", hint)
+    if isinstance(value, list | tuple):
+        leaves = list(_leaves(value))
+        if not leaves or not hasattr(leaves[0], "__array__"):
+            raise InputError(f"{where} is {_kind(value)}, which holds no arrays", _YIELD)
+        arrays = [as_array(leaf, f"{where}, element {i}") for i, leaf in enumerate(leaves)]
+        return positional(arrays) if len(arrays) > 1 else {NAMELESS: arrays[0]}
+    if isinstance(value, str | bytes) or not hasattr(value, "__array__"):
+        raise InputError(f"{where} is {_kind(value)}", _YIELD)
     return {NAMELESS: as_array(value, where)}
+
+
+def _leaves(value: object) -> Iterator[Any]:
+    """What nested tuples and lists hold, in order: a loader's ((ids, mask), labels) has three."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def as_array(value: object, where: str) -> Array:

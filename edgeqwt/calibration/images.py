@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.binding import LABELS
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -68,6 +69,8 @@ class ImageOptions:
 def image_folder(folder: Path, options: ImageOptions) -> Samples:
     """Samples from the images below a folder, in the order of their paths, read one at a time.
 
+    Where all images lie in subfolders, those are classes: each sample has its class's number among them as label.
+
     Raises:
         InputError: when there is no such folder or no image in it; while reading, when an image cannot be decoded.
     """
@@ -78,11 +81,26 @@ def image_folder(folder: Path, options: ImageOptions) -> Samples:
     if not files:
         raise InputError(f"{folder} holds no images", f"Looked for {', '.join(SUFFIXES)}, also in its subfolders.")
 
+    classes = class_folders(folder, files)
+
     def read() -> Iterator[Sample]:
         for file in files:
-            yield {NAMELESS: read_image(file, options)}
+            image = {NAMELESS: read_image(file, options)}
+            yield image | ({LABELS: np.array([classes[_top(folder, file)]])} if classes else {})
 
     return Samples(str(folder), read, len(files))
+
+
+def class_folders(folder: Path, files: tuple[Path, ...]) -> dict[str, int]:
+    """Subfolder to its place in the order of their names, as torchvision numbers classes; empty without classes."""
+    tops = sorted({_top(folder, file) for file in files})
+    return {} if "" in tops or len(tops) < 2 else {name: i for i, name in enumerate(tops)}
+
+
+def _top(folder: Path, file: Path) -> str:
+    """The subfolder that a file lies in, at any depth; empty for a file of the folder itself."""
+    parts = file.relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 def find_images(folder: Path) -> tuple[Path, ...]:

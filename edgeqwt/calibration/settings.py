@@ -11,8 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from edgeqwt.calibration.images import ImageOptions
+from edgeqwt.calibration.processors import read_processor
 from edgeqwt.errors import InputError
 
+PROCESSOR = "processor"
+"""The key that names a processor's JSON file; other keys overrule what it says."""
 KEYS = tuple(field.name for field in fields(ImageOptions))
 EXAMPLE = 'e.g. [images] folder = "photos", size = [224, 224], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5].'
 
@@ -48,9 +51,9 @@ def read_toml(path: Path) -> tuple[Path, ImageOptions]:
     if not isinstance(folder, str) or not folder:
         raise InputError(f"{path}: the [images] table names no folder", f"Add one, {EXAMPLE}")
     for key in settings:
-        if key not in KEYS:
-            raise _unknown(key, f"{path}{_line(text, key)}", ("folder", *KEYS))
-    return path.parent / folder, make_options(settings, str(path))
+        if key not in (*KEYS, PROCESSOR):
+            raise _unknown(key, f"{path}{_line(text, key)}", ("folder", *KEYS, PROCESSOR))
+    return path.parent / folder, make_options(settings, str(path), path.parent)
 
 
 def parse_options(texts: Sequence[str]) -> ImageOptions:
@@ -71,20 +74,26 @@ def parse_options(texts: Sequence[str]) -> ImageOptions:
     return make_options(settings, "--image")
 
 
-def make_options(settings: Mapping[str, object], where: str) -> ImageOptions:
+def make_options(settings: Mapping[str, object], where: str, folder: Path = Path()) -> ImageOptions:
     """Options from raw values: numbers may be texts such as "1/255", and lists stand for tuples.
 
     Args:
         settings: option name to value.
         where: what they come from, for messages.
+        folder: what a processor's path is relative to.
 
     Raises:
         InputError: when a key is unknown or missing, or a value cannot be used.
     """
     values: dict[str, object] = {}
+    if PROCESSOR in settings:
+        file = settings[PROCESSOR]
+        if not isinstance(file, str):
+            raise InputError(f"{where}: {PROCESSOR} = {file!r} is no path", "Name a preprocessor_config.json.")
+        settings = {**read_processor(folder / file), **{k: v for k, v in settings.items() if k != PROCESSOR}}
     for key, value in settings.items():
         if key not in KEYS:
-            raise _unknown(key, where, KEYS)
+            raise _unknown(key, where, (*KEYS, PROCESSOR))
         if key in ("size", "resize"):
             values[key] = _numbers(value, key, where, whole=True)
         elif key in ("mean", "std", "scale"):

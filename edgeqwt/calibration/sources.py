@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.calibration.arrays import NAMELESS, from_arrays, from_npy, from_npz
+from edgeqwt.calibration.batches import rebatched
 from edgeqwt.calibration.functions import as_array, from_function, from_iterable, from_spec
 from edgeqwt.calibration.images import SUFFIXES, ImageOptions, image_folder
 from edgeqwt.calibration.samples import InputSpec, Samples
@@ -24,7 +25,10 @@ _ACCEPTED = "Give an .npz or .npy file, a folder of images, a .toml that describ
 
 
 def open_samples(
-    source: Source, specs: Sequence[InputSpec] | None = None, images: ImageOptions | None = None
+    source: Source,
+    specs: Sequence[InputSpec] | None = None,
+    images: ImageOptions | None = None,
+    batch_size: int | None = 1,
 ) -> Samples:
     """Samples from whatever the user names; files are checked now, samples while they are read.
 
@@ -33,16 +37,20 @@ def open_samples(
             - path of an .npz (arrays by input name) or .npy (one input), each of shape (samples, ...);
             - path of a folder of images (with `images`), or of a .toml that describes one;
             - "file.py:function" or "package.module:function", called for each pass, yielding samples;
-            - the same things in Python: a mapping of arrays, one array, a function, a list or loader of samples.
+            - the same things in Python: a mapping of arrays, one array, a function, a list, data loader or data set.
             A source without input names yields its array under the name "" until `validate.named` or
-            `validate.validated` binds it to the model's only input.
+            `validate.validated` binds it to the model's only input, and tuples under their positions. Labels behind
+            the inputs, as loaders give them, are left out of calibration and kept for metrics.
         specs: the model's inputs; when given, samples are validated against them while they are read.
         images: how images become samples; only for a folder.
+        batch_size: rows of each sample, whatever the size of the source's batches; None leaves them as they come.
 
     Raises:
         InputError: when the source is missing, unreadable, corrupt, empty or of an unknown kind.
     """
     samples = _open(source, images)
+    if batch_size is not None:
+        samples = rebatched(samples, batch_size)
     return samples if specs is None else validated(samples, specs)
 
 

@@ -11,34 +11,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.calibration.arrays import NAMELESS
+from edgeqwt.calibration.binding import bound, inputs_of, listed
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
 
 def named(samples: Samples, names: Sequence[str]) -> Samples:
-    """The samples, with the array of a source without input names given to the model's only input.
+    """The samples, with arrays that have no names given to the model's inputs; see `binding.bound`.
 
     Args:
         samples: any; samples that have names pass unchanged.
         names: the model's inputs, in order.
 
     Raises:
-        InputError: while reading, when there are no names and the model has several inputs.
+        InputError: while reading, when it is not clear which arrays are which inputs.
     """
-
-    def rename(sample: Sample) -> Sample:
-        if set(sample) != {NAMELESS}:
-            return sample
-        if len(names) != 1:
-            raise InputError(
-                f"{samples.origin} has no input names, but the model has {len(names)} inputs: {_listed(names)}",
-                "Give an .npz with one array per input name, or a function that yields {name: array}.",
-            )
-        return {names[0]: sample[NAMELESS]}
-
-    return samples.map(rename)
+    return samples.map(lambda sample: bound(sample, names, names, samples.origin))
 
 
 def validated(samples: Samples, specs: Sequence[InputSpec]) -> Samples:
@@ -59,7 +48,8 @@ def validated(samples: Samples, specs: Sequence[InputSpec]) -> Samples:
     by_name = {spec.name: spec for spec in specs}
 
     def read() -> Iterator[Sample]:
-        for index, sample in enumerate(named(samples, list(by_name))):
+        for index, found in enumerate(named(samples, list(by_name))):
+            sample = inputs_of(found, list(by_name))
             _check_names(sample, list(by_name), f"{samples.origin}: sample {index}")
             yield {
                 name: conform(sample[name], spec, f"{samples.origin}: input {name!r} of sample {index}")
@@ -94,8 +84,8 @@ def _check_names(sample: Sample, names: Sequence[str], where: str) -> None:
         return
     missing = [name for name in names if name not in sample]
     unknown = [name for name in sample if name not in names]
-    problems = [f"{verb} {_listed(them)}" for verb, them in (("lacks", missing), ("has unknown", unknown)) if them]
-    raise InputError(f"{where} {' and '.join(problems)}", f"The model's inputs are: {_listed(names)}.")
+    problems = [f"{verb} {listed(them)}" for verb, them in (("lacks", missing), ("has unknown", unknown)) if them]
+    raise InputError(f"{where} {' and '.join(problems)}", f"The model's inputs are: {listed(names)}.")
 
 
 def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where: str, tokens: bool) -> None:
@@ -106,6 +96,8 @@ def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where
     hint = "Give the data in the source model's own layout, with a batch dimension in front."
     if len(found) + 1 == len(expected) and all(e in (None, f) for f, e in zip(found, expected[1:], strict=True)):
         hint = "The batch dimension is missing: use array[None]."
+    elif fits_but_batch(found, expected):
+        hint = f"The model takes batches of {expected[0]}: give --batch-size {expected[0]}."
     elif tokens and len(found) == len(expected) == 2 and found[0] == (expected[0] or found[0]):
         hint = "Give sequences of one length; --sequence-length N of `edgeqwt build` cuts and pads them."
     elif len(found) == len(expected) == 4 and None not in expected:
@@ -114,6 +106,12 @@ def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where
         elif (found[0], found[2], found[3], found[1]) == expected:
             hint = "The data is channels-first (NCHW): use array.transpose(0, 2, 3, 1), or layout NHWC for images."
     raise InputError(f"{where} has shape {found}, expected {wanted}", hint)
+
+
+def fits_but_batch(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether a shape differs from what is expected in its first axis alone."""
+    same = len(found) == len(expected) > 1 and expected[0] not in (None, found[0])
+    return same and all(e in (None, f) for f, e in zip(found[1:], expected[1:], strict=True))
 
 
 def _as_float(array: Array, dtype: np.dtype[np.generic], where: str) -> Array:
@@ -158,7 +156,3 @@ def _as_integer(array: Array, dtype: np.dtype[np.generic], where: str) -> Array:
 def _limits(dtype: str) -> tuple[int, int]:
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

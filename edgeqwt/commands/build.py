@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeqwt.commands.app import app
-from edgeqwt.commands.options import Calibration, Flash, Image, MaxSize, Ram, Recipe, Samples, Target, parse_images
+from edgeqwt.commands.options import (
+    BatchSize,
+    Calibration,
+    Flash,
+    Image,
+    MaxSize,
+    Ram,
+    Recipe,
+    Samples,
+    Target,
+    parse_batch_size,
+    parse_images,
+)
 
 if TYPE_CHECKING:
     from edgeqwt.quantize.precision import Mixed
@@ -21,7 +33,8 @@ def build(
     model: Annotated[
         str,
         typer.Argument(
-            help="file.py:function or package.module:function that returns a module; .pt2, .onnx or .tflite.",
+            help="file.py:function or package.module:function that returns a module; .pt2, .pt (TorchScript), .onnx or "
+            ".tflite.",
             metavar="MODEL",
         ),
     ],
@@ -59,6 +72,7 @@ def build(
     ] = None,
     image: Image = None,
     samples: Samples = None,
+    batch_size: BatchSize = "1",
     sequence_length: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +121,7 @@ def build(
         evaluation=evaluation,
         images=parse_images(image),
         samples=samples,
+        batch_size=parse_batch_size(batch_size),
         onnx2tf_python=onnx2tf_python,
         overwrite=overwrite,
         fix=fix,

@@ -56,6 +56,13 @@ Target = Annotated[
     str, typer.Option(help="A name that `edgeqwt targets` lists, or a .toml file of your own.", metavar="NAME|FILE")
 ]
 Samples = Annotated[int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N")]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        help="Rows of the file's inputs, whatever the size of the data's batches; keep: as the data has them.",
+        metavar="N|keep",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -63,3 +70,12 @@ def parse_images(options: list[str] | None) -> ImageOptions | None:
     from edgeqwt.calibration.settings import parse_options
 
     return parse_options(options) if options else None
+
+
+def parse_batch_size(text: str) -> int | None:
+    """A number of rows; None for "keep"."""
+    if text == "keep":
+        return None
+    if not re.fullmatch(r"[1-9]\d*", text):
+        raise typer.BadParameter(f"--batch-size {text!r}; write a number, or keep")
+    return int(text)

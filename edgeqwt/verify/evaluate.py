@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeqwt.calibration.binding import LABEL_NAMES, LABELS
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.calibration.validate import conform, named
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Metric = Callable[[dict[str, Array], dict[str, Array]], Any]
 
-LABELS = "labels"
 TOP1 = "top1"
 
 
@@ -128,14 +128,15 @@ def top1(outputs: Mapping[str, Array], extras: Mapping[str, Array]) -> float:
     Raises:
         InputError: there are no labels, or they do not fit the output.
     """
-    if LABELS not in extras:
+    key = next((name for name in LABEL_NAMES if name in extras), None)
+    if key is None:
         given = ", ".join(map(repr, extras)) or "none"
         raise InputError(
             f"metric {TOP1!r} needs an array {LABELS!r} in the evaluation data; further arrays there: {given}",
             "Add the class of each sample as labels, or give --metric file.py:function.",
         )
     name, values = next(iter(outputs.items()))
-    labels = extras[LABELS]
+    labels = extras[key]
     if values.ndim < 2 or labels.size != values[..., 0].size or labels.dtype.kind not in "iu":
         raise InputError(
             f"metric {TOP1!r}: {LABELS!r} ({labels.dtype}, shape {labels.shape}) does not fit output {name!r} of shape "

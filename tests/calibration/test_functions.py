@@ -108,8 +108,9 @@ def test_a_function_that_returns_no_stream(returned: Any, kind: str) -> None:
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ((np.zeros(3), 1), "sample 0 is a tuple"),
-        ([1, 2, 3], "sample 0 is a list"),
+        ((), "sample 0 is a tuple, which holds no arrays"),
+        ((np.zeros(3), "cat"), "element 1 is a str"),
+        ([1, 2, 3], "sample 0 is a list, which holds no arrays"),
         (None, "sample 0 is None"),
         (3.0, "sample 0 is a float"),
         ({}, "sample 0 is an empty dict"),
@@ -124,8 +125,9 @@ def test_samples_of_the_wrong_kind(value: Any, found: str) -> None:
     assert found in refused(from_iterable([value])).message
 
 
-def test_a_pair_with_a_label_gets_a_hint() -> None:
-    assert "Leave the label out" in refused(from_iterable([(np.zeros(3), 1)])).hint
+def test_tuples_keep_their_order_however_they_nest() -> None:
+    (sample,) = from_iterable([((np.zeros(3), np.ones(2)), 1)])
+    assert [array.tolist() for array in sample.values()] == [[0, 0, 0], [1, 1], 1]
 
 
 def test_a_function_that_raises_names_file_and_line(tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def test_a_folder_is_read_recursively_in_the_order_of_paths(tmp_path: Path) -> N
     assert [list(s) for s in samples] == [[""]] * 5
 
 
+def test_subfolders_are_classes(tmp_path: Path) -> None:
+    options = ImageOptions(size=(2, 2))
+    for name in ("dog/1.png", "cat/deep/2.png", "dog/3.png"):
+        save(tmp_path / name, noise(2, 2))
+    samples = list(image_folder(tmp_path, options))
+    assert [int(sample["labels"][0]) for sample in samples] == [0, 1, 1]
+    save(tmp_path / "loose.png", noise(2, 2))
+    assert all("labels" not in sample for sample in image_folder(tmp_path, options))
+
+
 def test_real_photographs(shared: Path) -> None:
     options = ImageOptions(size=(96, 96), crop="none", layout="NHWC")
     samples = image_folder(shared / "data" / "photos", options)

@@ -57,7 +57,12 @@ def test_missing_and_unknown_names() -> None:
     assert error.message == "s.npz: sample 0 lacks 'x' and has unknown 'image'"
     assert error.hint == "The model's inputs are: 'x'."
     assert "lacks 'ids'" in refused(from_arrays({"x": good()}), IMAGE, IDS).message
-    assert "has unknown 'labels'" in refused(from_arrays({"x": good(), "labels": np.arange(4)}), IMAGE).message
+    assert "has unknown 'more'" in refused(from_arrays({"x": good(), "more": np.arange(4)}), IMAGE).message
+
+
+def test_labels_are_no_inputs() -> None:
+    samples = validated(from_arrays({"x": good(), "labels": np.arange(4)}), [IMAGE])
+    assert set(samples.first()) == {"x"}
 
 
 # -- shapes ------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edgeqwt.converters.resolve import TorchObject, resolve
+from edgeqwt.converters.torch_source import from_module
 from edgeqwt.errors import InputError
 
 FUNCTIONS = """
@@ -19,6 +22,20 @@ def with_examples():
 
 def dictionary():
     return {"weight": torch.zeros(3)}
+
+class Net(torch.nn.Linear):
+    def __init__(self, size=4):
+        super().__init__(size, 3)
+
+class Sized(torch.nn.Linear):
+    def __init__(self, size):
+        super().__init__(size, 3)
+
+net = Net()
+compiled = torch.nn.DataParallel(net)
+
+def sized(size):
+    return Net(size)
 
 def broken():
     weights = {}
@@ -84,5 +101,54 @@ def test_a_function_that_returns_something_else(file: Path) -> None:
 
 
 def test_a_function_that_raises(file: Path) -> None:
-    with pytest.raises(InputError, match=r"KeyError.*user_model\.py:15"):
+    with pytest.raises(InputError, match=r"KeyError.*user_model\.py:29"):
         resolve(f"{file}:broken")
+
+
+@pytest.mark.parametrize("name", ["Net", "net", "compiled"])
+def test_classes_and_modules_themselves(name: str, file: Path) -> None:
+    found = resolve(f"{file}:{name}")
+    assert isinstance(found, TorchObject)
+    assert type(found.module).__name__ == "Net"
+
+
+@pytest.mark.parametrize("name", ["Sized", "sized"])
+def test_what_needs_arguments(name: str, file: Path) -> None:
+    with pytest.raises(InputError, match="needs arguments: size") as caught:
+        resolve(f"{file}:{name}")
+    assert "without parameters" in caught.value.hint
+
+
+def test_a_function_or_class_given_in_python() -> None:
+    for maker in (lambda: torch.nn.Linear(4, 3), torch.nn.Identity):
+        found = resolve(maker)
+        assert isinstance(found, TorchObject)
+        assert isinstance(found.module, torch.nn.Module)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit")
+def test_torchscript_files(tmp_path: Path) -> None:
+    module = torch.nn.Linear(4, 3)
+    sample = {"input": np.ones((1, 4), np.float32)}
+    wanted = module(torch.ones(1, 4)).detach().numpy()
+    for name, scripted in (
+        ("scripted.pt", torch.jit.script(module)),
+        ("traced.pth", torch.jit.trace(module, torch.zeros(1, 4))),
+        ("frozen.ts", torch.jit.freeze(torch.jit.script(module.eval()))),
+    ):
+        torch.jit.save(scripted, tmp_path / name)
+        found = resolve(str(tmp_path / name))
+        assert isinstance(found, TorchObject)
+        (output,) = from_module(name, found.module, sample).run(sample).values()
+        # The same product and sum in another order: 4 terms below 1, 2^-24 each.
+        assert np.abs(output - wanted).max() < 4 * 2**-24 * 4
+
+
+def test_files_of_weights_and_broken_torchscript(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(4, 3).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="holds weights"):
+        resolve(tmp_path / "weights.pt")
+    with zipfile.ZipFile(tmp_path / "broken.pt", "w") as archive:
+        archive.writestr("broken/code/x.py", "")
+    with pytest.raises(InputError, match="not a readable TorchScript file"):
+        resolve(tmp_path / "broken.pt")
