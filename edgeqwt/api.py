@@ -57,6 +57,8 @@ def build(
     overwrite: bool = False,
     fix: bool = False,
     budget: Budget | None = None,
+    min_quality: float | None = None,
+    accept: bool | None = None,
     display: Display = silent,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
@@ -87,11 +89,14 @@ def build(
         overwrite: replace an output folder that no build made.
         fix: apply what findings offer to apply.
         budget: what the model may cost on the target.
+        min_quality: decibels that outputs have to reach (`verify.bar.Bar.min_db`).
+        accept: write a model that does not reach them all the same.
         display: shows the stages while they run.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
             TargetError: the target does not take the model, or it costs more than its budget.
+            QualityError: the model is too far from the float one.
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.converters.sequence import find_sequences
@@ -110,6 +115,7 @@ def build(
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
     chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io)
+    chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     board = own_board(profile, limit)
     data = _limited(open_samples(calibration, images=images, batch_size=batch_size), samples)

@@ -6,6 +6,8 @@
     ├── RecipeError         3    the recipe asks for something that does not exist
     ├── UnsupportedError    4    an op, or a use of it, has no integer form here
     ├── ToolError           5    a program that we call failed
+    ├── TargetError         7    the target does not take the model
+    ├── QualityError        8    the integer model is far from the float one
     └── InvariantError     70    our bug
 
 Every error has a one-line message (what was wrong, and where) and a hint
@@ -70,6 +72,12 @@ class TargetError(EdgeqwtError):
     """The target does not take the model, or it costs more there than it may."""
 
     exit_code = 7
+
+
+class QualityError(EdgeqwtError):
+    """The integer model comes out too far from the float one, or differences cannot be trusted."""
+
+    exit_code = 8
 
 
 class ToolError(EdgeqwtError):

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from platform import python_version
 
+from edgeqwt.advice import advice
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
@@ -24,6 +25,7 @@ from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.gate import Choice, choose
@@ -73,6 +75,7 @@ class BuildResult:
             recipe has other levers than compensation, and before and after compensation.
         gains: what each lever gains, by leave-one-out; empty where the recipe does not ask for it.
         choice: which variant was kept, and why.
+        shortfalls: what is poor about it, or below the bar and accepted.
         parity: float graph against source model.
         quality: on held-out calibration samples, per variant: every linear layer and the outputs.
         runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
@@ -97,6 +100,7 @@ class BuildResult:
     variants: Mapping[str, Graph]
     gains: tuple[Gain, ...]
     choice: Choice
+    shortfalls: tuple[Shortfall, ...]
     quality: Mapping[str, Quality]
     runtimes: BitExactness
     scores: Mapping[str, Mapping[str, float]]
@@ -147,7 +151,7 @@ def build(
         adapt: rewrites an integer graph for the target; returns sentences on what it did.
 
     Raises:
-        EdgeqwtError: see `edgeqwt.errors`; ParityError and UnsupportedError are the usual ones.
+        EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("prepare"):
@@ -160,6 +164,9 @@ def build(
     with stages("judge") as advance:
         variants, quality, adapted = judged(job, made, recipe, advance, adapt)
         choice = choose(quality)
+        poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
+        if not recipe.bar.accept:
+            require(poor, advice(quality[choice.name], recipe))
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out:
         with stages("leave one out") as advance:
@@ -175,7 +182,7 @@ def build(
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, _count(samples), prepared, parity, made,
-        adapted, assignment, variants, gains, choice, quality, runtimes, scores, evaluated, sizes, stages.seconds,
+        adapted, assignment, variants, gains, choice, poor, quality, runtimes, scores, evaluated, sizes, stages.seconds,
         {**_versions(), **model.versions},
     )  # fmt: skip
 

@@ -350,7 +350,7 @@ def test_compare(files: Small, built: BuildResult, tmp_path: Path) -> None:
 
 
 def test_compensate(files: Small, tmp_path: Path) -> None:
-    plain = edgeqwt.build(files.model, calibration=files.samples, recipe="plain", precision="w4a8")
+    plain = edgeqwt.build(files.model, calibration=files.samples, recipe="plain", precision="w4a8", accept=True)
     flatbuffer.write(plain.graph, tmp_path / "int8.tflite")
     result = edgeqwt.compensate_file(tmp_path / "int8.tflite", files.model, calibration=files.samples)
     before, after = (result.quality[name].outputs[0].closeness.sqnr_db for name in ("uncompensated", "compensated"))

@@ -10,8 +10,8 @@ import typer
 EXIT_CODES = (
     "Exit codes: 0 done; 2 a file, sample or option cannot be used; 3 the recipe is wrong; 4 an op has no integer "
     "form; 5 a program that edgeqwt calls failed; 6 the conversion changed the model; 7 the target does not take the "
-    "model, or it costs more than its budget; 70 a bug in edgeqwt; 1 anything else, such as too little memory; "
-    "130 interrupted."
+    "model, or it costs more than its budget; 8 the integer model is too far from the float one; 70 a bug in edgeqwt; "
+    "1 anything else, such as too little memory; 130 interrupted."
 )
 
 app = typer.Typer(

@@ -92,6 +92,16 @@ def build(
     max_cycles: Annotated[
         int | None, typer.Option(help="Of one inference, by the NPU's compiler.", min=1, metavar="N")
     ] = None,
+    min_quality: Annotated[
+        float | None,
+        typer.Option(
+            help="SQNR of what varies between samples, at each output; less is no result (exit code 8).  [default: 10]",
+            metavar="DB",
+        ),
+    ] = None,
+    accept: Annotated[
+        bool | None, typer.Option("--accept", help="Write the model although its quality is below that.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output folder that no build made.")
     ] = False,
@@ -126,6 +136,8 @@ def build(
         overwrite=overwrite,
         fix=fix,
         budget=Budget(ram, flash, max_cycles),
+        min_quality=min_quality,
+        accept=accept,
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)

@@ -19,6 +19,7 @@ from edgeqwt.graph.opset import slots
 from edgeqwt.runtime.boundary import real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.verify.spread import signal_of
 
 
 def ends(graph: Graph) -> list[int]:
@@ -34,7 +35,7 @@ def harms(
     on_variant: Callable[[int, int], None] = lambda done, total: None,
     threads: int = THREADS,
 ) -> list[float]:
-    """Squared error relative to the signal, of each variant of a float graph, added up over its `ends`.
+    """Squared error relative to what varies between samples, of each variant of a float graph, summed over its `ends`.
 
     Args:
         graph: float.
@@ -51,7 +52,7 @@ def harms(
     if not kept:
         raise InputError("there are no samples to measure sensitivity with", "Give some.")
     wanted = list(_outputs(graph, decisive, kept, threads))
-    signal = [sum(float(np.square(found[k]).sum()) for found in wanted) for k in range(len(decisive))]
+    signal = [signal_of([found[k] for found in wanted]) for k in range(len(decisive))]
     results = []
     for done, variant in enumerate(variants, start=1):
         error = [0.0] * len(decisive)

@@ -111,7 +111,7 @@ def measured(job: Job, recipe: Recipe, goal: Mixed, advance: Advance) -> Problem
     floor = 0.0
     if not may_widen:
         whole = layer_quality(reference, {"": rounded[8]}, job.feeds(fit))[""]
-        error = sum(10 ** (-place.closeness.sqnr_db / 10) for place in whole.decisive)
+        error = sum(10 ** (-place.closeness.judged_db / 10) for place in whole.decisive)
         floor = max(0.0, error - sum(harm[8] for harm in weights.values()))
 
     def file(precision: Precision) -> float:

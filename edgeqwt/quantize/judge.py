@@ -13,6 +13,8 @@ from edgeqwt.layerwise.spool import Spool
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.verify.parts import Part, parts_of
+from edgeqwt.verify.spread import Spread
 
 
 class Judge:
@@ -45,8 +47,9 @@ class Judge:
         self._spool, self.count = Spool(), 0
         for t in {*graph.inputs, *self.outputs}:
             self._spool.open(t)
-        self._signal, varies = dict.fromkeys(self.outputs, 0.0), False
-        first: dict[int, Array] = {}
+        self._parts: dict[int, tuple[Part | None, ...]] = {t: parts_of(graph, t) or (None,) for t in self.outputs}
+        spread: dict[tuple[int, Part | None], Spread] = {}
+        whole: dict[tuple[int, Part | None], float] = {}
 
         def work(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
             return {**inputs, **runner.run(inputs)}
@@ -54,13 +57,16 @@ class Judge:
         for values in ordered([xnnpack(graph, self.outputs) for _ in range(THREADS)], work, samples):
             for t in {*graph.inputs, *self.outputs}:
                 self._spool.put(t, self.count, values[t][None])
-            for t in self.outputs:
-                self._signal[t] += float(np.square(values[t].astype(np.float64)).sum())
-                varies |= not np.array_equal(first.setdefault(t, values[t]), values[t])
+            for key, value in self._of_parts(values).items():
+                found = Spread(1, value)
+                spread[key] = found if key not in spread else spread[key].plus(found)
+                whole[key] = whole.get(key, 0.0) + float(np.square(value.astype(np.float64)).sum())
             self.count += 1
         if self.count == 0:
             raise InputError("there are no samples to search scales on", "Give some.")
-        self.centered &= varies
+        # What varies is the signal: beside a large mean, the error of what distinguishes the samples looks small.
+        self._signal = {key: spread[key].varying or whole[key] for key in spread}
+        self.centered &= any(found.squares > 0 for found in spread.values())
 
     def __enter__(self) -> Judge:
         return self
@@ -71,32 +77,41 @@ class Judge:
         self._spool.__exit__(kind, error, trace)
 
     def noise(self, integer: Graph) -> float:
-        """Squared error over squared signal, summed over the outputs: 0.001 is an SQNR of 30 dB with one output."""
+        """Squared error over the squares of what varies, summed over the outputs: 0.001 is 30 dB with one output.
+
+        An output that joins parts of several kinds counts as so many outputs.
+        """
         names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
         taps = {t: self._twin(integer, names, t) for t in self.outputs}
 
         def work(runner: Runner, sample: int) -> list[Array]:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
             values = {**fed, **runner.run(fed)}
-            errors = [
-                to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
-            ]
-            return [error.reshape(-1, error.shape[-1] if error.ndim else 1) for error in errors]
+            errors = {
+                t: to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
+            }
+            return [e.reshape(-1, e.shape[-1] if e.ndim else 1) for e in self._of_parts(errors).values()]
 
         workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
-        noise, total = np.zeros(len(taps)), [np.zeros(1)] * len(taps)
+        noise, total = np.zeros(len(self._signal)), [np.zeros(1)] * len(self._signal)
         # Summed in the order of the samples, so that threads do not change the result.
         for errors in ordered(workers, work, range(self.count)):
             noise += [np.square(error).sum() for error in errors]
             total = [old + error.sum(axis=0) for old, error in zip(total, errors, strict=True)]
         if self.centered:
-            rows = np.array(
-                [self.count * self.graph.tensors[t].size / len(e) for t, e in zip(taps, total, strict=True)]
-            )
+            rows = np.array([self.count * len(error) for error in errors])
             constant = np.array([np.square(error).sum() for error in total]) / rows
             noise = np.maximum(noise - constant, 0) * rows / np.maximum(rows - 1, 1)
-        signal = np.array([self._signal[t] for t in taps])
+        signal = np.array([*self._signal.values()])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
+
+    def _of_parts(self, values: Mapping[int, Array]) -> dict[tuple[int, Part | None], Array]:
+        """The outputs' values, those of each part by themselves; in one order always."""
+        return {
+            (t, part): values[t] if part is None else part.of(values[t])
+            for t in self.outputs
+            for part in self._parts[t]
+        }
 
     def _twin(self, integer: Graph, names: Mapping[str, int], t: int) -> int:
         """The integer graph's tensor for one of the float graph's; graph outputs correspond by position."""

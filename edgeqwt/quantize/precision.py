@@ -83,8 +83,8 @@ class Mixed:
     Attributes:
         max_size: bytes of the file, at most; 0: any.
         max_latency: time of a run, at most, in that of the same model with 8 bits everywhere, by `pace`; 0: any.
-        min_sqnr: decibels at the outputs, at least, measured on samples to fit on; the smallest file that
-            was found to reach it is taken; 0: any.
+        min_sqnr: decibels of what varies at the outputs, at least, measured on samples to fit on; the smallest
+            file that was found to reach it is taken; 0: any.
         wide: with `max_size` and `min_sqnr`: whether ops may have 16-bit activations. They cost a file few bytes,
             so that under a limit of size alone most ops would have them, and time. Under one of time they may.
         samples: how many samples sensitivity is measured with, at most.

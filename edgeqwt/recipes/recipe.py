@@ -23,6 +23,7 @@ from edgeqwt.quantize.search import SEARCHES, Method, NoSearch
 from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MinMaxWeights, WeightRule
 from edgeqwt.reconstruct.rule import LIMITS as RECONSTRUCTION
 from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
+from edgeqwt.verify.bar import Bar
 
 FOLDER = Path(__file__).parent
 
@@ -77,6 +78,9 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
         ("_Report", "leave_one_out"): (0, math.inf),
         ("Verify", "parity_samples"): (1, math.inf),
         ("Verify", "runtime_samples"): (1, math.inf),
+        ("Bar", "min_db"): (-300, 300),
+        ("Bar", "warn_db"): (-300, 300),
+        ("Bar", "min_agreement"): (0, 1),
     }
 )
 """Dataclass and field to the smallest and the largest value that makes sense, both allowed."""
@@ -119,6 +123,7 @@ class Recipe:
         compensate: whether CWAC runs, and `compensation` how.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
         verify: how much is proved.
+        bar: how close the result has to come to the float model.
         leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
     """
 
@@ -137,6 +142,7 @@ class Recipe:
     compensation: Options = field(default_factory=Options)
     float_io: bool = False
     verify: Verify = field(default_factory=Verify)
+    bar: Bar = field(default_factory=Bar)
     leave_one_out: int = 0
 
 
@@ -174,7 +180,7 @@ def checked(recipe: Recipe) -> Recipe:
     parts = (
         recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
         recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace, recipe.islands,
-        recipe.weighting,
+        recipe.weighting, recipe.bar,
     )  # fmt: skip
     for part in parts:
         if part is not None:
@@ -195,6 +201,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {
         "precision", "mixed", "islands", "ranges", "weighted_ranges", "equalize", "weights", "search", "rounding",
         "reconstruct", "compensate", "io", "verify", "report",
+        "quality",
     }  # fmt: skip
     _reject_unknown(table, known, where)
     wide, islands = _switched(table, "islands", True, where)
@@ -219,6 +226,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         compensation=filled(Options, options, f"{where} [compensate]"),
         float_io=io.float,
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
+        bar=filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
     )
     if not isinstance(precision, str):
@@ -242,6 +250,16 @@ def with_precision(recipe: Recipe, name: str, mixed: Mixed | None = None) -> Rec
     if name != MIXED and mixed is not None:
         raise RecipeError(f"precision {name} takes no limit", 'Limits are for precision "mixed".')
     return replace(recipe, precision=parse(name), mixed=mixed)
+
+
+def with_bar(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recipe:
+    """The recipe with another bar for its result; None leaves what the recipe says.
+
+    Raises:
+        RecipeError: the value makes no sense.
+    """
+    bar = recipe.bar if min_db is None else replace(recipe.bar, min_db=min_db)
+    return checked(replace(recipe, bar=bar if accept is None else replace(bar, accept=accept)))
 
 
 def _mixed(section: Mapping[str, Any], where: str) -> Mixed:

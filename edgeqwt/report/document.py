@@ -52,6 +52,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "adapted": list(result.adapted),
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
+        "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
         "islands": _islands(result.made.levers.islands),
         "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
@@ -217,7 +218,12 @@ def _outputs(model: ConvertedModel, quality: Quality) -> list[dict[str, Any]]:
             "name": names.get(t, ""),
             "tensor": place.tensor,
             **dataclasses.asdict(place.closeness),
-            "judged_at": {"tensor": judged.tensor, "sqnr_db": judged.closeness.sqnr_db},
+            "parts": [{"name": part.name, **dataclasses.asdict(part.closeness)} for part in place.parts],
+            "judged_at": {
+                "tensor": judged.tensor,
+                "sqnr_db": judged.closeness.sqnr_db,
+                "varying_db": judged.closeness.varying_db,
+            },
         }
         for t, place, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
     ]

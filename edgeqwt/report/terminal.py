@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.places)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
-    _show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
+    show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
     told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
     out.print()
     show_facts(
         out,
         [
             ("kept", kept_sentence(result.choice)),
+            *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
@@ -75,7 +77,7 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     """What compensation did to a file of another tool's."""
     _show_layers(out, result.quality, result.outcome, {})
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=True)
-    _show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
+    show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
     show_facts(out, [("kept", kept_sentence(result.choice)), ("file", str(path))])
 
@@ -83,9 +85,15 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
 def show_comparison(out: Console, comparison: Comparison) -> None:
     """How close every tensor is, outputs last."""
     found = (*comparison.tensors, *comparison.outputs)
-    rows = [(row.name, row.kind, *_closeness(row.closeness)) for row in found]
-    header = ("tensor", "op", "SQNR dB", "cosine", "max abs", "steps")
-    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=len(comparison.outputs))
+    names = [f"{row.name}, {row.part}" if row.part else row.name for row in found]
+    rows = [(name, row.kind, *_closeness(row.closeness)) for name, row in zip(names, found, strict=True)]
+    header = ("tensor", "op", "SQNR dB", "what\nvaries", "cosine", "max abs", "steps")
+    ends = len(comparison.outputs)
+    rows[: len(rows) - ends] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - ends]]
+    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=ends)
+    for row in comparison.outputs:
+        if row.closeness.top1 is not None and not row.part:
+            out.print(f"{row.name}: the same largest element in {row.closeness.top1:.4f} of the rows")
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
 
@@ -270,39 +278,6 @@ def _skipped(outcome: Outcome) -> Iterator[str]:
         yield f"{', '.join(_some(ops))}: {reason}"
 
 
-def _show_variants(
-    out: Console,
-    quality: Mapping[str, Quality],
-    scores: Mapping[str, Mapping[str, float]],
-    ops: Mapping[str, int],
-    sizes: Mapping[str, int],
-    evaluated: int = 0,
-) -> None:
-    """What is measured in rows, the variants side by side."""
-    names = list(dict.fromkeys((*sizes, *quality)))
-    samples, outputs = next((q.samples, q.outputs) for q in quality.values())
-    rows: list[Row] = []
-
-    def add(label: str, values: Mapping[str, str]) -> None:
-        rows.append((label, *(values.get(name, "") for name in names)))
-
-    for k, output in enumerate(outputs):
-        prefix = f"{output.tensor} " if len(outputs) > 1 else ""
-        found = {name: q.outputs[k].closeness for name, q in quality.items()}
-        add(f"{prefix}SQNR dB", {name: decibels(c.sqnr_db) for name, c in found.items()})
-        add(f"{prefix}cosine", {name: f"{c.cosine:.5f}" for name, c in found.items()})
-        if output.closeness.top1 is not None:
-            add(f"{prefix}same top-1", {name: f"{c.top1:.4f}" for name, c in found.items()})
-    if scores:
-        add(f"on {evaluated:,} evaluation samples", {})
-    for metric in dict.fromkeys(metric for told in scores.values() for metric in told):
-        add(f"  {metric}", {name: _number(told[metric]) for name, told in scores.items() if metric in told})
-    add("ops", {name: f"{count:,}" for name, count in ops.items()})
-    add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
-    title = f"Outputs against the float model, on {samples} held-out calibration samples"
-    show_table(out, title, ("", *names), rows, last=2)
-
-
 def _rank(closeness: Closeness | None) -> float:
     """Layers that nothing is known of, or that are not finite, count as the worst."""
     return -math.inf if closeness is None or math.isnan(closeness.sqnr_db) else closeness.sqnr_db
@@ -314,15 +289,4 @@ def _sqnr(closeness: Closeness | None) -> str:
 
 def _closeness(c: Closeness) -> Row:
     steps = "" if c.max_steps is None else f"{c.max_steps:.1f}"
-    return decibels(c.sqnr_db), f"{c.cosine:.5f}", f"{c.max_abs:.3g}", steps
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def decibels(value: float) -> str:
-    """For people: one decimal, or what the value means where it is not finite."""
-    if math.isnan(value):
-        return "NaN"
-    return "exact" if value == math.inf else "none" if value == -math.inf else f"{value:.1f}"
+    return decibels(c.sqnr_db), varying(c), f"{c.cosine:.5f}", f"{c.max_abs:.3g}", steps

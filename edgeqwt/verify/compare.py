@@ -11,6 +11,7 @@ from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
+from edgeqwt.verify.parts import Part, parts_of
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,15 @@ class TensorComparison:
 
     Attributes:
         name, kind: of the tensor and of the op that computes it, in the first graph; "INPUT" without one.
-        closeness: of the second graph's real values to the first's; steps are those of the second's scale.
+        closeness: of the second graph's real values to the first's; steps are those of the second's scale. What
+            varies is told of outputs alone.
+        part: which part of an output; empty: the whole.
     """
 
     name: str
     kind: str
     closeness: Closeness
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Comparison:
     Attributes:
         tensors: what both compute by the same name and in the same shape, in the first graph's order;
             outputs are not among them.
-        outputs: by position.
+        outputs: by position, each followed by its parts where it has some.
         unmatched: how many activations of the first graph the second does not have.
         samples: how many were run.
     """
@@ -62,6 +66,8 @@ def compare_graphs(
     _check_same_ends(first, second)
     inner, ends = _inner_pairs(first, second), tuple(zip(first.outputs, second.outputs, strict=True))
     pairs = (*inner, *ends)
+    looks: list[tuple[int, int, Part | None]] = [(a, b, None) for a, b in inner]
+    looks += [(a, b, part) for a, b in ends for part in (None, *parts_of(first, a))]
     workers = [(xnnpack(first, [a for a, _ in pairs]), xnnpack(second, [b for _, b in pairs])) for _ in range(threads)]
 
     def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> list[Sums]:
@@ -69,9 +75,17 @@ def compare_graphs(
             {**fed, **runner.run(fed)}
             for runner, fed in zip(worker, (graph_feed(first, sample), feed_as(second, first, sample)), strict=True)
         )
-        return [compare(to_real(first, a, wanted[a]), to_real(second, b, found[b]), _step(second, b)) for a, b in pairs]
+        real = [(to_real(first, a, wanted[a]), to_real(second, b, found[b])) for a, b, _ in looks]
+        seen = [
+            pair if part is None else (part.of(pair[0]), part.of(pair[1]))
+            for pair, (_, _, part) in zip(real, looks, strict=True)
+        ]
+        steps = [_step(second, b) for _, b, _ in looks]
+        return [
+            compare(x, y, s, varying=k >= len(inner)) for k, ((x, y), s) in enumerate(zip(seen, steps, strict=True))
+        ]
 
-    total = [Sums()] * len(pairs)
+    total = [Sums()] * len(looks)
     count = 0
     for sums in ordered(workers, work, samples):
         total = [before.plus(part) for before, part in zip(total, sums, strict=True)]
@@ -80,8 +94,8 @@ def compare_graphs(
         raise InputError("there are no samples to compare the files on", "Give at least one.")
     kinds = {t: op.kind for op in first.ops for t in op.outputs}
     rows = tuple(
-        TensorComparison(first.tensors[a].name, kinds.get(a, "INPUT"), sums.result())
-        for (a, _), sums in zip(pairs, total, strict=True)
+        TensorComparison(first.tensors[a].name, kinds.get(a, "INPUT"), sums.result(), "" if part is None else part.name)
+        for (a, _, part), sums in zip(looks, total, strict=True)
     )
     unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
     return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count)

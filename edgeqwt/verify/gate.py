@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgeqwt.verify.layers import Quality
+from edgeqwt.verify.paired import Gain, gain
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Choice:
 def choose(candidates: Mapping[str, Quality]) -> Choice:
     """The last candidate that is for every output at least as close to the float graph as the one kept before it.
 
+    Nor may it be worse at any part of an output by more than chance. What varies between samples and the whole
+    output have the same error, so that both decide alike.
+
     Args:
         candidates: in the order in which they were made, the plainest first; all judged on the same
             samples, none of which was used to make them.
@@ -38,16 +43,37 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
     return Choice(kept, _reason(candidates, place) if others else "there is no other candidate")
 
 
+def gain_at(before: Quality, after: Quality, output: int) -> Gain:
+    """What a candidate gains at the tensor that decides for an output."""
+    return gain(before.decisive[output].errors, after.decisive[output].errors)
+
+
 def _first_worse(before: Quality, after: Quality) -> int | None:
-    pairs = zip(before.decisive, after.decisive, strict=True)
-    errors = [(b.closeness.rms_error, a.closeness.rms_error) for b, a in pairs]
-    return next((k for k, (b, a) in enumerate(errors) if not a <= b), None)  # nan counts as worse
+    for k, (b, a) in enumerate(zip(before.decisive, after.decisive, strict=True)):
+        if not a.closeness.rms_error <= b.closeness.rms_error:  # nan counts as worse
+            return k
+    for k, (out_b, out_a) in enumerate(zip(before.outputs, after.outputs, strict=True)):
+        gains = (gain(b.errors, a.errors) for b, a in zip(out_b.parts, out_a.parts, strict=True))
+        if any(g.certain and g.db < 0 for g in gains):
+            return k
+    return None
 
 
 def _reason(candidates: Mapping[str, Quality], output: int) -> str:
-    """What every candidate reaches at the output that decided."""
-    told = ", ".join(f"{q.decisive[output].closeness.sqnr_db:.2f} dB {name}" for name, q in candidates.items())
+    """What every candidate reaches at the output that decided, and what it gains over the one before it."""
+    told = [f"{q.decisive[output].closeness.judged_db:.2f} dB {name}" for name, q in candidates.items()]
+    gains = [gain_at(b, a, output) for b, a in pairwise(candidates.values())]
+    sentences = ", ".join([told[0], *(f"{t}{gain_text(g)}" for t, g in zip(told[1:], gains, strict=True))])
     last = list(candidates.values())[-1]
-    judged, end = last.decisive[output].tensor, last.outputs[output].tensor
-    where = f"at {judged!r}" if judged == end else f"at {judged!r}, before {end!r}"
-    return f"SQNR {where}: {told}; on {last.samples} held-out samples"
+    judged, end = last.decisive[output], last.outputs[output].tensor
+    where = f"at {judged.tensor!r}" if judged.tensor == end else f"at {judged.tensor!r}, before {end!r}"
+    what = "SQNR" if judged.closeness.varying_db is None else "SQNR of what varies"
+    return f"{what} {where}: {sentences}; on {last.samples} held-out samples"
+
+
+def gain_text(found: Gain) -> str:
+    """The gain in brackets with its standard error; whether it is one is said where it is not."""
+    if found.standard_error != found.standard_error:  # nan: too few samples
+        return ""
+    chance = "" if found.certain or found.db == 0 else ", no more than chance"
+    return f" ({found.db:+.2f} ± {found.standard_error:.2f}{chance})"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.ends import before_saturation
@@ -13,6 +14,16 @@ from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
+from edgeqwt.verify.parts import Part, parts_of
+
+
+@dataclass(frozen=True)
+class PartQuality:
+    """A part of an output; attributes as those of `Place`."""
+
+    name: str
+    closeness: Closeness
+    errors: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -24,12 +35,19 @@ class Place:
         op: index of the op that computes it; None for a graph input that is an output too.
         kind: that op's kind, "" without one.
         closeness: of the dequantized tensor to the float one.
+        errors: each sample's squared error, by which candidates are compared in pairs; of outputs and decisive
+            tensors alone.
+        agreeing: each sample's rows whose largest element agrees; likewise.
+        parts: of an output, where it has several that mean different things.
     """
 
     tensor: str
     op: int | None
     kind: str
     closeness: Closeness
+    errors: tuple[float, ...] = ()
+    agreeing: tuple[int, ...] = ()
+    parts: tuple[PartQuality, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,8 @@ class Quality:
 
     @property
     def worst_db(self) -> float:
-        """The smallest SQNR of the decisive tensors."""
-        return min(place.closeness.sqnr_db for place in self.decisive)
+        """The smallest SQNR of what varies, of the decisive tensors; of the whole where nothing varies."""
+        return min(place.closeness.judged_db for place in self.decisive)
 
 
 def layer_quality(
@@ -81,11 +99,11 @@ def layer_quality(
         ToolError: LiteRT refuses a graph.
     """
     compared = {name: _Compared.of(float_graph, graph) for name, graph in int_graphs.items()}
-    taps = sorted({t for c in compared.values() for t, _ in c.pairs})
+    taps = sorted({look.reference for c in compared.values() for look in c.looks})
     workers = [
         (
             xnnpack(float_graph, taps),
-            {name: xnnpack(c.graph, [t for _, t in c.pairs]) for name, c in compared.items()},
+            {name: xnnpack(c.graph, [look.tensor for look in c.looks]) for name, c in compared.items()},
         )
         for _ in range(threads)
     ]
@@ -95,11 +113,12 @@ def layer_quality(
         reference = {**inputs, **runner.run(inputs)}
         return {name: compared[name].sums(float_graph, inputs, reference, v) for name, v in variants.items()}
 
-    totals = {name: [Sums()] * len(c.pairs) for name, c in compared.items()}
+    totals = {name: [_Total() for _ in c.looks] for name, c in compared.items()}
     count = 0
     for parts in ordered(workers, work, samples):
         for name, part in parts.items():
-            totals[name] = [a.plus(b) for a, b in zip(totals[name], part, strict=True)]
+            for total, look, sums in zip(totals[name], compared[name].looks, part, strict=True):
+                total.add(sums, look.ends)
         count += 1
         on_sample()
     if count == 0:
@@ -107,14 +126,47 @@ def layer_quality(
     return {name: c.quality(count, totals[name]) for name, c in compared.items()}
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A pair of tensors, or of parts of them, to compare.
+
+    Attributes:
+        reference, tensor: in the float and in the integer graph.
+        ends: whether it is an output or what one is judged by: then what varies counts, too.
+        part: None: the whole.
+    """
+
+    reference: int
+    tensor: int
+    ends: bool
+    part: Part | None = None
+
+
+@dataclass
+class _Total:
+    """What was found of one look by now."""
+
+    sums: Sums = field(default_factory=Sums)
+    errors: list[float] = field(default_factory=list)
+    agreeing: list[int] = field(default_factory=list)
+
+    def add(self, sums: Sums, each: bool) -> None:
+        """Takes in one sample's sums, and keeps what is compared in pairs where `each` is set."""
+        self.sums = self.sums.plus(sums)
+        if each:
+            self.errors.append(sums.error)
+            self.agreeing.append(sums.agreeing)
+
+
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """An integer graph and the pairs (float tensor, integer tensor) to compare."""
+    """An integer graph and what is looked at: layers, outputs, decisive tensors, and parts of outputs, in turn."""
 
     graph: Graph
-    layers: tuple[tuple[int, int], ...]
-    outputs: tuple[tuple[int, int], ...]
-    decisive: tuple[tuple[int, int], ...]
+    layers: tuple[_Look, ...]
+    outputs: tuple[_Look, ...]
+    decisive: tuple[_Look, ...]
+    parts: tuple[tuple[_Look, ...], ...]
 
     @staticmethod
     def of(float_graph: Graph, graph: Graph) -> _Compared:
@@ -125,36 +177,62 @@ class _Compared:
         named = [(by_name.get(graph.tensors[t].name, -1), t) for t in results]
         same = [(f, t) for f, t in named if f >= 0 and float_graph.tensors[f].shape == graph.tensors[t].shape]
         outputs = tuple(zip(float_graph.outputs, graph.outputs, strict=True))
-        decisive = tuple(_decisive(float_graph, f, graph, t) for f, t in outputs)
-        return _Compared(graph, tuple(same), outputs, decisive)
+        return _Compared(
+            graph,
+            tuple(_Look(f, t, ends=False) for f, t in same),
+            tuple(_Look(f, t, ends=True) for f, t in outputs),
+            tuple(_Look(*_decisive(float_graph, f, graph, t), ends=True) for f, t in outputs),
+            tuple(tuple(_Look(f, t, True, part) for part in parts_of(float_graph, f)) for f, t in outputs),
+        )
 
     @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        return (*self.layers, *self.outputs, *self.decisive)
+    def looks(self) -> tuple[_Look, ...]:
+        return (*self.layers, *self.outputs, *self.decisive, *chain.from_iterable(self.parts))
 
     def sums(
         self, float_graph: Graph, inputs: Mapping[int, Array], reference: Mapping[int, Array], runner: Runner
     ) -> list[Sums]:
-        """One sample's sums for every pair."""
+        """One sample's sums for every look."""
         fed = feed_as(self.graph, float_graph, inputs)
         values = {**fed, **runner.run(fed)}
-        return [compare(reference[f], to_real(self.graph, t, values[t]), self._step(t)) for f, t in self.pairs]
+
+        def one(look: _Look) -> Sums:
+            wanted, found = reference[look.reference], to_real(self.graph, look.tensor, values[look.tensor])
+            if look.part is not None:
+                wanted, found = look.part.of(wanted), look.part.of(found)
+            return compare(wanted, found, self._step(look.tensor), varying=look.ends)
+
+        return [one(look) for look in self.looks]
 
     def _step(self, tensor: int) -> float | None:
         q = self.graph.tensors[tensor].quantization
         return float(q.scale[0]) if q is not None and q.axis is None else None
 
-    def quality(self, samples: int, totals: list[Sums]) -> Quality:
-        producers = self.graph.producers()
+    def quality(self, samples: int, totals: Sequence[_Total]) -> Quality:
+        producers, left = self.graph.producers(), iter(totals)
 
-        def place(tensor: int, total: Sums) -> Place:
-            op = producers.get(tensor)
+        def place(look: _Look) -> Place:
+            op, total = producers.get(look.tensor), next(left)
             kind = "" if op is None else self.graph.ops[op].kind
-            return Place(self.graph.tensors[tensor].name, op, kind, total.result())
+            name, errors, agreeing = self.graph.tensors[look.tensor].name, tuple(total.errors), tuple(total.agreeing)
+            return Place(name, op, kind, total.sums.result(), errors, agreeing)
 
-        places = tuple(place(t, total) for (_, t), total in zip(self.pairs, totals, strict=True))
-        layers, outputs = len(self.layers), len(self.layers) + len(self.outputs)
-        return Quality(samples, places[:layers], places[layers:outputs], places[outputs:])
+        layers, outputs, decisive = (
+            tuple(place(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)
+        )
+        parts = [
+            tuple(
+                PartQuality(look.part.name, total.sums.result(), tuple(total.errors))
+                for look, total in zip(looks, left)  # noqa: B905 - takes as many as there are looks
+                if look.part is not None
+            )
+            for looks in self.parts
+        ]
+        return Quality(samples, layers, tuple(map(_with_parts, outputs, parts)), decisive)
+
+
+def _with_parts(place: Place, parts: tuple[PartQuality, ...]) -> Place:
+    return replace(place, parts=parts)
 
 
 def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[int, int]:

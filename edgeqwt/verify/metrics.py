@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.verify.spread import Spread, together
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,15 @@ class Closeness:
         max_abs: largest absolute difference, in real units.
         max_steps: the same in steps of the tested tensor's scale; None when it has none.
         top1: share of rows (last axis) whose largest element is the same one, the first one where
-            several are equal; None when the last axis has no two elements.
+            several are equal; None when the last axis has no two elements. Of integers that are no
+            quantized numbers, such as classes, the share of equal ones.
+        varying_db: the same as sqnr_db, of the part that varies between samples: the reference's mean over
+            samples is taken from each of its elements, and the whole error is held against what remains, which
+            counts n / (n − 1) times with n samples, as in a variance. None
+            where nothing varies (one sample, or all references equal) or where it was not asked for.
+        rows: how many rows `top1` is of.
+        clear_rows, clear_top1: the same without rows whose two largest reference elements lie less than a step of
+            the tested tensor apart: no integers of that scale can tell which of them is larger.
     """
 
     samples: int
@@ -38,6 +47,15 @@ class Closeness:
     max_abs: float
     max_steps: float | None
     top1: float | None
+    varying_db: float | None = None
+    rows: int = 0
+    clear_rows: int = 0
+    clear_top1: float | None = None
+
+    @property
+    def judged_db(self) -> float:
+        """SQNR of what varies, or of the whole where nothing does."""
+        return self.sqnr_db if self.varying_db is None else self.varying_db
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class Sums:
     Attributes:
         reference, test, product, error: Σ reference², Σ test², Σ reference·test, Σ (test − reference)².
         rows, agreeing: rows along the last axis, and those whose largest element agrees.
+        clear, clear_agreeing: likewise, without ties (see `Closeness`).
+        spread: of the reference over samples; None where it was not asked for.
         step: the tested tensor's scale, None without one.
     """
 
@@ -60,6 +80,9 @@ class Sums:
     rows: int = 0
     agreeing: int = 0
     step: float | None = None
+    clear: int = 0
+    clear_agreeing: int = 0
+    spread: Spread | None = None
 
     def plus(self, other: Sums) -> Sums:
         """Both parts together; float sums depend on the order, so add parts in the order of the samples."""
@@ -73,6 +96,9 @@ class Sums:
             max_abs=float(np.maximum(self.max_abs, other.max_abs)),  # keeps NaN, unlike max()
             rows=self.rows + other.rows,
             agreeing=self.agreeing + other.agreeing,
+            clear=self.clear + other.clear,
+            clear_agreeing=self.clear_agreeing + other.clear_agreeing,
+            spread=together(self.spread, other.spread),
             step=other.step if self.step is None else self.step,
         )
 
@@ -87,16 +113,26 @@ class Sums:
             max_abs=self.max_abs,
             max_steps=None if self.step is None else self.max_abs / self.step,
             top1=self.agreeing / self.rows if self.rows else None,
+            varying_db=self._varying(),
+            rows=self.rows,
+            clear_rows=self.clear,
+            clear_top1=self.clear_agreeing / self.clear if self.clear else None,
         )
 
+    def _varying(self) -> float | None:
+        if self.spread is None or self.spread.squares == 0:
+            return None
+        return _decibels(self.spread.varying, self.error)
 
-def compare(reference: Array, test: Array, step: float | None = None) -> Sums:
+
+def compare(reference: Array, test: Array, step: float | None = None, *, varying: bool = False) -> Sums:
     """One sample's sums.
 
     Args:
         reference: real values.
         test: real values of the same shape.
         step: the scale of the tested tensor's integers, where it has them.
+        varying: also what `varying_db` needs; the sums then hold an array of the tensor's size.
     """
     r, t = reference.astype(np.float64).ravel(), test.astype(np.float64).ravel()
     with np.errstate(all="ignore"):
@@ -109,7 +145,8 @@ def compare(reference: Array, test: Array, step: float | None = None) -> Sums:
             product=_dot(r, t),
             error=_dot(error, error),
             max_abs=float(np.abs(error).max(initial=0.0)),
-            **_agreement(reference, test),
+            **_agreement(reference, test, step),
+            spread=Spread(1, reference) if varying else None,
             step=step,
         )
 
@@ -124,11 +161,25 @@ def _dot(a: Array, b: Array) -> float:
     return float(np.einsum("i,i->", a, b))
 
 
-def _agreement(reference: Array, test: Array) -> dict[str, int]:
+def _agreement(reference: Array, test: Array, step: float | None) -> dict[str, int]:
+    if reference.size and reference.dtype.kind in "biu":
+        counts = {"rows": reference.size, "agreeing": int((reference == test).sum())}
+        return {**counts, "clear": counts["rows"], "clear_agreeing": counts["agreeing"]}
     if reference.ndim == 0 or reference.shape[-1] < 2 or reference.size == 0:
         return {"rows": 0, "agreeing": 0}
-    same = reference.argmax(axis=-1) == test.argmax(axis=-1)
-    return {"rows": int(same.size), "agreeing": int(same.sum())}
+    largest = reference.argmax(axis=-1)[..., None]
+    same = largest[..., 0] == test.argmax(axis=-1)
+    others = reference.copy()
+    np.put_along_axis(others, largest, np.array(-np.inf, reference.dtype), axis=-1)
+    with np.errstate(invalid="ignore"):
+        margin = np.take_along_axis(reference, largest, axis=-1)[..., 0] - others.max(axis=-1)
+    clear = margin >= (step or 0.0)
+    return {
+        "rows": int(same.size),
+        "agreeing": int(same.sum()),
+        "clear": int(clear.sum()),
+        "clear_agreeing": int((same & clear).sum()),
+    }
 
 
 def _decibels(signal: float, noise: float) -> float:

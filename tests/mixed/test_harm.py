@@ -16,6 +16,7 @@ from edgeqwt.mixed.harm import ends, harms, with_rounded_activation, with_rounde
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.verify.spread import signal_of
 from tests.chain import NONE, Chain, noise, samples
 from tests.mixed.jobs import network
 
@@ -25,9 +26,14 @@ def test_an_error_is_relative_to_the_signal() -> None:
     x = chain.input((1, 4))
     graph = chain.graph(chain.op("MUL", x, chain.constant(np.float32(2.0)), **NONE))
     other = graph.with_tensors({1: replace(graph.tensors[1], data=np.array(2.2, np.float32))})
-    same, wrong = harms(graph, [lambda: graph, lambda: other], samples(graph))
+    inputs = samples(graph)
+    same, wrong = harms(graph, [lambda: graph, lambda: other], inputs)
     assert same == 0.0
-    assert wrong == pytest.approx(0.01, rel=1e-5)  # (0.2 / 2)^2, in float32
+    values = np.concatenate([sample[x] for sample in inputs])
+    varies = len(values) * values.var(axis=0, ddof=1).sum() / np.square(values).sum()
+    assert wrong == pytest.approx(0.01 / varies, rel=1e-5)  # (0.2 / 2)^2, in float32
+    (alone,) = harms(graph, [lambda: other], inputs[:1])
+    assert alone == pytest.approx(0.01, rel=1e-5)  # of one sample nothing varies
 
 
 def test_softmax_does_not_hide_errors() -> None:
@@ -54,7 +60,7 @@ def test_a_rounded_activation_is_what_its_readers_get(which: str, dtype: str) ->
     values = np.concatenate([d[x] for d in data]) * (0.5 if which == "middle" else 1.0)
     rounded = np.clip(np.round(values / step), *((-128, 127) if dtype == "int8" else (-32768, 32767))) * step
     # Ties aside, the kernels round as numpy does; values are in float32.
-    assert found == pytest.approx(np.square(values - rounded).sum() / np.square(values).sum(), rel=1e-3)
+    assert found == pytest.approx(np.square(values - rounded).sum() / signal_of(list(values)), rel=1e-3)
 
 
 def test_weights_are_those_of_the_integer_graph() -> None:

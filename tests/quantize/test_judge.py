@@ -15,12 +15,18 @@ from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.verify.parts import Part
 from tests import small
 from tests.chain import samples
 from tests.quantize.problems import problem
 
 
-def test_noise_is_the_error_relative_to_the_signal_before_the_softmax_too() -> None:
+def varying(real: Array) -> float:
+    """Squares of what distinguishes samples; shape (samples, ...)."""
+    return float(real.var(axis=0, ddof=1).sum() * len(real))
+
+
+def test_noise_is_the_error_relative_to_what_varies_before_the_softmax_too() -> None:
     graph = small.graph()
     inputs: list[Mapping[int, Array]] = [*samples(graph, 9)]
     integer = problem(graph, inputs, MinMax()).lower(Scales())
@@ -34,7 +40,7 @@ def test_noise_is_the_error_relative_to_the_signal_before_the_softmax_too() -> N
         got = np.stack([to_real(integer, twin, found.run(feed_as(integer, graph, x))[twin]) for x in inputs])
         with Judge(graph, iter(inputs), (wanted,)) as judge:
             assert judge.count == 9
-            assert judge.noise(integer) == pytest.approx(np.square(got - real).sum() / np.square(real).sum())
+            assert judge.noise(integer) == pytest.approx(np.square(got - real).sum() / varying(real))
     with Judge(graph, inputs) as outputs, Judge(graph, inputs, (classes,)) as same:
         assert outputs.noise(integer) == same.noise(integer)
 
@@ -56,7 +62,7 @@ def test_what_is_constant_of_the_errors_may_be_left_out() -> None:
     got = np.stack([to_real(integer, twin, found.run(feed_as(integer, graph, x))[twin]) for x in inputs])
     with Judge(graph, inputs, (logits,), centered=True) as judge:
         variance = (got - real).var(axis=0, ddof=1).sum() * len(inputs)
-        assert judge.noise(integer) == pytest.approx(variance / np.square(real).sum())
+        assert judge.noise(integer) == pytest.approx(variance / varying(real))
     same = [inputs[0]] * 5  # all is constant: what is left out would be rounding by chance
     with Judge(graph, same, (logits,), centered=True) as alike, Judge(graph, same, (logits,)) as plain:
         assert alike.noise(integer) == plain.noise(integer) > 0
@@ -68,3 +74,19 @@ def test_no_samples() -> None:
     graph = replace(small.graph())
     with pytest.raises(InputError, match="no samples"):
         Judge(graph, [])
+
+
+def test_parts_count_as_outputs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small.graph()
+    inputs: list[Mapping[int, Array]] = [*samples(graph, 9)]
+    integer = problem(graph, inputs, MinMax()).lower(Scales())
+    (classes,) = graph.outputs
+    parts = (Part("first", 1, 0, 1), Part("others", 1, 1, 4))
+    monkeypatch.setattr("edgeqwt.quantize.judge.parts_of", lambda graph, tensor: parts if tensor == classes else ())
+    reference, found = xnnpack(graph), xnnpack(integer)
+    real = np.stack([reference.run(x)[classes] for x in inputs]).astype(np.float64)
+    (output,) = integer.outputs
+    got = np.stack([to_real(integer, output, found.run(feed_as(integer, graph, x))[output]) for x in inputs])
+    with Judge(graph, inputs) as judge:
+        ratios = [np.square((got - real)[..., s]).sum() / varying(real[..., s]) for s in (slice(0, 1), slice(1, 4))]
+        assert judge.noise(integer) == pytest.approx(sum(ratios))

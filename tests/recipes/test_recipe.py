@@ -22,6 +22,7 @@ from edgeqwt.quantize.search_outputs import Lapq
 from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MseWeights
 from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
 from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
+from edgeqwt.verify.bar import Bar
 from tests.small import ROOT
 
 DOCUMENT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -140,6 +141,7 @@ SECTIONS = {
     "Options": ("compensate", ""),
     "Reconstruction": ("reconstruct", ""),
     "Verify": ("verify", ""),
+    "Bar": ("quality", ""),
     **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
     **{rule.__name__: ("weights", name) for name, rule in WEIGHT_RULES.items()},
     **{rule.__name__: ("search", name) for name, rule in SEARCHES.items()},
@@ -222,6 +224,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         "compensate": {"enabled": True, **fields(Options)},
         "io": {"float": False},
         "verify": fields(Verify),
+        "quality": fields(Bar),
         "report": {"leave_one_out": 0},
     }
 

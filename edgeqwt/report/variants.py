@@ -1,0 +1,106 @@
+"""The table of a build's models side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from edgeqwt.output import Row, show_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeqwt.verify.layers import Quality
+    from edgeqwt.verify.metrics import Closeness
+    from edgeqwt.verify.paired import Gain
+
+NOTHING = "nothing"  # varies between samples
+DECIDES = " *"  # marks the row that says which model is kept
+
+
+def show_variants(
+    out: Console,
+    quality: Mapping[str, Quality],
+    scores: Mapping[str, Mapping[str, float]],
+    ops: Mapping[str, int],
+    sizes: Mapping[str, int],
+    evaluated: int = 0,
+) -> None:
+    """What is measured in rows, the variants side by side; the row that decides is marked."""
+    names = list(dict.fromkeys((*sizes, *quality)))
+    samples = next(q.samples for q in quality.values())
+    rows: list[Row] = []
+
+    def add(label: str, values: Mapping[str, str]) -> None:
+        rows.append((label, *(values.get(name, "") for name in names)))
+
+    for label, values in _output_rows(quality):
+        add(label, values)
+    if scores:
+        add(f"on {evaluated:,} evaluation samples", {})
+    for metric in dict.fromkeys(metric for told in scores.values() for metric in told):
+        add(f"  {metric}", {name: _number(told[metric]) for name, told in scores.items() if metric in told})
+    add("ops", {name: f"{count:,}" for name, count in ops.items()})
+    add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
+    title = f"Outputs against the float model, on {samples} held-out calibration samples"
+    show_table(out, title, ("", *names), rows, last=2)
+    if len(quality) > 1:
+        out.print(
+            f"{DECIDES.strip()} decides which is kept; gains are over the model to the left, with standard errors."
+        )
+
+
+def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, str]]]:
+    first, rows = next(iter(quality.values())), []
+    for k, output in enumerate(first.outputs):
+        prefix = f"{output.tensor} " if len(first.outputs) > 1 else ""
+        found = {name: q.outputs[k].closeness for name, q in quality.items()}
+        elsewhere = first.decisive[k].tensor != output.tensor
+        mark = DECIDES if len(quality) > 1 else ""
+        rows.append((f"{prefix}SQNR dB", {name: decibels(c.sqnr_db) for name, c in found.items()}))
+        label = f"{prefix}what varies, dB" + ("" if elsewhere else mark)
+        rows.append((label, {name: varying(c) for name, c in found.items()}))
+        for p, part in enumerate(output.parts):
+            parts = {name: q.outputs[k].parts[p].closeness for name, q in quality.items()}
+            rows.append((f"  {part.name}", {name: varying(c) for name, c in parts.items()}))
+        if elsewhere:
+            before = {name: q.decisive[k].closeness for name, q in quality.items()}
+            label = f"  the same before {output.kind or 'the end'}{mark}"
+            rows.append((label, {name: varying(c) for name, c in before.items()}))
+        if len(quality) > 1:
+            rows.append((f"{prefix}gain, dB", _gains(quality, k)))
+        rows.append((f"{prefix}cosine", {name: f"{c.cosine:.5f}" for name, c in found.items()}))
+        if output.closeness.top1 is not None:
+            rows.append((f"{prefix}same top-1", {name: f"{c.top1:.4f}" for name, c in found.items()}))
+    return rows
+
+
+def _gains(quality: Mapping[str, Quality], output: int) -> dict[str, str]:
+    """What each variant gains over the one before it, at the tensor that decides."""
+    from edgeqwt.verify.gate import gain_at
+
+    return {b: _gain(gain_at(quality[a], quality[b], output)) for a, b in pairwise(quality)}
+
+
+def _gain(found: Gain) -> str:
+    if math.isnan(found.db):
+        return ""
+    return f"{found.db:+.2f}" + ("" if math.isnan(found.standard_error) else f" ± {found.standard_error:.2f}")
+
+
+def varying(c: Closeness) -> str:
+    """SQNR of what varies between samples, or that nothing does."""
+    return NOTHING if c.varying_db is None else decibels(c.varying_db)
+
+
+def decibels(value: float) -> str:
+    """For people: one decimal, or what the value means where it is not finite."""
+    if math.isnan(value):
+        return "NaN"
+    return "exact" if value == math.inf else "none" if value == -math.inf else f"{value:.1f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"

@@ -1,0 +1,86 @@
+"""What differences between two models are worth, measured on the same samples.
+
+Samples differ far more from each other than models do, so models are compared sample by sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CHANCE = 0.05  # a difference that chance alone makes less often than this is called one
+STANDARD_ERRORS = 2.0  # beyond so many of them, which is about CHANCE
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much less one model errs than another.
+
+    Attributes:
+        db: 10 log10(Σ error before² / Σ error after²): positive where the second one is better.
+        standard_error: of it, in dB; nan where there are too few samples to know.
+    """
+
+    db: float
+    standard_error: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is more than chance; false where nobody can know."""
+        return self.db != 0 and abs(self.db) > STANDARD_ERRORS * self.standard_error
+
+
+def gain(before: Sequence[float], after: Sequence[float]) -> Gain:
+    """What the second of two models gains.
+
+    The standard error is the jackknife's: the spread of the figure when each sample in turn is left out (Efron and
+    Stein, "The jackknife estimate of variance", 1981). A few samples with large errors make it large.
+
+    Args:
+        before: squared error of each sample.
+        after: likewise, in the same order.
+    """
+    a, b = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    count = len(a)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()) or count == 0:
+        return Gain(math.nan, math.nan)
+    if a.sum() == b.sum() == 0:
+        return Gain(0.0, 0.0)
+    if a.sum() == 0 or b.sum() == 0:
+        return Gain(-math.inf if a.sum() == 0 else math.inf, math.nan)
+    db = float(10 * np.log10(a.sum() / b.sum()))
+    if count < 3:
+        return Gain(db, math.nan)
+    # Sums of what is not left out, not differences of sums, which could come out below zero.
+    others = ~np.eye(count, dtype=bool) if count <= 512 else None
+    rest_a, rest_b = (x.sum() - x if others is None else others @ x for x in (a, b))
+    if (rest_a <= 0).any() or (rest_b <= 0).any():
+        return Gain(db, math.nan)
+    each = 10 * np.log10(rest_a / rest_b)
+    return Gain(db, float(np.sqrt((count - 1) / count * np.square(each - each.mean()).sum())))
+
+
+def tail(successes: int, trials: int, probability: float) -> float:
+    """How probable so many successes or fewer are, each trial succeeding with this probability."""
+    p, q = math.log(probability), math.log1p(-probability)
+    choose = math.lgamma(trials + 1)
+    terms = (
+        choose - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * p + (trials - k) * q
+        for k in range(successes + 1)
+    )
+    return min(1.0, math.fsum(math.exp(term) for term in terms))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """How probable a split at least as uneven is by chance: McNemar's exact test, two-sided.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+
+    Args:
+        only_first: samples that the first model alone gets right.
+        only_second: those that the second alone gets right.
+    """
+    return min(1.0, 2 * tail(min(only_first, only_second), only_first + only_second, 0.5))

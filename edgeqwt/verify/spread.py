@@ -1,0 +1,64 @@
+"""How much a tensor varies between samples, in constant memory.
+
+A tensor that is nearly the same for every sample has a high SQNR whatever happens to the rest of it: what
+distinguishes one sample from another is what a model is for. The mean over samples is therefore taken from every
+element, and the squares of what remains are summed. Parts merge exactly but for rounding (Chan, Golub and LeVeque,
+"Updating formulae and a pairwise algorithm for computing sample variances", 1979): no difference of large sums is
+ever taken, so that a small variation beside a large mean keeps its digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Moments of a tensor, element by element.
+
+    Attributes:
+        count: number of samples.
+        mean: over them, shape of the tensor, float64 as soon as there are two.
+        squares: Σ (value − mean)² over samples and elements; exactly 0 where all samples are equal.
+    """
+
+    count: int
+    mean: Array
+    squares: float = 0.0
+
+    @property
+    def varying(self) -> float:
+        """What Σ (value − mean of the whole population)² is expected to be: the mean of few samples follows them."""
+        return self.squares * self.count / max(1, self.count - 1)
+
+    def plus(self, other: Spread) -> Spread:
+        """Both parts together."""
+        count = self.count + other.count
+        with np.errstate(all="ignore"):
+            delta = np.subtract(other.mean, self.mean, dtype=np.float64)
+            mean = self.mean + delta * (other.count / count)
+            between = float(np.einsum("i,i->", delta.ravel(), delta.ravel())) * (self.count * other.count / count)
+        return Spread(count, mean, self.squares + other.squares + between)
+
+
+def together(a: Spread | None, b: Spread | None) -> Spread | None:
+    """Both parts together, where either may be missing."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a.plus(b)
+
+
+def signal_of(values: Sequence[Array]) -> float:
+    """Squares of what varies between some samples' values, or of the whole where nothing does.
+
+    Args:
+        values: of one tensor, one array per sample; at least one.
+    """
+    varying = reduce(Spread.plus, (Spread(1, value) for value in values)).varying
+    return varying or sum(float(np.square(value.astype(np.float64)).sum()) for value in values)

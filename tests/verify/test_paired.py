@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgeqwt.verify.paired import gain, mcnemar, tail
+
+
+def test_a_gain_and_its_standard_error() -> None:
+    """The jackknife's standard error is the spread of the figure over repetitions of the experiment."""
+    rng = np.random.default_rng(0)
+    repeated = []
+    for _ in range(300):
+        difficulty = rng.gamma(2.0, size=64)  # samples differ, in the same way for both models
+        repeated.append(gain(difficulty * rng.gamma(9.0, size=64), 0.5 * difficulty * rng.gamma(9.0, size=64)))
+    spread = np.std([g.db for g in repeated])
+    assert np.mean([g.db for g in repeated]) == pytest.approx(10 * math.log10(2), abs=0.1)
+    # A standard deviation from 300 values is good to 1 / sqrt(600), some 4 %; the jackknife is a little cautious.
+    assert np.mean([g.standard_error for g in repeated]) == pytest.approx(spread, rel=0.15)
+    assert all(g.certain for g in repeated)
+
+
+def test_no_gain_without_knowing() -> None:
+    assert not gain([1.0, 2.0], [0.5, 1.0]).certain  # too few
+    assert gain([1.0, 2.0], [0.5, 1.0]).db == pytest.approx(10 * math.log10(2))
+    assert gain([0.0] * 4, [0.0] * 4).db == 0
+    assert gain([1.0] * 4, [0.0] * 4).db == math.inf
+    assert not gain([1.0] * 4, [0.0] * 4).certain
+    assert math.isnan(gain([1.0, math.nan], [1.0, 1.0]).db)
+    assert gain([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]).certain  # always twice as much
+
+
+def test_exact_tests() -> None:
+    assert tail(0, 3, 0.5) == pytest.approx(1 / 8)
+    assert tail(2, 3, 0.5) == pytest.approx(7 / 8)
+    assert tail(7, 8, 0.9) == pytest.approx(1 - 0.9**8)
+    assert tail(9, 9, 0.9) == pytest.approx(1)
+    assert mcnemar(0, 5) == pytest.approx(2 / 32)
+    assert mcnemar(4, 4) == 1
+    assert mcnemar(0, 0) == 1
+    assert tail(0, 10_000, 0.5) == 0.0  # no overflow
