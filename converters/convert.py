@@ -19,6 +19,7 @@ from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
 from edgeqwt.converters.onnx_source import OnnxRunner
+from edgeqwt.converters.recurrent import unrolled
 from edgeqwt.converters.resolve import TorchObject, resolve
 from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
@@ -126,8 +127,9 @@ def _exported(model: TorchModel, samples: Samples, tool: _Tool) -> _Source:
     path = tool.workdir / "torch.onnx"
     notes = torch_source.export(model, sample, path, tool.torch_log)
     proto, fixed = onnx_source.with_static_shapes(onnx_source.load(path), sample)
+    proto, steps = unrolled(proto)
     check_export(model.what, outputs, OnnxRunner(proto).run(sample))
-    return _Source(proto, model.inputs, model.run, sample, (*notes, *fixed), model.what)
+    return _Source(proto, model.inputs, model.run, sample, (*notes, *fixed, *steps), model.what)
 
 
 def _onnx(path: Path, samples: Samples) -> _Source:
@@ -135,7 +137,8 @@ def _onnx(path: Path, samples: Samples) -> _Source:
     sample = validated(samples, onnx_source.input_specs(proto)).first()
     proto, notes = onnx_source.with_static_shapes(proto, sample)
     runner = OnnxRunner(proto)
-    return _Source(proto, runner.specs, runner.run, sample, notes)
+    proto, steps = unrolled(proto)
+    return _Source(proto, runner.specs, runner.run, sample, (*notes, *steps))
 
 
 def _from_tflite(path: Path) -> ConvertedModel:
@@ -210,7 +213,7 @@ def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
                 name,
                 "tflite",
                 "it keeps its state from one inference to the next, which the source model does not",
-                "Write the recurrent layer as a loop over single steps in forward; nn.GRU is converted like that.",
+                "Write it as a loop over single steps in forward, with states as ordinary values.",
             )
 
 

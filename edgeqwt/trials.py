@@ -16,7 +16,7 @@ from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Fed, Ground, Job, lowered
 from edgeqwt.progress import Advance
-from edgeqwt.quantize.islands import Island, Islands, islands, widened
+from edgeqwt.quantize.islands import RECURRENCE, Island, Islands, islands, widened
 from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import RoundingRule
@@ -91,7 +91,7 @@ def worthwhile_islands(job: Job, ground: Ground, options: Islands) -> tuple[Grou
     return _with(ground, kept), Widened(tuple(told))
 
 
-_ORDER = {"activation": 0, "softmax": 1, "normalization": 2}
+_ORDER = {"activation": 0, "softmax": 1, "normalization": 2, RECURRENCE: 3}
 """The least likely to pay first."""
 
 

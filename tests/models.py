@@ -96,7 +96,7 @@ class Branching(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """(1, 5, 8) to (1, 4): the last output of an LSTM, which onnx2tf turns into an op with state."""
+    """(1, 5, 8) to (1, 4): the last output of an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ from edgeqwt.prepare import (
     moves,
     norms,
     products,
+    steps,
     tidy,
 )
 from edgeqwt.runtime.overwritten import protected
@@ -52,6 +53,8 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "BATCH_MATMUL with a transposed vector on the left got a RESHAPE": products.lying_left,
         "BATCH_MATMUL reads the rows of its right side": products.lying_right,
         "RESHAPE and TRANSPOSE in a row became fewer": moves.shorten,
+        "What was picked out of a CONCATENATION is read where it was joined from": steps.pick_joined,
+        "SLICEs that divide a tensor became one SPLIT": steps.divide,
         "EMBEDDING_LOOKUP became GATHER": canonical.embedding,
         "GATHER of indices in a row became SLICE": canonical.pick,
         "SELECT became SELECT_V2": canonical.select,
@@ -75,6 +78,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "BATCH_MATMUL with constant weights became FULLY_CONNECTED": linear.matmul,
         "One RESHAPE was enough around FULLY_CONNECTED": layers.join_reshapes,
         "Layers whose outputs are taken apart became a layer for each part": layers.split_layers,
+        "Layers with equal weights read one tensor of them": steps.share_weights,
         "Constant factors went into weights": linear.fold_scale,
         "Constant factors went into constants before or behind them": factors.fold_factors,
         "Constant summands went into biases": linear.fold_shift,

@@ -20,6 +20,7 @@ from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated
+from edgeqwt.quantize.recurrence import same_in_every_step
 from edgeqwt.quantize.widths import Plan, copies, planned
 
 QMIN, QMAX = -128, 127
@@ -89,6 +90,11 @@ class _Groups:
             self.parent[gone] = kept
             if gone in self.fixed:
                 self.fixed.setdefault(kept, self.fixed.pop(gone))
+
+    def tie_alike(self, members: list[Place]) -> None:
+        """Ties those that have the first one's width, and no parameters of their own unless all have the same."""
+        alike = [p for p in members if p[1] == members[0][1] and self.fixed_of(p) == self.fixed_of(members[0])]
+        self.tie(alike)
 
 
 def affine(low: float, high: float) -> Quantization:
@@ -163,6 +169,8 @@ def assign(
     plan = plan or planned(graph, Precision())
     groups = _Groups(_fixed_outputs(graph, plan))
     apart = _grouped(graph, plan, groups)
+    for members in same_in_every_step(graph):
+        groups.tie_alike([(t, plan.home[t]) for t in members])
     uneven = _made_symmetric(graph, plan, groups)
     places = {(t, plan.home[t]) for t in statistics} | copies(graph, plan)
     lone = _lone(groups, plan, places)

@@ -4,6 +4,9 @@ The products read and compute 8 bits, and cost most of the time. What lies betwe
 normalization, softmax, activation functions) is a small part of the work, and in transformers most of the error:
 a few channels and tokens are many times as large as the others (Dettmers et al. 2022, LLM.int8()). An island is a
 connected piece of what lies between; its role is that of the op that gives it its name.
+
+A recurrent layer that is written out step by step is an island as well, its products included: what a step rounds
+away is missing in all that follow, and as all of it has 16 bits, no copies of other widths are needed inside.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.quantize.precision import Precision, Widths
+from edgeqwt.quantize.recurrence import recurrent_ops
 from edgeqwt.quantize.widths import connected
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -26,6 +30,8 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
+RECURRENCE = "recurrence"
+"""The role of recurrent layers."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Island:
     """Connected ops between matrix products.
 
     Attributes:
-        role: of `ROLES`.
+        role: of `ROLES`, or `RECURRENCE`.
         ops: indices, in order.
     """
 
@@ -53,15 +59,18 @@ class Island:
 
 
 def islands(graph: Graph) -> tuple[Island, ...]:
-    """The islands of a float graph; none where nothing normalizes, as in convolutional networks."""
-    pieces = _pieces(graph)
+    """The islands of a float graph; where nothing normalizes, as in convolutional networks, recurrent layers only."""
+    recurrent = recurrent_ops(graph)
+    pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in recurrent))]
     found = []
     for ops in pieces:
         kinds = {graph.ops[i].kind for i in ops}
         role = next((role for role, names in ROLES.items() if kinds & {*names}), None)
         if role is not None:
             found.append(Island(role, ops))
-    return tuple(found) if any(island.role == "normalization" for island in found) else ()
+    found = found if any(island.role == "normalization" for island in found) else []
+    layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
+    return (*found, *(Island(RECURRENCE, ops) for ops in layers))
 
 
 def widened(graph: Graph, precision: Precision, wide: Iterable[Island]) -> Precision:

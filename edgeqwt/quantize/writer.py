@@ -67,7 +67,7 @@ class Writer:
         self.graph, self.assignment, self.plan = graph, assignment, assignment.plan
         self.missing16 = missing16
         self.precision, self.missing, self.weight_scales = precision, missing, weight_scales
-        self.editor = Editor(graph)
+        self.editor, self.readers = Editor(graph), graph.consumers()
         self.offset = -1  # the constant that tables' indices are shifted by
         self.chains: Mapping[int, tuple[int, ...]] = {}
         self.constants: dict[tuple[object, ...], int] = {}
@@ -171,8 +171,7 @@ class Writer:
         inputs[rule.data] = self.operand(index, op, rule.data)
         if inputs[rule.bias] < 0:
             # Without a bias there would be no place for an offset; zeros cost the file a few bytes, once.
-            zeros = np.zeros(scale.shape, BIAS_DTYPE[bits])
-            inputs[rule.bias] = self.editor.add_tensor(Tensor(f"{name}/bias", zeros.shape, BIAS_DTYPE[bits], zeros, bq))
+            inputs[rule.bias] = self.zeros(inputs[rule.weight], name, bq, BIAS_DTYPE[bits])
         else:
             inputs[rule.bias] = self.constant(inputs[rule.bias], bq, BIAS_DTYPE[bits])
         limit = 2 ** (self.precision.of(name).weights - 1) - 1
@@ -286,6 +285,15 @@ class Writer:
         key = (t, dtype, q.scale.tobytes(), q.zero_point.tobytes())
         if key not in self.constants:
             self.constants[key] = self.editor.add_tensor(self.quantized(t, q, dtype, limit))
+        return self.constants[key]
+
+    def zeros(self, weight: int, name: str, q: Quantization, dtype: str) -> int:
+        """A bias of zeros; layers that share their weights, as the steps of a recurrence do, share it."""
+        key = ("zeros", weight, dtype, q.scale.tobytes())
+        shared = len(self.readers.get(weight, [])) > 1
+        if not shared or key not in self.constants:
+            data = np.zeros(q.scale.shape, dtype)
+            self.constants[key] = self.editor.add_tensor(Tensor(f"{name}/bias", data.shape, dtype, data, q))
         return self.constants[key]
 
     def quantized(self, t: int, q: Quantization, dtype: str = "int8", limit: int = QMAX) -> Tensor:

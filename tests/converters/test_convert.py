@@ -201,9 +201,12 @@ def test_an_op_without_tflite_form_is_refused_with_its_place(tmp_path: Path) -> 
         convert(Determinant(), from_arrays({"x": normal(1, 4, 4)}), tmp_path)
 
 
-def test_an_lstm_that_would_keep_its_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"UNIDIRECTIONAL_SEQUENCE_LSTM .*keeps its state"):
-        convert(models.seeded(models.Recurrent), from_arrays({"x": normal(1, 5, 8)}), tmp_path)
+def test_an_lstm_starts_anew_each_time(tmp_path: Path) -> None:
+    samples = from_arrays({"x": normal(3, 5, 8)})
+    model = convert(models.seeded(models.Recurrent), samples, tmp_path)
+    assert not any(tensor.is_variable for tensor in model.graph.tensors)
+    for name, wanted, value in outputs(model, [*samples, *samples]):
+        assert error(value, wanted) < CLOSE, name
 
 
 # -- files -------------------------------------------------------------------------------

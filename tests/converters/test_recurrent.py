@@ -1,0 +1,183 @@
+"""Recurrent layers of ONNX models, written out: against onnxruntime on the layer itself, and through onnx2tf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from edgeqwt.calibration.arrays import from_arrays
+from edgeqwt.converters import convert
+from edgeqwt.converters.onnx_source import OnnxRunner
+from edgeqwt.converters.recurrent import KINDS, unrolled
+from edgeqwt.errors import UnsupportedError
+from edgeqwt.graph.graph import Array
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.verify.parity import check_parity
+
+STEPS, BATCH, WIDTH, HIDDEN = 5, 2, 3, 4
+# Sums of at most 8 products in another order, through 5 steps: some 2^-24 per step and product.
+CLOSE = 1e-5
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def layer(kind: str, *, states: str = "", directions: int = 1, bias: bool = True, **attributes: Any) -> onnx.ModelProto:
+    """A model of one layer; `states`: "given" as inputs, "zero" as constants, or "" for none."""
+    gates, real = KINDS[kind], TensorProto.FLOAT
+    weights = {
+        "w": noise(directions, gates * HIDDEN, WIDTH, seed=1),
+        "r": noise(directions, gates * HIDDEN, HIDDEN, seed=2),
+        "b": noise(directions, 2 * gates * HIDDEN, seed=3),
+    }
+    shape = (directions, BATCH, HIDDEN)
+    names = ["h", "c"][: 2 if kind == "LSTM" else 1]
+    given = [helper.make_tensor_value_info(name, real, shape) for name in names] if states == "given" else []
+    if states == "zero":
+        weights |= {name: np.zeros(shape, np.float32) for name in names}
+    outputs = ["y", *(f"{name}_n" for name in names)]
+    taken = ["x", "w", "r", "b" if bias else "", "", *(names if states else [])]
+    node = helper.make_node(kind, taken, outputs, name="layer", hidden_size=HIDDEN, **attributes)
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", real, (STEPS, BATCH, WIDTH)), *given],
+        [helper.make_tensor_value_info(name, real, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def assert_same(model: onnx.ModelProto) -> onnx.ModelProto:
+    found, notes = unrolled(model)
+    assert len(notes) == 1
+    assert not KINDS.keys() & {node.op_type for node in found.graph.node}
+    sample = {s.name: noise(*(n or 0 for n in s.shape), seed=9 + i) for i, s in enumerate(OnnxRunner(model).specs)}
+    expected = OnnxRunner(model).run(sample)
+    for name, value in OnnxRunner(found).run(sample).items():
+        assert value.shape == expected[name].shape
+        assert np.abs(value - expected[name]).max() < CLOSE, name
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"states": "given"},
+        {"bias": False},
+        {"direction": "reverse", "states": "given"},
+        {"direction": "bidirectional", "directions": 2, "states": "given"},
+    ],
+    ids=["plain", "states", "no-bias", "reverse", "both"],
+)
+def test_a_layer_written_out_computes_the_same(kind: str, options: dict[str, Any]) -> None:
+    assert_same(layer(kind, **options))
+
+
+def test_gru_as_torch_has_it_multiplies_the_product_with_the_reset_gate() -> None:
+    assert_same(layer("GRU", linear_before_reset=1, states="given"))
+    assert_same(layer("GRU", linear_before_reset=1))
+
+
+def test_other_functions() -> None:
+    assert_same(layer("RNN", activations=["Relu"], states="given"))
+    assert_same(layer("LSTM", activations=["Sigmoid", "Relu", "Softsign"]))
+
+
+def test_states_of_zero_cost_nothing() -> None:
+    kinds = [[n.op_type for n in assert_same(layer("LSTM", states=s)).graph.node] for s in ("", "zero")]
+    assert kinds[0] == kinds[1]
+    assert kinds[0].count("Gemm") == 2 + 2 * (STEPS - 1)  # for all steps' inputs, and for each state
+
+
+def test_steps_share_their_weights() -> None:
+    found = assert_same(layer("LSTM", states="given"))
+    assert len({node.input[1] for node in found.graph.node if node.op_type == "Gemm"}) == 4
+
+
+def test_a_dynamic_shape_is_known_to_be_constant() -> None:
+    """Torch makes initial states of the input's shape, by ops."""
+    model = layer("GRU", states="zero")
+    kept = [tensor for tensor in model.graph.initializer if tensor.name != "h"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, numpy_helper.from_array(np.array([1]), "one")])
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.array([HIDDEN]), "width"), numpy_helper.from_array(np.array([1]), "axis")]
+    )
+    before = [
+        helper.make_node("Shape", ["x"], ["size"]),
+        helper.make_node("Gather", ["size", "axis"], ["batch"]),
+        helper.make_node("Concat", ["one", "batch", "width"], ["wanted"], axis=0),
+        helper.make_node("ConstantOfShape", ["wanted"], ["h"]),
+    ]
+    nodes = [*before, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    found = assert_same(model)
+    assert [n.op_type for n in found.graph.node].count("Gemm") == 2 + 2 * (STEPS - 1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({"clip": 1.0}, "it clips"),
+        ({"input_forget": 1}, "coupled"),
+        ({"activations": ["Sigmoid", "Elu", "Tanh"]}, "it applies Elu"),
+    ],
+)
+def test_an_unknown_option_is_named(attributes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"LSTM 'layer'.*{why}"):
+        unrolled(layer("LSTM", **attributes))
+
+
+def test_lengths_as_an_input_are_refused() -> None:
+    model = layer("LSTM")
+    model.graph.node[0].input[4] = "lengths"
+    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, (BATCH,)))
+    with pytest.raises(UnsupportedError, match="lengths of the sequences") as error:
+        unrolled(model)
+    assert "pack_padded_sequence" in error.value.hint
+    model.graph.input.pop()
+    model.graph.initializer.append(numpy_helper.from_array(np.full(BATCH, STEPS, np.int32), "lengths"))
+    assert_same(model)
+
+
+# -- through onnx2tf ---------------------------------------------------------------
+
+
+class Sequence(nn.Module):
+    """Two layers in both directions, and one that starts from a state and returns it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.LSTM(WIDTH, HIDDEN, 2, batch_first=True, bidirectional=True)
+        self.last = nn.GRU(2 * HIDDEN, HIDDEN)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y, _ = self.both(x)
+        y, h = self.last(y.transpose(0, 1), h)
+        return y[-1], h
+
+
+def test_torch_layers_reach_tflite_with_each_weight_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    samples = from_arrays({"x": noise(3, STEPS, WIDTH), "h": noise(3, 1, HIDDEN, seed=1)})
+    model = convert(Sequence().eval(), samples, tmp_path)
+    assert sum("was written out in 5 steps" in note for note in model.notes) == 3
+    graph = prepare(model.graph).graph
+    check_parity(model, graph, samples)
+    assert not any(tensor.is_variable for tensor in graph.tensors)
+    layers = [op for op in graph.ops if op.kind == "FULLY_CONNECTED"]
+    # Per direction two of the input and two of the state: gates that are sigmoids, and the one that is not.
+    assert len({op.inputs[1] for op in layers}) == 5 * 4
+    assert any(place.startswith("both (LSTM") for place in model.places.values())
