@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,10 +26,12 @@ from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
 
 if TYPE_CHECKING:
     import onnx
 
+ROUNDED_SAMPLES = 8  # on which a network that was trained with quantization is compared with its file
 REDUCED_PRECISION = "reduced_precision_support"
 EXPORT_TOLERANCE = 2**-10
 """Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
@@ -68,7 +71,7 @@ def convert(
     progress("loading the source model")
     found = resolve(source)
     if isinstance(found, Path) and found.suffix == ".tflite":
-        return _from_tflite(found)
+        return _from_tflite(found, samples, workdir)
     if isinstance(found, Path) and found.suffix == ".onnx":
         return _through_onnx2tf(_onnx(found, samples), tool)
     return _through_onnx2tf(_exported(_torch_model(found, samples.first(), tool), samples, tool), tool)
@@ -141,11 +144,24 @@ def _onnx(path: Path, samples: Samples) -> _Source:
     return _Source(proto, runner.specs, runner.run, sample, (*notes, *steps))
 
 
-def _from_tflite(path: Path) -> ConvertedModel:
+def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     graph = tflite_source.load(path)
     inputs, outputs = tflite_source.bindings(graph)
-    runner = tflite_source.TfliteRunner.open(path, inputs, outputs)
-    return ConvertedModel(graph, inputs, outputs, runner.run)
+    if not is_fake_quantized(graph):
+        return ConvertedModel(graph, inputs, outputs, tflite_source.TfliteRunner.open(path, inputs, outputs).run)
+    graph, learned = extracted(graph)
+    inputs, outputs = tflite_source.bindings(graph)
+    few = validated(samples, [binding.spec for binding in inputs]).head(ROUNDED_SAMPLES)
+    sqnr = tflite_source.check_rounding(path, graph, learned, few)
+    float_file = workdir / "without_rounding.tflite"
+    flatbuffer.write(graph, float_file)
+    run = tflite_source.TfliteRunner.open(float_file, inputs, outputs).run
+    close = "is what the file does" if math.isinf(sqnr) else f"comes within {sqnr:.1f} dB of the file"
+    note = (
+        f"trained with quantization: the learned ranges of {len(learned.activations)} activations and the scales of "
+        f"{len(learned.weights)} weights are kept; rounding to them {close}"
+    )
+    return ConvertedModel(graph, inputs, outputs, run, notes=(note,), learned=learned)
 
 
 def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:

@@ -46,6 +46,7 @@ def build(
     ranges: str | None = None,
     compensation: bool | None = None,
     float_io: bool | None = None,
+    preserve: Sequence[str] | None = None,
     metric: str | Any | None = None,
     evaluation: Source | None = None,
     images: ImageOptions | None = None,
@@ -70,12 +71,13 @@ def build(
         target: a name that `list_targets()` lists, or the path of a .toml profile.
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
             by default.
-        recipe: a name, a .toml file, or a Recipe; the next five arguments override it.
+        recipe: a name, a .toml file, or a Recipe; the next six arguments override it.
         precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
         mixed: the limit within which widths are chosen layer by layer.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32.
+        preserve: what of pruned or clustered weights stays: "sparsity", "clusters".
         metric: "top1" (the default), "file.py:function" or a function; scores the outputs on `evaluation`.
         evaluation: test samples, with labels or what else the metric needs.
         images: how a folder of images becomes samples, for calibration and evaluation.
@@ -114,7 +116,7 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io)
+    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io, preserve)
     chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     board = own_board(profile, limit)
@@ -336,6 +338,7 @@ def _overridden(
     ranges: str | None,
     compensation: bool | None,
     float_io: bool | None,
+    preserve: Sequence[str] | None,
 ) -> Recipe:
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     if precision is not None:
@@ -346,6 +349,8 @@ def _overridden(
         chosen = replace(chosen, ranges=recipes.range_rule(ranges))
     if compensation is not None:
         chosen = replace(chosen, compensate=compensation)
+    if preserve is not None:
+        chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
     return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
 
 

@@ -44,6 +44,19 @@ class Binding:
         return np.ascontiguousarray(moved) if moved.ndim else moved
 
 
+@dataclass(frozen=True, eq=False)
+class LearnedRanges:
+    """Scales that a network was trained with, by tensor name; see `quantize.fake_quant`.
+
+    Attributes:
+        activations: scale and zero point, as int8.
+        weights: scales, float64, of shape (channels,) or (1,); zero points are 0.
+    """
+
+    activations: Mapping[str, tuple[float, int]]
+    weights: Mapping[str, Array]
+
+
 @dataclass(frozen=True)
 class ConvertedModel:
     """A float TFLite graph, with what is needed to prove it and to talk about it in the source's terms.
@@ -60,6 +73,8 @@ class ConvertedModel:
         notes: sentences for the report (layout changes, names that were changed).
         log: the converter's log file, or None.
         versions: package name to version of the tools that took part.
+        learned: the scales that training chose, where the source was trained with quantization; `graph` is the
+            float network below, with the weights that training rounded to. None otherwise.
     """
 
     graph: Graph
@@ -71,6 +86,7 @@ class ConvertedModel:
     notes: tuple[str, ...] = ()
     log: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    learned: LearnedRanges | None = None
 
     def graph_inputs(self, sample: Sample) -> dict[int, Array]:
         """A source sample as real-valued arrays by graph tensor index."""

@@ -16,10 +16,14 @@ from edgeqwt import trials
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensate.constants import constant_ops
 from edgeqwt.compensate.cwac import Outcome, compensate
+from edgeqwt.converted import LearnedRanges
 from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.job import Fed, Ground, Job, lowered, shown
 from edgeqwt.progress import Advance, Stages
+from edgeqwt.quantize.fake_quant import inserted
+from edgeqwt.quantize.fake_quant import scales as learned_scales
 from edgeqwt.quantize.importance import weight_importance
 from edgeqwt.quantize.islands import Island
 from edgeqwt.quantize.lower import assigned
@@ -29,6 +33,7 @@ from edgeqwt.quantize.row_weights import row_weights
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.quantize.search import Found, NoSearch, search
 from edgeqwt.quantize.search_problem import problem
+from edgeqwt.quantize.structure import LayerStructure, Structure, account, structure, weight_scales
 from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed, reconstruct
@@ -48,6 +53,7 @@ class Levers:
         searched: what the search for scales found.
         rounded: why weights are rounded to nearest although the recipe says otherwise; empty otherwise.
         reconstructed: learned rounding.
+        structure: what became of zeros and clusters that training had put into the weights, layer by layer.
     """
 
     islands: Widened | None = None
@@ -56,6 +62,7 @@ class Levers:
     searched: Found | None = None
     rounded: str = ""
     reconstructed: Reconstructed | None = None
+    structure: tuple[LayerStructure, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +98,13 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
     """
     with stages("calibrate") as advance:
         statistics, _ = observe(job.graph, job.feeds(shown(job.fit, advance)))
-    ground = Ground(job.graph, statistics, recipe)
+    learned = job.model.learned
+    kept = structure(job.graph, frozenset(recipe.preserve))
+    scales = _clustered(job.graph, recipe, kept) if learned is None else learned_scales(job.graph, learned)
+    ground = Ground(job.graph, statistics, recipe, scales, kept)
+    if kept.clusters:  # factors of inputs, and scales searched weight by weight, would take them apart
+        recipe = replace(recipe, equalization=None, search=NoSearch())
+        ground = replace(ground, recipe=recipe)
     wide: tuple[Island, ...] = ()
     islands = equalized = None
     if recipe.islands is not None:
@@ -117,11 +130,13 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
 def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     """What follows once the float graph and the widths stand: scales, rounding, compensation."""
     recipe, reference, statistics = ground.recipe, ground.graph, ground.statistics
+    if job.model.learned is not None:
+        return _as_trained(job, ground, job.model.learned, stages)
     if not isinstance(recipe.weights, MinMaxWeights):
         with stages("choose weight scales"):
             importance = weight_importance(reference, job.feeds(job.fit))
-            scales = Scales(weights=ruled(reference, recipe.precision, recipe.weights, importance))
-            ground = replace(ground, scales=scales)
+            ruled_scales = Scales(weights=ruled(reference, recipe.precision, recipe.weights, importance))
+            ground = replace(ground, scales=ground.scales.over(ruled_scales))
     if not isinstance(recipe.search, NoSearch):
         with stages("search scales"):
             found = _searched(job, ground)
@@ -139,7 +154,7 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     if recipe.reconstruction is not None:
         with stages("learn rounding") as advance:
             data = job.feeds(job.samples)
-            learned = reconstruct(plain, reference, data, recipe.reconstruction, recipe.precision, advance)
+            learned = reconstruct(plain, reference, data, recipe.reconstruction, recipe.precision, advance, ground.kept)
             plain, levers = learned.graph, replace(levers, reconstructed=learned)
     outcome = None
     if recipe.compensate:
@@ -147,7 +162,40 @@ def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
             data = job.feeds(job.samples)
             options = recipe.compensation
             outcome = compensate(plain, reference, data, statistics, recipe.ranges, options, advance, felt)
-    return Made(recipe, reference, plain, outcome, levers)
+    made = Made(recipe, reference, plain, outcome, levers)
+    rows = account(job.graph, made.graph, ground.kept)
+    return replace(made, levers=replace(levers, structure=rows))
+
+
+def _clustered(graph: Graph, recipe: Recipe, kept: Structure) -> Scales:
+    """The scales at which clustered weights stay clustered."""
+    found = {}
+    for op in graph.ops:
+        if op.kind in RULES and RULES[op.kind].linear:
+            name = graph.tensors[slots(op).output].name
+            scale = weight_scales(kept, name, recipe.precision.of(name).weights)
+            if scale is not None:
+                found[slots(op).weight] = scale
+    return Scales(weights=found)
+
+
+def _as_trained(job: Job, ground: Ground, learned: LearnedRanges, stages: Stages) -> Made:
+    """A network that was trained with quantization, at the scales that it was trained with.
+
+    What lowering changes all the same (int32 biases, ranges that several tensors share, tables) is compensated,
+    against the network that rounds as it was trained.
+    """
+    reference = inserted(ground.graph, learned)
+    with stages("quantize"):
+        plain = lowered(job, ground)
+    outcome = None
+    if ground.recipe.compensate:
+        with stages("compensate") as advance:
+            options = replace(ground.recipe.compensation, rewrite_scales=False)
+            data = job.feeds(job.samples)
+            outcome = compensate(plain, reference, data, ground.statistics, ground.recipe.ranges, options, advance)
+    made = Made(ground.recipe, reference, plain, outcome, Levers())
+    return replace(made, levers=Levers(structure=account(job.graph, made.graph, ground.kept)))
 
 
 def _searched(job: Job, ground: Ground) -> Found:
@@ -178,6 +226,11 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
     }
 )
 """Each lever's name, and the recipe without it."""
+
+
+def as_trained(recipe: Recipe) -> Recipe:
+    """The recipe for a network that was trained with quantization: scales and weights stay, CWAC repairs."""
+    return replace(bare(recipe), compensate=recipe.compensate, leave_one_out=0)
 
 
 def bare(recipe: Recipe) -> Recipe:

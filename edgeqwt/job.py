@@ -12,6 +12,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.progress import Advance, counted
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.scales import RULED, Scales
+from edgeqwt.quantize.structure import UNSTRUCTURED, Structure
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.target import TargetProfile, missing_ops
@@ -69,12 +70,14 @@ class Ground:
         statistics: of its activations.
         recipe: with the widths as they are by now.
         scales: in place of those that the recipe's rules choose.
+        kept: structure of the weights that stays.
     """
 
     graph: Graph
     statistics: Mapping[int, Statistics]
     recipe: Recipe
     scales: Scales = RULED
+    kept: Structure = UNSTRUCTURED
 
 
 def lowered(job: Job, ground: Ground) -> Graph:

@@ -14,7 +14,7 @@ from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.engine import Gain, Made, bare, leave_one_out, make
+from edgeqwt.engine import Gain, Made, as_trained, bare, leave_one_out, make
 from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
@@ -23,6 +23,7 @@ from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.progress import Advance, Stages
+from edgeqwt.quantize.fake_quant import inserted
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
@@ -154,6 +155,7 @@ def build(
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
+    recipe = recipe if model.learned is None else as_trained(recipe)
     with stages("prepare"):
         prepared = prepare(model.graph)
         graph = prepared.graph
@@ -216,13 +218,16 @@ def compensate_graph(
         InputError: the two models, or the samples, do not fit together.
     """
     samples = validated(samples, [binding.spec for binding in reference.inputs])
-    wanted = reference.graph
+    wanted, options = reference.graph, recipe.compensation
+    if reference.learned is not None:
+        # The file is to do what training did, which rounds; its scales are those that were learned.
+        wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
     check_same_interface(graph, wanted)
     with stages("calibrate") as advance:
         statistics, _ = observe(wanted, feeds(reference, wanted, shown(samples, advance)))
     with stages("compensate") as advance:
         calibration = feeds(reference, wanted, samples)
-        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, recipe.compensation, advance)
+        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     _, held_out = split(samples)
     with stages("judge") as advance:

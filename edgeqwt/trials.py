@@ -113,7 +113,8 @@ def equalized(job: Job, ground: Ground, wide: tuple[Island, ...], options: Equal
         return ground, replace(found, graph=ground.graph)
     again, _ = observe(found.graph, job.feeds(job.fit))
     precision = found.precision or start.recipe.precision
-    after = Ground(found.graph, again, replace(start.recipe, precision=precision))
+    recipe = replace(start.recipe, precision=precision)
+    after = replace(start, graph=found.graph, statistics=again, recipe=recipe)
     gain = _gain(job, ground, after)
     if gain >= -EQUALIZATION_LOSS_DB:  # false for nan
         return after, found
@@ -151,7 +152,9 @@ def rounded(
     job: Job, ground: Ground, plain: Graph, rule: RoundingRule, felt: RowWeights | None, advance: Advance
 ) -> tuple[Graph, str]:
     """The integer graph with its weights rounded by a rule, if that does not lose against nearest; else why not."""
-    found = reround(plain, ground.graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt)
+    found = reround(
+        plain, ground.graph, job.feeds(job.fit), rule, ground.recipe.precision, advance, felt=felt, kept=ground.kept
+    )
     if not ends(job.graph):
         return found, ""
     with _judge(job) as judge:

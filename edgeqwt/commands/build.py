@@ -63,6 +63,13 @@ def build(
     ] = None,
     compensate: Annotated[bool | None, typer.Option("--compensate/--no-compensate", help="Whether CWAC runs.")] = None,
     float_io: Annotated[bool | None, typer.Option("--float-io/--int8-io", help="Type of inputs and outputs.")] = None,
+    preserve: Annotated[
+        str | None,
+        typer.Option(
+            help="What of pruned or clustered weights stays; found by itself.  [default: sparsity,clusters]",
+            metavar="sparsity,clusters|none",
+        ),
+    ] = None,
     evaluation: Annotated[
         str | None, typer.Option(help="Test samples, with labels or what else the metric needs.", metavar="DATA")
     ] = None,
@@ -127,6 +134,7 @@ def build(
         ranges=ranges,
         compensation=compensate,
         float_io=float_io,
+        preserve=None if preserve is None else _names(preserve),
         metric=metric,
         evaluation=evaluation,
         images=parse_images(image),
@@ -169,3 +177,8 @@ def _lengths(text: str | None) -> list[int]:
     if not all(re.fullmatch(r"\s*[1-9]\d*\s*", part) for part in parts) or len({*map(str.strip, parts)}) < len(parts):
         raise InputError(f"--sequence-length {text!r} is no length", "Give one such as 64, or several: 32,64,128.")
     return [int(part) for part in parts]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between them; "none" for no name."""
+    return () if text == "none" else tuple(part.strip() for part in text.split(","))

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array
 
-# (real weights, scale of each channel, limit) -> integers within +-limit, as float64.
-Method = Callable[[Array, Array, int], Array]
+# (real weights, scale of each channel, limit, where integers must be zero) -> integers within +-limit, as float64.
+Method = Callable[[Array, Array, int, Array | None], Array]
 
 # A step that lowers a loss by less than this share of the error's size is rounding noise.
 NOISE = 1e-9
@@ -87,8 +87,9 @@ def one_by_one(hessian: Array) -> Method:
     order = _largest_first(hessian)
     factor = _inverse_factor(_permuted(hessian, order))
 
-    def method(weights: Array, scale: Array, limit: int) -> Array:
+    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> Array:
         real = np.take_along_axis(weights, order[:, None, :], axis=2)
+        pruned = None if zeros is None else np.take_along_axis(zeros, order[:, None, :], axis=2)
         integers, errors = np.empty_like(real), np.zeros_like(real)
         for k in range(real.shape[2]):
             first = k - k % BLOCK
@@ -96,6 +97,8 @@ def one_by_one(hessian: Array) -> Method:
                 real[:, :, k : k + BLOCK] -= errors[:, :, :k] @ factor[:, :k, k : k + BLOCK]
             value = real[:, :, k] - (errors[:, :, first:k] @ factor[:, first:k, k, None])[..., 0]
             integers[:, :, k] = np.clip(np.rint(value / scale), -limit, limit)
+            if pruned is not None:
+                integers[:, :, k][pruned[:, :, k]] = 0
             errors[:, :, k] = (value - integers[:, :, k] * scale) / factor[:, k, k, None]
         return _restored(integers, order)
 
@@ -115,14 +118,18 @@ def half_by_half(hessian: Array) -> Method:
     order = _largest_first(hessian)
     moments = _permuted(hessian, order)
 
-    def method(weights: Array, scale: Array, limit: int) -> Array:
+    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> Array:
         real = np.take_along_axis(weights, order[:, None, :], axis=2)
+        pruned = None if zeros is None else np.take_along_axis(zeros, order[:, None, :], axis=2)
         integers, first = np.empty_like(real), 0
         while first < real.shape[2]:
             middle = first + (real.shape[2] - first + 1) // 2
             half, rest = slice(first, middle), slice(middle, None)
+            still = None if pruned is None else pruned[:, :, half]
             rounded = nearest(real[:, :, half], scale, limit)
-            rounded = refined(real[:, :, half], scale, rounded, moments[:, half, half], limit)
+            if still is not None:
+                rounded[still] = 0
+            rounded = refined(real[:, :, half], scale, rounded, moments[:, half, half], limit, still)
             pull = (rounded * scale[..., None] - real[:, :, half]) @ moments[:, half, rest]
             real[:, :, rest] -= _times_inverse(pull, moments[:, rest, rest])
             integers[:, :, half], first = rounded, middle
@@ -131,10 +138,13 @@ def half_by_half(hessian: Array) -> Method:
     return method
 
 
-def refined(weights: Array, scale: Array, integers: Array, hessian: Array, limit: int) -> Array:
+def refined(
+    weights: Array, scale: Array, integers: Array, hessian: Array, limit: int, zeros: Array | None = None
+) -> Array:
     """Integers that no single step of one of them improves: each channel takes its best step, and again.
 
-    A step d of term j changes the loss by 2 d (e A)_j + d^2 A_jj; the loss never grows.
+    A step d of term j changes the loss by 2 d (e A)_j + d^2 A_jj; the loss never grows. Integers that must be zero
+    take no step.
     """
     shape = integers.shape
     group = np.repeat(np.arange(shape[0]), shape[1])
@@ -143,6 +153,8 @@ def refined(weights: Array, scale: Array, integers: Array, hessian: Array, limit
     error = integers * step - weights.reshape(integers.shape)
     slope = (error.reshape(shape) @ hessian).reshape(integers.shape)
     square = step**2 * np.diagonal(hessian, axis1=-2, axis2=-1)[group]
+    if zeros is not None:
+        square = np.where(zeros.reshape(square.shape), np.inf, square)
     rows = np.arange(len(integers))  # channels that still improve
     while len(rows):
         pull = 2 * step[rows] * slope[rows]

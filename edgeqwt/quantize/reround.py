@@ -23,6 +23,7 @@ from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
 from edgeqwt.quantize.row_weights import RowWeights, counting, noting
+from edgeqwt.quantize.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
@@ -48,6 +49,7 @@ def reround(
     on_layer: Callable[[int, int], None] = lambda done, total: None,
     threads: int = THREADS,
     felt: RowWeights | None = None,
+    kept: Structure = UNSTRUCTURED,
 ) -> Graph:
     """The integer graph with its linear ops' weights rounded by the rule.
 
@@ -63,9 +65,10 @@ def reround(
         on_layer: called with (layers done, layers in all).
         threads: that run at a time; the result does not depend on it.
         felt: how much the rows that dense layers meet count; None: all alike.
+        kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
     """
     real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
-    ops = _roundable(graph)
+    ops = [i for i in _roundable(graph) if graph.tensors[graph.ops[i].outputs[0]].name not in kept.clusters]
     sources = [real[graph.tensors[graph.ops[i].outputs[0]].name] for i in ops]
     with Spool() as spool, one_thread():
         integer = Stretches("rounding", graph, [slots(graph.ops[i]).data for i in ops], spool)
@@ -89,6 +92,7 @@ def reround(
             assert weights is not None
             folds = _moments(graph, i, weights.shape, workers, count, counting(weights_of[k]))
             layer = _layer(graph, i, reference, source, precision, folds)
+            layer = replace(layer, zeros=zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights))
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)

@@ -45,6 +45,7 @@ class Layer:
         folds: hessian and cross of each of some parts of the samples; empty without cross.
         bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
             where the scales cannot change.
+        zeros: where integers must be zero, shape of the weights; None for nowhere.
     """
 
     weights: Array
@@ -54,6 +55,7 @@ class Layer:
     cross: Array | None = None
     folds: tuple[tuple[Array, Array], ...] = ()
     bounds: tuple[Array, Array] | None = None
+    zeros: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +155,7 @@ def _rounded(
     best: Rounded | None = None
     least: Array = np.zeros(())
     for scale in [layer.scale, *_candidates(layer, scales)]:
-        integers = method(weights, scale, layer.limit)
+        integers = method(weights, scale, layer.limit, layer.zeros)
         error = loss(weights, scale, integers, hessian)
         if best is None:
             best, least = Rounded(integers, scale), error
@@ -167,12 +169,12 @@ def _rounded(
 
 def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:
     """Turns of single steps and, where scales are searched, of the best scale for the integers: neither can lose."""
-    integers, scale = refined(weights, start.scale, start.integers, hessian, layer.limit), start.scale
+    integers, scale = refined(weights, start.scale, start.integers, hessian, layer.limit, layer.zeros), start.scale
     if layer.bounds is None or not with_scales:
         return Rounded(integers, scale)
     for _ in range(POLISHES):
         scale = np.clip(fitted_scale(weights, integers, hessian, scale), *layer.bounds)
-        integers = refined(weights, scale, integers, hessian, layer.limit)
+        integers = refined(weights, scale, integers, hessian, layer.limit, layer.zeros)
     return Rounded(integers, scale)
 
 

@@ -20,6 +20,7 @@ from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
 from edgeqwt.quantize.search import SEARCHES, Method, NoSearch
+from edgeqwt.quantize.structure import KINDS
 from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MinMaxWeights, WeightRule
 from edgeqwt.reconstruct.rule import LIMITS as RECONSTRUCTION
 from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
@@ -125,6 +126,7 @@ class Recipe:
         verify: how much is proved.
         bar: how close the result has to come to the float model.
         leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
+        preserve: what of the weights' structure stays: "sparsity", "clusters".
     """
 
     name: str
@@ -144,6 +146,7 @@ class Recipe:
     verify: Verify = field(default_factory=Verify)
     bar: Bar = field(default_factory=Bar)
     leave_one_out: int = 0
+    preserve: tuple[str, ...] = KINDS
 
 
 def names() -> tuple[str, ...]:
@@ -200,8 +203,7 @@ def range_rule(name: str) -> RangeRule:
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {
         "precision", "mixed", "islands", "ranges", "weighted_ranges", "equalize", "weights", "search", "rounding",
-        "reconstruct", "compensate", "io", "verify", "report",
-        "quality",
+        "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
     }  # fmt: skip
     _reject_unknown(table, known, where)
     wide, islands = _switched(table, "islands", True, where)
@@ -228,6 +230,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
         bar=filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
+        preserve=preserved(table.get("preserve", list(KINDS)), where),
     )
     if not isinstance(precision, str):
         raise RecipeError(f"{where}: precision = {precision!r}", 'Write it as a name, such as "w8a8".')
@@ -260,6 +263,17 @@ def with_bar(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recip
     """
     bar = recipe.bar if min_db is None else replace(recipe.bar, min_db=min_db)
     return checked(replace(recipe, bar=bar if accept is None else replace(bar, accept=accept)))
+
+
+def preserved(names: object, where: str) -> tuple[str, ...]:
+    """What of the weights' structure is to stay.
+
+    Raises:
+        RecipeError: it is no list of `structure.KINDS`.
+    """
+    if not isinstance(names, list | tuple) or not all(name in KINDS for name in names):
+        raise RecipeError(f"{where}: preserve = {names!r}", f"Give a list of {', '.join(KINDS)}; [] for none.")
+    return tuple(names)
 
 
 def _mixed(section: Mapping[str, Any], where: str) -> Mixed:

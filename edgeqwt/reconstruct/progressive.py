@@ -87,7 +87,7 @@ def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> 
     """Layer k's variables with integers for its real weights as they are now, and the scales that suit them."""
     v = now[k]
     op, kind = lesson.pair.graph.ops[v.op], lesson.pair.graph.ops[v.op].kind
-    real = (v.latent * v.current_scale()).detach().numpy().astype(np.float64)
+    real = (v.latent * v.kept * v.current_scale()).detach().numpy().astype(np.float64)
     scale = v.current_scale().detach().numpy().reshape(-1).astype(np.float64)
     if kind not in PATCHED:
         rows = np.moveaxis(real, RULES[kind].channel_axis, 0)
@@ -98,7 +98,9 @@ def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> 
     weights = matrix(kind, real, len(hessian))
     shape = weights.shape[:2]
     bounds = tuple(b.reshape(shape) for b in _bounds(graph, v, scale))
-    layer = Layer(weights, scale.reshape(shape), v.limit, hessian, bounds=(bounds[0], bounds[1]))
+    pruned = v.kept.numpy() == 0
+    masked = matrix(kind, pruned.astype(np.float64), len(hessian)) > 0 if pruned.ndim else None
+    layer = Layer(weights, scale.reshape(shape), v.limit, hessian, bounds=(bounds[0], bounds[1]), zeros=masked)
     found = ROUNDING.round(layer)
     return v.fixed(from_matrix(kind, found.integers, real.shape), found.scale.reshape(-1))
 

@@ -23,6 +23,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.structure import UNSTRUCTURED, Structure
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
 from edgeqwt.reconstruct.ground import Ground
 from edgeqwt.reconstruct.learn import Lesson, learn, torch_threads
@@ -51,6 +52,7 @@ def reconstruct(
     rule: Reconstruction,
     precision: Precision,
     on_block: Callable[[int, int], None] = lambda done, total: None,
+    kept: Structure = UNSTRUCTURED,
 ) -> Reconstructed:
     """Learns the weights' integers, their scales and the biases of an integer graph, block after block.
 
@@ -62,6 +64,7 @@ def reconstruct(
         rule: how.
         precision: the weights' widths.
         on_block: called with (linear ops done, linear ops in all).
+        kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
 
     Raises:
         InputError: torch is not installed, or there are no samples.
@@ -69,7 +72,7 @@ def reconstruct(
     if find_spec("torch") is None:
         raise InputError("learned rounding needs torch, which is not installed", "pip install 'edgeqwt[convert]'")
     pair = twin(graph, reference)
-    free = learnable(graph, reference, pair)
+    free = learnable(graph, reference, pair, kept)
     planned = _planned(reference, sorted(free), rule)
     obstacles = {block: why for block in planned if (why := _obstacle(reference, pair, block))}
     able = [block for block in planned if block not in obstacles]
@@ -83,7 +86,7 @@ def reconstruct(
         for k, block in enumerate(able):
             ground.reach(k, graph)
             on_layer = _advance(on_block, sum(sizes[:k]), sizes[k], sum(sizes))
-            candidate = _learned(graph, reference, ground, k, rule, precision, on_layer)
+            candidate = _learned(graph, reference, ground, k, rule, precision, on_layer, kept)
             before, after = ground.error(k, graph), ground.error(k, candidate)
             results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
             graph = candidate if after < before else graph
@@ -123,6 +126,7 @@ def _learned(
     rule: Reconstruction,
     precision: Precision,
     on_layer: Callable[[int, int], None],
+    kept: Structure,
 ) -> Graph:
     """The integer graph with block k's weights learned."""
     import torch
@@ -132,7 +136,7 @@ def _learned(
     learned = []
     for i in block.linear:
         bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
-        learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind))
+        learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind, kept))
     lesson = Lesson(
         block=block,
         pair=pair,

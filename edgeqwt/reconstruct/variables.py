@@ -22,6 +22,7 @@ from edgeqwt.autograd.evaluate import as_tensor
 from edgeqwt.autograd.simulate import Twin
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.quantize.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.quantize.weights import bias_quantization
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Variables:
         offset: the bias at the start, shape (channels,).
         shift: what is added to it, in steps of the output.
         step: the output's scale.
+        kept: 0 where pruning put a zero that stays, 1 elsewhere; shape of the weights, or ().
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Variables:
     offset: torch.Tensor
     shift: torch.Tensor
     step: float
+    kept: torch.Tensor
 
     def constants(self) -> dict[int, torch.Tensor]:
         """Weights and bias as the twin takes them."""
@@ -75,7 +78,7 @@ class Variables:
         elif self.kind == "straight":
             inside = self.latent.clamp(-self.limit, self.limit)
             steps = inside + (inside.round() - inside).detach()
-        found = {self.weight: steps * self.current_scale()}
+        found = {self.weight: steps * self.kept * self.current_scale()}
         return found if self.bias < 0 else {**found, self.bias: self.current_bias()}
 
     def current_scale(self) -> torch.Tensor:
@@ -98,7 +101,7 @@ class Variables:
     def integers(self) -> Array:
         """The weights' integers, int8."""
         steps = self.floor + self.heights().round() if self.kind == "soft" else self.latent.round()
-        clipped: Array = steps.detach().clamp(-self.limit, self.limit).numpy().astype(np.int8)
+        clipped: Array = (steps * self.kept).detach().clamp(-self.limit, self.limit).numpy().astype(np.int8)
         return clipped
 
     def fixed(self, integers: Array, scale: Array) -> Variables:
@@ -114,7 +117,9 @@ class Variables:
         return replace(self, kind="fixed", latent=steps, scale=new, log_gain=gain)
 
 
-def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, kind: str) -> Variables:
+def variables(
+    graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, kind: str, kept: Structure = UNSTRUCTURED
+) -> Variables:
     """The variables of one linear op, at the start.
 
     Args:
@@ -124,6 +129,7 @@ def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, k
         op: index in the reference.
         limit: integers lie within ±limit.
         kind: see above.
+        kept: zeros that stay.
     """
     import torch
 
@@ -132,6 +138,7 @@ def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, k
     assert tensor.data is not None
     assert tensor.quantization is not None
     assert source.data is not None
+    pruned = zeros(kept, reference.tensors[reference.ops[op].outputs[0]].name, source.data)
     scale = as_tensor(tensor.quantization.broadcast(tensor.data.ndim)[0])
     integers, wanted = as_tensor(tensor.data.astype(np.float32)), as_tensor(source.data) / scale
     floor, latent = torch.zeros(()), wanted
@@ -149,7 +156,7 @@ def variables(graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, k
     return Variables(
         kind, op, j, ours.weight, ours.bias, limit, latent.requires_grad_(), floor, scale,
         torch.zeros_like(scale).requires_grad_(), bias, torch.zeros_like(bias).requires_grad_(),
-        pair.steps[ours.output].scale,
+        pair.steps[ours.output].scale, torch.ones(()) if pruned is None else as_tensor((~pruned).astype(np.float32)),
     )  # fmt: skip
 
 
@@ -191,10 +198,10 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     return {**changed, s.bias: replace(bias, data=data, quantization=q, extra={})}
 
 
-def learnable(graph: Graph, reference: Graph, pair: Twin) -> dict[int, int]:
+def learnable(graph: Graph, reference: Graph, pair: Twin, kept: Structure = UNSTRUCTURED) -> dict[int, int]:
     """The linear ops whose weights can be learned: index in the reference to index in the integer graph.
 
-    Their weights are integers of their own, with a scale per output channel.
+    Their weights are integers of their own, with a scale per output channel, and not clustered.
     """
     readers = graph.consumers()
     found = {}
@@ -208,6 +215,7 @@ def learnable(graph: Graph, reference: Graph, pair: Twin) -> dict[int, int]:
         channels = weight.shape[RULES[op.kind].channel_axis]
         per_channel = weight.quantization is not None and weight.quantization.scale.size == channels
         integer = weight.data is not None and weight.dtype == "int8" and per_channel
-        if alone and integer and reference.ops[i].outputs[0] in pair.steps:
+        clustered = graph.tensors[s.output].name in kept.clusters
+        if alone and integer and not clustered and reference.ops[i].outputs[0] in pair.steps:
             found[i] = j
     return found

@@ -16,11 +16,13 @@ from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
 from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.equalize.equalize import Equalized
+from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.output import finite, plain
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
 from edgeqwt.quantize.search import Found
+from edgeqwt.quantize.structure import compressed
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.report.folder import SCHEMA
@@ -60,6 +62,8 @@ def document(result: BuildResult) -> dict[str, Any]:
         "search": _search(result.made.levers.searched),
         "rounding": {"skipped": result.made.levers.rounded},
         "reconstruction": _reconstruction(result.made.levers.reconstructed),
+        "structure": [dataclasses.asdict(row) for row in result.made.levers.structure],
+        "compressed_bytes": compressed_sizes(result),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),
         "layers": layers(result),
@@ -81,6 +85,11 @@ def document(result: BuildResult) -> dict[str, Any]:
 def variants(result: BuildResult) -> dict[str, Graph]:
     """The float graph that was lowered and every integer graph made of it, by the name of the variant."""
     return {FLOAT: result.prepared.graph, **result.variants}
+
+
+def compressed_sizes(result: BuildResult) -> dict[str, int]:
+    """Bytes of each variant's file after DEFLATE."""
+    return {name: compressed(flatbuffer.to_bytes(graph)) for name, graph in variants(result).items()}
 
 
 def layers(result: BuildResult) -> list[dict[str, Any]]:
@@ -177,6 +186,7 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
         "search": recipe.search,
         "rounding": recipe.rounding,
     }
+    told["preserve"] = list(recipe.preserve)
     return {**told, **{key: {"rule": type(rule).__name__.lower(), **told[key]} for key, rule in rules.items()}}
 
 

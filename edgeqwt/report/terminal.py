@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
+from edgeqwt.quantize.structure import KINDS
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
@@ -61,6 +62,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
             *(("learned", sentence) for sentence in learning_sentences(result.made.levers.reconstructed)),
+            *(("structure", sentence) for sentence in structure_sentences(result)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
@@ -108,6 +110,25 @@ def show_description(out: Console, description: Description) -> None:
 def kept_sentence(choice: Choice) -> str:
     """Which variant was kept and why."""
     return f"{choice.name}: {choice.reason}"
+
+
+def structure_sentences(result: BuildResult) -> Iterator[str]:
+    """What became of pruned and clustered weights; nothing where there are none."""
+    from edgeqwt.report.document import compressed_sizes
+
+    rows = result.made.levers.structure
+    sparse, clustered = ([row for row in rows if kind in row.kept] for kind in KINDS)
+    if sparse:
+        least, most = (min(row.zeros_after for row in sparse), max(row.zeros_after for row in sparse))
+        lost = sum(row.zeros_after < row.zeros_before for row in sparse)
+        kept = "all zeros of the source kept" if not lost else f"zeros were lost in {lost} of them"
+        yield f"{len(sparse)} layers are pruned: {least:.0%} to {most:.0%} of their weights are zero, {kept}"
+    if clustered:
+        most_values = max(row.values_after for row in clustered)
+        yield f"{len(clustered)} layers are clustered: at most {most_values} distinct integers in each"
+    if rows:
+        sizes = compressed_sizes(result)
+        yield f"compressed {sizes['float']:,} bytes in float, {sizes[result.choice.name]:,} in integers"
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:

@@ -1,0 +1,182 @@
+"""Networks trained with quantization: the ranges that training learned, taken out of the graph and put back.
+
+Such a network rounds its activations and weights while it computes in float: QUANTIZE and DEQUANTIZE in a row, or
+FAKE_QUANT (Jacob et al. 2018, section 3; what TensorFlow's model optimization toolkit and PyTorch's PT2E export).
+`extracted` gives the float network below, whose weights are those that training rounded to, and the learned scales;
+`inserted` makes the rounding network of it again, which is what an integer file is judged against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeqwt.converted import LearnedRanges
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.quantize.ranges import Range
+from edgeqwt.quantize.scales import Scales
+from edgeqwt.quantize.weights import dequantize
+
+LOWEST = {"int8": -128, "uint8": 0, "int16": -32768, "int4": -8}
+HIGHEST = {"int8": 127, "uint8": 255, "int16": 32767, "int4": 7}
+LIMIT = 127  # of the integers of weights
+ON_GRID = 1e-3  # steps that a weight may lie off its integer: float32 keeps 127 steps to 2^-24 * 127 < 1e-5
+
+
+def is_fake_quantized(graph: Graph) -> bool:
+    """Whether a graph computes in float and rounds on the way: what quantization-aware training exports."""
+    return any(op.kind == "FAKE_QUANT" for op in graph.ops) or (
+        bool(_pairs(graph)) and all(_floats(graph, op) for op in graph.ops if op.kind not in ("QUANTIZE", "DEQUANTIZE"))
+    )
+
+
+def extracted(graph: Graph) -> tuple[Graph, LearnedRanges]:
+    """The float graph without its rounding, and the scales that it rounds to.
+
+    Args:
+        graph: one that `is_fake_quantized`.
+    """
+    activations: dict[str, tuple[float, int]] = {}
+    weights: dict[str, Array] = {}
+    editor, moved = Editor(graph), dict[int, int]()
+    pairs = {pair.last: pair for pair in _pairs(graph)}
+    dropped = {i for pair in pairs.values() for i in (pair.first, pair.last) if i is not None}
+    for i, op in enumerate(graph.ops):
+        if i in pairs:
+            source, q, dtype = pairs[i].source, pairs[i].quantization, pairs[i].dtype
+            tensor = graph.tensors[source]
+            if tensor.data is None:
+                moved[op.outputs[0]] = moved.get(source, source)
+                activations.setdefault(tensor.name, _as_int8(q, dtype))
+            else:
+                integers = tensor.data if tensor.dtype == dtype else _rounded(tensor.data, q, dtype)
+                values, name = dequantize(integers, q).astype(np.float32), graph.tensors[op.outputs[0]].name
+                editor.tensors[op.outputs[0]] = Tensor(name, values.shape, "float32", values)
+                weights[name] = q.scale.astype(np.float64)
+        elif i not in dropped:
+            editor.add_op(replace(op, inputs=tuple(moved.get(t, t) for t in op.inputs)))
+    outputs = [moved.get(t, t) for t in graph.outputs]
+    return editor.finish(outputs=outputs), LearnedRanges(activations, weights)
+
+
+def inserted(graph: Graph, learned: LearnedRanges) -> Graph:
+    """A float graph that rounds the activations whose ranges were learned, as training did.
+
+    Args:
+        graph: float; activations are found by their names.
+        learned: from `extracted`.
+    """
+    editor, moved = Editor(graph), dict[int, int]()
+
+    def rounded(t: int) -> None:
+        tensor = graph.tensors[t]
+        if tensor.name not in learned.activations or not tensor.is_float:
+            return
+        q = Quantization.per_tensor(*learned.activations[tensor.name])
+        # Whoever compares by name compares with what was rounded; only inputs must keep their names.
+        before, after = (tensor.name, "real") if t in graph.inputs else (f"{tensor.name}/unrounded", "")
+        editor.tensors[t] = replace(tensor, name=before)
+        integer = editor.add_tensor(Tensor(f"{tensor.name}/rounded", tensor.shape, "int8", quantization=q))
+        editor.tensors.append(Tensor(f"{tensor.name}/{after}".rstrip("/"), tensor.shape, "float32"))
+        moved[t] = len(editor.tensors) - 1
+        editor.add_op(Op("QUANTIZE", (t,), (integer,)))
+        editor.add_op(Op("DEQUANTIZE", (integer,), (moved[t],), version=2))
+
+    for t in graph.inputs:
+        rounded(t)
+    for op in graph.ops:
+        editor.add_op(replace(op, inputs=tuple(moved.get(t, t) for t in op.inputs)))
+        for t in op.outputs:
+            rounded(t)
+    return editor.finish(outputs=[moved.get(t, t) for t in graph.outputs])
+
+
+def scales(graph: Graph, learned: LearnedRanges) -> Scales:
+    """The learned scales by the tensors of a float graph; weights whose integers they do not give are left out.
+
+    Rewrites of the graph may have changed weights since (a factor that went into them): their scale is then the
+    rule's.
+    """
+    activations = {*graph.inputs, *(t for op in graph.ops for t in op.outputs)}
+    ranges: dict[int, Range] = {}
+    for t in activations:
+        found = learned.activations.get(graph.tensors[t].name)
+        if found is not None:
+            scale, zero_point = found
+            ranges[t] = scale * (-128 - zero_point), scale * (127 - zero_point)
+    weights: dict[int, Array] = {}
+    for op in graph.ops:
+        if not RULES[op.kind].linear:
+            continue
+        t, axis = slots(op).weight, RULES[op.kind].channel_axis
+        data, chosen = graph.tensors[t].data, learned.weights.get(graph.tensors[t].name)
+        if data is not None and chosen is not None and len(chosen) in (1, data.shape[axis]):
+            per_channel = np.broadcast_to(chosen, (data.shape[axis],)).astype(np.float64)
+            steps = data / per_channel.reshape([-1 if k == axis else 1 for k in range(data.ndim)])
+            if np.abs(steps - np.rint(steps)).max(initial=0) < ON_GRID and np.abs(steps).max(initial=0) < LIMIT + 0.5:
+                weights[t] = per_channel
+    return Scales(ranges, weights)
+
+
+# -- where a graph rounds ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Ops that round one tensor: QUANTIZE and DEQUANTIZE, DEQUANTIZE of stored integers, or FAKE_QUANT alone."""
+
+    first: int | None
+    last: int
+    source: int
+    quantization: Quantization
+    dtype: str
+
+
+def _pairs(graph: Graph) -> list[_Pair]:
+    producers, found = graph.producers(), []
+    for i, op in enumerate(graph.ops):
+        if op.kind == "FAKE_QUANT":
+            found.append(_Pair(None, i, op.inputs[0], *_nudged(op.options)))
+        if op.kind != "DEQUANTIZE":
+            continue
+        t = op.inputs[0]
+        tensor, before = graph.tensors[t], producers.get(t)
+        if tensor.quantization is None or tensor.dtype not in LOWEST:
+            continue
+        if tensor.is_constant:
+            found.append(_Pair(None, i, t, tensor.quantization, tensor.dtype))
+        elif before is not None and graph.ops[before].kind == "QUANTIZE":
+            source = graph.ops[before].inputs[0]
+            if graph.tensors[source].is_float:
+                found.append(_Pair(before, i, source, tensor.quantization, tensor.dtype))
+    return found
+
+
+def _floats(graph: Graph, op: Op) -> bool:
+    return all(graph.tensors[t].quantization is None for t in op.tensors if t >= 0)
+
+
+def _nudged(options: Mapping[str, object]) -> tuple[Quantization, str]:
+    """Scale and zero point of FAKE_QUANT: its range moved so that zero is an integer (kernels/fake_quant.cc)."""
+    low, high = float(str(options.get("min", 0.0))), float(str(options.get("max", 0.0)))
+    bits, narrow = int(str(options.get("numBits", 8) or 8)), bool(options.get("narrowRange", False))
+    least, most = (1 if narrow else 0), 2**bits - 1
+    scale = (high - low) / (most - least) or 1.0
+    zero_point = int(np.clip(round(least - low / scale), least, most))
+    return Quantization.per_tensor(scale, zero_point), "uint8"
+
+
+def _as_int8(q: Quantization, dtype: str) -> tuple[float, int]:
+    shift = 128 if dtype == "uint8" else 0
+    return float(q.scale[0]), int(q.zero_point[0]) - shift
+
+
+def _rounded(values: Array, q: Quantization, dtype: str) -> Array:
+    """As QUANTIZE rounds: half away from zero (kernels/internal/quantization_util: TfLiteRound)."""
+    scale, zero_point = q.broadcast(values.ndim)
+    steps = values.astype(np.float64) / scale
+    integers = np.sign(steps) * np.floor(np.abs(steps) + 0.5) + zero_point
+    return np.asarray(np.clip(integers, LOWEST[dtype], HIGHEST[dtype]).astype(np.int64))
