@@ -14,7 +14,7 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.converters import onnx2tf_tool, onnx_source, places, tflite_source, torch_source, trace
+from edgeqwt.converters import onnx2tf_tool, onnx_rewrites, onnx_source, places, tflite_source, torch_source, trace
 from edgeqwt.converters.binding import bind, describe
 from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.integers import narrowed
@@ -129,7 +129,7 @@ def _exported(model: TorchModel, samples: Samples, tool: _Tool) -> _Source:
     tool.progress("exporting to ONNX")
     path = tool.workdir / "torch.onnx"
     notes = torch_source.export(model, sample, path, tool.torch_log)
-    proto, fixed = onnx_source.with_static_shapes(onnx_source.load(path), sample)
+    proto, fixed = onnx_source.with_static_shapes(onnx_rewrites.loadable(onnx_source.load(path)), sample)
     proto, steps = unrolled(proto)
     check_export(model.what, outputs, OnnxRunner(proto).run(sample))
     return _Source(proto, model.inputs, model.run, sample, (*notes, *fixed, *steps), model.what)
@@ -169,6 +169,7 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
 
     tool.progress("converting to TFLite")
     path = tool.workdir / "source.onnx"
+    source = replace(source, proto=onnx_rewrites.rewritten(source.proto))
     onnx.save(source.proto, path)
     conversion = onnx2tf_tool.run_onnx2tf(path, tool.workdir, tool.python, backend=tool.backend)
     graph = narrowed(_read(conversion))

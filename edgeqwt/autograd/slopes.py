@@ -44,8 +44,9 @@ def squared_slopes(
 
     results = program.one({t: watch(t, as_tensor(sample[t])) for t in program.given}, hook=watch)
     total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
-    for _ in range(draws if seen else 0):
-        signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in results.values()]
+    reached = [v for v in results.values() if v.requires_grad]  # comparisons and positions have no slopes
+    for _ in range(draws if reached else 0):
+        signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in reached]
         sums = torch.stack([v.sum() for v in signed]).sum()
         slopes = torch.autograd.grad(sums, list(seen.values()), retain_graph=True, allow_unused=True)
         for t, slope in zip(seen, slopes, strict=True):

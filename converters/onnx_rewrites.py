@@ -1,0 +1,245 @@
+"""ONNX models in forms that onnx2tf converts, and converts rightly: rewrites that leave the function unchanged.
+
+`RULES` is the table: each rule gets a node of its kind and adds what stands in for it, or says that it does not apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
+from edgeqwt.converters.onnx_scatter import elements, positions
+from edgeqwt.converters.onnx_volumes import Volumes
+
+if TYPE_CHECKING:
+    import onnx
+
+ALONG_HEIGHT = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
+"""What stands in front of a line's attributes to make them an image's."""
+LOWEST_OPSET = 13  # below, slices, sums and paddings are spelled otherwise
+
+
+def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what torch's exporter writes against ONNX's own rules set right: TopK's count as a vector.
+
+    The model itself comes back where nothing is wrong.
+    """
+    import onnx
+
+    counts = [node for node in model.graph.node if node.op_type == "TopK" and len(node.input) > 1]
+    if not counts:
+        return model
+    ranks = {i.name: len(i.dims) for i in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            ranks[node.output[0]] = len(node.attribute[0].t.dims)
+    if all(ranks.get(node.input[1]) == 1 for node in counts):
+        return model
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.node[:]
+    one = onnx.numpy_helper.from_array(np.array([1], np.int64), "edgeqwt/one")
+    fixed.graph.initializer.append(one)
+    for node in model.graph.node:
+        if node in counts and ranks.get(node.input[1]) != 1:
+            vector = f"{node.output[0]}/count"
+            fixed.graph.node.append(onnx.helper.make_node("Reshape", [node.input[1], one.name], [vector]))
+            changed = fixed.graph.node.add()
+            changed.CopyFrom(node)
+            changed.input[1] = vector
+        else:
+            fixed.graph.node.append(node)
+    return fixed
+
+
+def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in forms that onnx2tf converts; the model itself where it is in them already.
+
+    Args:
+        model: with static input shapes.
+    """
+    if not any(node.op_type in RULES for node in model.graph.node):  # what follows costs a look at all shapes
+        return model
+    values = Values(model)
+    if values.opset < LOWEST_OPSET:
+        return model
+    editing = Editing(values)
+    volumes, changed = Volumes(editing), False
+    for node in model.graph.node:
+        editing.at(node)
+        if volumes.rewrite(node) or _replaced(editing, node):
+            changed = True
+        else:
+            editing.nodes.append(node)
+    for output in model.graph.output:
+        volumes.volume(output.name)
+    return editing.finish() if changed else model
+
+
+def _replaced(editing: Editing, node: onnx.NodeProto) -> bool:
+    rule = RULES.get(node.op_type)
+    before = len(editing.nodes), len(editing.initializers)
+    if rule is not None and rule(editing, node):
+        return True
+    del editing.nodes[before[0] :], editing.initializers[before[1] :]
+    return False
+
+
+# -- rules -----------------------------------------------------------------------------
+
+
+def _line(editing: Editing, node: onnx.NodeProto) -> bool:
+    """A convolution or pool over a line as one over an image of height 1, where onnx2tf does not get that right.
+
+    It makes a custom op of a convolution in groups, and forgets the shape that a Reshape before gives.
+    """
+    given, (name, *others) = attributes(node), node.input
+    weights = editing.values.constant(others[0]) if others else None
+    shape, out = editing.values.shapes.get(name, ()), editing.values.shapes.get(node.output[0], ())
+    convolves = node.op_type in ("Conv", "ConvTranspose")
+    if len(shape) != 3 or len(out) != 3 or len(node.output) != 1 or (convolves and weights is None):
+        return False
+    grouped = node.op_type == "Conv" and weights is not None and given.get("group", 1) > 1 and weights.shape[1] > 1
+    if not grouped and not _behind_reshape(editing, name):
+        return False
+    wide = {key: [v, *given[key]] for key, v in ALONG_HEIGHT.items() if key in given}
+    if "pads" in given:
+        wide["pads"] = [0, given["pads"][0], 0, given["pads"][1]]
+    x = editing.reshaped(name, (*shape[:2], 1, shape[2]))
+    held = [] if weights is None else [editing.array(weights[:, :, None]), *others[1:]]
+    image = editing.add(node.op_type, [x, *held], (*out[:2], 1, out[2]), **{**given, **wide})
+    editing.reshaped(image, out, node.output[0])
+    return True
+
+
+def _behind_reshape(editing: Editing, name: str) -> bool:
+    """Whether values were given their shape by a node, but for arithmetic with constants."""
+    node = editing.values.producer(name)
+    while node is not None and node.op_type in ("Add", "Mul", "Sub", "Div", "Relu", "Identity", "BatchNormalization"):
+        node = editing.values.producer(node.input[0])
+    return node is not None and node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def _elu(editing: Editing, node: onnx.NodeProto) -> bool:
+    """ELU with another factor than 1, which TFLite's op does not have: alpha ELU(x) + (1 - alpha) max(x, 0)."""
+    alpha = float(attributes(node).get("alpha", 1.0))
+    if alpha == 1.0:
+        return False
+    curve, line = editing.add("Elu", node.input), editing.add("Relu", node.input)
+    first, second = (editing.array(np.array(v, np.float32)) for v in (alpha, 1 - alpha))
+    parts = [editing.add("Mul", [curve, first]), editing.add("Mul", [line, second])]
+    editing.add("Add", parts, output=node.output[0])
+    return True
+
+
+def _remainder(editing: Editing, node: onnx.NodeProto) -> bool:
+    """The remainder that has the sign of what is divided: x - y trunc(x / y)."""
+    import onnx
+
+    x, y = node.input
+    if not attributes(node).get("fmod") or editing.values.types.get(x) != onnx.TensorProto.FLOAT:
+        return False
+    quotient = editing.add("Div", [x, y])
+    whole = editing.add(
+        "Mul", [editing.add("Sign", [quotient]), editing.add("Floor", [editing.add("Abs", [quotient])])]
+    )
+    editing.add("Sub", [x, editing.add("Mul", [whole, y])], output=node.output[0])
+    return True
+
+
+def _spectrum(editing: Editing, node: onnx.NodeProto) -> bool:
+    """STFT as one convolution whose kernels are the sines and cosines, stored once: (1, L) to (1, frames, F, 2)."""
+    window, step = (editing.values.constant(node.input[i]) for i in (2, 1))
+    length = editing.values.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+    shape = editing.values.shapes.get(node.input[0], ())
+    size = int(length.reshape(())) if length is not None else 0 if window is None else window.size
+    samples = shape[1] if len(shape) > 1 else 0
+    if step is None or not size or (len(shape) == 3 and shape[2] != 1) or shape[:1] != (1,) or samples < size:
+        return False
+    hop = int(step.reshape(()))
+    bins = size // 2 + 1 if attributes(node).get("onesided", 1) else size
+    turns = np.outer(np.arange(bins), np.arange(size)) % size * (2 * np.pi / size)
+    kernels = np.stack([np.cos(turns), -np.sin(turns)], 1) * (1.0 if window is None else window.astype(np.float64))
+    frames = (samples - size) // hop + 1
+    weights = kernels.reshape(2 * bins, 1, 1, size).astype(np.float32)
+    signal = editing.reshaped(node.input[0], (1, 1, 1, samples))
+    made = editing.add(
+        "Conv",
+        [signal, editing.array(weights)],
+        (1, 2 * bins, 1, frames),
+        kernel_shape=[1, size],
+        strides=[1, hop],
+    )
+    rows = editing.reshaped(made, (1, 2 * bins, frames))
+    turned = editing.add("Transpose", [rows], (1, frames, 2 * bins), perm=(0, 2, 1))
+    editing.reshaped(turned, (1, frames, bins, 2), node.output[0])
+    return True
+
+
+def _slopes_of_lines(editing: Editing, node: onnx.NodeProto) -> bool:
+    """PRelu over lines, of which onnx2tf makes a custom op, as one over images of height 1."""
+    shape, slopes = editing.values.shapes.get(node.input[0], ()), editing.values.constant(node.input[1])
+    if len(shape) != 3 or slopes is None or slopes.size == 1:
+        return False
+    image = (*shape[:2], 1, shape[2])
+    wide = np.broadcast_to(slopes, np.broadcast_shapes(slopes.shape, (1, 1, 1)))
+    held = editing.array(wide.reshape(*wide.shape[1:2], 1, *wide.shape[2:]) if wide.shape[0] == 1 else wide[:, :, None])
+    made = editing.add("PRelu", [editing.reshaped(node.input[0], image), held], image)
+    editing.reshaped(made, shape, node.output[0])
+    return True
+
+
+def _norm_of_lines(editing: Editing, node: onnx.NodeProto) -> bool:
+    """InstanceNormalization over lines, whose shape onnx2tf gets wrong, written out."""
+    x, scale, bias = node.input
+    shape = editing.values.shapes.get(x, ())
+    held = [editing.values.constant(name) for name in (scale, bias)]
+    if len(shape) != 3 or any(data is None for data in held) or editing.values.opset >= 18:
+        return False
+    column = (*shape[:2], 1)
+    mean = editing.add("ReduceMean", [x], column, axes=[2], keepdims=1)
+    apart = editing.add("Sub", [x, mean], shape)
+    variance = editing.add("ReduceMean", [editing.add("Mul", [apart, apart], shape)], column, axes=[2], keepdims=1)
+    least = editing.array(np.array(attributes(node).get("epsilon", 1e-5), np.float32))
+    spread = editing.add("Sqrt", [editing.add("Add", [variance, least], column)], column)
+    gain, shift = (editing.array(np.asarray(data, np.float32).reshape(-1, 1)) for data in held)
+    normal = editing.add("Mul", [editing.add("Div", [apart, spread], shape), gain], shape)
+    editing.add("Add", [normal, shift], shape, node.output[0])
+    return True
+
+
+def _one_sided_einsum(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Einsum of one tensor, which sums over axes and turns the others."""
+    before, arrow, after = attributes(node)["equation"].replace(" ", "").partition("->")
+    shape = editing.values.shapes.get(node.input[0], ())
+    distinct = len(set(before)) == len(before) == len(shape) and not set(before + after) & set(",.")
+    if len(node.input) != 1 or not arrow or not distinct:
+        return False
+    x, summed = node.input[0], [a for a, letter in enumerate(before) if letter not in after]
+    kept = [letter for letter in before if letter in after]
+    left = tuple(shape[before.index(letter)] for letter in kept)
+    if summed:
+        x = editing.add("ReduceSum", [x, editing.integers(*summed)], left, keepdims=0)
+    order = [kept.index(letter) for letter in after]
+    editing.add("Transpose", [x], output=node.output[0], perm=order)
+    return True
+
+
+RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyType(
+    {
+        **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
+        "Einsum": _one_sided_einsum,
+        "Elu": _elu,
+        "InstanceNormalization": _norm_of_lines,
+        "Mod": _remainder,
+        "PRelu": _slopes_of_lines,
+        "ScatterND": positions,
+        "ScatterElements": elements,
+        "STFT": _spectrum,
+    }
+)
+"""By kind; volumes have a table of their own."""

@@ -1,0 +1,204 @@
+"""Rewritten ONNX models compute what they computed, in forms that onnx2tf converts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.arrays import from_arrays
+from edgeqwt.converters import onnx_source, torch_source
+from edgeqwt.converters.convert import convert
+from edgeqwt.converters.onnx_rewrites import loadable, rewritten
+from edgeqwt.converters.onnx_source import OnnxRunner
+from edgeqwt.runtime.runners import xnnpack
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+pytestmark = pytest.mark.requires("torch", "onnxruntime")
+
+
+def layer(make: Callable[[], Any], forward: Callable[..., torch.Tensor] | None = None) -> torch.nn.Module:
+    """A module of one layer, and what is computed with it."""
+    import torch
+
+    torch.manual_seed(0)
+    inner = make()
+
+    class One(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return forward(self.inner, x) if forward is not None else self.inner(x)
+
+    return One().eval()
+
+
+def exported(module: torch.nn.Module, shape: tuple[int, ...], folder: Path) -> onnx.ModelProto:
+    """As torch writes it."""
+    sample = {"x": np.zeros(shape, np.float32)}
+    model = torch_source.from_module("layer", module, sample, None)
+    torch_source.export(model, sample, folder / "model.onnx", folder / "log")
+    return loadable(onnx_source.load(folder / "model.onnx"))
+
+
+def assigned(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Ranges of the last axis, as detection heads write them."""
+    out = inner(x).clone()
+    out[..., :2] = out[..., :2] * 8
+    out[..., 4:] = out[..., 4:].sigmoid()
+    return out
+
+
+def woven(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Every second element."""
+    out = inner(x).clone()
+    out[..., ::2] = out[..., 1::2].tanh()
+    return out
+
+
+def framed(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A range along two axes."""
+    import torch
+
+    out = torch.zeros(1, 6, 10)
+    out[:, 1:-1, 2:-2] = inner(x)
+    return out
+
+
+def added(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Sums at positions that depend on data."""
+    import torch
+
+    y = inner(x)
+    return torch.zeros(1, 4, 5).scatter_add(2, (y.abs() * 2).long() % 5, y)
+
+
+def spectrum(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Of overlapping frames."""
+    import torch
+
+    parts = torch.stft(inner(x), 16, 8, window=torch.hann_window(16), center=False, return_complex=True)
+    return torch.view_as_real(parts)
+
+
+def torch_einsum(x: torch.Tensor) -> torch.Tensor:
+    """Of one tensor: a sum, and axes in another order."""
+    import torch
+
+    return torch.einsum("abc->cb", x)
+
+
+@cache
+def cases() -> dict[str, tuple[Any, ...]]:
+    """Name -> module, input shape, kinds that must go, and a kind that must be there."""
+    from torch import nn
+
+    line, volume = (1, 4, 12), (1, 3, 4, 6, 6)
+    token = (1, 4, 6)
+    return {
+        "groups": (layer(lambda: nn.Conv1d(4, 8, 3, 2, 2, 2, groups=2)), line, "", "Conv"),
+        "slopes": (layer(lambda: nn.PReLU(4)), line, "", "PRelu"),
+        "norm": (layer(lambda: nn.InstanceNorm1d(4, affine=True)), line, "InstanceNormalization", "Sqrt"),
+        "group norm": (
+            layer(lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Conv1d(4, 4, 3))),
+            line,
+            "InstanceNormalization",
+            "Conv",
+        ),
+        "elu": (layer(lambda: nn.ELU(0.5)), line, "", "Elu"),
+        "sum": (layer(nn.Identity, lambda _, x: torch_einsum(x)), line, "Einsum", "ReduceSum"),
+        "sorted": (layer(nn.Identity, lambda _, x: x.sort(-1)[0]), line, "", "TopK"),
+        "range": (layer(lambda: nn.Linear(6, 6), assigned), token, "ScatterND", "Concat"),
+        "woven": (layer(lambda: nn.Linear(6, 6), woven), token, "ScatterND", "Gather"),
+        "frame": (layer(lambda: nn.Linear(6, 6), framed), token, "ScatterND", "Concat"),
+        "added": (layer(lambda: nn.Linear(6, 6), added), token, "ScatterElements", "OneHot"),
+        "spectrum": (layer(nn.Identity, spectrum), (1, 64), "STFT", "Conv"),
+        "volume": (layer(lambda: nn.Conv3d(3, 4, 3, (2, 1, 2), (1, 0, 1), dilation=(1, 2, 1))), volume, "", "Conv"),
+        "depthwise": (layer(lambda: nn.Conv3d(3, 6, (3, 1, 3), padding=1, groups=3)), volume, "", "Gather"),
+        "grown": (
+            layer(lambda: nn.ConvTranspose3d(3, 2, 3, 2, 1, output_padding=1)),
+            volume,
+            "",
+            "ConvTranspose",
+        ),
+        "volumes": (
+            layer(
+                lambda: nn.Sequential(
+                    nn.Conv3d(3, 4, 3, padding=1),
+                    nn.BatchNorm3d(4),
+                    nn.ReLU(),
+                    nn.MaxPool3d(2, 2, (1, 0, 0)),
+                    nn.AvgPool3d((2, 1, 3), (1, 1, 3)),
+                    nn.Conv3d(4, 5, 1),
+                    nn.AdaptiveAvgPool3d(1),
+                    nn.Flatten(),
+                )
+            ),
+            volume,
+            "GlobalAveragePool",
+            "ReduceMean",
+        ),
+    }
+
+
+NAMES = """
+groups, slopes, norm, group norm, elu, sum, sorted, range, woven, frame, added, spectrum, volume, depthwise, grown,
+volumes
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.strip().replace("\n", " ").split(", "))
+def test_the_same_is_computed(name: str, tmp_path: Path) -> None:
+    module, shape, gone, there = cases()[name]
+    model = exported(module, shape, tmp_path)
+    new = rewritten(model)
+    kinds = {node.op_type for node in new.graph.node}
+    assert gone not in kinds
+    assert there in kinds
+    for node in new.graph.node:  # no convolution or pool over a volume is left
+        assert len({a.name: a.ints for a in node.attribute}.get("kernel_shape", ())) != 3
+    sample = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+    (before,), (after,) = OnnxRunner(model).run(sample).values(), OnnxRunner(new).run(sample).values()
+    assert after.shape == before.shape
+    # Sums of some hundred terms in another order, in float32.
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * max(1.0, float(np.abs(before).max())))
+
+
+def test_what_needs_no_rewriting_comes_back_as_it_is(tmp_path: Path) -> None:
+    from torch import nn
+
+    model = exported(layer(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))), (1, 3, 8, 8), tmp_path)
+    assert rewritten(model) is model
+
+
+@pytest.mark.requires("onnx2tf")
+def test_onnx2tf_converts_the_forms(tmp_path: Path) -> None:
+    """One network with a grouped Conv1d, slopes over a line, a volume, and an assignment to a range."""
+    from torch import nn
+
+    def forward(inner: Any, x: torch.Tensor) -> torch.Tensor:
+        y = inner[1](inner[0](x))
+        z = inner[2](y.reshape(1, 2, 2, 4, 6))
+        out = z.flatten(2).clone()
+        out[:, :, :3] = out[:, :, :3].tanh()
+        return out
+
+    def make() -> Any:
+        return nn.ModuleList([nn.Conv1d(4, 8, 3, padding=1, groups=2), nn.PReLU(8), nn.Conv3d(2, 3, 3, padding=1)])
+
+    module = layer(make, forward)
+    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 4, 12)).astype(np.float32)})
+    found, sample = convert(module, samples, tmp_path), samples.first()
+    wanted = next(iter(found.run_source(sample).values()))
+    values = xnnpack(found.graph).run(found.graph_inputs(sample))
+    got = found.outputs[0].to_source(values[found.outputs[0].tensor])
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
