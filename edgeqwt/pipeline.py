@@ -21,7 +21,8 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, feeds, shown
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
-from edgeqwt.prepare.prepare import Prepared, prepare
+from edgeqwt.prepare.joins import in_trees
+from edgeqwt.prepare.prepare import Prepared, prepare, sentence
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.quantize.fake_quant import inserted
 from edgeqwt.recipes.recipe import Recipe
@@ -157,7 +158,7 @@ def build(
     samples = validated(samples, [binding.spec for binding in model.inputs])
     recipe = recipe if model.learned is None else as_trained(recipe)
     with stages("prepare"):
-        prepared = prepare(model.graph)
+        prepared = for_target(prepare(model.graph), target)
         graph = prepared.graph
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
@@ -187,6 +188,16 @@ def build(
         adapted, assignment, variants, gains, choice, poor, quality, runtimes, scores, evaluated, sizes, stages.seconds,
         {**_versions(), **model.versions},
     )  # fmt: skip
+
+
+def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
+    """The float graph with what a target takes only in another form in that form, where that changes no value."""
+    most = target.limits.get("joined_inputs")
+    if not isinstance(most, int):
+        return prepared
+    graph, names = in_trees(prepared.graph, most)
+    told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
+    return Prepared(graph, (*prepared.changes, *told))
 
 
 @dataclass(frozen=True, eq=False)

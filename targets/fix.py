@@ -15,6 +15,7 @@ import numpy as np
 from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
+from edgeqwt.prepare.joins import write_tree
 from edgeqwt.prepare.rewriting import constant
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.quantize.weights import bias_quantization
@@ -171,6 +172,13 @@ def _factors(count: int) -> list[int]:
     return [*found, count] if count > 1 else found
 
 
+def _joined_in_tree(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> bool:
+    most = profile.limits["joined_inputs"]
+    assert isinstance(most, int)
+    write_tree(editor, graph, graph.ops[i], most)
+    return True
+
+
 def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
     op = graph.ops[i]
     begin, sizes = (graph.tensors[t] for t in op.inputs[1:3])
@@ -213,6 +221,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
     {
         "unpack-int4": Fix("Weights stored as int4 are stored as int8", EXACT, _unpack_int4),
         "tile-as-concatenation": Fix("TILE became CONCATENATION", EXACT, _tile_as_concatenation, on_floats=True),
+        "joined-in-tree": Fix("CONCATENATION became a tree of them", EXACT, _joined_in_tree),
         "slice-sizes": Fix("SLICE got its sizes written out", EXACT, _slice_sizes, on_floats=True),
         "lookup-table": Fix("Became a table of its 256 values (CAST, ADD, GATHER)", "one step", _lookup_table),
         "native-op": Fix("A table became the op whose values it holds", "one step", _native_op),

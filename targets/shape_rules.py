@@ -48,6 +48,17 @@ def large_axes(model: Model, limit: int) -> Iterator[Hit]:
                 yield Hit(i, f"{model.tensor(t).name!r} has shape {model.tensor(t).shape}", t)
 
 
+@constraint(ERROR, int)
+def joined_inputs(model: Model, limit: int) -> Iterator[Hit]:
+    """CONCATENATION joins at most {limit} tensors.
+
+    Remedy: Join them group by group, and then the groups. Builds do it.
+    """
+    for i, op in enumerate(model.graph.ops):
+        if op.kind == "CONCATENATION" and len(op.inputs) > limit and not model.is_float:
+            yield Hit(i, f"it joins {len(op.inputs)}", fix="joined-in-tree")
+
+
 @constraint(WARNING)
 def slice_sizes(model: Model, _: bool) -> Iterator[Hit]:
     """XNNPACK takes SLICE only where its sizes are written out, without -1.

@@ -108,16 +108,17 @@ def prepare(graph: Graph) -> Prepared:
     found: dict[str, list[str]] = {}
     for _ in range(len(graph.ops) + len(PASSES) + 1):
         before = graph
-        for sentence, rewrite in PASSES.items():
+        for what, rewrite in PASSES.items():
             graph, names = rewrite(graph)
             if names:
-                found.setdefault(sentence, []).extend(names)
+                found.setdefault(what, []).extend(names)
         if graph is before:
-            return Prepared(protected(graph.pruned()), tuple(_sentence(what, names) for what, names in found.items()))
+            return Prepared(protected(graph.pruned()), tuple(sentence(what, names) for what, names in found.items()))
     raise InvariantError("preparation does not come to an end")
 
 
-def _sentence(what: str, names: list[str]) -> str:
+def sentence(what: str, names: list[str]) -> str:
+    """What was done, and the first names of what it was done to."""
     shown = ", ".join(repr(name) for name in names[:NAMED])
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{what}: {shown}{more}."

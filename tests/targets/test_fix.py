@@ -227,6 +227,17 @@ def test_dense_weights_get_one_scale_and_keep_the_bias() -> None:
     assert np.abs(before - now).max() <= 0.51 * float(new.quantization.scale[0])
 
 
+def test_a_concatenation_of_many_becomes_a_tree() -> None:
+    q = Quantization.per_tensor(0.1, 3)
+    tensors = [*(Tensor(f"x{i}", (1, 2), "int8", None, q) for i in range(11)), Tensor("y", (11, 2), "int8", None, q)]
+    options = {"axis": 0, "fusedActivationFunction": "NONE"}
+    graph = Graph(tuple(tensors), (Op("CONCATENATION", tuple(range(11)), (11,), options, 2),), tuple(range(11)), (11,))
+    with pytest.raises(InterpreterError, match="kMaxInputNum"):
+        TFLiteMicro(graph)
+    after = fixed(graph, load("tflm"), "joined-in-tree")
+    assert difference(graph, after, reference, TFLiteMicro) == 0
+
+
 def test_every_fix_is_tested_and_says_how_exact_it_is() -> None:
     text = Path(__file__).read_text()
     assert all(f'"{name}"' in text for name in FIXES)

@@ -1,0 +1,44 @@
+"""CONCATENATIONs of many tensors, for runtimes that take only some at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+
+
+def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
+    """Joins tensors group by group, and then the groups, so that no CONCATENATION has more inputs than `most`. Exact.
+
+    Args:
+        graph: float or integer; the groups have the scale of the whole, which all its inputs have.
+        most: at least 2.
+    """
+    editor, names = Editor(graph), []
+    for op in graph.ops:
+        if op.kind != "CONCATENATION" or len(op.inputs) <= most:
+            editor.add_op(op)
+            continue
+        write_tree(editor, graph, op, most)
+        names.append(graph.tensors[op.outputs[0]].name)
+    return (editor.finish(), names) if names else (graph, [])
+
+
+def write_tree(editor: Editor, graph: Graph, op: Op, most: int) -> None:
+    """Writes one CONCATENATION so."""
+    out = graph.tensors[op.outputs[0]]
+    axis, parts, made = int(op.options["axis"]) % len(out.shape), list(op.inputs), 0
+    while len(parts) > most:
+        groups = [parts[k : k + most] for k in range(0, len(parts), most)]
+        parts = []
+        for group in groups:
+            if len(group) == 1:
+                parts += group
+                continue
+            shape = list(out.shape)
+            shape[axis] = sum(editor.tensors[t].shape[axis] for t in group)
+            name, made = f"{out.name}/part{made}", made + 1
+            parts.append(editor.add_tensor(Tensor(name, tuple(shape), out.dtype, None, out.quantization)))
+            options = {"axis": axis, "fusedActivationFunction": "NONE"}
+            editor.add_op(replace(op.with_options(**options), inputs=tuple(group), outputs=(parts[-1],)))
+    editor.add_op(replace(op, inputs=tuple(parts)))
