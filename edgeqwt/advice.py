@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.verify.layers import Quality
+from edgeqwt.verify.own import OpError, OwnErrors
 
 
-def advice(quality: Quality, recipe: Recipe) -> str:
-    """The first layer where little is left of the float model's values, and what may help, as a hint.
+def advice(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+    """Where the error comes from, and what may help, as a hint.
 
     Args:
         quality: of the model, on held-out samples.
+        own: errors of its ops.
         recipe: that it was built by.
     """
-    lost = [place for place in quality.layers if not place.closeness.sqnr_db >= recipe.bar.min_db]
-    where = f"The first layer below {recipe.bar.min_db:g} dB is {lost[0].kind} {lost[0].tensor!r}. " if lost else ""
-    return f"{where}{_remedies(quality, recipe)} --accept writes it as it is."
+    return " ".join([*born(own, recipe.bar.min_db), _remedies(quality, own, recipe), "--accept writes it as it is."])
 
 
-def _remedies(quality: Quality, recipe: Recipe) -> str:
-    bits = recipe.precision.activation_bits
-    found = ["more and more varied calibration samples"] if quality.samples < 32 else []
+def born(own: OwnErrors, bar: float) -> Iterator[str]:
+    """Sentences: the op that errs most by itself, and the first behind which less than `bar` dB are left."""
+    if own.worst:
+        worst = own.worst[0]
+        yield f"{worst.kind} {worst.tensor!r} errs most by itself: {worst.own_db:.1f} dB, {causes(worst)}."
+    lost = own.collapsed(bar)
+    if lost is not None:
+        yield f"Less than {bar:g} dB of what varies are left from {lost.kind} {lost.tensor!r} on."
+
+
+def causes(op: OpError) -> str:
+    """What an op's own error is made of, the largest part first."""
+    shares = {"rounding": op.rounding, "clipping": op.clipping, "bias": op.bias}
+    told = sorted(shares.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{share:.0%} {name}" for name, share in told if share >= 0.005) or "nothing"
+
+
+def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+    found = ["more and more varied calibration samples"] if quality.samples < 8 else []
     if recipe.precision.weight_bits < 8:
         found.append("8-bit weights (--precision w8a8)")
-    if bits == 8:
+    if recipe.precision.activation_bits == 8:
         found.append("16-bit activations (--precision w8a16)")
-    if recipe.equalization is None or recipe.name in ("fast", "plain"):
+    if recipe.equalization is None:
         found.append("--recipe balanced")
     elif recipe.reconstruction is None:
         found.append("--recipe best")
-    return f"Try {', '.join(found)}."
+    if any(output.parts for output in quality.outputs):
+        found.append("an output of its own for each part")
+    return f"Try {', '.join(found)}." if found else ""

@@ -32,6 +32,7 @@ from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.own import OwnErrors, own_errors
 from edgeqwt.verify.parity import Parity, check_parity
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
@@ -78,6 +79,7 @@ class BuildResult:
         gains: what each lever gains, by leave-one-out; empty where the recipe does not ask for it.
         choice: which variant was kept, and why.
         shortfalls: what is poor about it, or below the bar and accepted.
+        own: what each of its ops errs by itself, on the first held-out samples.
         parity: float graph against source model.
         quality: on held-out calibration samples, per variant: every linear layer and the outputs.
         runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
@@ -103,6 +105,7 @@ class BuildResult:
     gains: tuple[Gain, ...]
     choice: Choice
     shortfalls: tuple[Shortfall, ...]
+    own: OwnErrors
     quality: Mapping[str, Quality]
     runtimes: BitExactness
     scores: Mapping[str, Mapping[str, float]]
@@ -168,8 +171,10 @@ def build(
         variants, quality, adapted = judged(job, made, recipe, advance, adapt)
         choice = choose(quality)
         poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
+        reference = graph if choice.name == PLAIN else made.reference
+        own = own_errors(reference, variants[choice.name], job.feeds(job.held_out))
         if not recipe.bar.accept:
-            require(poor, advice(quality[choice.name], recipe))
+            require(poor, advice(quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out:
         with stages("leave one out") as advance:
@@ -185,8 +190,8 @@ def build(
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, _count(samples), prepared, parity, made,
-        adapted, assignment, variants, gains, choice, poor, quality, runtimes, scores, evaluated, sizes, stages.seconds,
-        {**_versions(), **model.versions},
+        adapted, assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated, sizes,
+        stages.seconds, {**_versions(), **model.versions},
     )  # fmt: skip
 
 

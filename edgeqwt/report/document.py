@@ -30,6 +30,7 @@ from edgeqwt.report.widths import widths
 from edgeqwt.trials import Widened
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.layers import Place, Quality
+from edgeqwt.verify.own import OwnErrors
 
 VERSION = 2
 DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes
@@ -54,6 +55,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "adapted": list(result.adapted),
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
+        "own_errors": own_errors(result.own),
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
         "islands": _islands(result.made.levers.islands),
@@ -80,6 +82,13 @@ def document(result: BuildResult) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = finite(body)
     return cleaned
+
+
+def own_errors(found: OwnErrors) -> dict[str, Any]:
+    """Own errors of a model's ops, in order, each with its rank among those that compute something."""
+    ranks = {(op.op, op.tensor): rank for rank, op in enumerate(found.worst, start=1)}
+    ops = [{**dataclasses.asdict(op), "rank": ranks.get((op.op, op.tensor))} for op in found.ops]
+    return {"samples": found.samples, "unpaired": found.unpaired, "skipped": found.skipped, "ops": ops}
 
 
 def variants(result: BuildResult) -> dict[str, Graph]:

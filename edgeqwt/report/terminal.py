@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from edgeqwt.verify.gate import Choice
     from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
+    from edgeqwt.verify.own import OwnErrors
     from edgeqwt.verify.parity import Parity
 
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
+WORST_OPS = 5  # own errors that `compare` tells
 NAMED = 3  # differences between runtimes that are told one by one
 
 
@@ -54,6 +56,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
+            *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
@@ -93,6 +96,7 @@ def show_comparison(out: Console, comparison: Comparison) -> None:
     ends = len(comparison.outputs)
     rows[: len(rows) - ends] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - ends]]
     show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=ends)
+    show_facts(out, [("own error", sentence) for sentence in own_sentences(comparison.own, WORST_OPS)])
     for row in comparison.outputs:
         if row.closeness.top1 is not None and not row.part:
             out.print(f"{row.name}: the same largest element in {row.closeness.top1:.4f} of the rows")
@@ -129,6 +133,17 @@ def structure_sentences(result: BuildResult) -> Iterator[str]:
     if rows:
         sizes = compressed_sizes(result)
         yield f"compressed {sizes['float']:,} bytes in float, {sizes[result.choice.name]:,} in integers"
+
+
+def own_sentences(found: OwnErrors, most: int) -> Iterator[str]:
+    """The ops that err most by themselves."""
+    from edgeqwt.advice import causes
+
+    if found.skipped:
+        yield f"not known: {found.skipped}"
+    for op in found.worst[:most]:
+        behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
+        yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}"
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:

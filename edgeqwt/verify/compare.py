@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
@@ -11,6 +11,8 @@ from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
+from edgeqwt.verify.own import SAMPLES, OwnErrors, own_errors
+from edgeqwt.verify.pairing import partners
 from edgeqwt.verify.parts import Part, parts_of
 
 
@@ -36,23 +38,25 @@ class Comparison:
     """Two graphs on the same samples.
 
     Attributes:
-        tensors: what both compute by the same name and in the same shape, in the first graph's order;
-            outputs are not among them.
+        tensors: what both compute, by name, else by weights and position (`verify.pairing`), in the first graph's
+            order; outputs are not among them.
         outputs: by position, each followed by its parts where it has some.
         unmatched: how many activations of the first graph the second does not have.
         samples: how many were run.
+        own: what each op of the second graph errs by itself, on the first few of them.
     """
 
     tensors: tuple[TensorComparison, ...]
     outputs: tuple[TensorComparison, ...]
     unmatched: int
     samples: int
+    own: OwnErrors = field(default_factory=lambda: OwnErrors(0, (), 0))
 
 
 def compare_graphs(
     first: Graph, second: Graph, samples: Iterable[Mapping[int, Array]], threads: int = THREADS
 ) -> Comparison:
-    """Runs both graphs in LiteRT with XNNPACK and compares every activation that has the same name and shape.
+    """Runs both graphs in LiteRT with XNNPACK and compares every activation that both have.
 
     Args:
         first: what is compared with, usually float.
@@ -87,7 +91,15 @@ def compare_graphs(
 
     total = [Sums()] * len(looks)
     count = 0
-    for sums in ordered(workers, work, samples):
+    few: list[Mapping[int, Array]] = []
+
+    def kept() -> Iterator[Mapping[int, Array]]:
+        for sample in samples:
+            if len(few) < SAMPLES:
+                few.append(sample)
+            yield sample
+
+    for sums in ordered(workers, work, kept()):
         total = [before.plus(part) for before, part in zip(total, sums, strict=True)]
         count += 1
     if not count:
@@ -98,7 +110,7 @@ def compare_graphs(
         for (a, _, part), sums in zip(looks, total, strict=True)
     )
     unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
-    return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count)
+    return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count, own_errors(first, second, few))
 
 
 def _check_same_ends(first: Graph, second: Graph) -> None:
@@ -114,10 +126,13 @@ def _check_same_ends(first: Graph, second: Graph) -> None:
 
 
 def _inner_pairs(first: Graph, second: Graph) -> tuple[tuple[int, int], ...]:
-    """Activations that are no output of the first graph, with their namesakes in the second."""
-    by_name = {second.tensors[t].name: t for op in second.ops for t in op.outputs}
-    named = [(t, by_name.get(first.tensors[t].name)) for op in first.ops for t in op.outputs if t not in first.outputs]
-    return tuple((a, b) for a, b in named if b is not None and second.tensors[b].shape == first.tensors[a].shape)
+    """Activations that are no output of the first graph, with their partners in the second, in the first's order."""
+    found: dict[int, int] = {}
+    for b, a in partners(first, second).items():
+        same = first.tensors[a].name == second.tensors[b].name
+        if b not in second.inputs and (a not in found or same):
+            found[a] = b
+    return tuple((t, found[t]) for op in first.ops for t in op.outputs if t not in first.outputs and t in found)
 
 
 def _step(graph: Graph, tensor: int) -> float | None:

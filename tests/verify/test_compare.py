@@ -56,12 +56,13 @@ def test_an_integer_graph_is_judged_by_its_real_values(tmp_path: Path) -> None:
     assert compare_graphs(graph, integer, samples(graph, 8), threads=1) == found
 
 
-def test_tensors_are_found_by_name_and_outputs_by_position() -> None:
+def test_tensors_are_found_by_weights_and_outputs_by_position() -> None:
     graph = float_graph()
     other = renamed(graph, {"inner": "middle", "share": "fraction"})
     found = compare_graphs(graph, other, samples(graph), threads=1)
-    assert found.tensors == ()
-    assert found.unmatched == 1
+    assert [row.name for row in found.tensors] == ["inner"]
+    assert found.unmatched == 0
+    assert [op.own_db for op in found.own.ops] == [math.inf] * 3
     assert [(row.name, row.closeness.sqnr_db) for row in found.outputs] == [("total", math.inf), ("share", math.inf)]
 
 
