@@ -53,6 +53,7 @@ def build(
     samples: int | None = None,
     batch_size: int | None = 1,
     sequence_length: int | None = None,
+    states: Sequence[tuple[str, str]] | None = None,
     onnx2tf_python: str | None = None,
     work: str | Path | None = None,
     overwrite: bool = False,
@@ -86,6 +87,8 @@ def build(
             axis; None leaves them as they come.
         sequence_length: what sequences are cut or padded to, in calibration and evaluation; by default they are
             as long as in the first calibration sample.
+        states: names of an input and an output that are one state, which the application feeds back: both get one
+            scale and layout. None: what names and shapes tell; () for none.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
         work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made.
@@ -102,6 +105,7 @@ def build(
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.converters.sequence import find_sequences
+    from edgeqwt.converters.states import with_states
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
@@ -134,6 +138,7 @@ def build(
                 sequences = find_sequences(model, data.first(), sequence_length)
                 data = sequences.of(data)
             converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
+            converted = with_states(converted, states)
             if sequence_length is not None:
                 sequences = sequences.named([binding.spec.name for binding in converted.inputs])
                 converted = replace(converted, notes=(sequences.note(), *converted.notes))

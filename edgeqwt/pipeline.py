@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from platform import python_version
+
+import numpy as np
 
 from edgeqwt.advice import advice
 from edgeqwt.calibration.observe import observe
@@ -26,6 +28,7 @@ from edgeqwt.prepare.prepare import Prepared, prepare, sentence
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.quantize.fake_quant import inserted
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
@@ -36,6 +39,11 @@ from edgeqwt.verify.own import OwnErrors, own_errors
 from edgeqwt.verify.parity import Parity, check_parity
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
+
+STATE_SAMPLES = 64
+"""Samples that are run to see states come out."""
+UNLIKE = 2.0
+"""How many times larger a state may come out than samples have it, before a sentence says so."""
 
 FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
@@ -165,6 +173,7 @@ def build(
         graph = prepared.graph
     with stages("check parity"):
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
+    model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
     job = Job(model, graph, samples, target)
     made, recipe, assignment = _made(job, recipe, stages)
     with stages("judge") as advance:
@@ -193,6 +202,27 @@ def build(
         adapted, assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated, sizes,
         stages.seconds, {**_versions(), **model.versions},
     )  # fmt: skip
+
+
+def unlike_states(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[str]:
+    """Sentences on states that the calibration samples do not show as they come out of the model.
+
+    What lies behind them is calibrated with what the samples say, and clips what is fed back.
+    """
+    pairs = graph.state_tensors()
+    if not pairs:
+        return
+    runner = xnnpack(graph)
+    reach = {t: 0.0 for pair in pairs for t in pair}
+    for feed in feeds(model, graph, samples.head(STATE_SAMPLES)):
+        values = {**feed, **runner.run(feed)}
+        reach |= {t: max(reach[t], float(np.abs(values[t]).max(initial=0.0))) for t in reach}
+    for before, after in pairs:
+        if reach[after] > UNLIKE * reach[before]:
+            yield (
+                f"state {graph.tensors[before].name!r} reaches {reach[before]:.3g} in the calibration samples, and "
+                f"{reach[after]:.3g} where it comes out: calibrate with states as they are when they are fed back"
+            )
 
 
 def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:

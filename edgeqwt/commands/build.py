@@ -19,9 +19,11 @@ from edgeqwt.commands.options import (
     Ram,
     Recipe,
     Samples,
+    State,
     Target,
     parse_batch_size,
     parse_images,
+    parse_states,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def build(
     image: Image = None,
     samples: Samples = None,
     batch_size: BatchSize = "1",
+    state: State = None,
     sequence_length: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +142,7 @@ def build(
         evaluation=evaluation,
         images=parse_images(image),
         samples=samples,
+        states=parse_states(state),
         batch_size=parse_batch_size(batch_size),
         onnx2tf_python=onnx2tf_python,
         overwrite=overwrite,

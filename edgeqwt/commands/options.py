@@ -63,6 +63,14 @@ BatchSize = Annotated[
         metavar="N|keep",
     ),
 ]
+State = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An input and an output that are one state, fed back at the next run; may be repeated; none: there are "
+        "none.  [default: what names and shapes tell]",
+        metavar="IN=OUT",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -79,3 +87,16 @@ def parse_batch_size(text: str) -> int | None:
     if not re.fullmatch(r"[1-9]\d*", text):
         raise typer.BadParameter(f"--batch-size {text!r}; write a number, or keep")
     return int(text)
+
+
+def parse_states(options: list[str] | None) -> list[tuple[str, str]] | None:
+    """Pairs of an input and an output; None where names and shapes are to tell."""
+    if not options:
+        return None
+    if options == ["none"]:
+        return []
+    pairs = [option.partition("=") for option in options]
+    odd = next((option for option, (a, _, b) in zip(options, pairs, strict=True) if not a or not b), None)
+    if odd is not None:
+        raise typer.BadParameter(f"--state {odd!r}; write it as input=output, or none")
+    return [(a, b) for a, _, b in pairs]

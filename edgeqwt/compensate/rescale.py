@@ -132,8 +132,9 @@ def _rule(graph: Graph, op: Op) -> OpRule:
 def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool) -> str:
     """Why the members' scale cannot be rewritten; empty where it can."""
     producers, readers = graph.producers(), graph.consumers()
+    fed_back = {after for _, after in graph.state_tensors()}
     for t in sorted(members):
-        if t in graph.inputs or (t in graph.outputs and not with_outputs):
+        if t in graph.inputs or t in fed_back or (t in graph.outputs and not with_outputs):
             return "the scale belongs to the model's interface"
         source = producers.get(t)
         if source is not None and source != op_index and not _rule(graph, graph.ops[source]).same_scale:

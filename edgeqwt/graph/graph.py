@@ -98,6 +98,8 @@ class Graph:
         others: further subgraphs (bodies of control flow), each a Graph of its own without
             metadata; carried through unchanged.
         extra: schema fields that edgeqwt does not interpret, carried through.
+        states: names of an input and an output that are one state: callers feed the output back at the next run.
+            Files do not hold them.
 
     Raises:
         InvariantError: on construction, when an index is out of range; a tensor is read before it
@@ -115,6 +117,7 @@ class Graph:
     description: str = ""
     others: tuple[Graph, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         check_invariants(self)
@@ -133,6 +136,11 @@ class Graph:
                 if t >= 0:
                     readers.setdefault(t, []).append(i)
         return readers
+
+    def state_tensors(self) -> tuple[tuple[int, int], ...]:
+        """The states as indices of the input tensor and the output tensor."""
+        inputs, outputs = ({self.tensors[t].name: t for t in ends} for ends in (self.inputs, self.outputs))
+        return tuple((inputs[a], outputs[b]) for a, b in self.states if a in inputs and b in outputs)
 
     def describe(self, op_index: int) -> str:
         """How messages name an op: kind, index and first output tensor."""

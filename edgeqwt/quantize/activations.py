@@ -168,6 +168,9 @@ def assign(
     """
     plan = plan or planned(graph, Precision())
     groups = _Groups(_fixed_outputs(graph, plan))
+    for before, after in graph.state_tensors():
+        if _is_activation(graph, before) and _is_activation(graph, after):
+            groups.tie([(before, plan.home[before]), (after, plan.home[before])])
     apart = _grouped(graph, plan, groups)
     for members in same_in_every_step(graph):
         groups.tie_alike([(t, plan.home[t]) for t in members])

@@ -66,7 +66,9 @@ def port_row(port: Port, tensor: Tensor) -> str:
 def port_comment(what: str, index: int, port: Port, tensor: Tensor) -> str:
     """A line that says what the graph takes or gives, and how it lies against the source model's layout."""
     moved = "" if port.permutation is None else f"; the source model's axes in the order {list(port.permutation)}"
-    return f"// {what} {index}: {tensor.dtype} {list(tensor.shape)}{moved}, {comment(port.name)}"
+    other = "the bytes of output" if what == "Input" else "its bytes go into input"
+    state = f"; state: after each run {other} {comment(port.state)}" if port.state else ""
+    return f"// {what} {index}: {tensor.dtype} {list(tensor.shape)}{moved}, {comment(port.name)}{state}"
 
 
 def lines(items: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,14 @@ class Port:
         name: in the source model.
         shape: in the source model; None for a free dimension.
         permutation: graph array = source array transposed by it; None where the layouts agree.
+        state: of an input, the output that is fed back to it; of an output, the input that it is fed back to; empty
+            where there is none. Both have the same bytes for the same values.
     """
 
     name: str
     shape: tuple[int | None, ...]
     permutation: tuple[int, ...] | None = None
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def of_build(result: BuildResult, name: str = NAME) -> Details:
     # The name alone: the package is for others, and where the file lay is nobody's business.
     name_of = Path(result.sources.model).name or "a model in memory"
     origin = f"Made by edgeqwt from {name_of} with the recipe {result.recipe.name}."
-    return Details(
-        _ports(model.graph.inputs, model.inputs), _ports(model.graph.outputs, model.outputs), identifier(name), origin
-    )
+    names = {b.tensor: b.spec.name for b in (*model.inputs, *model.outputs)}
+    states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}
+    inputs = _ports(model.graph.inputs, model.inputs, states)
+    return Details(inputs, _ports(model.graph.outputs, model.outputs, states), identifier(name), origin)
 
 
 def identifier(text: str) -> str:
@@ -73,7 +78,7 @@ def identifier(text: str) -> str:
     return word if word and word[0].isalpha() else f"model_{word}".rstrip("_")
 
 
-def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...]) -> tuple[Port, ...]:
+def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...], states: Mapping[int, str]) -> tuple[Port, ...]:
     by_tensor = {binding.tensor: binding for binding in bindings}
     found = [by_tensor[t] for t in tensors]
-    return tuple(Port(b.spec.name, tuple(b.spec.shape), b.permutation) for b in found)
+    return tuple(Port(b.spec.name, tuple(b.spec.shape), b.permutation, states.get(b.tensor, "")) for b in found)

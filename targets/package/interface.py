@@ -16,6 +16,7 @@ INTEGER_FROM_REAL = (
     "integer = clamp(round(real / scale) + zero_point, lowest, highest), in float32, halves away from zero"
 )
 REAL_FROM_INTEGER = "real = scale * (integer - zero_point)"
+STATE = "after each run copy the bytes of an output with a state to the input that it names; real zeros to begin with"
 LAYOUT = "axis k of the tensor is axis permutation[k] of the source model's array; null where they have the same layout"
 
 
@@ -36,6 +37,7 @@ def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> di
         "integer_from_real": INTEGER_FROM_REAL,
         "real_from_integer": REAL_FROM_INTEGER,
         "layout": LAYOUT,
+        "state": STATE if any(port.state for port in details.inputs) else None,
         "inputs": [_port(p, graph.tensors[t]) for p, t in zip(details.inputs, graph.inputs, strict=True)],
         "outputs": [_port(p, graph.tensors[t]) for p, t in zip(details.outputs, graph.outputs, strict=True)],
         "vectors": {
@@ -85,4 +87,5 @@ def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
             "shape": list(port.shape),
             "permutation": None if port.permutation is None else list(port.permutation),
         },
+        "state": port.state or None,
     }
