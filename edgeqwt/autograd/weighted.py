@@ -19,6 +19,7 @@ from edgeqwt.autograd.influence import one_thread
 from edgeqwt.autograd.slopes import squared_slopes
 from edgeqwt.calibration.clipped import summands
 from edgeqwt.calibration.statistics import BINS, Statistics
+from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph
 
 
@@ -73,7 +74,7 @@ def weighted(
         for sample in samples:
             values, felt = squared_slopes(program, sample, draws, generator)
             for t in felt.keys() & weights.keys():
-                value = clipped[t].needed(values[t], values) if t in clipped else values[t]
+                value = fills_as_zero(clipped[t].needed(values[t], values) if t in clipped else values[t])
                 weights[t].add(value, felt[t] + FLOOR * felt[t].mean())
                 counts[t].add(value)
                 total, count = total + float(felt[t].sum()), count + felt[t].size

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from edgeqwt.calibration.clipped import summands
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError
+from edgeqwt.graph.fills import carriers, without_fills
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -23,7 +24,8 @@ def observe(
 ) -> tuple[dict[int, Statistics], int]:
     """Statistics of every float activation over all samples, and the number of samples.
 
-    What a tensor's reader clips away is left out (see `calibration.clipped`).
+    What a tensor's reader clips away is left out (see `calibration.clipped`), and so are fill values that constants
+    brought in (see `graph.fills`).
 
     Args:
         graph: a float graph.
@@ -33,7 +35,7 @@ def observe(
     Raises:
         InputError: a tensor takes a value that is NaN or infinite; the tensor is named.
     """
-    wanted, clipped = float_activations(graph), summands(graph)
+    wanted, clipped, filled = float_activations(graph), summands(graph), carriers(graph)
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
     def work(worker: tuple[Runner, dict[int, Statistics]], numbered: tuple[int, Mapping[int, Array]]) -> None:
@@ -42,7 +44,7 @@ def observe(
         for t in wanted:
             try:
                 needed = clipped[t].needed(values[t], values) if t in clipped else values[t]
-                statistics[t].add(needed, sample=number)
+                statistics[t].add(without_fills(needed) if t in filled else needed, sample=number)
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
 

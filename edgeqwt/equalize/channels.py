@@ -19,8 +19,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from edgeqwt.equalize.factors import FIXED, Channels, Factors, by_channel, by_element, varying
+from edgeqwt.equalize.factors import ANY, FIXED, Channels, Factors, by_channel, by_element, varying
 from edgeqwt.equalize.products import matmul
+from edgeqwt.graph.fills import has_fills
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.runtime.runners import reference
@@ -87,6 +88,14 @@ def _moved(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> l
     given = dict(zip(piece.inputs, data.values(), strict=True))
     values = reference(piece).run({t: numbers.astype(np.float32) for t, numbers in given.items()})
     return [np.rint(values[t]).astype(np.int64) for t in piece.outputs]
+
+
+def _padded(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
+    """PADV2 with zero, or with a fill, which have any factor."""
+    amounts, pad = (graph.tensors[t].data for t in op.inputs[1:3])
+    if amounts is None or pad is None or op.inputs[0] not in of or (pad.any() and not has_fills(pad)):
+        return _fixed(graph, op, of, factors)
+    return [np.pad(of[op.inputs[0]], [tuple(pair) for pair in amounts.tolist()], constant_values=ANY)]
 
 
 def _gathered(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
@@ -171,6 +180,7 @@ PASSAGES: Mapping[str, Passage] = MappingProxyType(
         **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _summed),
         **dict.fromkeys(("RELU", "LEAKY_RELU", "ABS"), _passed),
         "GATHER": _gathered,
+        "PADV2": _padded,
         "MUL": _scaled,
         "BATCH_MATMUL": matmul,
     }

@@ -19,6 +19,7 @@ from edgeqwt.equalize.factors import ANY, FIXED, Channels
 from edgeqwt.equalize.felt import Felt
 from edgeqwt.equalize.multiply import constant_factors, input_channels
 from edgeqwt.equalize.products import upright
+from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.quantize.activations import Assignment, Place, levels
@@ -51,14 +52,14 @@ class Seen:
 
 
 def observe_elements(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> dict[int, Seen]:
-    """Extremes and mean squares of every element of every float activation; by tensor index."""
+    """Extremes and mean squares of every element of every float activation, fills left out; by tensor index."""
     computed = (t for op in graph.ops for t in op.outputs)
     tensors = [t for t in (*graph.inputs, *computed) if graph.tensors[t].is_float]
     workers = [xnnpack(graph, tensors) for _ in range(THREADS)]
 
     def run(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
         values = {**inputs, **runner.run(inputs)}
-        return {t: values[t] for t in tensors}
+        return {t: fills_as_zero(values[t]) for t in tensors}
 
     zeros = {t: np.zeros(graph.tensors[t].shape) for t in tensors}
     low, high, square = (({t: z.copy() for t, z in zeros.items()}) for _ in range(3))

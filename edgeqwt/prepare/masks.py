@@ -68,9 +68,9 @@ def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
     """
     condition, *choices = op.inputs
     out, reader = op.outputs[0], sole_reader(graph, op.outputs[0])
-    masks = [t for t in choices if _is_large(value(graph, t)) and graph.tensors[t].size == 1]
+    masks = [t for t in choices if _hides(value(graph, t))]
     scores = [t for t in choices if value(graph, t) is None]
-    if reader is None or graph.ops[reader].kind != "SOFTMAX" or not masks or not scores:
+    if reader is None or not _only_softmax(graph, out) or not masks or not scores:
         return False
     if graph.tensors[scores[0]].shape != graph.tensors[out].shape:
         return False
@@ -115,8 +115,13 @@ def _in_summand(graph: Graph, reader: int, slot: int) -> Iterator[Slot]:
             yield from _in_summand(graph, index, choice)
     elif op.kind == "MUL":
         for factor in (0, 1):
-            if _is_large(value(graph, op.inputs[factor])) and _is_whole(graph, op.inputs[1 - factor]):
+            if _is_large(value(graph, op.inputs[factor])) and is_whole(graph, op.inputs[1 - factor]):
                 yield index, factor
+
+
+def _hides(data: Array | None) -> bool:
+    """Whether a constant, all of it, stands in place of scores that are hidden."""
+    return _is_large(data) and data is not None and bool((data < LARGE).all())
 
 
 def _only_added(graph: Graph, t: int) -> bool:
@@ -147,7 +152,7 @@ def _is_large(data: Array | None) -> bool:
     return float(data.min()) < LARGE and float(data.max()) < -LARGE
 
 
-def _is_whole(graph: Graph, t: int) -> bool:
+def is_whole(graph: Graph, t: int) -> bool:
     """Whether a tensor holds whole numbers: then its product with a mask's constant hides a score or is zero."""
     data, index = value(graph, t), uses(graph).producers.get(t, -1)
     if data is not None:
@@ -158,5 +163,5 @@ def _is_whole(graph: Graph, t: int) -> bool:
     if op.kind == "CAST":
         return not graph.tensors[op.inputs[0]].is_float
     if op.kind in MOVING:
-        return _is_whole(graph, op.inputs[0])
-    return op.kind in ("ADD", "SUB", "MUL") and all(_is_whole(graph, s) for s in op.inputs)
+        return is_whole(graph, op.inputs[0])
+    return op.kind in ("ADD", "SUB", "MUL") and all(is_whole(graph, s) for s in op.inputs)

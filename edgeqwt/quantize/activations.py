@@ -15,7 +15,8 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.graph.graph import Graph, Op, Quantization
+from edgeqwt.graph.fills import without_fills
+from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.quantize.precision import Precision
@@ -28,6 +29,7 @@ LARGEST = {8: QMAX, 16: 32767}
 """The largest integer by width."""
 
 HEADROOM = 2.0
+LIMITING = ("MAXIMUM", "MINIMUM")
 SATURATING = frozenset({"SOFTMAX", "LOGISTIC", "TANH"})
 
 NO_RANGES: Mapping[int, Range] = MappingProxyType({})
@@ -326,8 +328,23 @@ def _merged(
         root = groups.find((op.outputs[0], plan.ops[i]))
         for slot in RULES[op.kind].tied_inputs(op):
             t = op.inputs[slot] if slot < len(op.inputs) else -1
-            if t >= 0 and graph.tensors[t].is_float and graph.tensors[t].is_constant:
-                data = graph.tensors[t].data
-                assert data is not None
-                merged.setdefault(root, Statistics()).add(data)
+            data = graph.tensors[t].data if t >= 0 and graph.tensors[t].is_float else None
+            if data is not None:
+                seen = merged.setdefault(root, Statistics())
+                seen.add(_counted(op, data, seen))
+    for seen in merged.values():
+        if seen.folds is None:  # nothing but fills, for which every scale is right
+            seen.add(np.zeros(1, np.float32))
     return merged
+
+
+def _counted(op: Op, data: Array, seen: Statistics) -> Array:
+    """A tied constant's values that its group's range has to span: those that may be chosen.
+
+    Fills are chosen where nothing else can be, and limits beyond all values never are, or always: the nearest
+    integer there is does for them.
+    """
+    data = without_fills(data)
+    if op.kind in LIMITING and seen.folds is not None:
+        data = data[(data >= seen.low) & (data <= seen.high)]
+    return data

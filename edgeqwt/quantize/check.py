@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError, UnsupportedError
+from edgeqwt.graph.fills import chosen_from
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form, slots
 from edgeqwt.graph.opset16 import DTYPE
@@ -18,6 +19,8 @@ Objection = tuple[str, str]
 """The rule that an op breaks, as the end of a sentence, and a hint."""
 
 OTHER_FLOATS = ("float16", "float64", "bfloat16", "complex64", "complex128", "string")
+# Beyond, products of two scales leave float32, and multipliers the 31 bits that kernels can shift by.
+SMALLEST_SCALE, LARGEST_SCALE = 1e-35, 1e16
 REPLACE = "Replace it in the source model, or cut the model there."
 
 
@@ -72,6 +75,35 @@ def check_observed(
             raise UnsupportedError(described(graph, i, places), target, *objection)
 
 
+def check_scales(
+    graph: Graph, scales: Mapping[int, float], places: Mapping[str, str], statistics: Mapping[int, Statistics]
+) -> None:
+    """Looks for scales at which kernels abort: those of values that no network computes on purpose.
+
+    Args:
+        graph: float.
+        scales: of its activations.
+        places: tensor name to the place in the source model.
+        statistics: of every float activation.
+
+    Raises:
+        InputError: names the tensor, what it holds, and the op that computes it.
+    """
+    producers = graph.producers()
+    for t, scale in scales.items():
+        if SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+            continue
+        seen, op = statistics.get(t), producers.get(t)
+        by = "an input of the model" if op is None else f"computed by {described(graph, op, places)}"
+        values = "" if seen is None else f", whose values reach {seen.low:.3g}..{seen.high:.3g}"
+        raise InputError(
+            f"tensor {graph.tensors[t].name!r}, {by}{values}, would need a scale of {scale:.3g}: integer kernels "
+            f"take {SMALLEST_SCALE:.0e} to {LARGEST_SCALE:.0e}",
+            "Look for a fill value or a mask (-1e9, -3.4e38) that is computed with, and write it as torch.where or "
+            "masked_fill right before the softmax or maximum, or with a number no larger than the data.",
+        )
+
+
 def described(graph: Graph, op_index: int, places: Mapping[str, str]) -> str:
     """An op as messages name it: kind, index, output tensor, and its place in the source model if known."""
     names = [graph.tensors[t].name for t in graph.ops[op_index].outputs]
@@ -118,6 +150,12 @@ def _check_constants(graph: Graph, op_index: int, places: Mapping[str, str]) -> 
         tensor = graph.tensors[t] if t >= 0 else None
         if tensor is None or tensor.data is None or not tensor.is_float or np.isfinite(tensor.data).all():
             continue
+        chosen = chosen_from(graph.ops[op_index].kind, len(graph.ops[op_index].inputs))
+        if (
+            all(s in chosen for s, u in enumerate(graph.ops[op_index].inputs) if u == t)
+            and not np.isnan(tensor.data).any()
+        ):
+            continue  # a fill, for which the end of the range does
         raise InputError(
             f"constant {tensor.name!r} of {described(graph, op_index, places)} holds NaN or infinite values",
             "Check the model's weights; write masks with finite numbers.",

@@ -8,6 +8,7 @@ from types import TracebackType
 import numpy as np
 
 from edgeqwt.errors import InputError
+from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.runtime.boundary import feed_as, to_real
@@ -58,6 +59,7 @@ class Judge:
             for t in {*graph.inputs, *self.outputs}:
                 self._spool.put(t, self.count, values[t][None])
             for key, value in self._of_parts(values).items():
+                value = fills_as_zero(value)
                 found = Spread(1, value)
                 spread[key] = found if key not in spread else spread[key].plus(found)
                 whole[key] = whole.get(key, 0.0) + float(np.square(value.astype(np.float64)).sum())
@@ -88,7 +90,8 @@ class Judge:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
             values = {**fed, **runner.run(fed)}
             errors = {
-                t: to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample) for t, u in taps.items()
+                t: fills_as_zero(to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample))
+                for t, u in taps.items()
             }
             return [e.reshape(-1, e.shape[-1] if e.ndim else 1) for e in self._of_parts(errors).values()]
 

@@ -13,7 +13,7 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.quantize.activations import Assignment, assign
-from edgeqwt.quantize.check import check_lowerable, check_observed
+from edgeqwt.quantize.check import check_lowerable, check_observed, check_scales
 from edgeqwt.quantize.limits import beyond_kernels, within_limits
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RangeRule
@@ -50,12 +50,14 @@ def lower(
 
     Raises:
         UnsupportedError: an op has no integer form; it is named with its place in the source.
-        InputError: a constant holds NaN or infinite values.
+        InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
         RecipeError: the precision names layers that the graph does not have.
     """
     check_lowerable(graph, places, target)
     assignment = assigned(graph, statistics, rule, precision, missing16, scales)
     check_observed(graph, statistics, assignment.plan.ops, places, target)
+    scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}
+    check_scales(graph, scales_of, places, statistics)
     return Writer(graph, assignment, precision, missing, scales.weights, missing16).run()
 
 

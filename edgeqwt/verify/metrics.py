@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.graph.fills import HUGE
 from edgeqwt.graph.graph import Array
 from edgeqwt.verify.spread import Spread, together
 
@@ -129,12 +130,15 @@ def compare(reference: Array, test: Array, step: float | None = None, *, varying
     """One sample's sums.
 
     Args:
-        reference: real values.
+        reference: real values; where they are fills (`graph.fills`), nothing is compared.
         test: real values of the same shape.
         step: the scale of the tested tensor's integers, where it has them.
         varying: also what `varying_db` needs; the sums then hold an array of the tensor's size.
     """
-    r, t = reference.astype(np.float64).ravel(), test.astype(np.float64).ravel()
+    r: Array = reference.astype(np.float64).ravel()
+    t: Array = test.astype(np.float64).ravel()
+    shown = ~(np.abs(r) >= HUGE)  # NaN is compared
+    r, t = (r, t) if shown.all() else (r[shown], t[shown])
     with np.errstate(all="ignore"):
         error = t - r
         return Sums(
@@ -146,7 +150,9 @@ def compare(reference: Array, test: Array, step: float | None = None, *, varying
             error=_dot(error, error),
             max_abs=float(np.abs(error).max(initial=0.0)),
             **_agreement(reference, test, step),
-            spread=Spread(1, reference) if varying else None,
+            spread=Spread(1, reference if shown.all() else np.where(shown.reshape(reference.shape), reference, 0))
+            if varying
+            else None,
             step=step,
         )
 

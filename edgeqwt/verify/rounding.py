@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeqwt.graph.fills import HUGE, LARGE
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.runners import Values, xnnpack
@@ -85,6 +86,9 @@ class Bounded:
             return Verdict(explained, float(size), 0.0, int(differs.sum()) if explained else 0)
         with np.errstate(invalid="ignore"):  # equal infinities differ by nothing
             error = np.abs(np.where(expected == self.value, 0.0, expected.astype(np.float64) - self.value))
+            # Where there was nothing to choose but a fill, prepare writes it at a size of its own.
+            filled = (np.abs(self.value) >= HUGE) & (expected * np.sign(self.value) >= LARGE)
+        error = np.where(filled, 0.0, error)
         largest = float(error.max(initial=0.0))
         return Verdict(largest <= self.tolerance, largest, self.tolerance)
 
@@ -182,4 +186,4 @@ def _scaled(value: Array, relative: Array) -> Array:
 
 
 def _largest(values: Array) -> float:
-    return float(np.abs(values).max(where=np.isfinite(values), initial=0.0))
+    return float(np.abs(values).max(where=np.abs(values) < HUGE, initial=0.0))

@@ -1,0 +1,203 @@
+"""Fill values in all spellings: what hides a value from a maximum becomes one choice with one constant.
+
+-1e4, -1e9, -3.4e38 and -infinity stand for "nothing" where a maximum, a max pool or a comparison follows. Exporters
+choose them (SELECT), add them (x + mask), or compute the choice: c x + (1 - c) fill. In integers the end of the
+tensor's own range does, if nothing is added to it, and its float value does not count as data (`graph.fills`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
+from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.prepare.masks import is_whole
+from edgeqwt.prepare.rewriting import activation_like, constant, each_op, float32, op_like, uses, value
+
+NONE = {"fusedActivationFunction": "NONE"}
+UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
+
+HIGHEST = ("MAX_POOL_2D", "REDUCE_MAX", "MAXIMUM", "ARG_MAX", "TOPK_V2", "RELU", "RELU6")
+"""What makes nothing of values that are lower than all others."""
+LOWEST = ("REDUCE_MIN", "MINIMUM", "ARG_MIN")
+COMPARES = ("GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
+HANDED_ON = ("SELECT_V2", "CONCATENATION", "PADV2", "PACK", *MOVING)
+CONSTANTS_IN = ("PADV2", "SELECT_V2", "CONCATENATION", "PACK", "MAXIMUM", "MINIMUM", "FILL")
+
+
+def vanishes(graph: Graph, t: int, sign: float, size: float) -> bool:
+    """Whether all that reads an activation lets other values win over what is far below (above) zero in it.
+
+    Args:
+        graph: float.
+        t: an activation.
+        sign: of the fill.
+        size: of the smallest fill; callers may see unmistakable ones, for which the end of the range stands.
+    """
+    if t in uses(graph).named and size < UNMISTAKABLE:
+        return False
+    readers = [graph.ops[i] for i in uses(graph).readers.get(t, [])]
+    ends = (*(HIGHEST if sign < 0 else LOWEST), *COMPARES)
+    return all(
+        op.kind in ends or (op.kind in HANDED_ON and all(vanishes(graph, out, sign, size) for out in op.outputs))
+        for op in readers
+    )
+
+
+def _fills(data: Array, least: float) -> Array:
+    """Which of a constant's elements are as large as fills."""
+    return np.abs(data) >= least
+
+
+def _sign(data: Array, least: float) -> tuple[float, float] | None:
+    """The one sign of a constant's fills, and the smallest of their sizes; None for none, both signs, or NaN."""
+    found = data[_fills(data, least)] if data.dtype == np.float32 else data[:0].reshape(-1)
+    if not found.size or np.isnan(data).any() or (found.min() < 0 < found.max()):
+        return None
+    return float(np.sign(found.reshape(-1)[0])), float(np.abs(found).min())
+
+
+def _with_fills(data: Array, least: float) -> Array:
+    return float32(np.where(_fills(data, least), np.copysign(FILL, data), data))
+
+
+def canonical(graph: Graph) -> tuple[Graph, list[str]]:
+    """Constants that are chosen where others win over them become fills of one size."""
+    editor, made, changed = Editor(graph), dict[int, int](), dict[int, Op]()
+    for i, op in enumerate(graph.ops):
+        for slot in chosen_from(op.kind, len(op.inputs)) if op.kind in CONSTANTS_IN else ():
+            t = op.inputs[slot] if slot < len(op.inputs) else -1
+            new = _canonical(graph, op, t)
+            if new is None:
+                continue
+            if t not in made:
+                made[t] = constant(editor, f"{graph.tensors[t].name}/fill", new)
+            inputs = list(changed.get(i, op).inputs)
+            inputs[slot] = made[t]
+            changed[i] = replace(op, inputs=tuple(inputs))
+    if not changed:
+        return graph, []
+    for i, op in enumerate(graph.ops):
+        editor.add_op(changed.get(i, op))
+    return editor.finish(), [graph.tensors[t].name for t in made]
+
+
+def _canonical(graph: Graph, op: Op, t: int) -> Array | None:
+    """A constant operand with its fills at their one size, if it has others."""
+    data = value(graph, t)
+    sign = _sign(data, LARGE) if data is not None else None
+    if data is None or sign is None or not all(vanishes(graph, out, *sign) for out in op.outputs):
+        return None
+    # MAXIMUM and MINIMUM have limits of the other operand, not fills, unless they are out of reach.
+    new = _with_fills(data, HUGE if op.kind in ("MAXIMUM", "MINIMUM") else LARGE)
+    return None if np.array_equal(new, data) else new
+
+
+def _limit(editor: Editor, graph: Graph, op: Op) -> bool:
+    """MAXIMUM(x, -infinity) and MINIMUM(x, infinity) are x."""
+    for x, limit in (op.inputs, op.inputs[::-1]):
+        data = value(graph, limit)
+        if data is None or data.dtype != np.float32 or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
+            continue
+        if value(graph, x) is None and (data <= -HUGE if op.kind == "MAXIMUM" else data >= HUGE).all():
+            shape = graph.tensors[x].shape
+            wanted = constant(editor, f"{graph.tensors[op.outputs[0]].name}/shape", np.array(shape, np.int32))
+            editor.add_op(op_like(op, "RESHAPE", (x, wanted), newShape=shape))
+            return True
+    return False
+
+
+def _added(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x + constant with fills: what the fills hide is the fill, by MINIMUM or MAXIMUM; the rest is added."""
+    for x, mask in (op.inputs, op.inputs[::-1]):
+        data, out = value(graph, mask), op.outputs[0]
+        found = _sign(data, LARGE) if data is not None and value(graph, x) is None else None
+        if data is None or found is None or op.activation != "NONE" or not vanishes(graph, out, *found):
+            continue
+        sign = found[0]
+        hidden, name = _fills(data, LARGE), graph.tensors[out].name
+        kept = float32(np.where(hidden, 0, data))
+        if kept.any() or graph.tensors[x].shape != graph.tensors[out].shape:
+            total = activation_like(editor, graph, out, "shown", graph.tensors[out].shape)
+            editor.add_op(replace(op, inputs=(x, constant(editor, f"{name}/added", kept)), outputs=(total,)))
+            x = total
+        limit = constant(editor, f"{name}/limit", float32(np.where(hidden, sign * FILL, -sign * FILL)))
+        editor.add_op(op_like(op, "MINIMUM" if sign < 0 else "MAXIMUM", (x, limit)))
+        return True
+    return False
+
+
+def _computed(editor: Editor, graph: Graph, op: Op) -> bool:
+    """c x + (1 - c) fill, and x + m fill, with c and m 0 or 1: a choice."""
+    for shown, hidden in (op.inputs, op.inputs[::-1]):
+        for flag, (sign, size) in _products(graph, hidden):
+            x = _shown(graph, shown, flag)
+            if x is None or op.activation != "NONE" or not vanishes(graph, op.outputs[0], sign, size):
+                continue
+            made = constant(editor, f"{graph.tensors[op.outputs[0]].name}/fill", float32([sign * FILL]))
+            condition, hides = _condition(editor, graph, op, flag)
+            select = op_like(op, "SELECT_V2", (condition, made, x) if hides else (condition, x, made))
+            editor.add_op(replace(select, extra={"optionsType": "SelectV2Options"}))
+            return True
+    return False
+
+
+def _condition(editor: Editor, graph: Graph, op: Op, flag: int) -> tuple[int, bool]:
+    """A bool tensor that says whether a flag is not 0 (True), or whether it is 0 (False)."""
+    writer, positive = _writer(graph, flag), True
+    if writer is not None and writer.kind == "SUB" and _is_one(graph, writer.inputs[0]):
+        writer, positive = _writer(graph, writer.inputs[1]), False
+    if writer is not None and writer.kind == "CAST" and graph.tensors[writer.inputs[0]].dtype == "bool":
+        return writer.inputs[0], positive
+    condition = activation_like(editor, graph, op.outputs[0], "hidden", graph.tensors[flag].shape)
+    editor.tensors[condition] = replace(editor.tensors[condition], dtype="bool")
+    zero = constant(editor, f"{graph.tensors[op.outputs[0]].name}/zero", float32(0))
+    editor.add_op(Op("NOT_EQUAL", (flag, zero), (condition,)))
+    return condition, True
+
+
+def _writer(graph: Graph, t: int) -> Op | None:
+    """The op that computes a tensor, as it is."""
+    index = uses(graph).producers.get(t, -1)
+    return graph.ops[index] if index >= 0 and graph.ops[index].activation == "NONE" else None
+
+
+def _products(graph: Graph, t: int) -> Iterator[tuple[int, tuple[float, float]]]:
+    """The ways to read a tensor as flag times fill: the flag, and the fill's sign and size."""
+    op = _writer(graph, t)
+    if op is None or op.kind != "MUL":
+        return
+    for flag, fill in (op.inputs, op.inputs[::-1]):
+        data = value(graph, fill)
+        if data is not None and data.dtype == np.float32 and (np.abs(data) >= LARGE).all() and is_whole(graph, flag):
+            sign = _sign(data, LARGE)
+            if sign is not None and value(graph, flag) is None:
+                yield flag, sign
+
+
+def _shown(graph: Graph, t: int, flag: int) -> int | None:
+    """What is to be seen where the flag is 0: t itself, or x of c x, where the flag is 1 - c."""
+    op, minus = _writer(graph, t), _writer(graph, flag)
+    for c, x in (op.inputs, op.inputs[::-1]) if op is not None and op.kind == "MUL" else ():
+        if _is_complement(graph, minus, c) or _is_complement(graph, _writer(graph, c), flag):
+            return x
+    return t if value(graph, t) is None else None
+
+
+def _is_complement(graph: Graph, op: Op | None, t: int) -> bool:
+    """Whether an op computes 1 - t."""
+    return op is not None and op.kind == "SUB" and op.inputs[1] == t and _is_one(graph, op.inputs[0])
+
+
+def _is_one(graph: Graph, t: int) -> bool:
+    data = value(graph, t)
+    return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == 1
+
+
+maximum = each_op("MAXIMUM", _limit)
+minimum = each_op("MINIMUM", _limit)
+added = each_op("ADD", _added)
+computed = each_op("ADD", _computed)
