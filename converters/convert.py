@@ -14,7 +14,16 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.converters import onnx2tf_tool, onnx_rewrites, onnx_source, places, tflite_source, torch_source, trace
+from edgeqwt.converters import (
+    onnx2tf_tool,
+    onnx_rewrites,
+    onnx_source,
+    open_ends,
+    places,
+    tflite_source,
+    torch_source,
+    trace,
+)
 from edgeqwt.converters.binding import bind, describe
 from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.integers import narrowed
@@ -148,7 +157,9 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     graph = tflite_source.load(path)
     inputs, outputs = tflite_source.bindings(graph)
     if not is_fake_quantized(graph):
-        return ConvertedModel(graph, inputs, outputs, tflite_source.TfliteRunner.open(path, inputs, outputs).run)
+        run = tflite_source.TfliteRunner.open(path, inputs, outputs).run
+        return ConvertedModel(graph, inputs, outputs, run, notes=graph.remarks)
+    remarks = graph.remarks
     graph, learned = extracted(graph)
     inputs, outputs = tflite_source.bindings(graph)
     few = validated(samples, [binding.spec for binding in inputs]).head(ROUNDED_SAMPLES)
@@ -161,7 +172,7 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
         f"trained with quantization: the learned ranges of {len(learned.activations)} activations and the scales of "
         f"{len(learned.weights)} weights are kept; rounding to them {close}"
     )
-    return ConvertedModel(graph, inputs, outputs, run, notes=(note,), learned=learned)
+    return ConvertedModel(graph, inputs, outputs, run, notes=(*remarks, note), learned=learned)
 
 
 def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
@@ -172,7 +183,7 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
     source = replace(source, proto=onnx_rewrites.rewritten(source.proto))
     onnx.save(source.proto, path)
     conversion = onnx2tf_tool.run_onnx2tf(path, tool.workdir, tool.python, backend=tool.backend)
-    graph = narrowed(_read(conversion))
+    graph = narrowed(_read(conversion, source))
     where = places.places(graph, source.proto, conversion.sources, from_torch=source.torch is not None)
     _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
@@ -183,7 +194,7 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
         run_source=source.run,
         trace_source=_Tracer(source, graph, inputs, conversion.sources).trace,
         places=where,
-        notes=(*source.notes, *_changes(graph, inputs, outputs), *_shortcomings(conversion)),
+        notes=(*source.notes, *graph.remarks, *_changes(graph, inputs, outputs), *_shortcomings(conversion)),
         log=conversion.log,
         versions={**source.versions(), "onnx2tf": conversion.version},
     )
@@ -202,9 +213,12 @@ def _shortcomings(conversion: Conversion) -> Iterator[str]:
         yield "onnxsim could not simplify the ONNX model before the conversion; its log says why"
 
 
-def _read(conversion: Conversion) -> Graph:
+def _read(conversion: Conversion, source: _Source) -> Graph:
+    def values() -> Mapping[str, Array]:
+        return {**source.sample, **OnnxRunner(source.proto, everything=True).run(source.sample)}
+
     try:
-        graph = without_reduced_precision(flatbuffer.read(conversion.tflite))
+        graph = without_reduced_precision(open_ends.read(conversion.tflite, values, conversion.sources))
     except InputError as error:
         raise ParityError(
             f"onnx2tf {conversion.version} wrote a broken model: {error.message}",

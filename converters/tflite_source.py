@@ -133,7 +133,7 @@ def bindings(graph: Graph) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
 
 @dataclass(frozen=True)
 class TfliteRunner:
-    """The file itself, in LiteRT, untouched by edgeqwt's own reader and writer."""
+    """The file itself, in LiteRT, untouched by edgeqwt's own reader and writer unless they had to mend it."""
 
     interpreter: Any
     inputs: tuple[Binding, ...]
@@ -141,7 +141,7 @@ class TfliteRunner:
 
     @staticmethod
     def open(path: Path, inputs: tuple[Binding, ...], outputs: tuple[Binding, ...]) -> TfliteRunner:
-        """Loads the file.
+        """Loads the file; where it had to be mended to be read (see `Graph.remarks`), what was made of it.
 
         Raises:
             InputError: LiteRT refuses it.
@@ -149,12 +149,16 @@ class TfliteRunner:
         from ai_edge_litert.interpreter import Interpreter
 
         # Else LiteRT forgets what is still needed.
-        forgetful = bool(overwritten(flatbuffer.read(path)))
+        graph = flatbuffer.read(path)
+        forgetful = bool(overwritten(graph))
+        content: dict[str, Any] = {"model_content": flatbuffer.to_bytes(graph)} if graph.remarks else {}
         with captured_stderr() as log, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors is for debugging
             try:
                 interpreter: Any = Interpreter(
-                    model_path=str(path), num_threads=1, experimental_preserve_all_tensors=forgetful
+                    **(content or {"model_path": str(path)}),
+                    num_threads=1,
+                    experimental_preserve_all_tensors=forgetful,
                 )
                 interpreter.allocate_tensors()
                 failure = None

@@ -42,6 +42,18 @@ def read(path: Path) -> Graph:
     return from_bytes(data, str(path))
 
 
+def read_open(path: Path) -> tuple[Graph, int]:
+    """A model some of whose activations nothing writes: they are inputs of the graph, behind its own.
+
+    Returns:
+        The graph, and how many inputs are its own.
+
+    Raises:
+        InputError: as `read`.
+    """
+    return graph_from_bytes(path.read_bytes(), str(path), open_ends=True)
+
+
 def from_bytes(data: bytes, origin: str = "model") -> Graph:
     """The model in a flatbuffer; `origin` names it in messages. Constants are read-only views of `data`.
 
@@ -49,7 +61,7 @@ def from_bytes(data: bytes, origin: str = "model") -> Graph:
         InputError: the bytes are no TFLite model, are damaged, or hold something that edgeqwt
             cannot carry through.
     """
-    return graph_from_bytes(data, origin)
+    return graph_from_bytes(data, origin)[0]
 
 
 def write(graph: Graph, path: Path) -> int:

@@ -100,6 +100,7 @@ class Graph:
         extra: schema fields that edgeqwt does not interpret, carried through.
         states: names of an input and an output that are one state: callers feed the output back at the next run.
             Files do not hold them.
+        remarks: sentences on what had to be mended to read the file; not written.
 
     Raises:
         InvariantError: on construction, when an index is out of range; a tensor is read before it
@@ -118,6 +119,7 @@ class Graph:
     others: tuple[Graph, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     states: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_invariants(self)

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
+from edgeqwt.graph.order import in_order, moved, unwritten
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
 
 LARGEST_TENSOR = 2**31  # elements; the kernels count in 32 bits
@@ -22,10 +23,10 @@ SHARING = 4  # how often a file's texts and lists may be used again before it is
 TABLE = 32  # bytes that a table counts for; the smallest take 12, so this is within SHARING of them
 
 
-def graph_from_bytes(data: bytes, origin: str) -> Graph:
-    """The model in a flatbuffer; `origin` names it in messages.
+def graph_from_bytes(data: bytes, origin: str, *, open_ends: bool = False) -> tuple[Graph, int]:
+    """The model in a flatbuffer, and how many of the graph's inputs are the file's own; `origin` names it in messages.
 
-    Constants are read-only views of `data`.
+    Constants are read-only views of `data`. With `open_ends`, activations that nothing writes are further inputs.
 
     Raises:
         InputError: the bytes are no TFLite model, are damaged, or hold something that edgeqwt
@@ -34,7 +35,8 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise InputError(f"{origin} is not a TFLite model", "A .tflite file has the letters TFL3 at byte 4.")
     try:
-        return _Reader(data, origin).graph()
+        reader = _Reader(data, origin, open_ends)
+        return reader.graph(), reader.own
     except InputError:
         raise
     except InvariantError as error:
@@ -49,8 +51,9 @@ _AGAIN = "It may be cut off or incomplete: copy or export it again."
 class _Reader:
     """Reads one file. Where a method takes a field, it is the accessor's name in the generated code."""
 
-    def __init__(self, data: bytes, origin: str) -> None:
-        self.data, self.origin = data, origin
+    def __init__(self, data: bytes, origin: str, open_ends: bool) -> None:
+        self.data, self.origin, self.open_ends = data, origin, open_ends
+        self.own = 0  # inputs of the main subgraph, in the file
         self.left = SHARING * len(data)  # bytes that may still be read
         self.arrays: dict[tuple[int, str, int], Array] = {}
         self.model = schema().Model.GetRootAs(data)
@@ -133,20 +136,28 @@ class _Reader:
             description=self.text(model.Description()),
             others=tuple(others),
             extra={**main.extra, **({"metadataBuffer": unnamed} if unnamed else {})},
+            remarks=tuple(remark for graph in (main, *others) for remark in graph.remarks),
         )
 
     def subgraph(self, sub: Any, index: int) -> Graph:
         ops = tuple(self.op(o) for o in self.tables(sub, "Operators"))
         inputs = self.ints(sub, "Inputs")
         written = {t for op in ops for t in op.outputs} | set(inputs)
+        tensors = tuple(self.tensor(t, i in written) for i, t in enumerate(self.tables(sub, "Tensors")))
+        outputs = self.ints(sub, "Outputs")
+        if not index:
+            self.own = len(inputs)
+            inputs = (*inputs, *(unwritten(ops, tensors, inputs, outputs) if self.open_ends else ()))
+        order = in_order(ops, tensors, inputs)
         return Graph(
-            tensors=tuple(self.tensor(t, i in written) for i, t in enumerate(self.tables(sub, "Tensors"))),
-            ops=ops,
+            tensors=tensors,
+            ops=tuple(ops[i] for i in order),
             inputs=inputs,
-            outputs=self.ints(sub, "Outputs"),
+            outputs=outputs,
             name=self.text(sub.Name()),
             signatures=tuple(self.signature(s) for s in self.signatures if s.SubgraphIndex() == index),
             extra=_set(debugMetadataIndex=(sub.DebugMetadataIndex(), -1)),
+            remarks=moved(ops, tensors, order),
         )
 
     def signature(self, s: Any) -> Signature:

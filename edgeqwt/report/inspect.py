@@ -118,6 +118,7 @@ class Description:
         metadata: sizes in bytes by name.
         signatures: of the main subgraph.
         subgraphs: besides the main one.
+        remarks: on what had to be mended to read the file.
     """
 
     size_bytes: int
@@ -132,6 +133,7 @@ class Description:
     metadata: Mapping[str, int]
     signatures: tuple[SignatureInfo, ...]
     subgraphs: tuple[SubgraphInfo, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def describe(graph: Graph, size_bytes: int) -> Description:
@@ -163,6 +165,7 @@ def describe(graph: Graph, size_bytes: int) -> Description:
             for s in graph.signatures
         ),
         subgraphs=tuple(SubgraphInfo(part.name, len(part.ops)) for part in graph.others),
+        remarks=graph.remarks,
     )
 
 
@@ -278,6 +281,7 @@ def _totals(d: Description) -> list[str]:
         lines.append(f"signature {s.key!r}: takes {_list(s.inputs)}, gives {_list(s.outputs)}")
     lines += [f"subgraph {s.name!r}: {s.ops} ops" for s in d.subgraphs]
     lines += [f"metadata {name!r}: {size} bytes" for name, size in d.metadata.items()]
+    lines += [_plain(remark) for remark in d.remarks]
     return [*lines, f"description: {_plain(d.description)}"] if d.description else lines
 
 

@@ -200,3 +200,8 @@ def test_names_cannot_command_the_terminal() -> None:
     graph = Graph((tensor,), (), (0,), (0,), description="\x1b]0;title\x07")
     assert "\x1b" not in text(describe(graph, 0))
     assert "\x07" not in text(describe(graph, 0))
+
+
+def test_what_had_to_be_mended_is_said() -> None:
+    remark = "RELU #0 read 'x' before anything wrote it: the ops were put in order."
+    assert remark in text(describe(dataclasses.replace(small(), remarks=(remark,)), 1000))
