@@ -38,7 +38,7 @@ from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed, reconstruct
 from edgeqwt.target import missing_ops
-from edgeqwt.trials import Widened
+from edgeqwt.trials import JoinChoice, Widened
 from edgeqwt.verify.layers import layer_quality
 
 
@@ -48,6 +48,7 @@ class Levers:
 
     Attributes:
         islands: which islands have 16-bit activations.
+        joins: whether inputs of joining ops have scales of their own; None where there was nothing to choose.
         equalized: channels' factors.
         weighted: why ranges count all values alike although the recipe says otherwise; empty otherwise.
         searched: what the search for scales found.
@@ -57,6 +58,7 @@ class Levers:
     """
 
     islands: Widened | None = None
+    joins: JoinChoice | None = None
     equalized: Equalized | None = None
     weighted: str = ""
     searched: Found | None = None
@@ -106,10 +108,13 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
         recipe = replace(recipe, equalization=None, search=NoSearch())
         ground = replace(ground, recipe=recipe)
     wide: tuple[Island, ...] = ()
-    islands = equalized = None
+    islands = equalized = joins = None
     if recipe.islands is not None:
         with stages("widen"):
             ground, wide, islands = trials.wide_islands(job, ground, recipe.islands)
+    if recipe.joins is not None:
+        with stages("join"):
+            ground, joins = trials.finer_joins(job, ground, recipe.joins)
     if recipe.equalization is not None:
         with stages("equalize"):
             ground, equalized = trials.equalized(job, ground, wide, recipe.equalization)
@@ -124,7 +129,7 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
             # What was done for their sake must go as well.
             made = make(job, replace(recipe, islands=None), stages)
             return replace(made, levers=replace(made.levers, islands=islands))
-    return _rounded(job, ground, stages, Levers(islands, equalized, weighted))
+    return _rounded(job, ground, stages, Levers(islands, joins, equalized, weighted))
 
 
 def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
@@ -215,6 +220,7 @@ def _searched(job: Job, ground: Ground) -> Found:
 LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
     {
         "islands": lambda recipe: replace(recipe, islands=None),
+        "joins": lambda recipe: replace(recipe, joins=None),
         "equalization": lambda recipe: replace(recipe, equalization=None),
         "ranges": lambda recipe: replace(recipe, ranges=MinMax()),
         "weighted ranges": lambda recipe: replace(recipe, weighting=None),
@@ -235,7 +241,7 @@ def as_trained(recipe: Recipe) -> Recipe:
 
 def bare(recipe: Recipe) -> Recipe:
     """The recipe with no lever but its ranges: plain post-training quantization."""
-    unsearched = replace(recipe, weights=MinMaxWeights(), search=NoSearch(), weighting=None, islands=None)
+    unsearched = replace(recipe, weights=MinMaxWeights(), search=NoSearch(), weighting=None, islands=None, joins=None)
     return replace(unsearched, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False)
 
 

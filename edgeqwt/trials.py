@@ -17,10 +17,13 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Fed, Ground, Job, lowered
 from edgeqwt.progress import Advance
 from edgeqwt.quantize.islands import RECURRENCE, Island, Islands, islands, widened
+from edgeqwt.quantize.joins import Joins, finer_inputs
 from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.reround import reround
 from edgeqwt.quantize.rounding import RoundingRule
 from edgeqwt.quantize.row_weights import RowWeights
+from edgeqwt.quantize.widths import planned
+from edgeqwt.target import missing_ops
 
 EQUALIZATION_LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -42,6 +45,21 @@ class RoleChoice:
     ops: int
     gain_db: float
     wide: bool
+
+
+@dataclass(frozen=True)
+class JoinChoice:
+    """Whether inputs of joining ops have scales of their own.
+
+    Attributes:
+        inputs: how many there are whose own scale is twice as fine or finer.
+        gain_db: SQNR at the outputs that it gains, on held-out samples.
+        kept: whether that was enough.
+    """
+
+    inputs: int
+    gain_db: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,19 @@ def _with(ground: Ground, wide: Iterable[Island]) -> Ground:
     """The same with these islands wide, and nothing else."""
     precision = widened(ground.graph, replace(ground.recipe.precision, layers={}), wide)
     return replace(ground, recipe=replace(ground.recipe, precision=precision))
+
+
+def finer_joins(job: Job, ground: Ground, options: Joins) -> tuple[Ground, JoinChoice | None]:
+    """Inputs of joining ops at scales of their own, if that gains enough; the last is None where there is no such."""
+    precision, lacking16 = ground.recipe.precision, missing_ops(job.target)[1]
+    plan = planned(ground.graph, precision, lacking16)
+    inputs = finer_inputs(ground.graph, ground.statistics, ground.recipe.ranges, plan)
+    if not inputs:
+        return ground, None
+    after = replace(ground, recipe=replace(ground.recipe, precision=replace(precision, finer_joins=True)))
+    gain = _gain(job, ground, after)
+    kept = gain >= options.min_gain  # false for nan
+    return after if kept else ground, JoinChoice(len(inputs), gain, kept)
 
 
 def equalized(job: Job, ground: Ground, wide: tuple[Island, ...], options: Equalization) -> tuple[Ground, Equalized]:

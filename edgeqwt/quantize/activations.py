@@ -8,7 +8,7 @@ copy, which belongs to the groups of its readers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from edgeqwt.graph.fills import without_fills
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
+from edgeqwt.quantize.joins import finer_inputs
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated
 from edgeqwt.quantize.recurrence import same_in_every_step
@@ -49,6 +50,7 @@ class Assignment:
         group: each tensor and each such copy to its group's representative.
         requantize: (op index, input slot) to the parameters that the op needs there, where a
             tensor cannot have them itself: a QUANTIZE op goes there.
+        follows: of those, which have the parameters of another tensor or copy, and of which.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Assignment:
     copies: Mapping[Place, Quantization]
     group: Mapping[Place, Place]
     requantize: Mapping[tuple[int, int], Quantization]
+    follows: Mapping[tuple[int, int], Place] = MappingProxyType({})
 
     def at(self, tensor: int, bits: int) -> Quantization:
         """The parameters of a float activation at some width."""
@@ -173,7 +176,8 @@ def assign(
     for before, after in graph.state_tensors():
         if _is_activation(graph, before) and _is_activation(graph, after):
             groups.tie([(before, plan.home[before]), (after, plan.home[before])])
-    apart = _grouped(graph, plan, groups)
+    finer = finer_inputs(graph, statistics, rule, plan) if plan.finer_joins else frozenset()
+    apart = _grouped(graph, plan, groups, finer)
     for members in same_in_every_step(graph):
         groups.tie_alike([(t, plan.home[t]) for t in members])
     uneven = _made_symmetric(graph, plan, groups)
@@ -197,7 +201,7 @@ def assign(
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
     home = {t: chosen[groups.find((t, plan.home[t]))] for t in statistics}
     copied = {(t, bits): chosen[root] for (t, bits), root in group.items() if bits != plan.home[t]}
-    return Assignment(plan, home, copied, group, requantize)
+    return Assignment(plan, home, copied, group, requantize, apart)
 
 
 def enlarged(assignment: Assignment, smallest: Mapping[Place, float]) -> Assignment:
@@ -219,7 +223,8 @@ def enlarged(assignment: Assignment, smallest: Mapping[Place, float]) -> Assignm
                 quantization[t] = new
             else:
                 copied[t, bits] = new
-    return replace(assignment, quantization=quantization, copies=copied)
+    moved = replace(assignment, quantization=quantization, copies=copied)
+    return replace(moved, requantize={**moved.requantize, **{key: moved.at(*p) for key, p in moved.follows.items()}})
 
 
 def constant_range(graph: Graph, tensor: int) -> Range:
@@ -253,8 +258,13 @@ def _tied_slots(graph: Graph, op: Op) -> list[int]:
     return [s for s in slots if s < len(op.inputs) and _is_activation(graph, op.inputs[s])]
 
 
-def _grouped(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int, int], Place]:
-    """Forms the groups; returns (op, slot) -> the place whose parameters the slot must be requantized to."""
+def _grouped(
+    graph: Graph, plan: Plan, groups: _Groups, finer: Set[tuple[int, int]] = frozenset()
+) -> dict[tuple[int, int], Place]:
+    """Forms the groups; returns (op, slot) -> the place whose parameters the slot must be requantized to.
+
+    Slots in `finer` keep scales of their own.
+    """
     apart: dict[tuple[int, int], Place] = {}
     ops = [(i, op, slots) for i, op in enumerate(graph.ops) if (slots := _tied_slots(graph, op))]
     # Ops with one input first: they carry a fixed scale along, and have no choice.
@@ -262,10 +272,10 @@ def _grouped(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int, int],
         bits = plan.ops[i]
         outputs = [(t, bits) for t in op.outputs if graph.tensors[t].is_float]
         fixed = {s: groups.fixed_of((op.inputs[s], bits)) for s in slots}
-        together = slots
-        if len(set(fixed.values())) > 1:
+        together = [s for s in slots if (i, s) not in finer]
+        if len({fixed[s] for s in together}) > 1:
             # A tensor of fixed scale (a softmax, say) must not force it on the others.
-            together = [s for s in slots if fixed[s] is None]
+            together = [s for s in together if fixed[s] is None]
             if not outputs and not together:  # a comparison of two fixed ones
                 together = slots[:1]
         members = [(op.inputs[s], bits) for s in together] + outputs

@@ -36,12 +36,14 @@ class Precision:
         pack_int4: store weights of at most 4 bits as packed int4 where the kernels take it
             (see `quantize.packing`).
         layers: other widths for the ops that compute some float tensors, by the tensor's name.
+        finer_joins: let inputs of ops that join tensors keep finer scales of their own (see `quantize.joins`).
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     pack_int4: bool = False
     layers: Mapping[str, Widths] = field(default_factory=dict)
+    finer_joins: bool = False
 
     def of(self, tensor: str) -> Widths:
         """The widths of the op that computes a float tensor."""

@@ -33,12 +33,14 @@ class Plan:
         home: of each float activation, the width at which it is computed.
         interface: of the graph's inputs and outputs.
         kept: ops that were to have 16 bits and have 8, by index, and why.
+        finer_joins: whether inputs of joining ops may keep finer scales of their own.
     """
 
     ops: tuple[int, ...]
     home: Mapping[int, int]
     interface: int
     kept: Mapping[int, str]
+    finer_joins: bool = False
 
 
 def planned(
@@ -70,7 +72,7 @@ def planned(
             kept[i], bits = obstacle, 8
         ops.append(bits)
         home |= dict.fromkeys(outputs, bits)
-    return _with_fewer_copies(graph, precision, missing, Plan(tuple(ops), home, interface, kept))
+    return _with_fewer_copies(graph, precision, missing, Plan(tuple(ops), home, interface, kept, precision.finer_joins))
 
 
 def copies(graph: Graph, plan: Plan) -> set[tuple[int, int]]:

@@ -16,6 +16,7 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.islands import Islands
+from edgeqwt.quantize.joins import Joins
 from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
 from edgeqwt.quantize.ranges import RULES, RangeRule
 from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
@@ -115,6 +116,7 @@ class Recipe:
         precision: widths.
         mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
         islands: when what lies between a transformer's matrix products has 16-bit activations; None: never.
+        joins: when inputs of ops that join tensors keep finer scales of their own; None: never.
         equalization: how channels are equalized; None: not at all.
         weighting: whether ranges count values as the outputs feel them, and from how many samples; None: all alike.
         weights: how the scales of weights are chosen.
@@ -134,6 +136,7 @@ class Recipe:
     precision: Precision = field(default_factory=Precision)
     mixed: Mixed | None = None
     islands: Islands | None = None
+    joins: Joins | None = None
     equalization: Equalization | None = None
     weighting: Weighting | None = None
     weights: WeightRule = field(default_factory=MinMaxWeights)
@@ -183,6 +186,7 @@ def checked(recipe: Recipe) -> Recipe:
     parts = (
         recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
         recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace, recipe.islands,
+        recipe.joins,
         recipe.weighting, recipe.bar,
     )  # fmt: skip
     for part in parts:
@@ -202,11 +206,12 @@ def range_rule(name: str) -> RangeRule:
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {
-        "precision", "mixed", "islands", "ranges", "weighted_ranges", "equalize", "weights", "search", "rounding",
-        "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
+        "precision", "mixed", "islands", "joins", "ranges", "weighted_ranges", "equalize", "weights", "search",
+        "rounding", "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
     }  # fmt: skip
     _reject_unknown(table, known, where)
     wide, islands = _switched(table, "islands", True, where)
+    apart, joins = _switched(table, "joins", True, where)
     weighted, weighting = _switched(table, "weighted_ranges", True, where)
     equalized, equalization = _switched(table, "equalize", True, where)
     learned, reconstruction = _switched(table, "reconstruct", False, where)
@@ -218,6 +223,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         name=name,
         ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
         islands=filled(Islands, islands, f"{where} [islands]") if wide else None,
+        joins=filled(Joins, joins, f"{where} [joins]") if apart else None,
         weighting=filled(Weighting, weighting, f"{where} [weighted_ranges]") if weighted else None,
         equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
         weights=_rule(WEIGHT_RULES, _section(table, "weights", where), "minmax", f"{where} [weights]"),

@@ -59,6 +59,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
         "islands": _islands(result.made.levers.islands),
+        "joins": result.made.levers.joins and dataclasses.asdict(result.made.levers.joins),
         "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
         "equalization": _equalization(result.made.levers.equalized),
         "search": _search(result.made.levers.searched),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgeqwt.pipeline import BuildResult, CompensationResult
     from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.report.inspect import Description
-    from edgeqwt.trials import Widened
+    from edgeqwt.trials import JoinChoice, Widened
     from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.gate import Choice
@@ -61,6 +61,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
+            *(("joins", sentence) for sentence in join_sentences(result.made.levers.joins)),
             *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
             *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
@@ -167,6 +168,18 @@ def islands_sentences(found: Widened | None) -> Iterator[str]:
         count = "1 island" if role.islands == 1 else f"{role.islands} islands"
         left = "" if role.wide else ", too little: they have 8"
         yield f"{role.role}, {count}, {role.ops} ops: 16 bits gain {role.gain_db:.2f} dB{left}"
+
+
+def join_sentences(found: JoinChoice | None) -> Iterator[str]:
+    """What became of inputs whose scales are finer than those of what they are joined to; nothing without any."""
+    if found is not None:
+        inputs = "1 input keeps its" if found.inputs == 1 else f"{found.inputs} inputs keep their"
+        gain = f"{found.gain_db:+.2f} dB on held-out samples"
+        yield (
+            f"{inputs} own finer scale, a QUANTIZE each before what joins them: {gain}"
+            if found.kept
+            else f"no input keeps a finer scale of its own: that is {gain}"
+        )
 
 
 def equalization_sentence(found: Equalized | None) -> Iterator[str]:

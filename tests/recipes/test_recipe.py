@@ -13,6 +13,7 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.islands import Islands
+from edgeqwt.quantize.joins import Joins
 from edgeqwt.quantize.precision import Mixed, Pace, Precision
 from edgeqwt.quantize.ranges import RULES, MinMax, Mse
 from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
@@ -136,6 +137,7 @@ SECTIONS = {
     "Pace": ("mixed.pace", ""),
     "Equalization": ("equalize", ""),
     "Islands": ("islands", ""),
+    "Joins": ("joins", ""),
     "Weighting": ("weighted_ranges", ""),
     "_Report": ("report", ""),
     "Options": ("compensate", ""),
@@ -213,6 +215,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     assert documented() == {
         "mixed": mixed,
         "islands": {"enabled": True, **fields(Islands)},
+        "joins": {"enabled": True, **fields(Joins)},
         "weighted_ranges": {"enabled": True, **fields(Weighting)},
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
