@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import (
     onnx2tf_tool,
     onnx_rewrites,
@@ -23,11 +22,13 @@ from edgeqwt.converters import (
     tflite_source,
     torch_source,
     trace,
+    trained,
 )
 from edgeqwt.converters.binding import bind, describe
 from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
+from edgeqwt.converters.onnx_rounding import rounds, without_rounding
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.recurrent import unrolled
 from edgeqwt.converters.resolve import TorchObject, resolve
@@ -40,7 +41,6 @@ from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
 if TYPE_CHECKING:
     import onnx
 
-ROUNDED_SAMPLES = 8  # on which a network that was trained with quantization is compared with its file
 REDUCED_PRECISION = "reduced_precision_support"
 EXPORT_TOLERANCE = 2**-10
 """Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
@@ -82,8 +82,8 @@ def convert(
     if isinstance(found, Path) and found.suffix == ".tflite":
         return _from_tflite(found, samples, workdir)
     if isinstance(found, Path) and found.suffix == ".onnx":
-        return _through_onnx2tf(_onnx(found, samples), tool)
-    return _through_onnx2tf(_exported(_torch_model(found, samples.first(), tool), samples, tool), tool)
+        return _through_onnx2tf(_onnx(found, samples), tool, samples)
+    return _through_onnx2tf(_exported(_torch_model(found, samples.first(), tool), samples, tool), tool, samples)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def _exported(model: TorchModel, samples: Samples, tool: _Tool) -> _Source:
     notes = torch_source.export(model, sample, path, tool.torch_log)
     proto, fixed = onnx_source.with_static_shapes(onnx_rewrites.loadable(onnx_source.load(path)), sample)
     proto, steps = unrolled(proto)
-    check_export(model.what, outputs, OnnxRunner(proto).run(sample))
+    if not rounds(proto):  # values between two steps may fall to either side: `trained.check_rounding` looks at it
+        check_export(model.what, outputs, OnnxRunner(proto).run(sample))
     return _Source(proto, model.inputs, model.run, sample, (*notes, *fixed, *steps), model.what)
 
 
@@ -159,23 +160,18 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     if not is_fake_quantized(graph):
         run = tflite_source.TfliteRunner.open(path, inputs, outputs).run
         return ConvertedModel(graph, inputs, outputs, run, notes=graph.remarks)
-    remarks = graph.remarks
-    graph, learned = extracted(graph)
-    inputs, outputs = tflite_source.bindings(graph)
-    few = validated(samples, [binding.spec for binding in inputs]).head(ROUNDED_SAMPLES)
-    sqnr = tflite_source.check_rounding(path, graph, learned, few)
+    below, learned = extracted(graph)
+    inputs, outputs = tflite_source.bindings(below)
+    few = validated(samples, [binding.spec for binding in inputs]).head(trained.SAMPLES)
+    source = tflite_source.TfliteRunner.open(path, inputs, outputs)
+    note = trained.check_rounding(str(path), source.run, below, (inputs, outputs), learned, few)
     float_file = workdir / "without_rounding.tflite"
-    flatbuffer.write(graph, float_file)
+    flatbuffer.write(below, float_file)
     run = tflite_source.TfliteRunner.open(float_file, inputs, outputs).run
-    close = "is what the file does" if math.isinf(sqnr) else f"comes within {sqnr:.1f} dB of the file"
-    note = (
-        f"trained with quantization: the learned ranges of {len(learned.activations)} activations and the scales of "
-        f"{len(learned.weights)} weights are kept; rounding to them {close}"
-    )
-    return ConvertedModel(graph, inputs, outputs, run, notes=(*remarks, note), learned=learned)
+    return ConvertedModel(below, inputs, outputs, run, notes=(*graph.remarks, note), learned=learned)
 
 
-def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
+def _through_onnx2tf(source: _Source, tool: _Tool, samples: Samples) -> ConvertedModel:
     import onnx
 
     tool.progress("converting to TFLite")
@@ -187,6 +183,10 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
     where = places.places(graph, source.proto, conversion.sources, from_torch=source.torch is not None)
     _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
+    learned = None
+    if is_fake_quantized(graph):
+        graph, learned, source = _below(graph, source, samples)
+        inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
     return ConvertedModel(
         graph=graph,
         inputs=inputs,
@@ -197,6 +197,21 @@ def _through_onnx2tf(source: _Source, tool: _Tool) -> ConvertedModel:
         notes=(*source.notes, *graph.remarks, *_changes(graph, inputs, outputs), *_shortcomings(conversion)),
         log=conversion.log,
         versions={**source.versions(), "onnx2tf": conversion.version},
+        learned=learned,
+    )
+
+
+def _below(graph: Graph, source: _Source, samples: Samples) -> tuple[Graph, LearnedRanges, _Source]:
+    """The float network below one that was trained with quantization, what was learned, and the source likewise."""
+    graph, learned = extracted(graph)
+    inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
+    few = validated(samples, source.inputs).head(trained.SAMPLES)
+    note = trained.check_rounding(source.torch or "the ONNX model", source.run, graph, (inputs, outputs), learned, few)
+    proto = without_rounding(source.proto)
+    return (
+        graph,
+        learned,
+        replace(source, proto=proto, run=OnnxRunner(proto).run, torch=None, notes=(*source.notes, note)),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,15 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
-from edgeqwt.converted import Binding, LearnedRanges
-from edgeqwt.errors import InputError, ParityError, UnsupportedError
+from edgeqwt.converted import Binding
+from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.quantize.fake_quant import inserted, is_fake_quantized
+from edgeqwt.quantize.fake_quant import is_fake_quantized
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.overwritten import overwritten, protected
-from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.metrics import Sums, compare
 
 ROUNDING = ("QUANTIZE", "FAKE_QUANT")
-ROUNDS_ALIKE = 25.0  # dB: values on the edge between two of 256 steps fall to either side, and leave some 30 to 60 dB
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})
 
 
@@ -52,39 +48,6 @@ def load(path: Path) -> Graph:
 
 def _constant(graph: Graph, op: Op) -> bool:
     return graph.tensors[op.inputs[0]].is_constant
-
-
-def check_rounding(path: Path, graph: Graph, learned: LearnedRanges, samples: Iterable[Sample]) -> float:
-    """How close the network that rounds to the learned ranges comes to the file itself, in dB.
-
-    Args:
-        path: the file.
-        graph: without its rounding.
-        learned: its ranges.
-        samples: by input name; a few are enough.
-
-    Raises:
-        ParityError: not close: the file rounds in a way that is not understood.
-        InputError: LiteRT refuses the file.
-    """
-    inputs, outputs = bindings(graph)
-    source, rounding = TfliteRunner.open(path, inputs, outputs), inserted(graph, learned)
-    runner = xnnpack(rounding)
-    total = Sums()
-    for sample in samples:
-        fed = {b.tensor: b.to_graph(np.asarray(sample[b.spec.name]), graph) for b in inputs}
-        found = runner.run({t: fed[b.tensor] for t, b in zip(rounding.inputs, inputs, strict=True)})
-        wanted = source.run(sample)
-        for t, b in zip(rounding.outputs, outputs, strict=True):
-            total = total.plus(compare(wanted[b.spec.name], found[t]))
-    sqnr = total.result().sqnr_db
-    if sqnr < ROUNDS_ALIKE:
-        raise ParityError(
-            f"{path} rounds its activations in a way that is not understood: with its ranges the outputs are "
-            f"{sqnr:.1f} dB from the file's",
-            "Export the model before quantization-aware training was applied to it, or its full-integer file.",
-        )
-    return sqnr
 
 
 def _quantized_already(path: Path, graph: Graph, t: int) -> InputError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converters import pt2e
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -93,7 +94,9 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
     Raises:
         InputError: parameters that are not finite float32 on the CPU, or samples that do not fit forward.
     """
-    module.eval()
+    with contextlib.suppress(NotImplementedError):  # what torch.export made has no modes
+        module.eval()
+    module = pt2e.as_fake_quantized(what, module) if pt2e.is_quantized(module) else module
     check_parameters(what, module)
     given, by_position = given_inputs(what, module, sample)
     types = example_types(what, examples, list(given))
@@ -108,6 +111,8 @@ def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
         InputError: the file is none, or its program does not fit the sample.
     """
     program, module = _program(path, log)
+    if pt2e.is_quantized(module):
+        return from_module(str(path), module, sample)
     check_parameters(str(path), module)
     given, _ = given_inputs(str(path), module, sample)
     args, kwargs = program.example_inputs or ((), {})
@@ -141,6 +146,7 @@ def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch
 
     try:
         with _quiet(log):
+            pt2e.register_ops()
             program = torch.export.load(path)
             return program, program.module()
     except Exception as error:  # zipfile, json, pickle and torch each raise their own

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeqwt.converted import LearnedRanges
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.opset import RULES, Form, slots
 from edgeqwt.quantize.ranges import Range
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.quantize.weights import dequantize
@@ -28,6 +28,7 @@ ON_GRID = 1e-3  # steps that a weight may lie off its integer: float32 keeps 127
 
 def is_fake_quantized(graph: Graph) -> bool:
     """Whether a graph computes in float and rounds on the way: what quantization-aware training exports."""
+    graph = _moving_floats(graph)
     return any(op.kind == "FAKE_QUANT" for op in graph.ops) or (
         bool(_pairs(graph)) and all(_floats(graph, op) for op in graph.ops if op.kind not in ("QUANTIZE", "DEQUANTIZE"))
     )
@@ -39,6 +40,7 @@ def extracted(graph: Graph) -> tuple[Graph, LearnedRanges]:
     Args:
         graph: one that `is_fake_quantized`.
     """
+    graph = _moving_floats(graph)
     activations: dict[str, tuple[float, int]] = {}
     weights: dict[str, Array] = {}
     editor, moved = Editor(graph), dict[int, int]()
@@ -95,10 +97,10 @@ def inserted(graph: Graph, learned: LearnedRanges) -> Graph:
 
 
 def scales(graph: Graph, learned: LearnedRanges) -> Scales:
-    """The learned scales by the tensors of a float graph; weights whose integers they do not give are left out.
+    """The learned scales by the tensors of a float graph.
 
-    Rewrites of the graph may have changed weights since (a factor that went into them): their scale is then the
-    rule's.
+    Where weights have no scale that is known, or rewrites of the graph have changed them since (a factor that went into
+    them), it is the finest one at which they are integers; weights that are none at any are left to the rule.
     """
     activations = {*graph.inputs, *(t for op in graph.ops for t in op.outputs)}
     ranges: dict[int, Range] = {}
@@ -113,12 +115,38 @@ def scales(graph: Graph, learned: LearnedRanges) -> Scales:
             continue
         t, axis = slots(op).weight, RULES[op.kind].channel_axis
         data, chosen = graph.tensors[t].data, learned.weights.get(graph.tensors[t].name)
-        if data is not None and chosen is not None and len(chosen) in (1, data.shape[axis]):
-            per_channel = np.broadcast_to(chosen, (data.shape[axis],)).astype(np.float64)
-            steps = data / per_channel.reshape([-1 if k == axis else 1 for k in range(data.ndim)])
-            if np.abs(steps - np.rint(steps)).max(initial=0) < ON_GRID and np.abs(steps).max(initial=0) < LIMIT + 0.5:
-                weights[t] = per_channel
+        if data is None:
+            continue
+        rows = np.moveaxis(data.astype(np.float64), axis, 0).reshape(data.shape[axis], -1)
+        per_channel: Array | None = None
+        if chosen is not None and len(chosen) in (1, len(rows)):
+            per_channel = np.broadcast_to(chosen, (len(rows),)).astype(np.float64)
+        if per_channel is None or not _on_grid(rows, per_channel).all():
+            per_channel = _grid(rows)
+        if per_channel is not None:
+            weights[t] = per_channel
     return Scales(ranges, weights)
+
+
+def _on_grid(rows: Array, scale: Array) -> Array:
+    """Whether each channel's weights are integers at a scale."""
+    steps = rows / scale[:, None]
+    off = np.abs(steps - np.rint(steps)).max(axis=1, initial=0)
+    return np.asarray((off < ON_GRID) & (np.abs(steps).max(axis=1, initial=0) < LIMIT + 0.5))
+
+
+def _grid(rows: Array) -> Array | None:
+    """The finest scale at which each channel's weights are integers, for weights whose scale nobody tells."""
+    largest = np.abs(rows).max(axis=1, initial=0)
+    largest = np.where(largest > 0, largest, 1.0)
+    scale: Array = np.zeros(len(rows))
+    for limit in range(LIMIT, 0, -1):
+        left = np.flatnonzero(scale == 0)
+        if not len(left):
+            return scale
+        tried = largest[left] / limit
+        scale[left] = np.where(_on_grid(rows[left], tried), tried, 0)
+    return scale if scale.all() else None
 
 
 # -- where a graph rounds ------------------------------------------------------------
@@ -133,6 +161,44 @@ class _Pair:
     source: int
     quantization: Quantization
     dtype: str
+
+
+def _moving_floats(graph: Graph) -> Graph:
+    """The graph with ops that move integers between QUANTIZE and DEQUANTIZE moving the rounded floats instead."""
+    editor, real = Editor(graph), dict[int, int]()  # integer tensor -> the same values as floats
+
+    def floated(t: int) -> int:
+        tensor = graph.tensors[t]
+        if t not in real:
+            real[t] = editor.add_tensor(Tensor(f"{tensor.name}/real", tensor.shape, "float32"))
+            editor.add_op(Op("DEQUANTIZE", (t,), (real[t],), version=2))
+        return real[t]
+
+    moved = False
+    for op in graph.ops:
+        rule = RULES.get(op.kind)
+        integers = [t for t in op.inputs if t >= 0 and not graph.tensors[t].is_constant and _is_rounded(graph, t)]
+        moves = rule is not None and rule.bound == 0 and rule.form is Form.DIRECT and rule.same_scale
+        if integers and moves and all(_is_rounded(graph, t) for t in op.outputs):
+            inputs = tuple(floated(t) if t in integers else t for t in op.inputs)
+            for t in op.outputs:
+                tensor = graph.tensors[t]
+                real[t] = editor.add_tensor(Tensor(f"{tensor.name}/real", tensor.shape, "float32"))
+            editor.add_op(replace(op, inputs=inputs, outputs=tuple(real[t] for t in op.outputs)))
+            moved = True
+        elif op.kind == "DEQUANTIZE" and op.inputs[0] in real:
+            # The floats are there already: a pair of its own keeps the name that readers and outputs know.
+            shape = np.array(graph.tensors[op.outputs[0]].shape, np.int32)
+            name = f"{graph.tensors[op.outputs[0]].name}/shape"
+            constant = editor.add_tensor(Tensor(name, shape.shape, "int32", shape))
+            editor.add_op(Op("RESHAPE", (real[op.inputs[0]], constant), op.outputs))
+        else:
+            editor.add_op(op)
+    return editor.finish() if moved else graph
+
+
+def _is_rounded(graph: Graph, t: int) -> bool:
+    return graph.tensors[t].dtype in LOWEST and graph.tensors[t].quantization is not None
 
 
 def _pairs(graph: Graph) -> list[_Pair]:

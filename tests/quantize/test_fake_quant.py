@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import edgeqwt
+from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import LearnedRanges
-from edgeqwt.converters.tflite_source import check_rounding
+from edgeqwt.converters.tflite_source import bindings
+from edgeqwt.converters.trained import check_rounding
 from edgeqwt.errors import ParityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
@@ -16,6 +18,7 @@ from edgeqwt.graph.opset import slots
 from edgeqwt.quantize.fake_quant import extracted, inserted, is_fake_quantized
 from edgeqwt.quantize.weights import dequantize
 from edgeqwt.runtime.runners import xnnpack
+from tests.chain import Chain, noise
 from tests.small import graph, images
 
 RANGES = {"image": (0.02, 3), "features": (0.0123, -128), "mean": (0.006, -128), "logits": (0.021, 7)}
@@ -104,12 +107,39 @@ def test_a_build_keeps_what_was_learned_and_is_judged_against_it(tmp_path: Path)
     assert any("trained with quantization" in note for note in result.model.notes)
 
 
-def test_a_file_that_rounds_in_a_way_that_is_not_understood_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_rounds_in_a_way_that_is_not_understood_is_refused() -> None:
     model = trained()
-    flatbuffer.write(model, tmp_path / "model.tflite")
     below, learned = extracted(model)
     few = [{"image": image[None]} for image in images(4)]
-    assert check_rounding(tmp_path / "model.tflite", below, learned, few) > 100
+
+    def source(sample: Sample) -> dict[str, Array]:
+        return {"classes": run(model, sample["image"])}
+
+    ends = bindings(below)
+    assert "is what the source does" in check_rounding("model", source, below, ends, learned, few)
     narrower = {name: (scale / 4, zero) for name, (scale, zero) in learned.activations.items()}
-    with pytest.raises(ParityError, match="rounds its activations in a way that is not understood"):
-        check_rounding(tmp_path / "model.tflite", below, replace(learned, activations=narrower), few)
+    with pytest.raises(ParityError, match="model rounds its activations in a way that is not understood"):
+        check_rounding("model", source, below, ends, replace(learned, activations=narrower), few)
+
+
+def test_what_moves_between_rounding_and_floats_moves_floats() -> None:
+    chain = Chain()
+    x = chain.input((1, 4, 6), "x")
+    q = Quantization.per_tensor(0.05, 3)
+    editor = Editor(chain.graph(chain.op("RELU", x, name="y")))
+    x, y = editor.graph.inputs[0], editor.graph.outputs[0]
+    rounded = editor.add_tensor(Tensor("x/rounded", (1, 4, 6), "int8", quantization=q))
+    flat = editor.add_tensor(Tensor("flat", (1, 24), "int8", quantization=q))
+    shape = editor.add_tensor(Tensor("shape", (2,), "int32", np.array([1, 24], np.int32)))
+    editor.tensors[y] = replace(editor.tensors[y], shape=(1, 24))
+    editor.add_op(Op("QUANTIZE", (x,), (rounded,)))
+    editor.add_op(Op("RESHAPE", (rounded, shape), (flat,)))
+    editor.add_op(Op("DEQUANTIZE", (flat,), (y,)))
+    model = editor.finish()
+    assert is_fake_quantized(model)
+    below, learned = extracted(model)
+    assert learned.activations == {"x": (pytest.approx(0.05), 3)}
+    assert {op.kind for op in below.ops} == {"RESHAPE"}
+    image = noise(1, 4, 6)
+    assert np.array_equal(run(below, image), image.reshape(1, 24))
+    assert np.array_equal(run(inserted(below, learned), image), run(model, image))
