@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgeqwt import trials
+from edgeqwt.autograd.kernels import stops
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensate.constants import constant_ops
 from edgeqwt.compensate.cwac import Outcome, compensate
@@ -22,6 +23,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.job import Fed, Ground, Job, lowered, shown
 from edgeqwt.progress import Advance, Stages
+from edgeqwt.quantize.check import described
 from edgeqwt.quantize.fake_quant import inserted
 from edgeqwt.quantize.fake_quant import scales as learned_scales
 from edgeqwt.quantize.importance import weight_importance
@@ -52,6 +54,7 @@ class Levers:
         equalized: channels' factors.
         weighted: why ranges count all values alike although the recipe says otherwise; empty otherwise.
         searched: what the search for scales found.
+        stopped: ops at which gradients stop, and what that affects, in sentences.
         rounded: why weights are rounded to nearest although the recipe says otherwise; empty otherwise.
         reconstructed: learned rounding.
         structure: what became of zeros and clusters that training had put into the weights, layer by layer.
@@ -62,6 +65,7 @@ class Levers:
     equalized: Equalized | None = None
     weighted: str = ""
     searched: Found | None = None
+    stopped: tuple[str, ...] = ()
     rounded: str = ""
     reconstructed: Reconstructed | None = None
     structure: tuple[LayerStructure, ...] = ()
@@ -135,6 +139,7 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
 def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
     """What follows once the float graph and the widths stand: scales, rounding, compensation."""
     recipe, reference, statistics = ground.recipe, ground.graph, ground.statistics
+    levers = replace(levers, stopped=_stopped(reference, recipe, job.model.places))
     if job.model.learned is not None:
         return _as_trained(job, ground, job.model.learned, stages)
     if not isinstance(recipe.weights, MinMaxWeights):
@@ -201,6 +206,23 @@ def _as_trained(job: Job, ground: Ground, learned: LearnedRanges, stages: Stages
             outcome = compensate(plain, reference, data, ground.statistics, ground.recipe.ranges, options, advance)
     made = Made(ground.recipe, reference, plain, outcome, Levers())
     return replace(made, levers=Levers(structure=account(job.graph, made.graph, ground.kept)))
+
+
+def _stopped(graph: Graph, recipe: Recipe, places: Mapping[str, str]) -> tuple[str, ...]:
+    """Where gradients stop on their way from the outputs, and what counts as if the outputs did not depend on it."""
+    parts = {
+        "equalization": recipe.equalization is not None,
+        "weighted ranges": recipe.weighting is not None,
+        "token weights": recipe.compensate or not isinstance(recipe.rounding, Nearest),
+    }
+    used = ", ".join(name for name, is_used in parts.items() if is_used)
+    if not used:
+        return ()
+    return tuple(
+        f"{described(graph, i, places)} has no gradient: for {used}, the outputs do not depend on {count} "
+        f"activation{'s' if count > 1 else ''} before it"
+        for i, count in stops(graph, trials.ends(graph)).items()
+    )
 
 
 def _searched(job: Job, ground: Ground) -> Found:

@@ -69,6 +69,8 @@ BINARY: Mapping[str, Binary] = MappingProxyType(
         "GREATER_EQUAL": lambda x, y: x >= y,
         "LESS": lambda x, y: x < y,
         "LESS_EQUAL": lambda x, y: x <= y,
+        "FLOOR_DIV": lambda x, y: x // y,
+        "FLOOR_MOD": lambda x, y: x % y,
         "LOGICAL_AND": lambda x, y: x.logical_and(y),
         "LOGICAL_OR": lambda x, y: x.logical_or(y),
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeqwt.autograd.call import Call
-from edgeqwt.autograd.kernels import KERNELS, missing
+from edgeqwt.autograd.kernels import kernel
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
 
@@ -40,10 +40,10 @@ class Program:
         ops: indices of the ops that run, in order.
         given: the activations that the part really reads, sorted.
         constants: the part's constants as torch tensors, by tensor index.
+        kernels: how each op runs: what torch has no kernel for LiteRT runs, and gradients stop (`kernels.missing`).
 
     Raises:
-        InvariantError: a wanted tensor depends on an activation that is not given, or an op has no
-            kernel (ask `missing` first).
+        InvariantError: a wanted tensor depends on an activation that is not given.
     """
 
     def __init__(
@@ -52,8 +52,7 @@ class Program:
         known = set(graph.inputs if given is None else given)
         self.graph, self.wanted = graph, tuple(dict.fromkeys(wanted))
         self.ops, self.given = needed(graph, self.wanted, known)
-        if kinds := missing(graph, self.ops):
-            raise InvariantError(f"no gradients through {', '.join(kinds)}")
+        self.kernels = {i: kernel(graph, graph.ops[i]) for i in self.ops}
         used = {t for i in self.ops for t in graph.ops[i].inputs if t >= 0 and t not in known}
         self.constants = {
             t: as_tensor(data, double) for t in sorted(used) if (data := graph.tensors[t].data) is not None
@@ -78,7 +77,7 @@ class Program:
         known: dict[int, torch.Tensor] = {**self.constants, **constants, **values}
         for i in self.ops:
             op = self.graph.ops[i]
-            found = KERNELS[op.kind].run(Call(self.graph, op, [None if t < 0 else known[t] for t in op.inputs]))
+            found = self.kernels[i](Call(self.graph, op, [None if t < 0 else known[t] for t in op.inputs]))
             outputs = found if isinstance(found, tuple) else (found,)
             for t, value in zip(op.outputs, outputs, strict=True):
                 known[t] = value if hook is None else hook(t, value)

@@ -31,7 +31,7 @@ def influence(
     Where an activation is exactly zero, as behind a RELU, it counts as 0: zero is always exact.
 
     Args:
-        graph: float; every op must have a kernel (`autograd.kernels.missing`).
+        graph: float; where an op has no kernel, gradients stop (`autograd.kernels.stops`).
         samples: graph inputs by tensor index.
         outputs: tensors whose squared errors count.
         draws: random sign vectors per sample.

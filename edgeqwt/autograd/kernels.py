@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgeqwt.autograd import elementwise, linear, moving, reducing
 from edgeqwt.autograd.call import FUSED, Call
+from edgeqwt.autograd.opaque import opaque
 from edgeqwt.graph.graph import Graph, Op
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "FILL": Kernel(moving.broadcast_to),
         "SPACE_TO_DEPTH": Kernel(moving.space_to_depth),
         "DEPTH_TO_SPACE": Kernel(moving.depth_to_space),
+        "SPACE_TO_BATCH_ND": Kernel(moving.space_to_batch, static=(1, 2)),
+        "BATCH_TO_SPACE_ND": Kernel(moving.batch_to_space, static=(1, 2)),
         "RESIZE_BILINEAR": Kernel(moving.resize),
         "RESIZE_NEAREST_NEIGHBOR": Kernel(moving.resize),
     }
@@ -93,11 +96,51 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
 
 
 def missing(graph: Graph, ops: range | list[int] | tuple[int, ...] | None = None) -> tuple[str, ...]:
-    """The kinds of ops that cannot be run, or not in the way that the graph uses them; empty if all can.
+    """The kinds of ops that gradients do not pass, or not in the way that the graph uses them; empty if they pass all.
 
     Args:
         graph: float.
         ops: indices of the ops that matter; all of them by default.
     """
-    chosen = [graph.ops[i] for i in (range(len(graph.ops)) if ops is None else ops)]
-    return tuple(sorted({op.kind for op in chosen if op.kind not in KERNELS or not KERNELS[op.kind].takes(graph, op)}))
+    chosen = range(len(graph.ops)) if ops is None else ops
+    return tuple(sorted({graph.ops[i].kind for i in chosen if not _passed(graph, graph.ops[i])}))
+
+
+def kernel(graph: Graph, op: Op) -> Run:
+    """How an op runs: in torch, or in LiteRT, where gradients stop."""
+    return KERNELS[op.kind].run if _passed(graph, op) else opaque
+
+
+def _passed(graph: Graph, op: Op) -> bool:
+    return op.kind in KERNELS and KERNELS[op.kind].takes(graph, op)
+
+
+def stops(graph: Graph, outputs: Sequence[int]) -> dict[int, int]:
+    """Where gradients of some tensors stop on their way back through real values.
+
+    Returns:
+        Op index to the number of activations that those tensors depend on only through ops that gradients do not
+        pass, of which this is the last one.
+    """
+    producers = graph.producers()
+    reached, at = _before(graph, producers, outputs, through=False), dict[int, int]()
+    for i in sorted({i for t in reached if (i := producers.get(t, -1)) >= 0 and not _passed(graph, graph.ops[i])}):
+        hidden = _before(graph, producers, graph.ops[i].inputs, through=True) - reached
+        if hidden:
+            at[i] = len(hidden)
+    return at
+
+
+def _before(graph: Graph, producers: Mapping[int, int], tensors: Sequence[int], *, through: bool) -> set[int]:
+    """Real-valued activations that some tensors are computed from, and those themselves."""
+    found: set[int] = set()
+    todo = list(tensors)
+    while todo:
+        t = todo.pop()
+        if t < 0 or t in found or graph.tensors[t].is_constant or not graph.tensors[t].is_float:
+            continue
+        found.add(t)
+        i = producers.get(t, -1)
+        if i >= 0 and (through or _passed(graph, graph.ops[i])):
+            todo += graph.ops[i].inputs
+    return found

@@ -186,3 +186,32 @@ def resize_matrix(call: Call, size: int, wanted: int) -> Array:
     np.add.at(matrix, (rows, low), 1 - (position - low))
     np.add.at(matrix, (rows, high), position - low)
     return matrix
+
+
+def space_to_batch(call: Call) -> torch.Tensor:
+    """SPACE_TO_BATCH_ND(x, block, paddings): positions within a block become samples."""
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    block, amounts = call.integers(1), call.static(2).astype(int)
+    x, axes = call[0], len(block)
+    pads = [*amounts.tolist(), *[[0, 0]] * (x.ndim - 1 - axes)]
+    x = F.pad(x, [int(n) for pair in pads[::-1] for n in pair])
+    inner = [n for axis, b in enumerate(block) for n in (x.shape[axis + 1] // b, b)]
+    x = x.reshape(x.shape[0], *inner, *x.shape[axes + 1 :])
+    blocks, places = [2 * a + 2 for a in range(axes)], [2 * a + 1 for a in range(axes)]
+    return x.permute(*blocks, 0, *places, *range(2 * axes + 1, x.ndim)).reshape(call.shape())
+
+
+def batch_to_space(call: Call) -> torch.Tensor:
+    """BATCH_TO_SPACE_ND(x, block, crops): SPACE_TO_BATCH_ND's inverse."""
+    block, crops = call.integers(1), call.static(2).astype(int)
+    x, axes = call[0], len(block)
+    batch = x.shape[0] // int(np.prod(block))
+    x = x.reshape(*block, batch, *x.shape[1:])
+    order = [n for a in range(axes) for n in (axes + 1 + a, a)]
+    x = x.permute(axes, *order, *range(2 * axes + 1, x.ndim))
+    sizes = [x.shape[1 + 2 * a] * block[a] for a in range(axes)]
+    x = x.reshape(batch, *sizes, *x.shape[2 * axes + 1 :])
+    for a, (before, after) in enumerate(crops):
+        x = x.narrow(a + 1, int(before), sizes[a] - int(before) - int(after))
+    return x

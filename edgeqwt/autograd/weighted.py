@@ -58,7 +58,7 @@ def weighted(
     so that merged tensors compare.
 
     Args:
-        graph: float; every op must have a kernel (`autograd.kernels.missing`).
+        graph: float; where an op has no kernel, gradients stop (`autograd.kernels.stops`).
         samples: some graph inputs by tensor index, for gradients.
         outputs: tensors whose squared errors count.
         statistics: of every float activation, from all samples.

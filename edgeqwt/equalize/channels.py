@@ -26,6 +26,7 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.runtime.runners import reference
 
+POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR")
 HOMOGENEOUS = ("NONE", "RELU")  # fused activations f with f(k x) = k f(x) for k > 0
 
 
@@ -118,7 +119,7 @@ def table_columns(graph: Graph, op: Op) -> bool:
 def _pooled(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> list[Array]:
     """Positions of one channel are mixed."""
     x, shape = of[op.inputs[0]], graph.tensors[op.outputs[0]].shape
-    axes = graph.tensors[op.inputs[1]].data if op.kind == "MEAN" else np.array([1, 2])
+    axes = np.array([1, 2]) if op.kind in POOLS else graph.tensors[op.inputs[1]].data
     if axes is None or not shape or shape[-1] != x.shape[-1] or (x.ndim - 1 in axes.reshape(-1) % x.ndim):
         return _fixed(graph, op, of, factors)  # a mean over channels
     factors.tie(x, by_channel(x))
@@ -170,15 +171,16 @@ def _passed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> 
 _MOVING = (
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE",
     "STRIDED_SLICE", "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "TILE",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO",
 )  # fmt: skip
 
 PASSAGES: Mapping[str, Passage] = MappingProxyType(
     {
         **{kind: _linear for kind, rule in RULES.items() if rule.linear},
         **dict.fromkeys(_MOVING, _moved),
-        **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "RESIZE_BILINEAR"), _pooled),
+        **dict.fromkeys((*POOLS, "MEAN", "REDUCE_MAX", "REDUCE_MIN"), _pooled),
         **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _summed),
-        **dict.fromkeys(("RELU", "LEAKY_RELU", "ABS"), _passed),
+        **dict.fromkeys(("RELU", "LEAKY_RELU", "PRELU", "ABS"), _passed),
         "GATHER": _gathered,
         "PADV2": _padded,
         "MUL": _scaled,

@@ -62,6 +62,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "joins": result.made.levers.joins and dataclasses.asdict(result.made.levers.joins),
         "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
         "equalization": _equalization(result.made.levers.equalized),
+        "gradients_stop": list(result.made.levers.stopped),
         "search": _search(result.made.levers.searched),
         "rounding": {"skipped": result.made.levers.rounded},
         "reconstruction": _reconstruction(result.made.levers.reconstructed),

@@ -63,6 +63,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
             *(("joins", sentence) for sentence in join_sentences(result.made.levers.joins)),
             *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
+            *(("gradients", sentence) for sentence in result.made.levers.stopped),
             *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
             *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
             *(("learned", sentence) for sentence in learning_sentences(result.made.levers.reconstructed)),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from edgeqwt.equalize.channels import channels
+from edgeqwt.equalize.channels import PASSAGES, channels
 from edgeqwt.equalize.factors import ANY, FIXED
 from edgeqwt.equalize.multiply import multiplied
+from edgeqwt.graph.fills import FILL
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
+from tests.equalize.same import check_same
 
 RELU = {**CONV, "fusedActivationFunction": "RELU"}
 
@@ -92,3 +97,46 @@ def test_what_does_not_commute_keeps_the_factor_one() -> None:
     found = channels(graph).of
     assert (found[y] == FIXED).all()  # LOGISTIC
     assert (found[z] > FIXED).all()  # the product is as homogeneous as its other factor
+
+
+# What is not homogeneous, computes integers, or is written with other ops before.
+FIXED_KINDS = {
+    "ARG_MAX", "ARG_MIN", "BROADCAST_ARGS", "CAST", "CEIL", "COS", "CUMSUM", "DEPTH_TO_SPACE", "DEQUANTIZE", "DIV",
+    "ELU", "EMBEDDING_LOOKUP", "EQUAL", "EXP", "FILL", "FLOOR", "FLOOR_DIV", "FLOOR_MOD", "GATHER_ND", "GELU",
+    "GREATER", "GREATER_EQUAL", "HARD_SWISH", "L2_NORMALIZATION", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND",
+    "LOGICAL_NOT", "LOGICAL_OR", "LOGISTIC", "LOG_SOFTMAX", "NEG", "NOT_EQUAL", "QUANTIZE", "RANGE", "RELU6",
+    "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT", "SELECT", "SELECT_V2", "SHAPE", "SIGN", "SIN", "SOFTMAX", "SQRT",
+    "SQUARE", "SQUARED_DIFFERENCE", "SUM", "TANH",
+}  # fmt: skip
+
+
+def test_every_row_of_the_op_table_passes_factors_or_is_named_here() -> None:
+    """A new row gets a passage, or is named: factors stop at it, and equalization does nothing there."""
+    assert set(RULES) - set(PASSAGES) <= FIXED_KINDS
+    assert FIXED_KINDS.isdisjoint(PASSAGES)
+
+
+PASSED: dict[str, Callable[[Chain, int], int]] = {
+    "PADV2 with a fill": lambda c, x: c.op(
+        "MAX_POOL_2D",
+        c.op("PADV2", x, c.constant([(0, 0), (1, 0), (0, 1), (0, 0)]), c.constant(-FILL)),
+        **{**NONE, "padding": "VALID", "filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2},
+    ),
+    "PADV2 with zero": lambda c, x: c.op("PADV2", x, c.constant([(0, 0), (1, 0), (0, 1), (0, 0)]), c.constant(0.0)),
+    "REDUCE_MAX": lambda c, x: c.op("REDUCE_MAX", x, c.constant([1]), keepDims=True),
+    "REDUCE_MIN": lambda c, x: c.op("REDUCE_MIN", x, c.constant([2]), keepDims=True),
+    "PRELU": lambda c, x: c.op("PRELU", x, c.constant(noise(1, 1, 4))),
+    "SPACE_TO_BATCH_ND": lambda c, x: c.op(
+        "SPACE_TO_BATCH_ND", x, c.constant([2, 2]), c.constant(np.zeros((2, 2), np.int32))
+    ),
+    "BROADCAST_TO": lambda c, x: c.op("BROADCAST_TO", x, c.constant([2, 6, 6, 4]), version=3),
+}
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_factors_pass_what_is_homogeneous(name: str) -> None:
+    chain = Chain()
+    y = PASSED[name](chain, conv(chain, chain.input((1, 6, 6, 3)), 3, 4))
+    graph = chain.graph(conv(chain, y, 4, 2, fusedActivationFunction="NONE", padding="SAME"))
+    assert (channels(graph).of[y] != FIXED).all()
+    check_same(graph)

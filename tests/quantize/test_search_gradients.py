@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.quantize.search_gradients import output_gradients
 from tests.chain import NONE, Chain, noise, samples
 
@@ -66,13 +68,18 @@ def test_layers_that_the_outputs_do_not_feel_have_zeros() -> None:
     np.testing.assert_array_equal(found[hidden], 1)
 
 
-def test_an_op_without_gradients_gives_none() -> None:
+def test_an_op_without_gradients_leaves_the_others_theirs() -> None:
+    """Two branches, one through int8, which torch has no kernel for."""
     chain = Chain()
     x = chain.input((1, 8))
-    weights = chain.constant(noise(3, 8))
-    y = chain.op("FULLY_CONNECTED", x, weights, -1, **DENSE)
-    graph = chain.graph(chain.op("FLOOR_DIV", y, y))
-    from edgeqwt.autograd.kernels import missing
-
-    assert missing(graph)
-    assert output_gradients(graph, graph.outputs) is None
+    first, second = (chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 8, seed=s)), -1, **DENSE) for s in range(2))
+    quantized = chain.op("QUANTIZE", second, dtype="int8", shape=(1, 3))
+    q = Quantization.per_tensor(0.1, 0)
+    chain.tensors[quantized] = replace(chain.tensors[quantized], quantization=q)
+    back = chain.op("DEQUANTIZE", quantized, shape=(1, 3), version=2)
+    graph = chain.graph(chain.op("ADD", first, back, shape=(1, 3), fusedActivationFunction="NONE"))
+    gradients = output_gradients(graph, graph.outputs)
+    assert gradients is not None
+    found = gradients(samples(graph)[0])
+    np.testing.assert_array_equal(found[first], 1)
+    np.testing.assert_array_equal(found[second], 0)
