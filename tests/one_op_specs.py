@@ -191,6 +191,22 @@ def _reductions() -> Named:
                 "fusedActivationFunction": a,
             }
             yield f"{kind}/{variant}", Spec(kind, (X((1, 6, 6, 8), high=8.0),), options)
+    for variant, shape, axes in (("one", (2, 9), (1,)), ("two", (2, 2, 3), (1, 2)), ("of-one", (3, 1), (1,))):
+        arguments = (X(shape, low=0.58, high=1.13), ints(*axes))
+        yield f"REDUCE_PROD/{variant}", Spec("REDUCE_PROD", arguments, {"keepDims": False})
+    for variant, axis, exclusive, reverse in (
+        ("last", 3, False, False),
+        ("middle", 1, False, False),
+        ("exclusive", -1, True, False),
+        ("reverse", 2, True, True),
+    ):
+        options = {"exclusive": exclusive, "reverse": reverse}
+        yield f"CUMSUM/{variant}", Spec("CUMSUM", (X(), number(axis)), options)
+    yield "CUMSUM/rank1", Spec("CUMSUM", (X((9,)), number(0)), {"exclusive": False, "reverse": False})
+    for kind in ("REDUCE_ALL", "REDUCE_ANY"):
+        for keep in (False, True):
+            flags = X((2, 3, 2), dtype="bool")
+            yield f"{kind}/{keep}", Spec(kind, (flags, ints(2)), {"keepDims": keep}, ("bool",))
     for kind in ("ARG_MAX", "ARG_MIN"):
         yield f"{kind}/last", Spec(kind, (X((2, 9)), number(1)), {"outputType": "INT32"}, ("int32",))
         yield f"{kind}/axis-vector", Spec(kind, (X((2, 9)), ints(1)), {"outputType": "INT32"}, ("int32",))
@@ -207,6 +223,12 @@ def _activations() -> Named:
         yield f"{kind}/image", Spec(kind, (X(low=low, high=high),))
         yield f"{kind}/rank1", Spec(kind, (X((16,), low=low, high=high),))
         yield f"{kind}/scalar", Spec(kind, (X((), low=low, high=high),))
+    for variant, shape, exponent in (("cube", (1, 4, 5, 8), 3.0), ("root", (16,), 0.3), ("power", (), 1.5)):
+        yield f"POW/{variant}", Spec("POW", (X(shape, 0.1, 3.1), np.array(exponent, np.float32)))
+    yield "POW/image", Spec("POW", (X(low=-3.1, high=2.7), np.array(3.0, np.float32)))
+    yield "POW/of-a-number", Spec("POW", (np.array(2.0, np.float32), X(low=-3.1, high=2.7)))
+    yield "ATAN2/image", Spec("ATAN2", (X(), np.ones((1, 4, 5, 8), np.float32)))
+    yield "ATAN2/of-a-number", Spec("ATAN2", (np.full((16,), 0.5, np.float32), X((16,))))
     yield "SQRT/negative-inputs", Spec("SQRT", (X(low=0.0, high=3.0),))
     for beta in (1.0, 0.5):
         yield f"SOFTMAX/beta{beta}", Spec("SOFTMAX", (X((2, 10)),), {"beta": beta})
@@ -265,6 +287,16 @@ def _moves() -> Named:
         Spec("GATHER", (weights(9, 5), X((1, 4), 0, 8, "int32")), {"axis": 0, "batchDims": 0}),
     )
     yield "GATHER_ND/points", Spec("GATHER_ND", (X((4, 5, 3)), np.array([[0, 1], [3, 4]], np.int32)))
+    for variant, shape, count in (("vector", (12,), 3), ("rows", (2, 3, 9), 4), ("all", (2, 9), 9)):
+        yield f"TOPK_V2/{variant}", Spec("TOPK_V2", (X(shape), number(count)), {}, ("float32", "int32"))
+    yield "REVERSE_V2/one", Spec("REVERSE_V2", (X(), ints(3)), version=1)
+    yield "REVERSE_V2/two", Spec("REVERSE_V2", (X((2, 3, 4)), ints(1, -1)), version=1)
+    for variant, shape, at in (("middle", (1, 2, 3, 8), (0, 1, 1, 0)), ("end", (1, 4, 5, 2), (0, 0, 0, 9))):
+        args = (X(), X(shape, high=4.0), ints(*at))
+        yield f"DYNAMIC_UPDATE_SLICE/{variant}", Spec("DYNAMIC_UPDATE_SLICE", args)
+    hot = (number(7), np.array(1, np.float32), np.array(0, np.float32))
+    yield "ONE_HOT/last", Spec("ONE_HOT", (X((2, 4), -1, 8, "int32"), *hot), {"axis": -1})
+    yield "ONE_HOT/first", Spec("ONE_HOT", (X((2, 4), 0, 6, "int32"), *hot), {"axis": 0})
     yield "EMBEDDING_LOOKUP/table", Spec("EMBEDDING_LOOKUP", (X((4,), 0, 8, "int32"), weights(9, 5)))
     yield from _pads_and_sizes()
 

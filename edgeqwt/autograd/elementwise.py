@@ -60,6 +60,7 @@ BINARY: Mapping[str, Binary] = MappingProxyType(
         "MUL": lambda x, y: x * y,
         "DIV": lambda x, y: x / y,
         "POW": lambda x, y: x**y,
+        "ATAN2": lambda x, y: x.atan2(y),
         "SQUARED_DIFFERENCE": lambda x, y: (x - y) * (x - y),
         "MAXIMUM": lambda x, y: x.maximum(y),
         "MINIMUM": lambda x, y: x.minimum(y),

@@ -112,6 +112,44 @@ def gather_nd(call: Call) -> torch.Tensor:
     return call[0][tuple(positions.unbind(-1))]
 
 
+def top_k(call: Call) -> tuple[torch.Tensor, ...]:
+    """TOPK_V2: the largest values along the last axis, and where they were."""
+    import torch
+
+    # Not topk: of equal values the first one counts here.
+    values, places = call[0].sort(stable=True, dim=-1, descending=True)
+    count = call.integers(1)[0]
+    dtype = getattr(torch, call.graph.tensors[call.op.outputs[1]].dtype)
+    return values[..., :count], places[..., :count].to(dtype)
+
+
+def reverse(call: Call) -> torch.Tensor:
+    """REVERSE_V2: back to front along some axes."""
+    return call[0].flip(call.integers(1))
+
+
+def update(call: Call) -> torch.Tensor:
+    """DYNAMIC_UPDATE_SLICE(x, update, begin), begin a constant that is moved to where the update fits."""
+    x, new = call[0], call[1]
+    begins = [min(max(b, 0), n - m) for b, n, m in zip(call.integers(2), x.shape, new.shape, strict=True)]
+    after = [n - b - m for b, n, m in zip(begins, x.shape, new.shape, strict=True)]
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    amounts = [n for pair in zip(begins[::-1], after[::-1], strict=True) for n in pair]
+    inside = F.pad(new.new_ones(new.shape), amounts)
+    return x * (1 - inside) + F.pad(new, amounts)
+
+
+def one_hot(call: Call) -> torch.Tensor:
+    """ONE_HOT(indices, depth, on, off) of constants."""
+    import torch
+
+    numbers = torch.arange(call.integers(1)[0])
+    axis = int(call.option("axis", -1)) % (call[0].ndim + 1)
+    equal = (call[0].unsqueeze(-1) == numbers).movedim(-1, axis)
+    return torch.where(equal, call[2].reshape(()), call[3].reshape(()))
+
+
 def pad(call: Call) -> torch.Tensor:
     """PAD and PADV2: with zero, or the third input's constant."""
     import torch.nn.functional as F  # noqa: N812 (its usual name)

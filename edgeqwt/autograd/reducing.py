@@ -30,6 +30,25 @@ mean = reduction(lambda x, axes, keep: x.mean(axes, keepdim=keep))
 total = reduction(lambda x, axes, keep: x.sum(axes, keepdim=keep))
 largest = reduction(lambda x, axes, keep: x.amax(axes, keepdim=keep))
 smallest = reduction(lambda x, axes, keep: x.amin(axes, keepdim=keep))
+all_of = reduction(lambda x, axes, keep: x.float().amin(axes, keepdim=keep) > 0)
+any_of = reduction(lambda x, axes, keep: x.float().amax(axes, keepdim=keep) > 0)
+
+
+def _product(x: torch.Tensor, axes: tuple[int, ...], keep: bool) -> torch.Tensor:
+    for axis in sorted(axes, reverse=True):
+        x = x.prod(axis, keepdim=keep)
+    return x
+
+
+product = reduction(_product)
+
+
+def running_sum(call: Call) -> torch.Tensor:
+    """CUMSUM along one axis: with the element itself or without, from the front or from the back."""
+    x, axis = call[0], call.integers(1)[0]
+    turned = x.flip(axis) if call.option("reverse") else x
+    sums = turned.cumsum(axis) - (turned if call.option("exclusive") else 0)
+    return sums.flip(axis) if call.option("reverse") else sums
 
 
 def arg_max(call: Call) -> torch.Tensor:

@@ -153,12 +153,15 @@ def clamped(kind: str) -> OpRule:
     return OpRule(kind, F.CLAMP, largest_ratio=200.0, note="Fused into the op before it where that is possible.")
 
 
-def rewritten(kind: str, note: str, bound: float = ROUNDED_TWICE) -> OpRule:
+def rewritten(kind: str, note: str, bound: float = ROUNDED_TWICE, micro: int = 0) -> OpRule:
     """A row of an op that `prepare` writes with other ops."""
-    return OpRule(kind, F.REWRITTEN, version=1, bound=bound, note=note)
+    return OpRule(kind, F.REWRITTEN, version=1, bound=bound, micro=micro, note=note)
 
 
 COMPARED = "The int8 kernels abort at scales of 1 and more and go blind below 1/256: int32 is exact."
+# Levels of products, each rounded at its own scale: so much for the tested factors.
+PRODUCT = 8.0
+ONE_VARIABLE = "Where one of both inputs is one number."
 ROUNDS = "TFLite Micro rounds exact ties differently."
 
 _ROWS = (
@@ -196,6 +199,8 @@ _ROWS = (
     rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates."),
     moving("REDUCE_MAX"),
     moving("REDUCE_MIN"),
+    rewritten("REDUCE_PROD", "Of at most 64 elements: written as products of halves.", bound=PRODUCT),
+    rewritten("CUMSUM", "Of at most 1024 elements: a product with a triangle of ones.", micro=1),
     OpRule("AVERAGE_POOL_2D", same_scale=(0,), note="A whole map's average is written as MEAN, at its own scale."),
     OpRule("MAX_POOL_2D", same_scale=(0,), bound=ROUNDED, note="Exact but for the ends of a fused activation."),
     OpRule("ARG_MAX", bound=0.0),
@@ -222,6 +227,8 @@ _ROWS = (
     table("LOG", note="At zero and below, the smallest value of the output."),
     table("SQRT"),
     table("RSQRT"),
+    table("POW", ONE_VARIABLE),
+    table("ATAN2", ONE_VARIABLE),
     table("SIN"),
     table("COS"),
     table("FLOOR"),
@@ -244,6 +251,10 @@ _ROWS = (
     moving("STRIDED_SLICE"),
     moving("GATHER"),
     moving("GATHER_ND", version=1),
+    moving("TOPK_V2", version=2, tflm=False, note="Values and positions; equal integers keep their order."),
+    rewritten("REVERSE_V2", "Written as STRIDED_SLICE with steps of -1.", bound=0.0),
+    rewritten("DYNAMIC_UPDATE_SLICE", "At a constant place: written as CONCATENATION.", bound=0.0),
+    rewritten("ONE_HOT", "Of 1 and 0: written as EQUAL.", bound=0.0),
     rewritten("EMBEDDING_LOOKUP", "Written as GATHER.", bound=0.0),
     moving("PAD"),
     moving("PADV2", (0, 2)),
@@ -281,6 +292,8 @@ _ROWS = (
     integer("LOGICAL_AND"),
     integer("LOGICAL_OR"),
     integer("LOGICAL_NOT"),
+    integer("REDUCE_ALL"),
+    rewritten("REDUCE_ANY", "Written as REDUCE_ALL.", bound=0.0),
     integer("FLOOR_DIV", tflm=False),
     integer("FLOOR_MOD", tflm=False),
     integer("RANGE", tflm=False),

@@ -12,7 +12,7 @@ from edgeqwt.graph.fills import chosen_from
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form, slots
 from edgeqwt.graph.opset16 import DTYPE
-from edgeqwt.quantize.forms import form_of
+from edgeqwt.quantize.forms import form_of, has_one_variable
 from edgeqwt.runtime.boundary import limits
 
 Objection = tuple[str, str]
@@ -21,6 +21,7 @@ Objection = tuple[str, str]
 OTHER_FLOATS = ("float16", "float64", "bfloat16", "complex64", "complex128", "string")
 # Beyond, products of two scales leave float32, and multipliers the 31 bits that kernels can shift by.
 SMALLEST_SCALE, LARGEST_SCALE = 1e-35, 1e16
+TWO_VARIABLES = "Make one of both a number, or cut the model there and compute it in the application."
 REPLACE = "Replace it in the source model, or cut the model there."
 
 
@@ -127,7 +128,9 @@ def _objection(graph: Graph, op: Op) -> Objection | None:
     if all(t < 0 or graph.tensors[t].is_constant for t in op.inputs):
         return "all its inputs are constant", "Compute it beforehand (edgeqwt.prepare does)."
     if form is Form.REWRITTEN:
-        return "it must be written with other ops first", f"{RULES[op.kind].note} edgeqwt.prepare does it."
+        return "it is not in the form that edgeqwt writes with other ops", f"{RULES[op.kind].note} {REPLACE}"
+    if form is Form.LOOKUP and not has_one_variable(graph, op):
+        return f"{op.kind} of two variables has no integer kernel", TWO_VARIABLES
     if form is Form.INTEGER and any(graph.tensors[t].is_float for t in op.outputs):
         return f"{op.kind} has no int8 form", REPLACE
     return _linear_objection(graph, op) if form is Form.LINEAR else None

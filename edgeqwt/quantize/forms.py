@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES, Form
 
 
@@ -30,3 +30,16 @@ def form_of(graph: Graph, op: Op, missing: Set[str] = frozenset()) -> Form:
 def variable_slot(graph: Graph, op: Op) -> int:
     """The one input slot of a LOOKUP op that holds an activation."""
     return next(s for s, t in enumerate(op.inputs) if t >= 0 and not graph.tensors[t].is_constant)
+
+
+def is_number(tensor: Tensor) -> bool:
+    """Whether a constant is one number, be it repeated."""
+    return tensor.data is not None and bool((tensor.data == tensor.data.reshape(-1)[:1]).all())
+
+
+def has_one_variable(graph: Graph, op: Op) -> bool:
+    """Whether a table can hold an op: all its inputs but one are numbers."""
+    inputs = [graph.tensors[t] for t in op.inputs if t >= 0]
+    return sum(not tensor.is_constant for tensor in inputs) == 1 and all(
+        is_number(tensor) for tensor in inputs if tensor.is_constant
+    )

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.quantize.forms import variable_slot
+from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
+from edgeqwt.quantize.forms import is_number, variable_slot
 from edgeqwt.runtime.boundary import limits, real
 from edgeqwt.runtime.runners import xnnpack
 
@@ -28,9 +28,9 @@ def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
     computed = {*ports, *(t for op in alone.ops for t in op.outputs)}
     flat = {t: replace(alone.tensors[t], shape=(256,), shape_signature=None) for t in computed}
     flat |= {
-        t: replace(tensor, data=tensor.data.reshape(1), shape=(1,))
+        t: _number(tensor, alone)
         for t, tensor in enumerate(alone.tensors)
-        if tensor.data is not None and tensor.size == 1 and tensor.is_float
+        if tensor.data is not None and tensor.is_float and is_number(tensor)
     }
     runner = xnnpack(alone.with_tensors(flat))
     values: Array = runner.run({ports[0]: real(LEVELS, x)})[ports[1]].reshape(-1)
@@ -41,6 +41,13 @@ def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
         nearest = np.abs(np.arange(256)[:, None] - valid).argmin(axis=1)
         values = values[valid[nearest]]
     return values
+
+
+def _number(tensor: Tensor, alone: Graph) -> Tensor:
+    """A constant of one number as the op wants it beside 256 values: ATAN2 does not repeat it by itself."""
+    assert tensor.data is not None
+    shape = (256,) if any(op.kind == "ATAN2" for op in alone.ops) else (1,)
+    return replace(tensor, data=np.full(shape, tensor.data.reshape(-1)[0]), shape=shape, shape_signature=None)
 
 
 def to_int8(values: Array, y: Quantization) -> Array:

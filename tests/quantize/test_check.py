@@ -24,11 +24,11 @@ def refusal(graph: Graph, places: Mapping[str, str] | None = None) -> Unsupporte
 
 def test_refusal_names_op_place_rule_and_a_way_out() -> None:
     chain = Chain()
-    y = chain.op("CUMSUM", chain.op("ABS", chain.input((1, 4))), chain.constant(1), name="totals")
-    error = refusal(chain.graph(y), {"totals": "head.cumsum (/head/CumSum)"})
+    y = chain.op("LOCAL_RESPONSE_NORMALIZATION", chain.op("ABS", chain.input((1, 4))), shape=(1, 4), name="normal")
+    error = refusal(chain.graph(y), {"normal": "head.norm (/head/LRN)"})
     assert error.message == (
-        "CUMSUM #1 -> 'totals' (in the source: head.cumsum (/head/CumSum)) cannot be integer on target cortex-m4: "
-        "CUMSUM is not in the op table"
+        "LOCAL_RESPONSE_NORMALIZATION #1 -> 'normal' (in the source: head.norm (/head/LRN)) cannot be integer on "
+        "target cortex-m4: LOCAL_RESPONSE_NORMALIZATION is not in the op table"
     )
     assert error.hint == "Replace it in the source model, or cut the model there."
 
@@ -36,7 +36,7 @@ def test_refusal_names_op_place_rule_and_a_way_out() -> None:
 def test_op_that_prepare_should_have_rewritten_is_refused() -> None:
     chain = Chain()
     y = chain.op("SUM", chain.input((2, 4)), chain.constant([1]), keepDims=True)
-    assert "other ops first" in refusal(chain.graph(y)).rule
+    assert "with other ops" in refusal(chain.graph(y)).rule
 
 
 def test_weights_that_are_computed_are_refused() -> None:

@@ -1,0 +1,262 @@
+"""Ops that no runtime, or not every one, has on integers, written with others that compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.prepare.rewriting import (
+    activation_like,
+    constant,
+    each_op,
+    op_like,
+    sole_reader,
+    uses,
+    value,
+    without,
+)
+
+NONE = {"fusedActivationFunction": "NONE"}
+WINDOW = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
+DENSE = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
+LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
+LONGEST_PRODUCT = 64
+
+
+def _reversed(editor: Editor, graph: Graph, op: Op) -> bool:
+    """REVERSE_V2, which LiteRT's reference kernels lack, as STRIDED_SLICE with steps of -1."""
+    x, axes = op.inputs
+    turned, shape = value(graph, axes), graph.tensors[x].shape
+    if turned is None or not shape:
+        return False
+    back = {int(a) % len(shape) for a in turned.reshape(-1)}
+    name, mask = graph.tensors[op.outputs[0]].name, (1 << len(shape)) - 1
+    steps = np.array([-1 if a in back else 1 for a in range(len(shape))], np.int32)
+    ends = [constant(editor, f"{name}/{what}", np.zeros(len(shape), np.int32)) for what in ("begin", "end")]
+    inputs = (x, *ends, constant(editor, f"{name}/steps", steps))
+    editor.add_op(op_like(op, "STRIDED_SLICE", inputs, beginMask=mask, endMask=mask, **WINDOW))
+    return True
+
+
+def _running_sum(editor: Editor, graph: Graph, op: Op) -> bool:
+    """CUMSUM as a matrix product with a triangle of ones, which adds in the accumulator and rounds once."""
+    x, axis = op.inputs[0], value(graph, op.inputs[1])
+    tensor, out = graph.tensors[x], op.outputs[0]
+    if axis is None or not tensor.is_float or not tensor.shape:
+        return False
+    rank, last = len(tensor.shape), len(tensor.shape) - 1
+    summed = int(axis.reshape(())) % rank
+    size, name = tensor.shape[summed], graph.tensors[out].name
+    if size > LONGEST_SUM:
+        return False
+    ones = np.tri(size, k=-1 if op.options.get("exclusive") else 0, dtype=np.float32)
+    ones = ones[::-1, ::-1] if op.options.get("reverse") else ones
+    weights = constant(editor, f"{name}/ones", np.ascontiguousarray(ones))
+    order = [a if a not in (summed, last) else last + summed - a for a in range(rank)]
+    if summed == last:
+        source, target = x, out
+        if rank == 1:
+            source, target = (activation_like(editor, graph, out, what, (1, size)) for what in ("row", "sums"))
+            _reshape(editor, x, source, f"{name}/row_shape")
+        editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
+        if rank == 1:
+            _reshape(editor, target, out, f"{name}/shape")
+        return True
+    turned = tuple(tensor.shape[a] for a in order)
+    source, target = (activation_like(editor, graph, out, what, turned) for what in ("turned", "sums"))
+    by = constant(editor, f"{name}/order", np.array(order, np.int32))
+    editor.add_op(Op("TRANSPOSE", (x, by), (source,)))
+    editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
+    editor.add_op(Op("TRANSPOSE", (target, by), (out,)))
+    return True
+
+
+def _product(editor: Editor, graph: Graph, op: Op) -> bool:
+    """REDUCE_PROD as halves multiplied with each other: the kernels multiply one after the other, at one scale."""
+    x, axes = op.inputs[0], value(graph, op.inputs[1])
+    shape, out = graph.tensors[x].shape, op.outputs[0]
+    if axes is None or not graph.tensors[x].is_float or not shape:
+        return False
+    reduced = sorted({int(a) % len(shape) for a in axes.reshape(-1)})
+    if not reduced or any(shape[a] > LONGEST_PRODUCT for a in reduced):
+        return False
+    part = x
+    for axis in reduced:
+        parts = [part]
+        while (size := editor.tensors[parts[0]].shape[axis]) > 1:
+            half = size // 2
+            first, second = (_taken(editor, graph, op, parts[0], axis, begin, half) for begin in (0, half))
+            if size % 2:
+                parts.append(_taken(editor, graph, op, parts[0], axis, size - 1, 1))
+            parts[0] = _multiplied(editor, graph, op, first, second)
+        while len(parts) > 1:
+            parts[0] = _multiplied(editor, graph, op, parts[0], parts.pop())
+        part = parts[0]
+    _reshape(editor, part, out, f"{graph.tensors[out].name}/shape")
+    return True
+
+
+def _taken(editor: Editor, graph: Graph, op: Op, x: int, axis: int, begin: int, size: int) -> int:
+    shape, name = editor.tensors[x].shape, graph.tensors[op.outputs[0]].name
+    if size == shape[axis]:
+        return x
+    sizes = tuple(size if a == axis else n for a, n in enumerate(shape))
+    begins = np.array([begin if a == axis else 0 for a in range(len(shape))], np.int32)
+    ends = (constant(editor, f"{name}/begin", begins), constant(editor, f"{name}/size", np.array(sizes, np.int32)))
+    made = activation_like(editor, graph, op.outputs[0], "part", sizes)
+    editor.add_op(Op("SLICE", (x, *ends), (made,)))
+    return made
+
+
+def _multiplied(editor: Editor, graph: Graph, op: Op, x: int, y: int) -> int:
+    made = activation_like(editor, graph, op.outputs[0], "product", editor.tensors[x].shape)
+    editor.add_op(Op("MUL", (x, y), (made,), NONE))
+    return made
+
+
+def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:
+    """ONE_HOT as a comparison with 0, 1, 2, ...: TFLite Micro does not have it."""
+    indices, *rest = op.inputs
+    depth, on, off = (value(graph, t) for t in rest)
+    out, shape = graph.tensors[op.outputs[0]], graph.tensors[indices].shape
+    if depth is None or on is None or off is None or (float(on.reshape(())), float(off.reshape(()))) != (1.0, 0.0):
+        return False
+    size, count, dtype = int(depth.reshape(())), int(np.prod(shape, dtype=np.int64)), graph.tensors[indices].dtype
+    axis = int(op.options.get("axis", -1)) % (len(shape) + 1)
+    column = activation_like(editor, graph, op.outputs[0], "indices", (count, 1))
+    flag = activation_like(editor, graph, op.outputs[0], "equal", (count, size))
+    flat = activation_like(editor, graph, op.outputs[0], "rows", (count, size))
+    editor.tensors[column] = replace(editor.tensors[column], dtype=dtype)
+    editor.tensors[flag] = replace(editor.tensors[flag], dtype="bool")
+    _reshape(editor, indices, column, f"{out.name}/indices_shape")
+    numbers = constant(editor, f"{out.name}/numbers", np.arange(size, dtype=dtype)[None])
+    editor.add_op(Op("EQUAL", (column, numbers), (flag,)))
+    editor.add_op(Op("CAST", (flag,), (flat,), {"inDataType": "BOOL", "outDataType": out.dtype.upper()}))
+    if axis == len(shape):
+        _reshape(editor, flat, op.outputs[0], f"{out.name}/shape")
+        return True
+    rows = activation_like(editor, graph, op.outputs[0], "last", (*shape, size))
+    _reshape(editor, flat, rows, f"{out.name}/rows_shape")
+    order = [*range(axis), len(shape), *range(axis, len(shape))]
+    by = constant(editor, f"{out.name}/order", np.array(order, np.int32))
+    editor.add_op(Op("TRANSPOSE", (rows, by), op.outputs))
+    return True
+
+
+def _any(editor: Editor, graph: Graph, op: Op) -> bool:
+    """REDUCE_ANY as NOT all NOT: TFLite Micro has REDUCE_ALL alone."""
+    x, axes = op.inputs
+    name, shapes = graph.tensors[op.outputs[0]].name, (graph.tensors[x].shape, graph.tensors[op.outputs[0]].shape)
+    made = [
+        activation_like(editor, graph, op.outputs[0], what, s) for what, s in zip(("not", "all"), shapes, strict=True)
+    ]
+    assert name is not None
+    editor.add_op(Op("LOGICAL_NOT", (x,), (made[0],)))
+    editor.add_op(replace(op, kind="REDUCE_ALL", inputs=(made[0], axes), outputs=(made[1],), version=1))
+    editor.add_op(Op("LOGICAL_NOT", (made[1],), op.outputs))
+    return True
+
+
+def _updated(editor: Editor, graph: Graph, op: Op) -> bool:
+    """DYNAMIC_UPDATE_SLICE at a constant place: what lies around the range is joined to what is written there."""
+    x, update, begin = op.inputs
+    start, shape, size = value(graph, begin), graph.tensors[x].shape, graph.tensors[update].shape
+    if start is None or not graph.tensors[x].is_float:
+        return False
+    first = [min(max(int(s), 0), n - m) for s, n, m in zip(start.reshape(-1), shape, size, strict=True)]
+    axes = [a for a, (n, m) in enumerate(zip(shape, size, strict=True)) if n != m]
+    part = update
+    for n, axis in enumerate(reversed(axes)):
+        around = x
+        for outer in axes[: len(axes) - n - 1]:
+            around = _taken(editor, graph, op, around, outer, first[outer], size[outer])
+        end = first[axis] + size[axis]
+        pieces = [_taken(editor, graph, op, around, axis, 0, first[axis])] if first[axis] else []
+        pieces.append(part)
+        if end < shape[axis]:
+            pieces.append(_taken(editor, graph, op, around, axis, end, shape[axis] - end))
+        whole = tuple(shape[a] if a >= axis else size[a] for a in range(len(shape)))
+        made = op.outputs[0] if axis == axes[0] else activation_like(editor, graph, op.outputs[0], "joined", whole)
+        editor.add_op(Op("CONCATENATION", tuple(pieces), (made,), {"axis": axis, **NONE}))
+        part = made
+    if not axes:
+        _reshape(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
+    return True
+
+
+def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
+    """LOG of SOFTMAX: in between, probabilities of less than 1/256 would all be one integer."""
+    producers, dropped, changed, names = uses(graph).producers, set[int](), dict[int, Op](), list[str]()
+    for i, op in enumerate(graph.ops):
+        before = producers.get(op.inputs[0], -1) if op.kind == "LOG" else -1
+        if before < 0 or graph.ops[before].kind != "SOFTMAX" or sole_reader(graph, op.inputs[0]) != i:
+            continue
+        if float(graph.ops[before].options.get("beta", 1.0)) == 1.0:
+            dropped.add(before)
+            changed[i] = Op("LOG_SOFTMAX", graph.ops[before].inputs, op.outputs)
+            names.append(graph.tensors[op.outputs[0]].name)
+    return (without(graph, dropped, changed, Editor(graph)), names) if changed else (graph, [])
+
+
+def chosen(graph: Graph) -> tuple[Graph, list[str]]:
+    """c x + (1 - c) y of a condition c as SELECT_V2, which rounds nothing."""
+    changed, names = dict[int, Op](), list[str]()
+    for i, op in enumerate(graph.ops):
+        found = _choice(graph, op)
+        if found is not None:
+            changed[i] = Op("SELECT_V2", found, op.outputs, extra={"optionsType": "SelectV2Options"})
+            names.append(graph.tensors[op.outputs[0]].name)
+    return (without(graph, set(), changed, Editor(graph)), names) if changed else (graph, [])
+
+
+def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
+    """The condition and both choices, where a sum is one of two terms; what computed them goes as nobody reads it."""
+    producers = uses(graph).producers
+
+    def made_by(t: int, kind: str) -> Op | None:
+        found = graph.ops[producers[t]] if t in producers else None
+        return found if found is not None and found.kind == kind and found.activation == "NONE" else None
+
+    terms = [made_by(t, "MUL") for t in op.inputs] if op.kind == "ADD" and op.activation == "NONE" else []
+    if len(terms) != 2 or terms[0] is None or terms[1] is None:
+        return None
+    for term, other in (terms, terms[::-1]):
+        assert term is not None
+        assert other is not None
+        for weight, x in (term.inputs, term.inputs[::-1]):
+            cast = made_by(weight, "CAST")
+            if cast is None or graph.tensors[cast.inputs[0]].dtype != "bool":
+                continue
+            for opposite, y in (other.inputs, other.inputs[::-1]):
+                rest = made_by(opposite, "SUB")
+                one = value(graph, rest.inputs[0]) if rest is not None else None
+                if rest is not None and rest.inputs[1] == weight and one is not None and (one == 1).all():
+                    return cast.inputs[0], x, y
+    return None
+
+
+def casts(graph: Graph) -> tuple[Graph, list[str]]:
+    """CAST of a CAST of a condition as one: zeros and ones are the same in every type."""
+    producers, changed = uses(graph).producers, dict[int, Op]()
+    for i, op in enumerate(graph.ops):
+        before = graph.ops[producers[op.inputs[0]]] if op.kind == "CAST" and op.inputs[0] in producers else None
+        if before is not None and before.kind == "CAST" and graph.tensors[before.inputs[0]].dtype == "bool":
+            changed[i] = replace(op.with_options(inDataType="BOOL"), inputs=before.inputs)
+    names = [graph.tensors[op.outputs[0]].name for op in changed.values()]
+    return (without(graph, set(), changed, Editor(graph)), names) if changed else (graph, [])
+
+
+def _reshape(editor: Editor, source: int, target: int, name: str) -> None:
+    shape = editor.tensors[target].shape
+    new_shape = constant(editor, name, np.array(shape, np.int32))
+    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
+
+
+reverse = each_op("REVERSE_V2", _reversed)
+running_sum = each_op("CUMSUM", _running_sum)
+product = each_op("REDUCE_PROD", _product)
+one_hot = each_op("ONE_HOT", _one_hot)
+any_of = each_op("REDUCE_ANY", _any)
+update = each_op("DYNAMIC_UPDATE_SLICE", _updated)
