@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Samples
     from edgeqwt.graph.graph import Graph
-    from edgeqwt.pipeline import BuildResult, CompensationResult
+    from edgeqwt.pipeline import BuildResult
     from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
+    from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.compare import Comparison
 
@@ -170,6 +171,7 @@ def compensate_file(
     recipe: str | Recipe = "balanced",
     images: ImageOptions | None = None,
     samples: int | None = None,
+    accept: bool | None = None,
     display: Display = silent,
 ) -> CompensationResult:
     """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
@@ -185,6 +187,7 @@ def compensate_file(
         recipe: its ranges and compensation sections count.
         images: as for `build`.
         samples: as for `build`.
+        accept: compensate although the reference is hardly what the file was made from.
         display: shows the stages while they run.
 
     Raises:
@@ -192,11 +195,11 @@ def compensate_file(
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
-    from edgeqwt.pipeline import compensate_graph
+    from edgeqwt.repair import compensate_graph
     from edgeqwt.report.folder import check_file, copy_file
 
     stages = Stages(display)
-    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipes.checked(recipe)
+    chosen = recipes.with_bar(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
     if output is not None:
         check_file(Path(output))
         if Path(output).exists() and Path(output).samefile(reference):

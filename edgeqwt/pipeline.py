@@ -11,13 +11,12 @@ from platform import python_version
 import numpy as np
 
 from edgeqwt.advice import advice
-from edgeqwt.calibration.observe import observe
-from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.compensate.cwac import Outcome, compensate
+from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.engine import Gain, Made, as_trained, bare, leave_one_out, make
-from edgeqwt.errors import InputError, InvariantError, UnsupportedError
+from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, feeds, shown
@@ -26,7 +25,6 @@ from edgeqwt.mixed.cost import stored
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import Prepared, prepare, sentence
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.quantize.fake_quant import inserted
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.target import Finding, TargetProfile
@@ -189,7 +187,7 @@ def build(
         with stages("leave one out") as advance:
             gains = leave_one_out(job, recipe, recipe.leave_one_out, advance)
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
-    sizes = _sizes({FLOAT: graph, **variants})
+    sizes = sizes_of({FLOAT: graph, **variants})
     check_free(variants, sizes)
     with stages("prove") as advance:
         kept, proof = variants[choice.name], job.held_out.head(recipe.verify.runtime_samples)
@@ -233,73 +231,6 @@ def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
     graph, names = in_trees(prepared.graph, most)
     told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
     return Prepared(graph, (*prepared.changes, *told))
-
-
-@dataclass(frozen=True, eq=False)
-class CompensationResult:
-    """What compensation made of a file of another tool's; fields as in BuildResult."""
-
-    graph: Graph
-    original: Graph
-    outcome: Outcome
-    choice: Choice
-    quality: Mapping[str, Quality]
-    sizes: Mapping[str, int]
-    seconds: Mapping[str, float]
-
-
-def compensate_graph(
-    graph: Graph, reference: ConvertedModel, samples: Samples, recipe: Recipe, stages: Stages
-) -> CompensationResult:
-    """Compensates an integer graph, made by any tool, against the float graph that it came from.
-
-    Args:
-        graph: integer.
-        reference: the float model; its inputs and outputs correspond to the graph's by position.
-        samples: calibration samples in the float model's layout.
-        recipe: its ranges and compensation count.
-        stages: shows and times the steps.
-
-    Raises:
-        InputError: the two models, or the samples, do not fit together.
-    """
-    samples = validated(samples, [binding.spec for binding in reference.inputs])
-    wanted, options = reference.graph, recipe.compensation
-    if reference.learned is not None:
-        # The file is to do what training did, which rounds; its scales are those that were learned.
-        wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
-    check_same_interface(graph, wanted)
-    with stages("calibrate") as advance:
-        statistics, _ = observe(wanted, feeds(reference, wanted, shown(samples, advance)))
-    with stages("compensate") as advance:
-        calibration = feeds(reference, wanted, samples)
-        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
-    variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
-    _, held_out = split(samples)
-    with stages("judge") as advance:
-        quality = layer_quality(wanted, variants, feeds(reference, wanted, shown(held_out, advance)))
-    choice = choose(quality)
-    kept = variants[choice.name]
-    return CompensationResult(kept, graph, outcome, choice, quality, _sizes(variants), stages.seconds)
-
-
-def check_same_interface(graph: Graph, reference: Graph) -> None:
-    """Whether two graphs take and give the same tensors, types aside.
-
-    Raises:
-        InputError: they do not.
-    """
-    for what, ours, theirs in (
-        ("inputs", graph.inputs, reference.inputs),
-        ("outputs", graph.outputs, reference.outputs),
-    ):
-        found = [graph.tensors[t].shape for t in ours]
-        wanted = [reference.tensors[t].shape for t in theirs]
-        if found != wanted:
-            raise InputError(
-                f"the models' {what} differ: {found} and {wanted}",
-                "Name the float file that the int8 file was made from.",
-            )
 
 
 def judged(
@@ -375,7 +306,8 @@ def _count(samples: Samples) -> int:
     return sum(1 for _ in samples) if samples.count is None else samples.count
 
 
-def _sizes(graphs: Mapping[str, Graph]) -> dict[str, int]:
+def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
+    """Bytes of each graph's file."""
     return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
 
 

@@ -23,6 +23,9 @@ def compensate(
     recipe: Recipe = "balanced",
     image: Image = None,
     samples: Samples = None,
+    accept: Annotated[
+        bool | None, typer.Option("--accept", help="Even if the reference is hardly what the file was made from.")
+    ] = None,
 ) -> None:
     """Repair an int8 TFLite file of any tool.
 
@@ -40,6 +43,7 @@ def compensate(
         recipe=recipe,
         images=parse_images(image),
         samples=samples,
+        accept=accept,
         display=progress_display(),
     )
     show_compensation(console(), result, output)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
     from edgeqwt.mixed.build import Assignment
-    from edgeqwt.pipeline import BuildResult, CompensationResult
+    from edgeqwt.pipeline import BuildResult
     from edgeqwt.reconstruct.reconstruct import Reconstructed
+    from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.trials import JoinChoice, Widened
     from edgeqwt.verify.bitexact import BitExactness, Difference
@@ -83,10 +84,12 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
 def show_compensation(out: Console, result: CompensationResult, path: Path) -> None:
     """What compensation did to a file of another tool's."""
     _show_layers(out, result.quality, result.outcome, {})
-    graphs = zip(result.quality, (result.original, result.outcome.graph), strict=True)
+    graphs = zip(result.quality, (result.original, result.outcome.graph), strict=False)  # one where nothing was done
     show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
-    show_facts(out, [("kept", kept_sentence(result.choice)), ("file", str(path))])
+    warnings = [*(f"accepted: {doubt}" for doubt in result.doubts), *(found.sentence for found in result.shortfalls)]
+    told = (("warning", sentence) for sentence in warnings)
+    show_facts(out, [("kept", kept_sentence(result.choice)), *told, ("file", str(path))])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:

@@ -27,7 +27,8 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
     """The last candidate that is for every output at least as close to the float graph as the one kept before it.
 
     Nor may it be worse at any part of an output by more than chance. What varies between samples and the whole
-    output have the same error, so that both decide alike.
+    output have the same error, so that both decide alike. Fewer than `FEW` samples decide for a change only where it
+    gains more than chance: with one, anything looks certain.
 
     Args:
         candidates: in the order in which they were made, the plainest first; all judged on the same
@@ -43,6 +44,9 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
     return Choice(kept, _reason(candidates, place) if others else "there is no other candidate")
 
 
+FEW = 8
+
+
 def gain_at(before: Quality, after: Quality, output: int) -> Gain:
     """What a candidate gains at the tensor that decides for an output."""
     return gain(before.decisive[output].errors, after.decisive[output].errors)
@@ -51,6 +55,8 @@ def gain_at(before: Quality, after: Quality, output: int) -> Gain:
 def _first_worse(before: Quality, after: Quality) -> int | None:
     for k, (b, a) in enumerate(zip(before.decisive, after.decisive, strict=True)):
         if not a.closeness.rms_error <= b.closeness.rms_error:  # nan counts as worse
+            return k
+        if b.errors and len(b.errors) < FEW and a.errors != b.errors and not gain(b.errors, a.errors).certain:
             return k
     for k, (out_b, out_a) in enumerate(zip(before.outputs, after.outputs, strict=True)):
         gains = (gain(b.errors, a.errors) for b, a in zip(out_b.parts, out_a.parts, strict=True))

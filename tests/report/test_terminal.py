@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from edgeqwt.compensate.cwac import Outcome
-from edgeqwt.pipeline import BuildResult, CompensationResult
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
 from edgeqwt.trials import RoleChoice, Widened
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking

@@ -1,0 +1,193 @@
+"""The way of `compensate`: an integer file of any tool's, repaired against the float model that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.validate import validated
+from edgeqwt.compensate.cwac import Outcome, compensate
+from edgeqwt.compensate.match import match
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.errors import InputError, QualityError
+from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.job import feeds, shown
+from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
+from edgeqwt.progress import Stages
+from edgeqwt.quantize.fake_quant import inserted
+from edgeqwt.quantize.weights import dequantize
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.verify.bar import Shortfall, shortfalls
+from edgeqwt.verify.gate import Choice, choose
+from edgeqwt.verify.layers import Quality, layer_quality
+
+# Rounding to nearest leaves a median of a quarter of a step, second-order rounding of about half a step. Training
+# moves weights of 8 bits by more.
+SAME_WEIGHTS = 1.0
+STRANGE_LAYERS = 0.25  # share of layers beyond that, or with gains beyond the usual ones, that is too many
+USUAL_GAINS = (0.5, 2.0)
+LEAST_DB = 3.0  # of what varies: below, as much of the file's output is error as is not
+
+ONE_SAMPLE = "with one sample nothing is held out that could confirm a correction"
+
+
+@dataclass(frozen=True, eq=False)
+class CompensationResult:
+    """What compensation made of a file of another tool's; fields as in BuildResult.
+
+    Attributes:
+        doubts: why the reference may not be what the file was made from; accepted if there are any.
+    """
+
+    graph: Graph
+    original: Graph
+    outcome: Outcome
+    choice: Choice
+    quality: Mapping[str, Quality]
+    sizes: Mapping[str, int]
+    seconds: Mapping[str, float]
+    shortfalls: tuple[Shortfall, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def compensate_graph(
+    graph: Graph, reference: ConvertedModel, samples: Samples, recipe: Recipe, stages: Stages
+) -> CompensationResult:
+    """Compensates an integer graph, made by any tool, against the float graph that it came from.
+
+    Corrections are fitted and accepted on the samples to fit on alone; those held out judge the whole.
+
+    Args:
+        graph: integer.
+        reference: the float model; its inputs and outputs correspond to the graph's by position.
+        samples: calibration samples in the float model's layout.
+        recipe: its ranges and compensation count, and whether its bar accepts doubts.
+        stages: shows and times the steps.
+
+    Raises:
+        InputError: the two models, or the samples, do not fit together.
+        QualityError: the reference is hardly what the file was made from.
+    """
+    samples = validated(samples, [binding.spec for binding in reference.inputs])
+    wanted, options = reference.graph, recipe.compensation
+    if reference.learned is not None:
+        # The file is to do what training did, which rounds; its scales are those that were learned.
+        wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
+    check_same_interface(graph, wanted)
+    fit, held_out = split(samples)
+    one = sum(1 for _ in samples.head(2)) == 1
+    with stages("judge"):
+        first = layer_quality(wanted, {UNCOMPENSATED: graph}, feeds(reference, wanted, held_out))
+    doubts = [*_strange_weights(graph, wanted), *_far_away(first[UNCOMPENSATED], bool(reference.learned))]
+    _require(doubts, recipe)
+    if one:
+        nothing = Outcome(graph, (), (), 1)
+        choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
+        poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.bar)
+        sizes = sizes_of({UNCOMPENSATED: graph})
+        return CompensationResult(graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(doubts))
+    with stages("calibrate") as advance:
+        statistics, _ = observe(wanted, feeds(reference, wanted, shown(fit, advance)))
+    with stages("compensate") as advance:
+        calibration = feeds(reference, wanted, fit)
+        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
+    doubts += _strange_gains(outcome)
+    _require(doubts, recipe)
+    variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
+    with stages("judge") as advance:
+        data = feeds(reference, wanted, shown(held_out, advance))
+        quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
+    choice = choose(quality)
+    kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.bar)
+    sizes = sizes_of(variants)
+    return CompensationResult(kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(doubts))
+
+
+def _require(doubts: list[str], recipe: Recipe) -> None:
+    if doubts and not recipe.bar.accept:
+        raise QualityError(
+            f"the reference is hardly what the file was made from: {'; '.join(doubts)}",
+            "Name the float file that it was made from, after training for quantization if there was such; or "
+            "compensate all the same with --accept.",
+        )
+
+
+def _far_away(quality: Quality, learned: bool) -> Iterator[str]:
+    """What of the file has little to do with the reference to begin with."""
+    for end, judged in zip(quality.outputs, quality.decisive, strict=True):
+        db = judged.closeness.judged_db
+        if not db >= LEAST_DB and not learned:
+            yield f"output {end.tensor!r} has {db:.1f} dB of it to begin with"
+
+
+def _strange_weights(graph: Graph, reference: Graph) -> Iterator[str]:
+    """Layers whose weights are not the reference's, rounded, up to a gain per channel."""
+    pairs, _ = match(graph, reference, constants=False)
+    ops = [(graph.ops[p.integer], reference.ops[p.reference]) for p in pairs]
+    far = [op for op, other in ops if _residual(graph, op, reference, other) > SAME_WEIGHTS]
+    if len(far) > STRANGE_LAYERS * len(ops):
+        name = graph.tensors[far[0].outputs[0]].name
+        yield (
+            f"the weights of {len(far)} of {len(ops)} layers are not its weights, rounded: {far[0].kind} {name!r} is "
+            f"the first"
+        )
+
+
+def _residual(graph: Graph, op: Op, reference: Graph, other: Op) -> float:
+    """Median distance of a layer's weights from its partner's, in steps, after each channel's best gain."""
+    q = graph.tensors[slots(op).weight].quantization
+    ours, theirs = (_rows(g, o) for g, o in ((graph, op), (reference, other)))
+    if q is None:
+        return 0.0
+    square = np.square(ours).sum(axis=1)
+    gain = np.divide((ours * theirs).sum(axis=1), square, out=np.zeros_like(square), where=square > 0)
+    step = np.broadcast_to(q.scale if q.axis is not None else q.scale[:1], (len(ours),)) * np.abs(gain)
+    used = step > 0
+    if not used.any():
+        return 0.0
+    return float(np.median(np.abs(ours * gain[:, None] - theirs)[used] / step[used, None]))
+
+
+def _rows(graph: Graph, op: Op) -> Array:
+    """A layer's weights in real values, one row per output channel."""
+    tensor, axis = graph.tensors[slots(op).weight], RULES[op.kind].channel_axis
+    assert tensor.data is not None
+    values = tensor.data if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
+    rows: Array = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
+    return rows
+
+
+def _strange_gains(outcome: Outcome) -> Iterator[str]:
+    """Layers whose outputs have another size than the reference's."""
+    low, high = USUAL_GAINS
+    far = [c for c in outcome.changes if c.with_gain and (c.gain_low < low or c.gain_high > high)]
+    if len(far) > STRANGE_LAYERS * len(outcome.changes):
+        worst = max(far, key=lambda c: max(c.gain_high, 1 / max(c.gain_low, 1e-9)))
+        yield (
+            f"gains of {len(far)} of {len(outcome.changes)} layers lie beyond {low:g} to {high:g}: {worst.kind} "
+            f"{worst.name!r} has {worst.gain_low:.2f} to {worst.gain_high:.2f}"
+        )
+
+
+def check_same_interface(graph: Graph, reference: Graph) -> None:
+    """Whether two graphs take and give the same tensors, types aside.
+
+    Raises:
+        InputError: they do not.
+    """
+    for what, ours, theirs in (
+        ("inputs", graph.inputs, reference.inputs),
+        ("outputs", graph.outputs, reference.outputs),
+    ):
+        found = [graph.tensors[t].shape for t in ours]
+        wanted = [reference.tensors[t].shape for t in theirs]
+        if found != wanted:
+            raise InputError(
+                f"the models' {what} differ: {found} and {wanted}",
+                "Name the float file that the int8 file was made from.",
+            )
