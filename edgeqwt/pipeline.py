@@ -11,7 +11,8 @@ from platform import python_version
 import numpy as np
 
 from edgeqwt.advice import advice
-from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.doubts import doubts
+from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
@@ -31,6 +32,7 @@ from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
+from edgeqwt.verify.first_layer import scale_doubts
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.own import OwnErrors, own_errors
@@ -92,6 +94,7 @@ class BuildResult:
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
+        doubts: what of the calibration samples speaks against deciding by them.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
@@ -119,6 +122,7 @@ class BuildResult:
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    doubts: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
@@ -165,6 +169,10 @@ def build(
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
+    with stages("look at samples"):
+        total, told = doubts(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
+    if total == 1:
+        recipe = bare(recipe)  # nothing could confirm that more is better
     recipe = recipe if model.learned is None else as_trained(recipe)
     with stages("prepare"):
         prepared = for_target(prepare(model.graph), target)
@@ -173,6 +181,7 @@ def build(
         parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
     job = Job(model, graph, samples, target)
+    told = (*told, *scale_doubts(graph, job.feeds(samples)))
     made, recipe, assignment = _made(job, recipe, stages)
     with stages("judge") as advance:
         variants, quality, adapted = judged(job, made, recipe, advance, adapt)
@@ -196,9 +205,9 @@ def build(
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
-        Sources(source, samples.origin, *named), model, recipe, target, _count(samples), prepared, parity, made,
+        Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         adapted, assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated, sizes,
-        stages.seconds, {**_versions(), **model.versions},
+        stages.seconds, {**_versions(), **model.versions}, told,
     )  # fmt: skip
 
 
@@ -300,10 +309,6 @@ def _scores(
     with stages("evaluate") as advance:
         scores = evaluate(evaluation, model, variants, on_sample=lambda: advance(next(done), total))
     return scores, next(done) - 1
-
-
-def _count(samples: Samples) -> int:
-    return sum(1 for _ in samples) if samples.count is None else samples.count
 
 
 def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:

@@ -50,6 +50,7 @@ def document(result: BuildResult) -> dict[str, Any]:
             "calibration": result.samples,
             "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
             "evaluation": result.evaluated,
+            "doubts": list(result.doubts),
         },
         "parity": dataclasses.asdict(result.parity),
         "adapted": list(result.adapted),

@@ -57,6 +57,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
+            *(("samples", sentence) for sentence in result.doubts),
             *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
