@@ -8,9 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeqwt.api import bench_files, build, check_file, compare_files, compensate_file, inspect_file, list_targets
+    from edgeqwt.api import (
+        bench_files,
+        build,
+        check_file,
+        compare_files,
+        compensate_file,
+        evaluate_files,
+        inspect_file,
+        list_targets,
+    )
 
-__all__ = ["bench_files", "build", "check_file", "compare_files", "compensate_file", "inspect_file", "list_targets"]
+__all__ = [
+    "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
+    "list_targets",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.api_files import compare_files, evaluate_files, limited
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.errors import InputError
 from edgeqwt.progress import Display, Stages, silent
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from edgeqwt.bench.bench import Options
     from edgeqwt.bench.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.calibration.samples import Samples
-    from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
-    from edgeqwt.verify.compare import Comparison
+
+__all__ = [
+    "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
+    "list_targets",
+]  # fmt: skip
 
 
 def build(
@@ -125,7 +127,7 @@ def build(
     chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     board = own_board(profile, limit)
-    data = _limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
+    data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
     test = (
         None
         if evaluation is None
@@ -207,7 +209,7 @@ def compensate_file(
                 f"{output} is the reference file", "Write to another one; the float model is needed again."
             )
     graph = flatbuffer.read(Path(model))
-    data = _limited(open_samples(calibration, images=images), samples)
+    data = limited(open_samples(calibration, images=images), samples)
     with _workspace() as work, stages.steps("convert") as step:
         converted = convert(Path(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
@@ -217,44 +219,6 @@ def compensate_file(
         else:
             flatbuffer.write(result.graph, Path(output))
     return result
-
-
-def compare_files(
-    first: str | Path,
-    second: str | Path,
-    *,
-    calibration: Source,
-    images: ImageOptions | None = None,
-    samples: int | None = None,
-    display: Display = silent,
-) -> Comparison:
-    """SQNR of every tensor that two TFLite files have in common, by name, and of their outputs.
-
-    Args:
-        first: the file to compare with, usually float.
-        second: the file to judge; either may be integer.
-        calibration: as for `build`, real values in the files' layout, by the input names of one of them.
-        images: as for `build`.
-        samples: as for `build`.
-        display: shows the stages while they run.
-
-    Raises:
-        InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
-    """
-    from edgeqwt.calibration.validate import validated
-    from edgeqwt.graph import flatbuffer
-    from edgeqwt.progress import counted
-    from edgeqwt.verify.compare import compare_graphs
-
-    stages = Stages(display)
-    graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
-    data = _limited(open_samples(calibration, images=images), samples)
-    own, other, given = _input_names(graph), _input_names(judged), set(data.first())
-    specs = _real_inputs(graph, other if len(other) == len(own) and given == set(other) else own)
-    checked = validated(data, specs)
-    with stages("compare") as advance:
-        values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
-        return compare_graphs(graph, judged, counted(values, advance, checked.count))
 
 
 def inspect_file(path: str | Path) -> Description:
@@ -360,27 +324,6 @@ def _overridden(
     if preserve is not None:
         chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
     return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
-
-
-def _limited(samples: Samples, limit: int | None) -> Samples:
-    if limit is not None and limit < 1:
-        raise InputError(f"{limit} samples were asked for", "Use at least one.")
-    return samples if limit is None else samples.head(limit)
-
-
-def _input_names(graph: Graph) -> tuple[str, ...]:
-    from edgeqwt.converters.tflite_source import bindings
-
-    return tuple(binding.spec.name for binding in bindings(graph)[0])
-
-
-def _real_inputs(graph: Graph, names: Sequence[str]) -> tuple[InputSpec, ...]:
-    """What a graph's inputs take as real values: float32 where the file has quantized integers."""
-    tensors = [graph.tensors[t] for t in graph.inputs]
-    return tuple(
-        InputSpec(name, tensor.shape, tensor.dtype if tensor.quantization is None else "float32")
-        for name, tensor in zip(names, tensors, strict=True)
-    )
 
 
 def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:

@@ -1,4 +1,4 @@
-"""Commands on .tflite files: compensate, inspect, compare, check."""
+"""Commands on .tflite files: compensate, inspect, compare, evaluate, check."""
 
 from __future__ import annotations
 
@@ -90,6 +90,42 @@ def compare(
         print_json(result)
     else:
         show_comparison(console(), result)
+
+
+@app.command()
+def evaluate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help=".tflite files of one network; the first is compared with, usually float.", metavar="FILE..."
+        ),
+    ],
+    data: Annotated[
+        str, typer.Option(help="Test samples: as --calibration of `build`, with or without labels.", metavar="DATA")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels where DATA has none: .npy or .npz, one row per sample.", metavar="FILE")
+    ] = None,
+    image: Image = None,
+    samples: Samples = None,
+    json: Json = False,
+) -> None:
+    """Score TFLite files side by side, of any tool, float or integer.
+
+    Accuracy where there are labels, agreement with the first file, SQNR of what varies; what the differences are worth,
+    paired by sample; and which classes became which.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json, progress_display
+    from edgeqwt.report.scores import show_scores
+
+    found = api.evaluate_files(
+        files, data=data, labels=labels, images=parse_images(image), samples=samples, display=progress_display()
+    )
+    if json:
+        print_json(found)
+    else:
+        show_scores(console(), found)
 
 
 @app.command()

@@ -76,7 +76,7 @@ def open_evaluation(
     data = open_samples(source, images=images)
     specs = tuple(binding.spec for binding in converted.inputs)
     name, function = _metric(metric)
-    return Evaluation(name, function, _checked(data, specs), tuple(spec.name for spec in specs))
+    return Evaluation(name, function, with_extras(data, specs), tuple(spec.name for spec in specs))
 
 
 def evaluate(
@@ -174,7 +174,7 @@ def _metric(metric: str | Metric | None) -> tuple[str, Metric]:
     return name, calling(metric, f"metric {name}")
 
 
-def _checked(samples: Samples, specs: tuple[InputSpec, ...]) -> Samples:
+def with_extras(samples: Samples, specs: tuple[InputSpec, ...]) -> Samples:
     """The samples with inputs as the model expects them, and everything else as it is."""
     names = [spec.name for spec in specs]
 

@@ -1,0 +1,130 @@
+"""The part of the Python API that runs .tflite files side by side; `edgeqwt.api` has it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.errors import InputError
+from edgeqwt.progress import Display, Stages, silent
+
+if TYPE_CHECKING:
+    from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.samples import Samples
+    from edgeqwt.graph.graph import Graph
+    from edgeqwt.verify.compare import Comparison
+    from edgeqwt.verify.scoring import Scores
+
+
+def compare_files(
+    first: str | Path,
+    second: str | Path,
+    *,
+    calibration: Source,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    display: Display = silent,
+) -> Comparison:
+    """SQNR of every tensor that two TFLite files have in common, by name, and of their outputs.
+
+    Args:
+        first: the file to compare with, usually float.
+        second: the file to judge; either may be integer.
+        calibration: as for `build`, real values in the files' layout, by the input names of one of them.
+        images: as for `build`.
+        samples: as for `build`.
+        display: shows the stages while they run.
+
+    Raises:
+        InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
+    """
+    from edgeqwt.calibration.validate import validated
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.progress import counted
+    from edgeqwt.verify.compare import compare_graphs
+
+    stages = Stages(display)
+    graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
+    data = limited(open_samples(calibration, images=images), samples)
+    own, other, given = _input_names(graph), _input_names(judged), set(data.first())
+    specs = _real_inputs(graph, other if len(other) == len(own) and given == set(other) else own)
+    checked = validated(data, specs)
+    with stages("compare") as advance:
+        values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
+        return compare_graphs(graph, judged, counted(values, advance, checked.count))
+
+
+def evaluate_files(
+    files: Sequence[str | Path],
+    *,
+    data: Source,
+    labels: str | Path | None = None,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    display: Display = silent,
+) -> Scores:
+    """Scores .tflite files of one network side by side, float or integer, of any tool.
+
+    Args:
+        files: the first is what the others are compared with, usually float.
+        data: test samples as for `build`, real values by the first file's input names, with `labels` or without.
+        labels: a .npy or .npz file with one row of integers for each sample, where `data` has none.
+        images: as for `build`.
+        samples: use at most so many.
+        display: shows the stages while they run.
+
+    Raises:
+        InputError: a file or the data cannot be used, or the files' inputs and outputs do not correspond.
+    """
+    from edgeqwt.calibration.labels import labelled
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.progress import counted
+    from edgeqwt.repair import check_same_interface
+    from edgeqwt.verify.evaluate import with_extras
+    from edgeqwt.verify.scoring import score
+
+    if not files:
+        raise InputError("there is no file to score", "Name one or more .tflite files.")
+    if len({*map(str, files)}) < len(files):
+        raise InputError("a file is named twice", "Name each once.")
+    graphs = {str(path): flatbuffer.read(Path(path)) for path in files}
+    first = next(iter(graphs.values()))
+    for graph in graphs.values():
+        check_same_interface(graph, first)
+    given = limited(open_samples(data, images=images), samples)
+    given = given if labels is None else labelled(given, Path(labels))
+    names = _input_names(first)
+    checked = with_extras(given, _real_inputs(first, names))
+    with Stages(display)("evaluate") as advance:
+        shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
+        return score(graphs, names, shown)
+
+
+def limited(samples: Samples, limit: int | None) -> Samples:
+    """At most so many of the samples.
+
+    Raises:
+        InputError: fewer than one is asked for.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit} samples were asked for", "Use at least one.")
+    return samples if limit is None else samples.head(limit)
+
+
+def _input_names(graph: Graph) -> tuple[str, ...]:
+    from edgeqwt.converters.tflite_source import bindings
+
+    return tuple(binding.spec.name for binding in bindings(graph)[0])
+
+
+def _real_inputs(graph: Graph, names: Sequence[str]) -> tuple[InputSpec, ...]:
+    """What a graph's inputs take as real values: float32 where the file has quantized integers."""
+    tensors = [graph.tensors[t] for t in graph.inputs]
+    return tuple(
+        InputSpec(name, tensor.shape, tensor.dtype if tensor.quantization is None else "float32")
+        for name, tensor in zip(names, tensors, strict=True)
+    )

@@ -1,0 +1,201 @@
+"""Files of one network side by side, on data with labels or without: scores, and what their differences are worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.calibration.labels import LABELS
+from edgeqwt.calibration.samples import Sample, Samples
+from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.verify.metrics import Closeness, Sums, compare
+from edgeqwt.verify.paired import CHANCE, Gain, gain, mcnemar
+
+
+@dataclass(frozen=True)
+class Change:
+    """A class that became another: how many rows have `before` in the first file and `after` in this one."""
+
+    before: int
+    after: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What a file gets right against another one, row by row.
+
+    Attributes:
+        other: name of the other file.
+        only_other, only_this: rows that one of them alone has right: as the labels say or, without labels, as the
+            first file has it.
+        probability: of so uneven a split by chance (McNemar's exact test).
+        gain: of SQNR of what varies at the first output, over the other file; None beside the first file, which is
+            what SQNR refers to.
+    """
+
+    other: str
+    only_other: int
+    only_this: int
+    probability: float
+    gain: Gain | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether this file is better or worse, or that the difference is no more than chance."""
+        if self.only_other == self.only_this or self.probability > CHANCE:
+            return "no difference beyond chance"
+        return "better" if self.only_this > self.only_other else "worse"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One file.
+
+    Attributes:
+        name: of the file.
+        accuracy: share of rows whose largest element is the label; None without labels, or without classes.
+        agreement: share of rows whose largest element is the first file's.
+        outputs: how close each output is to the first file's.
+        pairings: against the first file where there are labels, and against each file between.
+        changes: classes that became others, the most frequent first.
+    """
+
+    name: str
+    accuracy: float | None
+    agreement: float | None
+    outputs: tuple[Closeness, ...]
+    pairings: tuple[Pairing, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Files side by side, the first one first; `samples` were run, which had `rows` rows of classes."""
+
+    samples: int
+    rows: int
+    files: tuple[Score, ...]
+
+
+def score(
+    graphs: Mapping[str, Graph],
+    inputs: Sequence[str],
+    samples: Samples,
+    on_sample: Callable[[], None] = lambda: None,
+    threads: int = THREADS,
+) -> Scores:
+    """Runs every file on every sample, in LiteRT with its default kernels.
+
+    Args:
+        graphs: by the file's name; inputs and outputs correspond by position. The first is what is compared with.
+        inputs: names of the first one's inputs, in order.
+        samples: real values of these, and `labels` where there are some.
+        on_sample: called after each sample.
+        threads: with one interpreter per file each.
+
+    Raises:
+        InputError: there are no samples, or labels do not fit the first output.
+        ToolError: LiteRT refuses a file.
+    """
+    first = next(iter(graphs.values()))
+
+    def work(runners: Mapping[str, Runner], sample: Sample) -> tuple[Array | None, dict[str, list[Array]]]:
+        fed = graph_feed(first, dict(zip(first.inputs, (sample[name] for name in inputs), strict=True)))
+        return sample.get(LABELS), {n: _run(first, fed, graphs[n], r, sample, inputs) for n, r in runners.items()}
+
+    total = {name: [Sums()] * len(first.outputs) for name in graphs}
+    errors: dict[str, list[float]] = {name: [] for name in graphs}
+    classes: dict[str, list[Array]] = {name: [] for name in graphs}
+    labels: list[Array] = []
+    count = 0
+    workers = [{name: xnnpack(graph) for name, graph in graphs.items()} for _ in range(threads)]
+    for label, found in ordered(workers, work, samples):
+        wanted = next(iter(found.values()))
+        for name, values in found.items():
+            sums = [compare(a, b, varying=True) for a, b in zip(wanted, values, strict=True)]
+            total[name] = [before.plus(part) for before, part in zip(total[name], sums, strict=True)]
+            errors[name].append(sums[0].error)
+            classes[name].append(_classes(values[0]))
+        if label is not None:
+            labels.append(_fitting(label, classes[next(iter(graphs))][-1], count))
+        count += 1
+        on_sample()
+    if not count:
+        raise InputError(f"{samples.origin} has no samples", "Give at least one to score the files on.")
+    joined = {name: np.concatenate(parts) for name, parts in classes.items()}
+    return _scores(count, total, errors, joined, np.concatenate(labels) if labels else None)
+
+
+def _scores(
+    count: int,
+    total: Mapping[str, Sequence[Sums]],
+    errors: Mapping[str, Sequence[float]],
+    classes: Mapping[str, Array],
+    labels: Array | None,
+) -> Scores:
+    names, reference = [*classes], next(iter(classes.values()))
+    wanted = reference if labels is None else labels
+    right = {name: found == wanted for name, found in classes.items()}
+    files = []
+    for k, name in enumerate(names):
+        # Without labels the first file is always right: only the others can be compared with each other.
+        others = names[:k] if labels is not None else names[1:k]
+        pairings = [
+            _pairing(o, right[o], right[name], None if o == names[0] else (errors[o], errors[name])) for o in others
+        ]
+        found = Counter(zip(reference.tolist(), classes[name].tolist(), strict=True))
+        changes = [
+            Change(a, b, n) for (a, b), n in sorted(found.items(), key=lambda item: (-item[1], item[0])) if a != b
+        ]
+        rows = len(reference)
+        accuracy = float(right[name].mean()) if labels is not None and rows else None
+        agreement = float((classes[name] == reference).mean()) if rows else None
+        outputs = tuple(sums.result() for sums in total[name])
+        files.append(Score(name, accuracy, agreement, outputs, tuple(pairings), tuple(changes)))
+    return Scores(count, len(reference), tuple(files))
+
+
+def _pairing(
+    other: str, before: Array, after: Array, errors: tuple[Sequence[float], Sequence[float]] | None
+) -> Pairing:
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    return Pairing(other, lost, won, mcnemar(lost, won), None if errors is None else gain(*errors))
+
+
+def _run(
+    first: Graph, fed: Mapping[int, Array], graph: Graph, runner: Runner, sample: Sample, inputs: Sequence[str]
+) -> list[Array]:
+    values = {t: sample[name] for t, name in zip(first.inputs, inputs, strict=True)}
+    own = dict(fed) if graph is first else feed_as(graph, first, values)
+    found = {**own, **runner.run(own)}
+    return [to_real(graph, t, found[t]) for t in graph.outputs]
+
+
+def _classes(output: Array) -> Array:
+    """The class of every row of an output; none where it has no rows of two elements, integers as they are."""
+    found: Array = np.zeros(0, np.int64)
+    if output.dtype.kind in "iu":
+        found = output.reshape(-1).astype(np.int64)
+    elif output.ndim and output.shape[-1] > 1:
+        found = output.argmax(axis=-1).reshape(-1).astype(np.int64)
+    return found
+
+
+def _fitting(label: Array, classes: Array, sample: int) -> Array:
+    flat = np.asarray(label).reshape(-1)
+    if flat.dtype.kind not in "iu" or flat.size != classes.size:
+        raise InputError(
+            f"the labels of sample {sample} ({flat.dtype}, {flat.size} of them) do not fit the first output, which has "
+            f"{classes.size} rows of classes",
+            "Give one integer per sample, or as many as the output has rows.",
+        )
+    fitting: Array = flat.astype(np.int64)
+    return fitting
