@@ -31,6 +31,7 @@ from edgeqwt.converters.onnx2tf_tool import Conversion
 from edgeqwt.converters.onnx_rounding import rounds, without_rounding
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.recurrent import unrolled
+from edgeqwt.converters.recurrent_torch import plain_sequences
 from edgeqwt.converters.resolve import TorchObject, resolve
 from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
@@ -134,7 +135,8 @@ def _torch_model(found: TorchObject | Path, sample: Sample, tool: _Tool) -> Torc
 
 def _exported(model: TorchModel, samples: Samples, tool: _Tool) -> _Source:
     sample = validated(samples, model.inputs).first()
-    outputs = first_run(model, sample)
+    with plain_sequences(model.what, model.module):
+        outputs = first_run(model, sample)
     tool.progress("exporting to ONNX")
     path = tool.workdir / "torch.onnx"
     notes = torch_source.export(model, sample, path, tool.torch_log)

@@ -96,8 +96,7 @@ def unrolled(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
             continue
         written = Written(model, result, _short(node), _opset(model), node.name or node.op_type)
         steps = _write(model, node, sizes, written)
-        name = node.name or node.output[0]
-        notes.append(f"{node.op_type} {name!r} was written out in {steps} step{'s' if steps > 1 else ''}")
+        notes.append(_note(node, steps, any(node.input[5:6])))
     with_whole_shapes(result, sizes)
     without_dead(result)
     del result.graph.value_info[:]
@@ -106,6 +105,16 @@ def unrolled(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
 def _opset(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def _note(node: onnx.NodeProto, steps: int, starts: bool) -> str:
+    told = f"{node.op_type} {node.name or node.output[0]!r} was written out in {steps} step{'s' if steps > 1 else ''}"
+    if steps > 1 or starts:
+        return told
+    return (
+        f"{told}, from a state of zero: nothing recurrent is left of it. If samples are sequences along their first "
+        "axis, they were taken apart as batches: --batch-size keep leaves them whole"
+    )
 
 
 def _short(node: onnx.NodeProto) -> str:

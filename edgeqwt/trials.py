@@ -15,6 +15,7 @@ from edgeqwt.equalize.splits import split
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Fed, Ground, Job, lowered
+from edgeqwt.prepare.steps import share_weights
 from edgeqwt.progress import Advance
 from edgeqwt.quantize.islands import RECURRENCE, Island, Islands, islands, widened
 from edgeqwt.quantize.joins import Joins, finer_inputs
@@ -142,6 +143,8 @@ def equalized(job: Job, ground: Ground, wide: tuple[Island, ...], options: Equal
     found = equalize(start.graph, Fed(job, job.fit), start.statistics, options, start.recipe.precision)
     if found.skipped:
         return ground, replace(found, graph=ground.graph)
+    # Steps of a recurrence got the same factors, each into weights of its own.
+    found = replace(found, graph=share_weights(found.graph)[0])
     again, _ = observe(found.graph, job.feeds(job.fit))
     precision = found.precision or start.recipe.precision
     recipe = replace(start.recipe, precision=precision)

@@ -181,3 +181,46 @@ def test_torch_layers_reach_tflite_with_each_weight_once(tmp_path: Path) -> None
     # Per direction two of the input and two of the state: gates that are sigmoids, and the one that is not.
     assert len({op.inputs[1] for op in layers}) == 5 * 4
     assert any(place.startswith("both (LSTM") for place in model.places.values())
+
+
+class Packed(nn.Module):
+    """As people write it for sequences of several lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(WIDTH, HIDDEN, batch_first=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        _, h = self.rnn(packed)
+        return h[-1]
+
+
+class Projected(nn.Module):
+    """With a state that is narrower than the cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(WIDTH, HIDDEN, proj_size=2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x)[0]
+
+
+def test_what_torch_exports_wrong_is_named(tmp_path: Path) -> None:
+    x, lengths = noise(2, STEPS, WIDTH), np.array([3, STEPS])
+    with pytest.raises(UnsupportedError, match=r"GRU 'rnn'.*pack_padded_sequence"):
+        convert(Packed(), from_arrays({"x": x, "lengths": lengths}), tmp_path)
+    with pytest.raises(UnsupportedError, match=r"LSTM 'rnn'.*proj_size") as error:
+        convert(Projected(), from_arrays({"x": x}), tmp_path)
+    assert "loop" not in error.value.hint  # nn.LSTMCell has no projections
+
+
+def test_a_step_from_nothing_is_told() -> None:
+    """Sequences along the first axis may have been taken for batches."""
+    model = layer("GRU")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert "--batch-size keep" in unrolled(model)[1][0]
+    streaming = layer("GRU", states="given")
+    streaming.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert "--batch-size" not in unrolled(streaming)[1][0]

@@ -1,0 +1,47 @@
+"""Recurrent layers of torch models that torch.onnx.export does not write, or writes wrong, named before it tries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from edgeqwt.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def plain_sequences(what: str, module: torch.nn.Module) -> Iterator[None]:
+    """Watches a module's recurrent layers while it runs.
+
+    Args:
+        what: how the user named the module.
+        module: that is run inside.
+
+    Raises:
+        UnsupportedError: a layer has projections, or gets sequences of several lengths, packed.
+    """
+    from torch.nn.modules.rnn import RNNBase
+    from torch.nn.utils.rnn import PackedSequence
+
+    def refuse(layer: RNNBase, why: str, hint: str) -> UnsupportedError:
+        name = next((name for name, found in module.named_modules() if found is layer), "")
+        return UnsupportedError(f"{what}: {type(layer).__name__} {name!r}", "tflite", why, hint)
+
+    def look(layer: RNNBase, arguments: tuple[Any, ...]) -> None:
+        if layer.proj_size:
+            hint = "Write its steps out in forward: gates of W x + R h, and h = P (o * tanh(c))."
+            raise refuse(layer, "torch.onnx.export writes proj_size wrong", hint)
+        if any(isinstance(argument, PackedSequence) for argument in arguments):
+            hint = "Give it padded sequences of one length, and pick what lies before the padding afterwards."
+            raise refuse(layer, "it gets sequences of several lengths, packed (pack_padded_sequence)", hint)
+
+    layers = [layer for layer in module.modules() if isinstance(layer, RNNBase)]
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
