@@ -17,6 +17,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.prepare.constants import LARGEST_GROWTH
+from edgeqwt.prepare.layer_norm import long_axes
 from edgeqwt.prepare.rewriting import constant, uses, value
 
 WRITERS = ("FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV")  # each output channel has weights of its own for all inputs
@@ -58,7 +59,7 @@ def mean_subtractions(graph: Graph) -> dict[int, int]:
             continue
         x, m = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
         axes = value(graph, graph.ops[mean].inputs[1])
-        last = axes is not None and axes.size == 1 and int(axes.reshape(())) % len(x.shape) == len(x.shape) - 1
+        last = axes is not None and long_axes(x.shape, axes) == {len(x.shape) - 1}
         if last and x.is_float and m.shape == (*x.shape[:-1], 1):
             found[i] = mean
     return found

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.prepare.rewriting import activation_like, constant, float32, sole_reader, uses, value
 
 NONE = {"fusedActivationFunction": "NONE"}
@@ -43,9 +43,9 @@ def _squares(graph: Graph, mean: Op) -> int | None:
     squares, axes = mean.inputs
     x, y, at = graph.tensors[squares], graph.tensors[mean.outputs[0]], value(graph, axes)
     fixed = all(-1 not in (t.shape_signature or ()) for t in (x, y))
-    if not x.is_float or not fixed or at is None or at.size != 1 or len(x.shape) < 2:
+    if not x.is_float or not fixed or at is None or len(x.shape) < 2 or sole_reader(graph, squares) is None:
         return None
-    if int(at.reshape(())) % len(x.shape) != len(x.shape) - 1 or sole_reader(graph, squares) is None:
+    if long_axes(x.shape, at) != {len(x.shape) - 1}:
         return None
     index = uses(graph).producers.get(squares, -1)
     op = graph.ops[index] if index >= 0 else None
@@ -53,6 +53,12 @@ def _squares(graph: Graph, mean: Op) -> int | None:
         return None
     product = op.kind == "MUL" and len(set(op.inputs)) == 1
     return index if product or (op.kind == "SQUARED_DIFFERENCE" and len(set(op.inputs)) == 2) else None
+
+
+def long_axes(shape: tuple[int, ...], axes: Array) -> set[int]:
+    """The axes over which a reduction does something: those of length 1 are left out, if there are others."""
+    every = {int(a) % len(shape) for a in axes.reshape(-1)}
+    return {a for a in every if shape[a] > 1} or every
 
 
 def _write_mean_square(editor: Editor, graph: Graph, mean: Op, squares: Op) -> None:

@@ -62,7 +62,9 @@ spread = each_op("ADD", _spread)
 def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
     """mean(x x) - mean(x) mean(x), as Flax writes the variance, is the mean of (x - mean(x))^2."""
     square_mean, mean_square = _producer(graph, op.inputs[0], "MEAN"), _producer(graph, op.inputs[1], "MUL")
-    if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or op.activation != "NONE":
+    # Flax clips the difference at zero, below which rounding may bring it: a mean of squares is never below.
+    usual = op.activation in ("NONE", "RELU")
+    if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or not usual:
         return False
     squares, mean = _producer(graph, square_mean.inputs[0], "MUL"), _producer(graph, mean_square.inputs[0], "MEAN")
     if squares is None or mean is None or {*squares.inputs} != {mean.inputs[0]}:
@@ -85,6 +87,77 @@ def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 difference_of_squares = each_op("SUB", _difference_of_squares)
+
+
+def _gathered(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x s - (mean(x) s), where s and the mean are reshaped in between, as litert-torch writes LayerNorm."""
+    for first, second in (op.inputs, op.inputs[::-1]):
+        scaled, product = _producer(graph, first, "MUL"), _negative_product(graph, second)
+        if scaled is None or product is None or op.activation != "NONE":
+            continue
+        for x, s in (scaled.inputs, scaled.inputs[::-1]):
+            shape, root = graph.tensors[x].shape, _root(graph, s)
+            means = [t for t in product if t != root]
+            mean = _producer(graph, means[0], "MEAN") if root in product and len(means) == 1 else None
+            axes = value(graph, mean.inputs[1]) if mean is not None and mean.inputs[0] == x else None
+            if mean is None or axes is None or not graph.tensors[x].is_float:
+                continue
+            kept = tuple(1 if a in axes.reshape(-1) % len(shape) else n for a, n in enumerate(shape))
+            if not graph.tensors[s].shape == graph.tensors[second].shape == kept or shape != _shape(graph, op):
+                continue
+            out = op.outputs[0]
+            average, centered = (
+                activation_like(editor, graph, out, n, d) for n, d in (("mean", kept), ("centered", shape))
+            )
+            editor.add_op(Op("MEAN", mean.inputs, (average,), {"keepDims": True}))
+            editor.add_op(Op("SUB", (x, average), (centered,), NONE))
+            editor.add_op(Op("MUL", (centered, s), op.outputs, NONE))
+            return True
+    return False
+
+
+def _shape(graph: Graph, op: Op) -> tuple[int, ...]:
+    return graph.tensors[op.outputs[0]].shape
+
+
+def _root(graph: Graph, t: int) -> int:
+    """The tensor that another one is, before RESHAPEs."""
+    while (op := _producer(graph, t, "RESHAPE")) is not None:
+        t = op.inputs[0]
+    return t
+
+
+def _negated(graph: Graph, t: int) -> int | None:
+    """What a tensor is the negative of, before RESHAPEs."""
+    root = _root(graph, t)
+    minus, product = _producer(graph, root, "SUB"), _producer(graph, root, "MUL")
+    if minus is not None:
+        zero = value(graph, minus.inputs[0])
+        return _root(graph, minus.inputs[1]) if zero is not None and not zero.any() else None
+    for x, factor in (product.inputs, product.inputs[::-1]) if product is not None else ():
+        number = value(graph, factor)
+        if number is not None and number.size == 1 and float(number.reshape(-1)[0]) == -1:
+            return _root(graph, x)
+    return None
+
+
+def _negative_product(graph: Graph, t: int) -> tuple[int, int] | None:
+    """The two roots whose product, negated, a tensor is."""
+    inner = _negated(graph, t)
+    product = _producer(graph, _root(graph, t) if inner is None else inner, "MUL")
+    if product is None:
+        return None
+    a, b = (_root(graph, u) for u in product.inputs)
+    if inner is not None:
+        return a, b
+    for one, other in ((a, b), (b, a)):
+        negated = _negated(graph, one)
+        if negated is not None:
+            return negated, other
+    return None
+
+
+gathered = each_op("ADD", _gathered)
 
 
 def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:
