@@ -171,7 +171,7 @@ def _passed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> 
 _MOVING = (
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE",
     "STRIDED_SLICE", "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "TILE",
-    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO", "REVERSE_V2",
 )  # fmt: skip
 
 PASSAGES: Mapping[str, Passage] = MappingProxyType(

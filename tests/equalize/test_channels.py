@@ -101,12 +101,13 @@ def test_what_does_not_commute_keeps_the_factor_one() -> None:
 
 # What is not homogeneous, computes integers, or is written with other ops before.
 FIXED_KINDS = {
-    "ARG_MAX", "ARG_MIN", "BROADCAST_ARGS", "CAST", "CEIL", "COS", "CUMSUM", "DEPTH_TO_SPACE", "DEQUANTIZE", "DIV",
-    "ELU", "EMBEDDING_LOOKUP", "EQUAL", "EXP", "FILL", "FLOOR", "FLOOR_DIV", "FLOOR_MOD", "GATHER_ND", "GELU",
-    "GREATER", "GREATER_EQUAL", "HARD_SWISH", "L2_NORMALIZATION", "LESS", "LESS_EQUAL", "LOG", "LOGICAL_AND",
-    "LOGICAL_NOT", "LOGICAL_OR", "LOGISTIC", "LOG_SOFTMAX", "NEG", "NOT_EQUAL", "QUANTIZE", "RANGE", "RELU6",
-    "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT", "SELECT", "SELECT_V2", "SHAPE", "SIGN", "SIN", "SOFTMAX", "SQRT",
-    "SQUARE", "SQUARED_DIFFERENCE", "SUM", "TANH",
+    "ARG_MAX", "ARG_MIN", "ATAN2", "CAST", "CEIL", "COS", "CUMSUM", "DEPTH_TO_SPACE", "DEQUANTIZE", "DIV",
+    "DYNAMIC_UPDATE_SLICE", "ELU", "EMBEDDING_LOOKUP", "EQUAL", "EXP", "FILL", "FLOOR", "FLOOR_DIV", "FLOOR_MOD",
+    "GATHER_ND", "GELU", "GREATER", "GREATER_EQUAL", "HARD_SWISH", "L2_NORMALIZATION", "LESS", "LESS_EQUAL", "LOG",
+    "LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "LOGISTIC", "LOG_SOFTMAX", "NEG", "NOT_EQUAL", "ONE_HOT", "POW",
+    "QUANTIZE", "RANGE", "REDUCE_ALL", "REDUCE_ANY", "REDUCE_PROD", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND",
+    "RSQRT", "SELECT", "SELECT_V2", "SHAPE", "SIGN", "SIN", "SOFTMAX", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUM",
+    "TANH", "TOPK_V2",
 }  # fmt: skip
 
 
@@ -129,6 +130,7 @@ PASSED: dict[str, Callable[[Chain, int], int]] = {
     "SPACE_TO_BATCH_ND": lambda c, x: c.op(
         "SPACE_TO_BATCH_ND", x, c.constant([2, 2]), c.constant(np.zeros((2, 2), np.int32))
     ),
+    "REVERSE_V2": lambda c, x: c.op("REVERSE_V2", x, c.constant([1])),
     "BROADCAST_TO": lambda c, x: c.op("BROADCAST_TO", x, c.constant([2, 6, 6, 4]), version=3),
 }
 
