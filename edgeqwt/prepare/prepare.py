@@ -34,6 +34,7 @@ from edgeqwt.prepare import (
     norms,
     pools,
     products,
+    shapes,
     softmax,
     steps,
     tidy,
@@ -48,6 +49,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
     {
         "Tensors that shared a name got names of their own": tidy.unique_names,
         "Shapes that were left open although the inputs' are fixed were closed": tidy.static_shapes,
+        "Shapes that reductions do not have became those that they have": shapes.computed,
         "Ops with constant inputs were computed": constants.fold,
         "Ops whose results nothing uses were dropped": tidy.drop_dead,
         "Ops that compute the same became one": tidy.merge_equal,
