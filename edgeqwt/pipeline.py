@@ -14,6 +14,7 @@ from edgeqwt.advice import advice
 from edgeqwt.calibration.doubts import doubts
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
+from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.engine import Gain, Made, as_trained, bare, leave_one_out, make
@@ -95,6 +96,7 @@ class BuildResult:
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
         doubts: what of the calibration samples speaks against deciding by them.
+        ceiling: what activations of these widths leave at best; None where it was not asked for.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
@@ -123,6 +125,7 @@ class BuildResult:
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     doubts: tuple[str, ...] = ()
+    ceiling: Ceiling | None = None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
@@ -189,6 +192,7 @@ def build(
         poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], job.feeds(job.held_out))
+        limit = ceiling(reference, variants[choice.name], own, job.feeds(job.held_out)) if recipe.ceiling else None
         if not recipe.bar.accept:
             require(poor, advice(quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
@@ -207,7 +211,7 @@ def build(
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         adapted, assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated, sizes,
-        stages.seconds, {**_versions(), **model.versions}, told,
+        stages.seconds, {**_versions(), **model.versions}, told, limit,
     )  # fmt: skip
 
 

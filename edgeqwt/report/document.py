@@ -56,6 +56,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "adapted": list(result.adapted),
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
+        "ceiling": None if result.ceiling is None else dataclasses.asdict(result.ceiling),
         "own_errors": own_errors(result.own),
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
