@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
+from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -238,7 +239,8 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         exported: Any = _flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
-            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
+            forms = contextlib.nullcontext() if dynamo else spelled_out()
+            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention(), forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
                 )
