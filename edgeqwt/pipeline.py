@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from platform import python_version
-
-import numpy as np
 
 from edgeqwt.advice import advice
 from edgeqwt.calibration.doubts import doubts
@@ -24,11 +22,10 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, feeds, shown
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
-from edgeqwt.prepare.joins import in_trees
-from edgeqwt.prepare.prepare import Prepared, prepare, sentence
+from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.progress import Advance, Stages
+from edgeqwt.proved import Proved, prove, unlike_states
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
@@ -37,14 +34,9 @@ from edgeqwt.verify.first_layer import scale_doubts
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.own import OwnErrors, own_errors
-from edgeqwt.verify.parity import Parity, check_parity
+from edgeqwt.verify.parity import Parity
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
-
-STATE_SAMPLES = 64
-"""Samples that are run to see states come out."""
-UNLIKE = 2.0
-"""How many times larger a state may come out than samples have it, before a sentence says so."""
 
 FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
@@ -155,6 +147,7 @@ def build(
     stages: Stages,
     source: str = "",
     adapt: Adapt = as_it_is,
+    proved: Proved | None = None,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -167,6 +160,7 @@ def build(
         stages: shows and times the steps.
         source: how the user named the source model, for the report.
         adapt: rewrites an integer graph for the target; returns sentences on what it did.
+        proved: what `prove` returned of this model, where it was called already.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
@@ -177,11 +171,10 @@ def build(
     if total == 1:
         recipe = bare(recipe)  # nothing could confirm that more is better
     recipe = recipe if model.learned is None else as_trained(recipe)
-    with stages("prepare"):
-        prepared = for_target(prepare(model.graph), target)
-        graph = prepared.graph
-    with stages("check parity"):
-        parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
+    if proved is None or proved.source is not model.graph:
+        proved = prove(model, samples, recipe, target, stages)
+    prepared, parity = proved.prepared, proved.parity
+    graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
     job = Job(model, graph, samples, target)
     told = (*told, *scale_doubts(graph, job.feeds(samples)))
@@ -213,37 +206,6 @@ def build(
         adapted, assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated, sizes,
         stages.seconds, {**_versions(), **model.versions}, told, limit,
     )  # fmt: skip
-
-
-def unlike_states(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[str]:
-    """Sentences on states that the calibration samples do not show as they come out of the model.
-
-    What lies behind them is calibrated with what the samples say, and clips what is fed back.
-    """
-    pairs = graph.state_tensors()
-    if not pairs:
-        return
-    runner = xnnpack(graph)
-    reach = {t: 0.0 for pair in pairs for t in pair}
-    for feed in feeds(model, graph, samples.head(STATE_SAMPLES)):
-        values = {**feed, **runner.run(feed)}
-        reach |= {t: max(reach[t], float(np.abs(values[t]).max(initial=0.0))) for t in reach}
-    for before, after in pairs:
-        if reach[after] > UNLIKE * reach[before]:
-            yield (
-                f"state {graph.tensors[before].name!r} reaches {reach[before]:.3g} in the calibration samples, and "
-                f"{reach[after]:.3g} where it comes out: calibrate with states as they are when they are fed back"
-            )
-
-
-def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
-    """The float graph with what a target takes only in another form in that form, where that changes no value."""
-    most = target.limits.get("joined_inputs")
-    if not isinstance(most, int):
-        return prepared
-    graph, names = in_trees(prepared.graph, most)
-    told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
-    return Prepared(graph, (*prepared.changes, *told))
 
 
 def judged(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensate.cwac import Outcome
+    from edgeqwt.converted import ConvertedModel
     from edgeqwt.engine import Gain
     from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
@@ -46,6 +47,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     """What was built, how good it is, what was proved, and where it is."""
     from edgeqwt.report.document import variants
 
+    show_facts(out, [("converter", sentence) for sentence in converter_sentences(result.model)])
     show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.places)
@@ -226,6 +228,14 @@ def learning_sentences(found: Reconstructed | None) -> Iterator[str]:
             yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
         else:
             yield told + f"left as they were: {block.reason}"
+
+
+def converter_sentences(model: ConvertedModel) -> Iterator[str]:
+    """Which converter was taken, and what went wrong with those before it; nothing where the first one did it."""
+    if model.attempts:
+        yield f"{model.converter}, as others failed:"
+    for attempt in model.attempts:
+        yield f"{attempt.converter} {attempt.version}: {attempt.error}"
 
 
 def gain_sentence(gain: Gain) -> str:
