@@ -130,10 +130,15 @@ def _with_transposes(graph: Graph, own: int, sources: Mapping[int, _Source]) -> 
         tensors=tuple(tensors),
         ops=tuple(ops[i] for i in order),
         inputs=left,
-        remarks=(*graph.remarks, *(_remark(graph, t, source) for t, source in sources.items())),
+        remarks=(*graph.remarks, *_remarks(graph, sources)),
     )
 
 
-def _remark(graph: Graph, t: int, source: _Source) -> str:
-    name, where = graph.tensors[t].name, graph.tensors[source.tensor].name
-    return f"onnx2tf left out what computes {name!r}: it is {where!r} in another layout, and got a TRANSPOSE from there"
+def _remarks(graph: Graph, sources: Mapping[int, _Source]) -> Iterator[str]:
+    for t, source in list(sources.items())[:1]:
+        name, where = graph.tensors[t].name, graph.tensors[source.tensor].name
+        more = f", and as much for {len(sources) - 1} more tensors" if len(sources) > 1 else ""
+        yield (
+            f"onnx2tf left out what computes {name!r}: it is {where!r} in another layout, and got a TRANSPOSE from "
+            f"there{more}"
+        )

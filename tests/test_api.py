@@ -68,7 +68,6 @@ def test_public_names() -> None:
         "check_file",
         "compare_files",
         "compensate_file",
-        "evaluate_files",
         "inspect_file",
         "list_targets",
     ]

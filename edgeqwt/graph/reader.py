@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph.demands import contradiction
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
@@ -117,7 +118,7 @@ class _Reader:
                 raise self.refuse(
                     f"signature {self.text(signature.SignatureKey())!r} is of a subgraph that is not there"
                 )
-        main, *others = (self.subgraph(sub, i) for i, sub in enumerate(subgraphs))
+        main, *others = (self.sound(self.subgraph(sub, i)) for i, sub in enumerate(subgraphs))
         metadata: dict[str, bytes] = {}
         for entry in self.tables(model, "Metadata"):
             name = self.text(entry.Name())
@@ -159,6 +160,13 @@ class _Reader:
             extra=_set(debugMetadataIndex=(sub.DebugMetadataIndex(), -1)),
             remarks=moved(ops, tensors, order),
         )
+
+    def sound(self, graph: Graph) -> Graph:
+        """The subgraph, whose ops have what they need (`demands`)."""
+        for i in range(len(graph.ops)):
+            if wrong := contradiction(graph, i):
+                raise self.refuse(f"{graph.describe(i)} contradicts its tensors: {wrong}", "Convert the model again.")
+        return graph
 
     def signature(self, s: Any) -> Signature:
         inputs, outputs = (

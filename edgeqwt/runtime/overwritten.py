@@ -113,5 +113,40 @@ def _copying(tensor: Tensor) -> Op | None:
     if tensor.quantization is not None and tensor.dtype in BITS:
         return Op("QUANTIZE", (), (), version=2 if tensor.dtype == "int16" else 1)
     if tensor.quantization is None and tensor.dtype in ("int32", "int64"):
-        return Op("CAST", (), (), {"inDataType": tensor.dtype.upper(), "outDataType": tensor.dtype.upper()})
+        return _cast(tensor.dtype)
     return None
+
+
+def guarded(graph: Graph) -> Graph:
+    """The graph with a copy wherever an op could write over what others still need, whatever LiteRT's plan is.
+
+    What can be lost is known from the graph alone: an op reads a view (`VIEWS`) of a tensor, and the tensor, or another
+    view of it, is read later or is an output. Many of these copies are for nothing: `protected` asks LiteRT's plan
+    which are needed. This is for graphs that are seen to lose values nevertheless.
+    """
+    roots = _roots(graph)
+    last = {roots.get(t, t): i for i, op in enumerate(graph.ops) for t in op.inputs}
+    last |= {roots.get(t, t): len(graph.ops) for t in graph.outputs}
+    editor = Editor(graph)
+    for i, op in enumerate(graph.ops):
+        moved: dict[int, int] = {}
+        for t in dict.fromkeys(op.inputs) if op.kind not in VIEWS else ():
+            if t in roots and last[roots[t]] > i:
+                tensor = graph.tensors[t]
+                moved[t] = editor.add_tensor(replace(tensor, name=f"{tensor.name}/copy"))
+                editor.add_op(replace(_copying(tensor) or _cast(tensor.dtype), inputs=(t,), outputs=(moved[t],)))
+        editor.add_op(replace(op, inputs=tuple(moved.get(t, t) for t in op.inputs)))
+    return editor.finish()
+
+
+def _roots(graph: Graph) -> dict[int, int]:
+    """View to the tensor that it is a view of."""
+    roots: dict[int, int] = {}
+    for op in graph.ops:
+        if op.kind in VIEWS and not graph.tensors[op.inputs[0]].is_constant:
+            roots[op.outputs[0]] = roots.get(op.inputs[0], op.inputs[0])
+    return roots
+
+
+def _cast(dtype: str) -> Op:
+    return Op("CAST", (), (), {"inDataType": dtype.upper(), "outDataType": dtype.upper()})

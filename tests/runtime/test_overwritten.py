@@ -14,7 +14,7 @@ from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import graph_feed
-from edgeqwt.runtime.overwritten import overwritten, protected
+from edgeqwt.runtime.overwritten import guarded, overwritten, protected
 from edgeqwt.runtime.runners import RUNNERS
 from tests.chain import NONE, Chain, noise, samples
 
@@ -141,3 +141,27 @@ def test_indices_are_copied_in_float_graphs_too() -> None:
     for runner in ("reference", "xnnpack"):
         found = RUNNERS[runner](prepared).run({x: given})[prepared.outputs[0]]
         np.testing.assert_array_equal(found, -(2 * given + 1))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("make", LOST.values(), ids=LOST)
+def test_guarded_graphs_lose_nothing_whatever_the_plan(make: Make, bits: int) -> None:
+    graph = lowered(make(), bits)
+    safe = guarded(graph)
+    assert overwritten(safe) == ()
+    wanted = outputs(graph, "reference", keep=True)
+    for runner in ("reference", "tflm"):
+        np.testing.assert_array_equal(outputs(safe, runner), wanted)
+
+
+@pytest.mark.parametrize("make", LOST.values(), ids=LOST)
+def test_real_values_are_guarded_too(make: Make) -> None:
+    graph = make()
+    np.testing.assert_array_equal(outputs(guarded(graph), "reference"), outputs(graph, "reference", keep=True))
+
+
+def test_views_that_nobody_else_reads_need_no_guard() -> None:
+    chain = Chain()
+    view = reshaped(chain, scaled(chain, chain.input(WIDE), 1), TALL)
+    graph = chain.graph(scaled(chain, view, 2))
+    assert len(guarded(graph).ops) == len(graph.ops)

@@ -1,0 +1,195 @@
+"""What the ops of a file demand of their tensors: a table, for files whose parts contradict each other.
+
+Only what every reader of a graph relies on: inputs that must be there, ranks, axes, and the shapes of the constants
+that say how values move. Sizes that follow from these are LiteRT's to check when it allocates. Source: the Prepare
+functions of tensorflow/lite/kernels. A tensor of shape () that is no constant may be of any rank: writers leave out
+shapes that only running tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from edgeqwt.graph.graph import Graph, Op, Tensor
+
+Check = Callable[[Graph, Op], str]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One row.
+
+    Attributes:
+        needed: so many inputs, from the first, must be there.
+        ranks: input slot to the lowest and highest rank that it may have.
+        check: what else may be wrong, in words; empty where nothing is.
+    """
+
+    needed: int = 1
+    ranks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    check: Check = lambda graph, op: ""
+
+
+def contradiction(graph: Graph, i: int) -> str:
+    """What is wrong about op i, in words that name the tensor; empty where nothing is."""
+    op = graph.ops[i]
+    row = DEMANDS.get(op.kind)
+    if row is None:
+        return ""
+    if not op.outputs:
+        return "it has no output"
+    for slot in range(row.needed):
+        if slot >= len(op.inputs) or op.inputs[slot] < 0:
+            return f"its input {slot} is missing"
+    for slot, (low, high) in row.ranks.items():
+        if slot < len(op.inputs) and op.inputs[slot] >= 0:
+            tensor = graph.tensors[op.inputs[slot]]
+            if _known(tensor) and not low <= len(tensor.shape) <= high:
+                wanted = f"{low}" if low == high else f"at least {low}" if high == ANY else f"{low} to {high}"
+                return f"{tensor.name!r} has shape {tensor.shape}, its input {slot} has {wanted} dimensions"
+    return row.check(graph, op)
+
+
+def _known(tensor: Tensor) -> bool:
+    """Whether a shape in the file is one."""
+    return bool(tensor.shape) or tensor.is_constant
+
+
+def _rank(graph: Graph, op: Op, slot: int = 0) -> int | None:
+    tensor = graph.tensors[op.inputs[slot]]
+    return len(tensor.shape) if _known(tensor) else None
+
+
+def _constant(graph: Graph, op: Op, slot: int) -> Tensor | None:
+    t = op.inputs[slot] if slot < len(op.inputs) else -1
+    return graph.tensors[t] if t >= 0 and graph.tensors[t].is_constant else None
+
+
+def _axis(option: str, more: int = 0, slot: int = 0) -> Check:
+    """An option that names an axis of the input; `more`: of one dimension more than it has."""
+
+    def check(graph: Graph, op: Op) -> str:
+        rank, axis = _rank(graph, op, slot), op.options.get(option, 0)
+        if rank is None or -(rank + more) <= axis < rank + more:
+            return ""
+        name = graph.tensors[op.inputs[slot]].name
+        return f"its axis {axis} is none of {name!r}, which has {rank} dimensions"
+
+    return check
+
+
+def _axes(slot: int = 1, data: int = 0) -> Check:
+    """A constant input that names axes of another."""
+
+    def check(graph: Graph, op: Op) -> str:
+        rank, axes = _rank(graph, op, data), _constant(graph, op, slot)
+        if rank is None or axes is None or axes.data is None or axes.data.dtype.kind not in "iu":
+            return ""
+        wrong = [int(axis) for axis in axes.data.ravel() if not -max(rank, 1) <= axis < max(rank, 1)]
+        name = graph.tensors[op.inputs[data]].name
+        return f"axis {wrong[0]} in {axes.name!r} is none of {name!r}, which has {rank} dimensions" if wrong else ""
+
+    return check
+
+
+def _permutation(graph: Graph, op: Op) -> str:
+    rank, axes = _rank(graph, op), _constant(graph, op, 1)
+    if rank is None or axes is None or axes.data is None:
+        return ""
+    order = sorted(int(axis) % max(rank, 1) for axis in axes.data.ravel())
+    shape = graph.tensors[op.inputs[0]].shape
+    return "" if order == list(range(rank)) else f"{axes.name!r} is no order of the axes of shape {shape}"
+
+
+def _paddings(graph: Graph, op: Op) -> str:
+    rank, padding = _rank(graph, op), _constant(graph, op, 1)
+    if rank is None or padding is None or padding.shape == (rank, 2):
+        return ""
+    return f"{padding.name!r} has shape {padding.shape}, {rank} dimensions are padded by shape ({rank}, 2)"
+
+
+def _bounds(*slots: int) -> Check:
+    """Constant inputs of one number per dimension."""
+
+    def check(graph: Graph, op: Op) -> str:
+        rank = _rank(graph, op)
+        for slot in slots:
+            bound = _constant(graph, op, slot)
+            if rank is not None and bound is not None and len(bound.shape) == 1 and bound.size > rank:
+                return f"{bound.name!r} has {bound.size} numbers, its input has {rank} dimensions"
+        return ""
+
+    return check
+
+
+def _channels(axis: int, grouped: bool) -> Check:
+    """Weights whose output channels are the output's, and whose input channels divide the input's."""
+
+    def check(graph: Graph, op: Op) -> str:
+        weights, output = graph.tensors[op.inputs[1]], graph.tensors[op.outputs[0]]
+        if not weights.is_constant:
+            return ""
+        if _known(output) and output.shape[-1] not in (-1, weights.shape[axis]):
+            return f"{weights.name!r} of shape {weights.shape} gives {output.shape[-1]} channels: {output.name!r}"
+        data = graph.tensors[op.inputs[0]]
+        if grouped and _known(data) and (not weights.shape[-1] or data.shape[-1] % weights.shape[-1]):
+            return f"{weights.name!r} of shape {weights.shape} does not fit {data.name!r} of shape {data.shape}"
+        return ""
+
+    return check
+
+
+ANY = np.iinfo(np.int32).max
+FOUR = (4, 4)
+_UNARY = (
+    "ABS CEIL COS DEQUANTIZE ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOG LOGICAL_NOT LOGISTIC NEG QUANTIZE RELU RELU6 "
+    "RELU_0_TO_1 RELU_N1_TO_1 ROUND RSQRT SHAPE SIGN SIN SQRT SQUARE TANH CAST RESHAPE SQUEEZE SOFTMAX LOG_SOFTMAX "
+    "L2_NORMALIZATION ZEROS_LIKE RANK"
+)
+_BINARY = (
+    "ADD SUB MUL DIV POW MAXIMUM MINIMUM SQUARED_DIFFERENCE FLOOR_DIV FLOOR_MOD EQUAL NOT_EQUAL LESS LESS_EQUAL "
+    "GREATER GREATER_EQUAL LOGICAL_AND LOGICAL_OR PRELU FILL BROADCAST_TO EXPAND_DIMS GATHER_ND TILE"
+)
+_REDUCING = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL ARG_MAX ARG_MIN"
+
+DEMANDS: Mapping[str, Demand] = MappingProxyType(
+    {
+        **dict.fromkeys(_UNARY.split(), Demand()),
+        **dict.fromkeys(_BINARY.split(), Demand(2)),
+        **dict.fromkeys(_REDUCING.split(), Demand(2, check=_axes())),
+        "CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, _channels(0, grouped=True)),
+        "DEPTHWISE_CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, _channels(3, grouped=False)),
+        "TRANSPOSE_CONV": Demand(3, {1: FOUR, 2: FOUR}, _channels(0, grouped=False)),
+        "CONV_3D": Demand(2, {0: (5, 5), 1: (5, 5)}),
+        "FULLY_CONNECTED": Demand(2, {1: (2, 2)}),
+        "BATCH_MATMUL": Demand(2, {0: (2, ANY), 1: (2, ANY)}),
+        "AVERAGE_POOL_2D": Demand(1, {0: FOUR}),
+        "MAX_POOL_2D": Demand(1, {0: FOUR}),
+        "L2_POOL_2D": Demand(1, {0: FOUR}),
+        "RESIZE_BILINEAR": Demand(2, {0: FOUR}),
+        "RESIZE_NEAREST_NEIGHBOR": Demand(2, {0: FOUR}),
+        "SPACE_TO_DEPTH": Demand(1, {0: FOUR}),
+        "DEPTH_TO_SPACE": Demand(1, {0: FOUR}),
+        "SPACE_TO_BATCH_ND": Demand(3, {0: (3, 4)}),
+        "BATCH_TO_SPACE_ND": Demand(3, {0: (3, 4)}),
+        "TRANSPOSE": Demand(2, check=_permutation),
+        "PAD": Demand(2, check=_paddings),
+        "PADV2": Demand(3, check=_paddings),
+        "MIRROR_PAD": Demand(2, check=_paddings),
+        "SLICE": Demand(3, check=_bounds(1, 2)),
+        "STRIDED_SLICE": Demand(4),
+        "CONCATENATION": Demand(1, check=_axis("axis")),
+        "GATHER": Demand(2, check=_axis("axis")),
+        "PACK": Demand(1, check=_axis("axis", more=1)),
+        "UNPACK": Demand(1, check=_axis("axis")),
+        "SPLIT": Demand(2, check=_axes(0, 1)),
+        "SPLIT_V": Demand(3, check=_axes(2)),
+        "SELECT": Demand(3),
+        "SELECT_V2": Demand(3),
+        "RANGE": Demand(3),
+    }
+)
