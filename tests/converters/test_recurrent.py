@@ -207,6 +207,7 @@ class Projected(nn.Module):
         return self.rnn(x)[0]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch, on how it computes them
 def test_what_torch_exports_wrong_is_named(tmp_path: Path) -> None:
     x, lengths = noise(2, STEPS, WIDTH), np.array([3, STEPS])
     with pytest.raises(UnsupportedError, match=r"GRU 'rnn'.*pack_padded_sequence"):
