@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,7 +21,12 @@ sums differ by, far below the error of a wrong layout (about 1)."""
 
 
 def bind(
-    graph: Graph, inputs: Sequence[InputSpec], sample: Sample, outputs: Mapping[str, Array]
+    graph: Graph,
+    inputs: Sequence[InputSpec],
+    sample: Sample,
+    outputs: Mapping[str, Array],
+    moved_in: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+    moved_out: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
 ) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
     """Binds a source's inputs and outputs to the graph that was made from it.
 
@@ -32,6 +38,8 @@ def bind(
         inputs: the source's, in its order.
         sample: one sample in the source's layout.
         outputs: what the source computes on it, in its order, by name.
+        moved_in: the layout of inputs where it is known: graph tensor to the axes to transpose the source's array by.
+        moved_out: the same of outputs.
 
     Returns:
         The bindings of the inputs and of the outputs, in the source's order.
@@ -42,8 +50,8 @@ def bind(
     ins = [(spec, _find(graph, graph.inputs, spec.name, i, len(inputs))) for i, spec in enumerate(inputs)]
     output_specs = [InputSpec(name, a.shape, a.dtype.name) for name, a in outputs.items()]
     outs = [(s, _find(graph, graph.outputs, s.name, i, len(outputs))) for i, s in enumerate(output_specs)]
-    choices = [_choices(graph, spec, t, "input") for spec, t in ins]
-    choices += [_choices(graph, spec, t, "output") for spec, t in outs]
+    choices = [_choices(graph, spec, t, "input", moved_in) for spec, t in ins]
+    choices += [_choices(graph, spec, t, "output", moved_out) for spec, t in outs]
     if all(len(options) == 1 for options in choices):
         best = tuple(options[0] for options in choices)
     else:
@@ -88,6 +96,15 @@ def describe(binding: Binding, graph: Graph, kind: str) -> str | None:
     return f"{kind} {spec.name!r} {', '.join(changes)}" if changes else None
 
 
+def changes(graph: Graph, inputs: Sequence[Binding], outputs: Sequence[Binding]) -> Iterator[str]:
+    """What changed about the inputs and outputs, as sentences for the report."""
+    for kind, bindings in (("input", inputs), ("output", outputs)):
+        for binding in bindings:
+            sentence = describe(binding, graph, kind)
+            if sentence:
+                yield sentence
+
+
 # -- details ---------------------------------------------------------------------
 
 
@@ -100,12 +117,16 @@ def _moved(source: Sequence[int | None], shape: tuple[int, ...], permutation: tu
     return f"{tuple(source)} {before} became {shape} {after}".replace("  ", " ").rstrip()
 
 
-def _choices(graph: Graph, spec: InputSpec, tensor: int | None, kind: str) -> list[Binding]:
+def _choices(
+    graph: Graph, spec: InputSpec, tensor: int | None, kind: str, moved: Mapping[int, tuple[int, ...]]
+) -> list[Binding]:
     if tensor is None:
         lost = "has no effect on the outputs" if kind == "input" else "was lost in the conversion"
         raise InputError(
             f"{kind} {spec.name!r} {lost}", "Wrap the model in one that takes and returns only what it computes with."
         )
+    if tensor in moved:
+        return [Binding(spec, tensor, moved[tensor])]
     found = [Binding(spec, tensor, p) for p in layouts(_static(spec), graph.tensors[tensor].shape)]
     if not found:
         raise InputError(

@@ -11,20 +11,21 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeqwt.converters import child
 from edgeqwt.errors import ToolError
 
 PYTHON_VARIABLE = "EDGEQWT_ONNX2TF_PYTHON"
 """Environment variable: the Python interpreter that has onnx2tf, when it is not the running one."""
 FLATBUFFER = "flatbuffer_direct"
 """The backend that is used: it needs no TensorFlow, and writes the correspondence report."""
-TAIL_LINES = 20
+TENSORFLOW = "tf_converter"
+"""The backend that goes through TensorFlow."""
 INSTALL = f"Install onnx2tf 2.6.9 (pip install 'edgeqwt[convert]'), or set {PYTHON_VARIABLE} to a Python that has it."
 UNSIMPLIFIED = "Failed to optimize the onnx file"
 
@@ -75,7 +76,7 @@ def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, ba
         onnx_file: left as it is.
         workdir: everything is written below it.
         python: see `find_python`.
-        backend: of onnx2tf; "tf_converter" needs TensorFlow and exists for the tests.
+        backend: of onnx2tf.
 
     Raises:
         ToolError: onnx2tf is missing, fails, or leaves no model.
@@ -85,74 +86,37 @@ def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, ba
     log = workdir / "onnx2tf.log"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    environment = _environment(python)
-    version = _version(python, environment)
+    variables = child.environment(python)
+    version = _version(python, variables)
     copy = folder / "model.onnx"
     shutil.copyfile(onnx_file, copy)
     command = [python, "-m", "onnx2tf", "-i", copy.name, "-o", "out", "-tb", backend, "-v", "info"]
-    status = _run(command, folder, environment, log)
-    text = _readable(log.read_text("utf-8", "replace"))
-    log.write_text(text, "utf-8")
+    status = child.run_logged(command, folder, variables, log)
+    text = log.read_text("utf-8")
     tflite = folder / "out" / "model_float32.tflite"
     if status != 0 or not tflite.is_file():
         hint = (
             "If an op is not supported, replace it, or cut the model before it. "
             f"--work FOLDER keeps the whole log, as {log.name}."
         )
-        raise ToolError("onnx2tf", status, _tail(text), hint)
+        raise ToolError("onnx2tf", status, child.tail(log), hint)
     return Conversion(tflite, log, version, _sources(tflite.parent), UNSIMPLIFIED not in text)
 
 
 # -- the child process -------------------------------------------------------------
 
 
-def _environment(python: str) -> dict[str, str]:
-    environment = dict(os.environ)
-    # onnx2tf calls the program `onnxsim` by its bare name. Where it is not found, onnx2tf goes on
-    # with a model whose constants are not folded, and the graph that comes out cannot be lowered.
-    environment["PATH"] = os.pathsep.join((os.path.dirname(python), environment.get("PATH", os.defpath)))
-    environment |= {
-        "PYTHONHASHSEED": "0",  # same model, same bytes
-        "PYTHONIOENCODING": "utf-8",
-        "TQDM_DISABLE": "1",
-        "NO_COLOR": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    return environment
-
-
-def _version(python: str, environment: Mapping[str, str]) -> str:
+def _version(python: str, variables: Mapping[str, str]) -> str:
     script = "import importlib.metadata as m; print(m.version('onnx2tf'))"
     try:
-        done = subprocess.run([python, "-c", script], env=environment, capture_output=True, text=True)
+        done = subprocess.run([python, "-c", script], env=dict(variables), capture_output=True, text=True)
     except OSError as error:
         raise ToolError(python, None, str(error), INSTALL) from error
     if done.returncode != 0:
         raise ToolError(f"{python} -m onnx2tf", None, done.stderr.strip(), f"It has no onnx2tf. {INSTALL}")
-    if shutil.which("onnxsim", path=environment["PATH"]) is None:
+    if shutil.which("onnxsim", path=variables["PATH"]) is None:
         raise ToolError("onnxsim", None, "", f"onnx2tf needs the program onnxsim beside it. {INSTALL}")
     return done.stdout.strip()
-
-
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> int:
-    """Runs the command with its output in the log; whatever stops this process stops the child too."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a group of its own: onnx2tf's children are stopped with it
-        )
-        try:
-            return child.wait()
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            raise
 
 
 # -- what it wrote -----------------------------------------------------------------
@@ -166,14 +130,3 @@ def _sources(folder: Path) -> dict[str, tuple[str, ...]]:
             if record["exists_in_final_model"] and record["status"] != "inferred":
                 found.setdefault(record["resolved_tflite_tensor_name"], []).append(record["onnx_output_name"])
     return {name: tuple(values) for name, values in found.items()}
-
-
-def _readable(text: str) -> str:
-    """Without colours, and without the states that a line was overwritten with."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.splitlines()) + "\n"
-
-
-def _tail(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-TAIL_LINES:])

@@ -229,6 +229,22 @@ def _one_sided_einsum(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Slice with steps back along several axes, of which onnx2tf makes a custom op, as a Gather for each."""
+    ends = [editing.values.constant(name) if name else None for name in node.input[1:]]
+    if len(ends) < 4 or any(data is None for data in ends) or editing.values.shapes.get(node.input[0]) is None:
+        return False
+    starts, stops, axes, steps = (data.reshape(-1).tolist() for data in ends if data is not None)
+    if sum(step < 0 for step in steps) < 2:
+        return False
+    x, shape = node.input[0], editing.values.shapes[node.input[0]]
+    for k, (start, stop, axis, step) in enumerate(zip(starts, stops, axes, steps, strict=True)):
+        output = node.output[0] if k == len(axes) - 1 else None
+        picked = editing.array(np.arange(shape[axis])[slice(start, None if stop < -shape[axis] else stop, step)])
+        x = editing.add("Gather", [x, picked], output=output, axis=int(axis))
+    return True
+
+
 RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
@@ -240,6 +256,7 @@ RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyTyp
         "ScatterND": positions,
         "ScatterElements": elements,
         "STFT": _spectrum,
+        "Slice": _back_to_front,
     }
 )
 """By kind; volumes have a table of their own."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
+from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -235,10 +236,11 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
     inputs = [one.name for one in model.inputs]
     failures = []
     for dynamo in [True] if model.program is not None else [False, True]:
-        exported: Any = _flat_module(model) if model.program is None else model.program
+        exported: Any = flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
-            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
+            forms = contextlib.nullcontext() if dynamo else spelled_out()
+            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention(), forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
                 )
@@ -252,6 +254,57 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
     )
 
 
+def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.ExportedProgram:
+    """The model as an exported program with positional inputs and a flat tuple of outputs, traced on one sample.
+
+    Args:
+        model: what to export.
+        sample: gives the shapes.
+        log: what torch says meanwhile is appended to it.
+
+    Raises:
+        InputError: torch cannot export the model.
+    """
+    import torch
+
+    example = tuple(model.tensors(sample).values())
+    try:
+        with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
+            return torch.export.export(flat_module(model), example, strict=False)
+    except Exception as error:  # torch raises anything here, the model's own exceptions included
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{model.what}: torch.export fails: {reason}",
+            "Rewrite that part of forward. --work FOLDER keeps the log.",
+        ) from error
+
+
+def save(program: torch.export.ExportedProgram, path: Path, log: Path) -> None:
+    """Writes an exported program, with its example inputs."""
+    import torch
+
+    with _quiet(log):
+        torch.export.save(program, path)
+
+
+def every_value(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> dict[str, Array]:
+    """Every tensor that an exported program's module computes for its inputs, by the node's name."""
+    import torch
+
+    values: dict[str, Array] = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor) and n.op == "call_function":
+                values[n.name] = np.array(result.detach().numpy())
+            return result
+
+    with torch.no_grad(), _few_threads():
+        Recorder(module).run(*inputs)
+    return values
+
+
 def version() -> Mapping[str, str]:
     """Of torch."""
     import torch
@@ -262,7 +315,7 @@ def version() -> Mapping[str, str]:
 # -- torch's surroundings ------------------------------------------------------------
 
 
-def _flat_module(model: TorchModel) -> torch.nn.Module:
+def flat_module(model: TorchModel) -> torch.nn.Module:
     """The model with positional inputs and a flat tuple of outputs, which every exporter takes."""
     import torch
 

@@ -16,6 +16,8 @@ from itertools import permutations
 
 import numpy as np
 
+from edgeqwt.calibration.samples import Sample
+from edgeqwt.converted import Binding
 from edgeqwt.graph.graph import Array, Graph
 
 MATCH = 1e-3
@@ -123,3 +125,27 @@ def _followed_by_match(graph: Graph, matched: set[int]) -> set[int]:
         if any(t in matched or t in followed for t in op.outputs):
             followed.update(t for t in op.inputs if t >= 0)
     return followed
+
+
+def matched(
+    graph: Graph,
+    inputs: Sequence[Binding],
+    sample: Sample,
+    source: Mapping[str, Array],
+    named: Mapping[str, Sequence[str]],
+) -> dict[str, Array]:
+    """As `align`, of what the graph computes on a sample of the source's.
+
+    Args:
+        graph: the converted graph.
+        inputs: its bindings.
+        sample: in the source's layout.
+        source: the source's values on that sample, by name.
+        named: see `align`.
+    """
+    from edgeqwt.runtime.runners import xnnpack
+
+    taps = [t for op in graph.ops for t in op.outputs]
+    feeds = {b.tensor: b.to_graph(np.asarray(sample[b.spec.name]), graph) for b in inputs}
+    computed = xnnpack(graph, taps).run(feeds)
+    return align(graph, {t: computed[t] for t in taps}, source, named)

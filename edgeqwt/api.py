@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from edgeqwt.bench.bench import Options
     from edgeqwt.bench.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.converted import ConvertedModel
     from edgeqwt.pipeline import BuildResult
+    from edgeqwt.proved import Proved
     from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.repair import CompensationResult
@@ -57,6 +59,7 @@ def build(
     batch_size: int | None = 1,
     sequence_length: int | None = None,
     states: Sequence[tuple[str, str]] | None = None,
+    converter: str = "auto",
     onnx2tf_python: str | None = None,
     work: str | Path | None = None,
     overwrite: bool = False,
@@ -92,6 +95,8 @@ def build(
             as long as in the first calibration sample.
         states: names of an input and an output that are one state, which the application feeds back: both get one
             scale and layout. None: what names and shapes tell; () for none.
+        converter: "onnx2tf", "litert-torch" or "tensorflow"; with "auto" those that take the model and are installed
+            are tried in turn until the result of one computes what the model does.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
         work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made.
@@ -106,11 +111,12 @@ def build(
             TargetError: the target does not take the model, or it costs more than its budget.
             QualityError: the model is too far from the float one.
     """
-    from edgeqwt.converters.convert import convert
+    from edgeqwt.converters.convert import first_to_pass
     from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.converters.states import with_states
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
+    from edgeqwt.proved import prove
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
     from edgeqwt.targets.budget import foresee, own_board
@@ -136,23 +142,29 @@ def build(
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
         place = stack.enter_context(_workspace(work))
-        with stages.steps("convert") as step:
-            if sequence_length is not None:
-                sequences = find_sequences(model, data.first(), sequence_length)
-                data = sequences.of(data)
-            converted = convert(model, data, place, onnx2tf_python=onnx2tf_python, progress=step)
-            converted = with_states(converted, states)
-            if sequence_length is not None:
-                sequences = sequences.named([binding.spec.name for binding in converted.inputs])
-                converted = replace(converted, notes=(sequences.note(), *converted.notes))
-                test = None if test is None else sequences.of(test)
+        if sequence_length is not None:
+            sequences = find_sequences(model, data.first(), sequence_length)
+            data = sequences.of(data)
+
+        def gate(found: ConvertedModel) -> tuple[ConvertedModel, Proved]:
+            found = with_states(found, states)
+            return found, prove(found, data, chosen, profile, stages)
+
+        steps = partial(stages.steps, "convert")
+        converted, proved = first_to_pass(
+            model, data, place, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps
+        )
+        if sequence_length is not None:
+            sequences = sequences.named([binding.spec.name for binding in converted.inputs])
+            converted = replace(converted, notes=(sequences.note(), *converted.notes))
+            test = None if test is None else sequences.of(test)
         bits = chosen.precision.activation_bits
         require(converted.graph, board, bits=bits, fixing=fix)
         foresee(converted.graph, profile, limit, bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         adapt = partial(fixed, profile=profile) if fix else as_it_is
-        result = run(converted, data, chosen, profile, scored, stages, source, adapt)
+        result = run(converted, data, chosen, profile, scored, stages, source, adapt, proved)
         with stages("package"):
             findings = require(result.graph, board, bits=bits)
             require_budget(result.graph, profile, limit)

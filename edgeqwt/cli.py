@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from edgeqwt.commands import app
-from edgeqwt.errors import EdgeqwtError, InputError, InvariantError, ToolError
+from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OUT_OF_ROOM = "Make room where the output goes, and for temporary files ($TMPDIR names their place)."
@@ -124,6 +124,9 @@ def _as_edgeqwt(error: BaseException) -> EdgeqwtError:
 def _told(error: EdgeqwtError) -> int:
     if isinstance(error, ToolError) and error.log_tail:
         print(error.log_tail, file=sys.stderr)
+    if isinstance(error, ConversionError):
+        for sentence in error.failures:
+            print(f"  {' '.join(sentence.split())}", file=sys.stderr)
     # One line each, whatever a library put into the text.
     print(f"edgeqwt: error: {' '.join(error.message.split())}", file=sys.stderr)
     if error.hint:

@@ -58,6 +58,32 @@ class LearnedRanges:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """A converter that was tried before the one that was taken, and what it did wrong.
+
+    Attributes:
+        converter: its name.
+        version: of its tool.
+        error: what went wrong.
+        op: the first op that is wrong, with its output tensor; empty where it is not about one.
+        place: where in the source model that op is; empty where nobody knows.
+        hint: the shortest change that would help.
+    """
+
+    converter: str
+    version: str
+    error: str
+    op: str
+    place: str
+    hint: str
+
+    @property
+    def sentence(self) -> str:
+        """For messages."""
+        return f"{self.converter} {self.version}: {self.error} {self.hint}".strip()
+
+
+@dataclass(frozen=True)
 class ConvertedModel:
     """A float TFLite graph, with what is needed to prove it and to talk about it in the source's terms.
 
@@ -75,6 +101,8 @@ class ConvertedModel:
         versions: package name to version of the tools that took part.
         learned: the scales that training chose, where the source was trained with quantization; `graph` is the
             float network below, with the weights that training rounded to. None otherwise.
+        converter: that made the graph; empty where the source is a .tflite file.
+        attempts: the converters that were tried before it.
     """
 
     graph: Graph
@@ -87,6 +115,8 @@ class ConvertedModel:
     log: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     learned: LearnedRanges | None = None
+    converter: str = ""
+    attempts: tuple[Attempt, ...] = ()
 
     def graph_inputs(self, sample: Sample) -> dict[int, Array]:
         """A source sample as real-valued arrays by graph tensor index."""

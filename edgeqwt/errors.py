@@ -3,6 +3,7 @@
     EdgeqwtError                 exit code 1
     ├── InputError          2    the user's file, data or option is wrong
     │   └── ParityError     6    the conversion changed the model
+    ├── ConversionError     6    no converter's result computes what the source does
     ├── RecipeError         3    the recipe asks for something that does not exist
     ├── UnsupportedError    4    an op, or a use of it, has no integer form here
     ├── ToolError           5    a program that we call failed
@@ -16,6 +17,8 @@ Every error has a one-line message (what was wrong, and where) and a hint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class EdgeqwtError(Exception):
     """Root of all errors that edgeqwt raises on purpose.
@@ -23,9 +26,15 @@ class EdgeqwtError(Exception):
     Args:
         message: one line: what was wrong and where (op, tensor, file, line).
         hint: one or two lines: what the reader can do next.
+
+    Attributes:
+        op: the op of the model that it is about, with its output tensor, where it is about one.
+        place: where in the source model that op is, where that is known.
     """
 
     exit_code = 1
+    op = ""
+    place = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -40,9 +49,38 @@ class InputError(EdgeqwtError):
 
 
 class ParityError(InputError):
-    """The converted float model does not compute what the source model computes."""
+    """The converted float model does not compute what the source model computes.
+
+    Args:
+        message, hint: see EdgeqwtError.
+        op: the first op whose output diverges.
+        place: where in the source model it is.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, hint: str = "", op: str = "", place: str = "") -> None:
+        super().__init__(message, hint)
+        self.op, self.place = op, place
+
+
+class ConversionError(EdgeqwtError):
+    """No converter carries the source model over; its exit code is that of the first one's error.
+
+    Args:
+        what: the source model.
+        failures: a sentence for each converter that was tried.
+        hint: what else to do.
+    """
+
+    exit_code = 6
+
+    def __init__(self, what: str, failures: Sequence[str], hint: str = "") -> None:
+        super().__init__(f"no converter carries {what} over; {len(failures)} were tried", hint)
+        self.failures = tuple(failures)
+
+    def __str__(self) -> str:
+        return "\n".join((self.message, *self.failures))
 
 
 class RecipeError(EdgeqwtError):

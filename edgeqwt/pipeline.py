@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from platform import python_version
 
-import numpy as np
-
 from edgeqwt.advice import advice
 from edgeqwt.calibration.doubts import doubts
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
+from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.engine import Gain, Made, as_trained, bare, leave_one_out, make
@@ -23,11 +22,10 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, feeds, shown
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
-from edgeqwt.prepare.joins import in_trees
-from edgeqwt.prepare.prepare import Prepared, prepare, sentence
+from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.progress import Advance, Stages
+from edgeqwt.proved import Proved, prove, unlike_states
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
@@ -37,14 +35,9 @@ from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.keeping import kept_whole
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.own import OwnErrors, own_errors
-from edgeqwt.verify.parity import Parity, check_parity
+from edgeqwt.verify.parity import Parity
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
-
-STATE_SAMPLES = 64
-"""Samples that are run to see states come out."""
-UNLIKE = 2.0
-"""How many times larger a state may come out than samples have it, before a sentence says so."""
 
 FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
 
@@ -96,6 +89,7 @@ class BuildResult:
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
         doubts: what of the calibration samples speaks against deciding by them.
+        ceiling: what activations of these widths leave at best; None where it was not asked for.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
@@ -124,6 +118,7 @@ class BuildResult:
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     doubts: tuple[str, ...] = ()
+    ceiling: Ceiling | None = None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
@@ -153,6 +148,7 @@ def build(
     stages: Stages,
     source: str = "",
     adapt: Adapt = as_it_is,
+    proved: Proved | None = None,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -165,6 +161,7 @@ def build(
         stages: shows and times the steps.
         source: how the user named the source model, for the report.
         adapt: rewrites an integer graph for the target; returns sentences on what it did.
+        proved: what `prove` returned of this model, where it was called already.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
@@ -175,11 +172,10 @@ def build(
     if total == 1:
         recipe = bare(recipe)  # nothing could confirm that more is better
     recipe = recipe if model.learned is None else as_trained(recipe)
-    with stages("prepare"):
-        prepared = for_target(prepare(model.graph), target)
-        graph = prepared.graph
-    with stages("check parity"):
-        parity = check_parity(model, graph, samples.head(recipe.verify.parity_samples))
+    if proved is None or proved.source is not model.graph:
+        proved = prove(model, samples, recipe, target, stages)
+    prepared, parity = proved.prepared, proved.parity
+    graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
     job = Job(model, graph, samples, target)
     told = (*told, *scale_doubts(graph, job.feeds(samples)))
@@ -190,6 +186,7 @@ def build(
         poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], job.feeds(job.held_out))
+        limit = ceiling(reference, variants[choice.name], own, job.feeds(job.held_out)) if recipe.ceiling else None
         if not recipe.bar.accept:
             require(poor, advice(quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
@@ -210,39 +207,8 @@ def build(
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
-        sizes, stages.seconds, {**_versions(), **model.versions}, told,
+        sizes, stages.seconds, {**_versions(), **model.versions}, told, limit,
     )  # fmt: skip
-
-
-def unlike_states(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[str]:
-    """Sentences on states that the calibration samples do not show as they come out of the model.
-
-    What lies behind them is calibrated with what the samples say, and clips what is fed back.
-    """
-    pairs = graph.state_tensors()
-    if not pairs:
-        return
-    runner = xnnpack(graph)
-    reach = {t: 0.0 for pair in pairs for t in pair}
-    for feed in feeds(model, graph, samples.head(STATE_SAMPLES)):
-        values = {**feed, **runner.run(feed)}
-        reach |= {t: max(reach[t], float(np.abs(values[t]).max(initial=0.0))) for t in reach}
-    for before, after in pairs:
-        if reach[after] > UNLIKE * reach[before]:
-            yield (
-                f"state {graph.tensors[before].name!r} reaches {reach[before]:.3g} in the calibration samples, and "
-                f"{reach[after]:.3g} where it comes out: calibrate with states as they are when they are fed back"
-            )
-
-
-def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
-    """The float graph with what a target takes only in another form in that form, where that changes no value."""
-    most = target.limits.get("joined_inputs")
-    if not isinstance(most, int):
-        return prepared
-    graph, names = in_trees(prepared.graph, most)
-    told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
-    return Prepared(graph, (*prepared.changes, *told))
 
 
 def judged(

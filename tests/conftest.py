@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeqwt.converters.tools import FOLDER_VARIABLE, TOOLS, find, how_to_get
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips tests marked `requires("torch", ...)` where one of those packages is not installed."""
@@ -19,6 +21,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+    for name in [name for marker in item.iter_markers("tool") for name in marker.args]:
+        if find(name).version is None:
+            pytest.skip(f"no {name}: {how_to_get(name)}")
+
+
+@pytest.fixture(autouse=True)
+def _no_other_tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converters of other environments stay out of tests that do not ask for them: they are slow."""
+    if request.node.get_closest_marker("tool") is None:
+        monkeypatch.setenv(FOLDER_VARIABLE, os.devnull)
+        for tool in TOOLS.values():
+            monkeypatch.delenv(tool.variable or "EDGEQWT_NO_TOOL", raising=False)
 
 
 @pytest.fixture(scope="session")

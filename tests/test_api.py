@@ -68,6 +68,7 @@ def test_public_names() -> None:
         "check_file",
         "compare_files",
         "compensate_file",
+        "evaluate_files",
         "inspect_file",
         "list_targets",
     ]

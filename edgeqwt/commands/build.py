@@ -90,6 +90,13 @@ def build(
             metavar="N[,N...]",
         ),
     ] = None,
+    converter: Annotated[
+        str,
+        typer.Option(
+            help="onnx2tf, litert-torch or tensorflow; auto: those that are installed, until one's result is right.",
+            metavar="NAME",
+        ),
+    ] = "auto",
     onnx2tf_python: Annotated[
         str | None, typer.Option(help="Interpreter that has onnx2tf, where it is not this one.", metavar="PYTHON")
     ] = None,
@@ -144,6 +151,7 @@ def build(
         samples=samples,
         states=parse_states(state),
         batch_size=parse_batch_size(batch_size),
+        converter=converter,
         onnx2tf_python=onnx2tf_python,
         overwrite=overwrite,
         fix=fix,

@@ -57,7 +57,7 @@ def _per_channel(graph: Graph, op: Op) -> tuple[int, Array] | None:
         data = value(graph, c)
         if data is None or data.dtype != np.float32 or value(graph, x) is not None:
             continue
-        if graph.tensors[x].shape == shape and data.shape[-1:] == shape[-1:] and data.size == shape[-1]:
+        if graph.tensors[x].shape == shape and data.shape[-1:] == shape[-1:] == (data.size,):
             return x, data.reshape(-1) * (-1 if op.kind == "SUB" else 1)
     return None
 

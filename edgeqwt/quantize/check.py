@@ -153,12 +153,13 @@ def _check_constants(graph: Graph, op_index: int, places: Mapping[str, str]) -> 
         tensor = graph.tensors[t] if t >= 0 else None
         if tensor is None or tensor.data is None or not tensor.is_float or np.isfinite(tensor.data).all():
             continue
-        chosen = chosen_from(graph.ops[op_index].kind, len(graph.ops[op_index].inputs))
-        if (
-            all(s in chosen for s, u in enumerate(graph.ops[op_index].inputs) if u == t)
-            and not np.isnan(tensor.data).any()
+        op = graph.ops[op_index]
+        chosen = chosen_from(op.kind, len(op.inputs))
+        compared = op.kind in RULES and RULES[op.kind].form is Form.COMPARE
+        if not np.isnan(tensor.data).any() and (
+            compared or all(s in chosen for s, u in enumerate(op.inputs) if u == t)
         ):
-            continue  # a fill, for which the end of the range does
+            continue  # a fill, for which the end of the range does; or a comparison with infinity, which is decided
         raise InputError(
             f"constant {tensor.name!r} of {described(graph, op_index, places)} holds NaN or infinite values",
             "Check the model's weights; write masks with finite numbers.",

@@ -128,6 +128,7 @@ class Recipe:
         verify: how much is proved.
         bar: how close the result has to come to the float model.
         leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
+        ceiling: whether what activations of these widths leave at best is measured.
         preserve: what of the weights' structure stays: "sparsity", "clusters".
     """
 
@@ -149,6 +150,7 @@ class Recipe:
     verify: Verify = field(default_factory=Verify)
     bar: Bar = field(default_factory=Bar)
     leave_one_out: int = 0
+    ceiling: bool = True
     preserve: tuple[str, ...] = KINDS
 
 
@@ -236,6 +238,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
         bar=filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
+        ceiling=report.ceiling,
         preserve=preserved(table.get("preserve", list(KINDS)), where),
     )
     if not isinstance(precision, str):
@@ -299,6 +302,7 @@ class _Report:
     """The section [report]."""
 
     leave_one_out: int = 0
+    ceiling: bool = True
 
 
 def _switched(table: Mapping[str, Any], key: str, default: bool, where: str) -> tuple[bool, dict[str, Any]]:

@@ -46,6 +46,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "target": plain(result.target),
         "recipe": _recipe(result.recipe),
         "model": _model(result),
+        "converter": _converter(result.model),
         "samples": {
             "calibration": result.samples,
             "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
@@ -56,6 +57,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "adapted": list(result.adapted),
         "findings": [dataclasses.asdict(finding) for finding in result.findings],
         "kept": dataclasses.asdict(result.choice),
+        "ceiling": None if result.ceiling is None else dataclasses.asdict(result.ceiling),
         "own_errors": own_errors(result.own),
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
@@ -213,6 +215,13 @@ def _model(result: BuildResult) -> dict[str, Any]:
         for side, bindings, before, after in ends
     }
     return {**told, "notes": result.model.notes, "rewrites": result.prepared.changes}
+
+
+def _converter(model: ConvertedModel) -> dict[str, Any] | None:
+    """Which converter was taken, and what those did wrong that were tried before; None for a .tflite source."""
+    if not model.converter:
+        return None
+    return {"name": model.converter, "failed": [dataclasses.asdict(attempt) for attempt in model.attempts]}
 
 
 def _end(binding: Binding, graph: Graph, t: int) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensate.cwac import Outcome
+    from edgeqwt.converted import ConvertedModel
     from edgeqwt.engine import Gain
     from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
@@ -45,6 +47,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     """What was built, how good it is, what was proved, and where it is."""
     from edgeqwt.report.document import variants
 
+    show_facts(out, [("converter", sentence) for sentence in converter_sentences(result.model)])
     show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.places)
@@ -57,6 +60,10 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
+            *(
+                ("ceiling", sentence)
+                for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
+            ),
             *(("samples", sentence) for sentence in result.doubts),
             *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
@@ -141,6 +148,20 @@ def structure_sentences(result: BuildResult) -> Iterator[str]:
         yield f"compressed {sizes['float']:,} bytes in float, {sizes[result.choice.name]:,} in integers"
 
 
+def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
+    """What activations of these widths leave at best, and where wider ones would pay; nothing where nobody asked."""
+    if found is None:
+        return
+    singles = [wider for wider in found.wider if len(wider.tensors) == 1]
+    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {decibels(singles[0].db)} dB" if singles else ""
+    best = found.wider[-1] if len(found.wider) > 1 else None
+    all_of = "" if best is None else f", at the {len(best.tensors)} worst {decibels(best.db)} dB"
+    yield (
+        f"activations rounded as here leave {decibels(found.db)} dB of what varies with float weights (this model has "
+        f"{decibels(kept.worst_db)}){more}{all_of}"
+    )
+
+
 def own_sentences(found: OwnErrors, most: int) -> Iterator[str]:
     """The ops that err most by themselves."""
     from edgeqwt.advice import causes
@@ -207,6 +228,14 @@ def learning_sentences(found: Reconstructed | None) -> Iterator[str]:
             yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
         else:
             yield told + f"left as they were: {block.reason}"
+
+
+def converter_sentences(model: ConvertedModel) -> Iterator[str]:
+    """Which converter was taken, and what went wrong with those before it; nothing where the first one did it."""
+    if model.attempts:
+        yield f"{model.converter}, as others failed:"
+    for attempt in model.attempts:
+        yield f"{attempt.converter} {attempt.version}: {attempt.error}"
 
 
 def gain_sentence(gain: Gain) -> str:

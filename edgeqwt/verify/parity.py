@@ -177,7 +177,7 @@ class _Diagnosis:
         suspect = self._first_divergence(converted.graph, converted.trace_source(self.sample))
         hint = "Write that part of the source model differently, or export it with another opset or exporter."
         message = self._message("the converted float model", converted.graph, binding, verdict, suspect)
-        return ParityError(message, hint + log)
+        return ParityError(message, hint + log, *self._op(converted.graph, suspect))
 
     def _first_divergence(self, graph: Graph, expected: Mapping[str, Array]) -> _Suspect | None:
         activations = [t for op in graph.ops for t in op.outputs]
@@ -197,11 +197,18 @@ class _Diagnosis:
         if suspect is None:
             output = f"output {binding.spec.name!r}{_by(verdict)}"
             return f"{start}{output}, although no intermediate tensor that can be compared diverges"
-        names = [graph.tensors[t].name for t in graph.ops[suspect.op].outputs]
-        place = next((self.converted.places[name] for name in names if name in self.converted.places), "")
-        op = graph.describe(suspect.op) + (f" (in the source: {place})" if place else "")
+        op, place = self._op(graph, suspect)
+        op += f" (in the source: {place})" if place else ""
         unseen = f"; of the {suspect.unseen} ops just before it nothing can be compared" if suspect.unseen else ""
         return f"{start}{op} is the first op whose output diverges{_by(suspect.verdict)}{unseen}"
+
+    def _op(self, graph: Graph, suspect: _Suspect | None) -> tuple[str, str]:
+        """The op, and its place in the source; empty where they are not known."""
+        if suspect is None:
+            return "", ""
+        names = [graph.tensors[t].name for t in graph.ops[suspect.op].outputs]
+        place = next((self.converted.places[name] for name in names if name in self.converted.places), "")
+        return graph.describe(suspect.op), place
 
 
 def _shaped(expected: Array, found: Bounded) -> Array:

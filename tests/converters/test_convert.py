@@ -17,7 +17,7 @@ from edgeqwt.calibration.validate import named
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.converters import convert
 from edgeqwt.converters import trace as tracing
-from edgeqwt.converters.convert import check_export
+from edgeqwt.converters.through_onnx2tf import check_export
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
@@ -130,10 +130,9 @@ def test_a_corrupted_op_is_found(resnet: ConvertedModel, cifar: Samples, victim:
 
 
 @pytest.mark.skipif("EDGEQWT_TF_PYTHON" not in os.environ, reason="EDGEQWT_TF_PYTHON names no Python with TensorFlow")
-def test_tensorflows_wrong_shortcut_is_found(cifar: Samples, tmp_path: Path) -> None:
-    model = convert(
-        f"{RESNET}:create", cifar, tmp_path, onnx2tf_python=os.environ["EDGEQWT_TF_PYTHON"], backend="tf_converter"
-    )
+def test_tensorflows_wrong_shortcut_is_found(cifar: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQWT_TENSORFLOW_PYTHON", os.environ["EDGEQWT_TF_PYTHON"])
+    model = convert(f"{RESNET}:create", cifar, tmp_path, converter="tensorflow")
     # The zero padding of the channels, which went to another axis at 16x16x16.
     with pytest.raises(ParityError, match=r"PAD #\d+ -> '[^']*/layer2\.0/Pad' is the first op"):
         check_parity(model, model.graph, named(cifar, ["x"]))

@@ -116,6 +116,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
         ),
         "elu": (layer(lambda: nn.ELU(0.5)), line, "", "Elu"),
         "sum": (layer(nn.Identity, lambda _, x: torch_einsum(x)), line, "Einsum", "ReduceSum"),
+        "turned": (layer(nn.Identity, lambda _, x: x.flip((1, 2))), line, "Slice", "Gather"),
         "sorted": (layer(nn.Identity, lambda _, x: x.sort(-1)[0]), line, "", "TopK"),
         "range": (layer(lambda: nn.Linear(6, 6), assigned), token, "ScatterND", "Concat"),
         "woven": (layer(lambda: nn.Linear(6, 6), woven), token, "ScatterND", "Gather"),
@@ -151,8 +152,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = """
-groups, slopes, norm, group norm, elu, sum, sorted, range, woven, frame, added, spectrum, volume, depthwise, grown,
-volumes
+groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, volume, depthwise,
+grown, volumes
 """
 
 

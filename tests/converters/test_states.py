@@ -18,7 +18,7 @@ from edgeqwt.converters.states import found, with_states
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.pipeline import unlike_states
+from edgeqwt.proved import unlike_states
 from edgeqwt.runtime.runners import reference, xnnpack
 from tests.chain import NONE, Chain
 from tests.prepare import toy

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.pipeline import for_target
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.proved import for_target
 from edgeqwt.targets.load import load
 from tests.chain import NONE, Chain
 from tests.prepare.test_prepare import assert_same_function

@@ -34,3 +34,14 @@ def test_scalars_get_their_rank(with_number: bool) -> None:
     if not with_number:
         assert shapes["abs2"] == ()
     assert prepare(prepared).graph is prepared
+
+
+def test_scalars_go_through_all_passes() -> None:
+    """maximum(y, y.max() - 8), as litert-torch writes it: rank 0 in all ops on the way."""
+    chain = Chain()
+    x = chain.op("TANH", chain.input(SHAPE))
+    largest = chain.op("REDUCE_MAX", x, chain.constant([0, 1]))
+    less = chain.op("SUB", largest, chain.constant(8.0), name="less", **NONE)
+    lower_end = chain.op("ADD", less, largest, **NONE)
+    graph = chain.graph(chain.op("MAXIMUM", x, lower_end, shape=SHAPE))
+    assert_same_function(graph, prepare(graph).graph)

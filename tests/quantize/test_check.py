@@ -7,11 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from edgeqwt.calibration.observe import observe
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.quantize.check import check_lowerable
+from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
-from tests.chain import CONV, NONE, Chain, noise
+from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.runtime.runners import reference
+from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.one_op import lowered
 
 
@@ -101,3 +105,29 @@ def test_integers_too_large_for_scale_one_are_refused() -> None:
     assert lowered(graph, [{x: np.array([0, 1, 2, 200], np.int32)}], precision=wide)
     with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.40000, which does not fit int16"):
         lowered(graph, [{x: np.array([0, 1, 2, 40000], np.int32)}], precision=wide)
+
+
+@pytest.mark.parametrize("kind", ["EQUAL", "NOT_EQUAL", "GREATER", "LESS_EQUAL"])
+@pytest.mark.parametrize("end", [np.inf, -np.inf])
+def test_a_comparison_with_infinity_is_decided(kind: str, end: float) -> None:
+    """logsumexp asks whether its maximum is infinite."""
+    chain = Chain()
+    x = chain.input((1, 4))
+    graph = chain.graph(chain.op(kind, x, chain.constant(end), dtype="bool", shape=(1, 4)))
+    statistics, _ = observe(graph, samples(graph))
+    integer = lower(graph, statistics, MinMax(), Precision(), {})
+    values = np.array([[-128, -1, 0, 127]], np.int8)
+    (found,) = reference(integer).run({integer.inputs[0]: values}).values()
+    wanted = {"EQUAL": False, "NOT_EQUAL": True, "GREATER": end < 0, "LESS_EQUAL": end > 0}[kind]
+    assert found.all() if wanted else not found.any()
+
+
+def test_a_scale_beyond_all_kernels_is_refused_by_name() -> None:
+    """A fill that is computed with: the tensor, what it holds, and its op are named, and no process dies."""
+    chain = Chain()
+    y = chain.op("MUL", chain.input((1, 4), name="x"), chain.constant(-3e30), name="masked", **NONE)
+    graph = chain.graph(chain.op("TANH", chain.op("ADD", y, chain.constant(noise(4)), **NONE)))
+    statistics, _ = observe(graph, samples(graph))
+    with pytest.raises(InputError, match=r"tensor 'masked', computed by MUL #0 .* would need a scale of") as caught:
+        lower(graph, statistics, MinMax(), Precision(), {})
+    assert "masked_fill" in caught.value.hint

@@ -228,7 +228,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         "io": {"float": False},
         "verify": fields(Verify),
         "quality": fields(Bar),
-        "report": {"leave_one_out": 0},
+        "report": {"leave_one_out": 0, "ceiling": True},
     }
 
 

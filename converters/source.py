@@ -1,0 +1,93 @@
+"""A source model, opened once, for whichever converter takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeqwt.calibration.samples import InputSpec, Sample, Samples
+from edgeqwt.calibration.validate import validated
+from edgeqwt.converters import onnx_source, torch_source
+from edgeqwt.converters.diagnose import first_run
+from edgeqwt.converters.resolve import TorchObject
+from edgeqwt.converters.torch_source import TorchModel
+from edgeqwt.graph.graph import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+TORCH, ONNX, KERAS = "torch", "onnx", "keras"
+"""Kinds of sources that are converted; .tflite files are used as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A source model, checked and run once.
+
+    Attributes:
+        kind: TORCH, ONNX or KERAS.
+        what: how messages name it.
+        inputs: the source's, in its order.
+        samples: calibration samples, as the model takes them.
+        sample: the first one.
+        outputs: what the source computes on it, in its order, by name.
+        run: runs the source.
+        torch: the model, where the source is one of torch's.
+        proto: the model with static shapes, where the source is ONNX.
+        path: the file or folder, where the source is Keras or a SavedModel.
+        notes: on what was done so far.
+        versions: of the packages that took part.
+    """
+
+    kind: str
+    what: str
+    inputs: tuple[InputSpec, ...]
+    samples: Samples
+    sample: Sample
+    outputs: Mapping[str, Array]
+    run: Callable[[Sample], Mapping[str, Array]]
+    torch: TorchModel | None = None
+    proto: onnx.ModelProto | None = None
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] | None = None
+
+
+def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source:
+    """A torch module, or an exported program.
+
+    Args:
+        found: the module, or the .pt2 file.
+        samples: calibration samples; the first one is run.
+        log: what torch says.
+
+    Raises:
+        InputError: the model or the samples cannot be used.
+    """
+    first = samples.first()
+    if isinstance(found, Path):
+        model = torch_source.from_program(found, first, log)
+    else:
+        model = torch_source.from_module(found.what, found.module, first, found.examples)
+    samples = validated(samples, model.inputs)
+    sample = samples.first()
+    outputs = first_run(model, sample)
+    versions = torch_source.version()
+    return Source(TORCH, model.what, model.inputs, samples, sample, outputs, model.run, torch=model, versions=versions)
+
+
+def open_onnx(path: Path, samples: Samples) -> Source:
+    """An ONNX file, its shapes fixed to those of the first sample.
+
+    Raises:
+        InputError: the file or the samples cannot be used.
+    """
+    proto = onnx_source.load(path)
+    samples = validated(samples, onnx_source.input_specs(proto))
+    sample = samples.first()
+    proto, notes = onnx_source.with_static_shapes(proto, sample)
+    runner = onnx_source.OnnxRunner(proto)
+    outputs = runner.run(sample)
+    return Source(ONNX, str(path), runner.specs, samples, sample, outputs, runner.run, proto=proto, notes=notes)

@@ -1,0 +1,301 @@
+"""Functions of torch that its ONNX exporter refuses or writes wrongly, as others that it writes well.
+
+While a module is traced, calls of the functions in `forms` run what stands there instead: the same values, by ops
+that integers have. What needs no help runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array
+
+if TYPE_CHECKING:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+LARGEST_JOINT = 1 << 16  # weights of a pool over both axes at once
+LONGEST = 64  # factors of a running product
+USUAL_THRESHOLD = 15.0  # of softplus: beyond, its line and its curve are one in float32 to 3e-7
+
+Form = Callable[..., Any]
+"""Takes the function and its arguments; gives NotImplemented where the function is to run as it is."""
+
+
+def spelled_out() -> TorchFunctionMode:
+    """While this is entered, functions run in the forms that can be exported."""
+    from torch.overrides import TorchFunctionMode
+
+    class _Forms(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            form = forms().get(func)
+            found = NotImplemented if form is None else form(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if found is NotImplemented else found
+
+    return _Forms()
+
+
+@cache
+def forms() -> Mapping[Any, Form]:
+    """By function; torch's and a tensor's own count as two."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    found: dict[Any, Form] = {
+        F.adaptive_avg_pool1d: lambda x, size: _adaptive_mean(x, size, 1),
+        F.adaptive_avg_pool2d: lambda x, size: _adaptive_mean(x, size, 2),
+        F.adaptive_avg_pool3d: lambda x, size: _adaptive_mean(x, size, 3),
+        F.adaptive_max_pool1d: lambda x, size, return_indices=False: _adaptive_max(x, size, 1, return_indices),
+        F.adaptive_max_pool2d: lambda x, size, return_indices=False: _adaptive_max(x, size, 2, return_indices),
+        F.avg_pool2d: _mean_beyond_the_end,
+        F.embedding_bag: _bag,
+        F.interpolate: _resized,
+        F.local_response_norm: _response_norm,
+        F.softplus: _softplus,
+    }
+    for name, form in {
+        "median": _median,
+        "atan2": _angle,
+        "arctan2": _angle,
+        "hypot": lambda x, y: (x * x + y * y).sqrt(),
+        "nan_to_num": _finite,
+        "cumprod": _running_product,
+        "asin": lambda x: 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
+        "acos": lambda x: np.pi / 2 - 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
+    }.items():
+        found |= {getattr(torch, name): form, getattr(torch.Tensor, name): form}
+    return found
+
+
+# -- pools -----------------------------------------------------------------------------
+
+
+def _windows(size: int, count: int) -> list[tuple[int, int]]:
+    """Where torch's adaptive pools begin and end along an axis."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def _regular(windows: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """Size and stride of windows that all are alike."""
+    sizes = {stop - start for start, stop in windows}
+    strides = {b[0] - a[0] for a, b in pairwise(windows)} or {1}
+    return (sizes.pop(), strides.pop()) if len(sizes) == len(strides) == 1 and windows[0][0] == 0 else None
+
+
+def _wanted(x: torch.Tensor, size: Any, rank: int) -> tuple[int, ...] | None:
+    """How many windows there are along each axis; None where the exporter knows what to do."""
+    given = (size,) * rank if isinstance(size, int) or size is None else tuple(size)
+    counts = tuple(int(n) if k is None else int(k) for k, n in zip(given, x.shape[-rank:], strict=True))
+    even = all(n % k == 0 for n, k in zip(x.shape[-rank:], counts, strict=True))
+    return None if even else counts
+
+
+def _adaptive_mean(x: torch.Tensor, size: Any, rank: int) -> Any:
+    """Windows that are alike as a pool; others as a product with a matrix of their weights."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    counts = _wanted(x, size, rank)
+    if counts is None:
+        return NotImplemented
+    windows = [_windows(int(n), k) for n, k in zip(x.shape[-rank:], counts, strict=True)]
+    regular = [_regular(w) for w in windows]
+    if rank == 2 and all(regular):
+        kernel, stride = zip(*(r for r in regular if r is not None), strict=True)
+        return F.avg_pool2d(x, kernel, stride)
+    matrices = [_means(w, int(n)) for w, n in zip(windows, x.shape[-rank:], strict=True)]
+    if rank == 2 and np.prod([m.size for m in matrices]) <= LARGEST_JOINT:
+        joint = torch.tensor(np.kron(*matrices))
+        return (x.flatten(-2) @ joint).reshape(*x.shape[:-2], *counts)
+    return _multiplied(x, matrices)
+
+
+def _means(windows: Sequence[tuple[int, int]], size: int) -> Array:
+    """Weight of each position in each window, float32, shape (size, windows)."""
+    matrix = np.zeros((size, len(windows)), np.float32)
+    for k, (start, stop) in enumerate(windows):
+        matrix[start:stop, k] = 1 / (stop - start)
+    return matrix
+
+
+def _multiplied(x: torch.Tensor, matrices: Sequence[Array]) -> torch.Tensor:
+    """The last axes, each times its matrix."""
+    import torch
+
+    for axis, matrix in enumerate(matrices, start=x.ndim - len(matrices)):  # the exporter takes no negative axes
+        if not np.array_equal(matrix, np.eye(len(matrix), matrix.shape[1])):
+            x = (x.movedim(axis, x.ndim - 1) @ torch.tensor(matrix)).movedim(x.ndim - 1, axis)
+    return x
+
+
+def _adaptive_max(x: torch.Tensor, size: Any, rank: int, indices: bool) -> Any:
+    """Axis by axis: the largest of each window, one beside the other."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    counts = _wanted(x, size, rank)
+    if counts is None or indices:
+        return NotImplemented
+    windows = [_windows(int(n), k) for n, k in zip(x.shape[-rank:], counts, strict=True)]
+    regular = [_regular(w) for w in windows]
+    if all(regular):
+        kernel, stride = zip(*(r for r in regular if r is not None), strict=True)
+        return F.max_pool2d(x, kernel, stride) if rank == 2 else F.max_pool1d(x, kernel, stride)
+    for axis, along in enumerate(windows, start=x.ndim - rank):
+        parts = [x.narrow(axis, start, stop - start).amax(axis, keepdim=True) for start, stop in along]
+        x = torch.cat(parts, axis)
+    return x
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
+def _mean_beyond_the_end(
+    x: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """With ceil_mode: the last windows reach beyond the end, and count less."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    if not ceil_mode or divisor_override is not None:
+        return NotImplemented
+    kernel, pads = _pair(kernel_size), _pair(padding)
+    strides = kernel if stride is None or stride == [] else _pair(stride)
+    sizes = [int(n) for n in x.shape[-2:]]
+    wanted = F.avg_pool2d(x, kernel_size, stride, padding, True, count_include_pad).shape[-2:]
+    more, counts = [], []
+    for n, k, s, p, count in zip(sizes, kernel, strides, pads, wanted, strict=True):
+        more.append(max((int(count) - 1) * s + k - (n + 2 * p), 0))
+        starts = np.arange(int(count)) * s - p
+        low, high = (-p, n + p) if count_include_pad else (0, n)
+        counts.append(np.minimum(starts + k, high) - np.maximum(starts, low))
+    padded = F.pad(x, (pads[1], pads[1] + more[1], pads[0], pads[0] + more[0]))
+    means = F.avg_pool2d(padded, kernel, strides)
+    share = kernel[0] * kernel[1] / np.outer(*counts)
+    return means if (share == 1).all() else means * torch.tensor(share.astype(np.float32))
+
+
+def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **more: Any) -> Any:
+    """Means of areas, and what antialiasing smooths: products with matrices, along each axis."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    if x.ndim != 4 or not (mode == "area" or more.get("antialias")):
+        return NotImplemented
+    with torch.no_grad():
+        height, width = (int(n) for n in F.interpolate(x, size, scale_factor, mode, **more).shape[-2:])
+        if mode == "area":
+            found = _adaptive_mean(x, (height, width), 2)
+            return F.adaptive_avg_pool2d(x, (height, width)) if found is NotImplemented else found
+        matrices = []
+        for n, k in zip(x.shape[-2:], (height, width), strict=True):
+            # As wide as high: torch resizes columns of width 1 wrongly.
+            each = torch.eye(int(n)).reshape(1, int(n), int(n), 1).expand(1, int(n), int(n), int(n)).contiguous()
+            rows = F.interpolate(each, (k, int(n)), mode=mode, align_corners=more.get("align_corners"), antialias=True)
+            matrices.append(rows[0, :, :, 0].numpy())
+    return _multiplied(x, matrices)
+
+
+# -- others ----------------------------------------------------------------------------
+
+
+def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any, **more: Any) -> Any:
+    """Bags of one size: rows of the table, and their mean, sum or largest."""
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    names = (
+        "max_norm",
+        "norm_type",
+        "scale_grad_by_freq",
+        "mode",
+        "sparse",
+        "per_sample_weights",
+        "include_last_offset",
+    )
+    given = {**dict(zip(names, args, strict=False)), **more}
+    plain = given.get("max_norm") is None and given.get("padding_idx") is None
+    if x.ndim != 2 or offsets is not None or not plain:
+        return NotImplemented
+    rows, mode = F.embedding(x, weight), given.get("mode", "mean")
+    if given.get("per_sample_weights") is not None:
+        rows = rows * given["per_sample_weights"].unsqueeze(-1)
+    return rows.amax(1) if mode == "max" else rows.sum(1) if mode == "sum" else rows.mean(1)
+
+
+def _response_norm(x: torch.Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """Squares of neighbouring channels summed by a 1x1 convolution."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    if x.ndim != 4:
+        return NotImplemented
+    count = int(x.shape[1])
+    apart = np.arange(count)[None] - np.arange(count)[:, None]  # the window has size // 2 channels before its own
+    band = ((apart >= -(size // 2)) & (apart <= (size - 1) // 2)) * (alpha / size)
+    weights = torch.tensor(band.astype(np.float32))[:, :, None, None]
+    return x * (F.conv2d(x * x, weights) + k) ** -beta
+
+
+def _softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
+    """A threshold so low that it shows."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812 (its usual name)
+
+    if threshold >= USUAL_THRESHOLD:
+        return NotImplemented
+    return torch.where(x * beta > threshold, x, F.softplus(x, beta, 20))
+
+
+def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle of what is sorted, the lower one of two."""
+    flat = x.reshape(-1) if dim is None else x
+    axis = 0 if dim is None else dim
+    values, places = flat.sort(axis)
+    middle = (int(flat.shape[axis]) - 1) // 2
+    if dim is None:
+        return values[middle]
+    found = [part.narrow(axis, middle, 1) for part in (values, places)]
+    return tuple(found) if keepdim else tuple(part.squeeze(axis) for part in found)
+
+
+def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The angle within an octant, whose tangent lies in 0..1, and the octant."""
+    import torch
+
+    height, width = y.abs(), x.abs()
+    slope = torch.minimum(height, width) / torch.maximum(height, width).clamp(min=1e-6)
+    angle = slope.atan()
+    angle = torch.where(height > width, np.pi / 2 - angle, angle)
+    angle = torch.where(x < 0, np.pi - angle, angle)
+    return torch.where(y < 0, -angle, angle)
+
+
+def _finite(x: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+    """Integers hold no NaN and no infinities."""
+    return x
+
+
+def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:
+    """Factor by factor."""
+    import torch
+
+    if x.shape[dim] > LONGEST or dtype is not None:
+        return NotImplemented
+    parts = [x.narrow(dim, i, 1) for i in range(int(x.shape[dim]))]
+    for i in range(1, len(parts)):
+        parts[i] = parts[i - 1] * parts[i]
+    return torch.cat(parts, dim)

@@ -1,0 +1,95 @@
+"""From a converted model to a float graph in canonical form that is proved to compute what the source does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.validate import validated
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph.graph import Graph
+from edgeqwt.job import feeds
+from edgeqwt.prepare.joins import in_trees
+from edgeqwt.prepare.prepare import Prepared, prepare, sentence
+from edgeqwt.progress import Stages
+from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.target import TargetProfile
+from edgeqwt.verify.parity import Parity, check_parity
+
+STATE_SAMPLES = 64
+"""Samples that are run to see states come out."""
+UNLIKE = 2.0
+"""How many times larger a state may come out than samples have it, before a sentence says so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """A converted model that computes what its source does.
+
+    Attributes:
+        source: the graph as it was converted.
+        prepared: in canonical form, and what was rewritten in it.
+        parity: that graph against the source model.
+    """
+
+    source: Graph
+    prepared: Prepared
+    parity: Parity
+
+
+def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: TargetProfile, stages: Stages) -> Proved:
+    """Prepares a converted model and holds it against its source, on real samples.
+
+    Args:
+        model: from a converter.
+        samples: calibration samples in the source model's layout.
+        recipe: says how many of them.
+        target: see `for_target`.
+        stages: shows and times the steps.
+
+    Raises:
+        ParityError: it computes something else.
+        InputError: the samples do not fit the model.
+        ToolError: LiteRT refuses the graph.
+    """
+    samples = validated(samples, [binding.spec for binding in model.inputs])
+    with stages("prepare"):
+        prepared = for_target(prepare(model.graph), target)
+    with stages("check parity"):
+        parity = check_parity(model, prepared.graph, samples.head(recipe.verify.parity_samples))
+    return Proved(model.graph, prepared, parity)
+
+
+def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
+    """The float graph with what a target takes only in another form in that form, where that changes no value."""
+    most = target.limits.get("joined_inputs")
+    if not isinstance(most, int):
+        return prepared
+    graph, names = in_trees(prepared.graph, most)
+    told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
+    return Prepared(graph, (*prepared.changes, *told))
+
+
+def unlike_states(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[str]:
+    """Sentences on states that the calibration samples do not show as they come out of the model.
+
+    What lies behind them is calibrated with what the samples say, and clips what is fed back.
+    """
+    pairs = graph.state_tensors()
+    if not pairs:
+        return
+    runner = xnnpack(graph)
+    reach = {t: 0.0 for pair in pairs for t in pair}
+    for feed in feeds(model, graph, samples.head(STATE_SAMPLES)):
+        values = {**feed, **runner.run(feed)}
+        reach |= {t: max(reach[t], float(np.abs(values[t]).max(initial=0.0))) for t in reach}
+    for before, after in pairs:
+        if reach[after] > UNLIKE * reach[before]:
+            yield (
+                f"state {graph.tensors[before].name!r} reaches {reach[before]:.3g} in the calibration samples, and "
+                f"{reach[after]:.3g} where it comes out: calibrate with states as they are when they are fed back"
+            )

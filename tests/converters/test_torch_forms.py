@@ -1,0 +1,91 @@
+"""Functions in the forms that can be exported give what torch's own give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F  # noqa: E402, N812 (its usual name)
+
+from edgeqwt.converters import onnx_source, torch_source  # noqa: E402
+from edgeqwt.converters.onnx_rewrites import loadable  # noqa: E402
+from edgeqwt.converters.onnx_source import OnnxRunner  # noqa: E402
+from edgeqwt.converters.torch_forms import spelled_out  # noqa: E402
+
+IMAGE, LINE, ROWS = (1, 3, 12, 10), (1, 3, 12), (2, 9)
+
+CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
+    "mean of uneven windows": (lambda x: F.adaptive_avg_pool2d(x, 7), IMAGE),
+    "mean of alike windows": (lambda x: F.adaptive_avg_pool2d(x, (11, 9)), IMAGE),
+    "mean of more windows than pixels": (lambda x: F.adaptive_avg_pool2d(x, 16), IMAGE),
+    "mean of one axis": (lambda x: F.adaptive_avg_pool2d(x, (5, None)), IMAGE),
+    "mean along a line": (lambda x: F.adaptive_avg_pool1d(x, 5), LINE),
+    "mean of a volume": (lambda x: F.adaptive_avg_pool3d(x, (2, 3, 3)), (1, 2, 5, 6, 7)),
+    "largest of uneven windows": (lambda x: F.adaptive_max_pool2d(x, 7), IMAGE),
+    "largest of alike windows": (lambda x: F.adaptive_max_pool2d(x, (11, 9)), IMAGE),
+    "largest along a line": (lambda x: F.adaptive_max_pool1d(x, 5), LINE),
+    "pool beyond the end": (lambda x: F.avg_pool2d(x, 5, 2, ceil_mode=True), IMAGE),
+    "pool with padding beyond the end": (lambda x: F.avg_pool2d(x, 4, 3, 1, True), IMAGE),
+    "pool that does not count padding": (lambda x: F.avg_pool2d(x, 4, 3, 1, True, False), IMAGE),
+    "area": (lambda x: F.interpolate(x, size=(5, 5), mode="area"), IMAGE),
+    "antialiased": (lambda x: F.interpolate(x, size=(5, 4), mode="bilinear", antialias=True), IMAGE),
+    "response norm": (lambda x: F.local_response_norm(x, 4, 0.1), (1, 7, 4, 4)),
+    "softplus": (lambda x: F.softplus(x * 4, 2.0, 5.0), ROWS),
+    "median": (lambda x: x.median(-1)[0], ROWS),
+    "median of all": (lambda x: torch.median(x), ROWS),
+    "angle": (lambda x: torch.atan2(x[:, :4], x[:, 4:8]), ROWS),
+    "hypotenuse": (lambda x: torch.hypot(x[:, :4], x[:, 4:8]), ROWS),
+    "finite": (lambda x: torch.nan_to_num(x), ROWS),
+    "running product": (lambda x: x.cumprod(-1), ROWS),
+    "arcs": (lambda x: torch.cat([torch.asin(x.clamp(-1, 1)), x.clamp(-1, 1).acos()], -1), ROWS),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_are_those_of_torch(name: str, tmp_path: Path) -> None:
+    function, shape = CASES[name]
+
+    class One(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return function(x)
+
+    sample = {"x": np.random.default_rng(2).normal(size=shape).astype(np.float32)}
+    x = torch.from_numpy(sample["x"])
+    wanted = function(x).numpy()
+    with spelled_out():
+        found = function(x).numpy()
+    # float32, sums of at most 25 terms; near +-1 the arc's slope is steep.
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
+    model = torch_source.from_module("module", One().eval(), sample, None)
+    notes = torch_source.export(model, sample, tmp_path / "one.onnx", tmp_path / "log")
+    assert notes == ()  # the exporter that names nodes after modules did it
+    (value,) = OnnxRunner(loadable(onnx_source.load(tmp_path / "one.onnx"))).run(sample).values()
+    np.testing.assert_allclose(value, wanted, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", ["mean", "sum", "max"])
+def test_bags_of_one_size(how: str) -> None:
+    bag = torch.nn.EmbeddingBag(7, 5, mode=how).eval()
+    x = torch.arange(12).reshape(2, 6) % 7
+    with spelled_out():
+        found = bag(x)
+    torch.testing.assert_close(found, bag(x), rtol=0, atol=1e-6)
+
+
+def test_what_the_exporter_knows_stays_as_it_is() -> None:
+    calls = []
+
+    class Watching(torch.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            calls.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Watching(), spelled_out():
+        F.adaptive_avg_pool2d(torch.zeros(IMAGE), 2)
+    assert F.adaptive_avg_pool2d in calls
