@@ -39,6 +39,10 @@ def causes(op: OpError) -> str:
 
 def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
     found = ["more and more varied calibration samples"] if quality.samples < 8 else []
+    lost = own.collapsed(recipe.bar.min_db)
+    if "LOG" in {op.kind for op in (*own.worst[:1], *([] if lost is None else [lost]))}:
+        # A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
+        found.append("the logarithm as the model's input, computed by the application in float")
     if recipe.precision.weight_bits < 8:
         found.append("8-bit weights (--precision w8a8)")
     if recipe.precision.activation_bits == 8:
