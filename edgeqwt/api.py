@@ -266,6 +266,7 @@ def check_file(
     from edgeqwt.bench.describe import read_model
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
+    from edgeqwt.targets.asked import asked
     from edgeqwt.targets.check import check
     from edgeqwt.targets.fix import fix
     from edgeqwt.targets.load import load
@@ -278,7 +279,7 @@ def check_file(
         check_output(Path(fixed))
         graph, done = fix(graph, profile)
         flatbuffer.write(graph, Path(fixed))
-    return check(graph, profile, bits=bits, budget=budget), done
+    return asked(graph, profile, check(graph, profile, bits=bits, budget=budget)), done
 
 
 def bench_files(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:

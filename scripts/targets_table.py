@@ -22,7 +22,8 @@ HEAD = """\
 A target is a profile in `targets/profiles/`: what runs the model, what it does not take, and what package a build
 makes for it. `edgeqwt check FILE --target T` lists what stands in a model's way, before conversion (a float file) and
 after it; a build says the same. An *error* means that the target refuses the model, a *warning* that it runs, at a
-price.
+price. Where TFLite Micro is to run it, `check` loads an integer file in its interpreter, in a process of its own: what
+it runs has its kernels, whatever the tables say, and what it refuses is an error, in its own words.
 
 {targets}
 {notes}

@@ -65,7 +65,7 @@ class Model:
 
     def _uses(self, i: int) -> Iterator[Use]:
         graph, op = self.graph, self.graph.ops[i]
-        touches_float = any(graph.tensors[t].is_float for t in op.tensors)
+        touches_float = any(graph.tensors[t].is_float for t in (*op.inputs, *op.outputs) if t >= 0)
         if not self.is_float or not touches_float or op.kind not in RULES:
             if not touches_float or op.kind in ("QUANTIZE", "DEQUANTIZE"):
                 yield Use(i, op.kind, dtype_of(graph, op))

@@ -22,7 +22,12 @@ def float_tensors(model: Model, _: bool) -> Iterator[Hit]:
     if model.is_float:
         return
     for i, op in enumerate(model.graph.ops):
-        floats = [t for t in op.tensors if model.tensor(t).dtype in ("float32", "float16", "float64")]
+        # Not what recurrent ops keep their ranges in: it is of float type in integer files too, and never computed.
+        floats = [
+            t
+            for t in (*op.inputs, *op.outputs)
+            if t >= 0 and model.tensor(t).dtype in ("float32", "float16", "float64")
+        ]
         if floats and op.kind not in ("QUANTIZE", "DEQUANTIZE"):
             yield Hit(i, f"{op.kind} on {model.tensor(floats[0]).dtype}", floats[0])
 

@@ -1,0 +1,42 @@
+"""What a runtime says of a file when it is asked, in a process of its own: tables know of most ops, it knows of all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.runtime.apart import apart
+from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.targets.model import is_float
+from edgeqwt.targets.rule import ERROR
+
+KERNELS = ("micro_ops", "micro_types", "integer_form")
+"""Rules that say of a file that a kernel is missing."""
+RUN = 1 << 20  # activations beyond which a file is only loaded: the reference kernels are slow
+
+
+def asked(graph: Graph, profile: TargetProfile, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings, put right by the TFLite Micro interpreter where the target runs on it.
+
+    What it runs has its kernels, whatever the tables say; what it refuses is an error, in its own words, where no
+    other finding says so already. Float files are judged by what they will become, and nobody can ask about that.
+
+    Args:
+        graph: of the file.
+        profile: the target.
+        findings: of the rules.
+    """
+    types = {graph.tensors[t].dtype for t in graph.inputs}
+    if "tflm" not in profile.runtimes or is_float(graph) or not types <= DTYPES.keys():
+        return findings
+    try:
+        (runner,) = apart("tflm", graph)
+        if sum(t.size for t in graph.tensors if not t.is_constant) <= RUN:
+            runner.run({t: np.zeros(graph.tensors[t].shape, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs})
+    except InterpreterError as error:
+        if any(found.severity == ERROR and found.rule in KERNELS for found in findings):
+            return findings
+        remedy = "Build the file from its float model with edgeqwt, or replace what it names."
+        return (Finding("micro_runs", ERROR, "", "", error.message, remedy, ""), *findings)
+    return tuple(found for found in findings if found.rule not in KERNELS)
