@@ -165,6 +165,8 @@ class _Pair:
 
 def _moving_floats(graph: Graph) -> Graph:
     """The graph with ops that move integers between QUANTIZE and DEQUANTIZE moving the rounded floats instead."""
+    if not all(_rounds(op) or _moves(op) for op in graph.ops if _reads_integers(graph, op)):
+        return graph  # it computes in integers
     editor, real = Editor(graph), dict[int, int]()  # integer tensor -> the same values as floats
 
     def floated(t: int) -> int:
@@ -176,10 +178,8 @@ def _moving_floats(graph: Graph) -> Graph:
 
     moved = False
     for op in graph.ops:
-        rule = RULES.get(op.kind)
         integers = [t for t in op.inputs if t >= 0 and not graph.tensors[t].is_constant and _is_rounded(graph, t)]
-        moves = rule is not None and rule.bound == 0 and rule.form is Form.DIRECT and rule.same_scale
-        if integers and moves and all(_is_rounded(graph, t) for t in op.outputs):
+        if integers and _moves(op) and all(_is_rounded(graph, t) for t in op.outputs):
             inputs = tuple(floated(t) if t in integers else t for t in op.inputs)
             for t in op.outputs:
                 tensor = graph.tensors[t]
@@ -195,6 +195,20 @@ def _moving_floats(graph: Graph) -> Graph:
         else:
             editor.add_op(op)
     return editor.finish() if moved else graph
+
+
+def _rounds(op: Op) -> bool:
+    return op.kind in ("QUANTIZE", "DEQUANTIZE")
+
+
+def _moves(op: Op) -> bool:
+    """Whether an op only moves or picks values, so that it is the same on integers and on what they stand for."""
+    rule = RULES.get(op.kind)
+    return rule is not None and rule.bound == 0 and rule.form is Form.DIRECT and bool(rule.same_scale)
+
+
+def _reads_integers(graph: Graph, op: Op) -> bool:
+    return any(t >= 0 and _is_rounded(graph, t) for t in op.inputs)
 
 
 def _is_rounded(graph: Graph, t: int) -> bool:
