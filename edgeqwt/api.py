@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgeqwt.bench.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.converted import ConvertedModel
+    from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.proved import Proved
     from edgeqwt.quantize.precision import Mixed
@@ -52,6 +53,7 @@ def build(
     compensation: bool | None = None,
     float_io: bool | None = None,
     preserve: Sequence[str] | None = None,
+    interface: Interface | None = None,
     metric: str | Any | None = None,
     evaluation: Source | None = None,
     images: ImageOptions | None = None,
@@ -83,7 +85,8 @@ def build(
         mixed: the limit within which widths are chosen layer by layer.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
-        float_io: whether inputs and outputs stay float32.
+        float_io: whether inputs and outputs stay float32, those that `interface` says nothing of.
+        interface: types of inputs and outputs by name, pixels, and what else they are to be like.
         preserve: what of pruned or clustered weights stays: "sparsity", "clusters".
         metric: "top1" (the default), "file.py:function" or a function; scores the outputs on `evaluation`.
         evaluation: test samples, with labels or what else the metric needs.
@@ -114,6 +117,7 @@ def build(
     from edgeqwt.converters.convert import first_to_pass
     from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.converters.states import with_states
+    from edgeqwt.job import bound
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
     from edgeqwt.proved import prove
@@ -129,7 +133,7 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io, preserve)
+    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io, preserve, interface)
     chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     board = own_board(profile, limit)
@@ -146,12 +150,12 @@ def build(
             sequences = find_sequences(model, data.first(), sequence_length)
             data = sequences.of(data)
 
-        def gate(found: ConvertedModel) -> tuple[ConvertedModel, Proved]:
-            found = with_states(found, states)
-            return found, prove(found, data, chosen, profile, stages)
+        def gate(found: ConvertedModel) -> tuple[ConvertedModel, Recipe, Proved]:
+            found, own = bound(with_states(found, states), data, chosen)
+            return found, own, prove(found, data, own, profile, stages)
 
         steps = partial(stages.steps, "convert")
-        converted, proved = first_to_pass(
+        converted, chosen, proved = first_to_pass(
             model, data, place, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps
         )
         if sequence_length is not None:
@@ -324,6 +328,7 @@ def _overridden(
     compensation: bool | None,
     float_io: bool | None,
     preserve: Sequence[str] | None,
+    interface: Interface | None,
 ) -> Recipe:
     chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
     if precision is not None:
@@ -336,6 +341,8 @@ def _overridden(
         chosen = replace(chosen, compensate=compensation)
     if preserve is not None:
         chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
+    if interface is not None:
+        chosen = replace(chosen, interface=interface.over(chosen.interface))
     return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
 
 

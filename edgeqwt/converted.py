@@ -12,6 +12,18 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 
 
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """How what a graph's input takes relates to the source model's values: source = factor * graph + shift.
+
+    Attributes:
+        factor, shift: float32, in the graph's layout, broadcasting over the input.
+    """
+
+    factor: Array
+    shift: Array
+
+
 @dataclass(frozen=True)
 class Binding:
     """One input or output of the source model and the graph tensor that carries it.
@@ -21,16 +33,20 @@ class Binding:
         tensor: the tensor's index in the graph.
         permutation: axes such that graph array = source array transposed by it
             (NCHW to NHWC is (0, 2, 3, 1)); None where the layouts agree.
+        affine: where the graph's input takes other values than the source model's, such as pixels.
     """
 
     spec: InputSpec
     tensor: int
     permutation: tuple[int, ...] | None = None
+    affine: Affine | None = None
 
     def to_graph(self, array: Array, graph: Graph) -> Array:
         """A source array in the graph's layout and element type (real values, never quantized)."""
         moved = array if self.permutation is None else array.transpose(self.permutation)
         wanted = graph.tensors[self.tensor]
+        if self.affine is not None:
+            moved = (moved.reshape(wanted.shape) - self.affine.shift) / self.affine.factor
         dtype = DTYPES[
             "float32" if wanted.dtype in ("int8", "int16", "uint8") and array.dtype.kind == "f" else wanted.dtype
         ]

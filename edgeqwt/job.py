@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.calibration.validate import named
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.interface.bind import bound as bind
+from edgeqwt.interface.options import ALL, Interface
 from edgeqwt.progress import Advance, counted
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.scales import RULED, Scales
@@ -78,6 +81,17 @@ class Ground:
     recipe: Recipe
     scales: Scales = RULED
     kept: Structure = UNSTRUCTURED
+
+
+def bound(model: ConvertedModel, samples: Samples, recipe: Recipe) -> tuple[ConvertedModel, Recipe]:
+    """The model and the recipe with inputs and outputs as the recipe's interface asks for them.
+
+    Raises:
+        InputError: see `interface.bind.bound`.
+    """
+    everything = Interface({ALL: "float"}, {ALL: "float"}) if recipe.float_io else Interface()
+    found = bind(model, named(samples, [b.spec.name for b in model.inputs]), recipe.interface.over(everything))
+    return found.model, replace(recipe, precision=replace(recipe.precision, ports=found.ports))
 
 
 def lowered(job: Job, ground: Ground) -> Graph:

@@ -11,9 +11,10 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
+from edgeqwt.interface.fold import prepared as with_folded_inputs
 from edgeqwt.job import feeds
 from edgeqwt.prepare.joins import in_trees
-from edgeqwt.prepare.prepare import Prepared, prepare, sentence
+from edgeqwt.prepare.prepare import Prepared, sentence
 from edgeqwt.progress import Stages
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.runtime.runners import xnnpack
@@ -58,7 +59,7 @@ def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: Targe
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("prepare"):
-        prepared = for_target(prepare(model.graph), target)
+        prepared = for_target(with_folded_inputs(model, recipe.precision.ports), target)
     with stages("check parity"):
         parity = check_parity(model, prepared.graph, samples.head(recipe.verify.parity_samples))
     return Proved(model.graph, prepared, parity)

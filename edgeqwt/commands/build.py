@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeqwt.commands.app import app
+from edgeqwt.commands.interfaces import Inputs, Outputs, Pixels, SplitOutputs, Standardize, parse_interface
 from edgeqwt.commands.options import (
     BatchSize,
     Calibration,
@@ -72,6 +73,11 @@ def build(
             metavar="sparsity,clusters|none",
         ),
     ] = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+    pixels: Pixels = None,
+    split_outputs: SplitOutputs = False,
+    standardize: Standardize = None,
     evaluation: Annotated[
         str | None, typer.Option(help="Test samples, with labels or what else the metric needs.", metavar="DATA")
     ] = None,
@@ -145,6 +151,7 @@ def build(
         compensation=compensate,
         float_io=float_io,
         preserve=None if preserve is None else _names(preserve),
+        interface=parse_interface(inputs, outputs, pixels, split_outputs, standardize),
         metric=metric,
         evaluation=evaluation,
         images=parse_images(image),

@@ -133,7 +133,8 @@ def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: St
 def _built(
     job: Job, recipe: Recipe, goal: Mixed, problem: Problem, solution: Solution, stages: Stages, tries: int
 ) -> Result:
-    used = replace(recipe, precision=solution.precision, islands=None)
+    ports = recipe.precision.ports
+    used = replace(recipe, precision=replace(solution.precision, ports=ports), islands=None)
     made = make(job, used, stages)
     with stages("sensitivity"):
         size = file_size(made.graph, used, job.target)

@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.mixed.parts import Layer
-from edgeqwt.quantize.borders import with_float_borders
+from edgeqwt.quantize.borders import with_borders
 from edgeqwt.quantize.packing import VERSIONS, WITH_INT16, with_packed_weights
 from edgeqwt.quantize.precision import Pace, Widths
 from edgeqwt.quantize.widths import Plan, copies
@@ -96,7 +96,7 @@ def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
     """An integer graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
     if recipe.precision.pack_int4 and "no_int4" not in target.limits:
         graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
-    return with_float_borders(graph) if recipe.float_io else graph
+    return with_borders(graph, {name: port.type for name, port in recipe.precision.ports.items()}, recipe.float_io)
 
 
 def file_size(graph: Graph, recipe: Recipe, target: TargetProfile) -> int:

@@ -89,7 +89,7 @@ class Parts:
         """The bits that each source is rounded to: what it is computed at, or the least that it is read at."""
         found = {}
         for s in self.sources:
-            read = [plan.ops[i] for i in s.ops] + ([plan.interface] if s.output else [])
+            read = [plan.ops[i] for i in s.ops] + ([plan.port(s.tensor)] if s.output else [])
             found[s.tensor] = min([plan.home[s.tensor], *read])
         return found
 

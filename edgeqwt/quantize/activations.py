@@ -302,14 +302,20 @@ def _made_symmetric(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int
 
 
 def _fixed_outputs(graph: Graph, plan: Plan) -> dict[Place, tuple[float, int]]:
-    """The parameters that ops demand of their outputs, and those of the same outputs at the model's interface."""
+    """The parameters that ops demand of their outputs, also at the model's interface, and those of pixels."""
     fixed: dict[Place, tuple[float, int]] = {}
     for i, op in enumerate(graph.ops):
         for t in op.outputs:
-            for bits in {plan.ops[i], plan.interface if t in graph.outputs else plan.ops[i]}:
+            for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]}:
                 value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
                 if value is not None and graph.tensors[t].is_float:
                     fixed[t, bits] = value
+    for t, (low, high) in plan.spans.items():
+        if plan.home[t] == 16:  # its kernels know no zero point
+            fixed[t, 16] = max(-low / (LARGEST[16] + 1), high / LARGEST[16]), 0
+        else:
+            scale = (high - low) / (QMAX - QMIN)
+            fixed[t, 8] = scale, round(QMIN - low / scale)
     return fixed
 
 

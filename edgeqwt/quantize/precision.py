@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.ports import Port
 
 NAMES = re.compile(r"w([2-8])a(8|16)")
 MIXED = "mixed"
@@ -37,6 +38,7 @@ class Precision:
             (see `quantize.packing`).
         layers: other widths for the ops that compute some float tensors, by the tensor's name.
         finer_joins: let inputs of ops that join tensors keep finer scales of their own (see `quantize.joins`).
+        ports: what some inputs and outputs are like, by the float tensor's name.
     """
 
     weight_bits: int = 8
@@ -44,6 +46,7 @@ class Precision:
     pack_int4: bool = False
     layers: Mapping[str, Widths] = field(default_factory=dict)
     finer_joins: bool = False
+    ports: Mapping[str, Port] = field(default_factory=dict)
 
     def of(self, tensor: str) -> Widths:
         """The widths of the op that computes a float tensor."""

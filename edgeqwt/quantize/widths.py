@@ -10,7 +10,7 @@ inputs' widths, or 16 bits where that saves a copy; every other op takes what th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph, Op
@@ -31,9 +31,11 @@ class Plan:
     Attributes:
         ops: of each op, in order; 8 for ops on integers alone.
         home: of each float activation, the width at which it is computed.
-        interface: of the graph's inputs and outputs.
+        interface: of the graph's inputs and outputs, unless `ports` has another one for them.
         kept: ops that were to have 16 bits and have 8, by index, and why.
         finer_joins: whether inputs of joining ops may keep finer scales of their own.
+        ports: of some inputs and outputs, by tensor index.
+        spans: real values of the lowest and the highest integer of some inputs, by tensor index.
     """
 
     ops: tuple[int, ...]
@@ -41,6 +43,12 @@ class Plan:
     interface: int
     kept: Mapping[int, str]
     finer_joins: bool = False
+    ports: Mapping[int, int] = field(default_factory=dict)
+    spans: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+
+    def port(self, tensor: int) -> int:
+        """The width of an input or output in the file."""
+        return self.ports.get(tensor, self.interface)
 
 
 def planned(
@@ -58,8 +66,13 @@ def planned(
         RecipeError: `precision.layers` names a tensor that no op computes.
     """
     _check_names(graph, precision)
+    ends = [t for t in dict.fromkeys((*graph.inputs, *graph.outputs)) if graph.tensors[t].is_float]
     interface = precision.activation_bits
-    home = {t: interface for t in graph.inputs if graph.tensors[t].is_float}
+    ports = {t: precision.ports[graph.tensors[t].name] for t in ends if graph.tensors[t].name in precision.ports}
+    bits_of = {t: port.bits(interface) for t, port in ports.items()}
+    spans = {t: port.span for t, port in ports.items() if port.span is not None and t in graph.inputs}
+    home = {t: bits_of.get(t, interface) for t in graph.inputs if graph.tensors[t].is_float}
+    wide = beside_wide_ports(graph, {t for t, bits in bits_of.items() if bits == 16}) if interface == 8 else set()
     ops: list[int] = []
     kept: dict[int, str] = {}
     for i, op in enumerate(graph.ops):
@@ -67,18 +80,48 @@ def planned(
         if not any(t in home for t in op.inputs) and not outputs:
             ops.append(8)
             continue
-        bits = _wanted(graph, op, precision, home)
+        bits = 16 if i in wide else _wanted(graph, op, precision, home)
         if bits == 16 and (obstacle := (narrow or {}).get(i) or _obstacle(graph, op, missing)):
             kept[i], bits = obstacle, 8
         ops.append(bits)
         home |= dict.fromkeys(outputs, bits)
-    return _with_fewer_copies(graph, precision, missing, Plan(tuple(ops), home, interface, kept, precision.finer_joins))
+    return _with_fewer_copies(
+        graph,
+        precision,
+        missing,
+        Plan(tuple(ops), home, interface, kept, precision.finer_joins, bits_of, spans),
+    )
+
+
+def beside_wide_ports(graph: Graph, ports: Set[int]) -> set[int]:
+    """The ops that have to have 16 bits for inputs and outputs of 16 bits to be worth it.
+
+    Those that read such an input, and those that compute such an output: up to and including the first that does more
+    than move values or compute element by element.
+    """
+    found, readers, producers = set[int](), graph.consumers(), graph.producers()
+    todo = [i for t in sorted(ports & {*graph.inputs}) for i in readers.get(t, [])]
+    while todo:
+        i = todo.pop()
+        if i not in found:
+            found.add(i)
+            moves = RULES[graph.ops[i].kind].tied_inputs(graph.ops[i])
+            todo += [j for t in graph.ops[i].outputs for j in readers.get(t, [])] if moves else []
+    behind, todo = set[int](), [producers[t] for t in sorted(ports & {*graph.outputs}) if t in producers]
+    while todo:
+        i = todo.pop()
+        if i not in behind:
+            behind.add(i)
+            rule = RULES[graph.ops[i].kind]
+            passes = rule.tied_inputs(graph.ops[i]) or rule.elementwise or graph.ops[i].kind in ("ADD", "SUB", "MUL")
+            todo += [producers[t] for t in graph.ops[i].inputs if t in producers] if passes else []
+    return found | behind
 
 
 def copies(graph: Graph, plan: Plan) -> set[tuple[int, int]]:
     """The tensors that are read at another width than they are computed at, and that width, in bits."""
     read = {(t, bits) for op, bits in zip(graph.ops, plan.ops, strict=True) for t in op.inputs if t in plan.home}
-    read |= {(t, plan.interface) for t in graph.outputs if t in plan.home}
+    read |= {(t, plan.port(t)) for t in graph.outputs if t in plan.home}
     return {(t, bits) for t, bits in read if plan.home[t] != bits}
 
 

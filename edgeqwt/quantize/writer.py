@@ -103,9 +103,9 @@ class Writer:
         if not tensor.is_float:
             return t
         if tensor.is_constant:
-            self.editor.tensors[t] = self.quantized(t, spanning(*constant_range(self.graph, t), self.plan.interface))
+            self.editor.tensors[t] = self.quantized(t, spanning(*constant_range(self.graph, t), self.plan.port(t)))
             return t
-        return self.at(t, self.plan.interface)
+        return self.at(t, self.plan.port(t))
 
     def form(self, index: int, op: Op) -> Form:
         """The op's form, which for some kernels depends on the scale of its input."""

@@ -15,6 +15,7 @@ from edgeqwt.autograd.weighted import Weighting
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
+from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.quantize.islands import Islands
 from edgeqwt.quantize.joins import Joins
 from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
@@ -124,7 +125,9 @@ class Recipe:
         rounding: how weights are rounded.
         reconstruction: how the rounding is learned afterwards, several layers together; None: not at all.
         compensate: whether CWAC runs, and `compensation` how.
-        float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders).
+        float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders), unless `interface` says
+            otherwise.
+        interface: what inputs and outputs are to be like.
         verify: how much is proved.
         bar: how close the result has to come to the float model.
         leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
@@ -147,6 +150,7 @@ class Recipe:
     compensate: bool = True
     compensation: Options = field(default_factory=Options)
     float_io: bool = False
+    interface: Interface = field(default_factory=Interface)
     verify: Verify = field(default_factory=Verify)
     bar: Bar = field(default_factory=Bar)
     leave_one_out: int = 0
@@ -218,7 +222,9 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     equalized, equalization = _switched(table, "equalize", True, where)
     learned, reconstruction = _switched(table, "reconstruct", False, where)
     enabled, options = _switched(table, "compensate", True, where)
-    io = filled(_Io, _section(table, "io", where), f"{where} [io]")
+    section = _section(table, "io", where)
+    _reject_unknown(section, {"float", *KEYS}, f"{where} [io]")
+    io = filled(_Io, {key: v for key, v in section.items() if key not in KEYS}, f"{where} [io]")
     report = filled(_Report, _section(table, "report", where), f"{where} [report]")
     precision, mixed = table.get("precision", "w8a8"), _section(table, "mixed", where)
     recipe = Recipe(
@@ -235,6 +241,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         compensate=enabled,
         compensation=filled(Options, options, f"{where} [compensate]"),
         float_io=io.float,
+        interface=from_table(section, f"{where} [io]"),
         verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
         bar=filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,

@@ -1,0 +1,60 @@
+"""Options for the inputs and outputs of the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edgeqwt.interface.options import Interface
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="Type of the inputs, or of one: uint8, int8, int16, float; image=uint8. With uint8, samples that are "
+        "pixels make the file take pixels.",
+        metavar="[NAME=]TYPE",
+    ),
+]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output-type", help="Type of the outputs, or of one: uint8, int8, int16, float.", metavar="[NAME=]TYPE"
+    ),
+]
+Pixels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How training normalized pixels, x = (pixel * scale - mean) / std: the file takes the pixels. "
+        "--pixels 'mean=0.485,0.456,0.406 std=0.229,0.224,0.225'; scale is 1/255 if not given.",
+        metavar="KEY=VALUE",
+    ),
+]
+SplitOutputs = Annotated[
+    bool,
+    typer.Option(
+        "--split-outputs", help="Make what the last concatenations join outputs of their own, with scales of their own."
+    ),
+]
+Standardize = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An input whose columns differ by orders of magnitude, or all: the file takes (x - mean) / std.",
+        metavar="NAME|all",
+    ),
+]
+
+
+def parse_interface(
+    inputs: list[str] | None,
+    outputs: list[str] | None,
+    pixels: list[str] | None,
+    split: bool,
+    standardize: list[str] | None,
+) -> Interface:
+    """The interface that the options ask for."""
+    from edgeqwt.interface.options import parse
+
+    return parse(inputs or (), outputs or (), pixels or (), split, standardize or ())
