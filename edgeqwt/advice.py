@@ -52,5 +52,5 @@ def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
     elif recipe.reconstruction is None:
         found.append("--recipe best")
     if any(output.parts for output in quality.outputs):
-        found.append("an output of its own for each part")
+        found.append("--split-outputs, an output of its own for each part")
     return f"Try {', '.join(found)}." if found else ""

@@ -117,6 +117,7 @@ def build(
     from edgeqwt.converters.convert import first_to_pass
     from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.converters.states import with_states
+    from edgeqwt.interface.bind import normalized
     from edgeqwt.job import bound
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
@@ -143,6 +144,8 @@ def build(
         if evaluation is None
         else open_samples(evaluation, images=_for_folder(evaluation, images), batch_size=batch_size)
     )
+    data = normalized(data, chosen.interface)
+    test = None if test is None else normalized(test, chosen.interface)
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
         place = stack.enter_context(_workspace(work))

@@ -11,6 +11,8 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 
+NEARLY = 0.01  # of a pixel: far more than float32 leaves of it, far less than what other numbers are off
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -18,10 +20,20 @@ class Affine:
 
     Attributes:
         factor, shift: float32, in the graph's layout, broadcasting over the input.
+        whole: whether the graph's values are whole numbers, but for rounding in float32.
     """
 
     factor: Array
     shift: Array
+    whole: bool = False
+
+    def to_graph(self, source: Array) -> Array:
+        """What the graph's input takes; `source` in the graph's layout."""
+        values = (source - self.shift) / self.factor
+        if not self.whole:
+            return np.asarray(values)
+        nearest = np.rint(values)
+        return np.where(np.abs(values - nearest) < NEARLY, nearest, values)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Binding:
         moved = array if self.permutation is None else array.transpose(self.permutation)
         wanted = graph.tensors[self.tensor]
         if self.affine is not None:
-            moved = (moved.reshape(wanted.shape) - self.affine.shift) / self.affine.factor
+            moved = self.affine.to_graph(moved.reshape(wanted.shape))
         dtype = DTYPES[
             "float32" if wanted.dtype in ("int8", "int16", "uint8") and array.dtype.kind == "f" else wanted.dtype
         ]
@@ -100,6 +112,21 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """An output of the source model that the file has in parts.
+
+    Attributes:
+        name: in the source model.
+        axis: of the source model's array, along which the parts are joined again.
+        parts: the parts' names, in order.
+    """
+
+    name: str
+    axis: int
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ConvertedModel:
     """A float TFLite graph, with what is needed to prove it and to talk about it in the source's terms.
 
@@ -114,6 +141,7 @@ class ConvertedModel:
         places: graph tensor name to the place in the source model that computes it.
         notes: sentences for the report (layout changes, names that were changed).
         log: the converter's log file, or None.
+        joined: outputs of the source model that the graph has in parts.
         versions: package name to version of the tools that took part.
         learned: the scales that training chose, where the source was trained with quantization; `graph` is the
             float network below, with the weights that training rounded to. None otherwise.
@@ -130,6 +158,7 @@ class ConvertedModel:
     notes: tuple[str, ...] = ()
     log: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    joined: tuple[Joined, ...] = ()
     learned: LearnedRanges | None = None
     converter: str = ""
     attempts: tuple[Attempt, ...] = ()

@@ -12,6 +12,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.options import ALL, Interface
+from edgeqwt.interface.split import split_outputs
 from edgeqwt.progress import Advance, counted
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.scales import RULED, Scales
@@ -89,6 +90,8 @@ def bound(model: ConvertedModel, samples: Samples, recipe: Recipe) -> tuple[Conv
     Raises:
         InputError: see `interface.bind.bound`.
     """
+    if recipe.interface.split:
+        model = split_outputs(model)
     everything = Interface({ALL: "float"}, {ALL: "float"}) if recipe.float_io else Interface()
     found = bind(model, named(samples, [b.spec.name for b in model.inputs]), recipe.interface.over(everything))
     return found.model, replace(recipe, precision=replace(recipe.precision, ports=found.ports))

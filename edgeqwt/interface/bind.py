@@ -93,7 +93,7 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
             factor, shift = _standard(binding, model.graph, some)
         else:
             continue
-        model = _with_affine(model, k, Affine(factor, shift))
+        model = _with_affine(model, k, Affine(factor, shift, whole=found is not None))
         if found is not None:
             _check_pixels(model.inputs[k], model.graph, some)
         notes.append(_told(model.inputs[k], found))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeqwt.converted import Binding
+from edgeqwt.converted import Affine, Binding, Joined
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
 
@@ -24,12 +24,14 @@ class Port:
         permutation: graph array = source array transposed by it; None where the layouts agree.
         state: of an input, the output that is fed back to it; of an output, the input that it is fed back to; empty
             where there is none. Both have the same bytes for the same values.
+        affine: where the file takes other values than the source model, such as pixels.
     """
 
     name: str
     shape: tuple[int | None, ...]
     permutation: tuple[int, ...] | None = None
     state: str = ""
+    affine: Affine | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Details:
     Attributes:
         inputs, outputs: one Port for each of the graph's, in the graph's order.
         name: what C++ files and the namespace are called; an identifier.
+        joined: outputs of the source model that the file has in parts.
         origin: what the model was made from and how, a sentence; empty where that is not known.
     """
 
@@ -46,6 +49,7 @@ class Details:
     outputs: tuple[Port, ...]
     name: str = NAME
     origin: str = ""
+    joined: tuple[Joined, ...] = ()
 
 
 def of_graph(graph: Graph, name: str = NAME) -> Details:
@@ -69,7 +73,8 @@ def of_build(result: BuildResult, name: str = NAME) -> Details:
     names = {b.tensor: b.spec.name for b in (*model.inputs, *model.outputs)}
     states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}
     inputs = _ports(model.graph.inputs, model.inputs, states)
-    return Details(inputs, _ports(model.graph.outputs, model.outputs, states), identifier(name), origin)
+    outputs = _ports(model.graph.outputs, model.outputs, states)
+    return Details(inputs, outputs, identifier(name), origin, model.joined)
 
 
 def identifier(text: str) -> str:
@@ -81,4 +86,6 @@ def identifier(text: str) -> str:
 def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...], states: Mapping[int, str]) -> tuple[Port, ...]:
     by_tensor = {binding.tensor: binding for binding in bindings}
     found = [by_tensor[t] for t in tensors]
-    return tuple(Port(b.spec.name, tuple(b.spec.shape), b.permutation, states.get(b.tensor, "")) for b in found)
+    return tuple(
+        Port(b.spec.name, tuple(b.spec.shape), b.permutation, states.get(b.tensor, ""), b.affine) for b in found
+    )

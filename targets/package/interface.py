@@ -17,6 +17,9 @@ INTEGER_FROM_REAL = (
 )
 REAL_FROM_INTEGER = "real = scale * (integer - zero_point)"
 STATE = "after each run copy the bytes of an output with a state to the input that it names; real zeros to begin with"
+SOURCE_FROM_REAL = (
+    "what the source model takes = factor * real + shift, per channel; null: real itself. The file has that inside."
+)
 LAYOUT = "axis k of the tensor is axis permutation[k] of the source model's array; null where they have the same layout"
 
 
@@ -40,6 +43,8 @@ def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> di
         "state": STATE if any(port.state for port in details.inputs) else None,
         "inputs": [_port(p, graph.tensors[t]) for p, t in zip(details.inputs, graph.inputs, strict=True)],
         "outputs": [_port(p, graph.tensors[t]) for p, t in zip(details.outputs, graph.outputs, strict=True)],
+        "joined": [{"name": j.name, "axis": j.axis, "parts": list(j.parts)} for j in details.joined],
+        "source_from_real": SOURCE_FROM_REAL,
         "vectors": {
             "expected_from": RUNTIME_TITLES[vectors.runtime],
             "inputs": "random integers" if vectors.random else "samples given to the build",
@@ -86,6 +91,8 @@ def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
         "source": {
             "shape": list(port.shape),
             "permutation": None if port.permutation is None else list(port.permutation),
+            "factor": None if port.affine is None else [float(v) for v in port.affine.factor.reshape(-1)],
+            "shift": None if port.affine is None else [float(v) for v in port.affine.shift.reshape(-1)],
         },
         "state": port.state or None,
     }

@@ -55,7 +55,7 @@ def test_no_object_takes_unknown_fields() -> None:
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
         "additionalProperties", "compensation", "kinds", "layers", "limits", "ranges", "rounding", "scores", "search",
-        "narrow", "seconds", "verify", "versions", "weights", "wide",
+        "narrow", "seconds", "verify", "versions", "weights", "wide", "inputs", "outputs", "ports", "pixels",
     }  # fmt: skip
 
 

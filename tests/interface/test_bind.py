@@ -1,0 +1,113 @@
+"""Types by name and pixels, through a whole build of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeqwt
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.interface.options import Interface, Pixels
+from edgeqwt.runtime.runners import RUNNERS
+from tests.chain import CONV, NONE, Chain, noise
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def network(cast: bool = False) -> Graph:
+    """A convolution that pads and a dense layer; of normalized pixels, or of uint8 that it casts and normalizes."""
+    chain = Chain()
+    x = chain.input((1, 8, 8, 3), "image", "uint8" if cast else "float32")
+    if cast:
+        x = chain.op("CAST", x, shape=(1, 8, 8, 3), inDataType="UINT8", outDataType="FLOAT32")
+        x = chain.op("MUL", x, chain.constant([1 / 127.5]), shape=(1, 8, 8, 3), **NONE)
+        x = chain.op("SUB", x, chain.constant([1.0]), shape=(1, 8, 8, 3), **NONE)
+    options = {**CONV, "fusedActivationFunction": "RELU"}
+    y = chain.op("CONV_2D", x, chain.constant(noise(8, 3, 3, 3)), chain.constant(noise(8)), **options)
+    y = chain.op("MEAN", y, chain.constant([1, 2]), shape=(1, 8), keepDims=False)
+    y = chain.op("FULLY_CONNECTED", y, chain.constant(noise(4, 8)), chain.constant(noise(4)), shape=(1, 4),
+                 name="scores", weightsFormat="DEFAULT", keepNumDims=False, **NONE)  # fmt: skip
+    return chain.graph(y)
+
+
+def pixels(count: int = 24) -> Array:
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, 256, (count, 2, 2, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    return (coarse + rng.integers(-20, 20, (count, 8, 8, 3))).clip(0, 255).astype(np.uint8)
+
+
+def build(folder: Path, interface: Interface | None, arrays: Array, cast: bool = False) -> edgeqwt.api.BuildResult:
+    flatbuffer.write(network(cast), folder / "net.tflite")
+    np.savez(folder / "samples.npz", image=arrays)
+    return edgeqwt.build(folder / "net.tflite", calibration=folder / "samples.npz", recipe="fast", interface=interface)
+
+
+def normalized(image: Array) -> Array:
+    return ((image / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_the_integers_are_the_pixels(tmp_path: Path, kind: str) -> None:
+    result = build(tmp_path, Interface({"image": kind}, pixels={"": Pixels(MEAN, STD)}), normalized(pixels()))
+    tensor = result.graph.tensors[result.graph.inputs[0]]
+    assert tensor.dtype == kind
+    assert tensor.quantization is not None
+    shift = 0 if kind == "uint8" else 128
+    assert (float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])) == (1.0, -shift)
+    image = pixels()[3:4]
+    wanted = RUNNERS["reference"](network()).run({network().inputs[0]: normalized(image)})[network().outputs[0]]
+    fed = (image.astype(np.int16) - shift).astype(kind)
+    for name in ("reference", "tflm"):
+        found = RUNNERS[name](result.graph).run({result.graph.inputs[0]: fed})[result.graph.outputs[0]]
+        q = result.graph.tensors[result.graph.outputs[0]].quantization
+        assert q is not None
+        real = float(q.scale[0]) * (found.astype(int) - int(q.zero_point[0]))
+        # Weights and two maps of 8 bits: about one step each at the output.
+        assert np.abs(real - wanted).max() < 4 * float(q.scale[0])
+
+
+def test_samples_may_be_the_pixels_themselves(tmp_path: Path) -> None:
+    a = build(tmp_path, Interface(pixels={"": Pixels(MEAN, STD)}), pixels())
+    b = build(tmp_path, Interface(pixels={"": Pixels(MEAN, STD)}), normalized(pixels()))
+    assert flatbuffer.to_bytes(a.graph) == flatbuffer.to_bytes(b.graph)
+
+
+def test_bytes_that_the_model_casts_go_in_as_they_are(tmp_path: Path) -> None:
+    result = build(tmp_path, None, pixels(), cast=True)
+    tensor = result.graph.tensors[result.graph.inputs[0]]
+    assert (tensor.dtype, [op.kind for op in result.graph.ops][:3]) == ("uint8", ["QUANTIZE", "PADV2", "CONV_2D"])
+
+
+def test_usual_pixels_are_recognized(tmp_path: Path) -> None:
+    result = build(tmp_path, Interface({"": "uint8"}), normalized(pixels()))
+    tensor = result.graph.tensors[result.graph.inputs[0]]
+    assert tensor.quantization is not None
+    assert float(tensor.quantization.scale[0]) == 1.0
+    assert any("ImageNet" in note for note in result.model.notes)
+
+
+def test_types_by_name(tmp_path: Path) -> None:
+    result = build(tmp_path, Interface({"image": "float"}, {"": "uint8"}), normalized(pixels()))
+    graph = result.graph
+    assert [graph.tensors[t].dtype for t in (*graph.inputs, *graph.outputs)] == ["float32", "uint8"]
+    wide = build(tmp_path, Interface({"image": "int16"}, {"": "int16"}), normalized(pixels())).graph
+    assert [wide.tensors[t].dtype for t in (*wide.inputs, *wide.outputs)] == ["int16", "int16"]
+
+
+@pytest.mark.parametrize(
+    ("interface", "message"),
+    [
+        (Interface({"picture": "uint8"}), "no input 'picture'"),
+        (Interface(pixels={"": Pixels((0.0, 0.0), (1.0,))}), "no axis of 2 channels"),
+        (Interface(pixels={"": Pixels(scale=1.0)}), ""),
+        (Interface(pixels={"": Pixels((0.0,), (0.1,))}), "is no image by these pixels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, interface: Interface, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build(tmp_path, interface, normalized(pixels()))
+    assert message in caught.value.message
