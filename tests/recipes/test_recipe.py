@@ -225,7 +225,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         "rounding": {"rule": "gptq", **fields(*ROUNDINGS.values())},
         "reconstruct": {"enabled": False, **fields(Reconstruction)},
         "compensate": {"enabled": True, **fields(Options)},
-        "io": {"float": False},
+        "io": {"float": False, "split_outputs": False, "standardize": False},
         "verify": fields(Verify),
         "quality": fields(Bar),
         "report": {"leave_one_out": 0, "ceiling": True},
