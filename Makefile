@@ -2,13 +2,17 @@
 
 python := .venv/bin/python
 
-.PHONY: setup demo test check benchmark help
+.PHONY: setup tools demo test check benchmark help
 
 setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools of its developers
 	@echo "Ready. Next: make demo, make test, or .venv/bin/edgeqwt --help"
 
 .venv/.ready: pyproject.toml constraints.txt scripts/setup.sh
 	@bash scripts/setup.sh
+
+# Some GB and minutes: litert-torch brings PyTorch with CUDA. Tests of tools that are not there are skipped.
+tools: .venv/.ready  ## make environments for the converters litert-torch and tensorflow (9 GB)
+	@bash scripts/tools.sh
 
 demo: .venv/.ready  ## train a small CNN, build it to int8 with and without compensation, compare
 	@$(python) examples/digits/run.py

@@ -15,10 +15,12 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Attempt, ConvertedModel
 from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
 from edgeqwt.converters.converter import Converter, Work
+from edgeqwt.converters.keras_source import FILES as KERAS_FILES
 from edgeqwt.converters.resolve import TorchObject, resolve
-from edgeqwt.converters.source import Source, open_onnx, open_torch
+from edgeqwt.converters.source import Source, open_keras, open_onnx, open_torch
 from edgeqwt.converters.through_litert_torch import LitertTorch
 from edgeqwt.converters.through_onnx2tf import Onnx2tf
+from edgeqwt.converters.through_tensorflow import TensorFlow
 from edgeqwt.converters.tools import Found
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityError, ToolError
 from edgeqwt.graph import flatbuffer
@@ -28,6 +30,7 @@ AUTO = "auto"
 CONVERTERS: tuple[Converter, ...] = (
     Onnx2tf(),
     LitertTorch(),
+    TensorFlow(),
     Onnx2tf("tensorflow", "tensorflow", onnx2tf_tool.TENSORFLOW),
 )
 """In the order in which they are tried: the quickest to run first, the one that is wrong most often last."""
@@ -69,7 +72,8 @@ def first_to_pass[T](
 
     Args:
         source: "file.py:function" or "package.module:function" that returns a module (or a module and
-            example inputs), a path of a .pt2, TorchScript, .onnx or .tflite file, or a torch module itself.
+            example inputs), a path of a .pt2, TorchScript, .onnx, .keras, .h5 or .tflite file or a
+            SavedModel, or a torch module itself.
         samples: calibration samples in the source's own layout; the first one gives a torch model's
             example input, and the size of dynamic dimensions.
         workdir: intermediate files and logs are left in it.
@@ -120,6 +124,8 @@ def _chosen(name: str) -> tuple[Converter, ...]:
 def _open(found: TorchObject | Path, samples: Samples, work: Work) -> Source:
     if isinstance(found, Path) and found.suffix == ".onnx":
         return open_onnx(found, samples)
+    if isinstance(found, Path) and (found.suffix in KERAS_FILES or found.is_dir()):
+        return open_keras(found, samples, work.folder / "tensorflow.log")
     return open_torch(found, samples, work.torch_log)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeqwt.converters import keras_source
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 FILES = (".pt2", ".onnx", ".tflite")
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript", ".jit", ".ptl")
-FORMS = "Give file.py:function, package.module:function, or a .pt2, .onnx, .tflite or TorchScript file."
+FORMS = (
+    "Give file.py:function, package.module:function, or a .pt2, .onnx, .keras, .h5, .tflite or TorchScript file, "
+    "or a SavedModel."
+)
 NOT_MODELS = {
     ".pt": "it holds weights, or a pickled module",
     ".pth": "it holds weights, not the model",
@@ -53,8 +57,10 @@ def resolve(source: object) -> TorchObject | Path:
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         path = Path(os.fsdecode(text))
-        if path.suffix in FILES:
+        if path.suffix in (*FILES, *keras_source.FILES):
             return _existing(path)
+        if keras_source.is_saved_model(path):
+            return path
         if path.suffix in TORCHSCRIPT and is_torchscript(path):
             return TorchObject(str(path), load_torchscript(path))
         if isinstance(source, str) and ":" in source:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.converters import onnx_source, torch_source
+from edgeqwt.converters import onnx_source, tools, torch_source
 from edgeqwt.converters.diagnose import first_run
+from edgeqwt.converters.keras_source import KerasModel
 from edgeqwt.converters.resolve import TorchObject
 from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.graph.graph import Array
@@ -36,7 +37,7 @@ class Source:
         run: runs the source.
         torch: the model, where the source is one of torch's.
         proto: the model with static shapes, where the source is ONNX.
-        path: the file or folder, where the source is Keras or a SavedModel.
+        keras: the model, where the source is Keras or a SavedModel.
         notes: on what was done so far.
         versions: of the packages that took part.
     """
@@ -50,7 +51,7 @@ class Source:
     run: Callable[[Sample], Mapping[str, Array]]
     torch: TorchModel | None = None
     proto: onnx.ModelProto | None = None
-    path: Path | None = None
+    keras: KerasModel | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] | None = None
 
@@ -91,3 +92,19 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     runner = onnx_source.OnnxRunner(proto)
     outputs = runner.run(sample)
     return Source(ONNX, str(path), runner.specs, samples, sample, outputs, runner.run, proto=proto, notes=notes)
+
+
+def open_keras(path: Path, samples: Samples, log: Path) -> Source:
+    """A Keras file or a SavedModel, in TensorFlow's environment.
+
+    Raises:
+        InputError: the file or the samples cannot be used.
+        ToolError: TensorFlow is not there.
+    """
+    found = tools.find("tensorflow")
+    if found.version is None:
+        raise tools.missing(found)
+    model = KerasModel.open(path, found.python, log)
+    samples = validated(samples, model.inputs)
+    sample = samples.first()
+    return Source(KERAS, str(path), model.inputs, samples, sample, model.run(sample), model.run, keras=model)

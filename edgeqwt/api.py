@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgeqwt.bench.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.converted import ConvertedModel
+    from edgeqwt.converters.tools import Found
     from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.proved import Proved
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-    "list_targets",
+    "install_tool", "list_targets", "list_tools",
 ]  # fmt: skip
 
 
@@ -321,6 +322,20 @@ def list_targets() -> tuple[TargetProfile, ...]:
     from edgeqwt.targets.load import load, names
 
     return tuple(load(name) for name in names())
+
+
+def list_tools() -> tuple[Found, ...]:
+    """The programs that edgeqwt calls, with version, state and place."""
+    from edgeqwt.converters.tools import TOOLS, find
+
+    return tuple(find(name) for name in TOOLS)
+
+
+def install_tool(name: str, python: str | Path | None = None) -> Found:
+    """Makes a managed environment with a tool; see `converters.tools.install`."""
+    from edgeqwt.converters.tools import install
+
+    return install(name, None if python is None else str(python))
 
 
 def _overridden(

@@ -136,7 +136,9 @@ def one_op(spec: Spec) -> Graph:
     outputs = tuple(range(len(tensors), len(tensors) + len(spec.outs)))
     kind_of_options = options_type(spec.kind)
     op = Op(spec.kind, tuple(slots), outputs, spec.options, spec.version, extra={"optionsType": kind_of_options})
-    tensors += [Tensor(f"y{i}", (1,), dtype) for i, dtype in enumerate(spec.outs)]
+    # From LiteRT 2.3 on SLICE wants the rank of its output to be right beforehand.
+    rank = len(tensors[0].shape) if spec.kind == "SLICE" else 1
+    tensors += [Tensor(f"y{i}", (1,) * rank, dtype) for i, dtype in enumerate(spec.outs)]
     tensors = [replace(t, quantization=INT8) if t.dtype == "int8" else t for t in tensors]
     graph = Graph(tuple(tensors), (op,), tuple(inputs), outputs)
     if spec.shape is not None:

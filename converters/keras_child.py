@@ -1,0 +1,151 @@
+"""Runs in TensorFlow's environment, as a program: a Keras model or a SavedModel, asked through pipes.
+
+    python -P keras_child.py MODEL
+
+It imports nothing of edgeqwt's, which need not be installed there. Requests and answers are JSON lines; arrays travel
+in .npz files that a request names. What the library prints goes to standard error.
+
+- {"do": "describe"}: names, shapes and types of the inputs, and names of the outputs.
+- {"do": "run", "inputs": FILE, "outputs": FILE}: runs one sample.
+- {"do": "convert", "inputs": FILE, "tflite": FILE}: writes a float file for inputs of these shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from typing import Any
+
+LEGACY = "TF_USE_LEGACY_KERAS"
+
+
+def is_legacy(path: str) -> bool:
+    """Whether a file was written by Keras 2, which is tf_keras today."""
+    if path.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"]).startswith("2.")
+    if path.endswith((".h5", ".hdf5")):
+        import h5py
+
+        with h5py.File(path) as file:
+            version = file.attrs.get("keras_version", "2.")
+            return str(version.decode() if isinstance(version, bytes) else version).startswith("2.")
+    return False
+
+
+class Model:
+    """A model as a function of tensors by name.
+
+    Args:
+        path: of a .keras or .h5 file, or a SavedModel's folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        import tensorflow as tf
+
+        self.tf = tf
+        if os.path.isdir(path):
+            self._open_saved_model(path)
+        else:
+            self.model = tf.keras.models.load_model(path, compile=False)
+            self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
+            nested = self._structure("output")
+            self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
+
+    def _open_saved_model(self, path: str) -> None:
+        self.model = self.tf.saved_model.load(path)
+        signatures = dict(self.model.signatures)
+        if not signatures:
+            raise ValueError("the SavedModel has no signature: save it with one (model.export, or signatures=...)")
+        self.signature = signatures.get("serving_default") or next(iter(signatures.values()))
+        specs = self.signature.structured_input_signature[1]
+        self.inputs = [self._spec(name, spec) for name, spec in specs.items()]
+        self.outputs = sorted(self.signature.structured_outputs)
+
+    def _structure(self, side: str) -> Any:
+        """What the model takes or returns, nested as it is; None for a Sequential, which Keras 3 does not ask that."""
+        try:
+            return getattr(self.model, side)
+        except AttributeError:
+            return None
+
+    def _input_names(self) -> list[str]:
+        names = getattr(self.model, "input_names", None) or [t.name for t in self.model.inputs]
+        return [str(name).partition(":")[0] for name in names]
+
+    def _output_names(self) -> list[str]:
+        names = [str(name) for name in getattr(self.model, "output_names", [])]
+        return (
+            names if len(names) == len(self.model.outputs) else [f"output_{i}" for i in range(len(self.model.outputs))]
+        )
+
+    def _spec(self, name: str, tensor: Any) -> dict[str, Any]:
+        return {"name": name, "shape": [*tensor.shape], "dtype": self.tf.as_dtype(tensor.dtype).name}
+
+    def call(self, *tensors: Any) -> list[Any]:
+        """The outputs for inputs in order."""
+        if hasattr(self, "signature"):
+            found = self.signature(**{spec["name"]: t for spec, t in zip(self.inputs, tensors, strict=True)})
+            return [found[name] for name in self.outputs]
+        result = self.model(tensors[0] if len(tensors) == 1 else self._nested(tensors), training=False)
+        if isinstance(result, dict):
+            return [result[name] for name in self.outputs]
+        return list(result) if isinstance(result, (list, tuple)) else [result]
+
+    def _nested(self, tensors: Any) -> Any:
+        given = self._structure("input")
+        if isinstance(given, dict):
+            return dict(zip(given, tensors, strict=True))
+        return list(tensors)
+
+    def convert(self, arrays: dict[str, Any]) -> bytes:
+        """A float TFLite file for inputs of the arrays' shapes."""
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        tf = self.tf
+        specs = [tf.TensorSpec(arrays[s["name"]].shape, s["dtype"], name=s["name"]) for s in self.inputs]
+        # Frozen: the converter does not find the variables of Keras 3, and would leave them to be set at run time.
+        function = convert_variables_to_constants_v2(tf.function(self.call).get_concrete_function(*specs))
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+        return bytes(converter.convert())
+
+
+def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:
+    """What one request asks for."""
+    import numpy as np
+
+    if request["do"] == "describe":
+        return {"inputs": model.inputs, "outputs": model.outputs, "version": model.tf.__version__}
+    with np.load(request["inputs"]) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if request["do"] == "convert":
+        with open(request["tflite"], "wb") as file:
+            file.write(model.convert(arrays))
+        return {}
+    values = model.call(*(model.tf.constant(arrays[s["name"]], s["dtype"]) for s in model.inputs))
+    np.savez(request["outputs"], **{f"v{i}": value.numpy() for i, value in enumerate(values)})
+    return {}
+
+
+def main(path: str) -> None:
+    """Answers requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what TensorFlow prints is no answer
+    model = None
+    for line in sys.stdin:
+        try:
+            if model is None:
+                if is_legacy(path):
+                    os.environ[LEGACY] = "1"
+                model = Model(path)
+            told = answer(model, json.loads(line))
+        except Exception as error:  # TensorFlow and Keras raise anything
+            told = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(told) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

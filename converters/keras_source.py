@@ -1,0 +1,142 @@
+"""Keras models and SavedModels as sources: running and converting them, in TensorFlow's own environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converters import child
+from edgeqwt.errors import InputError, ToolError
+from edgeqwt.graph.graph import Array
+
+CHILD = Path(__file__).with_name("keras_child.py")
+FILES = (".keras", ".h5", ".hdf5")
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder is a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+@dataclass(frozen=True, eq=False)
+class KerasModel:
+    """A model in a process of TensorFlow's, which ends with this object.
+
+    Attributes:
+        path: of the file or folder.
+        inputs: by the model's names; None for dimensions that are open.
+        outputs: their names.
+        version: of TensorFlow.
+        process: see `keras_child`.
+        folder: for arrays that go to and fro.
+        log: what TensorFlow says.
+    """
+
+    path: Path
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    version: str
+    process: subprocess.Popen[str]
+    folder: Path
+    log: Path
+
+    @staticmethod
+    def open(path: Path, python: str, log: Path) -> KerasModel:
+        """Loads a model.
+
+        Args:
+            path: of a .keras or .h5 file, or a SavedModel's folder.
+            python: an interpreter that has TensorFlow.
+            log: what TensorFlow says is written to it.
+
+        Raises:
+            InputError: TensorFlow does not read it.
+            ToolError: TensorFlow does not run.
+        """
+        temporary = tempfile.TemporaryDirectory(prefix="edgeqwt-")
+        try:
+            with log.open("wb") as said:
+                process = subprocess.Popen(
+                    [python, "-P", str(CHILD), str(path.absolute())],
+                    env=child.environment(python),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+                )
+        except OSError as error:
+            raise ToolError("tensorflow", None, str(error), f"{python} does not run.") from error
+        try:
+            told = _ask(process, {"do": "describe"}, path, log)
+        except BaseException:
+            _end(process, temporary)
+            raise
+        inputs = tuple(InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in told["inputs"])
+        model = KerasModel(path, inputs, tuple(told["outputs"]), told["version"], process, Path(temporary.name), log)
+        weakref.finalize(model, _end, process, temporary)
+        return model
+
+    def run(self, sample: Sample) -> dict[str, Array]:
+        """One sample's outputs by name.
+
+        Raises:
+            InputError: the model fails on it.
+        """
+        given, found = self.folder / "inputs.npz", self.folder / "outputs.npz"
+        self._save(sample, given)
+        _ask(self.process, {"do": "run", "inputs": str(given), "outputs": str(found)}, self.path, self.log)
+        with np.load(found) as archive:
+            return {name: archive[f"v{i}"] for i, name in enumerate(self.outputs)}
+
+    def convert(self, sample: Sample, file: Path) -> None:
+        """Writes a float TFLite file for inputs of a sample's shapes.
+
+        Raises:
+            InputError: TensorFlow's converter fails.
+        """
+        given = self.folder / "inputs.npz"
+        self._save(sample, given)
+        _ask(self.process, {"do": "convert", "inputs": str(given), "tflite": str(file)}, self.path, self.log)
+
+    def _save(self, sample: Sample, path: Path) -> None:
+        arrays: Mapping[str, Any] = {s.name: np.asarray(sample[s.name], np.dtype(s.dtype)) for s in self.inputs}
+        np.savez(path, **arrays)
+
+
+def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path, log: Path) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+    except BrokenPipeError:
+        line = ""
+    if not line:
+        raise ToolError("tensorflow", process.wait(), child.tail(log), f"It ended while it had {path}.")
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        reason = " ".join(str(answer["error"]).split())[:400]
+        what = {"describe": "load", "run": "run", "convert": "convert"}[request["do"]]
+        hint = "Layers of your own, and Lambda layers, are not loaded: export a SavedModel (model.export) instead."
+        raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else "")
+    return answer
+
+
+def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    folder.cleanup()

@@ -1,0 +1,70 @@
+"""Keras, SavedModel → TensorFlow's TFLiteConverter → float TFLite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.converters import tools
+from edgeqwt.converters.binding import bind, changes
+from edgeqwt.converters.converter import Work
+from edgeqwt.converters.layout import named_as_in_source
+from edgeqwt.converters.source import KERAS, Source
+from edgeqwt.converters.tools import Found
+from edgeqwt.graph import flatbuffer
+
+NAME = "tensorflow"
+
+
+@dataclass(frozen=True)
+class TensorFlow:
+    """TensorFlow's own converter.
+
+    Attributes:
+        name: as users write it.
+    """
+
+    name: str = NAME
+
+    def takes(self, source: Source) -> bool:
+        """Keras files and SavedModels."""
+        return source.kind == KERAS
+
+    def find(self, work: Work) -> Found:
+        """See `Converter`."""
+        return tools.find(NAME)
+
+    def convert(self, source: Source, work: Work) -> ConvertedModel:
+        """See `Converter`.
+
+        Raises:
+            InputError: the converter fails, or its file cannot be used.
+        """
+        assert source.keras is not None
+        work.progress("converting with TensorFlow")
+        file = work.folder / "tensorflow.tflite"
+        source.keras.convert(source.sample, file)
+        graph = flatbuffer.read(file)
+        inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
+        graph = named_as_in_source(graph, (*inputs, *outputs))
+        computed = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
+        return ConvertedModel(
+            graph=graph,
+            inputs=inputs,
+            outputs=outputs,
+            run_source=source.run,
+            places={name: _place(name) for name in computed},
+            notes=(*source.notes, *graph.remarks, *changes(graph, inputs, outputs)),
+            log=source.keras.log,
+            versions={**(source.versions or {}), NAME: source.keras.version},
+        )
+
+
+def _place(name: str) -> str:
+    """The layer that a tensor is named after: "model/act/Relu;model/conv/Conv2D" is "model/conv".
+
+    Of fused ops the last one is the one that computes, the others what it took up.
+    """
+    parts = [part for part in name.replace("StatefulPartitionedCall/", "").split(";") if part]
+    computing = [part for part in parts if "ReadVariableOp" not in part] or parts or [name]
+    return computing[-1].rpartition("/")[0] or computing[-1]

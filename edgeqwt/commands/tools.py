@@ -1,0 +1,55 @@
+"""`edgeqwt tools`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+from edgeqwt.commands.options import Json
+
+tools = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app.add_typer(tools, name="tools")
+
+
+@tools.callback()
+def listed(context: typer.Context, json: Json = False) -> None:
+    """List the tools that edgeqwt calls: version, state, and where they were found.
+
+    `edgeqwt tools install NAME` makes an environment for one of them.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json, show_table
+
+    if context.invoked_subcommand is not None:
+        return
+    found = api.list_tools()
+    if json:
+        print_json(found)
+        return
+    rows = [(t.tool, t.version or "", t.problem or "ready", t.where, t.python if t.version else "") for t in found]
+    show_table(console(), "Tools", ("tool", "version", "state", "found in", "interpreter"), rows)
+
+
+@tools.command()
+def install(
+    name: Annotated[str, typer.Argument(help="onnx2tf, litert-torch or tensorflow.", metavar="NAME")],
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            help="Interpreter to make the environment with, Python 3.12.  [default: this one]", metavar="FILE"
+        ),
+    ] = None,
+) -> None:
+    """Make an environment with a tool, at versions that are known to work; one that is there already is made anew.
+
+    It goes to $EDGEQWT_TOOLS, or edgeqwt/tools in the user's data folder, and takes some GB and minutes.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, progress_display
+
+    with progress_display()(f"installing {name}"):
+        found = api.install_tool(name, python)
+    console().print(f"{found.tool} {found.version} is ready: {found.python}", soft_wrap=True)

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes managed environments for the converters that cannot live beside edgeqwt: those that are named, or all.
+# What is there already, at whatever version, stays as it is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+for tool in "${@:-litert-torch tensorflow}"; do
+    for name in $tool; do
+        if .venv/bin/edgeqwt tools --json | .venv/bin/python -c '
+import json, sys
+found = {tool["tool"]: tool for tool in json.load(sys.stdin)}
+sys.exit(found[sys.argv[1]]["version"] is None)' "$name"; then
+            echo "$name is there"
+        else
+            .venv/bin/edgeqwt tools install "$name"
+        fi
+    done
+done

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.arrays import from_arrays
+from edgeqwt.calibration.validate import validated
+from edgeqwt.converters import convert
+from edgeqwt.converters.child import environment
+from edgeqwt.converters.keras_child import is_legacy
+from edgeqwt.converters.tools import find
+from edgeqwt.errors import InputError, ToolError
+from edgeqwt.verify.parity import check_parity
+
+MAKE = """
+import tensorflow as tf, tf_keras
+image = tf.keras.Input((6, 6, 3), name="image")
+gain = tf.keras.Input((1,), name="gain")
+x = tf.keras.layers.Conv2D(4, 3, padding="same", name="stem")(image)
+x = tf.keras.layers.ReLU()(tf.keras.layers.BatchNormalization()(x))
+x = tf.keras.layers.GlobalAveragePooling2D()(x)
+scores = tf.keras.layers.Dense(5, activation="softmax", name="scores")(x)
+model = tf.keras.Model([image, gain], {"scores": scores, "scaled": scores * gain})
+model.save("two.keras")
+model.export("saved", verbose=False)
+old = tf_keras.Sequential([tf_keras.layers.Conv2D(4, 3, input_shape=(6, 6, 3)), tf_keras.layers.Flatten()])
+old.save("old.h5")
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keras")
+    python = find("tensorflow").python
+    done = subprocess.run(
+        [python, "-P", "-c", MAKE], cwd=folder, env=environment(python), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.tool("tensorflow")
+@pytest.mark.parametrize("name", ["two.keras", "saved"])
+def test_models_of_keras_3(files: Path, tmp_path: Path, name: str) -> None:
+    random = np.random.default_rng(0)
+    arrays = {"image": random.normal(size=(4, 6, 6, 3)), "gain": random.normal(size=(4, 1))}
+    samples = from_arrays({key: value.astype(np.float32) for key, value in arrays.items()})
+    model = convert(files / name, samples, tmp_path)
+    assert model.converter == "tensorflow"
+    assert {b.spec.name for b in model.inputs} == {"image", "gain"}
+    assert {b.spec.name for b in model.outputs} == {"scores", "scaled"}
+    assert all(b.permutation is None for b in (*model.inputs, *model.outputs))
+    parity = check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+    assert parity.samples == 4
+    [convolution] = [op for op in model.graph.ops if op.kind == "CONV_2D"]
+    assert model.places[model.graph.tensors[convolution.outputs[0]].name].rpartition("/")[2].startswith("stem")
+
+
+@pytest.mark.tool("tensorflow")
+def test_files_of_keras_2(files: Path, tmp_path: Path) -> None:
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 6, 6, 3)).astype(np.float32)})
+    model = convert(files / "old.h5", samples, tmp_path)
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+    with pytest.raises(InputError, match="onnx2tf does not convert"):
+        convert(files / "old.h5", samples, tmp_path, converter="onnx2tf")
+    (tmp_path / "broken.h5").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"TensorFlow cannot load .*broken\.h5"):
+        convert(tmp_path / "broken.h5", samples, tmp_path)
+
+
+def test_without_tensorflow_the_error_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"")
+    with pytest.raises(ToolError, match="tensorflow could not be started") as caught:
+        convert(tmp_path / "model.keras", from_arrays({"": np.zeros((1, 4), np.float32)}), tmp_path / "work")
+    assert "edgeqwt tools install tensorflow" in caught.value.hint
+
+
+@pytest.mark.parametrize(("version", "legacy"), [("2.21.0", True), ("3.15.1", False)])
+def test_who_wrote_a_file(tmp_path: Path, version: str, legacy: bool) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", f'{{"keras_version": "{version}"}}')
+    assert is_legacy(str(path)) is legacy
