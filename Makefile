@@ -38,5 +38,8 @@ benchmark-%: .venv/.ready
 benchmark-accuracy: .venv/.ready
 	@cd benchmarks && ../$(python) -m accuracy $(ARGS)
 
+benchmark-zoo: .venv/.ready
+	@$(python) -m benchmarks.zoo $(ARGS)
+
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

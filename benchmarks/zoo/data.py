@@ -1,0 +1,142 @@
+"""Inputs for the networks, and what makes random networks behave like trained ones."""
+
+from __future__ import annotations
+
+import io
+import os
+import tokenize
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from benchmarks.zoo.networks import Network
+
+Array = npt.NDArray[Any]
+ROOT = Path(__file__).resolve().parents[2]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SETTLING = 6  # passes in training mode; batch norm's statistics are averaged with momentum 0.3
+BATCH = 16
+
+
+def samples(network: Network, count: int) -> list[dict[str, Array]]:
+    """Photographs or text, cut to the network's size."""
+    if network.vocabulary:
+        return _texts(network, count)
+    (name, (_, channels, height, width)), *_ = network.inputs.items()
+    return [{name: image} for image in _images(count, channels, height, width)]
+
+
+def _images(count: int, channels: int, height: int, width: int) -> list[Array]:
+    from PIL import Image
+
+    folder = Path(os.environ.get("EDGEQWT_SHARED", ROOT.parent / "shared")) / "data" / "photos"
+    files = sorted(folder.glob("*.jpg"))[:count]
+    found = []
+    for i in range(count):
+        if i < len(files):
+            with Image.open(files[i]) as opened:
+                pixels = np.asarray(opened.convert("RGB").resize((width, height)), np.float32) / 255
+        else:
+            pixels = _texture(i, height, width)
+        scaled = ((pixels - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)[None]
+        found.append(np.ascontiguousarray(scaled[:, :1] if channels == 1 else scaled))
+    return found
+
+
+def _texture(seed: int, height: int, width: int) -> Array:
+    """Noise whose amplitude falls with frequency, as that of photographs does; (height, width, 3) in 0..1."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
+    amplitude = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width)) ** 1.2
+    planes = [np.fft.ifft2(amplitude * np.exp(2j * np.pi * rng.random((height, width)))).real for _ in range(3)]
+    values: Array = np.stack([0.5 + 0.2 * plane / plane.std() for plane in planes], axis=2)
+    return values.clip(0, 1).astype(np.float32)
+
+
+def _texts(network: Network, count: int) -> list[dict[str, Array]]:
+    """Words of this very repository's sources, numbered by hash; sentences of different lengths."""
+    source = (ROOT / "edgeqwt" / "graph" / "graph.py").read_text("utf-8")
+    words = [token.string for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.string.strip()]
+    length = network.inputs["input_ids"][1]
+    ids = [3 + sum(map(ord, word)) % (network.vocabulary - 3) for word in words]
+    found = []
+    for i in range(count):
+        used = length - i % (length // 2)
+        start = 97 * i % (len(ids) - length)
+        row = np.zeros((1, length), np.int64)
+        row[0, :used] = ids[start : start + used]
+        mask = (np.arange(length) < used)[None].astype(np.int64)
+        found.append({"input_ids": row, "attention_mask": mask})
+    return found
+
+
+def settle(network: Network, data: list[dict[str, Array]]) -> None:
+    """Batch norms get the statistics of realistic activations, and weights and biases of their own."""
+    norms = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 0.3
+            if norm.affine:
+                norm.weight.uniform_(0.6, 1.4)
+                norm.bias.normal_(0, 0.2)
+            norm.train()
+        for _ in range(SETTLING):
+            network.module(*_batch(data[:BATCH]))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def standardized(network: Network, data: list[dict[str, Array]]) -> nn.Module:
+    """The network with outputs of mean 0 and deviation 1 over the samples, by its last layer where that is linear.
+
+    The outputs of random networks hardly vary between samples otherwise, and nothing could be told of them.
+    """
+    with torch.no_grad():
+        parts = [network.module(*_batch(data[i : i + BATCH])) for i in range(0, len(data), BATCH)]
+    values = torch.cat([part[0] if isinstance(part, tuple | list) else part for part in parts])
+    if values.ndim != 2:
+        return network.module
+    mean, deviation = values.mean(0), values.std(0).clamp(min=1e-6)
+    heads = [m for m in network.module.modules() if isinstance(m, nn.Linear) and m.out_features == values.shape[1]]
+    if heads and _is_last(network, heads[-1], data):
+        with torch.no_grad():
+            bias = torch.zeros_like(mean) if heads[-1].bias is None else heads[-1].bias
+            heads[-1].weight /= deviation[:, None]
+            heads[-1].bias = nn.Parameter((bias - mean) / deviation)
+        return network.module
+    return _Standardized(network.module, mean, deviation).eval()
+
+
+def _is_last(network: Network, head: nn.Linear, data: list[dict[str, Array]]) -> bool:
+    """Whether a layer's output is the network's."""
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        found = network.module(*_batch(data[:2]))
+    hook.remove()
+    return len(seen) == 1 and isinstance(found, torch.Tensor) and torch.equal(seen[0], found)
+
+
+class _Standardized(nn.Module):
+    def __init__(self, module: nn.Module, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", mean)
+        self.register_buffer("factor", 1 / deviation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.module(x)
+        found = found[0] if isinstance(found, tuple | list) else found
+        return (found - self.mean) * self.factor
+
+
+def _batch(data: list[dict[str, Array]]) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.concatenate([sample[name] for sample in data])) for name in data[0]]

@@ -1,0 +1,119 @@
+"""Builds one network in a process of its own and prints what came of it as one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+import traceback
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any
+
+from benchmarks.zoo.networks import Network, make
+from benchmarks.zoo.table import BELOW, BUILT, REFUSED, UNCONVERTED, Row
+from edgeqwt.progress import Advance, silent
+
+
+def row_of(name: str, options: argparse.Namespace) -> Row:
+    """One network's row; `converted` says whether its float graph was proved to compute what the source does."""
+    from benchmarks.zoo.data import samples, settle, standardized
+
+    row: Row = {"name": name, "recipe": options.recipe, "native": options.native, "samples": options.samples}
+    start = time.perf_counter()
+    try:
+        network = make(name, options.native)
+        data = samples(network, options.samples)
+        settle(network, data)
+        module = standardized(network, data)
+    except Exception as error:  # the package refuses: nothing of ours
+        return {**row, "status": "not made", "converted": False, "message": f"{type(error).__name__}: {error}"[:400]}
+    row["make_seconds"] = round(time.perf_counter() - start, 1)
+    row |= {"parameters": sum(p.numel() for p in module.parameters()), "shape": _shape(network)}
+    start, seen = time.perf_counter(), list[str]()
+    found = _build(module, data, options.recipe, seen)
+    return {**row, "converted": "look at samples" in seen, **found, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _shape(network: Network) -> list[int]:
+    return list(next(iter(network.inputs.values())))
+
+
+def _build(module: Any, data: list[Any], recipe: str, seen: list[str]) -> Row:
+    """What came of the build; the stages that it went through are appended to `seen`."""
+    import edgeqwt
+    from edgeqwt.errors import ConversionError, EdgeqwtError, ParityError
+
+    def display(stage: str) -> AbstractContextManager[Advance]:
+        seen.append(stage)
+        return silent(stage)
+
+    try:
+        # Accepted below the gate, too: the table is to say how far below.
+        result = edgeqwt.build(
+            module, calibration=data, target="tflite", recipe=recipe, accept=True, display=display
+        )  # fmt: skip
+    except EdgeqwtError as error:
+        failures = [text[:500] for text in getattr(error, "failures", ())]
+        status = UNCONVERTED if isinstance(error, ConversionError | ParityError) else REFUSED
+        tail = getattr(error, "log_tail", "").splitlines()[-3:]
+        return {
+            "status": status, "kind": type(error).__name__, "message": error.message[:400], "hint": error.hint[:400],
+            "op": error.op, "failures": failures, "tail": tail, "stage": seen[-1] if seen else "",
+        }  # fmt: skip
+    except Exception as error:
+        places = traceback.extract_tb(error.__traceback__)
+        ours = [
+            place for place in places if "/edgeqwt/" in place.filename or "/converters/" in place.filename
+        ] or places
+        return {
+            "status": "bug", "message": f"{type(error).__name__}: {error}"[:400], "stage": seen[-1] if seen else "",
+            "place": f"{ours[-1].filename.rpartition('edgeqwt/')[2]}:{ours[-1].lineno}",
+        }  # fmt: skip
+    return _measured(result)
+
+
+def _measured(result: Any) -> Row:
+    """The figures of what was kept."""
+    graph, quality = result.graph, result.quality[result.choice.name]
+    floats = [op.kind for op in graph.ops if any(t >= 0 and graph.tensors[t].is_float for t in op.tensors)]
+    below = [found.sentence for found in result.shortfalls if found.below]
+    return {
+        "status": BELOW if below else BUILT,
+        "message": " ".join(below)[:300],
+        "converter": result.model.converter,
+        "attempts": [attempt.sentence[:300] for attempt in result.model.attempts],
+        "parity": max((output.used for output in result.parity.outputs), default=0.0),
+        "varying_db": quality.worst_db,
+        "whole_db": min(place.closeness.sqnr_db for place in quality.decisive),
+        "agreement": min(place.closeness.top1 or 0.0 for place in quality.outputs),
+        "kept": result.choice.name,
+        "ops": len(graph.ops),
+        "float_ops": len(floats),
+        "bytes": result.sizes[result.choice.name],
+    }
+
+
+def main() -> None:
+    """One network, named on the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--native", action="store_true")
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--memory", type=int, default=12)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    # Of data, not of address space: torch and LiteRT reserve much more than they use.
+    resource.setrlimit(resource.RLIMIT_DATA, (options.memory << 30, options.memory << 30))
+    row = row_of(options.name, options)
+    row["peak_mib"] = max(
+        resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    sys.stdout.write("\n@" + json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
