@@ -16,7 +16,7 @@ CLASSES = 100
 SIZE = 96  # side of images in pixels, where a network takes any
 TOKENS = 32
 LIST = Path(__file__).with_name("timm.json")
-"""Networks of timm, the smallest of each of its modules and of families within one; those of huge ones with fewer blocks."""
+"""Networks of timm with options: the smallest of each module and of families within one; fewer blocks of huge ones."""
 
 
 @dataclass(frozen=True)

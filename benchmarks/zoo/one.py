@@ -65,9 +65,7 @@ def _build(module: Any, data: list[Any], recipe: str, seen: list[str]) -> Row:
         }  # fmt: skip
     except Exception as error:
         places = traceback.extract_tb(error.__traceback__)
-        ours = [
-            place for place in places if "/edgeqwt/" in place.filename or "/converters/" in place.filename
-        ] or places
+        ours = [place for place in places if "/edgeqwt/" in place.filename] or places
         return {
             "status": "bug", "message": f"{type(error).__name__}: {error}"[:400], "stage": seen[-1] if seen else "",
             "place": f"{ours[-1].filename.rpartition('edgeqwt/')[2]}:{ours[-1].lineno}",

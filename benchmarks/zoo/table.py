@@ -11,6 +11,7 @@ Row = dict[str, Any]
 """What `one` writes of a network: "name", "status" and what was measured."""
 BUILT, BELOW, REFUSED, UNCONVERTED = "built", "below the gate", "refused", "not converted"
 DONE = (BUILT, BELOW)
+FAULTS = ("crashed", "bug", "timed out")
 CONVERTS, INTEGER, GOOD = 0.98, 0.95, 25.0  # shares, and dB of what varies, that are asked for
 
 
@@ -38,7 +39,7 @@ def table(rows: Sequence[Row]) -> str:
         f"| convert with parity | {CONVERTS:.0%} | {_share(converted, made)} |",
         f"| build with every op integer | {INTEGER:.0%} | {_share(integer, made)} |",
         f"| median SQNR of what varies | {GOOD} dB | {median:.1f} dB |",
-        f"| crashes, tracebacks, time over | 0 | {sum(row['status'] in ('crashed', 'bug', 'timed out') for row in rows)} |",
+        f"| crashes, tracebacks, time over | 0 | {sum(row['status'] in FAULTS for row in rows)} |",
         "",
         "| network | input | converter | difference to the source, of the tolerance | of what varies, dB | same top-1 "
         "| ops | seconds | peak MiB | status |",
