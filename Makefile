@@ -38,8 +38,11 @@ benchmark-%: .venv/.ready
 benchmark-accuracy: .venv/.ready
 	@cd benchmarks && ../$(python) -m accuracy $(ARGS)
 
-benchmark-zoo: .venv/.ready
-	@$(python) -m benchmarks.zoo $(ARGS)
+benchmark-zoo: .venv-zoo/.ready
+	@.venv-zoo/bin/python -m benchmarks.zoo $(ARGS)
+
+.venv-zoo/.ready: .venv/.ready benchmarks/zoo/requirements.txt scripts/zoo.sh
+	@bash scripts/zoo.sh
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

@@ -68,7 +68,10 @@ def one(name: str, options: argparse.Namespace) -> Row:
     command = [sys.executable, "-m", "benchmarks.zoo.one", name, "--samples", str(options.samples)]
     command += ["--recipe", options.recipe, "--memory", str(options.memory), *(["--native"] if options.native else [])]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    # onnx2tf's programs lie in edgeqwt's own environment, not in the one that has the networks.
+    own = ROOT / ".venv" / "bin" / "python"
+    tools = {"EDGEQWT_ONNX2TF_PYTHON": str(own)} if own.exists() else {}
+    environment = {**tools, **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     # In a session of its own: what it started itself ends with it when its time is over.
     child = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -1,0 +1,75 @@
+"""The zoo's rows: none is lost, whatever a network's process does, and the sums say what the rows say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.requires("torch")
+
+
+def _row(name: str, status: str, **more: Any) -> dict[str, Any]:
+    row = {"name": name, "status": status, "converted": True, "seconds": 2.0, "peak_mib": 300, "shape": [1, 3, 8, 8]}
+    if status in ("built", "below the gate"):
+        row |= {"varying_db": 30.0, "agreement": 1.0, "ops": 5, "float_ops": 0, "parity": 0.1, "converter": "onnx2tf"}
+    return row | more
+
+
+def test_the_sums_count_what_was_made_and_name_what_is_below() -> None:
+    from benchmarks.zoo.table import table
+
+    rows = [
+        _row("a/good", "built"),
+        _row("a/float", "built", float_ops=1, varying_db=20.0),
+        _row("a/poor", "below the gate", varying_db=3.0, message="3 dB | of what varies"),
+        _row("a/lost", "not converted", converted=False),
+        _row("a/dead", "crashed", converted=False, message="exit -6: "),
+        _row("a/other", "not made", converted=False),
+    ]
+    text = table(rows)
+    assert "5 networks: 2 built, 1 below the gate, 1 not converted, 1 crashed, 1 not made." in text
+    assert "| convert with parity | 98% | 60.0% (3 of 5) |" in text
+    assert "| build with every op integer | 95% | 40.0% (2 of 5) |" in text
+    assert "| median SQNR of what varies | 25.0 dB | 20.0 dB |" in text
+    assert "| crashes, tracebacks, time over | 0 | 1 |" in text
+    lines = [line for line in text.splitlines() if line.startswith("| a/")]
+    assert lines[-1].startswith("| a/good |")  # the worst come first
+    assert {line.count("|") for line in lines} == {11}  # a message's own bars would be columns
+
+
+def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
+    from benchmarks.zoo.__main__ import again, read
+
+    path = tmp_path / "zoo.jsonl"
+    assert read(path) == {}
+    path.write_text("".join(json.dumps(_row("a/x", status)) + "\n" for status in ("crashed", "built")))
+    row = read(path)["a/x"]
+    assert row["status"] == "built"
+    assert not again(row, argparse.Namespace(redo="failed"))
+    assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed"))
+    assert not again(_row("a/x", "refused"), argparse.Namespace(redo=None))
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(60, "not made"), (0, "timed out")])
+def test_a_network_that_cannot_be_made_or_takes_too_long_is_a_row(seconds: int, status: str) -> None:
+    from benchmarks.zoo.__main__ import one
+
+    options = argparse.Namespace(recipe="fast", samples=2, native=False, memory=12, seconds=seconds)
+    row = one("nowhere/nothing", options)
+    assert (row["name"], row["status"]) == ("nowhere/nothing", status)
+    assert row["message"]
+
+
+def test_textures_stand_in_for_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from benchmarks.zoo.data import samples
+    from benchmarks.zoo.networks import Network
+
+    monkeypatch.setenv("EDGEQWT_SHARED", str(tmp_path))
+    network: Any = Network(None, {"x": (1, 3, 12, 16)})  # type: ignore[arg-type]
+    found = [sample["x"] for sample in samples(network, 2)]
+    assert [image.shape for image in found] == [(1, 3, 12, 16)] * 2
+    assert abs(found[0] - found[1]).max() > 0.1
