@@ -19,7 +19,7 @@ from edgeqwt.graph import flatbuffer
 from tests import small
 from tests.small import Command, Small, process
 
-COMMANDS = ("build", "compensate", "inspect", "compare", "evaluate", "check", "bench", "targets")
+COMMANDS = ("build", "compensate", "inspect", "compare", "evaluate", "check", "bench", "targets", "tools")
 NOISE = re.compile(r"INFO|WARNING|ERROR|W0000|XNNPACK delegate|Traceback|\.py:\d+")
 
 
