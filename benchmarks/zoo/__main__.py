@@ -7,19 +7,26 @@ Rows are kept as they come, so that a sweep that was stopped goes on from there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.zoo.networks import names
+from benchmarks.zoo.one import build
 from benchmarks.zoo.table import DONE, Row, line, table
 
 ROOT = Path(__file__).resolve().parents[2]
+PRELOAD = [
+    "torch", "torch.export", "torch.onnx", "torchvision", "timm", "transformers.modeling_utils", "onnx", "onnxruntime",
+    "ai_edge_litert.interpreter", "edgeqwt.api", "edgeqwt.converters.convert", "benchmarks.zoo.one",
+    "benchmarks.zoo.data",
+]  # fmt: skip
 
 
 def main() -> None:
@@ -37,6 +44,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="build nothing, show what was found so far")
     options = parser.parse_args()
     rows = read(options.results)
+    for variable, value in surroundings().items():
+        os.environ.setdefault(variable, value)
     if not options.table:
         patterns = options.only.split(",")
         wanted = [name for name in names() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
@@ -49,6 +58,14 @@ def main() -> None:
                 file.flush()
                 print(line(row), flush=True)
     print(table(list(rows.values())))
+
+
+def surroundings() -> dict[str, str]:
+    """Environment variables for the networks' processes, where they are not set."""
+    found = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    # onnx2tf's programs lie in edgeqwt's own environment, not in the one that has the networks.
+    own = ROOT / ".venv" / "bin" / "python"
+    return {**found, "EDGEQWT_ONNX2TF_PYTHON": str(own)} if own.exists() else found
 
 
 def read(path: Path) -> dict[str, Row]:
@@ -65,29 +82,26 @@ def again(row: Row, options: argparse.Namespace) -> bool:
 
 def one(name: str, options: argparse.Namespace) -> Row:
     """One network's row, whatever happens to its process."""
-    command = [sys.executable, "-m", "benchmarks.zoo.one", name, "--samples", str(options.samples)]
-    command += ["--recipe", options.recipe, "--memory", str(options.memory), *(["--native"] if options.native else [])]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # onnx2tf's programs lie in edgeqwt's own environment, not in the one that has the networks.
-    own = ROOT / ".venv" / "bin" / "python"
-    tools = {"EDGEQWT_ONNX2TF_PYTHON": str(own)} if own.exists() else {}
-    environment = {**tools, **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
-    # In a session of its own: what it started itself ends with it when its time is over.
-    child = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        errors="replace", start_new_session=True,
-    )  # fmt: skip
+    # Forked off a process that has only imported: torch, timm and transformers take longer to import than many
+    # a network takes to build.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
     row: Row = {"name": name, "seconds": options.seconds}
-    try:
-        output, errors = child.communicate(timeout=options.seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        return {**row, "status": "timed out", "message": f"more than {options.seconds} s"}
-    found = [text for text in output.splitlines() if text.startswith("@")]
-    if found:
-        return {**row, **json.loads(found[-1][1:])}
-    return {**row, "status": "crashed", "message": f"exit {child.returncode}: {errors.strip()[-300:]}"}
+    with tempfile.TemporaryDirectory(prefix="zoo") as folder:
+        log, found = Path(folder, "log"), Path(folder, "row.json")
+        child = context.Process(target=build, args=(name, options, log, found))
+        child.start()
+        child.join(options.seconds)
+        if child.is_alive():
+            with contextlib.suppress(ProcessLookupError):  # before it had a session of its own
+                os.killpg(child.pid or 0, signal.SIGKILL)
+            child.kill()
+            child.join()
+            return {**row, "status": "timed out", "message": f"more than {options.seconds} s"}
+        if found.exists():
+            return {**row, **json.loads(found.read_text("utf-8"))}
+        tail = log.read_text("utf-8", errors="replace").strip()[-300:] if log.exists() else ""
+        return {**row, "status": "crashed", "message": f"exit {child.exitcode}: {tail}"}
 
 
 if __name__ == "__main__":

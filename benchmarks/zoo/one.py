@@ -1,15 +1,16 @@
-"""Builds one network in a process of its own and prints what came of it as one line of JSON."""
+"""Builds one network in a process of its own and writes down what came of it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
-import sys
 import time
 import traceback
 import warnings
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.networks import Network, make
@@ -94,24 +95,22 @@ def _measured(result: Any) -> Row:
     }
 
 
-def main() -> None:
-    """One network, named on the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("--native", action="store_true")
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--recipe", default="fast")
-    parser.add_argument("--memory", type=int, default=12)
-    options = parser.parse_args()
+def build(name: str, options: argparse.Namespace, log: Path, found: Path) -> None:
+    """One network in a process of its own: its row goes to `found`, what it prints to `log`.
+
+    Args:
+        name: of the network.
+        options: recipe, samples, native, and the GiB of memory that it may take.
+        log: file to write.
+        found: likewise; missing where the process dies.
+    """
+    os.setsid()  # what it starts itself ends with it when its time is over
+    with log.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     warnings.simplefilter("ignore")
     # Of data, not of address space: torch and LiteRT reserve much more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (options.memory << 30, options.memory << 30))
-    row = row_of(options.name, options)
-    row["peak_mib"] = max(
-        resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    sys.stdout.write("\n@" + json.dumps(row) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    row = row_of(name, options)
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found.write_text(json.dumps({**row, "peak_mib": max(peaks) >> 10}), "utf-8")
