@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.zoo.networks import names
 from benchmarks.zoo.one import build
-from benchmarks.zoo.table import DONE, Row, line, table
+from benchmarks.zoo.table import CONVERTED, DONE, Row, line, table
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--redo", choices=("failed", "all"), help="build again what did not get through, or everything")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--native", action="store_true", help="at the networks' own resolutions")
+    parser.add_argument("--convert", action="store_true", help="up to the proof of the conversion alone")
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=600, help="that one network may take")
@@ -77,6 +78,8 @@ def read(path: Path) -> dict[str, Row]:
 
 def again(row: Row, options: argparse.Namespace) -> bool:
     """Whether a network that was built before is to be built once more."""
+    if row["status"] == CONVERTED:
+        return not options.convert
     return options.redo == "failed" and row["status"] not in DONE
 
 

@@ -49,9 +49,11 @@ def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(_row("a/x", status)) + "\n" for status in ("crashed", "built")))
     row = read(path)["a/x"]
     assert row["status"] == "built"
-    assert not again(row, argparse.Namespace(redo="failed"))
-    assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed"))
-    assert not again(_row("a/x", "refused"), argparse.Namespace(redo=None))
+    assert not again(row, argparse.Namespace(redo="failed", convert=False))
+    assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed", convert=False))
+    assert not again(_row("a/x", "refused"), argparse.Namespace(redo=None, convert=False))
+    assert again(_row("a/x", "converted"), argparse.Namespace(redo=None, convert=False))
+    assert not again(_row("a/x", "converted"), argparse.Namespace(redo="failed", convert=True))
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(100, "not made"), (0, "timed out")])
@@ -61,7 +63,7 @@ def test_a_network_that_cannot_be_made_or_takes_too_long_is_a_row(
     from benchmarks.zoo import __main__ as zoo
 
     monkeypatch.setattr(zoo, "PRELOAD", [])
-    options = argparse.Namespace(recipe="fast", samples=2, native=False, memory=12, seconds=seconds)
+    options = argparse.Namespace(recipe="fast", samples=2, native=False, convert=False, memory=12, seconds=seconds)
     row = zoo.one("nowhere/nothing", options)
     assert (row["name"], row["status"]) == ("nowhere/nothing", status)
     assert row["message"]
