@@ -69,6 +69,19 @@ def surroundings() -> dict[str, str]:
     return {**found, "EDGEQWT_ONNX2TF_PYTHON": str(own)} if own.exists() else found
 
 
+def _descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that these started; converters have sessions of their own."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = list(children.get(pid, ()))
+    for child in found:  # grows while it is read
+        found += children.get(child, ())
+    return found
+
+
 def read(path: Path) -> dict[str, Row]:
     """The rows by name, the last of each."""
     if not path.exists():
@@ -96,9 +109,9 @@ def one(name: str, options: argparse.Namespace) -> Row:
         child.start()
         child.join(options.seconds)
         if child.is_alive():
-            with contextlib.suppress(ProcessLookupError):  # before it had a session of its own
-                os.killpg(child.pid or 0, signal.SIGKILL)
-            child.kill()
+            for pid in (*_descendants(child.pid or -1), child.pid or -1):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             child.join()
             return {**row, "status": "timed out", "message": f"more than {options.seconds} s"}
         if found.exists():

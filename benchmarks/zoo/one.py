@@ -115,7 +115,6 @@ def build(name: str, options: argparse.Namespace, log: Path, found: Path) -> Non
         log: file to write.
         found: likewise; missing where the process dies.
     """
-    os.setsid()  # what it starts itself ends with it when its time is over
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +82,18 @@ def test_textures_stand_in_for_photographs(monkeypatch: pytest.MonkeyPatch, tmp_
     found = [sample["x"] for sample in samples(network, 2)]
     assert [image.shape for image in found] == [(1, 3, 12, 16)] * 2
     assert abs(found[0] - found[1]).max() > 0.1
+
+
+def test_what_a_process_started_is_found_in_sessions_of_its_own_too() -> None:
+    from benchmarks.zoo.__main__ import _descendants
+
+    script = (
+        "import subprocess, sys; p = subprocess.Popen(['sleep', '60'], start_new_session=True); print(p.pid); p.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        grandchild = int(parent.stdout.readline())
+        try:
+            assert _descendants(parent.pid) == [grandchild]
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
