@@ -14,6 +14,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Attempt, ConvertedModel
 from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
+from edgeqwt.converters.closed import closed
 from edgeqwt.converters.converter import Converter, Work
 from edgeqwt.converters.keras_source import FILES as KERAS_FILES
 from edgeqwt.converters.resolve import TorchObject, resolve
@@ -196,10 +197,13 @@ def _none(
 
 def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     graph = tflite_source.load(path)
+    remarks = graph.remarks
+    specs = [binding.spec for binding in tflite_source.bindings(graph)[0]]
+    graph, notes = closed(graph, specs, validated(samples, specs).first())
     inputs, outputs = tflite_source.bindings(graph)
     if not is_fake_quantized(graph):
         run = tflite_source.TfliteRunner.open(path, inputs, outputs).run
-        return ConvertedModel(graph, inputs, outputs, run, notes=graph.remarks)
+        return ConvertedModel(graph, inputs, outputs, run, notes=(*remarks, *notes))
     below, learned = extracted(graph)
     inputs, outputs = tflite_source.bindings(below)
     few = validated(samples, [binding.spec for binding in inputs]).head(trained.SAMPLES)
@@ -208,4 +212,4 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     float_file = workdir / "without_rounding.tflite"
     flatbuffer.write(below, float_file)
     run = tflite_source.TfliteRunner.open(float_file, inputs, outputs).run
-    return ConvertedModel(below, inputs, outputs, run, notes=(*graph.remarks, note), learned=learned)
+    return ConvertedModel(below, inputs, outputs, run, notes=(*remarks, *notes, note), learned=learned)

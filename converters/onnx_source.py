@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,13 @@ def check_weights(model: onnx.ModelProto) -> None:
 
     linear = {name for node in model.graph.node if node.op_type in LINEAR for name in node.input[1:]}
     for initializer in model.graph.initializer:
-        array = numpy_helper.to_array(initializer)
+        try:
+            array = numpy_helper.to_array(initializer)
+        except Exception as error:  # onnx raises what numpy does: too few bytes, an unknown type, no external file
+            raise InputError(
+                f"weight {initializer.name!r} of the ONNX model cannot be read: {_reason(error)}",
+                "Export the model again, and keep its external data files beside it.",
+            ) from error
         if array.dtype.kind != "f":
             continue
         if np.isnan(array).any() or (initializer.name in linear and not np.isfinite(array).all()):
@@ -83,6 +89,8 @@ def output_names(model: onnx.ModelProto) -> tuple[str, ...]:
 def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The model with every dynamic input dimension fixed to its size in a sample.
 
+    What the file states about shapes is kept only where inference agrees with it.
+
     Args:
         model: is not changed.
         sample: arrays by the model's input names.
@@ -95,31 +103,61 @@ def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.Mod
     """
     import onnx
 
-    fixed, notes, sizes = onnx.ModelProto(), [], dict[str, int]()
+    fixed, notes, sizes = onnx.ModelProto(), list[str](), dict[str, tuple[int, str]]()
     fixed.CopyFrom(model)
     for value in real_inputs(fixed):
         shape = np.shape(sample[value.name])
         dims = value.type.tensor_type.shape.dim
         before = _shape(value)
         _check_shape(value.name, before, shape)
-        for dim, size in zip(dims, shape, strict=True):
-            if not dim.HasField("dim_value"):
-                if dim.dim_param and sizes.setdefault(dim.dim_param, size) != size:
-                    raise InputError(
-                        f"input {value.name!r}: dimension {dim.dim_param!r} is {size} here "
-                        f"and {sizes[dim.dim_param]} in an earlier input of the same sample",
-                        "Make the calibration arrays agree with each other.",
-                    )
-                dim.dim_value = size
+        for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+            if dim.dim_param:
+                notes.extend(_one_symbol(sizes, dim.dim_param, size, value.name, axis))
+            dim.dim_value = size
         if None in before:
             notes.append(f"input {value.name!r} with dynamic shape {_written(before)} was fixed to {tuple(shape)}")
-    if not notes:
-        return model, ()
-    # What the file says about intermediate shapes was true of the dynamic model.
+    # What the file says about intermediate shapes was true of the dynamic model, if at all.
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
-    return _with_output_shapes(onnx.shape_inference.infer_shapes(fixed, data_prop=True), sample), tuple(notes)
+    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    if not notes and _agrees(model, inferred):
+        return model, ()
+    return _with_output_shapes(inferred, sample), tuple(notes)
+
+
+def _one_symbol(sizes: dict[str, tuple[int, str]], symbol: str, size: int, name: str, axis: int) -> Iterator[str]:
+    """Notes down the size of a symbolic dimension; a sentence where the symbol has another size elsewhere.
+
+    Some exporters write one symbol on every axis that they leave open, so that it says nothing of their sizes.
+
+    Raises:
+        InputError: inputs of one sample have batches of different sizes.
+    """
+    here = f"axis {axis} of input {name!r}"
+    first, where = sizes.setdefault(symbol, (size, here))
+    if first == size:
+        return
+    if axis == 0 and where.startswith("axis 0 "):
+        raise InputError(
+            f"input {name!r}: dimension {symbol!r} is {size} here and {first} in an earlier input of the same sample",
+            "Make the calibration arrays agree with each other.",
+        )
+    yield f"dimension {symbol!r} is {first} on {where} and {size} on {here}: the two were taken for different ones"
+
+
+def _agrees(model: onnx.ModelProto, inferred: onnx.ModelProto) -> bool:
+    """Whether what a model states about the shapes of values is fixed, and nowhere else than what inference finds."""
+    graph = inferred.graph
+    found = {v.name: _shape(v) for v in (*graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")}
+    for value in (*model.graph.value_info, *model.graph.output):
+        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+            continue
+        stated = _shape(value)
+        here = found.get(value.name, stated)
+        if None in stated or (None not in here and here != stated):
+            return False
+    return True
 
 
 class OnnxRunner:
@@ -209,15 +247,21 @@ def _spec(value: onnx.ValueInfoProto) -> InputSpec:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
         raise InputError(f"input {value.name!r} of the ONNX model has no shape", "Export the model with shapes.")
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except KeyError:
+        raise InputError(
+            f"input {value.name!r} of the ONNX model has the element type {tensor.elem_type}, which ONNX does not know",
+            "The file is damaged: export the model again.",
+        ) from None
     if dtype.kind not in "biuf":
         raise InputError(f"input {value.name!r} of the ONNX model holds {dtype}", "Only numbers can be converted.")
     return InputSpec(value.name, _shape(value), dtype.name)
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    dims = value.type.tensor_type.shape.dim
-    return tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    """Sizes, None where a dimension is open: a symbol, nothing, or -1 or 0 as Paddle and others write it."""
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim)
 
 
 def _written(shape: Sequence[int | None]) -> str:

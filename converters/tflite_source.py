@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converted import Binding
+from edgeqwt.converters.closed import open_shape
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
@@ -82,14 +83,14 @@ def check_weights(graph: Graph, what: str) -> None:
 
 
 def bindings(graph: Graph) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
-    """Inputs and outputs by the names of the file's signature, or else of its tensors."""
+    """Inputs and outputs by the names of the file's signature, or else of its tensors; None for open dimensions."""
     names = {t: graph.tensors[t].name for t in (*graph.inputs, *graph.outputs)}
     if len(graph.signatures) == 1:
         signature = graph.signatures[0]
         names |= {t: name for name, t in (*signature.inputs, *signature.outputs)}
 
     def bound(t: int) -> Binding:
-        return Binding(InputSpec(names[t], graph.tensors[t].shape, graph.tensors[t].dtype), t)
+        return Binding(InputSpec(names[t], open_shape(graph.tensors[t]), graph.tensors[t].dtype), t)
 
     return tuple(map(bound, graph.inputs)), tuple(map(bound, graph.outputs))
 
@@ -123,6 +124,9 @@ class TfliteRunner:
                     num_threads=1,
                     experimental_preserve_all_tensors=forgetful,
                 )
+                for binding, detail in zip(inputs, interpreter.get_input_details(), strict=True):
+                    if None not in binding.spec.shape and tuple(detail["shape"]) != binding.spec.shape:
+                        interpreter.resize_tensor_input(detail["index"], binding.spec.shape)
                 interpreter.allocate_tensors()
                 failure = None
             except (RuntimeError, ValueError) as error:

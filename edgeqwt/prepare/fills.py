@@ -54,7 +54,7 @@ def _fills(data: Array, least: float) -> Array:
 
 def _sign(data: Array, least: float) -> tuple[float, float] | None:
     """The one sign of a constant's fills, and the smallest of their sizes; None for none, both signs, or NaN."""
-    found = data[_fills(data, least)] if data.dtype == np.float32 else data[:0].reshape(-1)
+    found = data[_fills(data, least)] if data.dtype == np.float32 else data.reshape(-1)[:0]
     if not found.size or np.isnan(data).any() or (found.min() < 0 < found.max()):
         return None
     return float(np.sign(found.reshape(-1)[0])), float(np.abs(found).min())

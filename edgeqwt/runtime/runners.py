@@ -81,7 +81,11 @@ class LiteRT:
     def __init__(self, graph: Graph, taps: Sequence[int] = (), *, kernels: str = "xnnpack") -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        resolver = {"reference": OpResolverType.BUILTIN_REF, "xnnpack": OpResolverType.BUILTIN}[kernels]
+        resolver = {
+            "reference": OpResolverType.BUILTIN_REF,
+            "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "xnnpack": OpResolverType.BUILTIN,
+        }[kernels]
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         self.name = f"LiteRT ({kernels} kernels)"
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))
@@ -152,6 +156,24 @@ def reference(graph: Graph, taps: Sequence[int] = ()) -> Runner:
 def xnnpack(graph: Graph, taps: Sequence[int] = ()) -> Runner:
     """LiteRT as it runs by default: XNNPACK, and optimized kernels for what it does not take."""
     return LiteRT(graph, taps, kernels="xnnpack")
+
+
+def shapes(graph: Graph, inputs: Mapping[int, Array], *, run: bool = True) -> dict[int, tuple[int, ...]]:
+    """The shapes that LiteRT computes, of the tensors that it tells of.
+
+    Args:
+        graph: any; it need not state the shapes that its ops compute.
+        inputs: one sample, as a Runner takes it.
+        run: run it: LiteRT knows some shapes only then.
+
+    Raises:
+        InterpreterError: LiteRT refuses the model, or fails on the sample.
+    """
+    runner = LiteRT(graph, kernels="builtin")
+    if run:
+        runner.run(inputs)
+    found = runner.interpreter.get_tensor_details()
+    return {detail["index"]: tuple(int(n) for n in detail["shape"]) for detail in found}
 
 
 RUNNERS: Mapping[str, RunnerFactory] = {"reference": reference, "xnnpack": xnnpack, "tflm": TFLiteMicro}

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeqwt.calibration.samples import InputSpec
-from edgeqwt.converters.onnx_source import OnnxRunner, input_specs, load, with_static_shapes
+from edgeqwt.converters.onnx_source import OnnxRunner, check_weights, input_specs, load, with_static_shapes
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -72,10 +72,49 @@ def test_samples_that_contradict_the_shape(shape: tuple[int, ...]) -> None:
         with_static_shapes(linear("batch"), {"x": np.zeros(shape, np.float32)})
 
 
-def test_dimensions_of_one_name_have_one_size() -> None:
-    model = linear("n", features="n")
-    with pytest.raises(InputError, match="dimension 'n' is 4 here and 1"):
-        with_static_shapes(model, {"x": np.zeros((1, 4), np.float32)})
+def test_one_symbol_on_several_axes_says_nothing_of_their_sizes() -> None:
+    fixed, notes = with_static_shapes(linear("n", features="n"), {"x": np.zeros((1, 4), np.float32)})
+    assert input_specs(fixed)[0].shape == (1, 4)
+    assert notes[0].startswith("dimension 'n' is 1 on axis 0 of input 'x' and 4 on axis 1 of input 'x'")
+
+
+def test_inputs_of_one_sample_have_batches_of_one_size() -> None:
+    model = linear("n")
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n"]))
+    model.graph.node.append(helper.make_node("Add", ["product", "z"], ["sum"]))
+    with pytest.raises(InputError, match="dimension 'n' is 3 here and 1 in an earlier input"):
+        with_static_shapes(model, {"x": np.zeros((1, 4), np.float32), "z": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("size", [-1, 0])
+def test_sizes_that_some_exporters_write_for_open_dimensions(size: int) -> None:
+    model = linear(1)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = size
+    assert input_specs(model)[0].shape == (None, 4)
+    fixed, notes = with_static_shapes(model, {"x": np.zeros((2, 4), np.float32)})
+    assert [d.dim_value for d in fixed.graph.output[0].type.tensor_type.shape.dim] == [2, 3]
+    assert notes == ("input 'x' with dynamic shape (?, 4) was fixed to (2, 4)",)
+
+
+def test_wrong_shapes_of_values_are_not_believed() -> None:
+    model = linear(1)
+    model.graph.value_info.append(helper.make_tensor_value_info("product", TensorProto.FLOAT, [1, 9]))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
+    fixed, _ = with_static_shapes(model, {"x": np.zeros((1, 4), np.float32)})
+    found = [*fixed.graph.value_info, *fixed.graph.output]
+    assert [[d.dim_value for d in v.type.tensor_type.shape.dim] for v in found] == [[1, 3], [1, 3]]
+
+
+def test_damaged_weights_and_types_are_named() -> None:
+    model = linear(1)
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:8]
+    with pytest.raises(InputError, match="weight 'w' of the ONNX model cannot be read"):
+        check_weights(model)
+    model = linear(1)
+    model.graph.input[0].type.tensor_type.elem_type = 65
+    with pytest.raises(InputError, match="input 'x' of the ONNX model has the element type 65"):
+        input_specs(model)
 
 
 def test_nan_weights_are_named(tmp_path: Path) -> None:
