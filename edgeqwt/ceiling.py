@@ -88,7 +88,8 @@ def _twins(reference: Graph, integer: Graph, own: OwnErrors) -> dict[int, int]:
     for t, a in sorted(partners(reference, integer).items()):
         q = integer.tensors[t].quantization
         rounds = q is not None and q.axis is None and integer.tensors[t].dtype in ("int8", "int16", "uint8")
-        if rounds and reference.tensors[a].is_float and integer.tensors[t].name not in moved:
+        real = reference.tensors[a].is_float and not reference.tensors[a].is_constant  # an output may be a constant
+        if rounds and real and integer.tensors[t].name not in moved:
             found.setdefault(a, t)
     return found
 
