@@ -113,11 +113,17 @@ def one(name: str, options: argparse.Namespace) -> Row:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             child.join()
-            return {**row, "status": "timed out", "message": f"more than {options.seconds} s"}
+            return {**row, "status": "timed out", "message": f"more than {options.seconds} s; {_last_stage(log)}"}
         if found.exists():
             return {**row, **json.loads(found.read_text("utf-8"))}
         tail = log.read_text("utf-8", errors="replace").strip()[-300:] if log.exists() else ""
-        return {**row, "status": "crashed", "message": f"exit {child.exitcode}: {tail}"}
+        return {**row, "status": "crashed", "message": f"exit {child.exitcode}; {_last_stage(log)}: {tail}"}
+
+
+def _last_stage(log: Path) -> str:
+    """The stage that a build was in."""
+    lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
+    return next((line for line in reversed(lines) if line.startswith("stage: ")), "before any stage")
 
 
 if __name__ == "__main__":

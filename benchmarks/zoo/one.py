@@ -56,6 +56,7 @@ def _build(module: Any, data: list[Any], options: argparse.Namespace, seen: list
 
     def display(stage: str) -> AbstractContextManager[Advance]:
         seen.append(stage)
+        print(f"stage: {stage}", flush=True)  # for the row of a process that dies or takes too long
         if options.convert and stage == AFTER_PARITY:
             raise _ProvedError
         return silent(stage)
