@@ -13,6 +13,7 @@ from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import (
     onnx2tf_tool,
+    onnx_flow,
     onnx_rewrites,
     onnx_source,
     open_ends,
@@ -109,16 +110,18 @@ def _exported(source: Source, work: Work) -> _Exported:
     notes = torch_source.export(source.torch, source.sample, path, work.torch_log)
     proto = onnx_rewrites.loadable(onnx_source.load(path))
     proto, fixed = onnx_source.with_static_shapes(proto, source.sample)
+    proto, flow = onnx_flow.resolved(proto)
     proto, steps = unrolled(proto)
     if not rounds(proto):  # values between two steps may fall to either side: `trained.check_rounding` looks at it
         check_export(source.what, source.outputs, OnnxRunner(proto).run(source.sample))
-    return _Exported(source, proto, (*source.notes, *notes, *fixed, *steps))
+    return _Exported(source, proto, (*source.notes, *notes, *fixed, *flow, *steps))
 
 
 def _unrolled(source: Source) -> _Exported:
     assert source.proto is not None
-    proto, steps = unrolled(source.proto)
-    return _Exported(source, proto, (*source.notes, *steps))
+    proto, flow = onnx_flow.resolved(source.proto)
+    proto, steps = unrolled(proto)
+    return _Exported(source, proto, (*source.notes, *flow, *steps))
 
 
 def _read_back(exported: _Exported, conversion: Conversion) -> ConvertedModel:

@@ -1,0 +1,181 @@
+"""If, Loop and Scan of ONNX models whose course is known before any sample is, written out.
+
+The bodies' nodes take the places of the nodes: ONNX operators If-11, Loop-11 and Scan-9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeqwt.converters.onnx_edit import Written, constant_value, shapes, without_dead
+from edgeqwt.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOW = ("If", "Loop", "Scan")
+LARGEST_UNROLLED = 4096  # nodes that a loop may become
+AXES_AS_INPUT = 13  # the opset from which on Unsqueeze reads its axes
+
+
+def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model without If, Loop and Scan nodes whose course is known, and a sentence on each; it is not changed.
+
+    Raises:
+        UnsupportedError: how often a loop runs depends on the inputs, or it would become too long.
+    """
+    notes: list[str] = []
+    while any(node.op_type in FLOW for node in model.graph.node) and (found := _first(model, notes)) is not None:
+        model = found
+    for node in model.graph.node:
+        if node.op_type in ("Loop", "Scan") and not node.domain:
+            raise UnsupportedError(
+                f"{node.op_type} {node.name or node.output[0]!r}",
+                "tflite",
+                "how often it runs depends on the values of the inputs, or it becomes over "
+                f"{LARGEST_UNROLLED} nodes, or it reads from the end or along other axes than the first",
+                "Give the loop a fixed number of steps, or export a model of one step, with its states in and out.",
+            )
+    return model, tuple(notes)
+
+
+def _first(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto | None:
+    """The model with the first node that can be resolved written out; None where none can."""
+    import onnx
+
+    sizes = shapes(model)
+    for k, node in enumerate(model.graph.node):
+        if node.op_type not in FLOW or node.domain:
+            continue
+        grown = onnx.ModelProto()
+        grown.CopyFrom(model)
+        del grown.graph.node[k:]
+        opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+        prefix = node.name or node.output[0]
+        writing = _Writing(model, sizes, node, Written(model, grown, prefix, opset, prefix))
+        said = {"If": writing.branch, "Loop": writing.loop, "Scan": writing.scan}[node.op_type]()
+        if said is not None:
+            notes.append(f"{node.op_type} {prefix!r} {said}")
+            grown.graph.node.extend(model.graph.node[k + 1 :])
+            without_dead(grown)
+            return grown
+    return None
+
+
+class _Writing:
+    """One node that is written out; its methods return what was done, None where it cannot be."""
+
+    def __init__(
+        self, model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, written: Written
+    ) -> None:
+        self.model, self.sizes, self.node, self.written = model, sizes, node, written
+        self.attributes = {a.name: a for a in node.attribute}
+
+    def branch(self) -> str | None:
+        """An If."""
+        condition = constant_value(self.model, self.node.input[0], self.sizes)
+        if condition is None:
+            return None
+        name = "then" if condition.any() else "else"
+        self.deliver(self.body(self.attributes[f"{name}_branch"].g, [], ""))
+        return f"always takes its {name} branch, which was put in its place"
+
+    def loop(self) -> str | None:
+        """A Loop: inputs are the trip count, the first condition and the states."""
+        count = self.known(self.node.input[0]) if self.node.input[0] else LARGEST_UNROLLED + 1
+        first = self.node.input[1] if len(self.node.input) > 1 else ""
+        goes_on = self.known(first) if first else 1
+        graph, states = self.attributes["body"].g, list(self.node.input[2:])
+        joined: list[list[str]] = []
+        steps = 0
+        while goes_on and count is not None and steps < count:
+            if (steps + 1) * max(len(graph.node), 1) > LARGEST_UNROLLED:
+                return None
+            index = self.written.constant(np.array(steps, np.int64), "step")
+            outputs = self.body(graph, [index, self.written.constant(np.array(True), "on"), *states], f".{steps}")
+            goes_on, states = self.known(outputs[0]), outputs[1 : 1 + len(states)]
+            joined.append(outputs[1 + len(states) :])
+            steps += 1
+        if count is None or goes_on is None:
+            return None
+        return self.finished(states, joined, steps)
+
+    def scan(self) -> str | None:
+        """A Scan along first axes, from the beginning: inputs are the states, and what is read a slice at a step."""
+        read = self.attributes["num_scan_inputs"].i
+        states, scanned = list(self.node.input[:-read]), list(self.node.input[-read:])
+        unusual = any(v for a in self.node.attribute for v in a.ints)
+        graph = self.attributes["body"].g
+        if unusual or not self.sizes.get(scanned[0]):
+            return None
+        steps = self.sizes[scanned[0]][0]
+        if steps * max(len(graph.node), 1) > LARGEST_UNROLLED:
+            return None
+        joined = []
+        for t in range(steps):
+            index = self.written.constant(np.array(t, np.int64), "step")
+            slices = [self.written.step(t).op("Gather", [source, index], "slice", axis=0) for source in scanned]
+            outputs = self.body(graph, [*states, *slices], f".{t}")
+            states = outputs[: len(states)]
+            joined.append(outputs[len(states) :])
+        return self.finished(states, joined, steps)
+
+    def known(self, name: str) -> int | None:
+        """A number or a condition, where it is constant."""
+        value = constant_value(self.written.model, name, self.sizes)
+        return None if value is None else int(value.reshape(-1)[0])
+
+    def finished(self, states: Sequence[str], joined: Sequence[Sequence[str]], steps: int) -> str | None:
+        """Writes a loop's outputs: the last states, and what its steps gave, one above the other."""
+        if not joined and len(self.node.output) > len(states):
+            return None
+        outputs = [*states, *(self.stacked(parts) for parts in zip(*joined, strict=True))]
+        self.deliver(outputs)
+        return f"always runs {steps} times: it was unrolled"
+
+    def stacked(self, parts: Sequence[str]) -> str:
+        """Values as the slices of one, along a new first axis."""
+        if self.written.opset >= AXES_AS_INPUT:
+            axes = self.written.constant(np.array([0], np.int64), "axes")
+            rows = [self.written.op("Unsqueeze", [part, axes], "row") for part in parts]
+        else:
+            rows = [self.written.op("Unsqueeze", [part], "row", axes=[0]) for part in parts]
+        return self.written.concat(rows, 0, "rows")
+
+    def deliver(self, values: Sequence[str]) -> None:
+        """Gives values the names of the node's outputs."""
+        for value, name in zip(values, self.node.output, strict=False):
+            if name:
+                self.written.op("Identity", [value], name, named=True)
+
+    def body(self, graph: onnx.GraphProto, feeds: Sequence[str], label: str) -> list[str]:
+        """Writes a subgraph's nodes and initializers under names of their own; returns where its outputs are."""
+        new = dict(zip((value.name for value in graph.input), feeds, strict=True))
+        nodes, initializers = self.written.model.graph.node, self.written.model.graph.initializer
+        mine = [i.name for i in graph.initializer] + [name for node in graph.node for name in node.output if name]
+        new |= {name: f"{self.written.prefix}{label}/{name}" for name in mine if name not in new}
+        for tensor in graph.initializer:
+            initializers.add().CopyFrom(tensor)
+            initializers[-1].name = new[tensor.name]
+        for node in graph.node:
+            nodes.add().CopyFrom(node)
+            nodes[-1].name = f"{self.written.prefix}{label}/{node.name or node.output[0]}"
+            _rename(nodes[-1], new)
+        return [new.get(value.name, value.name) for value in graph.output]
+
+
+def _rename(node: onnx.NodeProto, new: Mapping[str, str]) -> None:
+    """Renames values in a node, and where subgraphs of it read them; what these define themselves is theirs."""
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            names[i] = new.get(name, name)
+    for graph in (g for a in node.attribute for g in ((a.g,) if a.HasField("g") else a.graphs)):
+        own = {v.name for v in (*graph.input, *graph.initializer)} | {name for n in graph.node for name in n.output}
+        outer = {name: to for name, to in new.items() if name not in own}
+        for inner in graph.node:
+            _rename(inner, outer)
+        for value in graph.output:
+            value.name = outer.get(value.name, value.name)
