@@ -16,7 +16,7 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters.control_flow import FLOW, check_resolved, resolved
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.prepare.constants import fold
+from edgeqwt.prepare.constants import ROUNDING, fold
 from edgeqwt.runtime.runners import shapes
 
 SHAPING = MappingProxyType(
@@ -71,7 +71,7 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
             notes.append(f"the file states other shapes than LiteRT computes, of {len(wrong)} tensors: {some}")
         if not notes and not any(op.kind in FLOW or op.kind == "SHAPE" for op in graph.ops):
             break
-        folded, names = fold(graph)
+        folded, names = fold(graph, ROUNDING)  # what training learned stays in sight
         folded, found = resolved(folded)
         notes.extend(found)
         if not names and not found:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Graph, Op, Tensor
-from edgeqwt.prepare.constants import fold
+from edgeqwt.prepare.constants import ROUNDING, fold
 
 FLOW = ("IF", "WHILE")
 LARGEST_UNROLLED = 4096  # ops that a loop may become
@@ -107,7 +107,7 @@ def _then(first: Graph, after: Graph, label: str) -> Graph:
     outputs = _spliced(tensors, ops, after, first.outputs, label)
     joined = replace(first, tensors=tuple(tensors), ops=tuple(ops), outputs=tuple(outputs))
     inner, _ = resolved(joined) if any(op.kind in FLOW for op in after.ops) else (joined, ())
-    return replace(fold(inner)[0], others=first.others)
+    return replace(fold(inner, ROUNDING)[0], others=first.others)
 
 
 def _spliced(tensors: list[Tensor], ops: list[Op], sub: Graph, feeds: Sequence[int], label: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,16 +14,17 @@ from edgeqwt.runtime.runners import reference, xnnpack
 
 LARGEST_GROWTH = 1 << 20  # bytes that folding an op may add to the file
 FOLDED_TYPES = ("float32", "int32", "int64", "int8", "uint8", "int16", "bool")
+ROUNDING = ("QUANTIZE", "DEQUANTIZE", "FAKE_QUANT")
 NEVER = ("CUSTOM", "CALL_ONCE", "VAR_HANDLE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL")
 
 
-def fold(graph: Graph) -> tuple[Graph, list[str]]:
-    """Computes every op that reads constants alone, and SHAPE of tensors whose shape is static."""
+def fold(graph: Graph, but: Collection[str] = ()) -> tuple[Graph, list[str]]:
+    """Computes every op that reads constants alone, but for some kinds, and SHAPE of tensors whose shape is static."""
     known = {t: tensor for t, tensor in enumerate(graph.tensors) if tensor.is_constant}
     folded: list[int] = []
     editor = Editor(graph)
     for i, op in enumerate(graph.ops):
-        if not _computable(graph, op, known):
+        if op.kind in but or not _computable(graph, op, known):
             continue
         if op.kind == "SHAPE":
             shape = graph.tensors[op.inputs[0]].shape

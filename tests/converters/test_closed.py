@@ -12,7 +12,7 @@ from edgeqwt.converters.closed import closed, open_shape
 from edgeqwt.converters.tflite_source import TfliteRunner, bindings
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Graph, Op, Tensor
+from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import NONE, Chain, noise
 
@@ -148,3 +148,18 @@ def test_loops_that_hang_on_values_are_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"WHILE #0 .* depends on the values of the inputs") as caught:
         closed(graph, specs, sample)
     assert "fixed number of steps" in caught.value.hint
+
+
+def test_learned_rounding_of_weights_stays() -> None:
+    """Networks that were trained with quantization have QUANTIZE and DEQUANTIZE behind their weights."""
+    chain = Chain()
+    x = chain.input((1, 4))
+    rounded = chain.op("QUANTIZE", chain.constant(noise(3, 4)), dtype="int8", shape=(3, 4))
+    weights = chain.op("DEQUANTIZE", rounded, shape=(3, 4))
+    y = chain.op("FULLY_CONNECTED", x, weights, shape=(1, 3), **NONE)
+    graph = opened(chain.graph(y), x, y)
+    scale = Quantization.per_tensor(0.03, 0)
+    graph = graph.with_tensors({rounded: replace(graph.tensors[rounded], quantization=scale)})
+    found, _ = made(graph, noise(2, 4))
+    assert [op.kind for op in found.ops] == ["QUANTIZE", "DEQUANTIZE", "FULLY_CONNECTED"]
+    assert found.tensors[found.outputs[0]].shape == (2, 3)
