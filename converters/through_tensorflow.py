@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeqwt.converted import ConvertedModel
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.converters import tools
 from edgeqwt.converters.binding import bind, changes
+from edgeqwt.converters.closed import closed
+from edgeqwt.converters.control_flow import FLOW
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.layout import named_as_in_source
 from edgeqwt.converters.source import KERAS, Source
 from edgeqwt.converters.tools import Found
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
 
 NAME = "tensorflow"
 
@@ -46,6 +51,9 @@ class TensorFlow:
         source.keras.convert(source.sample, file)
         graph = flatbuffer.read(file)
         inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
+        graph, flow = _without_flow(graph, inputs, source)
+        if flow:
+            inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
         graph = named_as_in_source(graph, (*inputs, *outputs))
         computed = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
         return ConvertedModel(
@@ -54,10 +62,19 @@ class TensorFlow:
             outputs=outputs,
             run_source=source.run,
             places={name: _place(name) for name in computed},
-            notes=(*source.notes, *graph.remarks, *changes(graph, inputs, outputs)),
+            notes=(*source.notes, *graph.remarks, *flow, *changes(graph, inputs, outputs)),
             log=source.keras.log,
             versions={**(source.versions or {}), NAME: source.keras.version},
         )
+
+
+def _without_flow(graph: Graph, inputs: Sequence[Binding], source: Source) -> tuple[Graph, tuple[str, ...]]:
+    """The graph without IF and WHILE, which TensorFlow writes for tf.cond, loops and some recurrent layers."""
+    if not any(op.kind in FLOW for op in graph.ops):
+        return graph, ()
+    sample = {graph.tensors[b.tensor].name: b.to_graph(source.sample[b.spec.name], graph) for b in inputs}
+    tensors = [graph.tensors[t] for t in graph.inputs]
+    return closed(graph, [InputSpec(t.name, sample[t.name].shape, t.dtype) for t in tensors], sample)
 
 
 def _place(name: str) -> str:
