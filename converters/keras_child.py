@@ -49,7 +49,7 @@ class Model:
         if os.path.isdir(path):
             self._open_saved_model(path)
         else:
-            self.model = tf.keras.models.load_model(path, compile=False)
+            self.model = _load(tf, path)
             self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
             nested = self._structure("output")
             self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
@@ -110,6 +110,30 @@ class Model:
         function = convert_variables_to_constants_v2(tf.function(self.call).get_concrete_function(*specs))
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
         return bytes(converter.convert())
+
+
+def _load(tf: Any, path: str) -> Any:
+    """A Keras model, those of TensorFlow's model optimization toolkit included where it is installed.
+
+    What pruning and clustering wrap around layers is taken off; what quantization-aware training does to ranges and
+    weights is what the model computes, and stays.
+    """
+    try:
+        import tensorflow_model_optimization as toolkit
+    except Exception:  # absent, or at odds with this Keras: models without its layers load all the same
+        return tf.keras.models.load_model(path, compile=False)
+    with (
+        toolkit.quantization.keras.quantize_scope(),
+        toolkit.sparsity.keras.prune_scope(),
+        toolkit.clustering.keras.cluster_scope(),
+    ):
+        model = tf.keras.models.load_model(path, compile=False)
+    kinds = {type(layer).__name__ for layer in model.layers}
+    if "PruneLowMagnitude" in kinds:
+        model = toolkit.sparsity.keras.strip_pruning(model)
+    if "ClusterWeights" in kinds:
+        model = toolkit.clustering.keras.strip_clustering(model)
+    return model
 
 
 def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeqwt.calibration.samples import InputSpec
-from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import tools
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.closed import closed
@@ -14,9 +14,12 @@ from edgeqwt.converters.control_flow import FLOW
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.layout import named_as_in_source
 from edgeqwt.converters.source import KERAS, Source
+from edgeqwt.converters.tflite_source import TfliteRunner
 from edgeqwt.converters.tools import Found
+from edgeqwt.converters.trained import SAMPLES, Bindings, check_rounding
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
 
 NAME = "tensorflow"
 
@@ -45,15 +48,20 @@ class TensorFlow:
         Raises:
             InputError: the converter fails, or its file cannot be used.
         """
-        assert source.keras is not None
+        keras = source.keras
+        assert keras is not None
         work.progress("converting with TensorFlow")
         file = work.folder / "tensorflow.tflite"
-        source.keras.convert(source.sample, file)
+        keras.convert(source.sample, file)
         graph = flatbuffer.read(file)
         inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
         graph, flow = _without_flow(graph, inputs, source)
         if flow:
             inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
+        learned = None
+        if is_fake_quantized(graph):
+            source, graph, learned = _below(source, graph, (inputs, outputs), work)
+            inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
         graph = named_as_in_source(graph, (*inputs, *outputs))
         computed = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
         return ConvertedModel(
@@ -63,9 +71,25 @@ class TensorFlow:
             run_source=source.run,
             places={name: _place(name) for name in computed},
             notes=(*source.notes, *graph.remarks, *flow, *changes(graph, inputs, outputs)),
-            log=source.keras.log,
-            versions={**(source.versions or {}), NAME: source.keras.version},
+            log=keras.log,
+            versions={**(source.versions or {}), NAME: keras.version},
+            learned=learned,
         )
+
+
+def _below(
+    source: Source, graph: Graph, bindings: tuple[Bindings, Bindings], work: Work
+) -> tuple[Source, Graph, LearnedRanges]:
+    """The float network below one that was trained with quantization, what was learned, and the source likewise."""
+    below, learned = extracted(graph)
+    moved = dict(zip((*graph.inputs, *graph.outputs), (*below.inputs, *below.outputs), strict=True))
+    inputs, outputs = (tuple(replace(b, tensor=moved[b.tensor]) for b in side) for side in bindings)
+    few = source.samples.head(SAMPLES)
+    note = check_rounding("the Keras model", source.run, below, (inputs, outputs), learned, few)
+    file = work.folder / "without_rounding.tflite"
+    flatbuffer.write(below, file)
+    run = TfliteRunner.open(file, inputs, outputs).run
+    return replace(source, run=run, notes=(*source.notes, note)), below, learned
 
 
 def _without_flow(graph: Graph, inputs: Sequence[Binding], source: Source) -> tuple[Graph, tuple[str, ...]]:
