@@ -27,7 +27,7 @@ MODELS = ("float", "trained", "pruned", "clustered")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints one row per model: accuracy in Keras and of the integer file, zeros, distinct values, compressed bytes."""
     parser = argparse.ArgumentParser(description="Train four Keras models and build them.")
-    parser.add_argument("--epochs", type=int, default=10, help="of training each (default: 10)")
+    parser.add_argument("--epochs", type=int, default=15, help="of training each (default: 15)")
     options = parser.parse_args(arguments)
     tensorflow = tools.find("tensorflow")
     if tensorflow.problem:
