@@ -20,7 +20,7 @@ Objection = tuple[str, str]
 
 OTHER_FLOATS = ("float16", "float64", "bfloat16", "complex64", "complex128", "string")
 # Beyond, products of two scales leave float32, and multipliers the 31 bits that kernels can shift by.
-SMALLEST_SCALE, LARGEST_SCALE = 1e-35, 1e16
+SMALLEST_SCALE, LARGEST_SCALE = 1e-35, 1e18
 TWO_VARIABLES = "Make one of both a number, or cut the model there and compute it in the application."
 REPLACE = "Replace it in the source model, or cut the model there."
 
