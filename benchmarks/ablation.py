@@ -87,6 +87,7 @@ def rows() -> Iterator[Row]:
         "equalization": replace(plain, equalization=balanced.equalization),
         "equalization and absorbed biases": replace(plain, equalization=Equalization(absorb=True)),
         "islands": replace(plain, islands=balanced.islands),
+        "joins": replace(plain, joins=balanced.joins),
         "ranges: mse": mse,
         "weighted ranges": replace(mse, weighting=balanced.weighting),
         "weight scales: mse": replace(plain, weights=MseWeights()),

@@ -119,8 +119,10 @@ def _load(tf: Any, path: str) -> Any:
     weights is what the model computes, and stays.
     """
     try:
+        if not os.environ.get(LEGACY):  # the toolkit works with Keras 2 alone
+            raise ImportError
         import tensorflow_model_optimization as toolkit
-    except Exception:  # absent, or at odds with this Keras: models without its layers load all the same
+    except ImportError:  # models without its layers load all the same
         return tf.keras.models.load_model(path, compile=False)
     with (
         toolkit.quantization.keras.quantize_scope(),

@@ -104,6 +104,19 @@ def npu_mean(model: Model, _: bool) -> Iterator[Hit]:
             )
 
 
+@constraint(WARNING)
+def npu_forward(model: Model, _: bool) -> Iterator[Hit]:
+    """The NPU takes slices in forward direction alone: a reversal falls to the CPU.
+
+    Remedy: Reverse in the application, or store weights that meet the reversed axis in the other order.
+    """
+    for use in model.uses:
+        op = model.graph.ops[use.op]
+        strides = model.tensor(op.inputs[3]).data if use.kind == "STRIDED_SLICE" and len(op.inputs) > 3 else None
+        if strides is not None and (strides < 0).any():
+            yield Hit(use.op, f"STRIDED_SLICE by {strides.tolist()}")
+
+
 @constraint(WARNING, list)
 def npu_resize(model: Model, limit: list[str]) -> Iterator[Hit]:
     """The NPU resizes by 2, 4 or 8 alike in both directions; bilinear with half-pixel centres by 2 only.

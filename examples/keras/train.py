@@ -57,7 +57,7 @@ def main(folder: Path, epochs: int) -> None:
     base = trained("float", network(), 3 * epochs)
     trained("trained", tfmot.quantization.keras.quantize_model(base), epochs)
     pruning, clustering = tfmot.sparsity.keras, tfmot.clustering.keras
-    pruned = pruning.prune_low_magnitude(copied(base), pruning.ConstantSparsity(SPARSITY, 0))
+    pruned = pruning.prune_low_magnitude(copied(base), pruning.ConstantSparsity(SPARSITY, 0, frequency=10))
     trained("pruned", pruned, epochs, (pruning.UpdatePruningStep(),), pruning.strip_pruning)
     start = clustering.CentroidInitialization.KMEANS_PLUS_PLUS
     clustered = clustering.cluster_weights(copied(base), number_of_clusters=CLUSTERS, cluster_centroids_init=start)

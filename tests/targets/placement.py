@@ -25,6 +25,7 @@ TO_THE_CPU = {
     "npu_ops",
     "npu_scalars",
     "npu_mean",
+    "npu_forward",
     "npu_resize",
     "npu_arg_max",
     "npu_gather",
@@ -84,7 +85,9 @@ def placed(graph: Graph, profile: TargetProfile) -> set[str]:
 
 def predicted(graph: Graph, profile: TargetProfile) -> set[str]:
     """The outputs of the ops that the findings say fall to the CPU."""
-    return {finding.tensor for finding in check(graph, profile) if finding.rule in TO_THE_CPU}
+    named = {finding.tensor for finding in check(graph, profile) if finding.rule in TO_THE_CPU}
+    outputs = [[graph.tensors[t].name for t in op.outputs] for op in graph.ops]
+    return {name for names in outputs if names and names[0] in named for name in names}
 
 
 def aborting(graphs: Mapping[str, Graph], profile: TargetProfile) -> set[str]:
