@@ -17,8 +17,8 @@ tools: .venv/.ready  ## make environments for the converters litert-torch and te
 demo: .venv/.ready  ## train a small CNN, build it to int8 with and without compensation, compare
 	@$(python) examples/digits/run.py
 
-test: .venv/.ready  ## run the whole test suite
-	@$(python) -m pytest
+test: .venv/.ready  ## run the whole test suite, on two cores
+	@$(python) -m pytest -n 2 --dist loadfile
 
 check: .venv/.ready  ## lint, formatting, types, import rules
 	@$(python) -m ruff check
