@@ -72,7 +72,8 @@ def test_stopped_in_the_middle(tmp_path: Path, files: Small, stage: str, number:
     out, err = command.communicate(timeout=30)
     assert (command.returncode, out, err) == (128 + number, "", "edgeqwt: interrupted; nothing was written\n")
     (tmp_path / "reached").unlink()
-    assert tree(tmp_path) == before
+    # torch makes a folder of its own when it is imported, as tests.small knows; it holds nothing of the build's.
+    assert {name: data for name, data in tree(tmp_path).items() if "torchinductor" not in name} == before
 
 
 @pytest.mark.requires("onnx", "onnx2tf")
