@@ -136,15 +136,24 @@ def one_op(spec: Spec) -> Graph:
     outputs = tuple(range(len(tensors), len(tensors) + len(spec.outs)))
     kind_of_options = options_type(spec.kind)
     op = Op(spec.kind, tuple(slots), outputs, spec.options, spec.version, extra={"optionsType": kind_of_options})
-    # From LiteRT 2.3 on SLICE wants the rank of its output to be right beforehand.
-    rank = len(tensors[0].shape) if spec.kind == "SLICE" else 1
-    tensors += [Tensor(f"y{i}", (1,) * rank, dtype) for i, dtype in enumerate(spec.outs)]
+    tensors += [Tensor(f"y{i}", _beforehand(spec, tensors), dtype) for i, dtype in enumerate(spec.outs)]
     tensors = [replace(t, quantization=INT8) if t.dtype == "int8" else t for t in tensors]
     graph = Graph(tuple(tensors), (op,), tuple(inputs), outputs)
     if spec.shape is not None:
         return graph.with_tensors({t: replace(tensors[t], shape=spec.shape) for t in outputs})
     values = xnnpack(graph).run({t: np.ones(tensors[t].shape, DTYPES[tensors[t].dtype]) for t in inputs})
     return graph.with_tensors({t: replace(tensors[t], shape=values[t].shape) for t in outputs})
+
+
+def _beforehand(spec: Spec, tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """A shape for outputs before LiteRT computes it; from 2.3 on SLICE wants the right one."""
+    if spec.kind != "SLICE":
+        return (1,)
+    begin, size = tensors[1].data, tensors[2].data
+    assert begin is not None
+    assert size is not None
+    whole = zip(tensors[0].shape, begin.tolist(), size.tolist(), strict=True)
+    return tuple(n - first if count < 0 else count for n, first, count in whole)
 
 
 def seeded(name: str) -> np.random.Generator:

@@ -1,7 +1,8 @@
 """Time per op in LiteRT, from its C library's profiler; Python's bindings do not reach it.
 
 The C interface changes between releases, and a wrong guess of a struct ends the process: call this
-in one of its own (`child.in_child`), and do without where it fails. It was read off LiteRT 2.1.2.
+in one of its own (`child.in_child`), and do without where it fails. It was read off LiteRT 2.1.2
+and 2.3.0.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from edgeqwt.bench.result import OpCost
 RUNS = 50
 WARM_UP = 3
 LIBRARY = "libLiteRt.so"
+RUNTIME_OPTIONS, PROFILING = b"runtime_options_string", b"enable_profiling = true\n"
+"""What 2.3's library calls the options of the runtime, and their text, which is TOML."""
 CPU = 1
 """LiteRT's number of the processor among its accelerators."""
 OPERATOR, DELEGATED = 1 << 1, (1 << 2, 1 << 3)
@@ -49,6 +52,11 @@ class _Library:
             self.library = ctypes.CDLL(str(Path(spec.origin).parent / LIBRARY))
         except OSError as error:
             raise RuntimeError(f"LiteRT's C library cannot be loaded: {error}") from None
+
+    @property
+    def old(self) -> bool:
+        """Whether it has the interface of 2.1, where options are set by functions of their own."""
+        return hasattr(self.library, "LiteRtCreateRuntimeOptions")
 
     def call(self, name: str, *arguments: Any) -> None:
         try:
@@ -86,7 +94,7 @@ def op_times(model: str) -> list[OpCost]:
     litert = _Library()
     environment = ctypes.c_void_p()
     litert.call("LiteRtCreateEnvironment", ctypes.c_int(0), None, ctypes.byref(environment))
-    file = litert.new("LiteRtCreateModelFromFile", model.encode())
+    file = litert.new("LiteRtCreateModelFromFile", *([] if litert.old else [environment]), model.encode())
     compiled = litert.new("LiteRtCreateCompiledModel", environment, file, _options(litert))
     profiler = litert.new("LiteRtCompiledModelGetProfiler", compiled)
     ends = [_buffers(litert, environment, file, compiled, side) for side in ("Input", "Output")]
@@ -123,9 +131,15 @@ def _quick_half(values: Sequence[int]) -> float:
 def _options(litert: _Library) -> ctypes.c_void_p:
     options = litert.new("LiteRtCreateOptions")
     litert.call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(CPU))
-    opaque = litert.new("LiteRtCreateRuntimeOptions")
-    runtime = litert.new("LiteRtFindRuntimeOptions", opaque)
-    litert.call("LiteRtSetRuntimeOptionsEnableProfiling", runtime, ctypes.c_bool(True))
+    if litert.old:
+        opaque = litert.new("LiteRtCreateRuntimeOptions")
+        runtime = litert.new("LiteRtFindRuntimeOptions", opaque)
+        litert.call("LiteRtSetRuntimeOptionsEnableProfiling", runtime, ctypes.c_bool(True))
+    else:
+        c = ctypes.CDLL(None)
+        c.strdup.restype = ctypes.c_void_p
+        text = ctypes.c_void_p(c.strdup(PROFILING))  # the library frees it
+        opaque = litert.new("LiteRtCreateOpaqueOptions", RUNTIME_OPTIONS, text, c.free)
     litert.call("LiteRtAddOpaqueOptions", options, opaque)
     return options
 
