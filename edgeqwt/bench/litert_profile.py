@@ -2,13 +2,14 @@
 
 The C interface changes between releases, and a wrong guess of a struct ends the process: call this
 in one of its own (`child.in_child`), and do without where it fails. It was read off LiteRT 2.1.2
-and 2.3.0.
+to 2.3.0.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ RUNS = 50
 WARM_UP = 3
 LIBRARY = "libLiteRt.so"
 RUNTIME_OPTIONS, PROFILING = b"runtime_options_string", b"enable_profiling = true\n"
-"""What 2.3's library calls the options of the runtime, and their text, which is TOML."""
+"""What libraries from 2.1.3 on call the options of the runtime, and their text, which is TOML."""
+MODELS_NEED_ENVIRONMENT = (2, 1, 6)
+"""The release whose function that reads a model takes an environment first; no name in the library tells."""
 CPU = 1
 """LiteRT's number of the processor among its accelerators."""
 OPERATOR, DELEGATED = 1 << 1, (1 << 2, 1 << 3)
@@ -52,11 +55,7 @@ class _Library:
             self.library = ctypes.CDLL(str(Path(spec.origin).parent / LIBRARY))
         except OSError as error:
             raise RuntimeError(f"LiteRT's C library cannot be loaded: {error}") from None
-
-    @property
-    def old(self) -> bool:
-        """Whether it has the interface of 2.1, where options are set by functions of their own."""
-        return hasattr(self.library, "LiteRtCreateRuntimeOptions")
+        self.version = tuple(int(part) for part in version("ai-edge-litert").split(".")[:3] if part.isdigit())
 
     def call(self, name: str, *arguments: Any) -> None:
         try:
@@ -94,7 +93,8 @@ def op_times(model: str) -> list[OpCost]:
     litert = _Library()
     environment = ctypes.c_void_p()
     litert.call("LiteRtCreateEnvironment", ctypes.c_int(0), None, ctypes.byref(environment))
-    file = litert.new("LiteRtCreateModelFromFile", *([] if litert.old else [environment]), model.encode())
+    first = [environment] if litert.version >= MODELS_NEED_ENVIRONMENT else []
+    file = litert.new("LiteRtCreateModelFromFile", *first, model.encode())
     compiled = litert.new("LiteRtCreateCompiledModel", environment, file, _options(litert))
     profiler = litert.new("LiteRtCompiledModelGetProfiler", compiled)
     ends = [_buffers(litert, environment, file, compiled, side) for side in ("Input", "Output")]
@@ -131,7 +131,7 @@ def _quick_half(values: Sequence[int]) -> float:
 def _options(litert: _Library) -> ctypes.c_void_p:
     options = litert.new("LiteRtCreateOptions")
     litert.call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(CPU))
-    if litert.old:
+    if hasattr(litert.library, "LiteRtCreateRuntimeOptions"):  # up to 2.1.2
         opaque = litert.new("LiteRtCreateRuntimeOptions")
         runtime = litert.new("LiteRtFindRuntimeOptions", opaque)
         litert.call("LiteRtSetRuntimeOptionsEnableProfiling", runtime, ctypes.c_bool(True))
