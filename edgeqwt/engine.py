@@ -40,7 +40,7 @@ from edgeqwt.quantize.weight_scales import MinMaxWeights, ruled
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.reconstruct.reconstruct import Reconstructed, reconstruct
 from edgeqwt.target import missing_ops
-from edgeqwt.trials import JoinChoice, Widened
+from edgeqwt.trials import CurveChoice, JoinChoice, Widened
 from edgeqwt.verify.layers import layer_quality
 
 
@@ -51,6 +51,7 @@ class Levers:
     Attributes:
         islands: which islands have 16-bit activations.
         joins: whether inputs of joining ops have scales of their own; None where there was nothing to choose.
+        curves: whether bounded functions are tables; None where there was nothing to choose.
         equalized: channels' factors.
         weighted: why ranges count all values alike although the recipe says otherwise; empty otherwise.
         searched: what the search for scales found.
@@ -62,6 +63,7 @@ class Levers:
 
     islands: Widened | None = None
     joins: JoinChoice | None = None
+    curves: CurveChoice | None = None
     equalized: Equalized | None = None
     weighted: str = ""
     searched: Found | None = None
@@ -112,13 +114,16 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
         recipe = replace(recipe, equalization=None, search=NoSearch())
         ground = replace(ground, recipe=recipe)
     wide: tuple[Island, ...] = ()
-    islands = equalized = joins = None
+    islands = equalized = joins = curves = None
     if recipe.islands is not None:
         with stages("widen"):
             ground, wide, islands = trials.wide_islands(job, ground, recipe.islands)
     if recipe.joins is not None:
         with stages("join"):
             ground, joins = trials.finer_joins(job, ground, recipe.joins)
+    if recipe.curves is not None:
+        with stages("curves"):
+            ground, curves = trials.finer_curves(job, ground, recipe.curves)
     if recipe.equalization is not None:
         with stages("equalize"):
             ground, equalized = trials.equalized(job, ground, wide, recipe.equalization)
@@ -133,7 +138,7 @@ def make(job: Job, recipe: Recipe, stages: Stages) -> Made:
             # What was done for their sake must go as well.
             made = make(job, replace(recipe, islands=None), stages)
             return replace(made, levers=replace(made.levers, islands=islands))
-    return _rounded(job, ground, stages, Levers(islands, joins, equalized, weighted))
+    return _rounded(job, ground, stages, Levers(islands, joins, curves, equalized, weighted))
 
 
 def _rounded(job: Job, ground: Ground, stages: Stages, levers: Levers) -> Made:
@@ -243,6 +248,7 @@ LEVERS: Mapping[str, Callable[[Recipe], Recipe]] = MappingProxyType(
     {
         "islands": lambda recipe: replace(recipe, islands=None),
         "joins": lambda recipe: replace(recipe, joins=None),
+        "curves": lambda recipe: replace(recipe, curves=None),
         "equalization": lambda recipe: replace(recipe, equalization=None),
         "ranges": lambda recipe: replace(recipe, ranges=MinMax()),
         "weighted ranges": lambda recipe: replace(recipe, weighting=None),
@@ -264,7 +270,9 @@ def as_trained(recipe: Recipe) -> Recipe:
 def bare(recipe: Recipe) -> Recipe:
     """The recipe with no lever but its ranges: plain post-training quantization."""
     unsearched = replace(recipe, weights=MinMaxWeights(), search=NoSearch(), weighting=None, islands=None, joins=None)
-    return replace(unsearched, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False)
+    return replace(
+        unsearched, curves=None, equalization=None, rounding=Nearest(), reconstruction=None, compensate=False
+    )
 
 
 @dataclass(frozen=True)

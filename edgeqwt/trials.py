@@ -14,9 +14,12 @@ from edgeqwt.equalize.equalize import Equalization, Equalized, equalize
 from edgeqwt.equalize.splits import split
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES
 from edgeqwt.job import Fed, Ground, Job, lowered
 from edgeqwt.prepare.steps import share_weights
 from edgeqwt.progress import Advance
+from edgeqwt.quantize.curves import Curves
+from edgeqwt.quantize.curves import finer_curves as curves_to_refine
 from edgeqwt.quantize.islands import RECURRENCE, Island, Islands, islands, widened
 from edgeqwt.quantize.joins import Joins, finer_inputs
 from edgeqwt.quantize.judge import Judge
@@ -59,6 +62,21 @@ class JoinChoice:
     """
 
     inputs: int
+    gain_db: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class CurveChoice:
+    """Whether bounded functions are tables, whose outputs have scales of their own.
+
+    Attributes:
+        ops: how many use half of their kernel's output range or less.
+        gain_db: SQNR at the outputs that it gains, on held-out samples.
+        kept: whether that was enough.
+    """
+
+    ops: int
     gain_db: float
     kept: bool
 
@@ -133,6 +151,21 @@ def finer_joins(job: Job, ground: Ground, options: Joins) -> tuple[Ground, JoinC
     return after if kept else ground, JoinChoice(len(inputs), gain, kept)
 
 
+def finer_curves(job: Job, ground: Ground, options: Curves) -> tuple[Ground, CurveChoice | None]:
+    """TANH and LOGISTIC as tables, if that gains enough; the last is None where there is nothing to choose."""
+    precision, (lacking, lacking16) = ground.recipe.precision, missing_ops(job.target)
+    if job.target.npu is not None or "GATHER" in lacking:  # NPUs have these curves, and leave tables to the CPU
+        return ground, None
+    plan = planned(ground.graph, precision, lacking16)
+    ops = curves_to_refine(ground.graph, ground.statistics, ground.recipe.ranges, plan)
+    if not ops:
+        return ground, None
+    after = replace(ground, recipe=replace(ground.recipe, precision=replace(precision, finer_curves=True)))
+    gain = _gain(job, ground, after, ends(job.graph, bounded=True))
+    kept = gain >= options.min_gain  # false for nan
+    return after if kept else ground, CurveChoice(len(ops), gain, kept)
+
+
 def equalized(job: Job, ground: Ground, wide: tuple[Island, ...], options: Equalization) -> tuple[Ground, Equalized]:
     """The equalized graph, unless it clearly loses when both are lowered and no other lever acts.
 
@@ -198,18 +231,23 @@ def rounded(
     return plain, f"it loses {10 * math.log10(after / before):.2f} dB on held-out samples"
 
 
-def _gain(job: Job, before: Ground, after: Ground) -> float:
+def _gain(job: Job, before: Ground, after: Ground, decisive: tuple[int, ...] = ()) -> float:
     """Decibels of SQNR at the outputs, on held-out samples."""
-    with _judge(job) as judge:
+    with _judge(job, decisive) as judge:
         old, new = judge.noise(lowered(job, before)), judge.noise(lowered(job, after))
     return 10 * math.log10(old / new) if new > 0 < old else 0.0
 
 
-def _judge(job: Job) -> Judge:
+def _judge(job: Job, decisive: tuple[int, ...] = ()) -> Judge:
     """Of what compensation cannot take away, whether it follows or not: with and without it all else is the same."""
-    return Judge(job.graph, job.feeds(job.held_out), ends(job.graph), centered=True)
+    return Judge(job.graph, job.feeds(job.held_out), decisive or ends(job.graph), centered=True)
 
 
-def ends(graph: Graph) -> tuple[int, ...]:
-    """Where errors count: before a softmax or the like."""
-    return tuple(dict.fromkeys(before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float))
+def ends(graph: Graph, bounded: bool = False) -> tuple[int, ...]:
+    """Where errors count: before a softmax or the like; `bounded`: behind TANH and LOGISTIC."""
+    found: list[int] = []
+    for t in graph.outputs:
+        if graph.tensors[t].is_float:
+            end, passed = before_saturation(graph, t)
+            found.append(t if bounded and any(RULES[kind].elementwise for kind in passed) else end)
+    return tuple(dict.fromkeys(found))

@@ -19,6 +19,7 @@ from edgeqwt.graph.fills import without_fills
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
+from edgeqwt.quantize.curves import finer_curves
 from edgeqwt.quantize.joins import finer_inputs
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated
@@ -51,6 +52,7 @@ class Assignment:
         requantize: (op index, input slot) to the parameters that the op needs there, where a
             tensor cannot have them itself: a QUANTIZE op goes there.
         follows: of those, which have the parameters of another tensor or copy, and of which.
+        tables: indices of the ops that are tables so that their outputs can have these scales.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Assignment:
     group: Mapping[Place, Place]
     requantize: Mapping[tuple[int, int], Quantization]
     follows: Mapping[tuple[int, int], Place] = MappingProxyType({})
+    tables: Set[int] = frozenset()
 
     def at(self, tensor: int, bits: int) -> Quantization:
         """The parameters of a float activation at some width."""
@@ -172,7 +175,8 @@ def assign(
             demands a scale of its own gets that nevertheless.
     """
     plan = plan or planned(graph, Precision())
-    groups = _Groups(_fixed_outputs(graph, plan))
+    tables = finer_curves(graph, statistics, rule, plan) if plan.finer_curves else frozenset()
+    groups = _Groups(_fixed_outputs(graph, plan, tables))
     for before, after in graph.state_tensors():
         if _is_activation(graph, before) and _is_activation(graph, after):
             groups.tie([(before, plan.home[before]), (after, plan.home[before])])
@@ -201,7 +205,7 @@ def assign(
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
     home = {t: chosen[groups.find((t, plan.home[t]))] for t in statistics}
     copied = {(t, bits): chosen[root] for (t, bits), root in group.items() if bits != plan.home[t]}
-    return Assignment(plan, home, copied, group, requantize, apart)
+    return Assignment(plan, home, copied, group, requantize, apart, tables)
 
 
 def enlarged(assignment: Assignment, smallest: Mapping[Place, float]) -> Assignment:
@@ -301,11 +305,11 @@ def _made_symmetric(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int
     return uneven
 
 
-def _fixed_outputs(graph: Graph, plan: Plan) -> dict[Place, tuple[float, int]]:
+def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Place, tuple[float, int]]:
     """The parameters that ops demand of their outputs, also at the model's interface, and those of pixels."""
     fixed: dict[Place, tuple[float, int]] = {}
     for i, op in enumerate(graph.ops):
-        for t in op.outputs:
+        for t in () if i in tables else op.outputs:
             for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]}:
                 value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
                 if value is not None and graph.tensors[t].is_float:

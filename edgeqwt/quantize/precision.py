@@ -38,6 +38,7 @@ class Precision:
             (see `quantize.packing`).
         layers: other widths for the ops that compute some float tensors, by the tensor's name.
         finer_joins: let inputs of ops that join tensors keep finer scales of their own (see `quantize.joins`).
+        finer_curves: let TANH and LOGISTIC be tables where their values have a small range (see `quantize.curves`).
         ports: what some inputs and outputs are like, by the float tensor's name.
     """
 
@@ -46,6 +47,7 @@ class Precision:
     pack_int4: bool = False
     layers: Mapping[str, Widths] = field(default_factory=dict)
     finer_joins: bool = False
+    finer_curves: bool = False
     ports: Mapping[str, Port] = field(default_factory=dict)
 
     def of(self, tensor: str) -> Widths:

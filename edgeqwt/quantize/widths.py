@@ -36,6 +36,7 @@ class Plan:
         finer_joins: whether inputs of joining ops may keep finer scales of their own.
         ports: of some inputs and outputs, by tensor index.
         spans: real values of the lowest and the highest integer of some inputs, by tensor index.
+        finer_curves: whether bounded functions may be tables with output scales of their own.
     """
 
     ops: tuple[int, ...]
@@ -45,6 +46,7 @@ class Plan:
     finer_joins: bool = False
     ports: Mapping[int, int] = field(default_factory=dict)
     spans: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    finer_curves: bool = False
 
     def port(self, tensor: int) -> int:
         """The width of an input or output in the file."""
@@ -89,7 +91,7 @@ def planned(
         graph,
         precision,
         missing,
-        Plan(tuple(ops), home, interface, kept, precision.finer_joins, bits_of, spans),
+        Plan(tuple(ops), home, interface, kept, precision.finer_joins, bits_of, spans, precision.finer_curves),
     )
 
 

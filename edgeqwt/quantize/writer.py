@@ -116,7 +116,8 @@ class Writer:
         if form is Form.DIRECT and rule.elementwise:
             smallest, largest = rule.right_scales
             scale = float(self.assignment.read(index, op.inputs[0]).scale[0])
-            return form if smallest <= scale <= largest else Form.LOOKUP
+            right = smallest <= scale <= largest and index not in self.assignment.tables
+            return form if right else Form.LOOKUP
         return form
 
     def row(self, index: int) -> OpRule:

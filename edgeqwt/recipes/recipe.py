@@ -16,6 +16,7 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
+from edgeqwt.quantize.curves import Curves
 from edgeqwt.quantize.islands import Islands
 from edgeqwt.quantize.joins import Joins
 from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
@@ -118,6 +119,7 @@ class Recipe:
         mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
         islands: when what lies between a transformer's matrix products has 16-bit activations; None: never.
         joins: when inputs of ops that join tensors keep finer scales of their own; None: never.
+        curves: when TANH and LOGISTIC become tables with output scales of their own; None: never.
         equalization: how channels are equalized; None: not at all.
         weighting: whether ranges count values as the outputs feel them, and from how many samples; None: all alike.
         weights: how the scales of weights are chosen.
@@ -141,6 +143,7 @@ class Recipe:
     mixed: Mixed | None = None
     islands: Islands | None = None
     joins: Joins | None = None
+    curves: Curves | None = None
     equalization: Equalization | None = None
     weighting: Weighting | None = None
     weights: WeightRule = field(default_factory=MinMaxWeights)
@@ -192,7 +195,7 @@ def checked(recipe: Recipe) -> Recipe:
     parts = (
         recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
         recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace, recipe.islands,
-        recipe.joins,
+        recipe.joins, recipe.curves,
         recipe.weighting, recipe.bar,
     )  # fmt: skip
     for part in parts:
@@ -212,12 +215,13 @@ def range_rule(name: str) -> RangeRule:
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     known = {
-        "precision", "mixed", "islands", "joins", "ranges", "weighted_ranges", "equalize", "weights", "search",
-        "rounding", "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
+        "precision", "mixed", "islands", "joins", "curves", "ranges", "weighted_ranges", "equalize", "weights",
+        "search", "rounding", "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
     }  # fmt: skip
     _reject_unknown(table, known, where)
     wide, islands = _switched(table, "islands", True, where)
     apart, joins = _switched(table, "joins", True, where)
+    tabled, curves = _switched(table, "curves", True, where)
     weighted, weighting = _switched(table, "weighted_ranges", True, where)
     equalized, equalization = _switched(table, "equalize", True, where)
     learned, reconstruction = _switched(table, "reconstruct", False, where)
@@ -232,6 +236,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
         islands=filled(Islands, islands, f"{where} [islands]") if wide else None,
         joins=filled(Joins, joins, f"{where} [joins]") if apart else None,
+        curves=filled(Curves, curves, f"{where} [curves]") if tabled else None,
         weighting=filled(Weighting, weighting, f"{where} [weighted_ranges]") if weighted else None,
         equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
         weights=_rule(WEIGHT_RULES, _section(table, "weights", where), "minmax", f"{where} [weights]"),

@@ -63,6 +63,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "assignment": _assignment(result.assignment),
         "islands": _islands(result.made.levers.islands),
         "joins": result.made.levers.joins and dataclasses.asdict(result.made.levers.joins),
+        "curves": result.made.levers.curves and dataclasses.asdict(result.made.levers.curves),
         "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
         "equalization": _equalization(result.made.levers.equalized),
         "gradients_stop": list(result.made.levers.stopped),

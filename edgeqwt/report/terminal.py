@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
-    from edgeqwt.trials import JoinChoice, Widened
+    from edgeqwt.trials import CurveChoice, JoinChoice, Widened
     from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.gate import Choice
@@ -71,6 +71,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
             *(("joins", sentence) for sentence in join_sentences(result.made.levers.joins)),
+            *(("curves", sentence) for sentence in curve_sentences(result.made.levers.curves)),
             *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
             *(("gradients", sentence) for sentence in result.made.levers.stopped),
             *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
@@ -205,6 +206,18 @@ def join_sentences(found: JoinChoice | None) -> Iterator[str]:
             f"{inputs} own finer scale, a QUANTIZE each before what joins them: {gain}"
             if found.kept
             else f"no input keeps a finer scale of its own: that is {gain}"
+        )
+
+
+def curve_sentences(found: CurveChoice | None) -> Iterator[str]:
+    """What became of bounded functions whose values use a small part of their range; nothing without any."""
+    if found is not None:
+        ops = "1 TANH or LOGISTIC is" if found.ops == 1 else f"{found.ops} of TANH and LOGISTIC are"
+        gain = f"{found.gain_db:+.2f} dB on held-out samples"
+        yield (
+            f"{ops} tables (CAST, ADD, GATHER), whose outputs have finer scales: {gain}"
+            if found.kept
+            else f"no TANH or LOGISTIC is a table with a finer output scale: that is {gain}"
         )
 
 

@@ -12,6 +12,7 @@ from edgeqwt.autograd.weighted import Weighting
 from edgeqwt.compensate.solve import Options
 from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
+from edgeqwt.quantize.curves import Curves
 from edgeqwt.quantize.islands import Islands
 from edgeqwt.quantize.joins import Joins
 from edgeqwt.quantize.precision import Mixed, Pace, Precision
@@ -138,6 +139,7 @@ SECTIONS = {
     "Equalization": ("equalize", ""),
     "Islands": ("islands", ""),
     "Joins": ("joins", ""),
+    "Curves": ("curves", ""),
     "Weighting": ("weighted_ranges", ""),
     "_Report": ("report", ""),
     "Options": ("compensate", ""),
@@ -216,6 +218,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         "mixed": mixed,
         "islands": {"enabled": True, **fields(Islands)},
         "joins": {"enabled": True, **fields(Joins)},
+        "curves": {"enabled": True, **fields(Curves)},
         "weighted_ranges": {"enabled": True, **fields(Weighting)},
         "ranges": {"rule": "mse", **fields(*RULES.values())},
         "equalize": {"enabled": True, **fields(Equalization)},
