@@ -1,17 +1,20 @@
 """Programs that convert, run in Python environments of their own.
 
 The pins of the converters exclude each other, and some of them change the process that imports them: each runs as
-a child, in its own environment, and ends with this process.
+a child, in its own environment, and ends with this process (`edgeqwt.children`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import signal
-import subprocess
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from edgeqwt.children import Watched
+from edgeqwt.disk import LITTLE, explained
 
 TAIL_LINES = 20
 _OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
@@ -48,24 +51,14 @@ def run_logged(command: Sequence[str], folder: Path, variables: Mapping[str, str
 
     Raises:
         OSError: the program cannot be started.
+        InputError: the disk is full.
     """
     with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=dict(variables),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a group of its own: the child's children are stopped with it
-        )
-        try:
-            status = child.wait()
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            raise
-    log.write_text(readable(log.read_text("utf-8", "replace")), "utf-8")
+        status, _, _ = Watched(command, output, folder=folder, variables=variables).wait()
+    text = readable(log.read_text("utf-8", "replace"))
+    log.write_text(text, "utf-8")
+    if status != 0 and os.strerror(errno.ENOSPC) in text and shutil.disk_usage(folder).free < LITTLE:
+        raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)))
     return status
 
 

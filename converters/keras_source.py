@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import child
+from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph.graph import Array
 
@@ -62,12 +62,12 @@ class KerasModel:
             InputError: TensorFlow does not read it.
             ToolError: TensorFlow does not run.
         """
-        temporary = tempfile.TemporaryDirectory(prefix="edgeqwt-")
+        temporary = TemporaryFolder()
         try:
             with log.open("wb") as said:
                 process = subprocess.Popen(
                     [python, "-P", str(CHILD), str(path.absolute())],
-                    env=child.environment(python),
+                    env=child.environment(python) | {"TMPDIR": str(temporary.path)},  # what it leaves goes with ours
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=said,
@@ -75,6 +75,7 @@ class KerasModel:
                     start_new_session=True,  # Ctrl-C is for this process, which then ends that one
                 )
         except OSError as error:
+            temporary.cleanup()
             raise ToolError("tensorflow", None, str(error), f"{python} does not run.") from error
         try:
             told = _ask(process, {"do": "describe"}, path, log)
@@ -82,7 +83,7 @@ class KerasModel:
             _end(process, temporary)
             raise
         inputs = tuple(InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in told["inputs"])
-        model = KerasModel(path, inputs, tuple(told["outputs"]), told["version"], process, Path(temporary.name), log)
+        model = KerasModel(path, inputs, tuple(told["outputs"]), told["version"], process, temporary.path, log)
         weakref.finalize(model, _end, process, temporary)
         return model
 
@@ -133,7 +134,7 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
     return answer
 
 
-def _end(process: subprocess.Popen[str], folder: tempfile.TemporaryDirectory[str]) -> None:
+def _end(process: subprocess.Popen[str], folder: TemporaryFolder) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):

@@ -7,7 +7,6 @@ import ctypes
 import io
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
 from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
+from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import user_code
@@ -128,8 +128,8 @@ def program_inputs(path: Path) -> tuple[InputSpec, ...]:
     Raises:
         InputError: the file is none.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        program, _ = _program(path, Path(folder) / "log")
+    with TemporaryFolder() as folder:
+        program, _ = _program(path, folder / "log")
     taken = set(program.graph_signature.user_inputs)
     nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in taken and "val" in node.meta}
     return tuple(

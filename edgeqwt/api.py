@@ -6,7 +6,6 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare_files, evaluate_files, limited
 from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipes import recipe as recipes
@@ -103,7 +103,7 @@ def build(
             are tried in turn until the result of one computes what the model does.
         onnx2tf_python: interpreter that has onnx2tf, where it is not this one.
         work: folder that keeps the conversion's files and logs; a temporary one by default.
-        overwrite: replace an output folder that no build made.
+        overwrite: replace an output folder that no build made, or that was edited since.
         fix: apply what findings offer to apply.
         budget: what the model may cost on the target.
         min_quality: decibels that outputs have to reach (`verify.bar.Bar.min_db`).
@@ -378,5 +378,5 @@ def _workspace(kept: str | Path | None = None) -> Iterator[Path]:
         Path(kept).mkdir(parents=True, exist_ok=True)
         yield Path(kept).resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="edgeqwt-") as folder:
-        yield Path(folder)
+    with TemporaryFolder() as folder:
+        yield folder

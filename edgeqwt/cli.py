@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import signal
@@ -15,12 +14,11 @@ from typing import Any
 import typer
 
 from edgeqwt.commands import app
+from edgeqwt.disk import explained, noted, written
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError
+from edgeqwt.loading import shown
+from edgeqwt.signals import ENDING
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OUT_OF_ROOM = "Make room where the output goes, and for temporary files ($TMPDIR names their place)."
-ELSEWHERE = "Choose another place."
-UNTOUCHED = "Nothing was written."
 UsageError = typer.BadParameter.__bases__[0]  # click's, wherever this version of typer keeps it
 
 
@@ -58,11 +56,19 @@ class Stopper:
 def main() -> None:
     """The console script."""
     _open_standard_streams()
-    stopper = Stopper()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+    stopper, numbers = Stopper(), list[int]()
+    try:
+        numbers += [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+        for number in numbers:
             signal.signal(number, stopper)
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt as stop:  # before run() could catch it, or after
+        code = _stopped(stop, 0)
+    # From here on there is nothing to clean up that the next build would not: a signal ends the process at once, with
+    # the code that it has earned, instead of raising in the middle of Python's own end.
+    for number in numbers:
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: without the program's name.
     """
+    start = noted()
     try:
         with typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context:
             context.command.invoke(context)
@@ -79,15 +86,25 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except KeyboardInterrupt as stop:
-        print("edgeqwt: interrupted; nothing was written", file=sys.stderr)
-        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        return _stopped(stop, start)
     except (BrokenPipeError, SystemExit):  # rich makes the second of the first
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return EdgeqwtError.exit_code
     except Exception as error:
         if os.environ.get("EDGEQWT_DEBUG") and not isinstance(error, EdgeqwtError):
             raise
-        return _told(_as_edgeqwt(error))
+        return _told(_as_edgeqwt(error, start))
+
+
+def _stopped(stop: KeyboardInterrupt, start: int) -> int:
+    """Says that a signal ended a command, and what it had written by then."""
+    print(f"edgeqwt: interrupted; {_written(start)}", file=sys.stderr)
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+def _written(start: int) -> str:
+    names = [shown(path) for path in written(start)]
+    return f"{', '.join(names)} had been written" if names else "nothing was written"
 
 
 def _open_standard_streams() -> None:
@@ -103,7 +120,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
 
 
-def _as_edgeqwt(error: BaseException) -> EdgeqwtError:
+def _as_edgeqwt(error: BaseException, start: int) -> EdgeqwtError:
     """Any error as one with a message, a hint and an exit code."""
     if isinstance(error, EdgeqwtError):
         return error
@@ -112,10 +129,8 @@ def _as_edgeqwt(error: BaseException) -> EdgeqwtError:
         command = usage.ctx.command_path if usage.ctx is not None else "edgeqwt"
         return InputError(usage.format_message().rstrip("."), f"See `{command} --help`.")
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return InputError(
-            f"{error.strerror}{where}", f"{OUT_OF_ROOM if error.errno in FULL else ELSEWHERE} {UNTOUCHED}"
-        )
+        told = _written(start)
+        return explained(error, f"{told[0].upper()}{told[1:]}." if told.startswith("nothing") else f"{told}.")
     if isinstance(error, MemoryError):
         return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
     return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")

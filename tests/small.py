@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,6 +141,23 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def leftovers(temporary: Path) -> list[str]:
     """What is left of temporary files, besides the cache that torch keeps there."""
     return [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor")]
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; a dead one that nobody has taken notice of does not."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until something holds; fails where it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def process(arguments: Sequence[object], folder: Path, **options: Any) -> subprocess.Popen[str]:

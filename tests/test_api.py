@@ -279,6 +279,7 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
     result = edgeqwt.build(seeded(SmallCnn), calibration=samples, target="tflite", output=tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == [
         "conversion.log",
+        "edgeqwt.sha256",
         "float.tflite",
         "model.tflite",
         "package",

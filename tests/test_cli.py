@@ -93,7 +93,7 @@ def test_usage_errors_look_like_all_others(edgeqwt: Command, arguments: list[str
 def test_build(edgeqwt: Command, files: Small) -> None:
     code, out, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--evaluation", files.labelled)
     assert (code, err) == (0, "")
-    assert sorted(os.listdir("out")) == ["float.tflite", "model.tflite", "package", "report.json"]
+    assert sorted(os.listdir("out")) == ["edgeqwt.sha256", "float.tflite", "model.tflite", "package", "report.json"]
     report = strict_json(Path("out/report.json").read_text())
     assert report["bytes"][report["kept"]["name"]] == Path("out/model.tflite").stat().st_size
     assert set(report["scores"]["float"]) == {"top1"}
@@ -367,7 +367,7 @@ def test_without_standard_streams(tmp_path: Path, files: Small) -> None:
     arguments = ["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast"]
     command = process(arguments, tmp_path, stdout=None, stderr=None, preexec_fn=close)
     assert command.wait() == 0
-    assert len(os.listdir(tmp_path / "out")) == 4
+    assert len(os.listdir(tmp_path / "out")) == 5
 
 
 def test_a_build_in_a_pipe_is_quiet(tmp_path: Path, files: Small) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from edgeqwt.children import end_with_parent
 from edgeqwt.errors import InvariantError
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.runners import InterpreterError
@@ -30,7 +31,8 @@ def in_child(function: Callable[..., Any], *arguments: object) -> Any:
         InterpreterError: the function raised, or its process ended; what was printed is in the message.
     """
     message = pickle.dumps(sys.path) + pickle.dumps((function, arguments))
-    done = subprocess.run([sys.executable, "-c", _START], input=message, capture_output=True, check=False)
+    command = [sys.executable, "-c", _START, str(os.getpid())]
+    done = subprocess.run(command, input=message, capture_output=True, check=False)
     try:
         failure, answer = pickle.loads(done.stdout)
     except (EOFError, pickle.UnpicklingError, ValueError):
@@ -45,6 +47,7 @@ def in_child(function: Callable[..., Any], *arguments: object) -> Any:
 
 def serve() -> None:
     """The other side: one call, one answer on standard output."""
+    end_with_parent(int(sys.argv[1]))
     function, arguments = pickle.load(sys.stdin.buffer)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer

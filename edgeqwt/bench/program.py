@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from edgeqwt.children import Watched
 from edgeqwt.errors import ToolError
 
 
@@ -30,17 +31,10 @@ def run_program(command: Sequence[str], timeout: float, hint: str = "") -> subpr
         LateError: it did not end in time.
     """
     try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        status, out, err = Watched(command, errors=subprocess.PIPE).wait(timeout)
     except subprocess.TimeoutExpired:
         raise LateError(" ".join(command)[:120], timeout, hint) from None
     except OSError as error:
         raise ToolError(command[0], None, str(error), f"It cannot be run here: {error.strerror}.") from None
+    texts = (printed.decode("utf-8", "replace").replace("\r\n", "\n") for printed in (out, err))
+    return subprocess.CompletedProcess(command, status, *texts)

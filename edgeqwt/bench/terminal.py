@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.bench.result import BenchResult, Figure, compare, document
-from edgeqwt.errors import InputError
+from edgeqwt.disk import write_whole
 from edgeqwt.output import show_facts, show_table
 
 if TYPE_CHECKING:
@@ -77,15 +75,7 @@ def write_bench(results: Sequence[BenchResult], path: Path) -> None:
         InputError: the file cannot be written.
     """
     text = json.dumps(document(*results), indent=2, allow_nan=False)
-    place = path.resolve()  # where `path` is a link, it stays one
-    work = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        work.write_text(text + "\n", encoding="utf-8")
-        os.replace(work, place)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
-    finally:
-        work.unlink(missing_ok=True)
+    write_whole(path, (text + "\n").encode())
 
 
 def said(value: float, unit: str) -> str:

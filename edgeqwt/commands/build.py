@@ -126,7 +126,7 @@ def build(
         bool | None, typer.Option("--accept", help="Write the model although its quality is below that.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output folder that no build made.")
+        bool, typer.Option("--overwrite", help="Replace an output folder that no build made, or that was edited since.")
     ] = False,
 ) -> None:
     """Build an int8 TFLite model, and prove it.

@@ -11,11 +11,9 @@ microcontrollers need, and writes an array that several tensors share, and equal
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
+from edgeqwt.disk import write_whole
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.reader import graph_from_bytes
@@ -72,19 +70,7 @@ def write(graph: Graph, path: Path) -> int:
             than a flatbuffer can be.
     """
     data = to_bytes(graph)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+    write_whole(path, data)
     return len(data)
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
+from edgeqwt.disk import temporary_file
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -43,7 +44,7 @@ class Spool:
         Raises:
             InputError: the temporary folder cannot be written to.
         """
-        with _disk(), tempfile.TemporaryFile(prefix="edgeqwt-") as file:
+        with _disk(), temporary_file() as file:
             self._files[key] = os.dup(file.fileno())
 
     def put(self, key: Hashable, first: int, values: Array) -> None:

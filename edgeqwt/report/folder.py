@@ -1,21 +1,47 @@
-"""Output that is there whole or not at all."""
+"""Output that is there whole or not at all.
+
+A build works in a folder beside its output's place, which then changes places with what was there: in one step where
+the system has it (Linux's renameat2), so that there is no moment without a whole folder. What a killed build leaves
+lies beside it under names that only builds use; the next build into the place, which holds its lock, removes it.
+"""
 
 from __future__ import annotations
 
-import json
+import ctypes
+import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeqwt.disk import MARK, cannot_write, expect, take, whole_file
+from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
+from edgeqwt.report.manifest import (
+    FILES,
+    FLOAT_MODEL,
+    LOG,
+    MANIFEST,
+    MODEL,
+    PACKAGE,
+    REPORT,
+    SCHEMA,
+    strange,
+    write_manifest,
+)
+from edgeqwt.signals import held
 
-MODEL, FLOAT_MODEL, LOG, REPORT = "model.tflite", "float.tflite", "conversion.log", "report.json"
-FILES = frozenset({MODEL, FLOAT_MODEL, LOG, REPORT})
-PACKAGE = "package"  # a folder; the report lists its files
-SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
+__all__ = [
+    "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "REPORT", "SCHEMA", "check_file", "check_folder",
+    "copy_file", "whole_folder",
+]  # fmt: skip
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 def check_file(path: Path) -> None:
@@ -35,21 +61,18 @@ def copy_file(source: Path, path: Path) -> None:
     Raises:
         InputError: the place cannot be written to, or the disk is full.
     """
-    work = _beside(path.resolve())
     try:
-        shutil.copyfile(source, work)
-        os.replace(work, path.resolve())
+        with source.open("rb") as original, whole_file(path) as file:
+            shutil.copyfileobj(original, file)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from None
-    finally:
-        work.unlink(missing_ok=True)
+        raise cannot_write(path, error) from None
 
 
 def check_folder(path: Path, overwrite: bool) -> None:
     """Finds out before the work begins whether a folder can be made or replaced.
 
     Raises:
-        InputError: the place is a file, is not writable, or holds something that no build made.
+        InputError: the place is a file, is not writable, or holds something that no build made, or that was edited.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "Name a folder to make.")
@@ -62,11 +85,9 @@ def check_folder(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is the working folder, or around it", "Name a folder inside it.")
     if overwrite:
         return
-    strange = sorted({str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()} - _ours(path))
-    if strange:
+    if found := strange(path):
         raise InputError(
-            f"{path} holds {strange[0]!r}, which no build made",
-            "Choose another folder, or replace this one with --overwrite.",
+            found.sentence(path), "Choose another folder, move it away, or replace this folder with --overwrite."
         )
 
 
@@ -74,17 +95,28 @@ def check_folder(path: Path, overwrite: bool) -> None:
 def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well.
 
-    When it does not, `path` is what it was before.
+    When it does not, `path` is what it was before. One build at a time: a second one is refused.
+
+    Raises:
+        InputError: as `check_folder`, or another build is writing there; or somebody changed what is there while this
+            one ran: that stays, and what this one made lies beside it.
     """
     check_folder(path, overwrite)
-    path = path.resolve()  # where `path` is a link, what it leads to is replaced, and the link stays
-    work = _beside(path)
-    try:
-        _make(work, path)
-        yield work
-        _put_in_place(work, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    shown, path = path, path.resolve()  # where `path` is a link, what it leads to is replaced, and the link stays
+    with _lock(path, shown) as alone:
+        if alone:
+            _sweep(path)
+        check_folder(path, overwrite)  # again: another build may have ended in between
+        work = _beside(path)
+        try:
+            _make(work, path)
+            yield work
+            _finish(work, path)
+            with held():
+                _put_in_place(work, path, shown, overwrite)
+        finally:
+            with held():
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _make(work: Path, path: Path) -> None:
@@ -94,24 +126,128 @@ def _make(work: Path, path: Path) -> None:
         raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another place.") from None
 
 
-def _put_in_place(work: Path, path: Path) -> None:
+def _finish(work: Path, path: Path) -> None:
+    """Writes the manifest, and sees to it that everything is on the disk before it takes its place."""
+    try:
+        write_manifest(work)
+        with ThreadPoolExecutor(8) as pool:  # which the disk does together
+            list(pool.map(sync_path, [*work.rglob("*"), work]))
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _put_in_place(work: Path, path: Path, shown: Path, overwrite: bool) -> None:
+    """Lets the finished folder take the place of what is there; that is looked at once more when it lies aside."""
+    expect(path, work)
     if not path.exists():
         os.rename(work, path)
+        sync_path(path.parent)
         return
-    old = _beside(path)
+    old = work if _exchanged(work, path) else _renamed(work, path)
+    if not overwrite and (found := strange(old)):
+        aside = _free(path)
+        expect(aside, path)
+        os.rename(path, aside)
+        os.rename(old, path)
+        sync_path(path.parent)
+        raise InputError(
+            f"{found.sentence(shown)}, while this build ran; that stays, and the new build is in {aside}",
+            f"Keep what you need of {shown}, and move {aside.name} there.",
+        )
+    sync_path(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    """Lets two folders change places in one step; says no where the system cannot do that.
+
+    Raises:
+        OSError: it can, and failed.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    if call is None:
+        return False
+    if call(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(b))
+
+
+def _renamed(work: Path, path: Path) -> Path:
+    """The same in two steps. A process that is killed between them leaves `old`, which `_sweep` puts back."""
+    old = _old(path)
+    os.rename(path, old)
     try:
-        os.rename(path, old)
         os.rename(work, path)
     except BaseException:
-        if old.exists() and not path.exists():
+        if not path.exists():
             os.rename(old, path)
         raise
+    return old
+
+
+def _free(path: Path) -> Path:
+    """A name beside a path that nothing has."""
+    names = (path.with_name(f"{path.name}.new{n or ''}") for n in range(10_000))
+    return next(place for place in names if not place.exists())
+
+
+# -- one build at a time, and what killed ones left ---------------------------------
+
+
+@contextmanager
+def _lock(path: Path, shown: Path) -> Iterator[bool]:
+    """Holds the lock of an output folder, which ends with the process; false where the system has none."""
+    name = path.with_name(f".{path.name}.{MARK}-lock")
+    while True:
+        try:
+            lock = os.open(name, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another place.") from None
+        taken = take(lock)
+        if taken is not False:
+            break
+        holder = os.read(lock, 32).decode("ascii", "replace").strip()
+        gone = os.fstat(lock).st_nlink == 0  # the other one just ended
+        os.close(lock)
+        if not gone:
+            who = f" (process {holder})" if holder else ""
+            raise InputError(f"another build is writing to {shown}{who}", "Wait until it ends, or name another folder.")
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield taken is True
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        with held():
+            name.unlink(missing_ok=True)
+            os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what killed builds left, and puts back what one had moved away. The lock is held.
+
+    An output that somebody edited while that build ran, and that had just left its place, is kept beside it.
+    """
+    old = _old(path)
+    if old.is_dir() and not path.exists():
+        os.rename(old, path)
+    pattern = re.compile(re.escape(f".{path.name}.{MARK}-") + "([0-9a-f]{8}|old)")
+    for left in path.parent.iterdir():
+        if pattern.fullmatch(left.name) and not left.is_symlink() and left.is_dir():
+            if (left / MANIFEST).is_file() and strange(left):
+                os.rename(left, _free(path))
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{MARK}-old")
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{MARK}-{secrets.token_hex(4)}")
 
 
 def _check_parent(path: Path) -> None:
@@ -120,22 +256,3 @@ def _check_parent(path: Path) -> None:
         raise InputError(f"the folder {parent} does not exist", "Make it first.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the folder {parent} cannot be written to", "Choose another place.")
-
-
-def _ours(path: Path) -> frozenset[str]:
-    """What the builds that made a folder wrote into it: one, or one per length of sequences in folders of it."""
-    apart = {f"{folder.name}/{name}" for folder in path.glob("seq*") for name in _written(folder)}
-    return _written(path) | apart
-
-
-def _written(path: Path) -> frozenset[str]:
-    """What the build that made a folder wrote into it; nothing where no build made it."""
-    try:
-        found = json.loads((path / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return frozenset()
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        return frozenset()
-    package = found.get("package")
-    files = [f"{PACKAGE}/{name}" for name in package if isinstance(name, str)] if isinstance(package, list) else []
-    return FILES | frozenset(files)

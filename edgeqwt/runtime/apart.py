@@ -14,11 +14,12 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeqwt.children import end_with_parent
+from edgeqwt.disk import temporary_file
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
@@ -53,9 +54,12 @@ class _Apart:
 
     def __init__(self, kind: str, graph: Graph, taps: Sequence[int]) -> None:
         self.name, self.graph = f"the {kind} interpreter", graph
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        self.errors = temporary_file()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
+            [sys.executable, "-c", _START, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
         )
         self.end = weakref.finalize(self, _end, self.process, self.errors)
         self.send(sys.path, "load")
@@ -114,6 +118,7 @@ def _end(process: subprocess.Popen[bytes], errors: Any) -> None:
 
 def serve() -> None:
     """The other side: answers messages on standard input until there are no more."""
+    end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Control-C ends the process that started this one, and so this one
     messages = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.children import end_with_parent
 from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
@@ -130,7 +131,9 @@ def _smallest(model: bytes, guess: int, enough: int) -> int:
 
 def _child(model: bytes, task: str, low: int, high: int, guess: int) -> subprocess.CompletedProcess[bytes]:
     message = pickle.dumps(sys.path) + pickle.dumps((task, model, low, high, guess))
-    return subprocess.run([sys.executable, "-c", _START], input=message, capture_output=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", _START, str(os.getpid())], input=message, capture_output=True, check=False
+    )
 
 
 # -- the other side --------------------------------------------------------------
@@ -138,6 +141,7 @@ def _child(model: bytes, task: str, low: int, high: int, guess: int) -> subproce
 
 def serve() -> None:
     """Reads one task from standard input and answers on standard output."""
+    end_with_parent(int(sys.argv[1]))
     task, model, low, high, guess = pickle.load(sys.stdin.buffer)
     graph = flatbuffer.from_bytes(model)
     if task == "report":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from edgeqwt.disk import temporary_file
 
 _lock = threading.RLock()
 
@@ -22,7 +23,7 @@ def captured_stderr() -> Iterator[list[str]]:
     only one thread at a time is let in. Captures nest: the inner one takes the lines.
     """
     lines: list[str] = []
-    with _lock, tempfile.TemporaryFile() as file:
+    with _lock, temporary_file() as file:
         _flush()
         try:
             saved = os.dup(2)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from edgeqwt.children import Watched
+from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
@@ -106,9 +106,9 @@ def compile_model(model: bytes, npu: Accelerator) -> Compiled:
     refuse_what_crashes(flatbuffer.from_bytes(model), npu.accelerator)
     if importlib.util.find_spec("ethosu") is None:
         raise ToolError("vela", None, "the package ethos-u-vela is not installed", INSTALL)
-    with tempfile.TemporaryDirectory(prefix="edgeqwt-vela-") as folder:
-        log = _run(model, npu, Path(folder))
-        return _read(Path(folder) / "out", log)
+    with TemporaryFolder() as folder:
+        log = _run(model, npu, folder)
+        return _read(folder / "out", log)
 
 
 def refuse_what_crashes(graph: Graph, target: str) -> None:
@@ -129,12 +129,10 @@ def _run(model: bytes, npu: Accelerator, folder: Path) -> str:
     command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out", "--config", CONFIG,
                "--accelerator-config", npu.accelerator, "--system-config", npu.system_config,
                "--memory-mode", npu.memory_mode, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    log = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0:
-        raise _failed(npu, done.returncode, log)
+    status, printed, _ = Watched(command, folder=folder).wait()
+    log = printed.decode("utf-8", "replace")
+    if status != 0:
+        raise _failed(npu, status, log)
     return log
 
 
