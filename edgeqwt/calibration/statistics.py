@@ -32,6 +32,7 @@ class Statistics:
         folds: int64, shape (FOLDS + 1, BINS), values other than exact zeros, the last row those of no sample; float64,
             their weights, where they have some.
         zeros: number of exact zeros.
+        seen: number of other values that samples had, whatever they weigh.
     """
 
     low: float = np.inf
@@ -39,6 +40,7 @@ class Statistics:
     reach: float = 2.0**-20
     folds: Array | None = None
     zeros: int = 0
+    seen: int = 0
 
     @property
     def counts(self) -> Array | None:
@@ -69,6 +71,7 @@ class Statistics:
         other = flat != 0
         flat, counted = flat[other], None if weights is None else weights.reshape(-1)[other]
         self.zeros += values.size - flat.size
+        self.seen += 0 if sample is None else flat.size
         # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
         # BINS / 2 before it would round values into the next bin, depending on the reach.
         index = np.floor(flat * np.float32(BINS / 2 / self.reach)).astype(np.int32) + BINS // 2
@@ -87,6 +90,7 @@ class Statistics:
         self.folds = self.folds + wider
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
+        self.seen += other.seen
 
     def centers(self) -> Array:
         """The bins' middle values, float64, shape (BINS,)."""

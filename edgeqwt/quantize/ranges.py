@@ -17,6 +17,7 @@ import numpy as np
 from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
+from edgeqwt.quantize.tails import with_tails
 
 Range = tuple[float, float]
 
@@ -58,11 +59,14 @@ class Mse:
             together.
         margins: the range is widened by that one of `MARGINS` with which ranges chosen without one fold of the samples
             err least on it. Few samples do not have the tails of many.
+        tails: the range is widened further where values are so few that larger ones must be expected (see
+            `quantize.tails`).
     """
 
     candidates: int = 128
     clipping: float = 2.0
     margins: bool = True
+    tails: bool = True
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
@@ -72,7 +76,8 @@ class Mse:
         centers, counts = statistics.centers(), folds.sum(axis=0)
         low, high = self._least(counts, centers, ends, levels)
         margin = self._margin(folds, counts, centers, ends, levels) if self.margins else 1.0
-        return low * margin, high * margin
+        low, high = low * margin, high * margin
+        return with_tails(statistics, low, high, levels) if self.tails else (low, high)
 
     def _least(self, counts: Array, centers: Array, ends: Range, levels: int) -> Range:
         """The best range between two extremes for a histogram."""
@@ -103,12 +108,12 @@ class Mse:
 
 def saturated(rule: RangeRule) -> RangeRule:
     """The rule for what only softmax and its like read: no sum follows, and tails make no difference there."""
-    return replace(rule, clipping=1.0, margins=False) if isinstance(rule, Mse) else rule
+    return replace(rule, clipping=1.0, margins=False, tails=False) if isinstance(rule, Mse) else rule
 
 
 def marginless(rule: RangeRule) -> RangeRule:
     """The rule for what has room enough."""
-    return replace(rule, margins=False) if isinstance(rule, Mse) else rule
+    return replace(rule, margins=False, tails=False) if isinstance(rule, Mse) else rule
 
 
 MARGINS = np.array([1.0, 1.03, 1.06, 1.1])

@@ -1,0 +1,89 @@
+"""How far values reach that few samples have not shown.
+
+The largest of some hundred values is exceeded soon. A range that ends there clips the next unusual sample, and where
+that is an output of few elements, the error of this one sample may be most of the error of all. The excess of a value
+over a high threshold is close to exponential for the usual distributions (Pickands 1975, with shape 0; Balkema and
+de Haan 1974), so the mean excess of the largest values over the smallest of them tells what lies beyond any end:
+of w values above the threshold u, whose mean excess is b, those beyond r are expected to err by
+2 b^2 w exp(-(r - u) / b) in sum. Where there are many values, w of them are a small share, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.graph.graph import Array
+
+LARGEST = 20  # values on a side that its tail is estimated from
+SHARE = 0.25  # at most so many of those on that side
+FEWEST = 3
+FURTHER = np.linspace(1.0, 2.0, 41)
+"""Ends that are tried, in units of the end that the observed values ask for."""
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """The largest values on one side of zero.
+
+    Attributes:
+        threshold: the smallest of them.
+        excess: by how much they exceed it on average.
+        weight: how much they count together.
+    """
+
+    threshold: float
+    excess: float
+    weight: float
+
+    def beyond(self, ends: Array) -> Array:
+        """The summed squared distance to each end, >= 0, of what is expected beyond it."""
+        if self.excess <= 0:
+            return np.zeros(ends.shape)
+        far = np.maximum(ends - self.threshold, 0.0)
+        found: Array = 2 * self.excess**2 * self.weight * np.exp(-far / self.excess)
+        return found
+
+
+def with_tails(statistics: Statistics, low: float, high: float, levels: int) -> tuple[float, float]:
+    """The range, wider where what is expected beyond it costs more than coarser steps do.
+
+    Args:
+        statistics: of the tensor.
+        low: where the range begins that its observed values ask for, at most 0.
+        high: where it ends, at least 0.
+        levels: number of integer values.
+    """
+    if (counts := statistics.counts) is None or not statistics.seen or not counts.any():
+        return low, high
+    centers, each = statistics.centers(), float(counts.sum()) / statistics.seen
+    lows, below = _further(-low, counts[::-1], -centers[::-1], each)
+    highs, above = _further(high, counts, centers, each)
+    step = (highs[None, :] + lows[:, None]) / (levels - 1)
+    cost = float(counts.sum()) * step**2 / 12 + below[:, None] + above[None, :]
+    i, j = np.unravel_index(np.argmin(cost), cost.shape)
+    return -float(lows[i]), float(highs[j])
+
+
+def _further(end: float, counts: Array, centers: Array, each: float) -> tuple[Array, Array]:
+    """Ends to try on the side of the large values, and what is expected beyond each."""
+    tail = _tail(counts, centers, each)
+    if end <= 0 or tail is None:
+        return np.array([end]), np.zeros(1)
+    ends = end * FURTHER
+    return ends, tail.beyond(ends)
+
+
+def _tail(counts: Array, centers: Array, each: float) -> _Tail | None:
+    """The tail of the positive values of a histogram in which a value counts `each` on average; None of few."""
+    positive = centers > 0
+    counts, centers = counts[positive], centers[positive]
+    wanted = min(LARGEST, SHARE * float(counts.sum()) / each)
+    if wanted < FEWEST:
+        return None
+    above = np.cumsum(counts[::-1])[::-1]
+    first = int(np.flatnonzero(above >= wanted * each)[-1])
+    weight, threshold = float(above[first]), float(centers[first])
+    return _Tail(threshold, float((counts[first:] * (centers[first:] - threshold)).sum()) / weight, weight)
