@@ -104,7 +104,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert report["seconds"].keys() == result.seconds.keys()
     assert report["recipe"]["rounding"]["rule"] == "gptq"
     assert report["recipe"]["equalization"]["samples"] == 64
-    assert report["recipe"]["ranges"] == {"rule": "mse", "candidates": 128, "clipping": 2.0, "margins": True}
+    ranges = {"rule": "mse", "candidates": 128, "clipping": 2.0, "margins": True, "tails": True}
+    assert report["recipe"]["ranges"] == ranges
     assert report["versions"]["python"].startswith("3.")
 
 
