@@ -49,9 +49,11 @@ def _more(names: tuple[str, ...]) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-    """Writes down what is in a folder that a build just filled."""
+    """Writes down what is in a folder that a build just filled; a folder with a manifest is a finished one."""
     lines = [f"{_hash(folder / name)}  {name}\n" for name in files(folder)]
-    (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
+    part = folder / f"{MANIFEST}.part"
+    part.write_text("".join(lines), encoding="utf-8")
+    part.rename(folder / MANIFEST)
 
 
 def strange(folder: Path) -> Strange:
