@@ -6,7 +6,7 @@ axes as it has, each left out where it would change nothing: also for targets th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -17,6 +17,8 @@ from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+LARGEST_RANK = 6
+"""Of what LiteRT's TRANSPOSE and XNNPACK take; what a longer chain permutes may need more axes than each of its ops."""
 Shape = tuple[int, ...]
 
 
@@ -31,11 +33,8 @@ class Move:
 def shorten(graph: Graph) -> tuple[Graph, list[str]]:
     """Writes every chain of moves with fewer ops, or fewer TRANSPOSEs, if there is a way."""
     editor, shorter, dropped, names = Editor(graph), dict[int, tuple[Op, tuple[Move, ...]]](), set[int](), list[str]()
-    for chain in _chains(graph):
+    for chain, moves in _planned(graph):
         first, last = graph.ops[chain[0]], graph.ops[chain[-1]]
-        moves = plan(graph.tensors[first.inputs[0]].shape, order_of(graph, chain))
-        if moves is None:
-            continue
         moves = moves or (Move(graph.tensors[last.outputs[0]].shape),)  # a RESHAPE that changes nothing goes later
         if cost(moves) < cost_of(graph, chain):
             shorter[chain[-1]] = first, moves
@@ -50,6 +49,19 @@ def shorten(graph: Graph) -> tuple[Graph, list[str]]:
         elif i not in dropped:
             editor.add_op(op)
     return editor.finish(), names
+
+
+def _planned(graph: Graph) -> Iterator[tuple[list[int], tuple[Move, ...]]]:
+    """Chains with the moves that do the same: each as long as tensors of `LARGEST_RANK` axes do for it."""
+    for chain in _chains(graph):
+        rest = chain
+        while rest:
+            for n in range(len(rest), 0, -1):
+                moves = plan(graph.tensors[graph.ops[rest[0]].inputs[0]].shape, order_of(graph, rest[:n]))
+                if moves is not None and all(len(move.shape) <= LARGEST_RANK for move in moves[:-1]):
+                    yield rest[:n], moves
+                    break
+            rest = rest[n:]
 
 
 def cost(moves: Sequence[Move]) -> tuple[int, int]:

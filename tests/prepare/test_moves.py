@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.moves import Move, plan, shorten
+from edgeqwt.prepare.moves import LARGEST_RANK, Move, plan, shorten
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import Chain, noise
 from tests.prepare import toy
@@ -81,6 +81,20 @@ def test_what_no_transpose_does_is_told() -> None:
     assert plan((2, 3), np.array([[0, 1, 2], [4, 3, 5]])) is None  # not a permutation of axes
     assert plan((2, 3), np.array([5, 4, 3, 2, 1, 0])) is None  # backwards
     assert plan((2, 3), np.array([0, 2, 4])) is None  # a part
+
+
+def test_no_chain_gets_more_axes_than_kernels_take() -> None:
+    """What Hiera does three times over with windows of 2 by 2: together they would turn ten axes."""
+    windows = []
+    for batch, side in ((1, 8), (4, 4), (16, 2)):
+        windows += [(R, (batch, side // 2, 2, side // 2, 2, 3)), (T, (0, 2, 4, 1, 3, 5))]
+        windows += [(R, (4 * batch, side // 2, side // 2, 3))]
+    graph = chain_of((1, 8, 8, 3), *windows, (R, (64, 3)))
+    prepared = prepare(graph).graph
+    assert max(len(tensor.shape) for tensor in prepared.tensors) <= LARGEST_RANK
+    assert kinds(prepared).count(T) < kinds(graph).count(T)  # two of three fit in six axes
+    assert_same_function(graph, prepared)  # LiteRT refuses to load ten
+    assert prepare(prepared).graph is prepared
 
 
 def test_what_is_read_between_stays() -> None:
