@@ -151,6 +151,19 @@ def _remainder(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _whole_limits(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Clip of integers, of which onnx2tf makes activation functions that have no kernels for them."""
+    import onnx
+
+    limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name]
+    if editing.values.types.get(node.input[0]) not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) or not limits:
+        return False
+    x = node.input[0]
+    for k, (kind, name) in enumerate(limits):
+        x = editing.add(kind, [x, name], output=node.output[0] if k == len(limits) - 1 else None)
+    return True
+
+
 def _spectrum(editing: Editing, node: onnx.NodeProto) -> bool:
     """STFT as one convolution whose kernels are the sines and cosines, stored once: (1, L) to (1, frames, F, 2)."""
     window, step = (editing.values.constant(node.input[i]) for i in (2, 1))
@@ -245,9 +258,32 @@ def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
+    """What joins each value of one tensor with each of another, over four axes.
+
+    onnx2tf takes shapes that are each other's permutation for one tensor in two layouts, turns one of them, and joins
+    pairs. Over fewer axes it looks for no layouts; where there are not fewer, the second tensor is repeated before.
+    """
+    sizes = [editing.values.shapes.get(name, ()) for name in node.input]
+    if len(sizes) != 2 or len(sizes[0]) != 4 or sorted(sizes[0]) != sorted(sizes[1]) or sizes[0] == sizes[1]:
+        return False
+    out = tuple(np.broadcast_shapes(*sizes))
+    axes = [axis for axis, n in enumerate(out) if n != 1]
+    if len(axes) == 4:
+        repeated = editing.add("Expand", [node.input[1], editing.integers(*out)], out)
+        editing.add(node.op_type, [node.input[0], repeated], out, node.output[0])
+        return True
+    low = [editing.reshaped(x, tuple(shape[axis] for axis in axes)) for x, shape in zip(node.input, sizes, strict=True)]
+    made = editing.add(node.op_type, low, tuple(out[axis] for axis in axes))
+    editing.reshaped(made, out, node.output[0])
+    return True
+
+
 RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
+        **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),
+        "Clip": _whole_limits,
         "Einsum": _one_sided_einsum,
         "Elu": _elu,
         "InstanceNormalization": _norm_of_lines,

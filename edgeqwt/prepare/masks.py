@@ -65,6 +65,8 @@ def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
     """Scores replaced by a large negative constant where a condition holds: the constant is added instead.
 
     In place of a score a constant must be below all others, whatever they are; added to one it is relative to it.
+    But in a row that is hidden altogether, as those of padding are, softmax of equal constants gives equal shares, and
+    not those of the scores: where there may be such rows the constant stays in the scores' place.
     """
     condition, *choices = op.inputs
     out, reader = op.outputs[0], sole_reader(graph, op.outputs[0])
@@ -75,11 +77,23 @@ def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
     if graph.tensors[scores[0]].shape != graph.tensors[out].shape:
         return False
     name = graph.tensors[out].name
+    if _may_hide_rows(graph, condition, hides=masks[0] == choices[0]):
+        fill = constant(editor, f"{name}/hidden", float32([HIDDEN]))
+        editor.add_op(replace(op, inputs=(condition, *(fill if t in masks else t for t in choices))))
+        return True
     mask = activation_like(editor, graph, out, "mask", graph.tensors[condition].shape)
     added = [constant(editor, f"{name}/added_{i}", float32([HIDDEN * (t in masks)])) for i, t in enumerate(choices)]
     editor.add_op(replace(op, inputs=(condition, *added), outputs=(mask,)))
     editor.add_op(op_like(op, "ADD", (scores[0], mask), fusedActivationFunction="NONE"))
     return True
+
+
+def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
+    """Whether a condition may hide all scores of one row and not those of another; `hides`: where it is true."""
+    data, shape = value(graph, condition), graph.tensors[condition].shape
+    if data is not None:
+        return bool(data.ndim and (data == hides).all(-1).any())
+    return any(n != 1 for n in (shape[1:-1] if len(shape) > 2 else shape[:-1]))  # samples of a batch are not rows
 
 
 filled = each_op("SELECT_V2", _filled)

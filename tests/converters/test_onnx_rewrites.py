@@ -97,6 +97,22 @@ def torch_einsum(x: torch.Tensor) -> torch.Tensor:
     return torch.einsum("abc->cb", x)
 
 
+def outer(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Each value with each: over one axis, and over axes that leave no other free."""
+    some = inner(x).reshape(1, 1, 2, 36)
+    all_axes = x.reshape(6, 1, 12, 1) - x.reshape(1, 12, 1, 6)
+    return (some[..., None, 0, :] * some[..., 0, :, None]).sum() + all_axes
+
+
+def limited(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Integers clamped to 0..1, to one side, and used as an index."""
+    import torch
+
+    whole = (8 * x).to(torch.int64)
+    picked = inner(whole.clamp(0, 5))
+    return picked * whole.clamp(0, 1)[..., None] + whole.clamp(min=2)[..., None]
+
+
 @cache
 def cases() -> dict[str, tuple[Any, ...]]:
     """Name -> module, input shape, kinds that must go, and a kind that must be there."""
@@ -123,6 +139,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "frame": (layer(lambda: nn.Linear(6, 6), framed), token, "ScatterND", "Concat"),
         "added": (layer(lambda: nn.Linear(6, 6), added), token, "ScatterElements", "OneHot"),
         "spectrum": (layer(nn.Identity, spectrum), (1, 64), "STFT", "Conv"),
+        "each with each": (layer(nn.Identity, outer), (1, 2, 36), "", "Expand"),
+        "limits": (layer(lambda: nn.Embedding(6, 4), limited), line, "Clip", "Max"),
         "volume": (layer(lambda: nn.Conv3d(3, 4, 3, (2, 1, 2), (1, 0, 1), dilation=(1, 2, 1))), volume, "", "Conv"),
         "depthwise": (layer(lambda: nn.Conv3d(3, 6, (3, 1, 3), padding=1, groups=3)), volume, "", "Gather"),
         "grown": (
@@ -152,8 +170,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = """
-groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, volume, depthwise,
-grown, volumes
+groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, each with each,
+limits, volume, depthwise, grown, volumes
 """
 
 

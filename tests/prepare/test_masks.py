@@ -93,6 +93,32 @@ def test_a_selected_constant(large: float, where: str) -> None:
     assert_same_function(graph, prepared, feeds(graph))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_that_are_hidden_altogether(turned: bool) -> None:
+    """Padding in DeBERTa: softmax of equal constants gives equal shares, whatever the scores are."""
+    chain = Chain()
+    scores, shown = chain.input(SCORES), chain.input((1, 1, 4, 4), dtype="int32")
+    kind = "EQUAL" if turned else "NOT_EQUAL"
+    condition = chain.op(kind, shown, chain.constant(np.int32(0)), shape=(1, 1, 4, 4), dtype="bool")
+    large = chain.constant(np.array([LARGEST[-1]], np.float32))
+    choices = (large, scores) if turned else (scores, large)
+    graph = chain.graph(chain.op("SOFTMAX", chain.op("SELECT_V2", condition, *choices, shape=SCORES), beta=1.0))
+    prepared = prepare(graph).graph
+    assert smallest(prepared) == HIDDEN
+    samples = feeds_of_rows(graph)
+    assert_same_function(graph, prepared, samples)
+    assert prepare(prepared).graph is prepared
+
+
+def feeds_of_rows(graph: Graph) -> list[dict[int, Array]]:
+    """Scores of a usual size; the last row shows no key, each other row some."""
+    rng = np.random.default_rng(3)
+    scores, mask = graph.inputs
+    shown = np.tri(4, dtype=np.int32)
+    shown[-1] = 0
+    return [{scores: rng.normal(0, 3, SCORES).astype(np.float32), mask: shown.reshape(1, 1, 4, 4)} for _ in range(4)]
+
+
 def test_what_the_caller_sees_stays() -> None:
     graph = multiplied(-1e9, "mask is an output")
     assert smallest(prepare(graph).graph) == np.float32(-1e9)
