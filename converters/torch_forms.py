@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def forms() -> Mapping[Any, Form]:
         "acos": lambda x: np.pi / 2 - 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
     }.items():
         found |= {getattr(torch, name): form, getattr(torch.Tensor, name): form}
-    return found
+    return {**found, **spectral_forms()}
 
 
 # -- pools -----------------------------------------------------------------------------

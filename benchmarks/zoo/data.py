@@ -70,7 +70,8 @@ def _texts(network: Network, count: int) -> list[dict[str, Array]]:
         row = np.zeros((1, length), np.int64)
         row[0, :used] = ids[start : start + used]
         mask = (np.arange(length) < used)[None].astype(np.int64)
-        found.append({"input_ids": row, "attention_mask": mask})
+        given = {"input_ids": row, "attention_mask": mask}
+        found.append({name: given[name] for name in network.inputs})
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,9 +179,12 @@ def _transformers(kind: str, native: bool) -> Network:
     text = kind in TEXTS
     config = getattr(transformers, f"{kind}Config")(**(TEXTS if text else IMAGES)[kind])
     config._attn_implementation = "eager"
-    module = _Hidden(getattr(transformers, f"{kind}Model")(config))
+    model = getattr(transformers, f"{kind}Model")(config)
+    module = _Hidden(model)
     if text:
-        return Network(module, {"input_ids": (1, TOKENS), "attention_mask": (1, TOKENS)}, config.vocab_size)
+        taken = inspect.signature(model.forward).parameters  # FNet mixes padding in, too
+        names = [name for name in ("input_ids", "attention_mask") if name in taken]
+        return Network(module, {name: (1, TOKENS) for name in names}, config.vocab_size)
     side = config.image_size if hasattr(config, "image_size") else SIZE
     side = side if isinstance(side, int) else side[0]
     return Network(_Pixels(module), {"x": (1, 3, side, side)})
@@ -205,7 +209,9 @@ class _Hidden(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        if attention_mask is None:
+            return self.module(input_ids=input_ids).last_hidden_state
         return self.module(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
