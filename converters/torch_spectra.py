@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 MOVES = frozenset(
     {
-        "reshape", "view", "permute", "transpose", "movedim", "swapaxes", "flatten", "unflatten", "unsqueeze", "squeeze",
-        "contiguous", "clone", "narrow", "expand", "sum", "mean", "roll", "flip", "chunk", "split", "float", "to",
+        "reshape", "view", "permute", "transpose", "movedim", "swapaxes", "flatten", "unflatten", "unsqueeze",
+        "squeeze", "contiguous", "clone", "narrow", "expand", "sum", "mean", "roll", "flip", "chunk", "split",
+        "float",
     }
 )  # fmt: skip
 """Methods that do the same to real and imaginary parts."""

@@ -184,7 +184,7 @@ def _transformers(kind: str, native: bool) -> Network:
     if text:
         taken = inspect.signature(model.forward).parameters  # FNet mixes padding in, too
         names = [name for name in ("input_ids", "attention_mask") if name in taken]
-        return Network(module, {name: (1, TOKENS) for name in names}, config.vocab_size)
+        return Network(module, dict.fromkeys(names, (1, TOKENS)), config.vocab_size)
     side = config.image_size if hasattr(config, "image_size") else SIZE
     side = side if isinstance(side, int) else side[0]
     return Network(_Pixels(module), {"x": (1, 3, side, side)})
