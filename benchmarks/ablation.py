@@ -1,4 +1,4 @@
-"""Every lever alone, and what is lost without it: ranges, rounding, corrections on two networks at 8 and 4 bits."""
+"""Every technique alone, and what is lost without it, on two networks at 8 and 4 bits."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from models.resnet20_cifar10 import create
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.linear_layer import add_linear_layers
-from edgeqwt.compensate.solve import Options
 from edgeqwt.converters.convert import convert
-from edgeqwt.engine import LEVERS, bare, make
-from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.graph import flatbuffer
-from edgeqwt.job import Job
 from edgeqwt.mixed.cost import file_size
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import make
+from edgeqwt.passes.technique import RANGES, Technique
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Stages
 from edgeqwt.quantize.precision import parse
-from edgeqwt.quantize.ranges import RULES, MinMax, Mse
-from edgeqwt.quantize.rounding import Erq, Gptq, Nearest
-from edgeqwt.quantize.search import SEARCHES, NoSearch
-from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MinMaxWeights, MseWeights
 from edgeqwt.recipes.recipe import Recipe, load
-from edgeqwt.reconstruct.rule import Reconstruction
 from edgeqwt.report.terminal import decibels
 from edgeqwt.targets.load import load as load_target
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.techniques import registry
+from edgeqwt.techniques.cwac import BiasCorrection, Cwac
+from edgeqwt.techniques.equalization import Equalization
+from edgeqwt.techniques.erq import Erq
+from edgeqwt.techniques.gptq import Gptq
+from edgeqwt.techniques.hessian_guided import HessianGuided
+from edgeqwt.techniques.ranges import MinMaxRanges, MseRanges
+from edgeqwt.techniques.reconstruction import AdaRound, Brecq, Reconstruction
+from edgeqwt.techniques.regions16 import Regions16, Regions16Review
+from edgeqwt.techniques.weight_scales import MseWeightScales
+from edgeqwt.techniques.weighted_ranges import WeightedRanges
 
 EVERY = 5  # test images are sorted by difficulty: every so many of them
 PRECISIONS = ("w8a8", "w4a8")
 MARGINLESS = {
-    "margins": Mse(margins=False),
-    "weight of clipping": Mse(clipping=1),
-    "margins and weight of clipping": Mse(clipping=1, margins=False),
+    "margins": MseRanges(margins=False),
+    "weight of clipping": MseRanges(clipping=1),
+    "margins and weight of clipping": MseRanges(clipping=1, margins=False),
 }
-SOFT = Reconstruction(rounding="soft", iterations=1000, rate=0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Network:
     """A float graph with its calibration samples, and test images in its layout."""
 
     name: str
-    job: Job
+    context: Context
     images: list[Array]
     labels: Array
     wanted: Array
@@ -79,64 +82,62 @@ class Row:
 def rows() -> Iterator[Row]:
     """The table, top to bottom."""
     balanced = load("balanced")
-    plain = replace(bare(balanced), ranges=MinMax())
-    mse = replace(plain, ranges=Mse())
-    learned = Reconstruction()
-    yield Row("alone", "nothing: extremes as ranges, nearest", plain)
-    for name, recipe in {
-        "equalization": replace(plain, equalization=balanced.equalization),
-        "equalization and absorbed biases": replace(plain, equalization=Equalization(absorb=True)),
-        "islands": replace(plain, islands=balanced.islands),
-        "joins": replace(plain, joins=balanced.joins),
-        "ranges: mse": mse,
-        "weighted ranges": replace(mse, weighting=balanced.weighting),
-        "weight scales: mse": replace(plain, weights=MseWeights()),
-        "search: hessian": replace(plain, search=SEARCHES["hessian"]()),
-        "rounding: balanced's": replace(plain, rounding=balanced.rounding),
-        "learned rounding": replace(plain, reconstruction=learned),
-        "compensation": replace(plain, compensate=True),
-    }.items():
-        yield Row("alone", name, recipe)
+    nothing = replace(balanced, techniques=(MinMaxRanges(),))
+    mse = nothing.with_technique(MseRanges())
+    yield Row("alone", "nothing: extremes as ranges, nearest", nothing)
+    for technique in (
+        *balanced.techniques,
+        Equalization(absorb=True),
+        MseWeightScales(),
+        HessianGuided(),
+        Reconstruction(),
+    ):
+        if not technique.part_of:
+            recipe = (mse if isinstance(technique, WeightedRanges) else nothing).with_technique(technique)
+            yield Row("alone", named(technique), reviewed(recipe))
     yield Row("left out", "nothing: balanced", balanced)
-    for name, without in LEVERS.items():
-        if without(balanced) != balanced:
-            yield Row("left out", name, without(balanced))
-    yield from (Row("left out", name, replace(balanced, ranges=ranges)) for name, ranges in MARGINLESS.items())
-    yield Row("added", "absorbed biases", replace(balanced, equalization=Equalization(absorb=True)))
-    yield Row("added", "weight scales: mse", replace(balanced, weights=MseWeights()))
-    yield Row("added", "search: hessian", replace(balanced, search=SEARCHES["hessian"]()))
-    yield Row("added", "learned rounding", replace(balanced, reconstruction=learned))
-    for name, rule in RULES.items():
-        yield Row("ranges", name, replace(plain, ranges=rule()))
-    yield from (Row("ranges", f"mse without {n}", replace(plain, ranges=r)) for n, r in MARGINLESS.items())
-    for name, method in SEARCHES.items():
-        if method is not NoSearch:
-            yield Row("ranges", name, replace(plain, search=method()))
-    for name, weights in WEIGHT_RULES.items():
-        if weights is not MinMaxWeights:
-            yield Row("weight scales", name, replace(plain, weights=weights()))
+    for technique in balanced.techniques:
+        if not technique.part_of:
+            yield Row("left out", technique.name, balanced.without(technique.name))
+    yield from (Row("left out", name, balanced.with_technique(ranges)) for name, ranges in MARGINLESS.items())
+    for technique in (Equalization(absorb=True), MseWeightScales(), HessianGuided(), Reconstruction()):
+        yield Row("added", named(technique), balanced.with_technique(technique))
+    for name, rule in registry.of_role(RANGES).items():
+        yield Row("ranges", name, nothing.with_technique(rule()))
+    yield from (Row("ranges", f"mse_ranges without {n}", nothing.with_technique(r)) for n, r in MARGINLESS.items())
+    for role in (HessianGuided.role, MseWeightScales.role):
+        for name, cls in registry.of_role(role).items():
+            yield Row("scales", name, nothing.with_technique(cls()))
+    yield Row("rounding", "nearest", mse)
     for name, rounding in {
-        "nearest": Nearest(),
         "gptq": Gptq(),
         "gptq, float targets": Gptq(float_targets=True),
-        "gptq, float targets, scales, refined": balanced.rounding,
+        "gptq, float targets, scales, refined": Gptq(float_targets=True, scales=8, refine=True),
         "erq": Erq(),
+        "learned, layer (AdaRound)": AdaRound(),
+        "learned, block (BRECQ without Fisher)": Brecq(fisher=False),
+        "learned, block (BRECQ)": Brecq(),
+        "learned, network": Reconstruction(),
     }.items():
-        yield Row("rounding", name, replace(mse, rounding=rounding))
-    for name, reconstruction in {
-        "learned, layer (AdaRound)": replace(SOFT, scope="layer"),
-        "learned, block (BRECQ without Fisher)": replace(SOFT, scope="block"),
-        "learned, block (BRECQ)": replace(SOFT, scope="block", fisher=True),
-        "learned, network": learned,
+        yield Row("rounding", name, mse.with_technique(rounding))
+    for name, correction in {
+        "offset (bias correction)": BiasCorrection(),
+        "gain and offset": Cwac(rewrite_scales=False),
+        "gain, offset and scales (CWAC)": Cwac(),
     }.items():
-        yield Row("rounding", name, replace(mse, reconstruction=reconstruction))
-    for name, options in {
-        "offset (bias correction)": Options(gain=False, rewrite_scales=False),
-        "gain and offset": Options(rewrite_scales=False),
-        "gain, offset and scales (CWAC)": Options(),
-    }.items():
-        yield Row("corrections", name, replace(mse, compensate=True, compensation=options))
+        yield Row("corrections", name, mse.with_technique(correction))
     yield Row("corrections", "linear layers (QwT)", mse, linear=True)
+
+
+def named(technique: Technique) -> str:
+    """A technique's name, and that of what is on besides its defaults."""
+    more = ", absorbed biases" if isinstance(technique, Equalization) and technique.absorb else ""
+    return f"{technique.name}{more}"
+
+
+def reviewed(recipe: Recipe) -> Recipe:
+    """With what takes 16 bits back from regions where they do not pay."""
+    return recipe if recipe.find(Regions16) is None else recipe.with_technique(Regions16Review())
 
 
 def main() -> None:
@@ -151,7 +152,7 @@ def main() -> None:
         row
         for row in rows()
         if any(fnmatch(f"{row.group}: {row.name}", pattern) for pattern in asked.rows)
-        and (asked.learned or row.recipe.reconstruction is None)
+        and (asked.learned or not any(technique.slow for technique in row.recipe.techniques))
     ]
     for name in asked.network or NETWORKS:
         network = NETWORKS[name]()
@@ -171,15 +172,15 @@ def table(network: Network, precision: str, chosen: list[Row]) -> None:
 
 def cells(network: Network, row: Row) -> tuple[str, ...]:
     """Builds and measures one row."""
-    start, job = time.perf_counter(), network.job
-    made = make(job, row.recipe, Stages())
+    start, context = time.perf_counter(), network.context
+    made = make(context, row.recipe.techniques, row.recipe.precision, Stages())
     graph = made.graph
     if row.linear:
-        graph = add_linear_layers(graph, made.reference, job.feeds(job.samples), row.recipe.ranges).graph
+        graph = add_linear_layers(graph, made.reference, context.gate.stream(), row.recipe.ranges).graph
     seconds = time.perf_counter() - start
-    held_out = layer_quality(made.reference, {"": graph}, job.feeds(job.held_out))[""].worst_db
+    held_out = context.gate.quality(made.reference, {"": graph})[""].worst_db
     got = figures(outputs(graph, network.images), network.wanted, network.labels)
-    size = file_size(graph, row.recipe, job.target)
+    size = file_size(graph, row.recipe, context.target)
     told = f"{row.group}: {row.name}"
     return told, decibels(held_out), f"{got.agreement:.4f}", f"{got.accuracy:.4f}", f"{size:,}", f"{seconds:.1f}"
 
@@ -209,9 +210,10 @@ def network(name: str, source: object, calibration: dict[str, Array], images: Ar
     with tempfile.TemporaryDirectory() as folder:
         model = convert(source, samples, Path(folder))
     graph = prepare(model.graph).graph
-    job = Job(model, graph, validated(samples, [b.spec for b in model.inputs]), load_target("tflite"))
+    found = validated(samples, [b.spec for b in model.inputs])
+    context = Context.of(model, graph, found, load_target("tflite"))
     some = [np.ascontiguousarray(image[None]) for image in images]
-    return Network(name, job, some, labels, outputs(graph, some))
+    return Network(name, context, some, labels, outputs(graph, some))
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {

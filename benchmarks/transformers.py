@@ -145,10 +145,11 @@ def told(variant: Recipe, source: object, calibration: Mapping[str, Array], leav
     recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
     built = edgeqwt.build(source, calibration=dict(calibration), recipe=recipe, display=progress_display())
     print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
-    for role in built.made.levers.islands.roles if built.made.levers.islands else ():
-        print(f"  {role.role}: 16 bits gain {role.gain_db:.2f} dB, {'kept' if role.wide else 'not worth it'}")
+    for step in built.made.steps:
+        for sentence in step.account.sentences:
+            print(f"  {step.technique.name}: {sentence}")
     for gain in built.gains:
-        print(f"  without {gain.lever}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
+        print(f"  without {gain.technique}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
     return built
 
 

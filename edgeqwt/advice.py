@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.techniques.equalization import Equalization
+from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.verify.layers import Quality
 from edgeqwt.verify.own import OpError, OwnErrors
 
@@ -47,9 +49,9 @@ def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
         found.append("8-bit weights (--precision w8a8)")
     if recipe.precision.activation_bits == 8:
         found.append("16-bit activations (--precision w8a16)")
-    if recipe.equalization is None:
+    if recipe.find(Equalization) is None:
         found.append("--recipe balanced")
-    elif recipe.reconstruction is None:
+    elif recipe.find(Reconstruction) is None:
         found.append("--recipe best")
     if any(output.parts for output in quality.outputs):
         found.append("--split-outputs, an output of its own for each part")

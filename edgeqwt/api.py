@@ -119,10 +119,9 @@ def build(
     from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.converters.states import with_states
     from edgeqwt.interface.bind import normalized
-    from edgeqwt.job import bound
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
-    from edgeqwt.proved import prove
+    from edgeqwt.proved import bound, prove
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
     from edgeqwt.targets.budget import foresee, own_board
@@ -354,14 +353,24 @@ def _overridden(
     elif mixed is not None:
         raise InputError("a limit for mixed precision was given without it", "Give --precision mixed with it.")
     if ranges is not None:
-        chosen = replace(chosen, ranges=recipes.range_rule(ranges))
+        chosen = chosen.with_technique(recipes.range_rule(ranges))
     if compensation is not None:
-        chosen = replace(chosen, compensate=compensation)
+        chosen = _compensating(chosen, compensation)
     if preserve is not None:
         chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
     if interface is not None:
         chosen = replace(chosen, interface=interface.over(chosen.interface))
     return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
+
+
+def _compensating(recipe: Recipe, wanted: bool) -> Recipe:
+    """The recipe with CWAC, at the end where it has none, or without compensation."""
+    from edgeqwt.techniques.cwac import Cwac
+
+    found = recipe.of_role(Cwac.role)
+    if wanted:
+        return recipe if found is not None else recipe.with_technique(Cwac())
+    return recipe if found is None else recipe.without(found.name)
 
 
 def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:

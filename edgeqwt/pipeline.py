@@ -15,13 +15,14 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.engine import Gain, Made, as_trained, bare, leave_one_out, make
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.job import Job, feeds, shown
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
+from edgeqwt.passes.context import Context, feeds
+from edgeqwt.passes.run import Gain, Made, leave_one_out, make
+from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
@@ -33,7 +34,7 @@ from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.first_layer import scale_doubts
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.keeping import kept_whole
-from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.layers import Quality
 from edgeqwt.verify.own import OwnErrors, own_errors
 from edgeqwt.verify.parity import Parity
 
@@ -74,11 +75,11 @@ class BuildResult:
         samples: how many calibration samples there were.
         prepared: the float graph in canonical form, and what was rewritten in it.
         adapted: what was rewritten in the integer graphs for the target.
-        made: the integer graph that the recipe made, and what its levers did.
+        made: the integer graph that the recipe's techniques made, and what each did.
         assignment: which widths were chosen, and why; None where the recipe has them.
         variants: the integer graphs as they are stored: plain post-training quantization where the
-            recipe has other levers than compensation, and before and after compensation.
-        gains: what each lever gains, by leave-one-out; empty where the recipe does not ask for it.
+            recipe has other techniques than a range rule and compensation, and before and after compensation.
+        gains: what each technique gains, by leave-one-out; empty where the recipe does not ask for it.
         choice: which variant was kept, and why.
         shortfalls: what is poor about it, or below the bar and accepted.
         own: what each of its ops errs by itself, on the first held-out samples.
@@ -170,34 +171,34 @@ def build(
     with stages("look at samples"):
         total, told = doubts(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
     if total == 1:
-        recipe = bare(recipe)  # nothing could confirm that more is better
-    recipe = recipe if model.learned is None else as_trained(recipe)
+        recipe = replace(recipe, techniques=plain(recipe.techniques))  # nothing could confirm that more is better
     if proved is None or proved.source is not model.graph:
         proved = prove(model, samples, recipe, target, stages)
     prepared, parity = proved.prepared, proved.parity
     graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
-    job = Job(model, graph, samples, target)
-    told = (*told, *scale_doubts(graph, job.feeds(samples)))
-    made, recipe, assignment = _made(job, recipe, stages)
+    context = Context.of(model, graph, samples, target)
+    told = (*told, *scale_doubts(graph, feeds(model, graph, samples)))
+    made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
-        variants, quality, adapted = judged(job, made, recipe, advance, adapt)
+        variants, quality, adapted = judged(context, made, recipe, advance, adapt)
         choice = choose(quality)
         poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
         reference = graph if choice.name == PLAIN else made.reference
-        own = own_errors(reference, variants[choice.name], job.feeds(job.held_out))
-        limit = ceiling(reference, variants[choice.name], own, job.feeds(job.held_out)) if recipe.ceiling else None
+        own = own_errors(reference, variants[choice.name], context.gate.feeds())
+        limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
         if not recipe.bar.accept:
             require(poor, advice(quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
-    if recipe.leave_one_out:
+    if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:
-            gains = leave_one_out(job, recipe, recipe.leave_one_out, advance)
+            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target)
+            gains = leave_one_out(context, small, recipe.techniques, recipe.precision, advance)
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     with stages("prove") as advance:
-        proof = job.held_out.head(recipe.verify.runtime_samples)
+        proof = context.gate.proof_samples(recipe.verify.runtime_samples)
         variants, runtimes, copied = kept_whole(
-            variants, choice.name, lambda kept: compare_runtimes(kept, feeds(model, kept, shown(proof, advance)))
+            variants, choice.name, lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance)))
         )
         require_runtimes(target, runtimes)
     sizes = sizes_of({FLOAT: graph, **variants})
@@ -212,7 +213,7 @@ def build(
 
 
 def judged(
-    job: Job, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = as_it_is
+    context: Context, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = as_it_is
 ) -> tuple[dict[str, Graph], dict[str, Quality], tuple[str, ...]]:
     """The candidates, the plainest first, and how close each comes to the float graph on held-out samples.
 
@@ -222,12 +223,14 @@ def judged(
     if made.outcome is not None:
         variants[COMPENSATED] = made.outcome.graph
     variants, sentences = _adapted(variants, adapt)
-    quality = layer_quality(made.reference, variants, job.feeds(shown(job.held_out, advance)))
-    simple = bare(recipe)
-    if simple == replace(recipe, compensate=False):
+    quality = context.gate.quality(made.reference, variants, advance)
+    simple = plain(recipe.techniques)
+    others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
+    if not others or context.model.learned is not None:
         return variants, quality, sentences
-    plain, _ = _adapted({PLAIN: make(job, simple, Stages()).graph}, adapt)
-    return {**plain, **variants}, {**layer_quality(job.graph, plain, job.feeds(job.held_out)), **quality}, sentences
+    nothing = make(context, simple, recipe.precision, Stages(), frozenset(recipe.preserve)).graph
+    first, _ = _adapted({PLAIN: nothing}, adapt)
+    return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
 
 
 def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
@@ -266,11 +269,12 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
         )
 
 
-def _made(job: Job, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:
+def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:
     """The integer graph, the recipe with the widths that it has, and why they are these where they were chosen."""
-    if recipe.mixed is None:
-        return make(job, recipe, stages), recipe, None
-    return make_mixed(job, recipe, recipe.mixed, stages)
+    if recipe.mixed is not None:
+        return make_mixed(context, recipe, recipe.mixed, stages)
+    preserve = frozenset(recipe.preserve)
+    return make(context, recipe.techniques, recipe.precision, stages, preserve), recipe, None
 
 
 def _scores(

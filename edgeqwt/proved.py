@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeqwt.calibration.samples import Samples
-from edgeqwt.calibration.validate import validated
+from edgeqwt.calibration.validate import named, validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
+from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.fold import prepared as with_folded_inputs
-from edgeqwt.job import feeds
+from edgeqwt.interface.options import ALL, Interface
+from edgeqwt.interface.split import split_outputs
+from edgeqwt.passes.context import feeds
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import Prepared, sentence
 from edgeqwt.progress import Stages
@@ -40,6 +43,19 @@ class Proved:
     source: Graph
     prepared: Prepared
     parity: Parity
+
+
+def bound(model: ConvertedModel, samples: Samples, recipe: Recipe) -> tuple[ConvertedModel, Recipe]:
+    """The model and the recipe with inputs and outputs as the recipe's interface asks for them.
+
+    Raises:
+        InputError: see `interface.bind.bound`.
+    """
+    if recipe.interface.split:
+        model = split_outputs(model)
+    everything = Interface({ALL: "float"}, {ALL: "float"}) if recipe.float_io else Interface()
+    found = bind(model, named(samples, [b.spec.name for b in model.inputs]), recipe.interface.over(everything))
+    return found.model, replace(recipe, precision=replace(recipe.precision, ports=found.ports))
 
 
 def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: TargetProfile, stages: Stages) -> Proved:

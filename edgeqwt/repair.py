@@ -12,11 +12,12 @@ from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensate.cwac import Outcome, compensate
 from edgeqwt.compensate.match import match
+from edgeqwt.compensate.solve import Options
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.job import feeds, shown
+from edgeqwt.passes.context import feeds
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.quantize.fake_quant import inserted
@@ -74,7 +75,7 @@ def compensate_graph(
         QualityError: the reference is hardly what the file was made from.
     """
     samples = validated(samples, [binding.spec for binding in reference.inputs])
-    wanted, options = reference.graph, recipe.compensation
+    wanted, options = reference.graph, recipe.find(Options) or Options()
     if reference.learned is not None:
         # The file is to do what training did, which rounds; its scales are those that were learned.
         wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
@@ -92,7 +93,7 @@ def compensate_graph(
         sizes = sizes_of({UNCOMPENSATED: graph})
         return CompensationResult(graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(doubts))
     with stages("calibrate") as advance:
-        statistics, _ = observe(wanted, feeds(reference, wanted, shown(fit, advance)))
+        statistics, _ = observe(wanted, feeds(reference, wanted, fit.shown(advance)))
     with stages("compensate") as advance:
         calibration = feeds(reference, wanted, fit)
         outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
@@ -100,7 +101,7 @@ def compensate_graph(
     _require(doubts, recipe)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
-        data = feeds(reference, wanted, shown(held_out, advance))
+        data = feeds(reference, wanted, held_out.shown(advance))
         quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
     choice = choose(quality)
     kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.bar)

@@ -241,7 +241,7 @@ def test_fewer_samples(files: Small) -> None:
     [
         ({"precision": "w9a8"}, RecipeError, "w9a8"),
         ({"precision": "w8a4"}, RecipeError, "w8a4"),
-        ({"ranges": "guess"}, RecipeError, "no rule 'guess'"),
+        ({"ranges": "guess"}, RecipeError, "no range rule 'guess'"),
         ({"recipe": "secret"}, RecipeError, "no recipe 'secret'"),
         ({"samples": 0}, InputError, "0 samples"),
         ({"metric": "top1"}, InputError, "needs evaluation data"),

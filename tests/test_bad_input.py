@@ -290,7 +290,7 @@ def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> N
     [
         (2, ["--target", "toaster"], "there is no target 'toaster'"),
         (3, ["--recipe", "secret"], "there is no recipe 'secret'"),
-        (3, ["--ranges", "guess"], "there is no rule 'guess'"),
+        (3, ["--ranges", "guess"], "there is no range rule 'guess'"),
         (3, ["--precision", "w9a8"], "w9a8"),
         (3, ["--precision", "w8a4"], "w8a4"),
         (3, ["--precision", "many"], "many"),
@@ -317,6 +317,6 @@ def test_options_that_do_not_fit(edgeqwt: Command, files: Small, code: int, opti
 
 
 def test_a_recipe_is_named_with_its_wrong_key(edgeqwt: Command, files: Small) -> None:
-    (edgeqwt.folder / "mine.toml").write_text("[ranges]\nrule = 'mse'\ncandidate = 3\n")
+    (edgeqwt.folder / "mine.toml").write_text("techniques = [{ name = 'mse_ranges', candidate = 3 }]\n")
     said = edgeqwt.refused(3, "build", files.model, "-c", files.samples, "-o", "out", "--recipe", "mine.toml")
-    assert "mine.toml [ranges]: unknown key 'candidate'" in said
+    assert "mine.toml: techniques mse_ranges: unknown key 'candidate'" in said

@@ -64,13 +64,13 @@ def committed() -> list[Path]:
 # -- imports ---------------------------------------------------------------------------------------
 
 
-def test_the_core_imports_only_numpy_and_the_standard_library() -> None:
+def test_the_core_imports_only_numpy_bounds_and_the_standard_library() -> None:
     outer = ("edgeqwt.converters", "edgeqwt.targets", "edgeqwt.cli", "edgeqwt.commands")
     core = [name for name in sources() if not name.startswith(outer)]
     assert "edgeqwt.graph.graph" in core
     loaded = loaded_by(core)
     foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
-    assert foreign == {"edgeqwt", "numpy"}
+    assert foreign == {"edgeqwt", "numpy", "annotated_types", "typing_extensions"}
     assert not {name for name in loaded if name.startswith(("edgeqwt.converters", "edgeqwt.targets"))}
 
 

@@ -10,7 +10,6 @@ error instead, to second order: the diagonal of the Gauss-Newton Hessian, as in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,18 +20,6 @@ from edgeqwt.calibration.clipped import summands
 from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph
-
-
-@dataclass(frozen=True)
-class Weighting:
-    """How values are weighted.
-
-    Attributes:
-        samples: how many samples gradients are taken from, at most.
-    """
-
-    samples: int = 64
-
 
 FLOOR = 0.01
 """Share of a tensor's mean weight that every value has besides: gradients say nothing of large errors."""

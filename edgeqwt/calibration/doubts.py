@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY, Sample, Samples
+from edgeqwt.calibration.samples import Sample, Samples, roles
 from edgeqwt.graph.graph import Array
 
 FEW = 32
@@ -38,7 +38,7 @@ def doubts(samples: Samples, channels_first: Mapping[str, bool]) -> tuple[int, t
     seen: dict[bytes, set[int]] = {}
     count = 0
     for count, sample in enumerate(samples, start=1):
-        half = int((count - 1) % HOLD_OUT_EVERY == HELD_OUT)
+        half = int(roles([count - 1], 2)[1][0])
         seen.setdefault(_digest(sample), set()).add(count - 1)
         for name, array in sample.items():
             _look(inputs.setdefault(name, _Input()), array, half)
@@ -81,8 +81,8 @@ def _numbers(count: int, seen: Mapping[bytes, set[int]]) -> list[str]:
         told.append(f"all {count} calibration samples are the same one: nothing can be learned from them")
     elif len(seen) < 0.9 * count:
         told.append(f"only {len(seen)} of {count} calibration samples are different ones")
-    held = [numbers for numbers in seen.values() if any(n % HOLD_OUT_EVERY == HELD_OUT for n in numbers)]
-    if len(seen) > 1 and all(any(n % HOLD_OUT_EVERY != HELD_OUT for n in numbers) for numbers in held):
+    held = [numbers for numbers in seen.values() if roles([*numbers], count)[1].any()]
+    if len(seen) > 1 and all(roles([*numbers], count)[0].any() for numbers in held):
         told.append("every held-out sample is fitted on, too: what is confirmed on them is not; give different samples")
     return told
 

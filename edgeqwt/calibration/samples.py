@@ -9,11 +9,14 @@ Nothing here holds all samples: `open` starts a fresh pass over the source each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+
 from edgeqwt.graph.graph import Array
+from edgeqwt.progress import Advance, counted
 
 Sample = Mapping[str, Array]
 
@@ -70,6 +73,10 @@ class Samples:
         count = None if self.count is None else min(self.count, limit)
         return replace(self, open=lambda: islice(self.open(), limit), count=count)
 
+    def shown(self, advance: Advance) -> Samples:
+        """The same samples; each pass over them shows its progress."""
+        return replace(self, open=lambda: counted(self.open(), advance, self.count))
+
     def map(self, change: Callable[[Sample], Sample]) -> Samples:
         """Each sample changed by a pure function, as it is read."""
         return replace(self, open=lambda: map(change, self.open()))
@@ -110,3 +117,19 @@ def split(samples: Samples, every: int = HOLD_OUT_EVERY) -> tuple[Samples, Sampl
         return islice(samples.open(), HELD_OUT, None, every)
 
     return replace(samples, open=fitted, count=fit), replace(samples, open=held_out, count=held)
+
+
+def roles(numbers: Sequence[int] | range, count: int) -> tuple[Array, Array]:
+    """Which samples of a stream are fitted on, and which are held out, as `split` parts them.
+
+    A single sample can only be fitted and judged on alike.
+
+    Args:
+        numbers: of some samples in the stream, from 0.
+        count: number of all.
+
+    Returns:
+        Two bool arrays, shape (numbers,).
+    """
+    held_out = np.asarray(numbers, dtype=np.int64) % HOLD_OUT_EVERY == HELD_OUT
+    return (~held_out, held_out) if count > 1 else (~held_out, ~held_out)

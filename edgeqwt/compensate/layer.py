@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
+from edgeqwt.calibration.samples import HOLD_OUT_EVERY, roles
 from edgeqwt.compensate.fold import quantization
 from edgeqwt.compensate.match import Pair
 from edgeqwt.compensate.moments import Moments, evening, evening_rows
@@ -81,7 +81,7 @@ class Layer:
 
         def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
             run_integer, run_float = worker
-            q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), halves(chunk, self.count)
+            q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), roles(chunk, self.count)
             moments = Moments.of(q, y)
             plain = moments.total(1.0 * held_out)
             if self.felt:
@@ -114,7 +114,7 @@ class Layer:
             wanted = self.floating.values(self.floating.cuts[self.k], only)[0]
             return np.array([squared_error(output, wanted, activation, q, dtype) for q in choices])
 
-        held_out = np.flatnonzero(halves(range(self.count), self.count)[1]).tolist()
+        held_out = np.flatnonzero(roles(range(self.count), self.count)[1]).tolist()
         workers = [xnnpack(piece, [probe]) for _ in range(THREADS)]
         return sum(ordered(workers, work, held_out), np.zeros(len(choices)))
 
@@ -122,19 +122,3 @@ class Layer:
         """Frees what no later layer reads."""
         self.integer.finish(self.k)
         self.floating.finish(self.k)
-
-
-def halves(samples: Sequence[int], count: int) -> tuple[Array, Array]:
-    """Which of `count` samples are fitted on, and which are held out, as `calibration.samples.split` says.
-
-    A single sample can only be fitted and judged on alike.
-
-    Args:
-        samples: numbers of some of them.
-        count: number of all.
-
-    Returns:
-        Two bool arrays, shape (samples,).
-    """
-    held_out = np.asarray(samples) % HOLD_OUT_EVERY == HELD_OUT
-    return (~held_out, held_out) if count > 1 else (~held_out, ~held_out)

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeqwt.calibration.samples import roles
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.cwac import Skip, decibel
 from edgeqwt.compensate.fold import quantization
-from edgeqwt.compensate.layer import CHUNK, halves
+from edgeqwt.compensate.layer import CHUNK
 from edgeqwt.compensate.linear_op import RATIO, Cost, LinearLayer, added, cost, obstacle, rows
 from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.probe import unfused, with_probe
@@ -262,7 +263,7 @@ class Place:
 
         def work(worker: tuple[Run, Run], chunk: range) -> Sums | None:
             found, wanted = (run(chunk).astype(np.float64) for run in worker)
-            kept = halves(chunk, self.count)[0]
+            kept = roles(chunk, self.count)[0]
             if not fits or not kept.any():
                 return None
             found, wanted = (v[kept].reshape(int(kept.sum()), -1, v.shape[-1]) for v in (found, wanted))
@@ -295,7 +296,7 @@ class Place:
         pieces.append(candidate.slice([self.i, self.i + 1, self.i + 2], [s.data], [s.output]))
         runners = [xnnpack(piece) for piece in pieces]
         totals = np.zeros(3)
-        for n in np.flatnonzero(halves(range(self.count), self.count)[1]).tolist():
+        for n in np.flatnonzero(roles(range(self.count), self.count)[1]).tolist():
             only = range(n, n + 1)
             wanted = self.floating.values(self.floating.cuts[self.k], only)[0].astype(np.float64)
             wanted = activate(wanted, op.activation)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from edgeqwt.compensate.moments import Moments
 from edgeqwt.graph.graph import Array
@@ -39,9 +41,9 @@ class Options:
 
     gain: bool = True
     offset: bool = True
-    gain_limit: float = 4.0
-    margin: float = 1e-3
-    gain_margin: float = 0.05
+    gain_limit: Annotated[float, Ge(1)] = 4.0
+    margin: Annotated[float, Interval(ge=0, le=1)] = 1e-3
+    gain_margin: Annotated[float, Interval(ge=0, le=1)] = 0.05
     constants: bool = True
     rewrite_scales: bool = True
     rewrite_outputs: bool = False

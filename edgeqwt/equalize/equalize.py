@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.equalize.absorb import absorb
@@ -50,12 +52,12 @@ class Equalization:
         margin: with absorb: how far below a channel's smallest value that stays, as a share of its span.
     """
 
-    samples: int = 64
-    limit: float = 64.0
-    steps: int = 200
+    samples: Annotated[int, Ge(1)] = 64
+    limit: Annotated[float, Ge(1)] = 64.0
+    steps: Annotated[int, Ge(1)] = 200
     norms: bool = True
     absorb: bool = False
-    margin: float = 0.1
+    margin: Annotated[float, Interval(ge=0, le=1)] = 0.1
 
 
 @dataclass(frozen=True, eq=False)

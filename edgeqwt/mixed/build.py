@@ -1,22 +1,23 @@
-"""A graph of mixed widths within a limit: choose by what was measured, build with all levers, check, correct."""
+"""A graph of mixed widths within a limit: choose by what was measured, build with all techniques, check, correct."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 
-from edgeqwt.engine import Made, make
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph
-from edgeqwt.job import Job
 from edgeqwt.mixed.cost import file_size
 from edgeqwt.mixed.problem import Problem, measured
 from edgeqwt.mixed.solve import Solution, within_cost, within_harm
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import Made, make
 from edgeqwt.progress import Stages
 from edgeqwt.quantize.precision import Mixed, Precision, Widths
 from edgeqwt.quantize.sensitivity import Choice
 from edgeqwt.quantize.widths import copy_ops
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.techniques.regions16 import Regions16
 from edgeqwt.verify.layers import layer_quality
 
 TRIES = 4  # builds, at most, until a limit holds
@@ -72,7 +73,7 @@ class Assignment:
 Result = tuple[Made, Recipe, Assignment]
 
 
-def make_mixed(job: Job, recipe: Recipe, goal: Mixed, stages: Stages) -> Result:
+def make_mixed(context: Context, recipe: Recipe, goal: Mixed, stages: Stages) -> Result:
     """The integer graph that a recipe makes with the best widths within a limit.
 
     Returns:
@@ -80,33 +81,33 @@ def make_mixed(job: Job, recipe: Recipe, goal: Mixed, stages: Stages) -> Result:
 
     Raises:
         RecipeError: no widths hold the limit; the message says what is possible.
-        EdgeqwtError: as `engine.make`.
+        EdgeqwtError: as `passes.run.make`.
     """
     with stages("sensitivity") as advance:
-        problem = measured(job, recipe, goal, advance)
+        problem = measured(context, recipe, goal, advance)
     if goal.min_sqnr:
-        return _to_sqnr(job, recipe, goal, problem, stages)
+        return _to_sqnr(context, recipe, goal, problem, stages)
     if goal.max_latency:
-        return _built(job, recipe, goal, problem, within_cost(problem, problem.time, goal.max_latency), stages, 1)
-    return _to_size(job, recipe, goal, problem, stages)
+        return _built(context, recipe, goal, problem, within_cost(problem, problem.time, goal.max_latency), stages, 1)
+    return _to_size(context, recipe, goal, problem, stages)
 
 
-def _to_size(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
+def _to_size(context: Context, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
     """Within bytes, checked on the built graph."""
     wanted, size = goal.max_size, 0
     for tries in range(1, TRIES + 1):
-        built = _built(job, recipe, goal, problem, within_cost(problem, problem.size, wanted), stages, tries)
+        built = _built(context, recipe, goal, problem, within_cost(problem, problem.size, wanted), stages, tries)
         size = built[2].size
         if size <= goal.max_size:
             return built
-        # A lever took bytes that lowering alone does not: where it parts biases that were one, say.
+        # A technique took bytes that lowering alone does not: where it parts biases that were one, say.
         wanted -= size - goal.max_size
     message = f"no file of at most {goal.max_size} bytes was found in {TRIES} builds: the last has {size}"
     raise RecipeError(message, f"Allow {size}.")
 
 
-def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
-    """The smallest file that is measured to be good enough; what levers gain corrects the prediction."""
+def _to_sqnr(context: Context, recipe: Recipe, goal: Mixed, problem: Problem, stages: Stages) -> Result:
+    """The smallest file that is measured to be good enough; what techniques gain corrects the prediction."""
     ahead = 0.0  # decibels by which builds come out better than predicted
     kept: Result | None = None
     seen: list[Result] = []
@@ -114,7 +115,7 @@ def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: St
         solution = within_harm(problem, problem.size, 10 ** (-(goal.min_sqnr - ahead) / 10))
         if any(a.precision == solution.precision for _, _, a in seen):
             break
-        seen.append(_built(job, recipe, goal, problem, solution, stages, tries))
+        seen.append(_built(context, recipe, goal, problem, solution, stages, tries))
         account = seen[-1][2]
         ahead = account.measured_db - account.predicted_db
         if account.measured_db >= goal.min_sqnr and (kept is None or account.size < kept[2].size):
@@ -125,29 +126,36 @@ def _to_sqnr(job: Job, recipe: Recipe, goal: Mixed, problem: Problem, stages: St
         best = max(account.measured_db for _, _, account in seen)
         raise RecipeError(
             f"{goal.min_sqnr:g} dB were not reached in {len(seen)} builds: the best has {best:.2f} dB",
-            "Ask for less, allow 16-bit activations (wide), or use a recipe with more levers.",
+            "Ask for less, allow 16-bit activations (wide), or use a recipe with more techniques.",
         )
     return kept
 
 
 def _built(
-    job: Job, recipe: Recipe, goal: Mixed, problem: Problem, solution: Solution, stages: Stages, tries: int
+    context: Context, recipe: Recipe, goal: Mixed, problem: Problem, solution: Solution, stages: Stages, tries: int
 ) -> Result:
     ports = recipe.precision.ports
-    used = replace(recipe, precision=replace(solution.precision, ports=ports), islands=None)
-    made = make(job, used, stages)
+    used = replace(recipe.without(Regions16.name), precision=replace(solution.precision, ports=ports))
+    made = make(context, used.techniques, used.precision, stages, frozenset(used.preserve))
     with stages("sensitivity"):
-        size = file_size(made.graph, used, job.target)
-        account = _account(job, goal, problem, solution, made.reference, made.graph, size, tries)
+        size = file_size(made.graph, used, context.target)
+        account = _account(context, goal, problem, solution, made.reference, made.graph, size, tries)
     return made, used, account
 
 
 def _account(
-    job: Job, goal: Mixed, problem: Problem, solution: Solution, reference: Graph, graph: Graph, size: int, tries: int
+    context: Context,
+    goal: Mixed,
+    problem: Problem,
+    solution: Solution,
+    reference: Graph,
+    graph: Graph,
+    size: int,
+    tries: int,
 ) -> Assignment:
     parts, plan = problem.parts, problem.plan(solution.precision)
     names = (parts.graph.tensors[op.outputs[0]].name for op in parts.graph.ops)
-    quality = layer_quality(reference, {"": graph}, job.feeds(job.fit.head(goal.samples)))[""]
+    quality = layer_quality(reference, {"": graph}, context.fit.head(goal.samples))[""]
     return Assignment(
         goal=goal,
         precision=solution.precision,

@@ -7,20 +7,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.equalize.equalize import equalize
+from edgeqwt.equalize.equalize import Equalization, equalize
 from edgeqwt.graph.graph import Graph
-from edgeqwt.job import Fed, Job
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.harm import harms, with_rounded_activation, with_rounded_weights
 from edgeqwt.mixed.parts import Parts, parts
+from edgeqwt.passes.context import Context
 from edgeqwt.progress import Advance
 from edgeqwt.quantize.lower import assigned, lower
 from edgeqwt.quantize.precision import Mixed, Precision
 from edgeqwt.quantize.reround import reround
-from edgeqwt.quantize.rounding import Gptq, Nearest
+from edgeqwt.quantize.rounding import Gptq
 from edgeqwt.quantize.widths import Plan, planned
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import missing_ops
+from edgeqwt.techniques.weight_rounding import Rounding
 from edgeqwt.verify.layers import layer_quality
 
 WEIGHTS = (8, 4)  # bits to choose among, the harmless first
@@ -77,47 +78,47 @@ class Problem:
         return self.floor + sum(harm * (1 if rounded[t] == 8 else SIXTEEN) for t, harm in self.activations.items())
 
 
-def measured(job: Job, recipe: Recipe, goal: Mixed, advance: Advance) -> Problem:
+def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) -> Problem:
     """Measures the problem; as many runs of the float graph as there are layers and activations to round.
 
     Args:
-        job: the graph and its samples, of which `goal.samples` to fit on are used.
+        context: the graph and its samples, of which `goal.samples` to fit on are used.
         recipe: its ranges, equalization and rounding count; weights are rounded by GPTQ unless it rounds to nearest.
         goal: see Mixed.
         advance: told how many variants of the graph have run.
     """
-    fit = job.fit.head(goal.samples)
-    reference = _equalized(job, recipe, fit_samples=goal.samples)
-    statistics, _ = observe(reference, job.feeds(fit))
-    lacking, lacking16 = missing_ops(job.target)
+    fit, ranges = context.fit.head(goal.samples), recipe.ranges
+    reference = _equalized(context, recipe, fit_samples=goal.samples)
+    statistics, _ = observe(reference, fit)
+    lacking, lacking16 = missing_ops(context.target)
 
     def integer(precision: Precision) -> Graph:
-        where = job.model.places, job.target.name
-        return lower(reference, statistics, recipe.ranges, precision, *where, lacking, lacking16)
+        where = context.model.places, context.target.name
+        return lower(reference, statistics, ranges, precision, *where, lacking, lacking16)
 
     wide = Precision(activation_bits=16)
-    kept = assigned(reference, statistics, recipe.ranges, wide, lacking16).plan.kept
+    kept = assigned(reference, statistics, ranges, wide, lacking16).plan.kept
     found = parts(reference, kept)
     plan = partial(_planned, reference, lacking16, kept)
-    rounded = {bits: _rounded(job, recipe, goal, reference, integer(Precision(bits)), bits) for bits in WEIGHTS}
-    scales = assigned(reference, statistics, recipe.ranges, Precision()).quantization
+    rounded = {bits: _rounded(context, recipe, goal, reference, integer(Precision(bits)), bits) for bits in WEIGHTS}
+    scales = assigned(reference, statistics, ranges, Precision()).quantization
     may_widen = goal.wide or goal.max_latency > 0
     sources = [s.tensor for s in found.sources if may_widen and s.tensor in scales]
     variants = [partial(with_rounded_weights, reference, la.weight, g) for la in found.layers for g in rounded.values()]
     variants += [partial(with_rounded_activation, reference, t, scales[t]) for t in sources]
-    results = iter(harms(reference, variants, job.feeds(fit), advance))
+    results = iter(harms(reference, variants, fit, advance))
     weights = {layer.name: {bits: next(results) for bits in WEIGHTS} for layer in found.layers}
     activations = {t: next(results) for t in sources}
     floor = 0.0
     if not may_widen:
-        whole = layer_quality(reference, {"": rounded[8]}, job.feeds(fit))[""]
+        whole = layer_quality(reference, {"": rounded[8]}, fit)[""]
         error = sum(10 ** (-place.closeness.judged_db / 10) for place in whole.decisive)
         floor = max(0.0, error - sum(harm[8] for harm in weights.values()))
 
     def file(precision: Precision) -> float:
-        return float(file_size(integer(precision), replace(recipe, precision=precision), job.target))
+        return float(file_size(integer(precision), replace(recipe, precision=precision), context.target))
 
-    bytes_of = Measure(size(reference, "tflm" in job.target.runtimes), file, 1.0, "bytes", 0)
+    bytes_of = Measure(size(reference, "tflm" in context.target.runtimes), file, 1.0, "bytes", 0)
     return Problem(found, weights, activations, floor, bytes_of, _time(found, goal, plan), plan)
 
 
@@ -137,19 +138,20 @@ def _planned(graph: Graph, missing16: frozenset[str], kept: Mapping[int, str], p
     return planned(graph, precision, missing16, kept)
 
 
-def _equalized(job: Job, recipe: Recipe, fit_samples: int) -> Graph:
+def _equalized(context: Context, recipe: Recipe, fit_samples: int) -> Graph:
     """The float graph that sensitivity is measured on."""
-    if recipe.equalization is None:
-        return job.graph
-    fit = job.fit.head(fit_samples)
-    options = replace(recipe.equalization, samples=min(recipe.equalization.samples, EQUALIZED_WITH))
-    statistics, _ = observe(job.graph, job.feeds(fit))
-    return equalize(job.graph, Fed(job, fit), statistics, options, Precision(min(WEIGHTS))).graph
+    found = recipe.find(Equalization)
+    if found is None:
+        return context.graph
+    fit = context.fit.head(fit_samples)
+    options = replace(found, samples=min(found.samples, EQUALIZED_WITH))
+    statistics, _ = observe(context.graph, fit)
+    return equalize(context.graph, fit, statistics, options, Precision(min(WEIGHTS))).graph
 
 
-def _rounded(job: Job, recipe: Recipe, goal: Mixed, reference: Graph, graph: Graph, bits: int) -> Graph:
+def _rounded(context: Context, recipe: Recipe, goal: Mixed, reference: Graph, graph: Graph, bits: int) -> Graph:
     """An integer graph with its weights rounded as well as is cheap, where they are few bits."""
-    if bits == max(WEIGHTS) or isinstance(recipe.rounding, Nearest):
+    if bits == max(WEIGHTS) or recipe.find(Rounding) is None:
         return graph
     rule = Gptq(samples=goal.samples, scales=SCALES)
-    return reround(graph, reference, job.feeds(job.fit.head(goal.samples)), rule, Precision(bits))
+    return reround(graph, reference, context.fit.head(goal.samples), rule, Precision(bits))

@@ -3,13 +3,12 @@
 The kernels of TANH and LOGISTIC demand outputs of one scale, 1/128 and 1/256, whatever the values that occur. Where
 these take up a small part of -1..1 or 0..1, most integers stay unused: a tanh of small values within +-0.1 has 26 of
 256 left. A table (`Form.LOOKUP`) has an output scale that follows the values, at the price of two more ops. Whether
-that is worth it is not guessed: both ways are lowered, and held-out samples decide (`trials.py`).
+that is worth it is not guessed: both ways are lowered, and held-out samples decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
@@ -20,17 +19,6 @@ from edgeqwt.quantize.widths import Plan
 
 FINER = 2.0  # how many times smaller the values' own range is
 LEVELS = 256
-
-
-@dataclass(frozen=True)
-class Curves:
-    """When TANH and LOGISTIC become tables with output scales of their own.
-
-    Attributes:
-        min_gain: decibels at the outputs that it must gain, on held-out samples.
-    """
-
-    min_gain: float = 1.0
 
 
 def finer_curves(graph: Graph, statistics: Mapping[int, Statistics], rule: RangeRule, plan: Plan) -> frozenset[int]:

@@ -35,17 +35,6 @@ RECURRENCE = "recurrence"
 
 
 @dataclass(frozen=True)
-class Islands:
-    """When islands have 16-bit activations.
-
-    Attributes:
-        min_gain: decibels at the outputs that those of one role must gain, on held-out samples.
-    """
-
-    min_gain: float = 0.5
-
-
-@dataclass(frozen=True)
 class Island:
     """Connected ops between matrix products.
 

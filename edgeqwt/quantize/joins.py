@@ -7,13 +7,12 @@ it keep its own scale. The joined tensor is hardly worse by it: the finer roundi
 
 Where a value is rounded at step s its squared error is s^2 / 12. A tensor is a candidate if it would be rounded at
 twice the step or more (6 dB), and if something reads it that is not obliged to have the coarser one: otherwise nothing
-is gained. Whether the op is worth it is not guessed: both ways are lowered, and held-out samples decide (`trials.py`).
+is gained. Whether the op is worth it is not guessed: both ways are lowered, and held-out samples decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph, Op
@@ -23,17 +22,6 @@ from edgeqwt.quantize.recurrence import same_in_every_step
 from edgeqwt.quantize.widths import Plan
 
 FINER = 2.0  # how many times smaller the tensor's own range is
-
-
-@dataclass(frozen=True)
-class Joins:
-    """When inputs of joining ops keep scales of their own.
-
-    Attributes:
-        min_gain: decibels at the outputs that it must gain, on held-out samples.
-    """
-
-    min_gain: float = 0.5
 
 
 def finer_inputs(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Interval
 
 from edgeqwt.errors import RecipeError
 from edgeqwt.quantize.ports import Port
@@ -55,6 +58,9 @@ class Precision:
         return self.layers.get(tensor, Widths(self.weight_bits, self.activation_bits))
 
 
+Times = Annotated[float, Interval(ge=1e-6, le=1e6)]
+
+
 @dataclass(frozen=True)
 class Pace:
     """How long things take, in the time of one multiplication with 8-bit weights and activations.
@@ -70,12 +76,12 @@ class Pace:
         copy: an element that is copied to another width.
     """
 
-    w4a8: float = 2.3
-    w8a16: float = 36.0
-    w4a16: float = 44.0
-    element: float = 8.0
-    element16: float = 110.0
-    copy: float = 270.0
+    w4a8: Times = 2.3
+    w8a16: Times = 36.0
+    w4a16: Times = 44.0
+    element: Times = 8.0
+    element16: Times = 110.0
+    copy: Times = 270.0
 
     def multiplication(self, widths: Widths) -> float:
         """One multiplication; weights have 4 or 8 bits."""
@@ -101,11 +107,11 @@ class Mixed:
         RecipeError: on construction, unless exactly one limit is given.
     """
 
-    max_size: int = 0
-    max_latency: float = 0.0
-    min_sqnr: float = 0.0
+    max_size: Annotated[int, Ge(0)] = 0
+    max_latency: Annotated[float, Ge(0)] = 0.0
+    min_sqnr: Annotated[float, Ge(0)] = 0.0
     wide: bool = False
-    samples: int = 64
+    samples: Annotated[int, Ge(1)] = 64
     pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:

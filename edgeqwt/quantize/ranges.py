@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from annotated_types import Interval
 
 from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
 from edgeqwt.errors import RecipeError
@@ -63,8 +64,8 @@ class Mse:
             `quantize.tails`).
     """
 
-    candidates: int = 128
-    clipping: float = 2.0
+    candidates: Annotated[int, Interval(ge=1, le=4096)] = 128
+    clipping: Annotated[float, Interval(ge=1, le=1000)] = 2.0
     margins: bool = True
     tails: bool = True
 
@@ -134,8 +135,8 @@ class Lp:
         candidates: ends tried on each side, evenly spaced between 0 and the extreme.
     """
 
-    p: float = 2.5
-    candidates: int = 128
+    p: Annotated[float, Interval(ge=1, le=16)] = 2.5
+    candidates: Annotated[int, Interval(ge=1, le=1024)] = 128
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
@@ -163,7 +164,7 @@ class Percentile:
         percent: of the values that each end holds.
     """
 
-    percent: float = 99.999
+    percent: Annotated[float, Interval(ge=50, le=100)] = 99.999
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
@@ -195,7 +196,7 @@ class Kl:
         candidates: ends tried in each of the three searches, evenly spaced between 0 and the extreme.
     """
 
-    candidates: int = 128
+    candidates: Annotated[int, Interval(ge=1, le=4096)] = 128
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""

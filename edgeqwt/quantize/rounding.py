@@ -1,17 +1,16 @@
 """How weights are rounded to integers: to nearest, or with later weights making up for earlier ones.
 
-A rule is a frozen dataclass whose fields are its options; `ROUNDINGS` lists them by the name
-that recipes use. The mathematics is in `least_squares`.
+A rule is a frozen dataclass whose fields are its options. The mathematics is in `least_squares`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from edgeqwt.graph.graph import Array
 from edgeqwt.quantize.least_squares import (
@@ -99,11 +98,11 @@ class Gptq:
             searched, in turn with the scale that is best for the integers.
     """
 
-    damping: float = 0.01
-    samples: int = 512
+    damping: Annotated[float, Interval(ge=1e-6, le=1)] = 0.01
+    samples: Annotated[int, Ge(1)] = 512
     float_targets: bool = False
-    ridge: float = 0.0
-    scales: int = 0
+    ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    scales: Annotated[int, Interval(ge=0, le=256)] = 0
     refine: bool = False
 
     def round(self, layer: Layer) -> Rounded:
@@ -125,10 +124,10 @@ class Erq:
         scales: as for Gptq.
     """
 
-    damping: float = 0.01
-    samples: int = 512
-    ridge: float = 0.0
-    scales: int = 0
+    damping: Annotated[float, Interval(ge=1e-6, le=1)] = 0.01
+    samples: Annotated[int, Ge(1)] = 512
+    ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    scales: Annotated[int, Interval(ge=0, le=256)] = 0
     float_targets: ClassVar[bool] = True
 
     def round(self, layer: Layer) -> Rounded:
@@ -137,10 +136,6 @@ class Erq:
 
 
 RoundingRule = Nearest | Gptq | Erq
-
-ROUNDINGS: Mapping[str, type[Nearest] | type[Gptq] | type[Erq]] = MappingProxyType(
-    {"nearest": Nearest, "gptq": Gptq, "erq": Erq}
-)
 
 
 def _rounded(

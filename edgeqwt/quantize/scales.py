@@ -49,7 +49,6 @@ class Problem:
         lower: the integer graph, at the rules' scales but for the given ones.
         groups: activations that share one scale, one list per group; every activation is in one.
         fit: real-valued inputs by tensor index, to search on; can be read again and again.
-        held_out: other ones, to judge by.
         outputs: tensors to judge at, see `Judge`; empty for the graph's outputs.
         gradients: of the loss, where somebody can tell it.
     """
@@ -60,7 +59,6 @@ class Problem:
     lower: Callable[[Scales], Graph]
     groups: tuple[tuple[int, ...], ...]
     fit: Iterable[Sample]
-    held_out: Iterable[Sample]
     outputs: tuple[int, ...] = ()
     gradients: Gradients | None = None
 

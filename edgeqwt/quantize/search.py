@@ -1,22 +1,19 @@
 """Search for scales that fit real inputs better than what rules see in statistics.
 
-A method is a frozen dataclass whose fields are its options; `SEARCHES` lists them by the name that
-recipes use. Each proposes scales; what is kept is decided on other samples, by the error at the
-outputs in the real interpreter, and it may be the rules' scales.
+A method is a frozen dataclass whose fields are its options. Each proposes scales; what is kept is decided on other
+samples, by the error at the outputs in the real interpreter, and it may be the rules' scales.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
+from edgeqwt.graph.graph import Graph
 from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.scales import Problem, Scales
-from edgeqwt.quantize.search_layers import EasyQuant, HessianGuided
-from edgeqwt.quantize.search_outputs import Lapq
 
 
 class Method(Protocol):
@@ -25,15 +22,6 @@ class Method(Protocol):
     def propose(self, problem: Problem) -> list[Scales]:
         """Scales that may be better than the rules', found on `problem.fit` alone."""
         ...
-
-
-@dataclass(frozen=True)
-class NoSearch:
-    """The rules' scales."""
-
-    def propose(self, problem: Problem) -> list[Scales]:
-        """See Method."""
-        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +42,17 @@ class Found:
     candidates: int
 
 
-SEARCHES: Mapping[str, type[Method]] = MappingProxyType(
-    {"none": NoSearch, "easyquant": EasyQuant, "hessian": HessianGuided, "lapq": Lapq}
-)
+Against = Callable[[Graph, Sequence[int]], Judge]
+"""Judges by samples that nothing is fitted on: a float graph and the tensors at which errors count -> a judge."""
 
 
-def search(method: Method, problem: Problem) -> Found:
+def search(method: Method, problem: Problem, against: Against) -> Found:
     """The scales with the least error at the outputs on held-out samples: the rules' or a candidate's.
 
     Args:
         method: proposes.
         problem: the graph, its samples, and how to lower it.
+        against: see Against.
 
     Raises:
         InputError: there are no samples.
@@ -74,7 +62,7 @@ def search(method: Method, problem: Problem) -> Found:
     candidates = method.propose(problem)
     if not candidates:
         return Found(Scales(), math.nan, math.nan, 0)
-    with Judge(problem.graph, problem.held_out, problem.outputs) as judge:
+    with against(problem.graph, problem.outputs) as judge:
         before = judge.noise(problem.lower(Scales()))
         noises = [judge.noise(problem.lower(scales)) for scales in candidates]
     least = min(noises)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
@@ -49,11 +51,11 @@ class _Options:
         rounds: turns between input and weights.
     """
 
-    samples: int = 32
-    candidates: int = 32
-    narrowest: float = 0.5
-    widest: float = 1.2
-    rounds: int = 2
+    samples: Annotated[int, Ge(1)] = 32
+    candidates: Annotated[int, Interval(ge=1, le=1024)] = 32
+    narrowest: Annotated[float, Interval(ge=0.01, le=1)] = 0.5
+    widest: Annotated[float, Interval(ge=1, le=4)] = 1.2
+    rounds: Annotated[int, Interval(ge=1, le=16)] = 2
 
 
 @dataclass(frozen=True)

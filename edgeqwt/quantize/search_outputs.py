@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Interval
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.quantize.judge import Judge
@@ -39,9 +41,9 @@ class Lapq:
         step: first move of a range, as a share of it.
     """
 
-    samples: int = 96
-    evaluations: int = 80
-    step: float = 0.1
+    samples: Annotated[int, Ge(1)] = 96
+    evaluations: Annotated[int, Ge(1)] = 80
+    step: Annotated[float, Interval(ge=0.001, le=0.4)] = 0.1
 
     def propose(self, problem: Problem) -> list[Scales]:
         """The best of the rules' ranges and Lp ranges, and what the descent from there found."""

@@ -20,7 +20,6 @@ def problem(
     lower: Callable[[Scales], Graph],
     assignment: Assignment,
     fit: Iterable[Sample],
-    held_out: Iterable[Sample],
 ) -> Problem:
     """The search's starting point, judged before a softmax, with gradients where there is torch.
 
@@ -31,7 +30,6 @@ def problem(
         lower: see Problem.
         assignment: says which activations share a scale.
         fit: samples to search on; can be read again and again.
-        held_out: samples to judge by; likewise.
     """
     groups: dict[object, list[int]] = {}
     for (t, bits), root in assignment.group.items():
@@ -40,4 +38,4 @@ def problem(
     ends = tuple(dict.fromkeys(before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float))
     together = tuple(tuple(group) for group in groups.values())
     gradients = output_gradients(graph, ends) if ends else None
-    return Problem(graph, statistics, precision, lower, together, fit, held_out, ends, gradients)
+    return Problem(graph, statistics, precision, lower, together, fit, ends, gradients)

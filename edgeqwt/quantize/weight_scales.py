@@ -1,7 +1,6 @@
 """How the scales of weights are chosen: one per output channel, integers symmetric about zero.
 
-A rule is a frozen dataclass whose fields are its options; `WEIGHT_RULES` lists them by the name
-that recipes use.
+A rule is a frozen dataclass whose fields are its options.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from annotated_types import Interval
 
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES, slots
@@ -62,8 +62,8 @@ class MseWeights:
         narrowest: the smallest of them, as a share of the min-max scale. 4-bit weights want 0.6 to 1.
     """
 
-    candidates: int = 64
-    narrowest: float = 0.3
+    candidates: Annotated[int, Interval(ge=1, le=1024)] = 64
+    narrowest: Annotated[float, Interval(ge=0.01, le=1)] = 0.3
 
     def choose(self, rows: Array, importance: Array, widest: Array, limit: int) -> Array:
         """See WeightRule."""
@@ -94,7 +94,7 @@ class PowerOfTwoWeights:
         octaves: powers tried besides the one that clips nothing.
     """
 
-    octaves: int = 3
+    octaves: Annotated[int, Interval(ge=0, le=16)] = 3
 
     def choose(self, rows: Array, importance: Array, widest: Array, limit: int) -> Array:
         """See WeightRule; the result is above `widest` where the smallest power that clips nothing is."""
@@ -105,11 +105,6 @@ class PowerOfTwoWeights:
             error = _error(rows, importance, narrower, limit)
             best, least = np.where(error < least, narrower, best), np.minimum(error, least)
         return best
-
-
-WEIGHT_RULES: Mapping[str, type[WeightRule]] = MappingProxyType(
-    {"minmax": MinMaxWeights, "mse": MseWeights, "power_of_two": PowerOfTwoWeights}
-)
 
 
 def choose(weights: Array, axis: int, bits: int, rule: WeightRule, importance: Array | None = None) -> Array:

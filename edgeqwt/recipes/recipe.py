@@ -2,97 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Annotated, Any, cast
 
-from edgeqwt.autograd.weighted import Weighting
-from edgeqwt.compensate.solve import Options
-from edgeqwt.equalize.equalize import Equalization
+from annotated_types import Ge
+
+from edgeqwt import options
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
-from edgeqwt.quantize.curves import Curves
-from edgeqwt.quantize.islands import Islands
-from edgeqwt.quantize.joins import Joins
+from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
 from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
-from edgeqwt.quantize.ranges import RULES, RangeRule
-from edgeqwt.quantize.rounding import ROUNDINGS, Nearest, RoundingRule
-from edgeqwt.quantize.search import SEARCHES, Method, NoSearch
+from edgeqwt.quantize.ranges import MinMax, RangeRule
 from edgeqwt.quantize.structure import KINDS
-from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MinMaxWeights, WeightRule
-from edgeqwt.reconstruct.rule import LIMITS as RECONSTRUCTION
-from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
+from edgeqwt.techniques import registry
 from edgeqwt.verify.bar import Bar
 
 FOLDER = Path(__file__).parent
-
-LIMITS: Mapping[tuple[str, str], tuple[float, float]] = MappingProxyType(
-    {
-        ("Equalization", "samples"): (1, math.inf),
-        ("Equalization", "limit"): (1, math.inf),
-        ("Equalization", "steps"): (1, math.inf),
-        ("Equalization", "margin"): (0, 1),
-        ("Islands", "min_gain"): (0, 100),
-        ("Weighting", "samples"): (1, math.inf),
-        ("Mse", "candidates"): (1, 4096),
-        ("Mse", "clipping"): (1, 1000),
-        ("Percentile", "percent"): (50, 100),
-        ("Kl", "candidates"): (1, 4096),
-        ("Lp", "p"): (1, 16),
-        ("Lp", "candidates"): (1, 1024),
-        ("MseWeights", "candidates"): (1, 1024),
-        ("MseWeights", "narrowest"): (0.01, 1),
-        ("PowerOfTwoWeights", "octaves"): (0, 16),
-        **{
-            (rule, name): limits
-            for rule in ("EasyQuant", "HessianGuided")
-            for name, limits in {
-                "samples": (1, math.inf),
-                "candidates": (1, 1024),
-                "narrowest": (0.01, 1),
-                "widest": (1, 4),
-                "rounds": (1, 16),
-            }.items()
-        },
-        ("Lapq", "samples"): (1, math.inf),
-        ("Lapq", "evaluations"): (1, math.inf),
-        ("Lapq", "step"): (0.001, 0.4),
-        ("Gptq", "damping"): (1e-6, 1),
-        ("Gptq", "samples"): (1, math.inf),
-        ("Gptq", "ridge"): (0, 100),
-        ("Gptq", "scales"): (0, 256),
-        ("Erq", "damping"): (1e-6, 1),
-        ("Erq", "samples"): (1, math.inf),
-        ("Erq", "ridge"): (0, 100),
-        ("Erq", "scales"): (0, 256),
-        **{("Reconstruction", name): limits for name, limits in RECONSTRUCTION.items()},
-        ("Options", "gain_limit"): (1, math.inf),
-        ("Options", "margin"): (0, 1),
-        ("Options", "gain_margin"): (0, 1),
-        ("Mixed", "max_size"): (0, math.inf),
-        ("Mixed", "max_latency"): (0, math.inf),
-        ("Mixed", "min_sqnr"): (0, math.inf),
-        ("Mixed", "samples"): (1, math.inf),
-        **{("Pace", name.name): (1e-6, 1e6) for name in dataclasses.fields(Pace)},
-        ("_Report", "leave_one_out"): (0, math.inf),
-        ("Verify", "parity_samples"): (1, math.inf),
-        ("Verify", "runtime_samples"): (1, math.inf),
-        ("Bar", "min_db"): (-300, 300),
-        ("Bar", "warn_db"): (-300, 300),
-        ("Bar", "min_agreement"): (0, 1),
-    }
-)
-"""Dataclass and field to the smallest and the largest value that makes sense, both allowed."""
-
-CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = MappingProxyType(
-    {("Reconstruction", "scope"): SCOPES, ("Reconstruction", "rounding"): ORDERS}
-)
-"""Dataclass and field to the names that there are."""
+DEFAULT = "balanced"
+TECHNIQUES = "techniques"
+SETTINGS = ("precision", "mixed", TECHNIQUES, "io", "verify", "report", "quality", "preserve")
+"""The keys of a recipe's file."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +36,8 @@ class Verify:
         runtime_samples: held-out samples on which the runtimes are compared op by op.
     """
 
-    parity_samples: int = 16
-    runtime_samples: int = 32
+    parity_samples: Annotated[int, Ge(1)] = 16
+    runtime_samples: Annotated[int, Ge(1)] = 32
 
 
 @dataclass(frozen=True)
@@ -114,44 +46,23 @@ class Recipe:
 
     Attributes:
         name: for the report.
-        ranges: how activation ranges are chosen.
+        techniques: what is done to the model, in this order.
         precision: widths.
         mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
-        islands: when what lies between a transformer's matrix products has 16-bit activations; None: never.
-        joins: when inputs of ops that join tensors keep finer scales of their own; None: never.
-        curves: when TANH and LOGISTIC become tables with output scales of their own; None: never.
-        equalization: how channels are equalized; None: not at all.
-        weighting: whether ranges count values as the outputs feel them, and from how many samples; None: all alike.
-        weights: how the scales of weights are chosen.
-        search: how better scales are searched for, from those that `ranges` and `weights` choose.
-        rounding: how weights are rounded.
-        reconstruction: how the rounding is learned afterwards, several layers together; None: not at all.
-        compensate: whether CWAC runs, and `compensation` how.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders), unless `interface` says
             otherwise.
         interface: what inputs and outputs are to be like.
         verify: how much is proved.
         bar: how close the result has to come to the float model.
-        leave_one_out: calibration samples that every lever's gain is measured with; 0: not at all.
+        leave_one_out: calibration samples that every technique's gain is measured with; 0: not at all.
         ceiling: whether what activations of these widths leave at best is measured.
         preserve: what of the weights' structure stays: "sparsity", "clusters".
     """
 
     name: str
-    ranges: RangeRule
+    techniques: Techniques = ()
     precision: Precision = field(default_factory=Precision)
     mixed: Mixed | None = None
-    islands: Islands | None = None
-    joins: Joins | None = None
-    curves: Curves | None = None
-    equalization: Equalization | None = None
-    weighting: Weighting | None = None
-    weights: WeightRule = field(default_factory=MinMaxWeights)
-    search: Method = field(default_factory=NoSearch)
-    rounding: RoundingRule = field(default_factory=Nearest)
-    reconstruction: Reconstruction | None = None
-    compensate: bool = True
-    compensation: Options = field(default_factory=Options)
     float_io: bool = False
     interface: Interface = field(default_factory=Interface)
     verify: Verify = field(default_factory=Verify)
@@ -159,6 +70,32 @@ class Recipe:
     leave_one_out: int = 0
     ceiling: bool = True
     preserve: tuple[str, ...] = KINDS
+
+    @property
+    def ranges(self) -> RangeRule:
+        """How ranges are chosen: by the extremes where no technique says otherwise."""
+        found = self.of_role(RANGES)
+        return MinMax() if found is None else cast(RangeRule, found)
+
+    def find[T](self, kind: type[T]) -> T | None:
+        """The technique of a class, or of one made from it; None where the recipe has none."""
+        return next((technique for technique in self.techniques if isinstance(technique, kind)), None)
+
+    def of_role(self, role: str) -> Technique | None:
+        """The technique of a role; None where the recipe has none."""
+        return next((technique for technique in self.techniques if technique.role == role), None)
+
+    def without(self, *names: str) -> Recipe:
+        """The recipe without some of its techniques."""
+        return replace(self, techniques=without(self.techniques, *names))
+
+    def with_technique(self, technique: Technique) -> Recipe:
+        """The recipe with a technique, in the place of that of its name or role where there is one.
+
+        Raises:
+            RecipeError: an option makes no sense, or the technique has no place among the others.
+        """
+        return checked(replace(self, techniques=with_technique(self.techniques, technique)))
 
 
 def names() -> tuple[str, ...]:
@@ -173,8 +110,36 @@ def load(name: str) -> Recipe:
         RecipeError: there is no such recipe, or it has an unknown key or a wrong value.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    return _recipe(_table(path, name), path.stem, str(path))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe's file, for editors."""
+    techniques = []
+    for name, cls in registry.registered().items():
+        options_of = options.schema_of(cls)
+        properties = {"name": {"const": name}, **options_of.get("properties", {})}
+        techniques.append({**options_of, "title": name, "properties": properties, "required": ["name"]})
+    sections = {"mixed": Mixed, "verify": Verify, "report": _Report, "quality": Bar}
+    listed = {"type": "array", "items": {"anyOf": [{"enum": list(registry.registered())}, *techniques]}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgeqwt recipe",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "precision": {"type": "string", "default": "w8a8"},
+            TECHNIQUES: listed,
+            "preserve": {"type": "array", "items": {"enum": list(KINDS)}},
+            "io": {"type": "object"},
+            **{key: options.schema_of(cls) for key, cls in sections.items()},
+        },
+    }
+
+
+def _table(path: Path, name: str) -> Mapping[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
             f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file."
@@ -183,72 +148,53 @@ def load(name: str) -> Recipe:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: {error}", "Correct the TOML.") from None
-    return _recipe(table, path.stem, str(path))
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe, if the values of its parts make sense; for recipes made in Python.
+    """The recipe, if its techniques can run in their order and all values make sense; for recipes made in Python.
 
     Raises:
-        RecipeError: naming the first value that does not.
+        RecipeError: naming the first that does not.
     """
-    parts = (
-        recipe.ranges, recipe.equalization, recipe.weights, recipe.search, recipe.rounding, recipe.reconstruction,
-        recipe.compensation, recipe.verify, recipe.mixed, recipe.mixed and recipe.mixed.pace, recipe.islands,
-        recipe.joins, recipe.curves,
-        recipe.weighting, recipe.bar,
-    )  # fmt: skip
-    for part in parts:
-        if part is not None:
-            _check_limits(part, f"recipe {recipe.name}")
+    where = f"recipe {recipe.name}"
+    in_order(recipe.techniques, where)
+    for technique in recipe.techniques:
+        options.check(technique, f"{where}: {technique.name}")
+    for part in (recipe.verify, recipe.bar, recipe.mixed, recipe.mixed and recipe.mixed.pace):
+        options.check(part, where)
     return recipe
 
 
-def range_rule(name: str) -> RangeRule:
-    """A range rule by name, with its default options.
+def range_rule(name: str) -> Technique:
+    """A range rule by name, such as "mse" or "mse_ranges", with its default options.
 
     Raises:
         RecipeError: there is no such rule.
     """
-    return _rule(RULES, {"rule": name}, "", "ranges")
+    rules = registry.of_role(RANGES)
+    for known, cls in rules.items():
+        if name in (known, known.removesuffix("_ranges")):
+            return cls()
+    known_names = ", ".join(known.removesuffix("_ranges") for known in rules)
+    raise RecipeError(f"there is no range rule {name!r}", f"Choose {known_names}.")
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
-    known = {
-        "precision", "mixed", "islands", "joins", "curves", "ranges", "weighted_ranges", "equalize", "weights",
-        "search", "rounding", "reconstruct", "compensate", "io", "verify", "report", "quality", "preserve",
-    }  # fmt: skip
-    _reject_unknown(table, known, where)
-    wide, islands = _switched(table, "islands", True, where)
-    apart, joins = _switched(table, "joins", True, where)
-    tabled, curves = _switched(table, "curves", True, where)
-    weighted, weighting = _switched(table, "weighted_ranges", True, where)
-    equalized, equalization = _switched(table, "equalize", True, where)
-    learned, reconstruction = _switched(table, "reconstruct", False, where)
-    enabled, options = _switched(table, "compensate", True, where)
+    for key in table:
+        if key not in SETTINGS:
+            raise RecipeError(f"{where}: unknown key {key!r}", _known(key))
     section = _section(table, "io", where)
-    _reject_unknown(section, {"float", *KEYS}, f"{where} [io]")
-    io = filled(_Io, {key: v for key, v in section.items() if key not in KEYS}, f"{where} [io]")
-    report = filled(_Report, _section(table, "report", where), f"{where} [report]")
+    io = options.filled(_Io, {key: v for key, v in section.items() if key not in KEYS}, f"{where} [io]")
+    report = options.filled(_Report, _section(table, "report", where), f"{where} [report]")
     precision, mixed = table.get("precision", "w8a8"), _section(table, "mixed", where)
+    listed = table[TECHNIQUES] if TECHNIQUES in table else _table(FOLDER / f"{DEFAULT}.toml", DEFAULT)[TECHNIQUES]
     recipe = Recipe(
         name=name,
-        ranges=_rule(RULES, _section(table, "ranges", where), "mse", f"{where} [ranges]"),
-        islands=filled(Islands, islands, f"{where} [islands]") if wide else None,
-        joins=filled(Joins, joins, f"{where} [joins]") if apart else None,
-        curves=filled(Curves, curves, f"{where} [curves]") if tabled else None,
-        weighting=filled(Weighting, weighting, f"{where} [weighted_ranges]") if weighted else None,
-        equalization=filled(Equalization, equalization, f"{where} [equalize]") if equalized else None,
-        weights=_rule(WEIGHT_RULES, _section(table, "weights", where), "minmax", f"{where} [weights]"),
-        search=_rule(SEARCHES, _section(table, "search", where), "none", f"{where} [search]"),
-        rounding=_rule(ROUNDINGS, _section(table, "rounding", where), "gptq", f"{where} [rounding]"),
-        reconstruction=filled(Reconstruction, reconstruction, f"{where} [reconstruct]") if learned else None,
-        compensate=enabled,
-        compensation=filled(Options, options, f"{where} [compensate]"),
+        techniques=in_order(_techniques(listed, f"{where}: techniques"), f"{where}: techniques"),
         float_io=io.float,
         interface=from_table(section, f"{where} [io]"),
-        verify=filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
-        bar=filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
+        verify=options.filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
+        bar=options.filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
         ceiling=report.ceiling,
         preserve=preserved(table.get("preserve", list(KINDS)), where),
@@ -256,6 +202,26 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     if not isinstance(precision, str):
         raise RecipeError(f"{where}: precision = {precision!r}", 'Write it as a name, such as "w8a8".')
     return with_precision(recipe, precision, _mixed(mixed, f"{where} [mixed]") if mixed else None)
+
+
+def _known(key: str) -> str:
+    """What may stand in the place of an unknown key."""
+    technique = f'Techniques are listed: {TECHNIQUES} = ["{key}", …]. ' if key in registry.registered() else ""
+    return f"{technique}Known here: {', '.join(sorted(SETTINGS))}."
+
+
+def _techniques(listed: object, where: str) -> Iterator[Technique]:
+    """Each a name, or a table with a name and options."""
+    if not isinstance(listed, list):
+        raise RecipeError(
+            f"{where} must be a list", 'Write it as techniques = ["mse_ranges", { name = "gptq", scales = 8 }].'
+        )
+    for k, entry in enumerate(listed, start=1):
+        table = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+            what = f"{where}: entry {k}, {entry!r}, names no technique"
+            raise RecipeError(what, 'Write a name, or a table such as { name = "gptq", scales = 8 }.')
+        yield registry.technique(table["name"], {key: v for key, v in table.items() if key != "name"}, where)
 
 
 def with_precision(recipe: Recipe, name: str, mixed: Mixed | None = None) -> Recipe:
@@ -298,8 +264,8 @@ def preserved(names: object, where: str) -> tuple[str, ...]:
 
 
 def _mixed(section: Mapping[str, Any], where: str) -> Mixed:
-    pace = filled(Pace, _section(section, "pace", where), f"{where} pace")
-    return filled(Mixed, {**section, "pace": pace}, where)
+    pace = options.filled(Pace, _section(section, "pace", where), f"{where} pace")
+    return options.filled(Mixed, {**section, "pace": pace}, where)
 
 
 @dataclass(frozen=True)
@@ -313,56 +279,8 @@ class _Io:
 class _Report:
     """The section [report]."""
 
-    leave_one_out: int = 0
+    leave_one_out: Annotated[int, Ge(0)] = 0
     ceiling: bool = True
-
-
-def _switched(table: Mapping[str, Any], key: str, default: bool, where: str) -> tuple[bool, dict[str, Any]]:
-    """Whether a section's lever is on, and its other options."""
-    options = dict(_section(table, key, where))
-    enabled = options.pop("enabled", default)
-    if not isinstance(enabled, bool):
-        raise RecipeError(f"{where}: [{key}] enabled = {enabled!r}", "Write true or false.")
-    return enabled, options
-
-
-def _rule[T](rules: Mapping[str, type[T]], section: Mapping[str, Any], default: str, where: str) -> T:
-    """The rule that a section names, with its options, which are the section's other keys."""
-    options = dict(section)
-    name = options.pop("rule", default)
-    if not isinstance(name, str) or name not in rules:
-        raise RecipeError(f"{where}: there is no rule {name!r}", f"Choose one of {', '.join(rules)}.")
-    return filled(rules[name], options, where)
-
-
-def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """A dataclass from a table of its fields; checks keys and types.
-
-    Raises:
-        RecipeError: a key is no field, or a value has another type.
-    """
-    hints = get_type_hints(cls)
-    _reject_unknown(table, {f.name for f in dataclasses.fields(cls)}, where)  # type: ignore[arg-type]
-    for key, value in table.items():
-        wanted = hints[key]
-        accepted = (int, float) if wanted is float else (wanted,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-            raise RecipeError(f"{where}: {key} = {value!r}", f"It must be of type {wanted.__name__}.")
-    part = cls(**table)
-    _check_limits(part, where)
-    return part
-
-
-def _check_limits(part: object, where: str) -> None:
-    for name, value in vars(part).items():
-        low, high = LIMITS.get((type(part).__name__, name), (-math.inf, math.inf))
-        # Not `value < low or ...`: NaN is refused too. Booleans and names have no limits.
-        if isinstance(value, int | float) and not low <= value <= high:
-            most = "" if high == math.inf else f" to {high:g}"
-            raise RecipeError(f"{where}: {name} = {value!r}", f"Choose {low:g}{most or ' or more'}.")
-        choices = CHOICES.get((type(part).__name__, name))
-        if choices is not None and value not in choices:
-            raise RecipeError(f"{where}: {name} = {value!r}", f"Choose {', '.join(choices)}.")
 
 
 def _section(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -370,10 +288,3 @@ def _section(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any
     if not isinstance(section, dict):
         raise RecipeError(f"{where}: {key} must be a table", f"Write it as [{key}].")
     return section
-
-
-def _reject_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            choices = ", ".join(sorted(known)) or "no keys"
-            raise RecipeError(f"{where}: unknown key {key!r}", f"Known here: {choices}.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.influence import influence
-from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
+from edgeqwt.calibration.samples import roles
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Chunk, Stretches, feed_both
@@ -87,9 +87,8 @@ class Ground:
             InputError: there are none.
         """
         self.count = feed_both(graph, self.reference, samples, self.integer, self.floating)
-        held_out = np.arange(self.count) % HOLD_OUT_EVERY == HELD_OUT
-        self.held_out = np.flatnonzero(held_out if self.count > 1 else ~held_out).tolist()
-        self.fitted = np.flatnonzero(~held_out).tolist()
+        fitted, held_out = roles(range(self.count), self.count)
+        self.fitted, self.held_out = np.flatnonzero(fitted).tolist(), np.flatnonzero(held_out).tolist()
 
     def reach(self, k: int, graph: Graph) -> None:
         """Runs both graphs up to block k's inputs, and the float one through the block."""

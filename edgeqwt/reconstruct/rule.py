@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-SCOPES = ("layer", "block", "network")
-ORDERS = ("progressive", "straight", "soft", "fixed")
+from annotated_types import Interval
+
+Scope = Literal["layer", "block", "network"]
+Order = Literal["progressive", "straight", "soft", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -38,40 +41,22 @@ class Reconstruction:
             other most of the time.
     """
 
-    scope: str = "network"
-    rounding: str = "progressive"
-    iterations: int = 40
-    finish: int = 200
-    batch: int = 32
-    rate: float = 5e-3
-    scale_rate: float = 1e-3
-    bias_rate: float = 1e-2
-    taps: float = 1.0
-    largest: int = 2
+    scope: Scope = "network"
+    rounding: Order = "progressive"
+    iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 40
+    finish: Annotated[int, Interval(ge=0, le=1_000_000)] = 200
+    batch: Annotated[int, Interval(ge=1, le=65_536)] = 32
+    rate: Annotated[float, Interval(ge=1e-8, le=1)] = 5e-3
+    scale_rate: Annotated[float, Interval(ge=0, le=1)] = 1e-3
+    bias_rate: Annotated[float, Interval(ge=0, le=1)] = 1e-2
+    taps: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
+    largest: Annotated[int, Interval(ge=1, le=1_000_000)] = 2
     fisher: bool = False
-    drop: float = 0.0
-    pull: float = 1.0
-    samples: int = 1024
-    seed: int = 0
-    threads: int = 1
-
-
-LIMITS = {
-    "iterations": (1, 1_000_000),
-    "finish": (0, 1_000_000),
-    "batch": (1, 65_536),
-    "rate": (1e-8, 1.0),
-    "scale_rate": (0.0, 1.0),
-    "bias_rate": (0.0, 1.0),
-    "taps": (0.0, 1e6),
-    "largest": (1, 1_000_000),
-    "drop": (0.0, 1.0),
-    "pull": (0.0, 1e6),
-    "samples": (1, 1_000_000_000),
-    "seed": (0, 2**63 - 1),
-    "threads": (1, 1024),
-}
-"""Field of Reconstruction to the smallest and the largest value that makes sense, both allowed."""
+    drop: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    pull: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
+    samples: Annotated[int, Interval(ge=1, le=1_000_000_000)] = 1024
+    seed: Annotated[int, Interval(ge=0, le=2**63 - 1)] = 0
+    threads: Annotated[int, Interval(ge=1, le=1024)] = 1
 
 
 @dataclass(frozen=True)

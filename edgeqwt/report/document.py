@@ -15,24 +15,22 @@ from typing import Any
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
 from edgeqwt.compensate.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.equalize.equalize import Equalized
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.output import finite, plain
+from edgeqwt.passes.run import Made
+from edgeqwt.passes.technique import Technique
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
-from edgeqwt.quantize.search import Found
 from edgeqwt.quantize.structure import compressed
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
-from edgeqwt.trials import Widened
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.layers import Place, Quality
 from edgeqwt.verify.own import OwnErrors
 
-VERSION = 2
+VERSION = 3
 DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes
 
 
@@ -61,16 +59,9 @@ def document(result: BuildResult) -> dict[str, Any]:
         "own_errors": own_errors(result.own),
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
         "assignment": _assignment(result.assignment),
-        "islands": _islands(result.made.levers.islands),
-        "joins": result.made.levers.joins and dataclasses.asdict(result.made.levers.joins),
-        "curves": result.made.levers.curves and dataclasses.asdict(result.made.levers.curves),
-        "weighting": None if result.recipe.weighting is None else {"skipped": result.made.levers.weighted},
-        "equalization": _equalization(result.made.levers.equalized),
-        "gradients_stop": list(result.made.levers.stopped),
-        "search": _search(result.made.levers.searched),
-        "rounding": {"skipped": result.made.levers.rounded},
-        "reconstruction": _reconstruction(result.made.levers.reconstructed),
-        "structure": [dataclasses.asdict(row) for row in result.made.levers.structure],
+        "techniques": _techniques(result.made),
+        "gradients_stop": list(result.made.notes),
+        "structure": [dataclasses.asdict(row) for row in result.made.structure],
         "compressed_bytes": compressed_sizes(result),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),
@@ -158,51 +149,29 @@ def _assignment(found: Assignment | None) -> dict[str, Any] | None:
     }
 
 
-def _islands(found: Widened | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"roles": [dataclasses.asdict(role) for role in found.roles], "skipped": found.skipped}
-
-
-def _equalization(found: Equalized | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    factors = {"channels": found.changed, "factors": [found.low, found.high], "predicted_db": found.predicted_db}
-    return {**factors, "absorbed": found.absorbed, "skipped": found.skipped}
-
-
-def _search(found: Found | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"candidates": found.candidates, "sqnr_db": {"before": found.before, "after": found.after}}
-
-
-def _reconstruction(found: Reconstructed | None) -> list[dict[str, Any]] | None:
-    if found is None:
-        return None
+def _techniques(made: Made) -> list[dict[str, Any]]:
+    """What each technique did, in order, with its options."""
     return [
         {
-            "block": block.name,
-            "layers": len(block.ops),
-            "error": {"before": block.before, "after": block.after},
-            "kept": block.kept,
-            "reason": block.reason,
-            "changed": block.changed,
+            "name": step.technique.name,
+            "options": _options(step.technique),
+            "kept": step.account.kept,
+            "sentences": list(step.account.sentences),
+            "data": plain(step.account.data),
         }
-        for block in found.blocks
+        for step in made.steps
     ]
 
 
+def _options(technique: Technique) -> dict[str, Any]:
+    return {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique)}  # type: ignore[arg-type]
+
+
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    told = dataclasses.asdict(recipe)
-    rules = {
-        "ranges": recipe.ranges,
-        "weights": recipe.weights,
-        "search": recipe.search,
-        "rounding": recipe.rounding,
-    }
-    told["preserve"] = list(recipe.preserve)
-    return {**told, **{key: {"rule": type(rule).__name__.lower(), **told[key]} for key, rule in rules.items()}}
+    listed = [{"name": technique.name, **_options(technique)} for technique in recipe.techniques]
+    rest = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "techniques"}
+    told = {key: plain(value) for key, value in rest.items()}
+    return {**told, "preserve": list(recipe.preserve), "techniques": listed}
 
 
 def _model(result: BuildResult) -> dict[str, Any]:

@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensate.cwac import Outcome
     from edgeqwt.converted import ConvertedModel
-    from edgeqwt.engine import Gain
-    from edgeqwt.equalize.equalize import Equalized
     from edgeqwt.graph.graph import Graph
     from edgeqwt.mixed.build import Assignment
+    from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.reconstruct.reconstruct import Reconstructed
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
-    from edgeqwt.trials import CurveChoice, JoinChoice, Widened
     from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.gate import Choice
@@ -67,16 +64,10 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("samples", sentence) for sentence in result.doubts),
             *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
-            *(("16 bits", sentence) for sentence in islands_sentences(result.made.levers.islands)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
-            *(("joins", sentence) for sentence in join_sentences(result.made.levers.joins)),
-            *(("curves", sentence) for sentence in curve_sentences(result.made.levers.curves)),
-            *(("ranges", f"all values count alike: {reason}") for reason in [result.made.levers.weighted] if reason),
-            *(("gradients", sentence) for sentence in result.made.levers.stopped),
-            *(("rounding", f"to nearest: {reason}") for reason in [result.made.levers.rounded] if reason),
-            *(("equalized", sentence) for sentence in equalization_sentence(result.made.levers.equalized)),
-            *(("learned", sentence) for sentence in learning_sentences(result.made.levers.reconstructed)),
+            *((s.technique.name, sentence) for s in result.made.steps for sentence in s.account.sentences),
+            *(("gradients", sentence) for sentence in result.made.notes),
             *(("structure", sentence) for sentence in structure_sentences(result)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
@@ -134,7 +125,7 @@ def structure_sentences(result: BuildResult) -> Iterator[str]:
     """What became of pruned and clustered weights; nothing where there are none."""
     from edgeqwt.report.document import compressed_sizes
 
-    rows = result.made.levers.structure
+    rows = result.made.structure
     sparse, clustered = ([row for row in rows if kind in row.kept] for kind in KINDS)
     if sparse:
         least, most = (min(row.zeros_after for row in sparse), max(row.zeros_after for row in sparse))
@@ -187,62 +178,6 @@ def assignment_sentences(found: Assignment | None) -> Iterator[str]:
     )
 
 
-def islands_sentences(found: Widened | None) -> Iterator[str]:
-    """Which islands got 16 bits, and what that gains; nothing where the recipe has none."""
-    if found is not None and found.skipped:
-        yield f"nowhere by themselves: {found.skipped}"
-    for role in () if found is None else found.roles:
-        count = "1 island" if role.islands == 1 else f"{role.islands} islands"
-        left = "" if role.wide else ", too little: they have 8"
-        yield f"{role.role}, {count}, {role.ops} ops: 16 bits gain {role.gain_db:.2f} dB{left}"
-
-
-def join_sentences(found: JoinChoice | None) -> Iterator[str]:
-    """What became of inputs whose scales are finer than those of what they are joined to; nothing without any."""
-    if found is not None:
-        inputs = "1 input keeps its" if found.inputs == 1 else f"{found.inputs} inputs keep their"
-        gain = f"{found.gain_db:+.2f} dB on held-out samples"
-        yield (
-            f"{inputs} own finer scale, a QUANTIZE each before what joins them: {gain}"
-            if found.kept
-            else f"no input keeps a finer scale of its own: that is {gain}"
-        )
-
-
-def curve_sentences(found: CurveChoice | None) -> Iterator[str]:
-    """What became of bounded functions whose values use a small part of their range; nothing without any."""
-    if found is not None:
-        ops = "1 TANH or LOGISTIC is" if found.ops == 1 else f"{found.ops} of TANH and LOGISTIC are"
-        gain = f"{found.gain_db:+.2f} dB on held-out samples"
-        yield (
-            f"{ops} tables (CAST, ADD, GATHER), whose outputs have finer scales: {gain}"
-            if found.kept
-            else f"no TANH or LOGISTIC is a table with a finer output scale: that is {gain}"
-        )
-
-
-def equalization_sentence(found: Equalized | None) -> Iterator[str]:
-    """What equalization did, or why it did nothing; nothing where the recipe has none."""
-    if found is not None and found.skipped:
-        yield f"nothing: {found.skipped}"
-    elif found is not None:
-        yield (
-            f"{found.changed:,} channels multiplied by {found.low:.2f} to {found.high:.2f}; "
-            f"{found.predicted_db:.1f} dB less rounding noise is expected of it"
-        )
-
-
-def learning_sentences(found: Reconstructed | None) -> Iterator[str]:
-    """What learned rounding did, block by block; nothing where the recipe has none."""
-    for block in () if found is None else found.blocks:
-        told = f"{len(block.ops)} layers up to {block.name!r}: "
-        if block.kept:
-            gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
-            yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
-        else:
-            yield told + f"left as they were: {block.reason}"
-
-
 def converter_sentences(model: ConvertedModel) -> Iterator[str]:
     """Which converter was taken, and what went wrong with those before it; nothing where the first one did it."""
     if model.attempts:
@@ -252,8 +187,8 @@ def converter_sentences(model: ConvertedModel) -> Iterator[str]:
 
 
 def gain_sentence(gain: Gain) -> str:
-    """What a build loses without one lever."""
-    return f"{gain.lever}: {gain.gain_db:+.2f} dB; a build without it has {gain.without_db:.2f} dB"
+    """What a build loses without one technique."""
+    return f"{gain.technique}: {gain.gain_db:+.2f} dB; a build without it has {gain.without_db:.2f} dB"
 
 
 def parity_sentence(parity: Parity) -> str:

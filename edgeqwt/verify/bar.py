@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Interval
 
 from edgeqwt.errors import QualityError
 from edgeqwt.graph.ends import before_saturation
@@ -28,9 +31,9 @@ class Bar:
         accept: a file below the bar is written all the same.
     """
 
-    min_db: float = 10.0
-    min_agreement: float = 0.9
-    warn_db: float = 20.0
+    min_db: Annotated[float, Interval(ge=-300, le=300)] = 10.0
+    min_agreement: Annotated[float, Interval(ge=0, le=1)] = 0.9
+    warn_db: Annotated[float, Interval(ge=-300, le=300)] = 20.0
     accept: bool = False
 
 

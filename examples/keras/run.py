@@ -60,7 +60,7 @@ def table(built: dict[str, BuildResult], scores: dict[str, float]) -> Iterator[s
     """The rows."""
     yield f"{'model':12}{'in Keras':>10}{'integer':>10}{'zeros kept':>14}{'values kept':>14}"
     for name, result in built.items():
-        rows = result.made.levers.structure
+        rows = result.made.structure
         kept = [(row.zeros_before, row.zeros_after) for row in rows if "sparsity" in row.kept]
         zeros = f"{min(b for b, _ in kept):.0%} to {min(a for _, a in kept):.0%}" if kept else ""
         values = max((row.values_after for row in rows if "clusters" in row.kept), default=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.job import feeds
+from edgeqwt.passes.context import feeds
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package.details import of_build

@@ -1,4 +1,4 @@
-"""The table of levers: what is in it, and that a row is built and measured."""
+"""The table of techniques: what is in it, and that a row is built and measured."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import pytest
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.engine import LEVERS
-from edgeqwt.job import Job
+from edgeqwt.passes.context import Context
 from edgeqwt.quantize.precision import parse
-from edgeqwt.quantize.ranges import RULES
-from edgeqwt.quantize.search import SEARCHES
-from edgeqwt.quantize.weight_scales import WEIGHT_RULES
 from edgeqwt.recipes.recipe import checked, load
 from edgeqwt.target import TargetProfile
+from edgeqwt.techniques.registry import registered
 from tests import small
 
 pytestmark = pytest.mark.requires("torch")
@@ -30,19 +27,15 @@ def ablation(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("ablation")
 
 
-def test_every_lever_and_every_rule_has_its_row(ablation: ModuleType) -> None:
+def test_every_technique_has_its_row(ablation: ModuleType) -> None:
     rows = list(ablation.rows())
     names = [(row.group, row.name) for row in rows]
     assert len(set(names)) == len(names)
     assert all(checked(row.recipe) is row.recipe for row in rows)
-    balanced = load("balanced")
-    for name, without in LEVERS.items():
-        used = without(balanced) != balanced
-        assert (("left out", name) in names) == used
-        # Alone it is named so, or with what was chosen of it.
-        assert any(group == "alone" and told.startswith(name) for group, told in names)
-    assert all(("ranges", name) in names for name in (*RULES, *SEARCHES) if name != "none")
-    assert all(("weight scales", name) in names for name in WEIGHT_RULES if name != "minmax")
+    left_out = [name for group, name in names if group == "left out"]
+    assert {t.name for t in load("balanced").techniques if not t.part_of} <= {*left_out}
+    built = {technique.name for row in rows for technique in row.recipe.techniques}
+    assert built == {*registered()}
 
 
 def test_a_row_is_measured(ablation: ModuleType) -> None:
@@ -50,10 +43,11 @@ def test_a_row_is_measured(ablation: ModuleType) -> None:
     model = ConvertedModel(
         graph, (Binding(InputSpec("image", (1, 8, 8, 3), "float32"), graph.inputs[0]),), (), lambda sample: {}
     )
-    job = Job(model, graph, open_samples({"image": small.images(24)}), TargetProfile("tflite", "", ("xnnpack",)))
+    target = TargetProfile("tflite", "", ("xnnpack",))
+    work = Context.of(model, graph, open_samples({"image": small.images(24)}), target)
     images = [image[None] for image in small.images(8, seed=1)]
     wanted = ablation.outputs(graph, images)
-    network = ablation.Network("small", job, images, wanted.argmax(1), wanted)
+    network = ablation.Network("small", work, images, wanted.argmax(1), wanted)
     rows = {f"{row.group}: {row.name}": row for row in ablation.rows()}
     sizes = {}
     for name in ("corrections: gain, offset and scales (CWAC)", "corrections: linear layers (QwT)"):

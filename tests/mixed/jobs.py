@@ -1,4 +1,4 @@
-"""Small networks as jobs, with layers whose sensitivity is known."""
+"""Small networks as contexts of builds, with layers whose sensitivity is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converters.convert import convert
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.job import Job
+from edgeqwt.passes.context import Context
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.target import TargetProfile
 from tests.chain import CONV, NONE, Chain, noise
@@ -37,8 +37,8 @@ def network(delicate: str = "") -> Graph:
     return chain.graph(total)
 
 
-def job(graph: Graph, folder: Path, target: TargetProfile = LITERT, count: int = 24) -> Job:
-    """A job on normally distributed samples."""
+def job(graph: Graph, folder: Path, target: TargetProfile = LITERT, count: int = 24) -> Context:
+    """The context of a build on normally distributed samples."""
     path = folder / "float.tflite"
     flatbuffer.write(graph, path)
     (given,) = graph.inputs
@@ -46,4 +46,4 @@ def job(graph: Graph, folder: Path, target: TargetProfile = LITERT, count: int =
     values = np.random.default_rng(3).standard_normal((count, *tensor.shape[1:])).astype(np.float32)
     samples = open_samples({tensor.name: values})
     model = convert(path, samples, folder)
-    return Job(model, prepare(model.graph).graph, validated(samples, [b.spec for b in model.inputs]), target)
+    return Context.of(model, prepare(model.graph).graph, validated(samples, [b.spec for b in model.inputs]), target)

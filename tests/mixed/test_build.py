@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeqwt.engine import make
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import file_size, stored
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages
 from edgeqwt.quantize.precision import Mixed, Pace, parse
-from edgeqwt.recipes.recipe import load
+from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.runtime.runners import reference
 from tests.chain import CONV, NONE, Chain, noise
 from tests.mixed.jobs import LAYERS, job, network
@@ -27,15 +28,19 @@ RECIPE = load("fast")
 def built(graph: Graph, folder: Path, goal: Mixed) -> tuple[Graph, Assignment]:
     """The stored graph and the account."""
     work = job(graph, folder)
-    made, recipe, account = make_mixed(work, RECIPE, goal, Stages())
-    return stored(made.graph, recipe, work.target), account
+    found, recipe, account = make_mixed(work, RECIPE, goal, Stages())
+    return stored(found.graph, recipe, work.target), account
+
+
+def made(work: Context, recipe: Recipe) -> Graph:
+    return make(work, recipe.techniques, recipe.precision, Stages()).graph
 
 
 def sizes(graph: Graph, folder: Path) -> tuple[int, int]:
     """Bytes of the file with 4-bit and with 8-bit weights everywhere."""
     work = job(graph, folder)
     recipes = [replace(RECIPE, precision=parse(name)) for name in ("w4a8", "w8a8")]
-    small, large = (file_size(make(work, recipe, Stages()).graph, recipe, work.target) for recipe in recipes)
+    small, large = (file_size(made(work, recipe), recipe, work.target) for recipe in recipes)
     return small, large
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeqwt.engine import make
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.mixed.cost import latency, multiplications, stored, total
 from edgeqwt.mixed.problem import measured
 from edgeqwt.mixed.solve import _options, within_cost
+from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages, silent
 from edgeqwt.quantize.precision import Mixed, Pace, Precision, Widths
 from edgeqwt.quantize.widths import planned
@@ -50,7 +50,7 @@ def test_the_predicted_size_is_that_of_the_built_file(tmp_path: Path) -> None:
     problem = measured(work, recipe, Mixed(max_size=1, samples=4), show)
     solution = within_cost(problem, problem.size, 1e9)
     used = replace(recipe, precision=solution.precision)
-    made = make(work, used, NOTHING)
+    made = make(work, used.techniques, used.precision, NOTHING)
     # Where a buffer begins, and how far it is padded, depends on what lies before it.
     size = len(flatbuffer.to_bytes(stored(made.graph, used, work.target)))
     assert abs(size - solution.cost) <= BUFFER_ALIGNMENT

@@ -8,16 +8,18 @@ from dataclasses import replace
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.quantize import search_problem
+from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.lower import assigned, lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import RangeRule
 from edgeqwt.quantize.scales import Problem
+from edgeqwt.quantize.search import Against
 
 
 def problem(
     graph: Graph, samples: Sequence[Mapping[int, Array]], rule: RangeRule, precision: Precision | None = None
 ) -> Problem:
-    """One sample in four is held out; judged at the outputs themselves, without gradients."""
+    """One sample in four is left out for `against`; judged at the outputs themselves, without gradients."""
     precision = precision or Precision()
     statistics, _ = observe(graph, samples)
     found = search_problem.problem(
@@ -27,6 +29,10 @@ def problem(
         lambda scales: lower(graph, statistics, rule, precision, {}, scales=scales),
         assigned(graph, statistics, rule, precision),
         [sample for i, sample in enumerate(samples) if i % 4 != 1],
-        samples[1::4],
     )
     return replace(found, outputs=(), gradients=None)
+
+
+def against(samples: Sequence[Mapping[int, Array]]) -> Against:
+    """Judges by the samples that a problem leaves out."""
+    return lambda graph, outputs: Judge(graph, samples[1::4], outputs)

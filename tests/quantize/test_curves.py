@@ -8,19 +8,13 @@ import numpy as np
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.curves import Curves, finer_curves
+from edgeqwt.quantize.curves import finer_curves
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.widths import planned
-from edgeqwt.recipes.recipe import load
-from edgeqwt.report.terminal import curve_sentences
-from edgeqwt.target import Npu, TargetProfile
-from edgeqwt.trials import CurveChoice
-from edgeqwt.trials import finer_curves as tried
 from tests.chain import NONE, Chain, noise
 from tests.prepare.test_prepare import kinds
-from tests.test_trials import job_of, start
 
 FINER = Precision(finer_curves=True)
 
@@ -61,33 +55,3 @@ def test_probabilities_that_the_model_delivers_keep_their_scale() -> None:
     statistics, _ = observe(inner, [{inner.inputs[0]: x - 3} for x in samples(0.2)])
     assert finer_curves(inner, statistics, MinMax(), planned(inner, FINER)) == {0}
     assert candidates(actor(scaled=False), 0.02) == {0}
-
-
-def test_held_out_samples_decide() -> None:
-    for scaled in (True, False):
-        job = job_of(actor(scaled=scaled), samples(0.05)[:, 0])
-        ground = start(job, load("fast"))
-        after, found = tried(job, ground, Curves())
-        assert found is not None
-        assert (found.ops, found.kept) == (1, True)
-        assert found.gain_db > 6  # values within 0.2 of -1..1: steps are 5 times as fine, 14 dB, less the input's
-        assert after.recipe.precision.finer_curves
-        before, found = tried(job, ground, Curves(min_gain=100))
-        assert before is ground
-        assert found is not None
-        assert not found.kept
-
-
-def test_npus_have_the_curves_themselves() -> None:
-    npu = Npu("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Shared_Sram")
-    job = job_of(actor(), samples(0.05)[:, 0], TargetProfile("npu", "", ("reference",), npu=npu))
-    ground = start(job, load("fast"))
-    assert tried(job, ground, Curves()) == (ground, None)
-
-
-def test_sentences() -> None:
-    (kept,) = curve_sentences(CurveChoice(2, 3.0, True))
-    assert kept.startswith("2 of TANH and LOGISTIC are tables")
-    (left,) = curve_sentences(CurveChoice(1, 0.2, False))
-    assert left == "no TANH or LOGISTIC is a table with a finer output scale: that is +0.20 dB on held-out samples"
-    assert not [*curve_sentences(None)]

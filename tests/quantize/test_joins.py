@@ -10,13 +10,13 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.quantize.activations import assign, enlarged
-from edgeqwt.quantize.joins import Joins, finer_inputs
+from edgeqwt.quantize.joins import finer_inputs
 from edgeqwt.quantize.lower import lower
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.widths import planned
 from edgeqwt.recipes import recipe as recipes
-from edgeqwt.report.terminal import join_sentences
+from edgeqwt.techniques.finer_joins import FinerJoins
 from tests.chain import NONE, Chain, noise
 from tests.prepare import toy
 from tests.prepare.test_prepare import kinds
@@ -74,21 +74,24 @@ def test_held_out_samples_decide(tmp_path: Path) -> None:
     graph = cell()
     flatbuffer.write(graph, tmp_path / "cell.tflite")
     samples = [dict(zip(("x", "z"), feed.values(), strict=True)) for feed in feeds(graph, 48)]
-    recipe = replace(recipes.load("fast"), compensate=False)
+    recipe = recipes.load("fast").without("cwac")
     apart, tied = (
         edgeqwt.build(tmp_path / "cell.tflite", calibration=samples, recipe=r)
-        for r in (recipe, replace(recipe, joins=None))
+        for r in (recipe, recipe.without("finer_joins"))
     )
-    assert apart.made.levers.joins is not None
-    assert apart.made.levers.joins.kept
-    assert apart.made.levers.joins.inputs == 1
-    assert tied.made.levers.joins is None
+    told = apart.made.account("finer_joins")
+    assert told is not None
+    assert told.kept
+    assert told.data["inputs"] == 1
+    assert tied.made.account("finer_joins") is None
     # The step of `small` is more than ten times as fine; the weights' rounding and the output's step remain.
     better, worse = (r.quality["uncompensated"].outputs[1].closeness.sqnr_db for r in (apart, tied))
     assert better > worse + 6
     # With nothing to gain at the outputs it is left alone, and the terminal says why.
     strict = edgeqwt.build(
-        tmp_path / "cell.tflite", calibration=samples, recipe=replace(recipe, joins=Joins(min_gain=99.0))
+        tmp_path / "cell.tflite", calibration=samples, recipe=recipe.with_technique(FinerJoins(min_gain=99.0))
     )
     assert kinds(strict.graph) == kinds(tied.graph)
-    assert "no input keeps a finer scale" in next(join_sentences(strict.made.levers.joins))
+    refused = strict.made.account("finer_joins")
+    assert refused is not None
+    assert "no input keeps a finer scale" in refused.sentences[0]

@@ -19,12 +19,12 @@ from edgeqwt.quantize.judge import Judge
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.ranges import MinMax, Mse, Percentile, Range
 from edgeqwt.quantize.scales import Problem, Scales
-from edgeqwt.quantize.search import SEARCHES, Method, NoSearch, search
+from edgeqwt.quantize.search import Against, Method, search
 from edgeqwt.quantize.search_layers import EasyQuant, HessianGuided, cosine_distance, weighted_error
 from edgeqwt.quantize.search_outputs import Lapq
 from tests import small
 from tests.chain import NONE, Chain, samples
-from tests.quantize.problems import problem
+from tests.quantize.problems import against, problem
 
 
 def dense(weights: Array) -> Graph:
@@ -98,22 +98,24 @@ class Proposed:
 
 def test_only_what_helps_on_held_out_samples_is_kept() -> None:
     graph = small.graph()
-    clipped = problem(graph, samples(graph, 32), Percentile(70), Precision())
+    inputs = [*samples(graph, 32)]
+    clipped = problem(graph, inputs, Percentile(70), Precision())
     whole = {group[0]: MinMax().choose(clipped.statistics[group[0]], 256) for group in clipped.free_groups()}
     coarse = {t: (100 * low, 100 * high) for t, (low, high) in whole.items()}
-    kept = search(Proposed((Scales(coarse), Scales(whole))), clipped)
+    kept = search(Proposed((Scales(coarse), Scales(whole))), clipped, against(inputs))
     assert kept.scales.ranges == whole
     assert kept.after > kept.before + 3
     assert kept.candidates == 2
-    with Judge(graph, clipped.held_out) as judge:
+    with Judge(graph, inputs[1::4]) as judge:
         assert kept.after == pytest.approx(-10 * np.log10(judge.noise(clipped.lower(Scales(whole)))))
-    refused = search(Proposed((Scales(coarse),)), clipped)
+    refused = search(Proposed((Scales(coarse),)), clipped, against(inputs))
     assert refused.scales.ranges == {}
     assert refused.after == refused.before == kept.before
 
 
-def test_no_search_looks_at_nothing() -> None:
-    found = search(NoSearch(), problem(small.graph(), samples(small.graph(), 4), MinMax()))
+def test_nothing_proposed_is_nothing_found() -> None:
+    inputs = [*samples(small.graph(), 4)]
+    found = search(Proposed(()), problem(small.graph(), inputs, MinMax()), against(inputs))
     assert (found.scales.ranges, found.scales.weights, found.candidates) == ({}, {}, 0)
 
 
@@ -125,35 +127,39 @@ def test_ranges_that_an_op_demands_are_not_proposed() -> None:
         assert all(classes not in scales.ranges for scales in method.propose(one))
 
 
+Real = tuple[Problem, Against, list[dict[int, Array]]]
+
+
 @pytest.fixture(scope="module")
-def real(mlperf_tiny: Path, cifar10: Mapping[str, npt.NDArray[Any]]) -> tuple[Problem, list[dict[int, Array]]]:
-    """A real network with 4-bit weights, to be judged before its softmax; and test inputs."""
+def real(mlperf_tiny: Path, cifar10: Mapping[str, npt.NDArray[Any]]) -> Real:
+    """A real network with 4-bit weights, to be judged before its softmax; who judges; and test inputs."""
     graph = prepare(flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")).graph
 
     def inputs(name: str, count: int) -> list[dict[int, Array]]:
         return [{graph.inputs[0]: image[None].astype(np.float32)} for image in cifar10[name][:count]]
 
     (logits,) = (op.inputs[0] for op in graph.ops if op.kind == "SOFTMAX")
-    one = problem(graph, inputs("calibration_images", 64), Mse(), Precision(4))
-    return replace(one, outputs=(logits,)), inputs("test_images", 96)
+    seen = inputs("calibration_images", 64)
+    one = problem(graph, seen, Mse(), Precision(4))
+    return replace(one, outputs=(logits,)), against(seen), inputs("test_images", 96)
 
 
-@pytest.mark.parametrize("name", ["easyquant", "hessian"])
-def test_searched_weight_scales_pay_on_other_images(real: tuple[Problem, list[dict[int, Array]]], name: str) -> None:
-    one, test = real
-    found = search(SEARCHES[name](), one)
+@pytest.mark.parametrize("method", [EasyQuant(), HessianGuided()])
+def test_searched_weight_scales_pay_on_other_images(real: Real, method: Method) -> None:
+    one, judged, test = real
+    found = search(method, one, judged)
     assert found.after > found.before
     with Judge(one.graph, test, one.outputs) as judge:
         before, after = (judge.noise(one.lower(scales)) for scales in (Scales(), found.scales))
     # Half of the gain that was measured is left as room.
-    assert 10 * np.log10(before / after) > MEASURED[name] / 2
+    assert 10 * np.log10(before / after) > MEASURED[type(method)] / 2
 
 
-MEASURED = {"easyquant": 7.9, "hessian": 9.5}
+MEASURED = {EasyQuant: 7.9, HessianGuided: 9.5}
 
 
-def test_same_scales_again(real: tuple[Problem, list[dict[int, Array]]]) -> None:
-    one, _ = real
+def test_same_scales_again(real: Real) -> None:
+    one, *_ = real
     once, twice = (HessianGuided(samples=8, candidates=8).propose(one)[0] for _ in range(2))
     assert once.ranges == twice.ranges
     assert once.weights.keys() == twice.weights.keys()

@@ -104,7 +104,7 @@ def test_builds_keep_what_training_put_into_weights(recipe: str, precision: str,
         result = edgeqwt.build(
             tmp_path / "float.tflite", calibration={"image": images(32)}, recipe=recipe, precision=precision
         )
-        (row,) = result.made.levers.structure
+        (row,) = result.made.structure
         assert row.kept == (kind,)
         built = integers(result.made.graph)
         if kind == SPARSITY:
@@ -119,6 +119,6 @@ def test_structure_is_let_go_of_where_that_is_asked_for(tmp_path: Path) -> None:
     assert structure(edited(SPARSITY), frozenset()).sparse == frozenset()
     flatbuffer.write(edited(CLUSTERS), tmp_path / "float.tflite")
     result = edgeqwt.build(tmp_path / "float.tflite", calibration={"image": images(32)}, recipe="fast", preserve=[])
-    assert result.made.levers.structure == ()
+    assert result.made.structure == ()
     with pytest.raises(RecipeError, match="preserve = "):
         edgeqwt.build(tmp_path / "float.tflite", calibration={"image": images(32)}, preserve=["zeros"])

@@ -1,29 +1,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from edgeqwt.autograd.weighted import Weighting
-from edgeqwt.compensate.solve import Options
-from edgeqwt.equalize.equalize import Equalization
 from edgeqwt.errors import RecipeError
-from edgeqwt.quantize.curves import Curves
-from edgeqwt.quantize.islands import Islands
-from edgeqwt.quantize.joins import Joins
+from edgeqwt.interface.options import Interface
+from edgeqwt.options import model_of
+from edgeqwt.passes.technique import Technique
 from edgeqwt.quantize.precision import Mixed, Pace, Precision
-from edgeqwt.quantize.ranges import RULES, MinMax, Mse
-from edgeqwt.quantize.rounding import ROUNDINGS, Gptq, Nearest
-from edgeqwt.quantize.search import SEARCHES
-from edgeqwt.quantize.search_layers import EasyQuant, HessianGuided
-from edgeqwt.quantize.search_outputs import Lapq
-from edgeqwt.quantize.weight_scales import WEIGHT_RULES, MseWeights
-from edgeqwt.recipes.recipe import FOLDER, LIMITS, Verify, checked, load, names, range_rule
-from edgeqwt.reconstruct.rule import ORDERS, SCOPES, Reconstruction
+from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.recipes.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names, range_rule
+from edgeqwt.techniques.cwac import Cwac
+from edgeqwt.techniques.equalization import Equalization
+from edgeqwt.techniques.gptq import Gptq
+from edgeqwt.techniques.hessian_guided import HessianGuided
+from edgeqwt.techniques.ranges import MinMaxRanges, MseRanges
+from edgeqwt.techniques.reconstruction import Reconstruction
+from edgeqwt.techniques.registry import registered
 from edgeqwt.verify.bar import Bar
 from tests.small import ROOT
 
@@ -42,11 +43,8 @@ def test_a_named_recipe_loads_and_is_documented(name: str) -> None:
 
 
 def test_balanced_is_what_an_empty_file_says(tmp_path: Path) -> None:
-    # So the defaults in the documentation and those of the default recipe are one set, but for GPTQ's extras.
     empty = load(written(tmp_path, ""))
-    rounding = Gptq(float_targets=True, scales=8, refine=True)
-    assert dataclasses.replace(empty, name="balanced", rounding=rounding) == load("balanced")
-    assert isinstance(empty.ranges, Mse)
+    assert dataclasses.replace(empty, name="balanced") == load("balanced")
 
 
 def test_every_key_arrives(tmp_path: Path) -> None:
@@ -54,57 +52,60 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         written(
             tmp_path,
             """
-            ranges = { rule = "mse", candidates = 7 }
             precision = "w3a16"
-            equalize = { samples = 3, limit = 2, steps = 5 }
-            weights = { rule = "mse", candidates = 5 }
-            search = { rule = "hessian", samples = 6, widest = 2 }
-            rounding = { rule = "nearest" }
-            reconstruct = { enabled = true, scope = "block", iterations = 3, fisher = true }
+            techniques = [
+                { name = "mse_ranges", candidates = 7 },
+                { name = "equalization", samples = 3, limit = 2, steps = 5 },
+                { name = "hessian_guided", samples = 6, widest = 2 },
+                "gptq",
+                { name = "reconstruction", scope = "block", iterations = 3, fisher = true },
+                { name = "cwac", gain = false, gain_limit = 2, rewrite_outputs = true },
+            ]
             report = { leave_one_out = 9 }
-            compensate = { enabled = false, gain = false, gain_limit = 2, rewrite_outputs = true }
             io = { float = true }
             verify = { parity_samples = 1, runtime_samples = 2 }
             """,
         )
     )
-    assert recipe.name == "mine"
-    assert recipe.ranges == Mse(candidates=7)
-    assert recipe.precision == Precision(weight_bits=3, activation_bits=16, pack_int4=True)
-    assert recipe.equalization == Equalization(3, 2, 5)
-    assert recipe.weights == MseWeights(candidates=5)
-    assert recipe.search == HessianGuided(samples=6, widest=2)
-    assert recipe.rounding == Nearest()
-    assert recipe.reconstruction == Reconstruction("block", iterations=3, fisher=True)
-    assert recipe.leave_one_out == 9
-    assert recipe.compensate is False
-    assert recipe.compensation == Options(gain=False, gain_limit=2, rewrite_outputs=True)
-    assert recipe.float_io is True
-    assert recipe.verify == Verify(1, 2)
+    assert recipe == Recipe(
+        name="mine",
+        precision=Precision(weight_bits=3, activation_bits=16, pack_int4=True),
+        techniques=(
+            MseRanges(candidates=7),
+            Equalization(3, 2, 5),
+            HessianGuided(samples=6, widest=2),
+            Gptq(),
+            Reconstruction("block", iterations=3, fisher=True),
+            Cwac(gain=False, gain_limit=2, rewrite_outputs=True),
+        ),
+        leave_one_out=9,
+        float_io=True,
+        interface=Interface(),
+        verify=Verify(1, 2),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[range]\nrule = 'mse'", r"mine\.toml: unknown key 'range'"),
-        ("[ranges]\nstep = 1", r"mine\.toml \[ranges\]: unknown key 'step'"),
-        ("[ranges]\nrule = 'minmax'\ncandidates = 3", r"mine\.toml \[ranges\]: unknown key 'candidates'"),
-        ("[ranges]\nrule = 'guess'", r"mine\.toml \[ranges\]: there is no rule 'guess'"),
-        ("[ranges]\nrule = ['mse']", r"mine\.toml \[ranges\]: there is no rule \['mse'\]"),
-        ("[weights]\nrule = 'guess'", r"mine\.toml \[weights\]: there is no rule 'guess'"),
-        ("[search]\nrule = 'guess'", r"mine\.toml \[search\]: there is no rule 'guess'"),
-        ("[search]\nsamples = 4", r"mine\.toml \[search\]: unknown key 'samples'"),
-        ("[search]\nrule = 'lapq'\nrounds = 4", r"mine\.toml \[search\]: unknown key 'rounds'"),
-        ("[rounding]\nrule = 'up'", r"mine\.toml \[rounding\]: there is no rule 'up'"),
-        ("ranges = 'mse'", r"mine\.toml: ranges must be a table"),
+        ("[gptq]\nscales = 8", r"mine\.toml: unknown key 'gptq'"),
+        ("techniques = 'gptq'", r"mine\.toml: techniques must be a list"),
+        ("techniques = [3]", r"mine\.toml: techniques: entry 1, 3, names no technique"),
+        ("techniques = [{ scales = 8 }]", r"mine\.toml: techniques: entry 1, .*names no technique"),
+        ("techniques = ['guess']", r"mine\.toml: techniques: there is no technique 'guess'"),
+        ("techniques = [{ name = 'mse_ranges', step = 1 }]", r"mine\.toml: techniques mse_ranges: unknown key 'step'"),
+        ("techniques = [{ name = 'gptq', scales = 8.5 }]", r"techniques gptq: scales = 8.5"),
+        ("techniques = [{ name = 'gptq', refine = 1 }]", r"techniques gptq: refine = 1"),
+        ("techniques = [{ name = 'cwac', gain_limit = nan }]", r"techniques cwac: gain_limit = nan"),
+        ("techniques = [{ name = 'reconstruction', scope = 'tensor' }]", r"reconstruction: scope = 'tensor'"),
+        ("techniques = ['cwac', 'gptq']", r"techniques: gptq comes after cwac"),
+        ("techniques = ['gptq', 'equalization']", r"techniques: equalization comes after gptq"),
+        ("techniques = ['gptq', 'erq']", r"techniques: gptq and erq are both for rounding"),
+        ("techniques = ['gptq', 'gptq']", r"techniques: gptq is listed twice"),
         ("precision = 8", r"mine\.toml: precision = 8"),
         ("precision = 'w9a8'", r"'w9a8'"),
-        ("[equalize]\nenabled = 'no'", r"mine\.toml: \[equalize\] enabled = 'no'"),
-        ("[reconstruct]\nenabled = true\nscope = 'tensor'", r"mine\.toml \[reconstruct\]: scope = 'tensor'"),
-        ("[reconstruct]\nenabled = true\nrounding = 'up'", r"mine\.toml \[reconstruct\]: rounding = 'up'"),
         ("[report]\nleave_one_out = true", r"mine\.toml \[report\]: leave_one_out = True"),
-        ("[compensate]\nenabled = 1", r"mine\.toml: \[compensate\] enabled = 1"),
-        ("[compensate]\ngain_limit = nan", r"mine\.toml \[compensate\]: gain_limit = nan"),
+        ("verify = 3", r"mine\.toml: verify must be a table"),
         ("[io]\nfloat = 'no'", r"mine\.toml \[io\]: float = 'no'"),
         ("[io]\nint8 = true", r"mine\.toml \[io\]: unknown key 'int8'"),
         ("[precision", r"mine\.toml: Expected"),
@@ -131,64 +132,68 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load(name)
 
 
-ONE_OF = ("max_size", "max_latency", "min_sqnr")
-
-SECTIONS = {
-    "Mixed": ("mixed", ""),
-    "Pace": ("mixed.pace", ""),
-    "Equalization": ("equalize", ""),
-    "Islands": ("islands", ""),
-    "Joins": ("joins", ""),
-    "Curves": ("curves", ""),
-    "Weighting": ("weighted_ranges", ""),
-    "_Report": ("report", ""),
-    "Options": ("compensate", ""),
-    "Reconstruction": ("reconstruct", ""),
-    "Verify": ("verify", ""),
-    "Bar": ("quality", ""),
-    **{rule.__name__: ("ranges", name) for name, rule in RULES.items()},
-    **{rule.__name__: ("weights", name) for name, rule in WEIGHT_RULES.items()},
-    **{rule.__name__: ("search", name) for name, rule in SEARCHES.items()},
-    **{rule.__name__: ("rounding", name) for name, rule in ROUNDINGS.items()},
-}
+@pytest.mark.parametrize("cls", [*registered().values(), Verify, Bar, _Report, Pace], ids=lambda cls: cls.__name__)
+def test_options_are_bounded_and_bounds_are_allowed(cls: type) -> None:
+    for field in model_of(cls).model_fields.values():
+        name = field.alias or ""
+        default = getattr(cls(), name)
+        lows = [m.ge for m in field.metadata if getattr(m, "ge", None) is not None]
+        highs = [m.le for m in field.metadata if getattr(m, "le", None) is not None]
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            assert lows, f"{name} has no bounds"
+        for bound, beyond in ((*lows, -1), (*highs, 1)) if lows and highs else ((*lows, -1),) if lows else ():
+            fitting = type(default)(bound)
+            model_of(cls)(**{name: fitting})
+            with pytest.raises(ValueError, match=name):
+                model_of(cls)(**{name: fitting + beyond})
 
 
-@pytest.mark.parametrize(("place", "limits"), LIMITS.items(), ids=lambda value: " ".join(map(str, value)))
-def test_limits(tmp_path: Path, place: tuple[str, str], limits: tuple[float, float]) -> None:
-    section, rule = SECTIONS[place[0]]
-    named = f'rule = "{rule}"\n' if rule else "enabled = true\n" if section == "reconstruct" else ""
-
-    def attempt(value: float) -> None:
-        before = f"[{section}]\n{named}"
-        if section.startswith("mixed"):
-            # Of its limits exactly one is to be other than 0.
-            other = "" if place[1] in ONE_OF and value else f"{next(n for n in ONE_OF if n != place[1])} = 1\n"
-            before = f'precision = "mixed"\n[mixed]\n{other}' + ("[mixed.pace]\n" if place[0] == "Pace" else "")
-        load(written(tmp_path, f"{before}{place[1]} = {value!r}\n"))
-
-    for inside in limits:
-        if inside != float("inf"):
-            attempt(inside)
-    for outside in (limits[0] - 1, limits[1] + 1):
-        if outside != float("inf"):
-            with pytest.raises(RecipeError, match=f"{place[1]} = "):
-                attempt(outside)
+def test_the_limit_of_mixed_precision(tmp_path: Path) -> None:
+    assert load(written(tmp_path, 'precision = "mixed"\n[mixed]\nmax_size = 9\n')).mixed == Mixed(max_size=9)
+    for wrong in (
+        "max_size = -1",
+        "max_size = 1\nsamples = 0",
+        "max_latency = 1\n[mixed.pace]\ncopy = 0",
+        "wide = true",
+    ):
+        with pytest.raises(RecipeError):
+            load(written(tmp_path, f'precision = "mixed"\n[mixed]\n{wrong}\n'))
 
 
 def test_a_recipe_made_in_python_is_checked() -> None:
     recipe = load("fast")
     assert checked(recipe) is recipe
-    with pytest.raises(RecipeError, match="recipe fast: limit = 0"):
-        checked(dataclasses.replace(recipe, equalization=Equalization(limit=0)))
-    with pytest.raises(RecipeError, match="recipe fast: scope = 'tensor'"):
-        checked(dataclasses.replace(recipe, reconstruction=Reconstruction(scope="tensor")))
+    with pytest.raises(RecipeError, match="recipe fast: equalization: limit = 0"):
+        recipe.with_technique(Equalization(limit=0))
+    with pytest.raises(RecipeError, match="recipe fast: reconstruction: scope = 'tensor'"):
+        recipe.with_technique(Reconstruction(scope="tensor"))  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="gptq comes after cwac"):
+        checked(dataclasses.replace(recipe, techniques=(Cwac(), Gptq())))
+
+
+def named(recipe: Recipe) -> list[str]:
+    return [technique.name for technique in recipe.techniques]
+
+
+def test_techniques_take_their_places() -> None:
+    recipe = load("plain")
+    assert named(recipe.with_technique(Cwac()).with_technique(Gptq())) == ["minmax_ranges", "gptq", "cwac"]
+    assert named(recipe.with_technique(MseRanges())) == ["mse_ranges"]
+    assert named(recipe.without("minmax_ranges").with_technique(Cwac()).with_technique(MinMaxRanges())) == [
+        "minmax_ranges", "cwac",
+    ]  # fmt: skip
+    balanced = load("balanced")
+    assert balanced.find(Gptq) == Gptq(float_targets=True, scales=8, refine=True)
+    assert balanced.without("regions16").of_role("rounding of weights") is balanced.find(Gptq)
+    assert not {"regions16", "regions16_review"} & {*named(balanced.without("regions16"))}
+    assert recipe.without("minmax_ranges").ranges == MinMax()
 
 
 def test_range_rule() -> None:
-    assert range_rule("minmax") == MinMax()
-    with pytest.raises(RecipeError, match="there is no rule 'guess'") as caught:
+    assert range_rule("minmax") == range_rule("minmax_ranges") == MinMaxRanges()
+    with pytest.raises(RecipeError, match="there is no range rule 'guess'") as caught:
         range_rule("guess")
-    assert all(name in caught.value.hint for name in RULES)
+    assert "percentile" in caught.value.hint
 
 
 # -- documentation ---------------------------------------------------------------
@@ -216,18 +221,6 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     assert all(f"`{name}` ({default}" in DOCUMENT for name, default in fields(Pace).items())
     assert documented() == {
         "mixed": mixed,
-        "islands": {"enabled": True, **fields(Islands)},
-        "joins": {"enabled": True, **fields(Joins)},
-        "curves": {"enabled": True, **fields(Curves)},
-        "weighted_ranges": {"enabled": True, **fields(Weighting)},
-        "ranges": {"rule": "mse", **fields(*RULES.values())},
-        "equalize": {"enabled": True, **fields(Equalization)},
-        "weights": {"rule": "minmax", **fields(*WEIGHT_RULES.values())},
-        # LAPQ needs more samples, which the text says.
-        "search": {"rule": "none", **fields(*SEARCHES.values()), "samples": EasyQuant.samples},
-        "rounding": {"rule": "gptq", **fields(*ROUNDINGS.values())},
-        "reconstruct": {"enabled": False, **fields(Reconstruction)},
-        "compensate": {"enabled": True, **fields(Options)},
         "io": {"float": False, "split_outputs": False, "standardize": False},
         "verify": fields(Verify),
         "quality": fields(Bar),
@@ -235,10 +228,24 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     }
 
 
-def test_the_documentation_names_every_rule() -> None:
-    for name in (*RULES, *WEIGHT_RULES, *SEARCHES, *ROUNDINGS, *SCOPES, *ORDERS):
-        assert f'`"{name}"`' in DOCUMENT
-    assert f'{Lapq.samples} with `"lapq"`' in DOCUMENT
+def test_the_page_of_techniques_and_the_schema_are_as_their_script_writes_them() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "techniques_page.py"))
+    assert (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8") == script["page"]()
+    schema = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
+    assert schema == json.loads(json.dumps(script["schema"]()))
+    for name in names():
+        table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+        assert [*Draft202012Validator(schema).iter_errors(table)] == []
+    wrong = {"techniques": [{"name": "gptq", "scales": 999}]}
+    assert [*Draft202012Validator(schema).iter_errors(wrong)]
+
+
+def test_every_option_of_every_technique_is_explained() -> None:
+    page = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+    for cls in registered().values():
+        assert issubclass(cls, Technique)
+        assert f"### `{cls.name}`" in page
+    assert "| |\n" not in page
 
 
 def test_the_documentations_examples_work(tmp_path: Path) -> None:
@@ -247,7 +254,7 @@ def test_the_documentations_examples_work(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     space: dict[str, Any] = {}
     exec(code, space)
-    assert space["recipe"].ranges == Mse(candidates=64)
+    assert space["recipe"].find(MseRanges) == MseRanges(candidates=64)
 
 
 def test_the_command_lines_help_names_every_recipe() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 import edgeqwt
+from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import BuildResult
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 
@@ -52,6 +55,17 @@ def build(folder: Path, **options: Any) -> BuildResult:
     flatbuffer.write(two_outputs(), folder / "model.tflite")
     images = np.random.default_rng(0).normal(size=(24, 8, 8, 3)).astype(np.float32)
     return edgeqwt.build(folder / "model.tflite", calibration={"image": images}, precision="w4a8", **options)
+
+
+def with_detail(made: Made, outcome: Outcome) -> Made:
+    """What was made, as if compensation had ended otherwise."""
+    steps = tuple(
+        replace(step, account=replace(step.account, detail=outcome))
+        if isinstance(step.account.detail, Outcome)
+        else step
+        for step in made.steps
+    )
+    return replace(made, steps=steps)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.report.document import document, largest_steps, variants
 from edgeqwt.verify.bitexact import Difference
-from tests.report.conftest import build
+from tests.report.conftest import build, with_detail
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMA = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))
@@ -54,8 +54,8 @@ def test_no_object_takes_unknown_fields() -> None:
     # Keys that users or packages choose: their values' types are pinned instead.
     assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
     assert {where.rpartition(".")[2] for where in open_ones} == {
-        "additionalProperties", "compensation", "kinds", "layers", "limits", "ranges", "rounding", "scores", "search",
-        "narrow", "seconds", "verify", "versions", "weights", "wide", "inputs", "outputs", "ports", "pixels",
+        "additionalProperties", "data", "items", "kinds", "layers", "limits", "narrow", "options", "scores", "seconds",
+        "verify", "versions", "wide", "inputs", "outputs", "ports", "pixels",
     }  # fmt: skip
 
 
@@ -102,10 +102,12 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
         "model": "", "calibration": "arrays", "evaluation": "arrays", "metric": "metrics",
     }  # fmt: skip
     assert report["seconds"].keys() == result.seconds.keys()
-    assert report["recipe"]["rounding"]["rule"] == "gptq"
-    assert report["recipe"]["equalization"]["samples"] == 64
-    ranges = {"rule": "mse", "candidates": 128, "clipping": 2.0, "margins": True, "tails": True}
-    assert report["recipe"]["ranges"] == ranges
+    listed = {technique["name"]: technique for technique in report["recipe"]["techniques"]}
+    assert listed["equalization"]["samples"] == 64
+    rule = {"candidates": 128, "clipping": 2.0, "margins": True, "tails": True}
+    assert listed["mse_ranges"] == {"name": "mse_ranges", **rule}
+    assert [told["name"] for told in report["techniques"]] == [step.technique.name for step in result.made.steps]
+    assert report["techniques"][-1]["data"]["samples"] == 24
     assert report["versions"]["python"].startswith("3.")
 
 
@@ -164,7 +166,7 @@ def test_an_op_that_was_left_alone_has_its_row(result: BuildResult) -> None:
     skip = replace(result.outcome.skips[0], name=change.name, kind=change.kind, channels=6, reason="no partner")
     outcome = replace(result.outcome, changes=result.outcome.changes[::2], skips=(skip,))
     qualities = {n: replace(q, layers=q.layers[::2]) for n, q in result.quality.items()}
-    row = document(replace(result, made=replace(result.made, outcome=outcome), quality=qualities))["layers"][1]
+    row = document(replace(result, made=with_detail(result.made, outcome), quality=qualities))["layers"][1]
     assert row == {
         "name": "mask",
         "place": "",

@@ -12,12 +12,12 @@ from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
-from edgeqwt.trials import RoleChoice, Widened
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.compare import Comparison, TensorComparison
 from edgeqwt.verify.gate import Choice
 from edgeqwt.verify.metrics import Sums
 from edgeqwt.verify.parity import OutputParity, Parity
+from tests.report.conftest import with_detail
 
 CONV = Difference(0, "CONV_2D", "features", 100, 0, 0.0)
 CLOSE = Sums(1, 4, 1.0, 1.0, 1.0, 0.01, 0.1, 1, 1, 0.1).result()
@@ -56,7 +56,7 @@ def test_a_build_is_shown_within_the_width(result: BuildResult, width: int) -> N
 
 def with_outcome(result: BuildResult, outcome: Outcome) -> BuildResult:
     """The result of a build whose compensation ended otherwise."""
-    return replace(result, made=replace(result.made, outcome=outcome))
+    return replace(result, made=with_detail(result.made, outcome))
 
 
 def test_a_build_without_compensation(plain_result: BuildResult) -> None:
@@ -166,16 +166,6 @@ def test_runtimes(result: BuildResult) -> None:
     assert apart["XNNPACK"] == "up to 4 steps from the reference kernels, 1 at the outputs"
     one = sentences(xnnpack=(replace(CONV, largest=1.0),), xnnpack_outputs=())
     assert one["XNNPACK"] == "up to 1 step from the reference kernels"
-
-
-def test_islands_are_told_with_what_they_gain() -> None:
-    roles = (RoleChoice("softmax", 6, 12, 0.1, False), RoleChoice("normalization", 1, 91, 12.346, True))
-    assert list(terminal.islands_sentences(Widened(roles))) == [
-        "softmax, 6 islands, 12 ops: 16 bits gain 0.10 dB, too little: they have 8",
-        "normalization, 1 island, 91 ops: 16 bits gain 12.35 dB",
-    ]
-    assert list(terminal.islands_sentences(Widened(skipped="why"))) == ["nowhere by themselves: why"]
-    assert list(terminal.islands_sentences(None)) == []
 
 
 def test_other_sentences() -> None:

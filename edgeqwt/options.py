@@ -1,0 +1,111 @@
+"""Options that people write down: a table of a TOML file becomes a frozen dataclass, checked by its annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from edgeqwt.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+PREFIX = "option_"
+
+
+@cache
+def model_of(cls: type) -> type[BaseModel]:
+    """A pydantic model with a dataclass's fields, their types, bounds and defaults; it takes no others.
+
+    Bounds are annotations: `Annotated[int, annotated_types.Ge(1)]`.
+    """
+    from pydantic import ConfigDict, create_model
+
+    hints = get_type_hints(cls, include_extras=True)
+    # Under other names: a field such as `copy` would hide a method of the model's.
+    fields: dict[str, Any] = {f"{PREFIX}{f.name}": (hints[f.name], _field(f)) for f in dataclasses.fields(cls)}
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    found: type[BaseModel] = create_model(cls.__name__, __config__=config, **fields)
+    return found
+
+
+def _field(field: dataclasses.Field[Any]) -> Any:
+    from pydantic import Field
+
+    if field.default is not dataclasses.MISSING:
+        return Field(alias=field.name, default=field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return Field(alias=field.name, default_factory=field.default_factory)
+    return Field(alias=field.name)
+
+
+def _model(cls: Any) -> type[BaseModel]:
+    return model_of(cls)
+
+
+def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """A dataclass from a table of its fields; checks keys, types and bounds.
+
+    Args:
+        cls: a dataclass.
+        table: as TOML has it.
+        where: names the table in messages.
+
+    Raises:
+        RecipeError: a key is no field, a value has another type or is out of bounds.
+    """
+    from pydantic import ValidationError
+
+    try:
+        found = _model(cls)(**table)
+    except ValidationError as error:
+        raise _as_recipe_error(error, cls, where) from None
+    return cls(**{field.name: getattr(found, f"{PREFIX}{field.name}") for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """What each option of a dataclass means, from the Attributes of its docstring or of those that it is made from."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        attributes = text.partition("Attributes:\n")[2].partition("\n\n")[0]
+        for entry in re.split(r"\n(?= {4}\S)", attributes):
+            keys, colon, meaning = entry.strip().partition(": ")
+            if colon:
+                found |= {key: " ".join(meaning.split()) for key in keys.split(", ")}
+    return {field.name: found.get(field.name, "") for field in dataclasses.fields(cls)}
+
+
+def schema_of(cls: type) -> dict[str, Any]:
+    """The JSON Schema of a table that `filled` takes; bounds, defaults and what each key means."""
+    found = model_of(cls).model_json_schema()
+    for name, meaning in meanings(cls).items():
+        if meaning:
+            found["properties"][name]["description"] = meaning
+    return found
+
+
+def check(part: object, where: str) -> None:
+    """Checks a dataclass that was made in Python.
+
+    Raises:
+        RecipeError: see `filled`.
+    """
+    if dataclasses.is_dataclass(part):
+        filled(type(part), {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}, where)
+
+
+def _as_recipe_error(error: Any, cls: type, where: str) -> RecipeError:
+    """The first thing that is wrong, in the words of this program."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(f.name for f in dataclasses.fields(cls))) or "no keys"
+        return RecipeError(f"{where}: unknown key {key!r}", f"Known here: {known}.")
+    hint = first["msg"].replace("Input should be", "It must be").rstrip(".")
+    return RecipeError(f"{where}: {key} = {first['input']!r}", f"{hint}.")

@@ -1,0 +1,140 @@
+"""What techniques may ask for, each answer computed once: samples to fit on, statistics, lowered graphs, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.compensate.constants import constant_ops
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.passes.gate import Gate, decision_tensors
+from edgeqwt.passes.state import State
+from edgeqwt.progress import Advance
+from edgeqwt.quantize.activations import Assignment
+from edgeqwt.quantize.lower import assigned, lower
+from edgeqwt.quantize.row_weights import RowWeights, row_weights
+from edgeqwt.runtime.overwritten import protected
+from edgeqwt.target import TargetProfile, missing_ops
+from edgeqwt.verify.binding import feed
+
+REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
+
+
+def _quiet(done: int, total: int | None) -> None:
+    """Shows no progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feeds:
+    """Samples to fit on as real values by input tensor, to be read again and again."""
+
+    model: ConvertedModel
+    graph: Graph
+    samples: Samples
+
+    def __iter__(self) -> Iterator[dict[int, Array]]:
+        return feeds(self.model, self.graph, self.samples)
+
+    def head(self, limit: int) -> Feeds:
+        """At most the first `limit` of them."""
+        return replace(self, samples=self.samples.head(limit))
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The model that a build is about.
+
+    Attributes:
+        model: what the converter handed over.
+        graph: the prepared float graph.
+        target: what must be able to run the result.
+        fit: the samples that techniques may fit on.
+        gate: decides by the other ones.
+        advance: shows the progress of the technique that runs.
+    """
+
+    model: ConvertedModel
+    graph: Graph
+    target: TargetProfile
+    fit: Feeds
+    gate: Gate
+    advance: Advance = _quiet
+    _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: ConvertedModel, graph: Graph, samples: Samples, target: TargetProfile) -> Context:
+        """The context of a build: the only place that parts samples to fit on from those held out.
+
+        Args:
+            model: what the converter handed over.
+            graph: the prepared float graph, whose inputs are in the model's order.
+            samples: calibration samples, validated.
+            target: what must be able to run the result.
+        """
+        fit, held_out = split(samples)
+        return cls(model, graph, target, Feeds(model, graph, fit), Gate(model, graph, held_out, samples))
+
+    def showing(self, advance: Advance) -> Context:
+        """The same, with another display of progress."""
+        return replace(self, advance=advance)
+
+    def observed(self, graph: Graph) -> dict[int, Statistics]:
+        """Statistics of a float graph's activations on the samples to fit on."""
+
+        def observed() -> dict[int, Statistics]:
+            shown = replace(self.fit, samples=self.fit.samples.shown(self.advance))
+            return observe(graph, shown)[0]
+
+        return self._once("observed", graph, observed)
+
+    def lowered(self, state: State) -> Graph:
+        """The integer graph of a state, weights rounded to nearest, no activation of which LiteRT overwrites.
+
+        Whatever the target: LiteRT judges every file.
+        """
+        lacking, lacking16 = missing_ops(self.target)
+
+        def lowered() -> Graph:
+            return protected(lower(
+                state.graph, state.statistics, state.ranges, state.precision, self.model.places, self.target.name,
+                lacking, lacking16, state.scales,
+            ))  # fmt: skip
+
+        return self._once("lowered", state, lowered)
+
+    def with_integer(self, state: State) -> State:
+        """The state with an integer graph."""
+        return replace(state, integer=self.lowered(state)) if state.integer is None else state
+
+    def assigned(self, state: State) -> Assignment:
+        """The scales and widths with which a state is lowered."""
+        lacking16 = missing_ops(self.target)[1]
+        return assigned(state.graph, state.statistics, state.ranges, state.precision, lacking16, state.scales)
+
+    def row_weights(self, graph: Graph) -> RowWeights | None:
+        """How much the outputs depend on each row that a dense layer of a float graph meets; see `row_weights`."""
+
+        def found() -> RowWeights | None:
+            scaled = [graph.ops[i].outputs[0] for i in constant_ops(graph)]
+            return row_weights(graph, decision_tensors(graph), scaled)
+
+        return self._once("row weights", graph, found)
+
+    def _once[T](self, what: str, key: object, compute: Callable[[], T]) -> T:
+        known = self._known.setdefault(what, {})
+        if id(key) not in known:
+            if len(known) >= REMEMBERED:
+                known.pop(next(iter(known)))
+            known[id(key)] = key, compute()  # the key stays, so that no other object has its id
+        found: T = known[id(key)][1]
+        return found
+
+
+def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
+    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
+    return (feed(model, graph, sample) for sample in samples)

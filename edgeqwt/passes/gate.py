@@ -1,0 +1,125 @@
+"""The samples that nothing is fitted on, and the decisions that are made by them."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeqwt.calibration.samples import Samples
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph.ends import before_saturation
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES
+from edgeqwt.progress import Advance
+from edgeqwt.quantize.judge import Judge
+from edgeqwt.verify.binding import feed
+from edgeqwt.verify.layers import Quality, layer_quality
+
+REMEMBERED = 4  # graphs whose error is known; techniques compare a candidate with what came out of the last one
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What held-out samples say of a candidate.
+
+    Attributes:
+        kept: whether it is better by what was asked for.
+        gain_db: SQNR at the decision tensors that it gains; 0 where one of the two has no error.
+    """
+
+    kept: bool
+    gain_db: float
+
+
+class Gate:
+    """Judges integer graphs by their outputs, in the real interpreter, on samples that nothing was fitted on.
+
+    Errors count at the decision tensors: the outputs, or what goes into their softmax, behind which most differences
+    vanish. The mean error of each channel does not count where outputs vary between samples: compensation takes it
+    away later, whatever else is done.
+
+    Args:
+        model: what the converter handed over.
+        graph: the float graph that counts.
+        samples: the held-out ones.
+        every: all samples, those included that are fitted on; for `stream`.
+    """
+
+    def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples, every: Samples) -> None:
+        self._model, self._graph, self._samples, self._every = model, graph, samples, every
+        self._judges: dict[tuple[int, ...], Judge] = {}
+        self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
+
+    def keep(self, before: Graph, after: Graph, threshold: float) -> Verdict:
+        """Whether an integer graph is better than another one by so many decibels; not where that is not known."""
+        gain = self.gain_db(before, after)
+        return Verdict(gain >= threshold, gain)
+
+    def gain_db(self, before: Graph, after: Graph, at: tuple[int, ...] = ()) -> float:
+        """Decibels of SQNR that one integer graph has more than another; 0 where one of them has no error.
+
+        Args:
+            before: integer, lowered from the float graph or what was made of it.
+            after: likewise.
+            at: tensors of the float graph where errors count, in place of the decision tensors.
+        """
+        old, new = self.noise(before, at), self.noise(after, at)
+        return 10 * math.log10(old / new) if new > 0 < old else 0.0
+
+    def noise(self, integer: Graph, at: tuple[int, ...] = ()) -> float:
+        """Squared error over the squares of what varies, summed over the decision tensors, or others."""
+        key = id(integer), at or decision_tensors(self._graph)
+        if key not in self._noise:
+            if len(self._noise) >= REMEMBERED:
+                self._noise.pop(next(iter(self._noise)))
+            self._noise[key] = integer, self._opened(key[1]).noise(integer)
+        return self._noise[key][1]
+
+    def against(self, reference: Graph, outputs: Sequence[int]) -> Judge:
+        """A judge of errors against another float graph, constant ones included; to be closed by the caller."""
+        return Judge(reference, self.feeds(), outputs)
+
+    def quality(
+        self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None
+    ) -> dict[str, Quality]:
+        """How close integer graphs come to a float graph, layer by layer and at the outputs."""
+        return dict(layer_quality(reference, variants, self.feeds(advance)))
+
+    def feeds(self, advance: Advance | None = None) -> Iterator[dict[int, Array]]:
+        """The held-out samples as real values by input tensor, for proofs; nothing may be fitted on them."""
+        samples = self._samples if advance is None else self._samples.shown(advance)
+        return (feed(self._model, self._graph, sample) for sample in samples)
+
+    def proof_samples(self, limit: int) -> Samples:
+        """The first held-out samples, in the source model's terms."""
+        return self._samples.head(limit)
+
+    def stream(self) -> Iterator[dict[int, Array]]:
+        """All samples in order, for techniques that fit layer by layer and confirm each layer at once.
+
+        `calibration.samples.roles` says which of them are to fit on and which to confirm by.
+        """
+        return (feed(self._model, self._graph, sample) for sample in self._every)
+
+    def _opened(self, at: tuple[int, ...]) -> Judge:
+        if at not in self._judges:
+            self._judges[at] = Judge(self._graph, self.feeds(), at, centered=True)
+            weakref.finalize(self, self._judges[at].close)
+        return self._judges[at]
+
+
+def decision_tensors(graph: Graph, bounded: bool = False) -> tuple[int, ...]:
+    """Where errors count: the real outputs, or what goes into their softmax or the like.
+
+    Args:
+        graph: float.
+        bounded: behind TANH and LOGISTIC, not before them.
+    """
+    found: list[int] = []
+    for t in graph.outputs:
+        if graph.tensors[t].is_float:
+            end, passed = before_saturation(graph, t)
+            found.append(t if bounded and any(RULES[kind].elementwise for kind in passed) else end)
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,198 @@
+"""The loop: techniques one after the other, each with what came out of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from edgeqwt.autograd.kernels import stops
+from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.gate import decision_tensors
+from edgeqwt.passes.state import Account, State
+from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
+from edgeqwt.progress import Advance, Stages
+from edgeqwt.quantize.check import described
+from edgeqwt.quantize.fake_quant import inserted
+from edgeqwt.quantize.fake_quant import scales as learned_scales
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.scales import Scales
+from edgeqwt.quantize.structure import KINDS, LayerStructure, Structure, account, structure, weight_scales
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One technique of a build.
+
+    Attributes:
+        technique: with its options.
+        account: what it did.
+        before: the model that it got.
+    """
+
+    technique: Technique
+    account: Account
+    before: State
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An integer graph and how it came about.
+
+    Attributes:
+        state: the model after all techniques.
+        steps: the techniques, in order.
+        notes: where gradients stop, and for which techniques that matters.
+        structure: what became of zeros and clusters that training had put into the weights, layer by layer.
+    """
+
+    state: State
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    structure: tuple[LayerStructure, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        """The last integer graph."""
+        assert self.state.integer is not None
+        return self.state.integer
+
+    @property
+    def reference(self) -> Graph:
+        """The float graph that it is to compute: the prepared one, equalized."""
+        return self.state.wanted
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What compensation did; None where there was none."""
+        return next((s.account.detail for s in self.steps if isinstance(s.account.detail, Outcome)), None)
+
+    @property
+    def uncompensated(self) -> Graph:
+        """The integer graph before compensation."""
+        found = next((s.before.integer for s in self.steps if isinstance(s.account.detail, Outcome)), None)
+        return self.graph if found is None else found
+
+    def account(self, name: str) -> Account | None:
+        """What a technique did; None where it was not among them."""
+        return next((step.account for step in self.steps if step.technique.name == name), None)
+
+
+def make(
+    context: Context,
+    techniques: Techniques,
+    precision: Precision,
+    stages: Stages,
+    preserve: frozenset[str] = frozenset(KINDS),
+) -> Made:
+    """The integer graph that techniques make of a float graph.
+
+    Args:
+        context: the model, its samples and target.
+        techniques: in the order in which they run.
+        precision: widths to begin with.
+        stages: shows and times them.
+        preserve: what of the weights' structure stays.
+
+    Raises:
+        UnsupportedError: an op has no integer form.
+        InputError: the samples or the graph's constants cannot be used.
+    """
+    with stages("calibrate") as advance:
+        state = start(context.showing(advance), precision, preserve)
+    chosen = techniques if context.model.learned is None else as_trained(techniques)
+    chosen = beside_clusters(chosen) if state.structure.clusters else chosen
+    steps: list[Step] = []
+    for technique in chosen:
+        if technique.works >= Works.INTEGER and state.integer is None:
+            with stages("quantize"):
+                state = context.with_integer(state)
+        with stages(technique.title or technique.name) as advance:
+            after, told = technique.apply(state, context.showing(advance))
+        steps.append(Step(technique, told, state))
+        if told.withdraws:
+            made = make(context, without(techniques, *told.withdraws), precision, stages, preserve)
+            return replace(made, steps=(steps[-1], *made.steps))
+        state = after
+    with stages("quantize"):
+        state = context.with_integer(state)
+    assert state.integer is not None
+    rows = account(context.graph, state.integer, state.structure)
+    return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.places), rows)
+
+
+def start(context: Context, precision: Precision, preserve: frozenset[str]) -> State:
+    """The prepared model before any technique: observed, with the scales that training chose where it did."""
+    graph, learned = context.graph, context.model.learned
+    statistics, kept = context.observed(graph), structure(graph, preserve)
+    if learned is None:
+        return State(graph, statistics, precision, scales=_clustered(graph, precision, kept), structure=kept)
+    # It is to compute what the network computes that rounds as it was trained.
+    scales, reference = learned_scales(graph, learned), inserted(graph, learned)
+    return State(graph, statistics, precision, scales=scales, structure=kept, reference=reference)
+
+
+def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:
+    """The scales at which clustered weights stay clustered."""
+    found = {}
+    for op in graph.ops:
+        if op.kind in RULES and RULES[op.kind].linear:
+            name = graph.tensors[slots(op).output].name
+            scale = weight_scales(kept, name, precision.of(name).weights)
+            if scale is not None:
+                found[slots(op).weight] = scale
+    return Scales(weights=found)
+
+
+def _stopped(graph: Graph, techniques: Techniques, places: Mapping[str, str]) -> tuple[str, ...]:
+    """Where gradients stop on their way from the outputs, and what counts as if the outputs did not depend on it."""
+    used = ", ".join(dict.fromkeys(t.gradients for t in techniques if t.gradients))
+    if not used:
+        return ()
+    return tuple(
+        f"{described(graph, i, places)} has no gradient: for {used}, the outputs do not depend on {count} "
+        f"activation{'s' if count > 1 else ''} before it"
+        for i, count in stops(graph, decision_tensors(graph)).items()
+    )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one technique gains.
+
+    Attributes:
+        technique: its name.
+        without_db: SQNR at the outputs, before a softmax, of a build without it.
+        gain_db: how much more it is with it.
+    """
+
+    technique: str
+    without_db: float
+    gain_db: float
+
+
+def leave_one_out(
+    whole: Context, small: Context, techniques: Techniques, precision: Precision, advance: Advance
+) -> tuple[Gain, ...]:
+    """What each technique gains, by leaving out one at a time.
+
+    All builds are without slow techniques, which take minutes each time; the build itself measures what those gain.
+
+    Args:
+        whole: whose held-out samples judge.
+        small: with fewer samples; all builds alike are fitted on them.
+        techniques: as the build used them.
+        precision: as the build found it.
+        advance: shows how many builds are done.
+    """
+    quick = tuple(technique for technique in techniques if not technique.slow)
+    alone = [technique.name for technique in quick if not technique.part_of]
+    variants = {"": quick, **{name: without(quick, name) for name in alone}}
+    found: dict[str, float] = {}
+    for name, variant in variants.items():
+        made = make(small, variant, precision, Stages())
+        found[name] = whole.gate.quality(made.reference, {"": made.graph})[""].worst_db
+        advance(len(found), len(variants))
+    return tuple(Gain(name, found[name], found[""] - found[name]) for name in variants if name)

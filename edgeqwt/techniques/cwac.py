@@ -1,0 +1,69 @@
+"""CWAC, channel-wise affine compensation: a gain and an offset per output channel, folded into scales and biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeqwt.compensate import solve
+from edgeqwt.compensate.cwac import compensate
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.state import Account, State
+from edgeqwt.passes.technique import COMPENSATION, Technique, Works
+
+
+@dataclass(frozen=True)
+class Cwac(solve.Options, Technique):
+    """Fits g and o per channel so that g·y_q + o matches the float layer's output (QwT-v2), and folds both in.
+
+    g goes into the weights' scales per channel, o into the int32 bias; no op, no byte, no cycle is added. Every linear
+    op, and every constant per channel that multiplies or is added, in the order of the graph; each correction is
+    confirmed on samples that it was not fitted on. A model that was trained with quantization keeps its scales.
+
+    Attributes:
+        gain: fit a gain; otherwise the offset alone.
+        offset: fit an offset; otherwise the gain alone.
+        gain_limit: gains outside [1 / gain_limit, gain_limit] in magnitude are refused:
+            a channel that needs one is broken, not biased.
+        margin: smallest relative drop of the held-out squared error that counts as help;
+            below it a difference between two halves of the data is chance.
+        gain_margin: smallest relative drop that a gain must add to what the offset alone
+            achieves. q is noisy, and least squares on a noisy regressor gives slopes that are
+            too small; a small gain pays at its own layer, and attenuates the next.
+        constants: also correct constants by which channels are multiplied, or which are added to them: LayerNorm's
+            gamma and beta.
+        rewrite_scales: also rewrite output scales where it pays.
+        rewrite_outputs: among them the scales of the model's own outputs. Programs that read
+            scale and zero point from the file follow by themselves; those that hold copies must be changed.
+    """
+
+    name = "cwac"
+    title = "compensate"
+    works = Works.CORRECTION
+    role = COMPENSATION
+    for_trained = True
+    gradients = "token weights"
+    paper = "QwT-v2, channel-wise affine compensation"
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """The compensated integer graph."""
+        assert state.integer is not None
+        trained = context.model.learned is not None
+        options = replace(self, rewrite_scales=False) if trained else self
+        weights = None if trained else context.row_weights(state.graph)
+        outcome = compensate(
+            state.integer, state.wanted, context.gate.stream(), state.statistics, state.ranges, options,
+            context.advance, weights,
+        )  # fmt: skip
+        changed = sum(change.with_gain + change.with_offset > 0 for change in outcome.changes)
+        data = {"ops": len(outcome.changes), "changed": changed, "samples": outcome.samples}
+        return replace(state, integer=outcome.graph), Account((), data, changed > 0, detail=outcome)
+
+
+@dataclass(frozen=True)
+class BiasCorrection(Cwac):
+    """The offsets of CWAC alone (Nagel et al. 2019, section 4.2, on data). Options are those of `cwac`."""
+
+    name = "bias_correction"
+    paper = "Nagel et al. 2019, section 4.2"
+    gain: bool = False
+    rewrite_scales: bool = False

@@ -1,0 +1,15 @@
+"""EasyQuant: scales searched layer by layer by the cosine of outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeqwt.quantize import search_layers
+from edgeqwt.techniques.searching import Search
+
+
+@dataclass(frozen=True)
+class EasyQuant(search_layers.EasyQuant, Search):
+    __doc__ = search_layers.EasyQuant.__doc__
+    name = "easyquant"
+    paper = "EasyQuant (Wu et al. 2020), algorithm 1"

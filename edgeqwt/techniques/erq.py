@@ -1,0 +1,15 @@
+"""ERQ: half of the weights are rounded at a time, the rest refitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeqwt.quantize import rounding
+from edgeqwt.techniques.weight_rounding import Rounding
+
+
+@dataclass(frozen=True)
+class Erq(rounding.Erq, Rounding):
+    __doc__ = rounding.Erq.__doc__
+    name = "erq"
+    paper = "ERQ (Zhong et al. 2024)"

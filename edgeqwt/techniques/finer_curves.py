@@ -1,0 +1,54 @@
+"""TANH and LOGISTIC of small values become tables with output scales of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.gate import decision_tensors
+from edgeqwt.passes.state import NOTHING, Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.quantize.curves import finer_curves
+from edgeqwt.quantize.widths import planned
+from edgeqwt.target import missing_ops
+
+
+@dataclass(frozen=True)
+class FinerCurves(Technique):
+    """A table in place of TANH and LOGISTIC whose outputs use at most half of their range, if that gains enough.
+
+    Their kernels demand outputs of one scale, 1/128 and 1/256; a table's output scale follows the values, at the price
+    of two more ops (`quantize.curves`). Targets with an NPU have the curves themselves, and leave tables to the CPU.
+
+    Attributes:
+        min_gain: decibels at the outputs that it must gain, on held-out samples.
+    """
+
+    name = "finer_curves"
+    title = "tabulate curves"
+    works = Works.FLOAT
+    min_gain: Annotated[float, Interval(ge=0, le=100)] = 1.0
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """All such ops as tables, or none."""
+        lacking, lacking16 = missing_ops(context.target)
+        if context.target.npu is not None or "GATHER" in lacking:
+            return state, NOTHING
+        plan = planned(state.graph, state.precision, lacking16)
+        ops = len(finer_curves(state.graph, state.statistics, state.ranges, plan))
+        if not ops:
+            return state, NOTHING
+        after = replace(state, precision=replace(state.precision, finer_curves=True))
+        behind = decision_tensors(context.graph, bounded=True)
+        gain = context.gate.gain_db(context.lowered(state), context.lowered(after), behind)
+        kept = gain >= self.min_gain  # false for nan
+        data = {"ops": ops, "gain_db": gain, "kept": kept}
+        told = f"{gain:+.2f} dB on held-out samples"
+        if not kept:
+            sentence = f"no TANH or LOGISTIC is a table with a finer output scale: that is {told}"
+            return state, Account((sentence,), data, kept=False)
+        which = "1 TANH or LOGISTIC is" if ops == 1 else f"{ops} of TANH and LOGISTIC are"
+        return after, Account((f"{which} tables (CAST, ADD, GATHER), whose outputs have finer scales: {told}",), data)

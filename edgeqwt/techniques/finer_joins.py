@@ -1,0 +1,48 @@
+"""Inputs of ops that join tensors keep finer scales of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.state import NOTHING, Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.quantize.joins import finer_inputs
+from edgeqwt.quantize.widths import planned
+from edgeqwt.target import missing_ops
+
+
+@dataclass(frozen=True)
+class FinerJoins(Technique):
+    """A QUANTIZE before CONCATENATION and its like for inputs whose own scale is twice as fine, if that gains enough.
+
+    Ops that join tensors oblige all they read to share one scale, and everything else that reads those tensors with
+    them (`quantize.joins`).
+
+    Attributes:
+        min_gain: decibels at the outputs that it must gain, on held-out samples.
+    """
+
+    name = "finer_joins"
+    title = "join"
+    works = Works.FLOAT
+    min_gain: Annotated[float, Interval(ge=0, le=100)] = 0.5
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """All such inputs at scales of their own, or none."""
+        plan = planned(state.graph, state.precision, missing_ops(context.target)[1])
+        inputs = len(finer_inputs(state.graph, state.statistics, state.ranges, plan))
+        if not inputs:
+            return state, NOTHING
+        after = replace(state, precision=replace(state.precision, finer_joins=True))
+        verdict = context.gate.keep(context.lowered(state), context.lowered(after), self.min_gain)
+        data = {"inputs": inputs, "gain_db": verdict.gain_db, "kept": verdict.kept}
+        gain = f"{verdict.gain_db:+.2f} dB on held-out samples"
+        if not verdict.kept:
+            told = f"no input keeps a finer scale of its own: that is {gain}"
+            return state, Account((told,), data, kept=False)
+        which = "1 input keeps its" if inputs == 1 else f"{inputs} inputs keep their"
+        return after, Account((f"{which} own finer scale, a QUANTIZE each before what joins them: {gain}",), data)

@@ -1,0 +1,15 @@
+"""GPTQ: each weight is rounded with the later ones making up for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeqwt.quantize import rounding
+from edgeqwt.techniques.weight_rounding import Rounding
+
+
+@dataclass(frozen=True)
+class Gptq(rounding.Gptq, Rounding):
+    __doc__ = rounding.Gptq.__doc__
+    name = "gptq"
+    paper = "GPTQ (Frantar et al. 2022), algorithm 1"

@@ -1,0 +1,16 @@
+"""PTQ4ViT's guide: scales searched layer by layer by squared gradients times squared errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeqwt.quantize import search_layers
+from edgeqwt.techniques.searching import Search
+
+
+@dataclass(frozen=True)
+class HessianGuided(search_layers.HessianGuided, Search):
+    __doc__ = search_layers.HessianGuided.__doc__
+    name = "hessian_guided"
+    gradients = "scales guided by the Hessian"
+    paper = "PTQ4ViT (Yuan et al. 2022), section 3.3"

@@ -1,0 +1,87 @@
+"""Learned rounding: the integers of several layers' weights are chosen together, looking at what these compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.state import Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.reconstruct import rule
+from edgeqwt.reconstruct.reconstruct import reconstruct
+
+
+@dataclass(frozen=True)
+class Reconstruction(rule.Reconstruction, Technique):
+    __doc__ = rule.Reconstruction.__doc__
+    name = "reconstruction"
+    title = "learn rounding"
+    works = Works.INTEGER
+    role = "learned rounding"
+    slow = True
+    paper = "AdaRound (Nagel et al. 2020); BRECQ (Li et al. 2021); MREM (Bai et al. 2022); QDrop (Wei et al. 2022)"
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """Integers, scales and biases as learned, block by block, where held-out samples are better by it."""
+        assert state.integer is not None
+        found = reconstruct(
+            state.integer, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure
+        )
+        kept = any(block.kept for block in found.blocks)
+        told = Account(tuple(_sentences(found.blocks)), {"blocks": [_row(b) for b in found.blocks]}, kept, detail=found)
+        return replace(state, integer=found.graph), told
+
+
+@dataclass(frozen=True)
+class AdaRound(Reconstruction):
+    """Learned rounding layer by layer, between two neighbouring integers (Nagel et al. 2020, eq. 21 to 25).
+
+    Options are those of `reconstruction`.
+    """
+
+    name = "adaround"
+    paper = "AdaRound (Nagel et al. 2020), eq. 21 to 25"
+    scope: rule.Scope = "layer"
+    rounding: rule.Order = "soft"
+    iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000
+    rate: Annotated[float, Interval(ge=1e-8, le=1)] = 0.1
+
+
+@dataclass(frozen=True)
+class Brecq(AdaRound):
+    """Learned rounding block by block, errors weighed by the outputs' squared gradients (Li et al. 2021, eq. 10).
+
+    Options are those of `reconstruction`.
+    """
+
+    name = "brecq"
+    paper = "BRECQ (Li et al. 2021), eq. 10"
+    scope: rule.Scope = "block"
+    fisher: bool = True
+
+
+def _sentences(blocks: tuple[rule.BlockResult, ...]) -> Iterator[str]:
+    for block in blocks:
+        told = f"{len(block.ops)} layers up to {block.name!r}: "
+        if block.kept:
+            gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
+            yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
+        else:
+            yield told + f"left as they were: {block.reason}"
+
+
+def _row(block: rule.BlockResult) -> dict[str, object]:
+    row = asdict(block)
+    return {
+        "block": row["name"],
+        "layers": len(block.ops),
+        "error": {"before": block.before, "after": block.after},
+        "kept": block.kept,
+        "reason": block.reason,
+        "changed": block.changed,
+    }

@@ -1,0 +1,140 @@
+"""16-bit regions: what lies between a transformer's matrix products, or a recurrent layer, has 16-bit activations.
+
+`regions16` widens all of them if that gains enough; `regions16_review` looks again after techniques that depend on the
+widths, role by role, and takes back what does not pay any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.state import NOTHING, Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.quantize.islands import RECURRENCE, Island, islands, widened
+
+Decibels = Annotated[float, Interval(ge=0, le=100)]
+
+
+@dataclass(frozen=True)
+class RoleChoice:
+    """Regions of one role, and whether they have 16-bit activations.
+
+    Attributes:
+        role: of `islands.ROLES`.
+        regions: how many there are.
+        ops: how many ops they have.
+        gain_db: SQNR at the outputs that they gain, on held-out samples; all other wide regions being wide.
+        wide: whether that was enough.
+    """
+
+    role: str
+    regions: int
+    ops: int
+    gain_db: float
+    wide: bool
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        count = "1 region" if self.regions == 1 else f"{self.regions} regions"
+        left = "" if self.wide else ", too little: they have 8"
+        return f"{self.role}, {count}, {self.ops} ops: 16 bits gain {self.gain_db:.2f} dB{left}"
+
+
+@dataclass(frozen=True)
+class Regions16(Technique):
+    """16-bit activations between matrix products, and in recurrent layers, if that gains enough on held-out samples.
+
+    A few channels and tokens of a transformer's residual stream are many times as large as the others (Dettmers et al.
+    2022, LLM.int8()); the products stay at 8 bits and cost most of the time. Requires float activations of 8 bits
+    throughout, and a target that has 16.
+
+    Attributes:
+        min_gain: decibels at the outputs that all of them together must gain.
+    """
+
+    name = "regions16"
+    title = "widen"
+    works = Works.FLOAT
+    paper = "LLM.int8() (Dettmers et al. 2022)"
+    min_gain: Decibels = 0.5
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """All regions with 16-bit activations, if that gains enough."""
+        precision, found = state.precision, islands(state.graph)
+        if not found:
+            return state, NOTHING
+        if precision.activation_bits != 8 or precision.layers:
+            return state, _nowhere("widths are given")
+        if context.target.limits.get("activation_bits") == 8:
+            return state, _nowhere(f"{context.target.name} has no 16-bit activations")
+        wide = with_regions(state, found)
+        verdict = context.gate.keep(context.lowered(state), context.lowered(wide), self.min_gain)
+        if not verdict.kept:
+            return state, _nowhere(f"16 bits between matrix products gain {verdict.gain_db:.2f} dB on held-out samples")
+        return wide, Account(data={"gain_db": verdict.gain_db, "regions": len(found)})
+
+
+@dataclass(frozen=True)
+class Regions16Review(Technique):
+    """Takes 16 bits back from regions of a role where they do not gain enough any more.
+
+    Equalization and weighted ranges, which run between `regions16` and this, may make 8 bits good enough. Where no role
+    pays, the build starts again without the regions, and nothing is left that was done for their sake.
+
+    Attributes:
+        min_gain: decibels at the outputs that those of one role must gain, on held-out samples.
+    """
+
+    name = "regions16_review"
+    title = "widen"
+    works = Works.FLOAT
+    part_of = Regions16.name
+    min_gain: Decibels = 0.5
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """The regions whose 16 bits still gain enough, role by role."""
+        if not state.regions:
+            return state, NOTHING
+        found = islands(state.graph)  # with what equalization added
+        kept, choices = list(found), []
+        noise = context.gate.noise(context.lowered(with_regions(state, kept)))
+        for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
+            mine = [i for i in found if i.role == role]
+            rest = [i for i in kept if i.role != role]
+            without = context.gate.noise(context.lowered(with_regions(state, rest)))
+            gain = 10 * math.log10(without / noise) if without > 0 < noise else 0.0
+            wide = gain >= self.min_gain
+            choices.append(RoleChoice(role, len(mine), sum(len(i.ops) for i in mine), gain, wide))
+            if not wide:
+                kept, noise = rest, without
+        told = Account(
+            tuple(choice.sentence for choice in choices),
+            {"roles": [asdict(choice) for choice in choices]},
+            kept=any(choice.wide for choice in choices),
+            withdraws=() if any(choice.wide for choice in choices) else (Regions16.name, self.name),
+            detail=tuple(choices),
+        )
+        return with_regions(state, kept), told
+
+
+_ORDER: Mapping[str, int] = MappingProxyType({"activation": 0, "softmax": 1, "normalization": 2, RECURRENCE: 3})
+"""The least likely to pay first."""
+
+
+def with_regions(state: State, wide: Iterable[Island]) -> State:
+    """The same with these regions wide, and nothing else."""
+    regions = tuple(wide)
+    precision = widened(state.graph, replace(state.precision, layers={}), regions)
+    return replace(state, precision=precision, regions=regions)
+
+
+def _nowhere(reason: str) -> Account:
+    return Account((f"nowhere by themselves: {reason}",), {"skipped": reason}, kept=False)

@@ -1,0 +1,41 @@
+"""What ways to round weights that look at what each layer reads have in common; without one, weights go to nearest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.gate import decision_tensors
+from edgeqwt.passes.state import Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.quantize.reround import reround
+
+
+class Rounding(Technique):
+    """A rule (`quantize.rounding.RoundingRule`) that a recipe can name; subclasses have its `round`."""
+
+    title = "round"
+    works = Works.INTEGER
+    role = "rounding of weights"
+    gradients = "token weights"
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """Weights rounded by the rule, layer by layer; to nearest where that is better on held-out samples."""
+        assert state.integer is not None
+        weights = context.row_weights(state.graph)
+        found = reround(
+            state.integer, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
+            felt=weights, kept=state.structure,
+        )  # fmt: skip
+        after = replace(state, integer=found)
+        if not decision_tensors(context.graph):
+            return after, Account()
+        before_noise, noise = context.gate.noise(state.integer), context.gate.noise(found)
+        if noise <= before_noise:
+            gain = 10 * math.log10(before_noise / noise) if noise > 0 else 0.0
+            return after, Account(data={"gain_db": gain})
+        reason = "to nearest there is no error on held-out samples"
+        if before_noise > 0:
+            reason = f"it loses {10 * math.log10(noise / before_noise):.2f} dB on held-out samples"
+        return state, Account((f"to nearest: {reason}",), {"skipped": reason}, kept=False)

@@ -1,0 +1,229 @@
+"""Techniques one after the other, on a small network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="learned rounding needs torch")
+
+from annotated_types import Ge
+
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.calibration.sources import open_samples
+from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import Made, leave_one_out, make
+from edgeqwt.passes.state import Account, State
+from edgeqwt.passes.technique import Technique, Techniques, Works, plain
+from edgeqwt.progress import Stages
+from edgeqwt.quantize.precision import Precision, parse
+from edgeqwt.quantize.search import Found
+from edgeqwt.recipes.recipe import load
+from edgeqwt.reconstruct.reconstruct import Reconstructed
+from edgeqwt.target import TargetProfile
+from edgeqwt.techniques.hessian_guided import HessianGuided
+from edgeqwt.techniques.lapq import Lapq
+from edgeqwt.techniques.ranges import MinMaxRanges
+from edgeqwt.techniques.reconstruction import Reconstruction
+from edgeqwt.techniques.weight_scales import MseWeightScales, PowerOfTwoWeightScales
+from tests import small
+from tests.chain import NONE, Chain, noise
+
+QUICK = Reconstruction(iterations=2, finish=2, batch=4)
+LITERT = TargetProfile("tflite", "", ("reference", "xnnpack"))
+PRECISION = parse("w4a8")
+
+
+def context(count: int = 24) -> Context:
+    graph = small.graph()
+    spec = InputSpec("image", (1, 8, 8, 3), "float32")
+    model = ConvertedModel(graph, (Binding(spec, graph.inputs[0]),), (), lambda sample: {})
+    return Context.of(model, graph, open_samples({"image": small.images(count)}), LITERT)
+
+
+@pytest.fixture(scope="module")
+def work() -> Context:
+    return context()
+
+
+@pytest.fixture(scope="module")
+def everything() -> Techniques:
+    recipe = load("balanced").with_technique(MseWeightScales()).with_technique(HessianGuided(samples=4, candidates=8))
+    return recipe.with_technique(QUICK).techniques
+
+
+def made(work: Context, techniques: Techniques, precision: Precision = PRECISION) -> Made:
+    return make(work, techniques, precision, Stages())
+
+
+def test_every_technique_can_be_left_out(work: Context, everything: Techniques) -> None:
+    gains = leave_one_out(work, context(16), everything, PRECISION, lambda done, total: None)
+    assert [gain.technique for gain in gains] == [t.name for t in everything if not t.slow and not t.part_of]
+    assert [technique.name for technique in plain(everything)] == ["mse_ranges"]
+
+
+def test_learned_rounding_stands_between_rounding_and_compensation(work: Context, everything: Techniques) -> None:
+    names = [technique.name for technique in everything]
+    assert names[-3:] == ["gptq", "reconstruction", "cwac"]
+    whole = made(work, everything)
+    told = whole.account("reconstruction")
+    assert told is not None
+    assert isinstance(told.detail, Reconstructed)
+    assert whole.uncompensated is told.detail.graph
+    assert whole.outcome is not None
+    without = made(work, tuple(t for t in everything if t.name != "reconstruction"))
+    # Whether it was kept is decided on samples held out; the file changes just where it was.
+    same = flatbuffer.to_bytes(whole.uncompensated) == flatbuffer.to_bytes(without.uncompensated)
+    assert told.kept is not same
+
+
+def test_the_same_bytes_again(work: Context, everything: Techniques) -> None:
+    # The second time in a context that knows nothing yet.
+    first, second = (flatbuffer.to_bytes(made(where, everything).graph) for where in (work, context()))
+    assert first == second
+
+
+def test_searched_scales_are_those_that_the_graph_has(work: Context) -> None:
+    whole = made(work, (MinMaxRanges(), HessianGuided()))
+    told = whole.account("hessian_guided")
+    assert told is not None
+    found = told.detail
+    assert isinstance(found, Found)
+    assert found.candidates == 3
+    assert found.after > found.before  # min-max scales of 4 bits leave much to find
+    for op in whole.reference.ops:
+        if op.kind in ("CONV_2D", "FULLY_CONNECTED") and op.inputs[1] in found.scales.weights:
+            names = {tensor.name: tensor for tensor in whole.graph.tensors}
+            q = names[whole.reference.tensors[op.inputs[1]].name].quantization
+            assert q is not None
+            np.testing.assert_array_equal(q.scale, found.scales.weights[op.inputs[1]].astype(np.float32))
+    # What the search says is what the gate measures, on the same samples.
+    nothing = made(work, (MinMaxRanges(),))
+    quality = work.gate.quality(whole.reference, {"": whole.graph, "plain": nothing.graph})
+    assert quality[""].worst_db == pytest.approx(found.after, abs=1e-6)
+    assert quality["plain"].worst_db == pytest.approx(found.before, abs=1e-6)
+
+
+def test_weight_rules_choose_weight_scales(work: Context) -> None:
+    three = parse("w3a8")
+    before = made(work, (MinMaxRanges(),), three)
+    after = made(work, (MinMaxRanges(), MseWeightScales()), three)
+    for name in ("filter", "weights"):
+        old, new = (
+            next(t.quantization for t in one.graph.tensors if t.name == name and t.is_constant)
+            for one in (before, after)
+        )
+        assert old is not None
+        assert new is not None
+        assert (new.scale <= old.scale).all()
+        assert (new.scale < old.scale).any()
+    shifted = made(work, (MinMaxRanges(), PowerOfTwoWeightScales()), three).graph
+    scales = [t.quantization.scale for t in shifted.tensors if t.name in ("filter", "weights") and t.quantization]
+    assert len(scales) == 2
+    assert all((np.log2(scale) % 1 == 0).all() for scale in scales)
+
+
+def test_a_search_without_real_outputs_finds_nothing() -> None:
+    chain = Chain()
+    x = chain.input((1, 4), "image")
+    logits = chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 4)), -1, keepNumDims=False, **NONE)
+    best = chain.op("ARG_MAX", logits, chain.constant(np.array(1)), dtype="int64", shape=(1,), outputType="INT64")
+    graph = chain.graph(best)
+    model = ConvertedModel(graph, (Binding(InputSpec("image", (1, 4), "float32"), x),), (), lambda sample: {})
+    choosing = Context.of(model, graph, open_samples({"image": noise(8, 4)}), LITERT)
+    told = made(choosing, (MinMaxRanges(), Lapq(samples=4, evaluations=4))).account("lapq")
+    assert told is not None
+    assert told.data["candidates"] == 0
+
+
+@dataclass(frozen=True)
+class Louder(Technique):
+    """Makes the float graph another function, as no technique should.
+
+    Attributes:
+        times: by how much.
+    """
+
+    name = "louder"
+    works = Works.FLOAT
+    times: Annotated[float, Ge(1)] = 2.0
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        def changed(constants: dict[str, np.ndarray]) -> None:
+            constants["weights"] *= self.times
+
+        after = replace(state, graph=small.graph(changed))
+        verdict = context.gate.keep(context.lowered(state), context.lowered(after), 0.0)
+        return (after if verdict.kept else state), Account(data={"gain_db": verdict.gain_db}, kept=verdict.kept)
+
+
+def test_the_gate_refuses_what_does_not_help(work: Context) -> None:
+    whole = made(work, (MinMaxRanges(), Louder()))
+    told = whole.account("louder")
+    assert told is not None
+    assert not told.kept
+    assert told.data["gain_db"] < -1
+    assert whole.reference is work.graph
+
+
+@dataclass(frozen=True)
+class Useless(Technique):
+    """Finds out that another one was of no use."""
+
+    name = "useless"
+    works = Works.FLOAT
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        return state, Account(("of no use",), withdraws=("louder", self.name))
+
+
+def test_what_is_withdrawn_leaves_no_trace(work: Context) -> None:
+    plain_graph = made(work, (MinMaxRanges(),)).graph
+    whole = made(work, (MinMaxRanges(), Louder(), Useless()))
+    assert flatbuffer.to_bytes(whole.graph) == flatbuffer.to_bytes(plain_graph)
+    assert [step.technique.name for step in whole.steps] == ["useless", "minmax_ranges"]
+    assert whole.steps[0].account.sentences == ("of no use",)
+
+
+@dataclass(frozen=True)
+class Curious(Technique):
+    """Notes what a technique can see of the samples."""
+
+    name = "curious"
+    works = Works.FLOAT
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        seen = [feed[context.graph.inputs[0]].tobytes() for feed in context.fit]
+        return state, Account(detail=seen)
+
+
+def test_techniques_fit_on_samples_that_do_not_judge(work: Context) -> None:
+    told = made(work, (Curious(),)).account("curious")
+    assert told is not None
+    assert isinstance(told.detail, list)
+    judging = {feed[work.graph.inputs[0]].tobytes() for feed in work.gate.feeds()}
+    assert len(told.detail) == 18
+    assert len(judging) == 6
+    assert judging.isdisjoint(told.detail)
+
+
+def test_nothing_is_computed_twice(work: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeqwt.passes import context as module
+
+    fresh, calls = context(), []
+    observe = module.observe
+    monkeypatch.setattr(module, "observe", lambda *a, **k: calls.append(a[0]) or observe(*a, **k))
+    made(fresh, load("fast").techniques)
+    made(fresh, plain(load("fast").techniques))
+    assert calls == [fresh.graph]
+
+
+def test_there_must_be_samples() -> None:
+    with pytest.raises(InputError, match="has no samples"):
+        context(0)

@@ -1,0 +1,137 @@
+"""16-bit regions: where they gain, where they are taken back, and that nothing is left of them then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.calibration.sources import open_samples
+from edgeqwt.converted import Binding, ConvertedModel
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import make, start
+from edgeqwt.passes.state import State
+from edgeqwt.passes.technique import Techniques
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.progress import Stages
+from edgeqwt.quantize.islands import islands
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.recipes.recipe import load
+from edgeqwt.target import TargetProfile
+from edgeqwt.techniques.ranges import MseRanges
+from edgeqwt.techniques.regions16 import Regions16, Regions16Review, RoleChoice
+from edgeqwt.techniques.weighted_ranges import WeightedRanges
+from tests import small
+from tests.prepare import toy
+
+LITERT = TargetProfile("tflite", "", ("reference", "xnnpack"))
+FAST = load("fast").techniques
+
+
+def work_on(graph: Graph, data: Array, target: TargetProfile = LITERT) -> Context:
+    name = graph.tensors[graph.inputs[0]].name
+    spec = InputSpec(name, graph.tensors[graph.inputs[0]].shape, graph.tensors[graph.inputs[0]].dtype)
+    model = ConvertedModel(graph, (Binding(spec, graph.inputs[0]),), (), lambda sample: {})
+    return Context.of(model, prepare(graph).graph, open_samples({name: data}), target)
+
+
+def begin(work: Context) -> State:
+    return replace(start(work, Precision(), frozenset()), ranges=MseRanges())
+
+
+def bytes_of(work: Context, techniques: Techniques) -> bytes:
+    return flatbuffer.to_bytes(make(work, techniques, Precision(), Stages()).graph)
+
+
+@pytest.fixture(scope="module")
+def language() -> Context:
+    graph = toy.outliers(toy.language(blocks=2), (3,), 20.0)
+    ids = np.random.default_rng(0).integers(0, 9, (24, toy.TOKENS)).astype(np.int32)
+    return work_on(graph, ids)
+
+
+def test_regions_are_wide_where_they_gain(language: Context) -> None:
+    wide, told = Regions16().apply(begin(language), language)
+    assert told.kept
+    assert wide.regions == islands(language.graph)
+    assert {w.activations for w in wide.precision.layers.values()} == {16}
+    settled, told = Regions16Review().apply(wide, language)
+    choices = told.detail
+    assert isinstance(choices, tuple)
+    assert [choice.role for choice in choices] == ["activation", "softmax", "normalization"]
+    for choice in choices:
+        assert choice.wide == (choice.gain_db >= Regions16Review().min_gain)
+    kept = {choice.role for choice in choices if choice.wide}
+    assert kept
+    names = {
+        language.graph.tensors[language.graph.ops[i].outputs[0]].name
+        for region in wide.regions
+        if region.role in kept
+        for i in region.ops
+    }
+    assert {*settled.precision.layers} <= names
+    assert len(told.sentences) == len(choices)
+
+
+def test_too_small_a_gain_is_no_reason(language: Context) -> None:
+    before = begin(language)
+    after, told = Regions16(min_gain=99).apply(before, language)
+    assert after is before
+    assert "dB on held-out samples" in told.sentences[0]
+    assert Regions16Review().apply(after, language)[0] is after
+
+
+def test_targets_without_16_bits_have_no_regions(language: Context) -> None:
+    narrow = replace(language, target=replace(LITERT, name="edgetpu", limits={"activation_bits": 8}))
+    after, told = Regions16().apply(begin(narrow), narrow)
+    assert told.data["skipped"] == "edgetpu has no 16-bit activations"
+    assert after.precision.layers == {}
+
+
+def test_convolutional_networks_are_left_alone() -> None:
+    work = work_on(small.graph(), small.images(16))
+    after, told = Regions16().apply(begin(work), work)
+    assert not told.kept
+    assert told.sentences == ()
+    assert after.regions == ()
+
+
+def test_weighted_ranges_are_kept_only_where_they_help(language: Context) -> None:
+    pytest.importorskip("torch", reason="gradients need torch")
+    before = begin(language)
+    after, told = WeightedRanges().apply(before, language)
+    assert told.kept == (after.statistics is not before.statistics)
+    assert told.kept or "dB on held-out samples" in told.sentences[0]
+
+
+def test_a_build_uses_the_widths_of_its_regions(language: Context) -> None:
+    made = make(language, FAST, Precision(), Stages())
+    told = made.account("regions16_review")
+    assert told is not None
+    assert told.kept
+    assert made.state.precision.layers
+    assert {"int8", "int16"} <= {tensor.dtype for tensor in made.graph.tensors}
+    assert not any(tensor.is_float for tensor in made.graph.tensors)
+
+
+def test_regions_that_turn_out_useless_leave_no_trace(language: Context) -> None:
+    without = tuple(t for t in FAST if t.name not in ("regions16", "regions16_review"))
+    useless = tuple(Regions16Review(min_gain=99) if t.name == "regions16_review" else t for t in FAST)
+    assert bytes_of(language, useless) == bytes_of(language, without)
+    assert bytes_of(language, FAST) != bytes_of(language, without)
+    told = make(language, useless, Precision(), Stages()).account("regions16_review")
+    assert told is not None
+    assert not told.kept
+    assert "too little: they have 8" in told.sentences[0]
+
+
+def test_a_role_is_told_with_what_it_gains() -> None:
+    roles = (RoleChoice("softmax", 6, 12, 0.1, False), RoleChoice("normalization", 1, 91, 12.346, True))
+    assert [role.sentence for role in roles] == [
+        "softmax, 6 regions, 12 ops: 16 bits gain 0.10 dB, too little: they have 8",
+        "normalization, 1 region, 91 ops: 16 bits gain 12.35 dB",
+    ]
