@@ -16,7 +16,7 @@ import numpy as np
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.influence import one_thread
 from edgeqwt.autograd.slopes import squared_slopes
-from edgeqwt.calibration.clipped import summands
+from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph
@@ -54,7 +54,7 @@ def weighted(
     """
     import torch
 
-    program, clipped = Program(graph, outputs), summands(graph)
+    program, clipped = Program(graph, outputs), spared(graph)
     weights, counts = ({t: Statistics() for t in statistics} for _ in range(2))
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
     with one_thread():

@@ -1,4 +1,4 @@
-"""Values that need no room in a range, because the op that reads them clips them away."""
+"""Values that need no room in a range, because the ops that read them clip them away or multiply them by zero."""
 
 from __future__ import annotations
 
@@ -48,3 +48,49 @@ def summands(graph: Graph) -> dict[int, Summand]:
                 found[t] = Summand(other, op.outputs[0])
                 break
     return found
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A tensor of which every reader multiplies several values of another tensor by each of its values.
+
+    Attributes:
+        others: what the readers multiply by it.
+    """
+
+    others: tuple[int, ...]
+
+    def needed(self, value: Array, values: Mapping[int, Array]) -> Array:
+        """The value, and zero where all that it multiplies is zero: the products are zero whatever it is.
+
+        A normalization's 1 / sqrt(variance + epsilon) is a million on a row of zeros (a class token before training, a
+        token that a mask has emptied), where those of other rows are about one.
+        """
+        met = [_any_in_row(values[other] != 0, value.shape) for other in self.others]
+        return np.where(np.logical_or.reduce(met), value, np.zeros((), value.dtype))
+
+
+def _any_in_row(found: Array, shape: tuple[int, ...]) -> Array:
+    """Whether any of the values is true that one value of a tensor of some shape is broadcast to; of that shape."""
+    found = np.broadcast_to(found, np.broadcast_shapes(found.shape, shape))
+    padded = (1,) * (found.ndim - len(shape)) + shape
+    along = tuple(axis for axis, length in enumerate(padded) if length == 1)
+    return np.asarray(found.any(axis=along)).reshape(shape)
+
+
+def factors(graph: Graph) -> dict[int, Factor]:
+    """The tensors that all their readers multiply longer ones by, by tensor index."""
+    readers, tensors = graph.consumers(), graph.tensors
+    found: dict[int, Factor] = {}
+    for t in (t for op in graph.ops for t in op.outputs if t not in graph.outputs and tensors[t].is_float):
+        reading = [graph.ops[i] for i in dict.fromkeys(readers.get(t, ()))]
+        others = [other for op in reading for other in op.inputs if other != t]
+        alone = all(op.kind == "MUL" for op in reading) and len(others) == len(reading)
+        if others and alone and all(not tensors[o].is_constant and tensors[o].size > tensors[t].size for o in others):
+            found[t] = Factor(tuple(others))
+    return found
+
+
+def spared(graph: Graph) -> dict[int, Summand | Factor]:
+    """What says, by tensor index, which of a tensor's values need no room in its range."""
+    return {**factors(graph), **summands(graph)}

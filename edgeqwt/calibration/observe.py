@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgeqwt.calibration.clipped import summands
+from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import carriers, without_fills
@@ -24,8 +24,8 @@ def observe(
 ) -> tuple[dict[int, Statistics], int]:
     """Statistics of every float activation over all samples, and the number of samples.
 
-    What a tensor's reader clips away is left out (see `calibration.clipped`), and so are fill values that constants
-    brought in (see `graph.fills`).
+    What a tensor's readers clip away, or multiply by zero, is left out (see `calibration.clipped`), and so are fill
+    values that constants brought in (see `graph.fills`).
 
     Args:
         graph: a float graph.
@@ -35,7 +35,7 @@ def observe(
     Raises:
         InputError: a tensor takes a value that is NaN or infinite; the tensor is named.
     """
-    wanted, clipped, filled = float_activations(graph), summands(graph), carriers(graph)
+    wanted, clipped, filled = float_activations(graph), spared(graph), carriers(graph)
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
     def work(worker: tuple[Runner, dict[int, Statistics]], numbered: tuple[int, Mapping[int, Array]]) -> None:

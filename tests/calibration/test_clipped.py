@@ -1,14 +1,18 @@
-"""What a clipped sum needs of its summands."""
+"""What a clipped sum needs of its summands, and what multiplies zeros alone."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.clipped import Summand, summands
+from edgeqwt.calibration.clipped import Factor, Summand, factors, summands
 from edgeqwt.calibration.observe import observe
-from edgeqwt.graph.graph import Graph
-from tests.chain import CONV, Chain, noise
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.quantize.lower import lower
+from edgeqwt.quantize.precision import Precision
+from edgeqwt.quantize.ranges import Mse
+from edgeqwt.verify.layers import layer_quality
+from tests.chain import CONV, NONE, Chain, noise
 
 
 def residual(activation: str) -> tuple[Graph, int, int, int]:
@@ -54,3 +58,48 @@ def test_other_sums_need_everything() -> None:
     y = chain.op("CONV_2D", x, chain.constant(noise(4, 3, 3, 4)), chain.constant(noise(4)), **CONV)
     total = chain.op("ADD", y, x, fusedActivationFunction="RELU")
     assert summands(chain.graph(total, y)) == {}
+
+
+def normalized(also_read: bool = False) -> tuple[Graph, int, int]:
+    """Rows over their root mean square; and its tensors x and 1 / root."""
+    chain = Chain()
+    x = chain.input((1, 4, 8))
+    square = chain.op("MUL", x, x, **NONE)
+    mean = chain.op("MEAN", square, chain.constant(np.array([2])), keepDims=True)
+    inverse = chain.op("RSQRT", chain.op("ADD", mean, chain.constant(np.float32(1e-12)), **NONE))
+    product = chain.op("MUL", x, inverse, **NONE)
+    return chain.graph(product, *([inverse] if also_read else [])), x, inverse
+
+
+def with_a_row_of_zeros(x: int) -> list[dict[int, Array]]:
+    samples = [{x: noise(1, 4, 8, seed=k)} for k in range(4)]
+    for sample in samples:
+        sample[x][:, 0] = 0
+    return samples
+
+
+def test_what_multiplies_zeros_alone_needs_no_room() -> None:
+    graph, x, inverse = normalized()
+    assert factors(graph) == {inverse: Factor((x,))}
+    statistics, _ = observe(graph, with_a_row_of_zeros(x))
+    assert statistics[inverse].high < 10  # 1e6 on the row of zeros
+    other, x, inverse = normalized(also_read=True)  # as an output it is needed whatever it multiplies
+    assert factors(other) == {}
+    assert observe(other, with_a_row_of_zeros(x))[0][inverse].high > 1e5
+
+
+def test_a_row_of_zeros_costs_the_others_nothing() -> None:
+    graph, x, _ = normalized()
+    samples = with_a_row_of_zeros(x)
+    integer = lower(graph, observe(graph, samples)[0], Mse(), Precision(), {})
+    quality = layer_quality(graph, {"": integer}, samples)[""]
+    assert quality.worst_db > 25  # below 0 where the range spans the million
+
+
+def test_one_value_that_is_not_zero_is_enough() -> None:
+    value = np.array([[[5.0], [7.0]]], np.float32)
+    others = {1: np.zeros((1, 2, 3), np.float32), 2: np.zeros((2, 2, 2, 3), np.float32)}
+    factor = Factor((1, 2))
+    assert not factor.needed(value, others).any()
+    others[2][1, 0, 1, 2] = -1e-9
+    assert factor.needed(value, others).ravel().tolist() == [0, 7]
