@@ -7,8 +7,9 @@ vanishes in float32's sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from edgeqwt.prepare.rewriting import (
 )
 
 LARGE = -1e3
-"""Below this a constant can only be meant as a mask: scores that far apart are hidden from each other anyway."""
+"""Below this a constant can only be meant as a mask: scores that far apart are hidden from each other anyway. What is
+subtracted is one above the same of the other sign."""
 
 HIDDEN = -40.0
 """What hides a score: exp(-40) is 2^-58, so that a hidden score may lie 23 above the row's largest visible one, and
@@ -35,8 +37,11 @@ HIDDEN = -40.0
 
 MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE", "GATHER")
 
-Slot = tuple[int, int]
-"""An op's index and the number of one of its inputs."""
+SUMS: Mapping[str, tuple[int, int]] = MappingProxyType({"ADD": (1, 1), "SUB": (1, -1)})
+"""Ops that add, and the sign of each input."""
+
+Slot = tuple[int, int, int]
+"""An op's index, the number of one of its inputs, and the sign, 1 or -1, with which that goes into the scores."""
 
 
 def soften(graph: Graph) -> tuple[Graph, list[str]]:
@@ -47,18 +52,19 @@ def soften(graph: Graph) -> tuple[Graph, list[str]]:
             found.update(_in_scores(graph, op.inputs[0]))
     if not found:
         return graph, []
-    editor, changed = Editor(graph), {index: graph.ops[index] for index, _ in found}
-    made: dict[int, int] = {}
-    for index, slot in sorted(found):
+    editor, changed = Editor(graph), {index: graph.ops[index] for index, *_ in found}
+    made: dict[tuple[int, int], int] = {}
+    for index, slot, sign in sorted(found):
         t = graph.ops[index].inputs[slot]
-        if t not in made:  # a new constant: the old one may be used elsewhere
+        if (t, sign) not in made:  # a new constant: the old one may be used elsewhere
             data = value(graph, t)
             assert data is not None
-            made[t] = constant(editor, f"{graph.tensors[t].name}/hidden", np.maximum(data, np.float32(HIDDEN)))
+            softer = np.maximum(data, np.float32(HIDDEN)) if sign > 0 else np.minimum(data, np.float32(-HIDDEN))
+            made[t, sign] = constant(editor, f"{graph.tensors[t].name}/hidden", softer)
         inputs = list(changed[index].inputs)
-        inputs[slot] = made[t]
+        inputs[slot] = made[t, sign]
         changed[index] = replace(changed[index], inputs=tuple(inputs))
-    return without(graph, set(), changed, editor), [graph.tensors[t].name for t in made]
+    return without(graph, set(), changed, editor), [graph.tensors[t].name for t, _ in made]
 
 
 def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -99,38 +105,38 @@ def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
 filled = each_op("SELECT_V2", _filled)
 
 
-def _in_scores(graph: Graph, scores: int) -> Iterator[Slot]:
-    """Where the masks' constants are in the sums and moves that make a softmax's input."""
+def _in_scores(graph: Graph, scores: int, sign: int = 1) -> Iterator[Slot]:
+    """Where the masks' constants are in the sums, differences and moves that make a softmax's input."""
     index = uses(graph).producers.get(scores, -1)
     if index < 0 or sole_reader(graph, scores) is None or graph.ops[index].activation != "NONE":
         return
     op = graph.ops[index]
     if op.kind in MOVING:
-        yield from _in_scores(graph, op.inputs[0])
-    elif op.kind == "ADD":
+        yield from _in_scores(graph, op.inputs[0], sign)
+    elif op.kind in SUMS:
         for slot, t in enumerate(op.inputs):
-            yield from _in_summand(graph, index, slot)
-            yield from _in_scores(graph, t)
+            yield from _in_summand(graph, index, slot, sign * SUMS[op.kind][slot])
+            yield from _in_scores(graph, t, sign * SUMS[op.kind][slot])
 
 
-def _in_summand(graph: Graph, reader: int, slot: int) -> Iterator[Slot]:
+def _in_summand(graph: Graph, reader: int, slot: int, sign: int) -> Iterator[Slot]:
     """Where the constant is that makes a summand a mask: the summand itself, a factor, or what is selected."""
     t = graph.ops[reader].inputs[slot]
-    if _is_large(value(graph, t)):
-        yield reader, slot
+    if _is_large(value(graph, t), sign):
+        yield reader, slot, sign
     index = uses(graph).producers.get(t, -1)
-    if index < 0 or graph.ops[index].activation != "NONE" or not _only_added(graph, t):
+    if index < 0 or graph.ops[index].activation != "NONE" or not _only_added(graph, t, sign):
         return
     op = graph.ops[index]
     if op.kind in MOVING:
-        yield from _in_summand(graph, index, 0)
+        yield from _in_summand(graph, index, 0, sign)
     elif op.kind == "SELECT_V2":
         for choice in (1, 2):
-            yield from _in_summand(graph, index, choice)
+            yield from _in_summand(graph, index, choice, sign)
     elif op.kind == "MUL":
         for factor in (0, 1):
-            if _is_large(value(graph, op.inputs[factor])) and is_whole(graph, op.inputs[1 - factor]):
-                yield index, factor
+            if _is_large(value(graph, op.inputs[factor]), sign) and is_whole(graph, op.inputs[1 - factor]):
+                yield index, factor, sign
 
 
 def _hides(data: Array | None) -> bool:
@@ -138,32 +144,44 @@ def _hides(data: Array | None) -> bool:
     return _is_large(data) and data is not None and bool((data < LARGE).all())
 
 
-def _only_added(graph: Graph, t: int) -> bool:
-    """Whether a tensor is used for nothing but sums that go into softmax; moved about and selected from at most."""
+def _only_added(graph: Graph, t: int, sign: int) -> bool:
+    """Whether a tensor is used for nothing but sums that go into softmax, with a sign; moved and selected from at most.
+
+    A mask that is added here and subtracted there hides scores in one of both only.
+    """
     if t in ports(graph):
         return False
     readers = [graph.ops[i] for i in uses(graph).readers.get(t, [])]
     return all(
-        _only_softmax(graph, op.outputs[0])
-        if op.kind == "ADD"
-        else op.kind in (*MOVING, "SELECT_V2") and _only_added(graph, op.outputs[0])
+        _only_softmax(graph, op.outputs[0], sign * _sign(op, t))
+        if op.kind in SUMS
+        else op.kind in (*MOVING, "SELECT_V2") and _only_added(graph, op.outputs[0], sign)
         for op in readers
     )
 
 
-def _only_softmax(graph: Graph, t: int) -> bool:
+def _only_softmax(graph: Graph, t: int, sign: int = 1) -> bool:
+    """Whether a tensor is used for one softmax alone, and goes into its input with its own sign if that is 1."""
     reader = sole_reader(graph, t)
     op = graph.ops[reader] if reader is not None else None
     if op is None or op.activation != "NONE":
         return False
-    return op.kind == "SOFTMAX" or (op.kind in (*MOVING, "ADD") and _only_softmax(graph, op.outputs[0]))
+    if op.kind == "SOFTMAX":
+        return sign == 1
+    return op.kind in (*MOVING, *SUMS) and _only_softmax(graph, op.outputs[0], sign * _sign(op, t))
 
 
-def _is_large(data: Array | None) -> bool:
-    """Whether a constant hides scores: as far below zero as none is, and never as far above."""
+def _sign(op: Op, t: int) -> int:
+    """The sign with which a tensor goes into what an op makes of it; 0 where it goes in with both."""
+    signs = {s for s, u in zip(SUMS[op.kind], op.inputs, strict=True) if u == t} if op.kind in SUMS else {1}
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _is_large(data: Array | None, sign: int = 1) -> bool:
+    """Whether a constant times a sign hides scores: as far below zero as none is, and never as far above."""
     if data is None or data.dtype != np.float32 or not data.size:
         return False
-    return float(data.min()) < LARGE and float(data.max()) < -LARGE
+    return float((sign * data).min()) < LARGE and float((sign * data).max()) < -LARGE
 
 
 def is_whole(graph: Graph, t: int) -> bool:

@@ -143,3 +143,34 @@ def test_large_constants_that_do_not_go_into_softmax_stay() -> None:
     total = chain.op("ADD", chain.input((1, 4)), chain.constant(noise(4) - 1e4), **NONE)
     graph = chain.graph(chain.op("TANH", total))
     assert prepare(graph).graph is graph
+
+
+def subtracted(large: float, *more: str) -> Graph:
+    """softmax(scores - (1 - mask) * large)."""
+    chain = Chain()
+    scores, mask = chain.input(SCORES), chain.input(BROADCAST, dtype="int32")
+    used = chain.op("CAST", mask, dtype="float32", shape=BROADCAST, inDataType="INT32", outDataType="FLOAT32")
+    hidden = chain.op("MUL", chain.op("SUB", chain.constant(1.0), used, **NONE), chain.constant(large), **NONE)
+    outputs = [chain.op("SOFTMAX", chain.op("SUB", scores, hidden, **NONE), beta=1.0)]
+    if "added, too" in more:
+        outputs.append(chain.op("SOFTMAX", chain.op("ADD", chain.input(SCORES), hidden, **NONE), beta=1.0))
+    return chain.graph(*outputs)
+
+
+def largest(graph: Graph) -> float:
+    """The largest of all float constants."""
+    return max(float(t.data.max()) for t in graph.tensors if t.data is not None and t.is_float)
+
+
+@pytest.mark.parametrize("large", [1e4, 1e6, 1e30])
+def test_a_mask_that_is_subtracted(large: float) -> None:
+    graph = subtracted(large)
+    prepared = prepare(graph)
+    assert largest(prepared.graph) == -HIDDEN
+    assert_same_function(graph, prepared.graph, feeds(graph))
+    assert prepare(prepared.graph).graph is prepared.graph
+
+
+def test_what_is_subtracted_and_what_is_added_hide_with_one_sign_each() -> None:
+    assert largest(prepare(subtracted(-1e6)).graph) == 1  # it hides what the mask shows: nothing known
+    assert largest(prepare(subtracted(1e6, "added, too")).graph) == np.float32(1e6)
