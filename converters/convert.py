@@ -24,6 +24,7 @@ from edgeqwt.converters.through_onnx2tf import Onnx2tf
 from edgeqwt.converters.through_tensorflow import TensorFlow
 from edgeqwt.converters.tools import Found
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityError, ToolError
+from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
 from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
 
@@ -90,13 +91,14 @@ def first_to_pass[T](
 
     Raises:
         InputError: the source or the samples cannot be used, or there is no such converter.
+        MissingPackageError: the source needs a package that is not installed.
         ConversionError: several converters were tried, and none passed.
         EdgeqwtError: the only one that was tried did not pass, and why.
     """
     wanted = _chosen(converter)
     workdir.mkdir(parents=True, exist_ok=True)
     work = Work(workdir.resolve(), onnx2tf_python)
-    with steps() as step:
+    with optional(), steps() as step:
         step("loading the source model")
         found = resolve(source)
         if isinstance(found, Path) and found.suffix == ".tflite":

@@ -17,6 +17,7 @@ from edgeqwt.api_files import compare_files, evaluate_files, limited
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
+from edgeqwt.extras import need
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipes import recipe as recipes
 from edgeqwt.target import Budget, Finding, TargetProfile
@@ -137,6 +138,7 @@ def build(
     chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io, preserve, interface)
     chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
+    need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
     test = (

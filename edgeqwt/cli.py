@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from edgeqwt import extras
 from edgeqwt.commands import app
 from edgeqwt.disk import explained, noted, written
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError
@@ -128,6 +129,8 @@ def _as_edgeqwt(error: BaseException, start: int) -> EdgeqwtError:
         usage: Any = error
         command = usage.ctx.command_path if usage.ctx is not None else "edgeqwt"
         return InputError(usage.format_message().rstrip("."), f"See `{command} --help`.")
+    if missing := extras.told(error):
+        return missing
     if isinstance(error, OSError) and error.strerror:
         told = _written(start)
         return explained(error, f"{told[0].upper()}{told[1:]}." if told.startswith("nothing") else f"{told}.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.runtime.apart import apart
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.targets.model import is_float
-from edgeqwt.targets.rule import ERROR
+from edgeqwt.targets.rule import ERROR, WARNING
 
 KERNELS = ("micro_ops", "micro_types", "integer_form")
 """Rules that say of a file that a kernel is missing."""
@@ -34,6 +35,9 @@ def asked(graph: Graph, profile: TargetProfile, findings: tuple[Finding, ...]) -
         (runner,) = apart("tflm", graph)
         if sum(t.size for t in graph.tensors if not t.is_constant) <= RUN:
             runner.run({t: np.zeros(graph.tensors[t].shape, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs})
+    except MissingPackageError as error:
+        told = "TFLite Micro itself was not asked, only tables: the package tflite-micro is not installed"
+        return (*findings, Finding("micro_runs", WARNING, "", "", told, error.hint, ""))
     except InterpreterError as error:
         if any(found.severity == ERROR and found.rule in KERNELS for found in findings):
             return findings

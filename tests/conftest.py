@@ -16,7 +16,9 @@ from edgeqwt.converters.tools import FOLDER_VARIABLE, TOOLS, find, how_to_get
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips tests marked `requires("torch", ...)` where one of those packages is not installed."""
+    """Skips tests of what is not installed (`requires`, `tool`), and slow ones that nobody asked for."""
+    if item.get_closest_marker("slow") and "slow" not in item.config.getoption("markexpr"):
+        pytest.skip("takes minutes: run it with -m slow")
     needed = [name for marker in item.iter_markers("requires") for name in marker.args]
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:

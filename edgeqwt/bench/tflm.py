@@ -8,9 +8,9 @@ from pathlib import Path
 from edgeqwt.bench.describe import of_model, package_versions, read_model, this_machine
 from edgeqwt.bench.inputs import random_inputs
 from edgeqwt.bench.result import MEASURED, NOT_ON_HARDWARE, BenchResult, Check, Figure, OpDifference
-from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.arena import Arena, measure_arena
+from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 
 SAMPLES = 16
@@ -34,7 +34,7 @@ def bench_tflm(path: Path, samples: SamplesOf | None = None, seed: int = 0) -> B
     data, graph = read_model(path)
     try:
         arena = measure_arena(data)  # first: it tells in one line what TFLite Micro lacks
-    except ToolError as error:
+    except InterpreterError as error:
         error.hint = (
             f"`edgeqwt check {path} --target tflm` says why; where it offers a fix, --fix OUT.tflite applies it."
         )

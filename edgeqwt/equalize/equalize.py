@@ -26,6 +26,7 @@ from edgeqwt.equalize.felt import Felt, feel
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.equalize.noise import Noise, Seen, Stored, noise, observe_elements
 from edgeqwt.equalize.norms import Opened, needed, opened
+from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.quantize.activations import assign
@@ -121,7 +122,7 @@ def _multiplied_best(
     try:
         import torch  # noqa: F401 (whether it is there)
     except ImportError:
-        return Equalized(graph, skipped="gradients need torch, which is not installed")
+        return Equalized(graph, skipped=NO_GRADIENTS)
     ends = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
     wider = opened(graph) if options.norms else Opened(graph, {}, 0)
     if not ends or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):

@@ -19,6 +19,7 @@ from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.kernels import missing
 from edgeqwt.autograd.simulate import Twin, twin
 from edgeqwt.errors import InputError
+from edgeqwt.extras import CONVERT
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
 from edgeqwt.layerwise.spool import Spool
@@ -70,7 +71,10 @@ def reconstruct(
         InputError: torch is not installed, or there are no samples.
     """
     if find_spec("torch") is None:
-        raise InputError("learned rounding needs torch, which is not installed", "pip install 'edgeqwt[convert]'")
+        raise InputError(
+            "learned rounding needs torch, which is not installed",
+            f"Install it: {CONVERT}; or take a recipe that does without, such as balanced.",
+        )
     pair = twin(graph, reference)
     free = learnable(graph, reference, pair, kept)
     planned = _planned(reference, sorted(free), rule)

@@ -21,6 +21,7 @@ from typing import Any
 from edgeqwt.children import end_with_parent
 from edgeqwt.disk import temporary_file
 from edgeqwt.errors import InvariantError
+from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import RUNNERS, InterpreterError, Runner, Values, check_inputs
@@ -42,7 +43,10 @@ def apart(kind: str, graph: Graph, taps: Sequence[int] = (), count: int = 1) -> 
 
     Raises:
         InterpreterError: the interpreter refuses the model, or its process ended.
+        MissingPackageError: it is not installed.
     """
+    if kind == "tflm":
+        need("tflite_micro")
     runners = [_Apart(kind, graph, taps) for _ in range(count)]
     for runner in runners:  # they all load at the same time
         runner.receive("load")

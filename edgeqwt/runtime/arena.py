@@ -19,6 +19,7 @@ import numpy as np
 
 from edgeqwt.children import end_with_parent
 from edgeqwt.errors import InvariantError, ToolError
+from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.runtime.native_log import captured_stderr
@@ -65,9 +66,10 @@ def measure_arena(model: bytes) -> Arena:
 
     Raises:
         InputError: the bytes are no TFLite model.
-        ToolError: the package tflite-micro cannot be imported.
+        MissingPackageError: the package tflite-micro is not installed.
         InterpreterError: TFLite Micro refuses the model, with its own words.
     """
+    need("tflite_micro")
     graph = flatbuffer.from_bytes(model)
     enough = _aligned(arena_size(graph))
     printed, records = _parsed(_told(model, enough))

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeqwt.errors import InvariantError, ToolError
+from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.native_log import captured_stderr
@@ -115,7 +116,8 @@ class TFLiteMicro:
     name = "TFLite Micro"
 
     def __init__(self, graph: Graph, taps: Sequence[int] = ()) -> None:
-        from tflite_micro import runtime
+        with optional():
+            from tflite_micro import runtime
 
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))

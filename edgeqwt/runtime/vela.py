@@ -7,7 +7,6 @@ it writes its results into files, and a crash of its native part ends only that 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from typing import Protocol
 from edgeqwt.children import Watched
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import ToolError, UnsupportedError
+from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 
 CONFIG = "Arm/vela.ini"
 """The configuration file that comes with Vela; it defines the system configs and memory modes."""
-INSTALL = "Install it: pip install 'edgeqwt[vela]'."
 TAIL_LINES = 20
 _CYCLES = ("total", "npu", "sram_access", "dram_access", "on_chip_flash_access", "off_chip_flash_access")
 _MEMORY = ("sram", "dram", "on_chip_flash", "off_chip_flash")
@@ -104,8 +103,7 @@ def compile_model(model: bytes, npu: Accelerator) -> Compiled:
         ToolError: Vela is not installed, or fails.
     """
     refuse_what_crashes(flatbuffer.from_bytes(model), npu.accelerator)
-    if importlib.util.find_spec("ethosu") is None:
-        raise ToolError("vela", None, "the package ethos-u-vela is not installed", INSTALL)
+    need("ethosu")
     with TemporaryFolder() as folder:
         log = _run(model, npu, folder)
         return _read(folder / "out", log)

@@ -10,6 +10,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from edgeqwt.autograd.weighted import weighted
+from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
@@ -37,7 +38,7 @@ class WeightedRanges(Technique):
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weighted statistics, kept where held-out samples gain by them."""
         if find_spec("torch") is None:
-            return state, _alike("gradients need torch, which is not installed")
+            return state, _alike(NO_GRADIENTS)
         decisive = decision_tensors(state.graph)
         if not decisive:
             return state, _alike("no output is a real number")

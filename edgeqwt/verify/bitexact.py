@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.errors import InputError, ToolError
+from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, bits_of
@@ -261,6 +262,9 @@ class OpByOp:
             runner = TFLiteMicro(part)
         except ImportError as error:
             self.unavailable = f"the package tflite-micro cannot be imported: {error}"
+            return
+        except MissingPackageError as error:
+            self.unavailable = error.message
             return
         except ToolError as error:
             yield from self._halves(ops, error)
