@@ -10,6 +10,7 @@ import dataclasses
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
@@ -27,6 +28,7 @@ from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.verify.bitexact import Difference
+from edgeqwt.verify.gate import gain_at, split_at
 from edgeqwt.verify.layers import Place, Quality
 from edgeqwt.verify.own import OwnErrors
 
@@ -67,6 +69,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "package": list(result.package),
         "layers": layers(result),
         "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
+        "paired": {b: _paired(result.quality[a], result.quality[b]) for a, b in pairwise(result.quality)},
         "scores": {name: dict(scores) for name, scores in result.scores.items()},
         "bytes": dict(result.sizes),
         "ops": {name: _ops(graph) for name, graph in graphs.items()},
@@ -228,6 +231,17 @@ def _outputs(model: ConvertedModel, quality: Quality) -> list[dict[str, Any]]:
         }
         for t, place, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
     ]
+
+
+def _paired(before: Quality, after: Quality) -> list[dict[str, Any]]:
+    """What a model gains over the one before it, sample by sample, at each output."""
+    rows = []
+    for k in range(len(after.outputs)):
+        gained, classes = gain_at(before, after, k), split_at(before, after, k)
+        row = {"gain_db": gained.db, "standard_error": gained.standard_error}
+        told = None if classes is None else dataclasses.asdict(classes)
+        rows.append({**row, "classes": told})
+    return rows
 
 
 def _ops(graph: Graph) -> dict[str, Any]:

@@ -47,9 +47,10 @@ def show_variants(
     title = f"Outputs against the float model, on {samples} held-out calibration samples"
     show_table(out, title, ("", *names), rows, last=2)
     if len(quality) > 1:
-        out.print(
-            f"{DECIDES.strip()} decides which is kept; gains are over the model to the left, with standard errors."
-        )
+        classes = any(output.closeness.top1 is not None for q in quality.values() for output in q.outputs)
+        told = "; samples won and lost likewise, with the probability by chance (McNemar)" if classes else ""
+        over = "gains are over the model to the left, with standard errors"
+        out.print(f"{DECIDES.strip()} decides which is kept; {over}{told}.")
 
 
 def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, str]]]:
@@ -74,6 +75,8 @@ def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, st
         rows.append((f"{prefix}cosine", {name: f"{c.cosine:.5f}" for name, c in found.items()}))
         if output.closeness.top1 is not None:
             rows.append((f"{prefix}same top-1", {name: f"{c.top1:.4f}" for name, c in found.items()}))
+            if len(quality) > 1:
+                rows.append(("  won, lost; by chance", _splits(quality, k)))
     return rows
 
 
@@ -82,6 +85,14 @@ def _gains(quality: Mapping[str, Quality], output: int) -> dict[str, str]:
     from edgeqwt.verify.gate import gain_at
 
     return {b: _gain(gain_at(quality[a], quality[b], output)) for a, b in pairwise(quality)}
+
+
+def _splits(quality: Mapping[str, Quality], output: int) -> dict[str, str]:
+    """Samples whose class each variant gets right and the one before it does not, and the reverse."""
+    from edgeqwt.verify.gate import split_at
+
+    found = {b: split_at(quality[a], quality[b], output) for a, b in pairwise(quality)}
+    return {name: f"{s.won}, {s.lost}; {s.probability:.2g}" for name, s in found.items() if s is not None}
 
 
 def _gain(found: Gain) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from edgeqwt.verify.layers import Quality
-from edgeqwt.verify.paired import Gain, gain
+from edgeqwt.verify.paired import Gain, Split, gain, split
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ FEW = 8
 def gain_at(before: Quality, after: Quality, output: int) -> Gain:
     """What a candidate gains at the tensor that decides for an output."""
     return gain(before.decisive[output].errors, after.decisive[output].errors)
+
+
+def split_at(before: Quality, after: Quality, output: int) -> Split | None:
+    """What a candidate wins and loses of an output's classes; None where it has no classes."""
+    b, a = before.outputs[output], after.outputs[output]
+    return None if b.closeness.top1 is None or not b.agreeing else split(b.agreeing, a.agreeing)
 
 
 def _first_worse(before: Quality, after: Quality) -> int | None:

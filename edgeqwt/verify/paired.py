@@ -74,6 +74,38 @@ def tail(successes: int, trials: int, probability: float) -> float:
     return min(1.0, math.fsum(math.exp(term) for term in terms))
 
 
+@dataclass(frozen=True)
+class Split:
+    """How two models agree with the reference's classes, sample by sample.
+
+    Attributes:
+        lost: samples of which the first model has more rows right than the second; likewise `won`.
+        probability: of a split at least as uneven by chance; 1 where nothing differs.
+    """
+
+    lost: int
+    won: int
+    probability: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is more than chance."""
+        return self.probability <= CHANCE
+
+
+def split(before: Sequence[int], after: Sequence[int]) -> Split:
+    """McNemar's test of two models' classes; where samples have many rows, a sign test with the samples as units.
+
+    Rows of one sample, such as pixels, are no independent trials: counted one by one they would make chance certain.
+
+    Args:
+        before: how many rows of each sample the first model has right.
+        after: likewise, in the same order.
+    """
+    lost, won = (sum(a > b for a, b in zip(x, y, strict=True)) for x, y in ((before, after), (after, before)))
+    return Split(lost, won, mcnemar(lost, won))
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """How probable a split at least as uneven is by chance: McNemar's exact test, two-sided.
 

@@ -192,3 +192,16 @@ def test_what_litert_writes_over_is_said(result: BuildResult) -> None:
     (sentence,) = [s for _, s in terminal.runtime_sentences(result.graph, replace(result.runtimes, overwritten=("y",)))
                    if "WRITES OVER" in s]  # fmt: skip
     assert "'y'" in sentence
+
+
+def test_classes_won_and_lost_are_told_with_their_probability(result: BuildResult) -> None:
+    """Of the last variant, every sample's class is wrong that those before it had right."""
+    last = [*result.quality][-1]
+    quality = {
+        name: replace(q, outputs=tuple(replace(o, agreeing=(int(name != last),) * 12) for o in q.outputs))
+        for name, q in result.quality.items()
+    }
+    lines = shown(terminal.show_build, replace(result, quality=quality), Path("out"), width=100)
+    told = [line.split()[-3:] for line in lines if line.startswith("  won, lost; by chance")]
+    assert told
+    assert all(row == ["0,", "12;", "0.00049"] for row in told)  # 2 / 2¹²

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeqwt.verify.paired import gain, mcnemar, tail
+from edgeqwt.verify.paired import Split, gain, mcnemar, split, tail
 
 
 def test_a_gain_and_its_standard_error() -> None:
@@ -41,3 +41,12 @@ def test_exact_tests() -> None:
     assert mcnemar(4, 4) == 1
     assert mcnemar(0, 0) == 1
     assert tail(0, 10_000, 0.5) == 0.0  # no overflow
+
+
+def test_classes_are_compared_sample_by_sample() -> None:
+    assert split([1, 1, 1, 0, 0], [1, 0, 1, 0, 1]) == Split(1, 1, 1.0)
+    assert split([0] * 6, [1] * 6) == Split(0, 6, pytest.approx(2 / 64))
+    assert split([0] * 6, [1] * 6).certain
+    assert not split([1, 1], [1, 1]).certain
+    # Thousands of rows, pixels for instance, of two samples are two trials, whatever each of them says.
+    assert split([9000, 9500], [9100, 9600]) == Split(0, 2, pytest.approx(0.5))
