@@ -1,10 +1,11 @@
 """edgeqwt: PyTorch to proved, compensated full-integer TFLite models.
 
-The public API; each function is imported on first use, so that `import edgeqwt` costs nothing.
+All that users touch is here; each name is imported on first use, so that `import edgeqwt` costs nothing.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,18 +17,88 @@ if TYPE_CHECKING:
         compensate_file,
         evaluate_files,
         inspect_file,
+        install_tool,
+        list_recipes,
         list_targets,
+        list_tools,
+        load_recipe,
+        progress_display,
     )
+    from edgeqwt.bench.bench import Options as BenchOptions
+    from edgeqwt.bench.result import BenchResult
+    from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.samples import InputSpec, Samples
+    from edgeqwt.calibration.sources import open_samples
+    from edgeqwt.errors import (
+        ConversionError,
+        EdgeqwtError,
+        InputError,
+        InvariantError,
+        ParityError,
+        QualityError,
+        RecipeError,
+        TargetError,
+        ToolError,
+        UnsupportedError,
+    )
+    from edgeqwt.interface.options import Interface, Pixels
+    from edgeqwt.pipeline import BuildResult
+    from edgeqwt.quantize.precision import Mixed, Precision
+    from edgeqwt.recipes.recipe import Recipe
+    from edgeqwt.repair import CompensationResult
+    from edgeqwt.target import Budget, Finding, TargetProfile
+    from edgeqwt.verify.compare import Comparison
+    from edgeqwt.verify.scoring import Scores
+
+_PLACES = {
+    "api": (
+        "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
+        "install_tool", "list_recipes", "list_targets", "list_tools", "load_recipe", "progress_display",
+    ),
+    "bench.bench": ("BenchOptions",),
+    "bench.result": ("BenchResult",),
+    "calibration.images": ("ImageOptions",),
+    "calibration.samples": ("InputSpec", "Samples"),
+    "calibration.sources": ("open_samples",),
+    "errors": (
+        "ConversionError", "EdgeqwtError", "InputError", "InvariantError", "ParityError", "QualityError", "RecipeError",
+        "TargetError", "ToolError", "UnsupportedError",
+    ),
+    "interface.options": ("Interface", "Pixels"),
+    "pipeline": ("BuildResult",),
+    "quantize.precision": ("Mixed", "Precision"),
+    "recipes.recipe": ("Recipe",),
+    "repair": ("CompensationResult",),
+    "target": ("Budget", "Finding", "TargetProfile"),
+    "verify.compare": ("Comparison",),
+    "verify.scoring": ("Scores",),
+}  # fmt: skip
+"""Public names by the module that has them."""
+_RENAMED = {"BenchOptions": "Options"}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-    "list_targets",
+    "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
+    "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
+    "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError",
+    "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench_files", "build", "check_file",
+    "compare_files", "compensate_file", "evaluate_files", "inspect_file", "install_tool", "list_recipes",
+    "list_targets", "list_tools", "load_recipe", "open_samples", "progress_display",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from edgeqwt import api
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
 
-        return getattr(api, name)
+        try:
+            return version("edgeqwt")
+        except PackageNotFoundError:  # an uninstalled checkout
+            return "0+unknown"
+    if name in _MODULES:
+        return getattr(import_module(f"edgeqwt.{_MODULES[name]}"), _RENAMED.get(name, name))
     raise AttributeError(f"module 'edgeqwt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

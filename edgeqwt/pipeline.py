@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
+from pathlib import Path
 from platform import python_version
 
 from edgeqwt.advice import advice
@@ -65,7 +66,7 @@ class Sources:
     metric: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BuildResult:
     """Everything that a build made and measured; the report is written from it.
 
@@ -123,6 +124,30 @@ class BuildResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """A few lines: what was built, how good it is, and what was done."""
+        quality = self.quality[self.choice.name]
+        steps = ", ".join(step.technique.name for step in self.made.steps if step.account.kept) or "nothing"
+        return (
+            f"BuildResult({self.sources.model} for {self.target.name}, recipe {self.recipe.name}\n"
+            f"  kept: {self.choice.name}, {self.choice.reason}\n"
+            f"  quality: {quality.worst_db:.1f} dB of what varies at the worst output, {quality.samples} held-out samples\n"
+            f"  file: {self.sizes[self.choice.name]:,} bytes (float: {self.sizes[FLOAT]:,}), {len(self.graph.ops)} ops\n"
+            f"  techniques: {steps})"
+        )
+
+    def to_bytes(self) -> bytes:
+        """The .tflite file of the integer graph that was kept."""
+        return flatbuffer.to_bytes(self.graph)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the .tflite file; `build(..., output=folder)` writes the report and the target's package as well.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        flatbuffer.write(self.graph, Path(path))
 
     @property
     def graph(self) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,16 +63,34 @@ def content(result: BuildResult) -> bytes:
 
 
 def test_public_names() -> None:
-    assert edgeqwt.__all__ == [
-        "bench_files",
-        "build",
-        "check_file",
-        "compare_files",
-        "compensate_file",
-        "evaluate_files",
-        "inspect_file",
-        "list_targets",
-    ]
+    assert dir(edgeqwt) == edgeqwt.__all__ == [
+        "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
+        "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
+        "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores",
+        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench_files", "build",
+        "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file", "install_tool",
+        "list_recipes", "list_targets", "list_tools", "load_recipe", "open_samples", "progress_display",
+    ]  # fmt: skip
+    assert edgeqwt.__version__ == "0.1.0"
+    assert [recipe.name for recipe in edgeqwt.list_recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]
+    assert edgeqwt.load_recipe("fast") == edgeqwt.list_recipes()[2]
+
+
+def test_examples_and_docs_import_public_names_alone() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.py"), ROOT / "README.md"]
+    imports = {name for page in pages for name in re.findall(r"^from (edgeqwt[\w.]*) import", page.read_text("utf-8"), re.M)}
+    # What techniques are made of, and what only those need who convert or bind by themselves.
+    inner = ("edgeqwt.techniques.", "edgeqwt.passes.", "edgeqwt.graph.", "edgeqwt.converters", "edgeqwt.calibration.")
+    assert {name for name in imports if not name.startswith(inner)} == {"edgeqwt"}
+
+
+def test_a_result_is_a_few_lines_and_a_file(built: BuildResult, tmp_path: Path) -> None:
+    shown = repr(built)
+    assert len(shown) < 1000
+    assert "dB of what varies" in shown
+    assert f"kept: {built.choice.name}" in shown
+    built.save(tmp_path / "model.tflite")
+    assert (tmp_path / "model.tflite").read_bytes() == built.to_bytes() == content(built)
 
 
 def test_build_stays_a_function_after_the_pipeline_was_imported() -> None:
@@ -79,7 +98,7 @@ def test_build_stays_a_function_after_the_pipeline_was_imported() -> None:
     import edgeqwt.api
     import edgeqwt.pipeline
 
-    assert all(callable(getattr(edgeqwt, name)) for name in edgeqwt.__all__)
+    assert all(callable(getattr(edgeqwt, name)) for name in edgeqwt.__all__ if name != "__version__")
 
 
 def test_unknown_attribute() -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from model import EPOCHS, calibration, create, data, evaluation
 
 import edgeqwt
-from edgeqwt.output import progress_display
-from edgeqwt.pipeline import BuildResult
+from edgeqwt import BuildResult, progress_display
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

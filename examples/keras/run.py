@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import edgeqwt
+from edgeqwt import BuildResult
 from edgeqwt.converters import tools
-from edgeqwt.pipeline import BuildResult
 
 TRAINING, CALIBRATION = 1200, 256  # of 1797 scans; those behind the training scans test
 MODELS = ("float", "trained", "pruned", "clustered")
