@@ -18,10 +18,8 @@ if TYPE_CHECKING:
         evaluate_files,
         inspect_file,
         install_tool,
-        list_recipes,
         list_targets,
         list_tools,
-        load_recipe,
         progress_display,
     )
     from edgeqwt.bench.bench import Options as BenchOptions
@@ -44,7 +42,8 @@ if TYPE_CHECKING:
     from edgeqwt.interface.options import Interface, Pixels
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.quantize.precision import Mixed, Precision
-    from edgeqwt.recipes.recipe import Recipe
+    from edgeqwt.recipes.recipe import Recipe, list_recipes
+    from edgeqwt.recipes.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.target import Budget, Finding, TargetProfile
     from edgeqwt.verify.compare import Comparison
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "api": (
         "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-        "install_tool", "list_recipes", "list_targets", "list_tools", "load_recipe", "progress_display",
+        "install_tool", "list_targets", "list_tools", "progress_display",
     ),
     "bench.bench": ("BenchOptions",),
     "bench.result": ("BenchResult",),
@@ -67,14 +66,14 @@ _PLACES = {
     "interface.options": ("Interface", "Pixels"),
     "pipeline": ("BuildResult",),
     "quantize.precision": ("Mixed", "Precision"),
-    "recipes.recipe": ("Recipe",),
+    "recipes.recipe": ("Recipe", "list_recipes", "load_recipe"),
     "repair": ("CompensationResult",),
     "target": ("Budget", "Finding", "TargetProfile"),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
 }  # fmt: skip
 """Public names by the module that has them."""
-_RENAMED = {"BenchOptions": "Options"}
+_RENAMED = {"BenchOptions": "Options", "load_recipe": "load"}
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-    "install_tool", "list_recipes", "list_targets", "list_tools", "load_recipe", "progress_display",
+    "install_tool", "list_targets", "list_tools", "progress_display",
 ]  # fmt: skip
 
 
@@ -324,20 +324,6 @@ def list_targets() -> tuple[TargetProfile, ...]:
     from edgeqwt.targets.load import load, names
 
     return tuple(load(name) for name in names())
-
-
-def list_recipes() -> tuple[Recipe, ...]:
-    """The recipes that come with edgeqwt."""
-    return tuple(recipes.load(name) for name in recipes.names())
-
-
-def load_recipe(name: str | Path) -> Recipe:
-    """A recipe by name, or from a .toml file.
-
-    Raises:
-        RecipeError: there is no such recipe, or it has an unknown key or a wrong value.
-    """
-    return recipes.load(str(name))
 
 
 def list_tools() -> tuple[Found, ...]:

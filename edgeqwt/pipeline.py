@@ -127,13 +127,14 @@ class BuildResult:
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""
-        quality = self.quality[self.choice.name]
+        quality, name = self.quality[self.choice.name], self.choice.name
         steps = ", ".join(step.technique.name for step in self.made.steps if step.account.kept) or "nothing"
+        varies = f"{quality.worst_db:.1f} dB of what varies at the worst output"
         return (
             f"BuildResult({self.sources.model} for {self.target.name}, recipe {self.recipe.name}\n"
-            f"  kept: {self.choice.name}, {self.choice.reason}\n"
-            f"  quality: {quality.worst_db:.1f} dB of what varies at the worst output, {quality.samples} held-out samples\n"
-            f"  file: {self.sizes[self.choice.name]:,} bytes (float: {self.sizes[FLOAT]:,}), {len(self.graph.ops)} ops\n"
+            f"  kept: {name}, {self.choice.reason}\n"
+            f"  quality: {varies}, {quality.samples} held-out samples\n"
+            f"  file: {self.sizes[name]:,} bytes (float: {self.sizes[FLOAT]:,}), {len(self.graph.ops)} ops\n"
             f"  techniques: {steps})"
         )
 

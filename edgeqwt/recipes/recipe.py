@@ -103,6 +103,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
+def list_recipes() -> tuple[Recipe, ...]:
+    """The recipes that come with edgeqwt."""
+    return tuple(load(name) for name in names())
+
+
 def load(name: str) -> Recipe:
     """A recipe by name, or from a TOML file of the user's.
 
