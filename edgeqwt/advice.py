@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeqwt.graph.graph import Graph
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.verify.layers import Quality
+from edgeqwt.verify.bar import Bar
+from edgeqwt.verify.layers import Place, Quality
 from edgeqwt.verify.own import OpError, OwnErrors
 
 
-def advice(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
     """Where the error comes from, and what may help, as a hint.
 
     Args:
+        reference: the float graph.
         quality: of the model, on held-out samples.
         own: errors of its ops.
         recipe: that it was built by.
     """
-    return " ".join([*born(own, recipe.bar.min_db), _remedies(quality, own, recipe), "--accept writes it as it is."])
+    told = [*born(own, recipe.bar.min_db), remedies(reference, quality, own, recipe)]
+    return " ".join([*told, "--accept writes it as it is."])
 
 
 def born(own: OwnErrors, bar: float) -> Iterator[str]:
@@ -39,12 +43,24 @@ def causes(op: OpError) -> str:
     return ", ".join(f"{share:.0%} {name}" for name, share in told if share >= 0.005) or "nothing"
 
 
-def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+    """What may help a model that comes out poor, what helps most first; empty where nothing is left to try.
+
+    Arguments as those of `advice`.
+    """
     found = ["more and more varied calibration samples"] if quality.samples < 8 else []
     lost = own.collapsed(recipe.bar.min_db)
-    if "LOG" in {op.kind for op in (*own.worst[:1], *([] if lost is None else [lost]))}:
+    # The file has a table in place of most functions: the float graph knows what it stands for.
+    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    logarithms = [t for op in reference.ops if op.kind == "LOG" for t in op.outputs]
+    if any(reference.tensors[t].name in names for t in logarithms):
         # A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
-        found.append("the logarithm as the model's input, computed by the application in float")
+        found.append(
+            "the model without what comes before its logarithm: let the application compute the logarithm in float and "
+            "feed it as the input"
+        )
+    if any(_poor_part(place, recipe.bar) for place in quality.outputs):
+        found.append("--split-outputs, an output of its own for each part")
     if recipe.precision.weight_bits < 8:
         found.append("8-bit weights (--precision w8a8)")
     if recipe.precision.activation_bits == 8:
@@ -53,6 +69,9 @@ def _remedies(quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
         found.append("--recipe balanced")
     elif recipe.find(Reconstruction) is None:
         found.append("--recipe best")
-    if any(output.parts for output in quality.outputs):
-        found.append("--split-outputs, an output of its own for each part")
-    return f"Try {', '.join(found)}." if found else ""
+    return f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}." if found else ""
+
+
+def _poor_part(place: Place, bar: Bar) -> bool:
+    """Whether some part of an output is poor, which shares its scale with others."""
+    return any(not part.closeness.judged_db >= bar.warn_db for part in place.parts)

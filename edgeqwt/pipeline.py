@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from platform import python_version
 
-from edgeqwt.advice import advice
+from edgeqwt.advice import advice, remedies
 from edgeqwt.calibration.doubts import doubts
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
@@ -92,6 +92,7 @@ class BuildResult:
         sizes: variant -> bytes of its file.
         doubts: what of the calibration samples speaks against deciding by them.
         ceiling: what activations of these widths leave at best; None where it was not asked for.
+        remedy: what may help, where something is poor; empty otherwise.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
@@ -121,6 +122,7 @@ class BuildResult:
     versions: Mapping[str, str]
     doubts: tuple[str, ...] = ()
     ceiling: Ceiling | None = None
+    remedy: str = ""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
@@ -212,9 +214,10 @@ def build(
         poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], context.gate.feeds())
+        remedy = remedies(reference, quality[choice.name], own, recipe) if poor else ""
         limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
         if not recipe.bar.accept:
-            require(poor, advice(quality[choice.name], own, recipe))
+            require(poor, advice(reference, quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:
@@ -234,7 +237,7 @@ def build(
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
-        sizes, stages.seconds, {**_versions(), **model.versions}, told, limit,
+        sizes, stages.seconds, {**_versions(), **model.versions}, told, limit, remedy,
     )  # fmt: skip
 
 

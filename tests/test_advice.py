@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edgeqwt.advice import advice
+from edgeqwt.advice import advice, remedies
+from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes import recipe
-from edgeqwt.verify.layers import Quality
+from edgeqwt.verify.layers import PartQuality, Place, Quality
+from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.own import OpError, OwnErrors
+from tests.chain import Chain, noise
+
+NOTHING = OwnErrors(8, (), 0)
+
+
+def closeness(error: float) -> Closeness:
+    """Of two samples, one value of ten being off by so much."""
+    values = noise(2, 10)
+    sums = [compare(v, v + error * (v == v.max()), None, varying=True) for v in values]
+    return sums[0].plus(sums[1]).result()
 
 
 @pytest.mark.parametrize("kind", ["LOG", "EXP"])
 def test_a_logarithm_belongs_into_the_application(kind: str) -> None:
-    op = OpError(3, kind, "power", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
-    said = advice(Quality(8, (), (), ()), OwnErrors(8, (op,), 0), recipe.load("fast"))
-    assert f"{kind} 'power' errs most" in said
-    assert ("the logarithm as the model's input" in said) == (kind == "LOG")
+    chain = Chain()
+    graph = chain.graph(chain.op(kind, chain.input((1, 4)), name="power"))
+    op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
+    said = advice(graph, Quality(8, (), (), ()), OwnErrors(8, (op,), 0), recipe.load("fast"))
+    assert "GATHER 'table' errs most" in said
+    assert ("let the application compute the logarithm in float" in said) == (kind == "LOG")
+
+
+def test_a_poor_part_gets_an_output_of_its_own() -> None:
+    graph, chosen = Chain().graph(), recipe.load("fast")
+    for error, poor in ((1.0, True), (1e-3, False)):
+        parts = tuple(PartQuality(name, closeness(e), ()) for name, e in (("boxes", 1e-3), ("scores", error)))
+        place = Place("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
+        said = remedies(graph, Quality(8, (), (place,), (place,)), NOTHING, chosen)
+        assert ("--split-outputs" in said) == poor
+        assert "--precision w8a16" in said
+
+
+def test_where_all_was_tried_nothing_is_said() -> None:
+    best = recipe.load("best")
+    wide = replace(best, precision=parse("w8a16"))
+    assert "--precision" in remedies(Chain().graph(), Quality(8, (), (), ()), NOTHING, best)
+    assert remedies(Chain().graph(), Quality(8, (), (), ()), NOTHING, wide) == ""

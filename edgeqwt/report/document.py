@@ -60,6 +60,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "ceiling": None if result.ceiling is None else dataclasses.asdict(result.ceiling),
         "own_errors": own_errors(result.own),
         "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
+        "remedy": result.remedy,
         "assignment": _assignment(result.assignment),
         "techniques": _techniques(result.made),
         "gradients_stop": list(result.made.notes),

@@ -57,6 +57,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         [
             ("kept", kept_sentence(result.choice)),
             *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
+            *(("remedy", remedy) for remedy in [result.remedy] if remedy),
             *(
                 ("ceiling", sentence)
                 for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
