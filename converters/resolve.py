@@ -31,6 +31,7 @@ NOT_MODELS = {
     ".ckpt": "it holds weights, not the model",
     ".safetensors": "it holds weights, not the model",
 }
+DATA = (".npz", ".npy", ".csv", ".jpg", ".jpeg", ".png", ".wav")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +152,14 @@ def _not_a_source(path: Path) -> InputError:
         )
     if path.suffix == ".py":
         return InputError(f"{path} does not say which function makes the model", f"Give {path}:function.")
+    if path.suffix in DATA:
+        return InputError(
+            f"{path} holds data, not a model", f"Samples are given by --calibration {path}, the model first. {FORMS}"
+        )
     if path.is_dir():
         return InputError(f"{path} is a folder, not a model", FORMS)
+    if not path.exists() and ":" not in str(path):
+        return InputError(f"there is no file {path}", FORMS)
     return InputError(f"{path} is no source model that edgeqwt knows", FORMS)
 
 

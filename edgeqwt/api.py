@@ -205,7 +205,7 @@ def compensate_file(
 
     Args:
         model: the int8 file.
-        reference: the float file, or any other source that `build` takes from a file.
+        reference: the float file, or any other source that `build` takes from a file, "file.py:function" included.
         calibration: as for `build`, in the float file's layout.
         output: the file to write; none by default.
         recipe: its ranges and compensation sections count.
@@ -219,21 +219,22 @@ def compensate_file(
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
-    from edgeqwt.repair import compensate_graph
+    from edgeqwt.repair import check_order, compensate_graph
     from edgeqwt.report.folder import check_file, copy_file
 
     stages = Stages(display)
     chosen = recipes.with_bar(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
     if output is not None:
         check_file(Path(output))
-        if Path(output).exists() and Path(output).samefile(reference):
+        if _same_file(Path(output), Path(reference)):
             raise InputError(
                 f"{output} is the reference file", "Write to another one; the float model is needed again."
             )
-    graph = flatbuffer.read(Path(model))
+    graph, is_file = flatbuffer.read(Path(model)), Path(reference).suffix == ".tflite"
+    check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
     data = limited(open_samples(calibration, images=images), samples)
     with _workspace() as work, stages.steps("convert") as step:
-        converted = convert(Path(reference), data, work, progress=step)
+        converted = convert(str(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
     if output is not None:
         if result.graph is graph:
@@ -241,6 +242,10 @@ def compensate_file(
         else:
             flatbuffer.write(result.graph, Path(output))
     return result
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def inspect_file(path: str | Path) -> Description:

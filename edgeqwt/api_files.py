@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.errors import InputError
@@ -14,10 +16,15 @@ from edgeqwt.progress import Display, Stages, silent
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.calibration.samples import Samples
+    from edgeqwt.calibration.samples import Sample, Samples
     from edgeqwt.graph.graph import Graph
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
+
+SWAPPED = (
+    "the first file is integer and the second float: they are swapped. The first is what is compared with, and the "
+    "second what is judged"
+)
 
 
 def compare_files(
@@ -45,17 +52,20 @@ def compare_files(
     from edgeqwt.calibration.validate import validated
     from edgeqwt.graph import flatbuffer
     from edgeqwt.progress import counted
+    from edgeqwt.repair import is_integer
     from edgeqwt.verify.compare import compare_graphs
 
     stages = Stages(display)
     graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
+    notes = (SWAPPED,) if is_integer(graph) and not is_integer(judged) else ()
     data = limited(open_samples(calibration, images=images), samples)
     own, other, given = _input_names(graph), _input_names(judged), set(data.first())
     specs = _real_inputs(graph, other if len(other) == len(own) and given == set(other) else own)
     checked = validated(data, specs)
+    graph, judged = (_closed(g, specs, checked.first()) for g in (graph, judged))
     with stages("compare") as advance:
         values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
-        return compare_graphs(graph, judged, counted(values, advance, checked.count))
+        return replace(compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=notes)
 
 
 def evaluate_files(
@@ -93,12 +103,15 @@ def evaluate_files(
         raise InputError("a file is named twice", "Name each once.")
     graphs = {str(path): flatbuffer.read(Path(path)) for path in files}
     first = next(iter(graphs.values()))
-    for graph in graphs.values():
-        check_same_interface(graph, first)
     given = limited(open_samples(data, images=images), samples)
     given = given if labels is None else labelled(given, Path(labels))
     names = _input_names(first)
-    checked = with_extras(given, _real_inputs(first, names))
+    specs = _real_inputs(first, names)
+    checked = with_extras(given, specs)
+    graphs = {path: _closed(graph, specs, checked.first()) for path, graph in graphs.items()}
+    first = next(iter(graphs.values()))
+    for graph in graphs.values():
+        check_same_interface(graph, first)
     with Stages(display)("evaluate") as advance:
         shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
         return score(graphs, names, shown)
@@ -115,6 +128,22 @@ def limited(samples: Samples, limit: int | None) -> Samples:
     return samples if limit is None else samples.head(limit)
 
 
+def _closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> Graph:
+    """The graph with the shapes that it has on samples, where the file leaves some open; `specs` in its order."""
+    from edgeqwt.converters.closed import closed, open_shape
+
+    tensors = [graph.tensors[t] for t in graph.inputs]
+    if len(tensors) != len(specs) or all(None not in open_shape(tensor) for tensor in tensors):
+        return graph
+    own = [replace(spec, shape=open_shape(tensor)) for spec, tensor in zip(specs, tensors, strict=True)]
+    # Shapes follow from shapes: integers of any value do.
+    values = {
+        spec.name: sample[spec.name] if tensor.quantization is None else np.zeros(sample[spec.name].shape, tensor.dtype)
+        for spec, tensor in zip(specs, tensors, strict=True)
+    }
+    return closed(graph, own, values)[0]
+
+
 def _input_names(graph: Graph) -> tuple[str, ...]:
     from edgeqwt.converters.tflite_source import bindings
 
@@ -123,8 +152,10 @@ def _input_names(graph: Graph) -> tuple[str, ...]:
 
 def _real_inputs(graph: Graph, names: Sequence[str]) -> tuple[InputSpec, ...]:
     """What a graph's inputs take as real values: float32 where the file has quantized integers."""
+    from edgeqwt.converters.closed import open_shape
+
     tensors = [graph.tensors[t] for t in graph.inputs]
     return tuple(
-        InputSpec(name, tensor.shape, tensor.dtype if tensor.quantization is None else "float32")
+        InputSpec(name, open_shape(tensor), tensor.dtype if tensor.quantization is None else "float32")
         for name, tensor in zip(names, tensors, strict=True)
     )

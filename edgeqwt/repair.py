@@ -175,6 +175,42 @@ def _strange_gains(outcome: Outcome) -> Iterator[str]:
         )
 
 
+def is_integer(graph: Graph) -> bool:
+    """Whether a graph's layers compute on integers, as those of a file that was trained for them do not yet."""
+    linear = [op.inputs[RULES[op.kind].data] for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
+    read = linear or [t for op in graph.ops for t in op.inputs if t >= 0 and not graph.tensors[t].is_constant]
+    return any(graph.tensors[t].quantization is not None and not graph.tensors[t].is_float for t in read)
+
+
+def check_order(model: str, graph: Graph, reference: str, wanted: Graph | None) -> None:
+    """Whether the file to compensate is an integer one, and its reference a float one.
+
+    Args:
+        model: how the user named the file to compensate.
+        graph: what it holds.
+        reference: how the user named the reference.
+        wanted: what it holds; None where it is no .tflite file.
+
+    Raises:
+        InputError: they are not.
+    """
+    if is_integer(graph):
+        if wanted is not None and is_integer(wanted):
+            raise InputError(
+                f"the reference {reference} is an integer file, as {model} is",
+                "Give the float file that it was made from.",
+            )
+        return
+    if wanted is not None and is_integer(wanted):
+        raise InputError(
+            f"{model} is a float file and the reference {reference} an integer one: they are swapped",
+            f"edgeqwt compensate {reference} --reference {model}",
+        )
+    raise InputError(
+        f"{model} is a float file: there is nothing to compensate", "`edgeqwt build` makes an integer file of it."
+    )
+
+
 def check_same_interface(graph: Graph, reference: Graph) -> None:
     """Whether two graphs take and give the same tensors, types aside.
 

@@ -16,7 +16,8 @@ from edgeqwt.errors import TargetError
 def compensate(
     model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
     reference: Annotated[
-        Path, typer.Option(help="The float .tflite file that it was made from.", metavar="FLOAT.tflite")
+        str,
+        typer.Option(help="The float .tflite file that it was made from, or its source.", metavar="FLOAT.tflite"),
     ],
     calibration: Calibration,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite")],

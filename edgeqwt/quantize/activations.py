@@ -30,7 +30,7 @@ QMIN, QMAX = -128, 127
 LARGEST = {8: QMAX, 16: 32767}
 """The largest integer by width."""
 
-HEADROOM = 2.0
+HEADROOM, EXPONENTIAL_HEADROOM = 2.0, 8.0
 LIMITING = ("MAXIMUM", "MINIMUM")
 SATURATING = frozenset({"SOFTMAX", "LOGISTIC", "TANH"})
 
@@ -144,7 +144,9 @@ def levels(bits: int, even: bool = False) -> int:
     return 2 * LARGEST[bits] + 1 if bits == 16 or even else QMAX - QMIN + 1
 
 
-def parameters(statistics: Statistics, rule: RangeRule, bits: int, even: bool = False) -> Quantization:
+def parameters(
+    statistics: Statistics, rule: RangeRule, bits: int, even: bool = False, headroom: float = HEADROOM
+) -> Quantization:
     """The parameters of a tensor of some width as a range rule chooses them; `even`: with zero point 0.
 
     At 16 bits the range is doubled. Its resolution is beyond need, and values that calibration did
@@ -152,7 +154,7 @@ def parameters(statistics: Statistics, rule: RangeRule, bits: int, even: bool = 
     """
     if bits == 16:
         low, high = marginless(rule).choose(statistics, levels(bits, even))
-        return symmetric(HEADROOM * low, HEADROOM * high, bits)
+        return symmetric(headroom * low, headroom * high, bits)
     low, high = rule.choose(statistics, levels(bits, even))
     return symmetric(low, high) if even else affine(low, high)
 
@@ -191,6 +193,7 @@ def assign(
     given = {groups.find((t, plan.home[t])): ends for t, ends in ranges.items()}
     summed = unsaturated(graph)
     usual = {groups.find((t, bits)) for t, bits in places if t in summed}
+    far = {groups.find((t, plan.home[t])) for t in exponentials(graph) if t in plan.home}
     chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
         even = root in groups.symmetric
@@ -199,7 +202,11 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            chosen[root] = parameters(s, rule if root in usual else saturated(rule), root[1], even)
+            own, headroom = (
+                rule if root in usual else saturated(rule),
+                EXPONENTIAL_HEADROOM if root in far else HEADROOM,
+            )
+            chosen[root] = parameters(s, own, root[1], even, headroom)
     group = {place: groups.find(place) for place in sorted(places - lone)}
     requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
     requantize |= {key: parameters(merged[groups.find(place)], rule, 8, True) for key, place in uneven.items()}
@@ -254,6 +261,21 @@ def unsaturated(graph: Graph) -> set[int]:
             tied = _tied_slots(graph, op) if op.kind in RULES and graph.tensors[op.outputs[0]].is_float else []
             found |= {t for slot, t in enumerate(op.inputs) if slot not in tied}
     return found
+
+
+def exponentials(graph: Graph) -> set[int]:
+    """What EXP computes, and what of it is multiplied by constants or moved: sizes of boxes, as detectors decode them.
+
+    An input that is a little larger than any before makes an output that is several times as large. What a function
+    reads that kernels interpolate between few points is none.
+    """
+    found, functions = set[int](), [op for op in graph.ops if op.kind in RULES and RULES[op.kind].elementwise]
+    for op in graph.ops:
+        active = [t for t in op.inputs if _is_activation(graph, t)]
+        moved = op.kind in RULES and bool(RULES[op.kind].tied_inputs(op))
+        if op.kind == "EXP" or ((op.kind == "MUL" or moved) and active and found.issuperset(active)):
+            found |= {t for t in op.outputs if graph.tensors[t].is_float}
+    return found - {t for op in functions for t in op.inputs}
 
 
 def _tied_slots(graph: Graph, op: Op) -> list[int]:

@@ -103,6 +103,7 @@ def show_comparison(out: Console, comparison: Comparison) -> None:
     rows[: len(rows) - ends] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - ends]]
     show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=ends)
     show_facts(out, [("own error", sentence) for sentence in own_sentences(comparison.own, WORST_OPS)])
+    show_facts(out, [("warning", sentence) for sentence in comparison.notes])
     for row in comparison.outputs:
         if row.closeness.top1 is not None and not row.part:
             out.print(f"{row.name}: the same largest element in {row.closeness.top1:.4f} of the rows")

@@ -44,6 +44,7 @@ class Comparison:
         unmatched: how many activations of the first graph the second does not have.
         samples: how many were run.
         own: what each op of the second graph errs by itself, on the first few of them.
+        notes: what of the files speaks against taking the figures as they are.
     """
 
     tensors: tuple[TensorComparison, ...]
@@ -51,6 +52,7 @@ class Comparison:
     unmatched: int
     samples: int
     own: OwnErrors = field(default_factory=lambda: OwnErrors(0, (), 0))
+    notes: tuple[str, ...] = ()
 
 
 def compare_graphs(

@@ -7,7 +7,16 @@ import pytest
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.activations import HEADROOM, affine, assign, enlarged, parameters, symmetric, widened
+from edgeqwt.quantize.activations import (
+    EXPONENTIAL_HEADROOM,
+    HEADROOM,
+    affine,
+    assign,
+    enlarged,
+    parameters,
+    symmetric,
+    widened,
+)
 from edgeqwt.quantize.precision import Precision, Widths
 from edgeqwt.quantize.ranges import MinMax, Mse, saturated
 from edgeqwt.quantize.widths import planned
@@ -195,3 +204,19 @@ def test_enlarging_an_exact_copy_enlarges_its_original() -> None:
     larger = enlarged(found, {(y, 16): 1.0})
     assert float(larger.at(y, 16).scale[0]) == pytest.approx(1.0)
     assert float(larger.at(y, 8).scale[0]) == pytest.approx(128.0)
+
+
+def test_sixteen_bits_leave_more_room_behind_exp() -> None:
+    chain = Chain()
+    x = chain.input((1, 4), name="x")
+    size = chain.op("EXP", x, name="size", shape=(1, 4))
+    scaled = chain.op("MUL", size, chain.constant(8.0), name="scaled", shape=(1, 4), **NONE)
+    other = chain.op("MUL", scaled, x, name="other", shape=(1, 4), **NONE)
+    graph = chain.graph(scaled, other)
+    plan = planned(graph, Precision(activation_bits=16))
+    found = assign(graph, spanning(graph), MinMax(), plan)
+    reach = {
+        name: 32767 * float(found.at(t, 16).scale[0]) for name, t in (("x", x), ("size", size), ("scaled", scaled))
+    }
+    assert reach == pytest.approx({"x": HEADROOM, "size": EXPONENTIAL_HEADROOM, "scaled": EXPONENTIAL_HEADROOM})
+    assert 32767 * float(found.at(other, 16).scale[0]) == pytest.approx(HEADROOM)

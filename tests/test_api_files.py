@@ -1,0 +1,134 @@
+"""Files side by side: which is which, and shapes that a file leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeqwt
+from edgeqwt.calibration.observe import observe
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.quantize.lower import Precision, lower
+from edgeqwt.quantize.ranges import MinMax
+from tests import small
+from tests.chain import NONE, Chain, noise
+from tests.small import Command, images
+
+
+def integer(graph: Graph, samples: np.ndarray) -> Graph:
+    """The int8 form of a graph with one input; all of `samples` are seen."""
+    prepared = prepare(graph).graph
+    shape = prepared.tensors[prepared.inputs[0]].shape
+    statistics, _ = observe(prepared, [{prepared.inputs[0]: x.reshape(shape)} for x in samples])
+    return lower(prepared, statistics, MinMax(), Precision(), {})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a float file, the integer one that was made of it, and samples."""
+    folder = tmp_path_factory.mktemp("files")
+    flatbuffer.write(small.graph(), folder / "float.tflite")
+    flatbuffer.write(integer(small.graph(), images(16)), folder / "int8.tflite")
+    np.savez(folder / "ok.npz", image=images(16))
+    return folder
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return small.command(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("model", "reference", "said"),
+    [
+        ("float", "int8", "they are swapped"),
+        ("float", "float", "there is nothing to compensate"),
+        ("int8", "int8", "the reference"),
+    ],
+)
+def test_which_file_is_which_in_compensate(
+    files: Path, command: Command, model: str, reference: str, said: str
+) -> None:
+    named = [files / f"{name}.tflite" for name in (model, reference)]
+    told = command.refused(
+        2, "compensate", named[0], "--reference", named[1], "-c", files / "ok.npz", "-o", "out.tflite"
+    )
+    assert said in told
+    if said.endswith("swapped"):
+        assert f"edgeqwt compensate {named[1]} --reference {named[0]}" in told
+
+
+def test_a_reference_that_is_not_there(files: Path, command: Command) -> None:
+    (command.folder / "out.tflite").write_bytes(b"older")
+    call = ["compensate", files / "int8.tflite", "--reference", "no.tflite", "-c", files / "ok.npz", "-o", "out.tflite"]
+    assert "no.tflite does not exist" in command.refused(2, *call)
+
+
+def test_which_file_is_which_in_compare(files: Path) -> None:
+    a, b = files / "float.tflite", files / "int8.tflite"
+    assert edgeqwt.compare_files(a, b, calibration=files / "ok.npz", samples=2).notes == ()
+    (note,) = edgeqwt.compare_files(b, a, calibration=files / "ok.npz", samples=2).notes
+    assert "swapped" in note
+
+
+def test_samples_given_as_the_model(files: Path, command: Command) -> None:
+    told = command.refused(2, "build", files / "ok.npz", "-c", files / "ok.npz", "-o", "out")
+    assert "holds data, not a model" in told
+    assert f"--calibration {files / 'ok.npz'}" in told
+
+
+def open_rows() -> Graph:
+    """A layer on five rows."""
+    chain = Chain()
+    x = chain.op("TANH", chain.input((1, 5, 6), "x"), shape=(1, 5, 6))
+    weights, bias = chain.constant(noise(4, 6)), chain.constant(noise(4))
+    return chain.graph(
+        chain.op("FULLY_CONNECTED", x, weights, bias, name="y", shape=(1, 5, 4), keepNumDims=True, **NONE)
+    )
+
+
+def opened(graph: Graph) -> Graph:
+    """The graph with the number of rows open, which is stored as 1."""
+    shapes = {t: tensor.shape[2:] for t, tensor in enumerate(graph.tensors) if tensor.data is None}
+    return graph.with_tensors(
+        {t: replace(graph.tensors[t], shape=(1, 1, *s), shape_signature=(1, -1, *s)) for t, s in shapes.items()}
+    )
+
+
+def test_open_shapes_are_those_of_the_samples(tmp_path: Path) -> None:
+    samples = {"x": noise(4, 5, 6)}
+    made = integer(open_rows(), samples["x"])
+    for name, found in (("float", opened(open_rows())), ("int8", opened(made))):
+        flatbuffer.write(found, tmp_path / f"{name}.tflite")
+    paths = [tmp_path / "float.tflite", tmp_path / "int8.tflite"]
+    compared = edgeqwt.compare_files(*paths, calibration=samples)
+    assert compared.outputs[0].closeness.sqnr_db > 25
+    assert edgeqwt.evaluate_files(paths, data=samples).samples == 4
+
+
+TORCH = """
+import torch
+
+def create():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+"""
+
+
+@pytest.mark.requires("torch")
+def test_a_reference_from_its_source(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(TORCH)
+    source, samples = f"{tmp_path}/net.py:create", {"input": noise(16, 6)}
+    edgeqwt.build(source, calibration=samples, recipe="plain", output=tmp_path / "out")
+    found = edgeqwt.compensate_file(tmp_path / "out" / "model.tflite", source, calibration=samples, recipe="fast")
+    assert found.doubts == ()
+    with pytest.raises(InputError, match="has no function 'other'"):
+        edgeqwt.compensate_file(
+            tmp_path / "out" / "model.tflite", f"{tmp_path}/net.py:other", calibration=samples, recipe="fast"
+        )
