@@ -22,8 +22,9 @@ from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.quantize.curves import finer_curves
 from edgeqwt.quantize.joins import finer_inputs
 from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated
+from edgeqwt.quantize.ranges import Range, RangeRule, marginless, saturated, tailless
 from edgeqwt.quantize.recurrence import same_in_every_step
+from edgeqwt.quantize.roles import at_layers, exponentials
 from edgeqwt.quantize.widths import Plan, copies, planned
 
 QMIN, QMAX = -128, 127
@@ -193,6 +194,7 @@ def assign(
     given = {groups.find((t, plan.home[t])): ends for t, ends in ranges.items()}
     summed = unsaturated(graph)
     usual = {groups.find((t, bits)) for t, bits in places if t in summed}
+    tailed = {groups.find((t, bits)) for t, bits in places if t in at_layers(graph)}
     far = {groups.find((t, plan.home[t])) for t in exponentials(graph) if t in plan.home}
     chosen: dict[Place, Quantization] = {}
     for root, s in merged.items():
@@ -202,10 +204,8 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            own, headroom = (
-                rule if root in usual else saturated(rule),
-                EXPONENTIAL_HEADROOM if root in far else HEADROOM,
-            )
+            own = saturated(rule) if root not in usual else rule if root in tailed else tailless(rule)
+            headroom = EXPONENTIAL_HEADROOM if root in far else HEADROOM
             chosen[root] = parameters(s, own, root[1], even, headroom)
     group = {place: groups.find(place) for place in sorted(places - lone)}
     requantize = {key: chosen[groups.find(place)] for key, place in apart.items()}
@@ -261,21 +261,6 @@ def unsaturated(graph: Graph) -> set[int]:
             tied = _tied_slots(graph, op) if op.kind in RULES and graph.tensors[op.outputs[0]].is_float else []
             found |= {t for slot, t in enumerate(op.inputs) if slot not in tied}
     return found
-
-
-def exponentials(graph: Graph) -> set[int]:
-    """What EXP computes, and what of it is multiplied by constants or moved: sizes of boxes, as detectors decode them.
-
-    An input that is a little larger than any before makes an output that is several times as large. What a function
-    reads that kernels interpolate between few points is none.
-    """
-    found, functions = set[int](), [op for op in graph.ops if op.kind in RULES and RULES[op.kind].elementwise]
-    for op in graph.ops:
-        active = [t for t in op.inputs if _is_activation(graph, t)]
-        moved = op.kind in RULES and bool(RULES[op.kind].tied_inputs(op))
-        if op.kind == "EXP" or ((op.kind == "MUL" or moved) and active and found.issuperset(active)):
-            found |= {t for t in op.outputs if graph.tensors[t].is_float}
-    return found - {t for op in functions for t in op.inputs}
 
 
 def _tied_slots(graph: Graph, op: Op) -> list[int]:

@@ -117,6 +117,11 @@ def marginless(rule: RangeRule) -> RangeRule:
     return replace(rule, margins=False, tails=False) if isinstance(rule, Mse) else rule
 
 
+def tailless(rule: RangeRule) -> RangeRule:
+    """The rule for what is neither read nor computed by layers."""
+    return replace(rule, tails=False) if isinstance(rule, Mse) else rule
+
+
 MARGINS = np.array([1.0, 1.03, 1.06, 1.1])
 """By how much ranges may be wider than their rule says. Wider ones follow single samples that others do not confirm."""
 

@@ -5,7 +5,7 @@ that is an output of few elements, the error of this one sample may be most of t
 over a high threshold is close to exponential for the usual distributions (Pickands 1975, with shape 0; Balkema and
 de Haan 1974), so the mean excess of the largest values over the smallest of them tells what lies beyond any end:
 of w values above the threshold u, whose mean excess is b, those beyond r are expected to err by
-2 b^2 w exp(-(r - u) / b) in sum. Where there are many values, w of them are a small share, and nothing changes.
+2 b^2 w exp(-(r - u) / b) in sum. Of many values nothing is extrapolated: they have tails of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgeqwt.graph.graph import Array
 LARGEST = 20  # values on a side that its tail is estimated from
 SHARE = 0.25  # at most so many of those on that side
 FEWEST = 3
+FEW = 8192  # values of a tensor: of more the observed ones tell enough, and outliers of single channels tell nothing
 FURTHER = np.linspace(1.0, 2.0, 41)
 """Ends that are tried, in units of the end that the observed values ask for."""
 
@@ -56,7 +57,7 @@ def with_tails(statistics: Statistics, low: float, high: float, levels: int) -> 
         high: where it ends, at least 0.
         levels: number of integer values.
     """
-    if (counts := statistics.counts) is None or not statistics.seen or not counts.any():
+    if (counts := statistics.counts) is None or not 0 < statistics.seen <= FEW or not counts.any():
         return low, high
     centers, each = statistics.centers(), float(counts.sum()) / statistics.seen
     lows, below = _further(-low, counts[::-1], -centers[::-1], each)

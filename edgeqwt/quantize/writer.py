@@ -11,7 +11,15 @@ import numpy as np
 from edgeqwt.graph.graph import DTYPES, Array, Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import Form, OpRule, slots
 from edgeqwt.graph.opset16 import DTYPE, rule_at
-from edgeqwt.quantize.activations import LARGEST, QMAX, QMIN, Assignment, constant_range, spanning, symmetric
+from edgeqwt.quantize.activations import (
+    LARGEST,
+    QMAX,
+    QMIN,
+    Assignment,
+    constant_range,
+    spanning,
+    symmetric,
+)
 from edgeqwt.quantize.chains import chains
 from edgeqwt.quantize.forms import form_of, variable_slot
 from edgeqwt.quantize.precision import Precision
@@ -24,6 +32,7 @@ from edgeqwt.quantize.weights import (
     weight_scales,
     widened_for_bias,
 )
+from edgeqwt.quantize.wide_forms import adding, casting, log_softmax
 
 # c < x is x > c.
 MIRRORED = {"GREATER": "LESS", "LESS": "GREATER", "GREATER_EQUAL": "LESS_EQUAL", "LESS_EQUAL": "GREATER_EQUAL"}
@@ -130,6 +139,9 @@ class Writer:
         """The same op."""
         if op.kind == "RSQRT" and self.plan.ops[index] == 16 and "SQRT" not in self.missing16:
             self.reciprocal_root(index, op)
+            return
+        if op.kind == "LOG_SOFTMAX" and self.plan.ops[index] == 16:
+            log_softmax(self, index, op)
             return
         inputs = [self.operand(index, op, slot) for slot in range(len(op.inputs))]
         self.add(index, op, inputs)
@@ -350,15 +362,3 @@ def _rooted(q: Quantization) -> Quantization:
     """Parameters whose largest integer is the square root of what it is at other ones."""
     largest = LARGEST[16]
     return Quantization.per_tensor(float(np.sqrt(float(q.scale[0]) * largest)) / largest, 0)
-
-
-def adding(bits: int, a: int, b: int, target: int, activation: str) -> Op:
-    """An ADD of activations of some width."""
-    row = rule_at("ADD", bits)
-    return Op("ADD", (a, b), (target,), {"fusedActivationFunction": activation, **row.options}, version=row.version)
-
-
-def casting(source: int, target: int, old: str, new: str) -> Op:
-    """A CAST between integer types."""
-    options = {"inDataType": old.upper(), "outDataType": new.upper()}
-    return Op("CAST", (source,), (target,), options, version=rule_at("CAST", 8 if "int8" in (old, new) else 16).version)
