@@ -242,6 +242,47 @@ def _one_sided_einsum(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _slices(editing: Editing, node: onnx.NodeProto) -> bool:
+    return _back_to_front(editing, node) or _divided(editing, node)
+
+
+def _divided(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Slices that divide the channels of images, as one Split.
+
+    onnx2tf makes a SPLIT of them, whose axis is at times that of the other layout.
+    """
+    if any(node.output[0] in made.output for made in editing.nodes if made.op_type == "Split"):
+        return True
+    shape = editing.values.shapes.get(node.input[0], ())
+    if len(shape) != 4:
+        return False
+    readers = [other for other in editing.values.model.graph.node if node.input[0] in other.input[:1]]
+    parts = {p: other for other in readers if other.op_type == "Slice" and (p := _channels(editing, other)) is not None}
+    chain, next_part = list[tuple[int, int]](), dict(sorted(parts))
+    while (end := chain[-1][1] if chain else 0) != shape[1] and end in next_part:
+        chain.append((end, next_part[end]))
+    own = _channels(editing, node)
+    if len(chain) < 2 or chain[-1][1] != shape[1] or own not in chain:
+        return False
+    outputs = [parts[part].output[0] for part in chain]
+    sizes = editing.integers(*(stop - start for start, stop in chain))
+    editing.add("Split", [node.input[0], sizes], output=outputs[0], axis=1)
+    editing.nodes[-1].output.extend(outputs[1:])
+    return True
+
+
+def _channels(editing: Editing, node: onnx.NodeProto) -> tuple[int, int] | None:
+    """The first channel that a Slice takes and the first that it does not; None for other slices."""
+    given = [editing.values.constant(name) if name else None for name in node.input[1:]]
+    if len(given) < 3 or any(data is None or data.size != 1 for data in given):
+        return None
+    start, stop, axis, *step = (int(data.reshape(())) for data in given if data is not None)
+    if axis % 4 != 1 or step not in ([], [1]):
+        return None
+    first, last, _ = slice(start, stop).indices(editing.values.shapes[node.input[0]][1])
+    return (first, last) if first < last else None
+
+
 def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
     """Slice with steps back along several axes, of which onnx2tf makes a custom op, as a Gather for each."""
     ends = [editing.values.constant(name) if name else None for name in node.input[1:]]
@@ -292,7 +333,7 @@ RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyTyp
         "ScatterND": positions,
         "ScatterElements": elements,
         "STFT": _spectrum,
-        "Slice": _back_to_front,
+        "Slice": _slices,
     }
 )
 """By kind; volumes have a table of their own."""

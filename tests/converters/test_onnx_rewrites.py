@@ -104,6 +104,17 @@ def outer(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return (some[..., None, 0, :] * some[..., 0, :, None]).sum() + all_axes
 
 
+def shuffled(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Halves of the channels, one of them changed, and woven together, as in ShuffleNet; and a part of others."""
+    import torch
+
+    half = x.shape[1] // 2
+    mixed = torch.cat((x[:, :half], inner(x[:, half:])), 1)
+    mixed = mixed.reshape(1, 2, half, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+    first, second = mixed.chunk(2, 1)
+    return first * second + mixed[:, 1 : half + 1]
+
+
 def limited(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Integers clamped to 0..1, to one side, and used as an index."""
     import torch
@@ -140,6 +151,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "added": (layer(lambda: nn.Linear(6, 6), added), token, "ScatterElements", "OneHot"),
         "spectrum": (layer(nn.Identity, spectrum), (1, 64), "STFT", "Conv"),
         "each with each": (layer(nn.Identity, outer), (1, 2, 36), "", "Expand"),
+        "halves": (layer(lambda: nn.Conv2d(3, 3, 1), shuffled), (1, 6, 4, 4), "", "Split"),
         "limits": (layer(lambda: nn.Embedding(6, 4), limited), line, "Clip", "Max"),
         "volume": (layer(lambda: nn.Conv3d(3, 4, 3, (2, 1, 2), (1, 0, 1), dilation=(1, 2, 1))), volume, "", "Conv"),
         "depthwise": (layer(lambda: nn.Conv3d(3, 6, (3, 1, 3), padding=1, groups=3)), volume, "", "Gather"),
@@ -171,7 +183,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 NAMES = """
 groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, each with each,
-limits, volume, depthwise, grown, volumes
+halves, limits, volume, depthwise, grown, volumes
 """
 
 
