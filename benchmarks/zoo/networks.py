@@ -157,7 +157,8 @@ def _torchvision(kind: str, native: bool) -> Network:
 def _timm(kind: str, native: bool) -> Network:
     timm = importlib.import_module("timm")
     depth = json.loads(LIST.read_text("utf-8"))[kind]
-    channels, *wanted = timm.get_pretrained_cfg(kind).input_size
+    config = timm.get_pretrained_cfg(kind)
+    channels, *wanted = (3, 224, 224) if config is None else config.input_size
     sides = [tuple(wanted)] if native else [(SIZE, SIZE), (128, 128), tuple(wanted)]
     errors: list[str] = []
     for side in dict.fromkeys(sides):
