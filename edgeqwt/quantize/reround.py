@@ -19,12 +19,14 @@ from edgeqwt.graph.opset import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.layerwise.spool import Spool
 from edgeqwt.layerwise.stretches import Chunk, Stretches
+from edgeqwt.quantize.least_squares import WIDE
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.precision import Precision
 from edgeqwt.quantize.rounding import Layer, Rounded, RoundingRule
 from edgeqwt.quantize.row_weights import RowWeights, counting, noting
 from edgeqwt.quantize.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.quantize.weights import BIAS_LIMIT, bias_quantization, quantize_bias
+from edgeqwt.quantize.wide_layers import Kept, Sides, wide_moments
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
 from edgeqwt.runtime.parallel import THREADS, ordered
@@ -90,9 +92,10 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            folds = _moments(graph, i, weights.shape, workers, count, counting(weights_of[k]))
+            folds, rows = _moments(graph, i, weights.shape, workers, count, counting(weights_of[k]))
             layer = _layer(graph, i, reference, source, precision, folds)
-            layer = replace(layer, zeros=zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights))
+            same = zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights)
+            layer = replace(layer, zeros=same, rows=rows)
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)
@@ -137,10 +140,11 @@ def _moments(
     workers: list[list[Run]],
     count: int,
     row_weights: Sequence[Array] = (),
-) -> list[list[Array]]:
+) -> tuple[list[list[Array]], Kept]:
     """Sums of x x^T, and of y x^T where the workers run the float graph too, over positions and each fold's samples.
 
-    A fold is every other chunk of samples.
+    A fold is every other chunk of samples. Of layers with many terms the sums are those of all samples, and some rows
+    of each fold come with them.
 
     In steps of the input's scale; float64, (groups, terms, terms). The integers x are below 2^9 (2^15 with
     int16), and y is rounded to 1/256 (1/4) of a step, so products are integers below 2^27 (2^33) of such
@@ -158,24 +162,31 @@ def _moments(
     def rows(values: Array) -> Array:
         return patches(op, values.reshape(-1, *tensor.shape[1:]), weights_shape, every)
 
-    def work(runs: list[Run], first: int) -> list[Array]:
+    def sides(runs: list[Run], first: int) -> Sides:
         chunk = range(first, min(first + CHUNK, count))
         ours = rows(runs[0](chunk).astype(np.float64) - zero_point)
         both = [ours]
         for run in runs[1:]:
             steps = np.rint(run(chunk).astype(np.float64) * (FRACTION[tensor.dtype] / scale))
             both.append(rows(steps) / FRACTION[tensor.dtype])
-        if row_weights:
-            ours = ours * _steadied(np.concatenate([row_weights[n] for n in chunk]), both)
+        counted = _steadied(np.concatenate([row_weights[n] for n in chunk]), both) if row_weights else None
+        return both, counted
+
+    def work(runs: list[Run], first: int) -> list[Array]:
+        both, counted = sides(runs, first)
+        ours = both[0] if counted is None else both[0] * counted
         return [np.matmul(side.transpose(0, 2, 1), ours) for side in both]
 
+    if op.kind != "DEPTHWISE_CONV_2D" and math.prod(weights_shape[1:]) >= WIDE:
+        total, kept = wide_moments(workers, sides, CHUNK, count)
+        return [total], kept
     folds: list[list[Array]] = []
     for k, parts in enumerate(ordered(workers, work, range(0, count, CHUNK))):
         if k < FOLDS:
             folds.append(parts)
         else:
             folds[k % FOLDS] = [t + p for t, p in zip(folds[k % FOLDS], parts, strict=True)]
-    return folds
+    return folds, ()
 
 
 def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, folds: list[list[Array]]) -> Layer:

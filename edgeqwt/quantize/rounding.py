@@ -16,6 +16,7 @@ from edgeqwt.graph.graph import Array
 from edgeqwt.quantize.least_squares import (
     Method,
     best_ridge,
+    best_ridge_of_rows,
     damped,
     fitted_scale,
     half_by_half,
@@ -25,9 +26,11 @@ from edgeqwt.quantize.least_squares import (
     refined,
     refitted,
 )
+from edgeqwt.runtime.parallel import THREADS, ordered
 
 NARROWEST = 0.6  # of the scale at which no weight is clipped: below it, 4-bit weights lose more than they win
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # to choose from; the last one leaves weights as they are
+THREADED = 512  # terms from which on scales are tried on several threads
 POLISHES = 3  # turns of steps and scales; later ones change next to nothing
 
 
@@ -45,6 +48,8 @@ class Layer:
         bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
             where the scales cannot change.
         zeros: where integers must be zero, shape of the weights; None for nowhere.
+        rows: of layers with many terms, in place of `folds`: some of each fold's inputs and of those that it would have
+            in the float network, shape (groups, rows, terms).
     """
 
     weights: Array
@@ -55,6 +60,7 @@ class Layer:
     folds: tuple[tuple[Array, Array], ...] = ()
     bounds: tuple[Array, Array] | None = None
     zeros: Array | None = None
+    rows: tuple[tuple[Array, Array], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,14 +150,18 @@ def _rounded(
     """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
     hessian, weights = damped(layer.hessian, damping), layer.weights
     if layer.cross is not None:
-        share = ridge or (best_ridge(weights, layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0])
+        share = ridge or _ridge(layer)
         weights = refitted(weights, layer.hessian, layer.cross, share)
     method = how(hessian)
     best: Rounded | None = None
     least: Array = np.zeros(())
-    for scale in [layer.scale, *_candidates(layer, scales)]:
+
+    def tried(_: None, scale: Array) -> tuple[Array, Array, Array]:
         integers = method(weights, scale, layer.limit, layer.zeros)
-        error = loss(weights, scale, integers, hessian)
+        return scale, integers, loss(weights, scale, integers, hessian)
+
+    workers = [None] * (THREADS if weights.shape[2] >= THREADED else 1)
+    for scale, integers, error in ordered(workers, tried, [layer.scale, *_candidates(layer, scales)]):
         if best is None:
             best, least = Rounded(integers, scale), error
             continue
@@ -160,6 +170,13 @@ def _rounded(
         least = np.minimum(error, least)
     assert best is not None
     return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+
+
+def _ridge(layer: Layer) -> float:
+    """How strongly the layer's weights are held where they are, by cross-validation where there are folds."""
+    if len(layer.rows) > 1:
+        return best_ridge_of_rows(layer.weights, layer.rows, RIDGES)
+    return best_ridge(layer.weights, layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0]
 
 
 def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:

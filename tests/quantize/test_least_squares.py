@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.quantize import least_squares
 from edgeqwt.quantize.least_squares import (
     Method,
     best_ridge,
+    best_ridge_of_rows,
     damped,
     fitted_scale,
     half_by_half,
@@ -193,3 +195,31 @@ def test_the_chosen_ridge_errs_least_on_the_other_fold(seed: int) -> None:
 
     chosen = best_ridge(weights, (first, second), SHARES)
     assert error(chosen) <= min(map(error, SHARES)) + 1e-9 * abs(error(chosen))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 2.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rows_choose_the_ridge_that_their_moments_choose(seed: int, noise: float) -> None:
+    weights, _, inputs = problem(seed)
+    rng = np.random.default_rng(300 + seed)
+    rows = []
+    for part in np.split(inputs, 25, axis=2)[:2]:  # fewer than terms
+        ours = 0.9 * part + noise * rng.normal(size=part.shape)
+        rows.append((ours.swapaxes(1, 2), part.swapaxes(1, 2)))
+    moments = [(moment(x.swapaxes(1, 2)), y.swapaxes(1, 2) @ x) for x, y in rows]
+    assert best_ridge_of_rows(weights, rows, SHARES) == best_ridge(weights, moments, SHARES)
+
+
+def test_rows_of_zeros_choose_a_ridge() -> None:
+    weights, *_ = problem(0)
+    nothing = np.zeros((2, 5, 12))
+    assert best_ridge_of_rows(weights, [(nothing, nothing)] * 2, SHARES) == SHARES[-1]
+
+
+def test_triangles_are_inverted_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(least_squares, "WIDE", 8)
+    upper = np.triu(np.random.default_rng(0).normal(size=(2, 37, 37))) + 20 * np.eye(37)
+    found = least_squares._upper_inverse(upper)
+    # Condition numbers of about 2, and products of 37 terms.
+    np.testing.assert_allclose(found @ upper, np.broadcast_to(np.eye(37), upper.shape), atol=100 * 2.0**-52)
+    assert np.array_equal(found, np.triu(found))

@@ -177,3 +177,15 @@ def test_rows_that_nobody_feels_do_not_pull_at_the_weights() -> None:
         return float(np.square(np.array(wanted)[:, :, :2] - np.array(found)[:, :, :2]).sum())
 
     assert error(seeing) < 0.5 * error(blind)
+
+
+def test_layers_with_many_terms_are_rounded_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rows in place of each fold's moments: the same ridges, so the same integers."""
+    graph = residual_net()
+    calibration = samples(graph, 24)
+    plain = lower(graph, observe(graph, calibration)[0], MinMax(), Precision(4), {})
+    usual = reround(plain, graph, calibration, EVERYTHING, Precision(4))
+    monkeypatch.setattr("edgeqwt.quantize.reround.WIDE", 16)
+    wide = reround(plain, graph, calibration, EVERYTHING, Precision(4))
+    assert flatbuffer.to_bytes(wide) == flatbuffer.to_bytes(usual)
+    assert flatbuffer.to_bytes(wide) != flatbuffer.to_bytes(plain)
