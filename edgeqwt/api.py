@@ -6,7 +6,7 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,6 +52,7 @@ def build(
     recipe: str | Recipe = "balanced",
     precision: str | None = None,
     mixed: Mixed | None = None,
+    layers: Mapping[str, str] | None = None,
     ranges: str | None = None,
     compensation: bool | None = None,
     float_io: bool | None = None,
@@ -83,9 +84,10 @@ def build(
         target: a name that `list_targets()` lists, or the path of a .toml profile.
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
             by default.
-        recipe: a name, a .toml file, or a Recipe; the next six arguments override it.
+        recipe: a name, a .toml file, or a Recipe; the next seven arguments override it.
         precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
         mixed: the limit within which widths are chosen layer by layer.
+        layers: other widths for layers, by patterns of their names: {"head.*": "w8a16"}.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32, those that `interface` says nothing of.
@@ -136,7 +138,7 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, precision, mixed, ranges, compensation, float_io, preserve, interface)
+    chosen = _overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface)
     chosen = recipes.with_bar(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
@@ -349,6 +351,7 @@ def _overridden(
     recipe: str | Recipe,
     precision: str | None,
     mixed: Mixed | None,
+    layers: Mapping[str, str] | None,
     ranges: str | None,
     compensation: bool | None,
     float_io: bool | None,
@@ -360,6 +363,8 @@ def _overridden(
         chosen = recipes.with_precision(chosen, precision, mixed)
     elif mixed is not None:
         raise InputError("a limit for mixed precision was given without it", "Give --precision mixed with it.")
+    if layers:
+        chosen = recipes.with_layers(chosen, layers)
     if ranges is not None:
         chosen = chosen.with_technique(recipes.range_rule(ranges))
     if compensation is not None:

@@ -27,6 +27,7 @@ from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
+from edgeqwt.quantize.precision import with_layers
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import Finding, TargetProfile
 from edgeqwt.verify.bar import Shortfall, require, shortfalls
@@ -302,6 +303,10 @@ def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recip
     """The integer graph, the recipe with the widths that it has, and why they are these where they were chosen."""
     if recipe.mixed is not None:
         return make_mixed(context, recipe, recipe.mixed, stages)
+    if recipe.layers:
+        names = [context.graph.tensors[t].name for op in context.graph.ops for t in op.outputs]
+        places = {name: context.model.places.get(name, "") for name in names}
+        recipe = replace(recipe, precision=with_layers(recipe.precision, recipe.layers, places))
     preserve = frozenset(recipe.preserve)
     return make(context, recipe.techniques, recipe.precision, stages, preserve), recipe, None
 

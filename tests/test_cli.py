@@ -109,8 +109,9 @@ def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
     assert (code, err) == (0, "")
     report = strict_json(Path("out/report.json").read_text())
     assert report["recipe"]["precision"]["weight_bits"] == 3
-    assert report["recipe"]["ranges"]["rule"] == "minmax"
-    assert report["recipe"]["compensate"] is False
+    names = [technique["name"] for technique in report["recipe"]["techniques"]]
+    assert names[0] == "minmax_ranges"
+    assert "cwac" not in names
     assert report["target"]["name"] == "tflm"
     model = flatbuffer.read(Path("out/model.tflite"))
     assert [model.tensors[t].dtype for t in (*model.inputs, *model.outputs)] == ["float32", "float32"]
@@ -164,7 +165,9 @@ def test_where_nothing_helps_compensate_gives_the_file_as_it_was(
     # A byte behind the flatbuffer: readers pass over it, and no writer of ours would put it there.
     foreign = Path("out/model.tflite").read_bytes() + b"\0"
     Path("foreign.tflite").write_bytes(foreign)
-    Path("never.toml").write_text("[compensate]\ngain = false\noffset = false\nrewrite_scales = false\n")
+    Path("never.toml").write_text(
+        'techniques = ["mse_ranges", { name = "cwac", gain = false, offset = false, rewrite_scales = false }]'
+    )
     command = ("compensate", "foreign.tflite", "--reference", files.model, "-c", files.samples, "-o", "new.tflite")
     code, _, err = edgeqwt(*command, "--recipe", "never.toml")
     assert (code, err) == (0, "")

@@ -22,6 +22,7 @@ from edgeqwt.commands.options import (
     Samples,
     State,
     Target,
+    layer_widths,
     parse_batch_size,
     parse_images,
     parse_states,
@@ -61,6 +62,12 @@ def build(
         float | None, typer.Option(help="With mixed: SQNR of the outputs at least.", metavar="DB")
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="With mixed: let ops have 16-bit activations.")] = False,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Other widths for layers by name, such as 'head.*=w8a16'; several times.", metavar="NAME=WIDTHS"
+        ),
+    ] = None,
     ranges: Annotated[
         str | None, typer.Option(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")
     ] = None,
@@ -147,6 +154,7 @@ def build(
         recipe=recipe,
         precision=precision,
         mixed=_mixed(max_size, max_latency, min_sqnr, wide),
+        layers=layer_widths(layer or []),
         ranges=ranges,
         compensation=compensate,
         float_io=float_io,

@@ -100,3 +100,20 @@ def parse_states(options: list[str] | None) -> list[tuple[str, str]] | None:
     if odd is not None:
         raise typer.BadParameter(f"--state {odd!r}; write it as input=output, or none")
     return [(a, b) for a, _, b in pairs]
+
+
+def layer_widths(entries: list[str]) -> dict[str, str]:
+    """`--layer NAME=WIDTHS`, as often as given.
+
+    Raises:
+        InputError: an entry is no such pair.
+    """
+    from edgeqwt.errors import InputError
+
+    found = {}
+    for entry in entries:
+        name, equals, widths = entry.rpartition("=")
+        if not name or not equals or not widths:
+            raise InputError(f"--layer {entry!r}", "Write NAME=WIDTHS, such as 'head.*=w8a16'.")
+        found[name] = widths
+    return found

@@ -14,7 +14,7 @@ from edgeqwt import options
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
-from edgeqwt.quantize.precision import MIXED, Mixed, Pace, Precision, parse
+from edgeqwt.quantize.precision import MIXED, LayerWidths, Mixed, Pace, Precision, parse
 from edgeqwt.quantize.ranges import MinMax, RangeRule
 from edgeqwt.quantize.structure import KINDS
 from edgeqwt.techniques import registry
@@ -23,7 +23,7 @@ from edgeqwt.verify.bar import Bar
 FOLDER = Path(__file__).parent
 DEFAULT = "balanced"
 TECHNIQUES = "techniques"
-SETTINGS = ("precision", "mixed", TECHNIQUES, "io", "verify", "report", "quality", "preserve")
+SETTINGS = ("precision", "mixed", "layers", TECHNIQUES, "io", "verify", "report", "quality", "preserve")
 """The keys of a recipe's file."""
 
 
@@ -48,7 +48,8 @@ class Recipe:
         name: for the report.
         techniques: what is done to the model, in this order.
         precision: widths.
-        mixed: what a choice of widths layer by layer has to hold; None: `precision` is all there is.
+        layers: other widths for some layers.
+        mixed: what a choice of widths layer by layer has to hold; None: `precision` and `layers` are all there is.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders), unless `interface` says
             otherwise.
         interface: what inputs and outputs are to be like.
@@ -62,6 +63,7 @@ class Recipe:
     name: str
     techniques: Techniques = ()
     precision: Precision = field(default_factory=Precision)
+    layers: tuple[LayerWidths, ...] = ()
     mixed: Mixed | None = None
     float_io: bool = False
     interface: Interface = field(default_factory=Interface)
@@ -134,6 +136,7 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "precision": {"type": "string", "default": "w8a8"},
+            "layers": {"type": "array", "items": options.schema_of(LayerWidths)},
             TECHNIQUES: listed,
             "preserve": {"type": "array", "items": {"enum": list(KINDS)}},
             "io": {"type": "object"},
@@ -196,6 +199,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     recipe = Recipe(
         name=name,
         techniques=in_order(_techniques(listed, f"{where}: techniques"), f"{where}: techniques"),
+        layers=tuple(_layers(table.get("layers", []), where)),
         float_io=io.float,
         interface=from_table(section, f"{where} [io]"),
         verify=options.filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
@@ -207,6 +211,17 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     if not isinstance(precision, str):
         raise RecipeError(f"{where}: precision = {precision!r}", 'Write it as a name, such as "w8a8".')
     return with_precision(recipe, precision, _mixed(mixed, f"{where} [mixed]") if mixed else None)
+
+
+def _layers(entries: object, where: str) -> Iterator[LayerWidths]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RecipeError(
+            f"{where}: layers = {entries!r}", "Write each as a table [[layers]] with match and precision."
+        )
+    for entry in entries:
+        layer = options.filled(LayerWidths, entry, f"{where} [[layers]]")
+        parse(layer.precision)
+        yield layer
 
 
 def _known(key: str) -> str:
@@ -244,7 +259,23 @@ def with_precision(recipe: Recipe, name: str, mixed: Mixed | None = None) -> Rec
         raise RecipeError("mixed precision needs a limit", "Give one of max_size, max_latency and min_sqnr.")
     if name != MIXED and mixed is not None:
         raise RecipeError(f"precision {name} takes no limit", 'Limits are for precision "mixed".')
+    if name == MIXED and recipe.layers:
+        raise RecipeError("mixed precision chooses the widths of layers itself", "Leave [[layers]] out.")
     return replace(recipe, precision=parse(name), mixed=mixed)
+
+
+def with_layers(recipe: Recipe, layers: Mapping[str, str]) -> Recipe:
+    """The recipe with more layers of other widths, which count before its own.
+
+    Raises:
+        RecipeError: there is no such precision, or the recipe chooses widths itself.
+    """
+    found = tuple(LayerWidths(match, precision) for match, precision in layers.items())
+    for layer in found:
+        parse(layer.precision)
+    if recipe.mixed is not None:
+        raise RecipeError("mixed precision chooses the widths of layers itself", "Leave layers out.")
+    return replace(recipe, layers=(*recipe.layers, *found))
 
 
 def with_bar(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recipe:

@@ -21,6 +21,7 @@ from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import Steps, quantizing
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.quantize.rounding import Gptq, Layer, Nearest
 from edgeqwt.quantize.weights import BIAS_LIMIT
@@ -139,7 +140,7 @@ def _bounds(graph: Graph, v: Variables, scale: Array) -> tuple[Array, Array]:
     assert y is not None
     bias = np.broadcast_to(np.abs(v.current_bias().detach().numpy()).astype(np.float64), scale.shape)
     low = np.maximum(bias / (float(x.scale[0]) * BIAS_LIMIT), 1e-30)
-    high = 0.99 * RULES[op.kind].largest_ratio * float(y.scale[0]) / float(x.scale[0])
+    high = 0.99 * rule_at(op.kind, bits_of(graph, op)).largest_ratio * float(y.scale[0]) / float(x.scale[0])
     return low, np.maximum(scale, high)
 
 

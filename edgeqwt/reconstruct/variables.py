@@ -22,6 +22,7 @@ from edgeqwt.autograd.evaluate import as_tensor
 from edgeqwt.autograd.simulate import Twin
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.quantize.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.quantize.weights import bias_quantization
 
@@ -181,7 +182,8 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     assert x.quantization is not None
     assert y.quantization is not None
     scale = v.current_scale().detach().reshape(-1).numpy().astype(np.float32)
-    largest = 0.99 * RULES[op.kind].largest_ratio * float(y.quantization.scale[0]) / float(x.quantization.scale[0])
+    ratio = rule_at(op.kind, bits_of(graph, op)).largest_ratio
+    largest = 0.99 * ratio * float(y.quantization.scale[0]) / float(x.quantization.scale[0])
     scale = np.minimum(scale, np.float32(largest))
     changed = {
         s.weight: replace(weight, data=v.integers(), quantization=replace(weight.quantization, scale=scale), extra={})

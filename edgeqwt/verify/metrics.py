@@ -7,7 +7,6 @@ samples, so that the result does not depend on the number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,11 +154,6 @@ def compare(reference: Array, test: Array, step: float | None = None, *, varying
             else None,
             step=step,
         )
-
-
-def add_up(total: Mapping[str, Sums], sample: Mapping[str, Sums]) -> dict[str, Sums]:
-    """Adds one sample's sums to the totals, tensor name by tensor name."""
-    return {name: total.get(name, Sums()).plus(part) for name, part in sample.items()}
 
 
 def _dot(a: Array, b: Array) -> float:

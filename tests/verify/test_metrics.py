@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from edgeqwt.verify.metrics import Sums, add_up, compare
+from edgeqwt.verify.metrics import Sums, compare
 
 
 def test_metrics_are_their_definitions_over_all_samples() -> None:
@@ -56,10 +56,3 @@ def test_a_value_that_is_not_finite_is_never_hidden(bad: float) -> None:
 def test_tensors_without_two_classes_have_no_agreement() -> None:
     assert compare(np.ones((5, 1)), np.ones((5, 1))).result().top1 is None
     assert compare(np.float64(1.0) * np.ones(()), np.ones(())).result().top1 is None
-
-
-def test_totals_are_kept_by_name() -> None:
-    x = np.ones((1, 2))
-    total = add_up(add_up({}, {"a": compare(x, x), "b": compare(x, 2 * x)}), {"a": compare(x, x), "b": compare(x, x)})
-    assert total["a"].samples == 2
-    assert total["b"].error == 2.0
