@@ -43,6 +43,7 @@ class Cwac(solve.Options, Technique):
     for_trained = True
     gradients = "token weights"
     paper = "QwT-v2, channel-wise affine compensation"
+    measured = "ResNet-20 alone: w8a8 +0.4 dB, w4a8 +5.3 dB (docs/recipes.md)"
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The compensated integer graph."""

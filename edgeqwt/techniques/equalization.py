@@ -42,6 +42,7 @@ class Equalization(equalizing.Equalization, Technique):
     keeps_clusters = False
     gradients = "equalization"
     paper = "Nagel et al. 2019, section 4.1; SmoothQuant (Xiao et al. 2022), eq. 4"
+    measured = "ResNet-20 alone: w8a8 +0.3 dB, w4a8 +1.7 dB (docs/recipes.md)"
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The equalized float graph, unless it clearly loses when both are lowered and nothing else is done."""

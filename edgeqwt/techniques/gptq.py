@@ -13,3 +13,6 @@ class Gptq(rounding.Gptq, Rounding):
     __doc__ = rounding.Gptq.__doc__
     name = "gptq"
     paper = "GPTQ (Frantar et al. 2022), algorithm 1"
+    measured = (
+        "ResNet-20, with float targets, 8 scales and refinement, alone: w8a8 +0.6 dB, w4a8 +12.1 dB (docs/recipes.md)"
+    )

@@ -14,3 +14,6 @@ class HessianGuided(search_layers.HessianGuided, Search):
     name = "hessian_guided"
     gradients = "scales guided by the Hessian"
     paper = "PTQ4ViT (Yuan et al. 2022), section 3.3"
+    measured = (
+        "ResNet-20 alone: w8a8 0.0 dB, w4a8 +4.5 dB; on top of `balanced`: 0.0, -0.2 dB: in no recipe (docs/recipes.md)"
+    )

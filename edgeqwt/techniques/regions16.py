@@ -64,6 +64,7 @@ class Regions16(Technique):
     title = "widen"
     works = Works.FLOAT
     paper = "LLM.int8() (Dettmers et al. 2022)"
+    measured = "ResNet-20: nothing; MiniLM's cosine 0.990 -> 0.998 (docs/transformers.md)"
     min_gain: Decibels = 0.5
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:

@@ -37,6 +37,7 @@ class MseWeightScales(weight_scales.MseWeights, WeightScales):
     __doc__ = weight_scales.MseWeights.__doc__
     name = "mse_weight_scales"
     paper = "OMSE (Kravchik et al. 2019), section 3.2; OCTAV (Sakr et al. 2022), eq. 1"
+    measured = "ResNet-20 alone: w8a8 -0.2 dB, w4a8 -3.6 dB; on top of `balanced`: 0.0, +0.3 dB (docs/recipes.md)"
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class WeightedRanges(Technique):
     works = Works.FLOAT
     gradients = "weighted ranges"
     paper = "PTQ4ViT (Yuan et al. 2022), section 3.3"
+    measured = "ResNet-20 on top of `mse_ranges`: w8a8 +0.2 dB, w4a8 0.0 dB (docs/recipes.md)"
     samples: Annotated[int, Ge(1)] = 64
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
