@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,10 +160,13 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def process(arguments: Sequence[object], folder: Path, **options: Any) -> subprocess.Popen[str]:
+def process(
+    arguments: Sequence[object], folder: Path, variables: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
     """The command line as a process of its own, with its temporary files in `folder`/tmp."""
     (folder / "tmp").mkdir(exist_ok=True)
     environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    environment |= variables or {}
     environment.pop("EDGEQWT_DEBUG", None)
     code = "import sys; sys.argv[0] = 'edgeqwt'; from edgeqwt.cli import main; main()"
     return subprocess.Popen(
