@@ -69,7 +69,7 @@ TEXTS: dict[str, dict[str, Any]] = {
                "d_inner": 128, "vocab_size": 500},
     "IBert": SMALL,
     "LayoutLM": SMALL,
-    "Longformer": {**SMALL, "attention_window": 16},
+    "Longformer": {**SMALL, "attention_window": 16, "onnx_export": True},
     "MegatronBert": SMALL,
     "MobileBert": {**SMALL, "embedding_size": 32, "intra_bottleneck_size": 64, "true_hidden_size": 64},
     "ModernBert": {**SMALL, "global_attn_every_n_layers": 2, "local_attention": 16, "pad_token_id": 0,
