@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.zoo.networks import names
-from benchmarks.zoo.one import build
+from benchmarks.zoo.one import AFTER_PARITY, build
 from benchmarks.zoo.table import CONVERTED, DONE, Row, line, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,11 +113,18 @@ def one(name: str, options: argparse.Namespace) -> Row:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             child.join()
-            return {**row, "status": "timed out", "message": f"more than {options.seconds} s; {_last_stage(log)}"}
+            message = f"more than {options.seconds} s; {_last_stage(log)}"
+            return {**row, "status": "timed out", "converted": _converted(log), "message": message}
         if found.exists():
             return {**row, **json.loads(found.read_text("utf-8"))}
         tail = log.read_text("utf-8", errors="replace").strip()[-300:] if log.exists() else ""
-        return {**row, "status": "crashed", "message": f"exit {child.exitcode}; {_last_stage(log)}: {tail}"}
+        message = f"exit {child.exitcode}; {_last_stage(log)}: {tail}"
+        return {**row, "status": "crashed", "converted": _converted(log), "message": message}
+
+
+def _converted(log: Path) -> bool:
+    """Whether a build got beyond the proof of its conversion."""
+    return log.exists() and f"stage: {AFTER_PARITY}" in log.read_text("utf-8", errors="replace")
 
 
 def _last_stage(log: Path) -> str:

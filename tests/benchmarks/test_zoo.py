@@ -71,6 +71,39 @@ def test_a_network_that_cannot_be_made_or_takes_too_long_is_a_row(
     row = zoo.one("nowhere/nothing", options)
     assert (row["name"], row["status"]) == ("nowhere/nothing", status)
     assert row["message"]
+    assert row["converted"] is False
+
+
+def test_how_far_a_build_came_that_did_not_end(tmp_path: Path) -> None:
+    from benchmarks.zoo.__main__ import _converted, _last_stage
+
+    log = tmp_path / "log"
+    assert not _converted(log)
+    log.write_text("stage: convert\nstage: check parity\n")
+    assert not _converted(log)
+    log.write_text(log.read_text() + "stage: look at samples\nstage: judge\nnoise\n")
+    assert _converted(log)
+    assert _last_stage(log) == "stage: judge"
+
+
+def test_norms_get_the_statistics_of_what_they_see_alone() -> None:
+    """A rest of the variance 1 that they begin with would let small activations vanish."""
+    import numpy as np
+    import torch
+
+    from benchmarks.zoo.data import settle
+    from benchmarks.zoo.networks import Network
+
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm1d(2, eps=1e-12)
+    rng = np.random.default_rng(0)
+    data = [{"x": rng.normal(5, 1e-3, (1, 2)).astype(np.float32)} for _ in range(16)]
+    settle(Network(norm, {"x": (1, 2)}), data)
+    with torch.no_grad():
+        found = norm(torch.from_numpy(np.concatenate([sample["x"] for sample in data])))
+    # The deviation is that of 15 degrees of freedom; what is left are six digits of 5.001 in float32.
+    torch.testing.assert_close(found.std(0), norm.weight.detach(), rtol=1e-3, atol=0)
+    assert not norm.training
 
 
 def test_textures_stand_in_for_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
