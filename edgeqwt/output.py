@@ -95,11 +95,14 @@ def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, te
 
 
 def show_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Names and sentences, the sentences aligned; a name that repeats is told once."""
+    """Names and sentences, the sentences aligned; a name that repeats is shown once, a long one above its sentence."""
     from rich.text import Text
 
     for k, (name, sentence) in enumerate(facts):
         label = "" if k and facts[k - 1][0] == name else name
+        if len(label) >= LABEL:
+            out.print(Text(label, "bold"))
+            label = ""
         first, *others = textwrap.wrap(sentence, max(20, out.width - LABEL), break_on_hyphens=False) or [""]
         out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
         for line in others:

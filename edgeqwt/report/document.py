@@ -21,12 +21,12 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
-from edgeqwt.passes.technique import Technique
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
 from edgeqwt.quantize.structure import compressed
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
+from edgeqwt.techniques.registry import options_of
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.gate import gain_at, split_at
 from edgeqwt.verify.layers import Place, Quality
@@ -158,7 +158,7 @@ def _techniques(made: Made) -> list[dict[str, Any]]:
     return [
         {
             "name": step.technique.name,
-            "options": _options(step.technique),
+            "options": options_of(step.technique),
             "kept": step.account.kept,
             "sentences": list(step.account.sentences),
             "data": plain(step.account.data),
@@ -167,12 +167,8 @@ def _techniques(made: Made) -> list[dict[str, Any]]:
     ]
 
 
-def _options(technique: Technique) -> dict[str, Any]:
-    return {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique)}  # type: ignore[arg-type]
-
-
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    listed = [{"name": technique.name, **_options(technique)} for technique in recipe.techniques]
+    listed = [{"name": technique.name, **options_of(technique)} for technique in recipe.techniques]
     rest = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "techniques"}
     told = {key: plain(value) for key, value in rest.items()}
     return {**told, "preserve": list(recipe.preserve), "techniques": listed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -49,6 +50,16 @@ def technique(name: str, table: Mapping[str, Any], where: str) -> Technique:
     if name not in known:
         raise RecipeError(f"{where}: there is no technique {name!r}", f"Choose {', '.join(known)}.")
     return options.filled(known[name], table, f"{where} {name}")
+
+
+def first_line(cls: type[Technique]) -> str:
+    """What a technique does, in one sentence: the first of its docstring."""
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def options_of(technique: Technique) -> dict[str, Any]:
+    """A technique's options by name."""
+    return {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique)}  # type: ignore[arg-type]
 
 
 def of_role(role: str) -> Mapping[str, type[Technique]]:

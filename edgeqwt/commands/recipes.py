@@ -1,0 +1,66 @@
+"""`edgeqwt recipes`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+from edgeqwt.commands.options import Json
+
+recipes = typer.Typer(invoke_without_command=True, no_args_is_help=False)
+app.add_typer(recipes, name="recipes")
+
+
+@recipes.callback()
+def listed(context: typer.Context, json: Json = False) -> None:
+    """List the recipes that come with edgeqwt, and the techniques that they may use.
+
+    `edgeqwt recipes show NAME` explains one of them, technique by technique.
+    """
+    import edgeqwt
+    from edgeqwt.output import console, plain, print_json, show_facts
+    from edgeqwt.techniques.registry import registered
+
+    if context.invoked_subcommand is not None:
+        return
+    found, known = edgeqwt.list_recipes(), registered()
+    if json:
+        names = {recipe.name: [technique.name for technique in recipe.techniques] for recipe in found}
+        print_json({"recipes": plain(names), "techniques": list(known)})
+        return
+    facts = [(recipe.name, " → ".join(technique.name for technique in recipe.techniques)) for recipe in found]
+    used = {technique.name for recipe in found for technique in recipe.techniques}
+    out = console()
+    show_facts(out, facts)
+    out.print(f"In no recipe, for your own: {', '.join(name for name in known if name not in used)}.")
+    out.print("Next: edgeqwt recipes show NAME; your own recipe is a .toml file, see docs/recipes.md.")
+
+
+@recipes.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A recipe, a .toml file, or a technique.", metavar="NAME")],
+) -> None:
+    """What a recipe does, technique by technique; or what a technique does, and its options."""
+    import edgeqwt
+    from edgeqwt.options import meanings
+    from edgeqwt.output import console, show_facts
+    from edgeqwt.techniques.registry import first_line, options_of, registered
+
+    out = console()
+    if name in registered():
+        cls = registered()[name]
+        out.print(first_line(cls))
+        told, defaults = meanings(cls), options_of(cls())
+        show_facts(out, [(key, f"{told[key]} [default: {value}]") for key, value in defaults.items()])
+        return
+    recipe = edgeqwt.load_recipe(name)
+    bits = recipe.precision
+    out.print(f"{recipe.name}: weights of {bits.weight_bits} bits, activations of {bits.activation_bits}")
+    facts = []
+    for technique in recipe.techniques:
+        own, usual = options_of(technique), options_of(type(technique)())
+        changed = ", ".join(f"{key} = {value}" for key, value in own.items() if value != usual[key])
+        facts.append((technique.name, first_line(type(technique)) + (f" ({changed})" if changed else "")))
+    show_facts(out, facts)
