@@ -10,6 +10,7 @@ from pathlib import Path
 from platform import python_version
 
 from edgeqwt.advice import advice, remedies
+from edgeqwt.calibration.columns import column_doubts
 from edgeqwt.calibration.doubts import doubts
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
@@ -199,6 +200,7 @@ def build(
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("look at samples"):
         total, told = doubts(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
+        told = (*told, *column_doubts(samples, _coarse_inputs(model, recipe)))
     if total == 1:
         recipe = replace(recipe, techniques=plain(recipe.techniques))  # nothing could confirm that more is better
     if proved is None or proved.source is not model.graph:
@@ -266,6 +268,14 @@ def judged(
 def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
     found = {name: adapt(graph) for name, graph in variants.items()}
     return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
+
+
+def _coarse_inputs(model: ConvertedModel, recipe: Recipe) -> set[str]:
+    """The inputs of 8 bits whose values go in as they are, by name."""
+    ports, bits = recipe.precision.ports, recipe.precision.activation_bits
+    plain_ones = [b for b in model.inputs if b.affine is None]
+    named = {b.spec.name: ports.get(model.graph.tensors[b.tensor].name) for b in plain_ones}
+    return {name for name, port in named.items() if (bits if port is None else port.bits(bits)) == 8}
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:

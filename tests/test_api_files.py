@@ -12,7 +12,7 @@ import edgeqwt
 from edgeqwt.calibration.observe import observe
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.quantize.lower import Precision, lower
 from edgeqwt.quantize.ranges import MinMax
@@ -21,7 +21,7 @@ from tests.chain import NONE, Chain, noise
 from tests.small import Command, images
 
 
-def integer(graph: Graph, samples: np.ndarray) -> Graph:
+def integer(graph: Graph, samples: Array) -> Graph:
     """The int8 form of a graph with one input; all of `samples` are seen."""
     prepared = prepare(graph).graph
     shape = prepared.tensors[prepared.inputs[0]].shape

@@ -131,7 +131,9 @@ def _likeness(integer: Graph, i: int, reference: Graph, j: int) -> float:
     """The cosine of two ops' weights, more where they have one name, 0 where they cannot be partners."""
     op, other = integer.ops[i], reference.ops[j]
     out, wanted = integer.tensors[op.outputs[0]], reference.tensors[other.outputs[0]]
-    if op.kind != other.kind or out.shape != wanted.shape or _has_bias(integer, op) != _has_bias(reference, other):
+    if op.kind != other.kind or out.shape != wanted.shape:
+        return 0.0
+    if _has_bias(integer, op) != _has_bias(reference, other) and not _rounded_away(integer, op):
         return 0.0
     axis = RULES[op.kind].channel_axis
     ours, theirs = (np.moveaxis(w, axis, 0) for w in (_weights(integer, op), _weights(reference, other)))
@@ -153,6 +155,12 @@ def _has_bias(graph: Graph, op: Op) -> bool:
     bias = slots(op).bias
     data = None if bias < 0 else graph.tensors[bias].data
     return data is not None and bool(data.any())
+
+
+def _rounded_away(integer: Graph, op: Op) -> bool:
+    """Whether an op has a bias of zeros, which one that is small beside a step may have become."""
+    bias = slots(op).bias
+    return bias >= 0 and not _has_bias(integer, op)
 
 
 def _output(reference: Graph, j: int, activation: str) -> int | None:

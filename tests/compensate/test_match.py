@@ -291,3 +291,12 @@ def test_inputs_must_be_alike() -> None:
     more = replace(case.floating, inputs=(t, t))
     with pytest.raises(InputError, match="the models take different inputs"):
         replace(case, floating=more).compensated()
+
+
+def test_a_bias_that_was_rounded_away() -> None:
+    case = made(plain_net(), count=3)
+    biases = {slots(case.integer.ops[i]).bias for i in linear_ops(case.integer)}
+    zeros = {t: replace(tensor, data=np.zeros_like(tensor.data)) for t in biases if (tensor := case.integer.tensors[t])}
+    pairs, alone = match(case.integer.with_tensors(zeros), case.floating)
+    assert not alone
+    assert [(p.integer, p.reference) for p in pairs] == [(i, i) for i in linear_ops(case.floating)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,46 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, interface: Interface, mess
     with pytest.raises(InputError) as caught:
         build(tmp_path, interface, normalized(pixels()))
     assert message in caught.value.message
+
+
+def sensors(scaled: bool) -> Graph:
+    """A dense layer to which columns of other magnitudes matter alike."""
+    chain = Chain()
+    x = chain.input((1, 4), "values")
+    weights = noise(3, 4) / (np.array(MAGNITUDES) if scaled else 1)
+    y = chain.op("FULLY_CONNECTED", x, chain.constant(weights), chain.constant(noise(3)), shape=(1, 3), name="y",
+                 weightsFormat="DEFAULT", keepNumDims=False, **NONE)  # fmt: skip
+    return chain.graph(y)
+
+
+MAGNITUDES = (1.0, 1e4, 3.0, 5e3)
+
+
+def test_columns_are_standardized_by_the_application(tmp_path: Path) -> None:
+    flatbuffer.write(sensors(True), tmp_path / "net.tflite")
+    values = (noise(32, 4) + 0.5) * np.array(MAGNITUDES, np.float32)
+    np.savez(tmp_path / "samples.npz", values=values.astype(np.float32))
+    call = {"calibration": tmp_path / "samples.npz", "recipe": "fast"}
+    plain = edgeqwt.build(tmp_path / "net.tflite", accept=True, **call)
+    assert any("--standardize values" in doubt for doubt in plain.doubts)
+    asked = Interface(standardize=("values",))
+    made = edgeqwt.build(tmp_path / "net.tflite", interface=asked, output=tmp_path / "out", **call)
+    assert not any("--standardize" in doubt for doubt in made.doubts)
+    db = [result.quality[result.choice.name].worst_db for result in (plain, made)]
+    assert db[0] < 10 < 30 < db[1]
+    # A program that does what io.json says.
+    (port,) = json.loads((tmp_path / "out" / "package" / "io.json").read_text())["inputs"]
+    factor, shift = (np.array(port["source"][key], np.float32) for key in ("factor", "shift"))
+    np.testing.assert_allclose(factor.ravel(), values.std(axis=0), rtol=1e-4)
+    graph = flatbuffer.read(tmp_path / "out" / "model.tflite")
+    runner, source = RUNNERS["reference"](graph), RUNNERS["reference"](sensors(True))
+    errors = []
+    for row in values:
+        real = (row[None] - shift) / factor
+        integers = np.clip(np.round(real / np.float32(port["scale"])) + port["zero_point"], -128, 127).astype(np.int8)
+        out = runner.run({graph.inputs[0]: integers})[graph.outputs[0]]
+        q = graph.tensors[graph.outputs[0]].quantization
+        assert q is not None
+        wanted = next(iter(source.run({0: row[None]}).values()))
+        errors.append(np.abs((out - q.zero_point) * q.scale - wanted).max() / q.scale[0])
+    assert max(errors) < 4  # steps: of the input by up to three weights of a few steps, and half a step of its own
