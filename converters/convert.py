@@ -18,6 +18,7 @@ from edgeqwt.converters.closed import closed
 from edgeqwt.converters.converter import Converter, Work
 from edgeqwt.converters.keras_source import FILES as KERAS_FILES
 from edgeqwt.converters.resolve import TorchObject, resolve
+from edgeqwt.converters.sequence_lstm import written_out
 from edgeqwt.converters.source import Source, open_keras, open_onnx, open_torch
 from edgeqwt.converters.through_litert_torch import LitertTorch
 from edgeqwt.converters.through_onnx2tf import Onnx2tf
@@ -202,9 +203,11 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     remarks = graph.remarks
     specs = [binding.spec for binding in tflite_source.bindings(graph)[0]]
     graph, notes = closed(graph, specs, validated(samples, specs).first())
+    graph, written = written_out(graph)
+    notes = (*notes, *written)
     inputs, outputs = tflite_source.bindings(graph)
     if not is_fake_quantized(graph):
-        run = tflite_source.TfliteRunner.open(path, inputs, outputs).run
+        run = replace(tflite_source.TfliteRunner.open(path, inputs, outputs), fresh=bool(written)).run
         return ConvertedModel(graph, inputs, outputs, run, notes=(*remarks, *notes))
     below, learned = extracted(graph)
     inputs, outputs = tflite_source.bindings(below)

@@ -102,6 +102,7 @@ class TfliteRunner:
     interpreter: Any
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
+    fresh: bool = False  # whether states begin anew in every run
 
     @staticmethod
     def open(path: Path, inputs: tuple[Binding, ...], outputs: tuple[Binding, ...]) -> TfliteRunner:
@@ -138,6 +139,8 @@ class TfliteRunner:
 
     def run(self, sample: Sample) -> dict[str, Array]:
         """One sample's outputs by name."""
+        if self.fresh:
+            self.interpreter.reset_all_variables()
         details = self.interpreter.get_input_details()
         for binding, detail in zip(self.inputs, details, strict=True):
             array = np.ascontiguousarray(sample[binding.spec.name], detail["dtype"]).reshape(detail["shape"])

@@ -13,6 +13,7 @@ from edgeqwt.converters.closed import closed
 from edgeqwt.converters.control_flow import FLOW
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.layout import named_as_in_source
+from edgeqwt.converters.sequence_lstm import written_out
 from edgeqwt.converters.source import KERAS, Source
 from edgeqwt.converters.tflite_source import TfliteRunner
 from edgeqwt.converters.tools import Found
@@ -56,6 +57,8 @@ class TensorFlow:
         graph = flatbuffer.read(file)
         inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
         graph, flow = _without_flow(graph, inputs, source)
+        graph, written = written_out(graph)
+        flow = (*flow, *written)
         if flow:
             inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
         learned = None
