@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -134,3 +135,62 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path, files: Small) -> None:
     command.send_signal(signal.SIGHUP)
     assert command.communicate(timeout=30)[1] == ""
     assert command.returncode == 0
+
+
+AT_EXIT = """
+import atexit, os, signal, sys, time
+from edgeqwt.__main__ import main
+
+def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+
+atexit.register(stop)
+sys.argv = ["edgeqwt", "targets"]
+main()
+"""
+WHILE_IMPORTING = """
+import sys
+from edgeqwt.__main__ import main
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edgeqwt.commands":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Stop())
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [(AT_EXIT, 0, ""), (WHILE_IMPORTING, 130, "edgeqwt: interrupted; nothing was written\n")],
+    ids=["at exit", "while importing"],
+)
+def test_stopped_at_the_ends(tmp_path: Path, code: str, status: int, said: str) -> None:
+    """After its end a command has the exit code that it earned, and no traceback; before its beginning it says so."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(small.ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_what_had_been_written_before_a_signal_is_said(
+    tmp_path: Path, files: Small, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise cli.Stopped(signal.SIGTERM)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgeqwt.report.terminal.show_build", interrupted)
+    assert cli.run(["build", str(files.model), "-c", str(files.samples), "-o", "out", "--recipe", "fast"]) == 143
+    assert capsys.readouterr().err == "edgeqwt: interrupted; out had been written\n"
+    assert cli.run(["build", str(files.model), "-c", "missing.npz", "-o", "out"]) == 2
+    assert "had been written" not in capsys.readouterr().err
