@@ -8,7 +8,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.verify.bar import Bar
+from edgeqwt.verify.bar import Bar, coarse_outputs
 from edgeqwt.verify.layers import Place, Quality
 from edgeqwt.verify.own import OpError, OwnErrors
 
@@ -59,6 +59,7 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe)
             "the model without what comes before its logarithm: let the application compute the logarithm in float and "
             "feed it as the input"
         )
+    found += [f"16 bits at that output (--output-type {name}=int16)" for name in coarse_outputs(reference, quality)]
     if any(_poor_part(place, recipe.bar) for place in quality.outputs):
         found.append("--split-outputs, an output of its own for each part")
     if recipe.precision.weight_bits < 8:

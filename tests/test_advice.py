@@ -9,10 +9,11 @@ import pytest
 from edgeqwt.advice import advice, remedies
 from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes import recipe
+from edgeqwt.verify.bar import Bar, coarse_outputs, shortfalls
 from edgeqwt.verify.layers import PartQuality, Place, Quality
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.own import OpError, OwnErrors
-from tests.chain import Chain, noise
+from tests.chain import NONE, Chain, noise
 
 NOTHING = OwnErrors(8, (), 0)
 
@@ -27,15 +28,17 @@ def closeness(error: float) -> Closeness:
 @pytest.mark.parametrize("kind", ["LOG", "EXP"])
 def test_a_logarithm_belongs_into_the_application(kind: str) -> None:
     chain = Chain()
-    graph = chain.graph(chain.op(kind, chain.input((1, 4)), name="power"))
+    graph = chain.graph(chain.op("TANH", chain.op(kind, chain.input((1, 4)), name="power")))
     op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
-    said = advice(graph, Quality(8, (), (), ()), OwnErrors(8, (op,), 0), recipe.load("fast"))
+    place = Place("tanh1", 1, "TANH", closeness(1e-3))
+    said = advice(graph, Quality(8, (), (place,), (place,)), OwnErrors(8, (op,), 0), recipe.load("fast"))
     assert "GATHER 'table' errs most" in said
     assert ("let the application compute the logarithm in float" in said) == (kind == "LOG")
 
 
 def test_a_poor_part_gets_an_output_of_its_own() -> None:
-    graph, chosen = Chain().graph(), recipe.load("fast")
+    chain, chosen = Chain(), recipe.load("fast")
+    graph = chain.graph(chain.op("TANH", chain.input((1, 10)), name="out", shape=(1, 10)))
     for error, poor in ((1.0, True), (1e-3, False)):
         parts = tuple(PartQuality(name, closeness(e), ()) for name, e in (("boxes", 1e-3), ("scores", error)))
         place = Place("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
@@ -49,3 +52,19 @@ def test_where_all_was_tried_nothing_is_said() -> None:
     wide = replace(best, precision=parse("w8a16"))
     assert "--precision" in remedies(Chain().graph(), Quality(8, (), (), ()), NOTHING, best)
     assert remedies(Chain().graph(), Quality(8, (), (), ()), NOTHING, wide) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "told"), [("LOGISTIC", 0.2, True), ("LOGISTIC", 1e-3, False), ("ABS", 0.2, False)]
+)
+def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, told: bool) -> None:
+    chain = Chain()
+    logit = chain.op("MUL", chain.input((1, 10)), chain.constant(2.0), name="logit", shape=(1, 10), **NONE)
+    graph = chain.graph(chain.op(kind, logit, name="score", shape=(1, 10)))
+    places = Place("score", 1, kind, closeness(error)), Place("logit", 0, "MUL", closeness(1e-4))
+    quality = Quality(8, (), places[:1], places[1:])
+    assert coarse_outputs(graph, quality) == ({"score": kind} if told else {})
+    found = shortfalls(graph, quality, Bar())
+    assert [("fixed" in f.sentence, f.below) for f in found] == ([(True, False)] if told else [])
+    said = remedies(graph, quality, NOTHING, recipe.load("fast"))
+    assert ("--output-type score=int16" in said) == told

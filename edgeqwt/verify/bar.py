@@ -12,10 +12,12 @@ from annotated_types import Interval
 from edgeqwt.errors import QualityError
 from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES
 from edgeqwt.verify.layers import Place, Quality
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import CHANCE, tail
 
+FINE_DB, LOST_DB = 25.0, 3.0  # an output that has less, and loses so much to the steps of its scale, is told
 CLASSIFIERS = ("SOFTMAX", "LOG_SOFTMAX")
 
 
@@ -72,7 +74,33 @@ def shortfalls(reference: Graph, quality: Quality, bar: Bar) -> tuple[Shortfall,
             where = f"part {part.name!r} of output {name!r}"
             found += [Shortfall(name, part.name, *told) for told in _poor(where, part.closeness, bar)]
         found += [Shortfall(name, "", *told) for told in _agreement(reference, t, place, bar)]
+    coarse = coarse_outputs(reference, quality)
+    for place, judged in zip(quality.outputs, quality.decisive, strict=True):
+        if place.tensor in coarse:
+            told = (
+                f"output {place.tensor!r} has {_db(place.closeness.judged_db)} SQNR of what varies where "
+                f"{_db(judged.closeness.judged_db)} go into its {coarse[place.tensor]}: its steps are fixed, and "
+                "coarse for so small differences"
+            )
+            found.append(Shortfall(place.tensor, "", told, False))
     return tuple(found)
+
+
+def coarse_outputs(reference: Graph, quality: Quality) -> dict[str, str]:
+    """The outputs that the fixed scale of the function behind what decides rounds too coarsely, and that function.
+
+    Args:
+        reference: the float graph, with the outputs of `quality`, in its order.
+        quality: of the integer graph.
+    """
+    found = {}
+    for t, place, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
+        passed = before_saturation(reference, t)[1] if reference.tensors[t].is_float else []
+        curve = next((kind for kind in passed if RULES[kind].elementwise), "")
+        db = place.closeness.judged_db
+        if curve and judged.tensor != place.tensor and db < FINE_DB and db + LOST_DB < judged.closeness.judged_db:
+            found[place.tensor] = curve
+    return found
 
 
 def require(found: tuple[Shortfall, ...], advice: str) -> None:
