@@ -17,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 
+from edgeqwt.calibration.clipped import Factor, factors
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.boundary import feed_as, graph_feed, limits, to_real
@@ -98,9 +99,10 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     written = [t for op in second.ops for t in op.outputs]
     cut = [t for t in written if t in pairs and not second.tensors[t].is_variable]
     unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
+    spared = {a: factor for a, factor in factors(first).items() if a in pairs.values()}
     size = sum(second.tensors[t].size for t in cut) or 1
     try:
-        wanted = xnnpack(first, sorted({pairs[t] for t in cut}))
+        wanted = xnnpack(first, sorted({pairs[t] for t in cut} | _computed(first, spared)))
         free = xnnpack(second, cut)
         apart, twins = _apart(second, cut)
         alone = xnnpack(apart)
@@ -115,13 +117,22 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
             own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
             for t in real:
                 judged = fed[t] if t in fed else own[twins[t]]
-                totals[t].add(second, t, real[t], to_real(second, t, judged), to_real(second, t, found[t]))
+                three = real[t], to_real(second, t, judged), to_real(second, t, found[t])
+                if pairs[t] in spared:  # what multiplies zeros alone may be anything
+                    met = spared[pairs[t]].met(real[t].shape, values)
+                    three = np.where(met, three[0], 0), np.where(met, three[1], 0), np.where(met, three[2], 0)
+                totals[t].add(second, t, *three)
     except InterpreterError as error:
         return OwnErrors(0, (), len(second.ops), error.message)
     producers = second.producers()
     inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
     rows = tuple(totals[t].row(first, second, producers.get(t), t, pairs[t]) for t in (*inputs, *cut))
     return OwnErrors(len(few), tuple(row for row in rows if row is not None), unpaired)
+
+
+def _computed(graph: Graph, spared: Mapping[int, Factor]) -> set[int]:
+    """What factors multiply, inputs excepted."""
+    return {other for factor in spared.values() for other in factor.others if other not in graph.inputs}
 
 
 def _apart(graph: Graph, cut: list[int]) -> tuple[Graph, dict[int, int]]:

@@ -12,6 +12,7 @@ from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.quantize.scales import Scales
 from edgeqwt.verify.own import OpError, own_errors
 from edgeqwt.verify.pairing import partners
+from tests.calibration.test_clipped import normalized, with_a_row_of_zeros
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.quantize.problems import problem
 
@@ -123,3 +124,14 @@ def test_a_graph_that_is_the_reference_itself_errs_nowhere() -> None:
     found = own_errors(graph, graph, samples(graph, 4))
     assert {op.own_db for op in found.ops} == {float("inf")}
     assert found.worst == ()
+
+
+def test_what_multiplies_zeros_alone_does_not_err() -> None:
+    """A normalization's 1 / root on a row of zeros is a million, and its range rightly ends far below that."""
+    graph, x, inverse = normalized()
+    data = with_a_row_of_zeros(x)
+    found = problem(graph, data, MinMax()).lower(Scales())
+    row = next(op for op in own_errors(graph, found, data).ops if op.reference == graph.tensors[inverse].name)
+    assert row.own_db is not None
+    assert row.own_db > 20
+    assert row.clipping == 0
