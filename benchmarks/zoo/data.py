@@ -118,6 +118,29 @@ def standardized(network: Network, data: list[dict[str, Array]]) -> nn.Module:
     return _Standardized(network.module, mean, deviation).eval()
 
 
+def noise_gain_db(module: nn.Module, data: list[dict[str, Array]]) -> float | None:
+    """By how many dB the network magnifies noise at its input, beside what varies between samples; None of integers.
+
+    The noise is white and a thousandth of the input's deviation. 0 dB: noise and what varies pass alike.
+    """
+    given = _batch(data[:BATCH])
+    if not given[0].is_floating_point():
+        return None
+    noise = torch.randn(given[0].shape, generator=torch.Generator().manual_seed(0)) * given[0].std() / 1000
+    with torch.no_grad():
+        before, after = (_first(module(x, *given[1:])) for x in (given[0], given[0] + noise))
+    gain = _beside(after - before, before) / _beside(noise, given[0])
+    return round(float(10 * gain.log10()), 1)
+
+
+def _beside(noise: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    return noise.double().square().sum() / (values - values.mean(0)).double().square().sum()
+
+
+def _first(found: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]) -> torch.Tensor:
+    return found[0] if isinstance(found, tuple | list) else found
+
+
 def _is_last(network: Network, head: nn.Linear, data: list[dict[str, Array]]) -> bool:
     """Whether a layer's output is the network's."""
     seen: list[torch.Tensor] = []

@@ -23,7 +23,7 @@ AFTER_PARITY = "look at samples"
 
 def row_of(name: str, options: argparse.Namespace) -> Row:
     """One network's row; `converted` says whether its float graph was proved to compute what the source does."""
-    from benchmarks.zoo.data import samples, settle, standardized
+    from benchmarks.zoo.data import noise_gain_db, samples, settle, standardized
 
     row: Row = {"name": name, "recipe": options.recipe, "native": options.native, "samples": options.samples}
     start = time.perf_counter()
@@ -32,6 +32,7 @@ def row_of(name: str, options: argparse.Namespace) -> Row:
         data = samples(network, options.samples)
         settle(network, data)
         module = standardized(network, data)
+        row["noise_gain_db"] = noise_gain_db(module, data)
     except Exception as error:  # the package refuses: nothing of ours
         return {**row, "status": "not made", "converted": False, "message": f"{type(error).__name__}: {error}"[:400]}
     row["make_seconds"] = round(time.perf_counter() - start, 1)
@@ -98,6 +99,7 @@ def _measured(result: Any) -> Row:
         "attempts": [attempt.sentence[:300] for attempt in result.model.attempts],
         "parity": max((output.used for output in result.parity.outputs), default=0.0),
         "varying_db": quality.worst_db,
+        "ceiling_db": None if result.ceiling is None else result.ceiling.db,
         "whole_db": min(place.closeness.sqnr_db for place in quality.decisive),
         "agreement": min(place.closeness.top1 or 0.0 for place in quality.outputs),
         "kept": result.choice.name,

@@ -44,9 +44,9 @@ def table(rows: Sequence[Row]) -> str:
         f"| median SQNR of what varies | {GOOD} dB | {median:.1f} dB |",
         f"| crashes, tracebacks, time over | 0 | {sum(row['status'] in FAULTS for row in rows)} |",
         "",
-        "| network | input | converter | difference to the source, of the tolerance | of what varies, dB | same top-1 "
-        "| ops | seconds | peak MiB | status |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | input | converter | difference to the source, of the tolerance | of what varies, dB "
+        "| 8-bit activations alone, dB | noise gain, dB | same top-1 | ops | seconds | peak MiB | status |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*lines, *(_cells(row) for row in sorted(rows, key=_order))])
 
@@ -62,10 +62,15 @@ def _order(row: Row) -> tuple[bool, float, str]:
 def _cells(row: Row) -> str:
     shape = "×".join(map(str, row.get("shape", [])[1:]))
     parity = "" if row.get("parity") is None else f"{row['parity']:.2g}"
-    numbers = ["", "", ""]
+    gain, ceiling = _one_digit(row.get("noise_gain_db")), _one_digit(row.get("ceiling_db"))
+    numbers = ["", "", gain, "", ""]
     if row["status"] in DONE:
-        numbers = [f"{row['varying_db']:.1f}", f"{row['agreement']:.3f}", str(row["ops"])]
+        numbers = [f"{row['varying_db']:.1f}", ceiling, gain, f"{row['agreement']:.3f}", str(row["ops"])]
     what = " ".join(f"{row['status']} {row.get('message', '')}".split()).replace("|", "/")[:240]
     cells = [row["name"], shape, row.get("converter", ""), parity, *numbers]
     cells += [f"{row.get('seconds', 0):.0f}", str(row.get("peak_mib", "")), what]
     return f"| {' | '.join(cells)} |"
+
+
+def _one_digit(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.requires("torch")
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.requires("torch")
 def _row(name: str, status: str, **more: Any) -> dict[str, Any]:
     row = {"name": name, "status": status, "converted": True, "seconds": 2.0, "peak_mib": 300, "shape": [1, 3, 8, 8]}
     if status in ("built", "below the gate"):
+        row |= {"ceiling_db": 32.0, "noise_gain_db": 3.0}
         row |= {"varying_db": 30.0, "agreement": 1.0, "ops": 5, "float_ops": 0, "parity": 0.1, "converter": "onnx2tf"}
     return row | more
 
@@ -42,7 +44,7 @@ def test_the_sums_count_what_was_made_and_name_what_is_below() -> None:
     assert "| crashes, tracebacks, time over | 0 | 1 |" in text
     lines = [line for line in text.splitlines() if line.startswith("| a/")]
     assert lines[-1].startswith("| a/good |")  # the worst come first
-    assert {line.count("|") for line in lines} == {11}  # a message's own bars would be columns
+    assert {line.count("|") for line in lines} == {13}  # a message's own bars would be columns
 
 
 def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
@@ -130,3 +132,19 @@ def test_what_a_process_started_is_found_in_sessions_of_its_own_too() -> None:
             assert _descendants(parent.pid) == [grandchild]
         finally:
             os.kill(grandchild, signal.SIGKILL)
+
+
+def test_noise_gain_is_beside_what_varies() -> None:
+    import torch
+
+    from benchmarks.zoo.data import noise_gain_db
+
+    rng = np.random.default_rng(0)
+    data = [{"x": rng.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(16)]
+
+    class Shifted(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 3 * x + 100  # what does not vary counts for nothing, and a factor meets both alike
+
+    assert noise_gain_db(Shifted(), data) == pytest.approx(0, abs=0.2)  # float32 beside 100 rounds at 4e-6
+    assert noise_gain_db(Shifted(), [{"x": np.zeros((1, 4), np.int64)}]) is None
