@@ -2,7 +2,7 @@
 
 python := .venv/bin/python
 
-.PHONY: setup tools demo test check benchmark help
+.PHONY: setup tools demo test fuzz check benchmark help
 
 setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools of its developers
 	@echo "Ready. Next: make demo, make test, or .venv/bin/edgeqwt --help"
@@ -19,6 +19,11 @@ demo: .venv/.ready  ## train a small CNN, build it to int8 with and without comp
 
 test: .venv/.ready  ## run the whole test suite, on two cores
 	@$(python) -m pytest -n 2 --dist loadfile
+
+# COUNT mutants for each reader; ARGS="--commands --count 10000" sends .tflite mutants through the command line.
+COUNT ?= 100000
+fuzz: .venv/.ready  ## damaged and hostile files for every reader, 100 000 each
+	@$(python) -m tests.fuzz.hunt --count $(COUNT) $(ARGS)
 
 check: .venv/.ready  ## lint, formatting, types, import rules
 	@$(python) -m ruff check

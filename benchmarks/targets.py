@@ -14,7 +14,6 @@ from mlperf_tiny import file, image_classification, visual_wake_words
 from models.resnet20_cifar10 import create
 
 import edgeqwt
-from edgeqwt.bench.child import in_child
 from edgeqwt.bench.host_tasks import latencies
 from edgeqwt.bench.inputs import random_inputs
 from edgeqwt.graph import flatbuffer
@@ -22,6 +21,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 from edgeqwt.runtime.arena import measure_arena
+from edgeqwt.runtime.child import in_child
 from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target import Npu
 from edgeqwt.targets.load import load, names

@@ -1,6 +1,6 @@
 """Runs in TensorFlow's environment, as a program: a Keras model or a SavedModel, asked through pipes.
 
-    python -P keras_child.py MODEL
+    python -P keras_child.py MODEL [trusted]
 
 It imports nothing of edgeqwt's, which need not be installed there. Requests and answers are JSON lines; arrays travel
 in .npz files that a request names. What the library prints goes to standard error.
@@ -37,21 +37,58 @@ def is_legacy(path: str) -> bool:
     return False
 
 
+PLAIN = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "builtins")
+"""Packages whose layers and functions a model may name."""
+CODE = ("Lambda", "__lambda__")
+
+
+def check_plain(path: str) -> None:
+    """Refuses a Keras file that holds Python code, or names a module to be imported.
+
+    Raises:
+        ValueError: naming what it holds.
+    """
+    if path.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    elif path.endswith((".h5", ".hdf5")):
+        import h5py
+
+        with h5py.File(path) as file:
+            text = file.attrs.get("model_config", "{}")
+            config = json.loads(text.decode() if isinstance(text, bytes) else text)
+    else:
+        return
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            module, kind = part.get("module"), part.get("class_name")
+            if kind in CODE or part.get("function_type") == "lambda":
+                raise ValueError(f"not loaded: it has a {kind or 'lambda'} layer, which is Python code")
+            if isinstance(module, str) and "class_name" in part and module.partition(".")[0] not in PLAIN:
+                raise ValueError(f"not loaded: it imports the module {module!r}")
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
 class Model:
     """A model as a function of tensors by name.
 
     Args:
         path: of a .keras or .h5 file, or a SavedModel's folder.
+        trusted: load Lambda layers, too.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, trusted: bool) -> None:
         import tensorflow as tf
 
         self.tf = tf
         if os.path.isdir(path):
             self._open_saved_model(path)
         else:
-            self.model = _load(tf, path)
+            self.model = _load(tf, path, safe_mode=not trusted)
             self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
             nested = self._structure("output")
             self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
@@ -114,7 +151,7 @@ class Model:
         return bytes(converter.convert())
 
 
-def _load(tf: Any, path: str) -> Any:
+def _load(tf: Any, path: str, safe_mode: bool) -> Any:
     """A Keras model, those of TensorFlow's model optimization toolkit included where it is installed.
 
     What pruning and clustering wrap around layers is taken off; what quantization-aware training does to ranges and
@@ -125,13 +162,13 @@ def _load(tf: Any, path: str) -> Any:
             raise ImportError
         import tensorflow_model_optimization as toolkit
     except ImportError:  # models without its layers load all the same
-        return tf.keras.models.load_model(path, compile=False)
+        return tf.keras.models.load_model(path, compile=False, safe_mode=safe_mode)
     with (
         toolkit.quantization.keras.quantize_scope(),
         toolkit.sparsity.keras.prune_scope(),
         toolkit.clustering.keras.cluster_scope(),
     ):
-        model = tf.keras.models.load_model(path, compile=False)
+        model = tf.keras.models.load_model(path, compile=False, safe_mode=safe_mode)
     kinds = {type(layer).__name__ for layer in model.layers}
     if "PruneLowMagnitude" in kinds:
         model = toolkit.sparsity.keras.strip_pruning(model)
@@ -157,7 +194,7 @@ def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def main(path: str) -> None:
+def main(path: str, trusted: str = "") -> None:
     """Answers requests until standard input ends."""
     if sys.platform == "linux":  # and in the middle of one, where the process that asks is killed
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -169,7 +206,9 @@ def main(path: str) -> None:
             if model is None:
                 if is_legacy(path):
                     os.environ[LEGACY] = "1"
-                model = Model(path)
+                if not trusted:
+                    check_plain(path)
+                model = Model(path, bool(trusted))
             told = answer(model, json.loads(line))
         except Exception as error:  # TensorFlow and Keras raise anything
             told = {"error": f"{type(error).__name__}: {error}"}
@@ -178,4 +217,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -14,9 +14,11 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import child
+from edgeqwt.converters.untrusted import TRUST, check_saved_model
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph.graph import Array
+from edgeqwt.loading import is_trusted
 
 CHILD = Path(__file__).with_name("keras_child.py")
 FILES = (".keras", ".h5", ".hdf5")
@@ -62,11 +64,13 @@ class KerasModel:
             InputError: TensorFlow does not read it.
             ToolError: TensorFlow does not run.
         """
+        if is_saved_model(path):
+            check_saved_model(path)
         temporary = TemporaryFolder()
         try:
             with log.open("wb") as said:
                 process = subprocess.Popen(
-                    [python, "-P", str(CHILD), str(path.absolute())],
+                    [python, "-P", str(CHILD), str(path.absolute()), *(["trusted"] if is_trusted() else [])],
                     env=child.environment(python) | {"TMPDIR": str(temporary.path)},  # what it leaves goes with ours
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -130,6 +134,8 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
         reason = " ".join(str(answer["error"]).split())[:400]
         what = {"describe": "load", "run": "run", "convert": "convert"}[request["do"]]
         hint = "Layers of your own, and Lambda layers, are not loaded: export a SavedModel (model.export) instead."
+        if "not loaded: " in reason and what == "load":
+            raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", TRUST)
         raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else "")
     return answer
 

@@ -11,6 +11,7 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
+from edgeqwt.loading import is_trusted
 
 if TYPE_CHECKING:
     import onnx
@@ -28,8 +29,12 @@ def load(path: Path) -> onnx.ModelProto:
     import onnx
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        _check_places(model, path)
+        onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
+    except InputError:
+        raise
     except Exception as error:  # protobuf, onnx and the operating system each raise their own
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
@@ -37,6 +42,29 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     check_weights(model)
     return model
+
+
+def _check_places(model: onnx.ModelProto, path: Path) -> None:
+    """Refuses weights that lie elsewhere than below the model's folder, wherever symbolic links lead.
+
+    Raises:
+        InputError: naming the first.
+    """
+    from onnx import external_data_helper as external
+
+    if is_trusted():
+        return
+    folder = path.parent.resolve()
+    for tensor in external._get_all_tensors(model):
+        if not external.uses_external_data(tensor):
+            continue
+        location = external.ExternalDataInfo(tensor).location
+        place = (folder / location).resolve()
+        if not place.is_relative_to(folder) or (place.exists() and not place.is_file()):
+            raise InputError(
+                f"{path}: weight {tensor.name!r} lies in {location!r}, which is no file below the model's folder",
+                "Copy the file beside the model, or give --trust if you know who made the model.",
+            )
 
 
 def check_weights(model: onnx.ModelProto) -> None:

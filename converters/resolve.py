@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.converters import keras_source
+from edgeqwt.converters.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
 
@@ -88,6 +89,7 @@ def load_torchscript(path: Path) -> torch.nn.Module:
     """
     import torch
 
+    check_torchscript(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export

@@ -16,6 +16,7 @@ from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.quantize.fake_quant import is_fake_quantized
+from edgeqwt.runtime.foreign import read_foreign
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.overwritten import overwritten, protected
 
@@ -27,10 +28,11 @@ def load(path: Path) -> Graph:
     """A float model from a file; one that was trained with quantization rounds on the way, and stays as it is.
 
     Raises:
-        InputError: the file is no TFLite model, is quantized already, or has weights that are NaN or infinite.
+        InputError: the file is no TFLite model, ends the process that runs it, is quantized already, or has weights
+            that are NaN or infinite.
         UnsupportedError: it has a custom op.
     """
-    graph = flatbuffer.read(path)
+    graph = read_foreign(path)
     trained = is_fake_quantized(graph) and any(not _constant(graph, op) for op in graph.ops if op.kind in ROUNDING)
     for i, op in enumerate(graph.ops):
         if op.kind == "CUSTOM":

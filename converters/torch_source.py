@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 import os
+import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
 from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
+from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.loading import user_code
+from edgeqwt.loading import is_trusted, user_code
 from edgeqwt.runtime.native_log import captured_stderr
 
 if TYPE_CHECKING:
@@ -145,13 +147,16 @@ def program_inputs(path: Path) -> tuple[InputSpec, ...]:
 def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
     import torch
 
+    check_program(path)
     try:
-        with _quiet(log):
+        with _quiet(log), plain_pickles():
             pt2e.register_ops()
             program = torch.export.load(path)
             return program, program.module()
     except Exception as error:  # zipfile, json, pickle and torch each raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) and not is_trusted():
+            raise InputError(f"{path} is not loaded: it holds Python objects, not only tensors", TRUST) from error
         raise InputError(
             f"{path} is not a readable exported program: {reason}", "Save it with torch.export.save, same version."
         ) from error

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.api_files import compare_files, evaluate_files, limited
+from edgeqwt.api_files import compare_files, evaluate_files, inspect_file, limited
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
+from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipes import recipe as recipes
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.repair import CompensationResult
-    from edgeqwt.report.inspect import Description
 
 __all__ = [
     "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
@@ -73,6 +73,7 @@ def build(
     budget: Budget | None = None,
     min_quality: float | None = None,
     accept: bool | None = None,
+    trust: bool = False,
     display: Display = silent,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
@@ -112,6 +113,7 @@ def build(
         budget: what the model may cost on the target.
         min_quality: decibels that outputs have to reach (`verify.bar.Bar.min_db`).
         accept: write a model that does not reach them all the same.
+        trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
         display: shows the stages while they run.
 
     Raises:
@@ -152,6 +154,7 @@ def build(
     data = normalized(data, chosen.interface)
     test = None if test is None else normalized(test, chosen.interface)
     with ExitStack() as stack:
+        stack.enter_context(trusting(trust))
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
         place = stack.enter_context(_workspace(work))
         if sequence_length is not None:
@@ -198,6 +201,7 @@ def compensate_file(
     images: ImageOptions | None = None,
     samples: int | None = None,
     accept: bool | None = None,
+    trust: bool = False,
     display: Display = silent,
 ) -> CompensationResult:
     """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
@@ -214,6 +218,7 @@ def compensate_file(
         images: as for `build`.
         samples: as for `build`.
         accept: compensate although the reference is hardly what the file was made from.
+        trust: as for `build`.
         display: shows the stages while they run.
 
     Raises:
@@ -223,6 +228,7 @@ def compensate_file(
     from edgeqwt.graph import flatbuffer
     from edgeqwt.repair import check_order, compensate_graph
     from edgeqwt.report.folder import check_file, copy_file
+    from edgeqwt.runtime.foreign import read_foreign
 
     stages = Stages(display)
     chosen = recipes.with_bar(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
@@ -232,10 +238,10 @@ def compensate_file(
             raise InputError(
                 f"{output} is the reference file", "Write to another one; the float model is needed again."
             )
-    graph, is_file = flatbuffer.read(Path(model)), Path(reference).suffix == ".tflite"
+    graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
     check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
     data = limited(open_samples(calibration, images=images), samples)
-    with _workspace() as work, stages.steps("convert") as step:
+    with trusting(trust), _workspace() as work, stages.steps("convert") as step:
         converted = convert(str(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
     if output is not None:
@@ -248,18 +254,6 @@ def compensate_file(
 
 def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def inspect_file(path: str | Path) -> Description:
-    """What is in a TFLite file.
-
-    Raises:
-        InputError: it is no readable TFLite file.
-    """
-    from edgeqwt.graph import flatbuffer
-    from edgeqwt.report.inspect import describe
-
-    return describe(flatbuffer.read(Path(path)), Path(path).stat().st_size)
 
 
 def check_file(
@@ -283,6 +277,7 @@ def check_file(
     from edgeqwt.bench.describe import read_model
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
+    from edgeqwt.runtime.foreign import survived
     from edgeqwt.targets.asked import asked
     from edgeqwt.targets.check import check
     from edgeqwt.targets.fix import fix
@@ -291,6 +286,7 @@ def check_file(
     if bits not in (8, 16):
         raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
     profile, (_, graph) = load(target), read_model(Path(path))
+    graph = survived(graph, str(path))
     done: tuple[str, ...] = ()
     if fixed is not None:
         check_output(Path(fixed))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Sample, Samples
     from edgeqwt.graph.graph import Graph
+    from edgeqwt.report.inspect import Description
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
 
@@ -50,13 +51,13 @@ def compare_files(
         InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
     """
     from edgeqwt.calibration.validate import validated
-    from edgeqwt.graph import flatbuffer
     from edgeqwt.progress import counted
     from edgeqwt.repair import is_integer
+    from edgeqwt.runtime.foreign import read_foreign
     from edgeqwt.verify.compare import compare_graphs
 
     stages = Stages(display)
-    graph, judged = flatbuffer.read(Path(first)), flatbuffer.read(Path(second))
+    graph, judged = read_foreign(Path(first)), read_foreign(Path(second))
     notes = (SWAPPED,) if is_integer(graph) and not is_integer(judged) else ()
     data = limited(open_samples(calibration, images=images), samples)
     own, other, given = _input_names(graph), _input_names(judged), set(data.first())
@@ -91,9 +92,9 @@ def evaluate_files(
         InputError: a file or the data cannot be used, or the files' inputs and outputs do not correspond.
     """
     from edgeqwt.calibration.labels import labelled
-    from edgeqwt.graph import flatbuffer
     from edgeqwt.progress import counted
     from edgeqwt.repair import check_same_interface
+    from edgeqwt.runtime.foreign import read_foreign
     from edgeqwt.verify.evaluate import with_extras
     from edgeqwt.verify.scoring import score
 
@@ -101,7 +102,7 @@ def evaluate_files(
         raise InputError("there is no file to score", "Name one or more .tflite files.")
     if len({*map(str, files)}) < len(files):
         raise InputError("a file is named twice", "Name each once.")
-    graphs = {str(path): flatbuffer.read(Path(path)) for path in files}
+    graphs = {str(path): read_foreign(Path(path)) for path in files}
     first = next(iter(graphs.values()))
     given = limited(open_samples(data, images=images), samples)
     given = given if labels is None else labelled(given, Path(labels))
@@ -115,6 +116,18 @@ def evaluate_files(
     with Stages(display)("evaluate") as advance:
         shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
         return score(graphs, names, shown)
+
+
+def inspect_file(path: str | Path) -> Description:
+    """What is in a TFLite file.
+
+    Raises:
+        InputError: it is no readable TFLite file.
+    """
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.report.inspect import describe
+
+    return describe(flatbuffer.read(Path(path)), Path(path).stat().st_size)
 
 
 def limited(samples: Samples, limit: int | None) -> Samples:

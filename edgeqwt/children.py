@@ -127,3 +127,22 @@ def end_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def limit_memory(process: int, memory: int | None) -> None:
+    """Limits the address space of a process to what it has and so much more, on Linux.
+
+    Args:
+        process: its id; 0: this one.
+        memory: bytes; None lifts the limit.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):  # it has ended already
+        pages = int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[0])
+        hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
+        soft = hard if memory is None else pages * resource.getpagesize() + memory
+        soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+        resource.prlimit(process, resource.RLIMIT_AS, (soft, hard))

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,7 +16,8 @@ import typer
 from edgeqwt import extras
 from edgeqwt.commands import app
 from edgeqwt.disk import explained, noted, written
-from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError
+from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError, printable
+from edgeqwt.guard import supervised
 from edgeqwt.loading import shown
 from edgeqwt.signals import ENDING
 
@@ -57,11 +58,24 @@ class Stopper:
 def main() -> None:
     """The console script."""
     _open_standard_streams()
+    if not hasattr(os, "fork") or os.environ.get("EDGEQWT_DEBUG"):  # a debugger wants one process
+        sys.exit(_work(lambda: None))
+    code, error = supervised(_work, ENDING)
+    sys.exit(code if error is None else _told(error))
+
+
+def _work(ready: Callable[[], None]) -> int:
+    """Runs the command that the process was started for, which signals end in an orderly way.
+
+    Args:
+        ready: called when they do.
+    """
     stopper, numbers = Stopper(), list[int]()
     try:
         numbers += [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
         for number in numbers:
             signal.signal(number, stopper)
+        ready()
         code = run(sys.argv[1:])
     except KeyboardInterrupt as stop:  # before run() could catch it, or after
         code = _stopped(stop, 0)
@@ -69,7 +83,7 @@ def main() -> None:
     # the code that it has earned, instead of raising in the middle of Python's own end.
     for number in numbers:
         signal.signal(number, lambda *_: os._exit(code))
-    sys.exit(code)
+    return code
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -141,15 +155,19 @@ def _as_edgeqwt(error: BaseException, start: int) -> EdgeqwtError:
 
 def _told(error: EdgeqwtError) -> int:
     if isinstance(error, ToolError) and error.log_tail:
-        print(error.log_tail, file=sys.stderr)
+        print(printable(error.log_tail, lines=True), file=sys.stderr)
     if isinstance(error, ConversionError):
         for sentence in error.failures:
-            print(f"  {' '.join(sentence.split())}", file=sys.stderr)
-    # One line each, whatever a library put into the text.
-    print(f"edgeqwt: error: {' '.join(error.message.split())}", file=sys.stderr)
+            print(f"  {_line(sentence)}", file=sys.stderr)
+    print(f"edgeqwt: error: {_line(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"  hint: {' '.join(error.hint.split())}", file=sys.stderr)
+        print(f"  hint: {_line(error.hint)}", file=sys.stderr)
     return error.exit_code
+
+
+def _line(text: str) -> str:
+    """One line, whatever a library or a file put into the text."""
+    return printable(" ".join(text.split()))
 
 
 if __name__ == "__main__":

@@ -143,3 +143,10 @@ class InvariantError(EdgeqwtError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "This is a bug in edgeqwt: please report it with the model, or a part of it.")
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """Text with nothing in it that a terminal would obey: controls become U+FFFD, line ends with `lines` do not."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or (lines and c == "\n") else "\ufffd" for c in text)

@@ -15,6 +15,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,24 @@ _PREFIX = "_edgeqwt_user_"
 """A file is a module under a private name, so that a user's `types.py` or `onnx.py` cannot shadow the real one."""
 
 _FORM = "Write file.py:function or package.module:function."
+
+
+_trusted: ContextVar[bool] = ContextVar("edgeqwt_trusted", default=False)
+
+
+@contextmanager
+def trusting(files: bool) -> Iterator[None]:
+    """Lets model files run code of their own while they are loaded, where `files` says so."""
+    before = _trusted.set(files)
+    try:
+        yield
+    finally:
+        _trusted.reset(before)
+
+
+def is_trusted() -> bool:
+    """Whether the user trusts the model files that are loaded now."""
+    return _trusted.get()
 
 
 def load_callable(spec: str, what: str) -> Callable[..., Any]:

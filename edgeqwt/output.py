@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from edgeqwt.errors import printable
 from edgeqwt.progress import Advance, Display, silent
 
 if TYPE_CHECKING:
@@ -27,8 +29,25 @@ Row = Sequence[str]
 def console() -> Console:
     """Standard output; names of tensors are printed as they are, not as markup."""
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
+    class Printable(Console):
+        """Texts come from files, too: none may move the cursor, colour the terminal or write to the left."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text, lines=True), **options)
+
+    return Printable(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def markdown(text: str) -> str:
+    """A name or sentence of somebody else's as plain text of one line in Markdown or HTML."""
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", printable(" ".join(text.split())))
+
+
+def markdown_code(text: str) -> str:
+    """A name of somebody else's as the inside of a Markdown code span, in tables as well."""
+    return printable(" ".join(text.split())).replace("`", "'").replace("|", "\\|")
 
 
 def progress_display() -> Display:
@@ -99,11 +118,11 @@ def show_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
     from rich.text import Text
 
     for k, (name, sentence) in enumerate(facts):
-        label = "" if k and facts[k - 1][0] == name else name
+        label = "" if k and facts[k - 1][0] == name else printable(name)
         if len(label) >= LABEL:
             out.print(Text(label, "bold"))
             label = ""
-        first, *others = textwrap.wrap(sentence, max(20, out.width - LABEL), break_on_hyphens=False) or [""]
+        first, *others = textwrap.wrap(printable(sentence), max(20, out.width - LABEL), break_on_hyphens=False) or [""]
         out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
         for line in others:
             out.print(" " * LABEL + line)

@@ -7,12 +7,12 @@ key, and a limit set to false is lifted. A base that is named with .toml lies be
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from edgeqwt import toml
 from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.target import Npu, TargetProfile
@@ -89,12 +89,12 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """One file's table, keys and types checked."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = toml.read(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "Name a .toml file, or a target of `edgeqwt targets`.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: {error}", "Correct the TOML.") from None
     _check(table, KEYS, str(path))
     npu = {field.name: str for field in dataclasses.fields(Npu)}

@@ -55,12 +55,12 @@ from edgeqwt.runtime.apart import apart
 chain = Chain()
 x = chain.input((1, 8))
 (runner,) = apart("reference", chain.graph(chain.op("RELU", x)))
-open("pids", "w").write(f"{runner.process.pid}\\n")
+open("pids", "w").write(f"{runner.child.process.pid}\\n")
 import signal; signal.pause()
 """
 ONE_CALL = """
 import os, threading, time
-from edgeqwt.bench.child import in_child
+from edgeqwt.runtime.child import in_child
 from tests.test_children import sleep
 in_child(sleep, os.getcwd())
 """

@@ -63,3 +63,21 @@ def test_plain_and_finite_data() -> None:
 
     made = output.plain([Found(MappingProxyType({"a": 1}), float("nan"))])
     assert output.finite(made) == [{"limits": {"a": 1}, "value": None}]
+
+
+HOSTILE = "\x1b]0;t\x07\x1b[2Ja\x0b\u202e|`<b>\r\n[x](y)"
+
+
+def test_nothing_in_a_name_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    out = output.console()
+    out.print(HOSTILE)
+    output.show_facts(out, [(HOSTILE, HOSTILE)])
+    output.show_table(out, HOSTILE, (HOSTILE, "b"), [(HOSTILE, HOSTILE)])
+    said = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in said)
+    assert "a" in said
+
+
+def test_names_in_markdown_are_text() -> None:
+    assert output.markdown(HOSTILE) == "\ufffd\\]0;t\ufffd\ufffd\\[2Ja \ufffd\\|\\`\\<b\\> \\[x\\](y)"
+    assert output.markdown_code("a`|b\n#") == "a'\\|b #"

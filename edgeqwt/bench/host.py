@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edgeqwt.bench import host_tasks
-from edgeqwt.bench.child import in_child
 from edgeqwt.bench.describe import of_model, package_versions, read_model, this_machine
 from edgeqwt.bench.inputs import random_inputs
 from edgeqwt.bench.litert_profile import op_times
 from edgeqwt.bench.result import MEASURED, BenchResult, Figure, OpCost
+from edgeqwt.runtime.child import in_child
 from edgeqwt.runtime.runners import InterpreterError
 
 KERNELS = ("xnnpack", "reference")

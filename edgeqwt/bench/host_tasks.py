@@ -1,4 +1,4 @@
-"""What is measured of LiteRT inside a process of its own; `host` calls these through `child.in_child`."""
+"""What is measured of LiteRT inside a process of its own; `host` calls these through `runtime.child.in_child`."""
 
 from __future__ import annotations
 

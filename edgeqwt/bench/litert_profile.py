@@ -1,7 +1,7 @@
 """Time per op in LiteRT, from its C library's profiler; Python's bindings do not reach it.
 
 The C interface changes between releases, and a wrong guess of a struct ends the process: call this
-in one of its own (`child.in_child`), and do without where it fails. It was read off LiteRT 2.1.2
+in one of its own (`runtime.child.in_child`), and do without where it fails. It was read off LiteRT 2.1.2
 to 2.3.0.
 """
 

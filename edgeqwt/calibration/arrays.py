@@ -27,7 +27,7 @@ NAMELESS = ""
 """The name under which a source without input names yields its array; see `validate.named`."""
 
 _KINDS = "biuf"
-_CORRUPT = (
+CORRUPT = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -36,7 +36,13 @@ _CORRUPT = (
     tokenize.TokenError,
     NotImplementedError,  # a compression method that zipfile does not know
     RuntimeError,  # an encrypted member
+    RecursionError,  # a header of brackets
+    MemoryError,
+    TypeError,  # a shape of something else than numbers
+    OverflowError,
 )
+LARGEST_SAMPLE = 1 << 29
+"""Bytes of one sample of one input: a file says how large it is before there is anything to read."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,14 @@ def _read_header(file: IO[bytes], size: int, where: str) -> Header:
             f"{where} is in Fortran order and cannot be read sample by sample", "Save np.ascontiguousarray(array)."
         )
     header = Header(tuple(shape), dtype)
+    if min(header.shape, default=0) < 0:
+        raise InputError(f"{where} has the impossible shape {header.shape}", "Save it again.")
+    if (sample := math.prod(header.sample_shape) * dtype.itemsize) > LARGEST_SAMPLE:
+        raise InputError(
+            f"{where}: one sample of shape {header.sample_shape} has {sample / 2**20:,.0f} MiB, edgeqwt reads samples "
+            f"of up to {LARGEST_SAMPLE >> 20} MiB",
+            "Give one sample per row: an array of shape (samples, ...).",
+        )
     expected = file.tell() + math.prod(header.shape) * dtype.itemsize
     if expected != size:
         raise InputError(f"{where} is truncated or corrupt: {size} bytes, expected {expected}", "Save it again.")
@@ -210,7 +224,7 @@ def _file_errors(origin: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{origin} cannot be read: {reason}", "Check the path and its permissions.") from error
-    except _CORRUPT as error:
+    except CORRUPT as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{origin} is truncated, corrupt or not of the type that its name says: {reason}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+LARGEST = 150_000_000
+"""Pixels of one image: as bytes of colour they take three times as many, and a small file may claim any number."""
 CHOICES = {
     "crop": ("center", "none"),
     "layout": ("NCHW", "NHWC"),
@@ -120,12 +123,22 @@ def read_image(file: Path, options: ImageOptions) -> Array:
     """One image as float32 in the layout of the options, batch dimension 1.
 
     Raises:
-        InputError: when it cannot be decoded.
+        InputError: when it cannot be decoded, or has more than `LARGEST` pixels.
     """
     from PIL import Image
 
     try:
-        with Image.open(file) as opened:
+        with warnings.catch_warnings():
+            # Of so many pixels that Pillow warns; the limit below is lower than where it refuses.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            found = Image.open(file)
+        with found as opened:
+            width, height = opened.size
+            if width * height > LARGEST:
+                raise InputError(
+                    f"{file} has {width} x {height} pixels, edgeqwt reads images of up to {LARGEST // 10**6} million",
+                    "Make it smaller: the model sees few of them.",
+                )
             if opened.mode.startswith(("I", "F")):
                 raise InputError(f"{file} has more than 8 bits per channel", "Convert it, or give arrays.")
             # Pillow warns when a palette's transparency is dropped in one step.

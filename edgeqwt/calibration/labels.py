@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeqwt.calibration.arrays import CORRUPT
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -46,7 +47,7 @@ def _read(path: Path) -> Array:
             if len(names) != 1:
                 raise InputError(f"{path} has several arrays and none named {LABELS!r}", f"Name one {LABELS!r}.")
             found = found[names[0]]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, *CORRUPT) as error:
         raise InputError(f"labels {path} cannot be read: {error}", "Give a .npy or .npz file of integers.") from None
     array: Array = np.asarray(found)
     if array.ndim == 0 or array.dtype.kind not in "iu":

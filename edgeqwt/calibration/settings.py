@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
 
+from edgeqwt import toml
 from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.processors import read_processor
 from edgeqwt.errors import InputError
@@ -30,15 +30,15 @@ def read_toml(path: Path) -> tuple[Path, ImageOptions]:
         InputError: when the file is missing or no TOML, or has an unknown or unusable key.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
-        document = tomllib.loads(text)
+        text = toml.text(path)
+        document = toml.parse(text)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}", "Check the path; it is relative to the working folder.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file", "It must be a TOML file in UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid TOML: {error}", "Correct that line.") from error
     for key in document:
         if key != "images":

@@ -22,6 +22,7 @@ from edgeqwt.commands.options import (
     Samples,
     State,
     Target,
+    Trust,
     layer_widths,
     parse_batch_size,
     parse_images,
@@ -129,6 +130,7 @@ def build(
             metavar="DB",
         ),
     ] = None,
+    trust: Trust = False,
     accept: Annotated[
         bool | None, typer.Option("--accept", help="Write the model although its quality is below that.")
     ] = None,
@@ -173,6 +175,7 @@ def build(
         budget=Budget(ram, flash, max_cycles),
         min_quality=min_quality,
         accept=accept,
+        trust=trust,
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands.app import app
-from edgeqwt.commands.options import Calibration, Flash, Image, Json, Ram, Recipe, Samples, Target, parse_images
+from edgeqwt.commands.options import (
+    Calibration,
+    Flash,
+    Image,
+    Json,
+    Ram,
+    Recipe,
+    Samples,
+    Target,
+    Trust,
+    parse_images,
+)
 from edgeqwt.errors import TargetError
 
 
@@ -24,6 +35,7 @@ def compensate(
     recipe: Recipe = "balanced",
     image: Image = None,
     samples: Samples = None,
+    trust: Trust = False,
     accept: Annotated[
         bool | None, typer.Option("--accept", help="Even if the reference is hardly what the file was made from.")
     ] = None,
@@ -45,6 +57,7 @@ def compensate(
         images=parse_images(image),
         samples=samples,
         accept=accept,
+        trust=trust,
         display=progress_display(),
     )
     show_compensation(console(), result, output)

@@ -28,6 +28,10 @@ Image = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Let a model file run code of its own while it is loaded; see docs/sources.md."),
+]
 NAMED = "balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md."
 Recipe = Annotated[str, typer.Option(help=NAMED, metavar="NAME|FILE")]
 

@@ -8,6 +8,7 @@ shapes that only running tells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,12 +26,24 @@ class Demand:
 
     Attributes:
         needed: so many inputs, from the first, must be there.
+        more: so many inputs may follow those.
+        positive: options that are positive numbers where they are given.
         ranks: input slot to the lowest and highest rank that it may have.
+        sizes: options that count or measure something: from 1 to `LARGEST_SIZE`. They must be there.
+        given: options that must be there.
+        several: whether it may have more outputs than one.
+        indices: input slots that hold indices, sizes or axes: integers, which must be constant or computed.
         check: what else may be wrong, in words; empty where nothing is.
     """
 
     needed: int = 1
     ranks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    sizes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    several: bool = False
+    indices: tuple[int, ...] = ()
+    more: int = 0
+    positive: tuple[str, ...] = ()
     check: Check = lambda graph, op: ""
 
 
@@ -38,20 +51,58 @@ def contradiction(graph: Graph, i: int) -> str:
     """What is wrong about op i, in words that name the tensor; empty where nothing is."""
     op = graph.ops[i]
     row = DEMANDS.get(op.kind)
+    if not op.outputs and op.kind not in WITHOUT_OUTPUT:
+        return "it has no output"
     if row is None:
         return ""
-    if not op.outputs:
-        return "it has no output"
+    if len(op.outputs) > 1 and not row.several:
+        return f"it has {len(op.outputs)} outputs"
     for slot in range(row.needed):
         if slot >= len(op.inputs) or op.inputs[slot] < 0:
             return f"its input {slot} is missing"
+    if len(op.inputs) > row.needed + row.more:
+        return f"it has {len(op.inputs)} inputs"
     for slot, (low, high) in row.ranks.items():
         if slot < len(op.inputs) and op.inputs[slot] >= 0:
             tensor = graph.tensors[op.inputs[slot]]
             if _known(tensor) and not low <= len(tensor.shape) <= high:
                 wanted = f"{low}" if low == high else f"at least {low}" if high == ANY else f"{low} to {high}"
                 return f"{tensor.name!r} has shape {tensor.shape}, its input {slot} has {wanted} dimensions"
-    return row.check(graph, op)
+    return _options(op, row) or _indices(graph, op, row) or _moved(graph, op) or row.check(graph, op)
+
+
+def _moved(graph: Graph, op: Op) -> str:
+    """What an op moves about keeps its type."""
+    if op.kind not in MOVING:
+        return ""
+    source = graph.tensors[op.inputs[1 if op.kind == "SPLIT" else 0]]
+    for t in op.outputs:
+        if graph.tensors[t].dtype != source.dtype:
+            return (
+                f"{source.name!r} is of type {source.dtype}, and {graph.tensors[t].name!r} of {graph.tensors[t].dtype}"
+            )
+    return ""
+
+
+def _options(op: Op, row: Demand) -> str:
+    for name in (*row.given, *row.sizes):
+        if name not in op.options:
+            return f"its option {name} is missing"
+    for name in row.sizes:
+        if not 1 <= op.options[name] <= LARGEST_SIZE:
+            return f"its option {name} is {op.options[name]}, it must be from 1 to {LARGEST_SIZE}"
+    for name in row.positive:
+        if name in op.options and not 0 < op.options[name] < math.inf:
+            return f"its option {name} is {op.options[name]}"
+    return ""
+
+
+def _indices(graph: Graph, op: Op, row: Demand) -> str:
+    for slot in row.indices:
+        tensor = graph.tensors[op.inputs[slot]] if slot < len(op.inputs) and op.inputs[slot] >= 0 else None
+        if tensor is not None and tensor.dtype not in INTEGERS:
+            return f"its input {slot} {tensor.name!r} is of type {tensor.dtype}, and must be of integers"
+    return ""
 
 
 def _known(tensor: Tensor) -> bool:
@@ -143,11 +194,36 @@ def _channels(axis: int, grouped: bool) -> Check:
     return check
 
 
+def _split(slot: int) -> Check:
+    """As many outputs as parts."""
+    axes = _axes(0, 1) if slot == 0 else _axes(2)
+
+    def check(graph: Graph, op: Op) -> str:
+        parts = op.options["numSplits"]
+        return f"it has {len(op.outputs)} outputs for {parts} parts" if parts != len(op.outputs) else axes(graph, op)
+
+    return check
+
+
+LARGEST_SIZE = 1 << 16
+"""Of a stride, a dilation, a pooling window, a block: beyond it kernels' own arithmetic overflows."""
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+WITHOUT_OUTPUT = ("ASSIGN_VARIABLE", "CALL_ONCE", "CUSTOM", "IF", "WHILE", "CALL", "HASHTABLE_IMPORT")
+MOVING = frozenset(
+    {
+        "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V",
+        "SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "REVERSE_V2", "TILE", "PAD", "PADV2", "MIRROR_PAD",
+        "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO",
+    }
+)  # fmt: skip
+STRIDES = ("strideH", "strideW")
+DILATED = (*STRIDES, "dilationHFactor", "dilationWFactor")
+POOLED = (*STRIDES, "filterHeight", "filterWidth")
 ANY = np.iinfo(np.int32).max
 FOUR = (4, 4)
 _UNARY = (
     "ABS CEIL COS DEQUANTIZE ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOG LOGICAL_NOT LOGISTIC NEG QUANTIZE RELU RELU6 "
-    "RELU_0_TO_1 RELU_N1_TO_1 ROUND RSQRT SHAPE SIGN SIN SQRT SQUARE TANH CAST RESHAPE SQUEEZE SOFTMAX LOG_SOFTMAX "
+    "RELU_0_TO_1 RELU_N1_TO_1 ROUND RSQRT SHAPE SIGN SIN SQRT SQUARE TANH CAST SQUEEZE LOG_SOFTMAX "
     "L2_NORMALIZATION ZEROS_LIKE RANK"
 )
 _BINARY = (
@@ -159,35 +235,39 @@ _REDUCING = "MEAN SUM REDUCE_MAX REDUCE_MIN REDUCE_PROD REDUCE_ANY REDUCE_ALL AR
 DEMANDS: Mapping[str, Demand] = MappingProxyType(
     {
         **dict.fromkeys(_UNARY.split(), Demand()),
+        "RESHAPE": Demand(more=1, indices=(1,)),
+        "SOFTMAX": Demand(positive=("beta",)),
         **dict.fromkeys(_BINARY.split(), Demand(2)),
-        **dict.fromkeys(_REDUCING.split(), Demand(2, check=_axes())),
-        "CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, _channels(0, grouped=True)),
-        "DEPTHWISE_CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, _channels(3, grouped=False)),
-        "TRANSPOSE_CONV": Demand(3, {1: FOUR, 2: FOUR}, _channels(0, grouped=False)),
-        "CONV_3D": Demand(2, {0: (5, 5), 1: (5, 5)}),
-        "FULLY_CONNECTED": Demand(2, {1: (2, 2)}),
+        **dict.fromkeys(_REDUCING.split(), Demand(2, indices=(1,), check=_axes())),
+        "CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, DILATED, check=_channels(0, grouped=True), more=1),
+        "DEPTHWISE_CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, DILATED, check=_channels(3, grouped=False), more=1),
+        "TRANSPOSE_CONV": Demand(
+            3, {1: FOUR, 2: FOUR}, STRIDES, indices=(0,), check=_channels(0, grouped=False), more=1
+        ),
+        "CONV_3D": Demand(2, {0: (5, 5), 1: (5, 5)}, (*DILATED, "strideD", "dilationDFactor"), more=1),
+        "FULLY_CONNECTED": Demand(2, {1: (2, 2)}, more=1),
         "BATCH_MATMUL": Demand(2, {0: (2, ANY), 1: (2, ANY)}),
-        "AVERAGE_POOL_2D": Demand(1, {0: FOUR}),
-        "MAX_POOL_2D": Demand(1, {0: FOUR}),
-        "L2_POOL_2D": Demand(1, {0: FOUR}),
-        "RESIZE_BILINEAR": Demand(2, {0: FOUR}),
-        "RESIZE_NEAREST_NEIGHBOR": Demand(2, {0: FOUR}),
-        "SPACE_TO_DEPTH": Demand(1, {0: FOUR}),
-        "DEPTH_TO_SPACE": Demand(1, {0: FOUR}),
-        "SPACE_TO_BATCH_ND": Demand(3, {0: (3, 4)}),
-        "BATCH_TO_SPACE_ND": Demand(3, {0: (3, 4)}),
-        "TRANSPOSE": Demand(2, check=_permutation),
-        "PAD": Demand(2, check=_paddings),
-        "PADV2": Demand(3, check=_paddings),
-        "MIRROR_PAD": Demand(2, check=_paddings),
-        "SLICE": Demand(3, check=_bounds(1, 2)),
-        "STRIDED_SLICE": Demand(4),
-        "CONCATENATION": Demand(1, check=_axis("axis")),
-        "GATHER": Demand(2, check=_axis("axis")),
-        "PACK": Demand(1, check=_axis("axis", more=1)),
-        "UNPACK": Demand(1, check=_axis("axis")),
-        "SPLIT": Demand(2, check=_axes(0, 1)),
-        "SPLIT_V": Demand(3, check=_axes(2)),
+        "AVERAGE_POOL_2D": Demand(1, {0: FOUR}, POOLED),
+        "MAX_POOL_2D": Demand(1, {0: FOUR}, POOLED),
+        "L2_POOL_2D": Demand(1, {0: FOUR}, POOLED),
+        "RESIZE_BILINEAR": Demand(2, {0: FOUR}, indices=(1,)),
+        "RESIZE_NEAREST_NEIGHBOR": Demand(2, {0: FOUR}, indices=(1,)),
+        "SPACE_TO_DEPTH": Demand(1, {0: FOUR}, ("blockSize",)),
+        "DEPTH_TO_SPACE": Demand(1, {0: FOUR}, ("blockSize",)),
+        "SPACE_TO_BATCH_ND": Demand(3, {0: (3, 4)}, indices=(1, 2)),
+        "BATCH_TO_SPACE_ND": Demand(3, {0: (3, 4)}, indices=(1, 2)),
+        "TRANSPOSE": Demand(2, indices=(1,), check=_permutation),
+        "PAD": Demand(2, indices=(1,), check=_paddings),
+        "PADV2": Demand(3, indices=(1,), check=_paddings),
+        "MIRROR_PAD": Demand(2, indices=(1,), check=_paddings),
+        "SLICE": Demand(3, indices=(1, 2), check=_bounds(1, 2)),
+        "STRIDED_SLICE": Demand(4, indices=(1, 2, 3)),
+        "CONCATENATION": Demand(1, more=ANY, given=("axis",), check=_axis("axis")),
+        "GATHER": Demand(2, indices=(1,), check=_axis("axis")),
+        "PACK": Demand(1, more=ANY, given=("axis",), check=_axis("axis", more=1)),
+        "UNPACK": Demand(1, given=("axis",), several=True, check=_axis("axis")),
+        "SPLIT": Demand(2, given=("numSplits",), several=True, indices=(0,), check=_split(0)),
+        "SPLIT_V": Demand(3, given=("numSplits",), several=True, indices=(1, 2), check=_split(2)),
         "SELECT": Demand(3),
         "SELECT_V2": Demand(3),
         "RANGE": Demand(3),

@@ -162,7 +162,10 @@ class _Reader:
         )
 
     def sound(self, graph: Graph) -> Graph:
-        """The subgraph, whose ops have what they need (`demands`)."""
+        """The subgraph, whose ops have what they need (`demands`), and whose inputs are no states."""
+        for t in graph.inputs:
+            if graph.tensors[t].is_variable:
+                raise self.refuse(f"input {graph.tensors[t].name!r} is a variable", "Convert the model again.")
         for i in range(len(graph.ops)):
             if wrong := contradiction(graph, i):
                 raise self.refuse(f"{graph.describe(i)} contradicts its tensors: {wrong}", "Convert the model again.")

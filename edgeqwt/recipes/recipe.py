@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, cast
 
 from annotated_types import Ge
 
-from edgeqwt import options
+from edgeqwt import options, toml
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
@@ -147,14 +146,14 @@ def schema() -> dict[str, Any]:
 
 def _table(path: Path, name: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml.read(path)
     except FileNotFoundError:
         raise RecipeError(
             f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file."
         ) from None
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: {error}", "Correct the TOML.") from None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES
 
@@ -281,8 +282,8 @@ def _totals(d: Description) -> list[str]:
         lines.append(f"signature {s.key!r}: takes {_list(s.inputs)}, gives {_list(s.outputs)}")
     lines += [f"subgraph {s.name!r}: {s.ops} ops" for s in d.subgraphs]
     lines += [f"metadata {name!r}: {size} bytes" for name, size in d.metadata.items()]
-    lines += [_plain(remark) for remark in d.remarks]
-    return [*lines, f"description: {_plain(d.description)}"] if d.description else lines
+    lines += [printable(remark) for remark in d.remarks]
+    return [*lines, f"description: {printable(d.description)}"] if d.description else lines
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> Table:
@@ -338,7 +339,7 @@ def _affine(t: TensorInfo) -> tuple[str, str]:
 
 
 def _list(names: Iterable[str]) -> str:
-    return _plain(", ".join(names)) or "nothing"
+    return printable(", ".join(names)) or "nothing"
 
 
 def _count(number: int) -> str:
@@ -351,12 +352,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _first(name: str) -> str:
     """The first of the names of merged ops, which TensorFlow's converter joins with semicolons."""
-    return _plain(name.split(";")[0])
-
-
-def _plain(text: str) -> str:
-    """Text of a file's without what would move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return printable(name.split(";")[0])
 
 
 def _short(name: str, width: int) -> str:

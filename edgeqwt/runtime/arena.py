@@ -7,21 +7,18 @@ small even for the interpreter's first records, TFLite Micro ends the process.
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.children import end_with_parent
-from edgeqwt.errors import InvariantError, ToolError
+from edgeqwt.errors import ToolError
 from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.runtime.apart import SECONDS
+from edgeqwt.runtime.child import Child, EndedError, Limits
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.runners import InterpreterError, arena_size
 
@@ -31,9 +28,7 @@ SAVED_BY_RECORD = {"TfLiteEvalTensor data": 12 / 24, "NodeAndRegistration struct
 """Share of these records that 32-bit pointers save: their structs hold hardly anything but pointers."""
 
 _NAME = "TFLite Micro"
-_START = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from edgeqwt.runtime.arena import serve; serve()"
-)
+_LIMITS = Limits(seconds=SECONDS)
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,13 @@ def measure_arena(model: bytes) -> Arena:
     need("tflite_micro")
     graph = flatbuffer.from_bytes(model)
     enough = _aligned(arena_size(graph))
-    printed, records = _parsed(_told(model, enough))
-    smallest = _smallest(model, _aligned(printed["total"]), enough)
+    child = Child(_NAME)
+    try:
+        printed, records = _parsed(_told(child, model, enough))
+    except BaseException:
+        child.end()
+        raise
+    smallest = _smallest(child, model, _aligned(printed["total"]), enough)
     saved = sum(share * records.get(name, 0) for name, share in SAVED_BY_RECORD.items())
     return Arena(smallest, _aligned(int(smallest - saved)), printed, records)
 
@@ -94,68 +94,26 @@ def _parsed(lines: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
 # -- this side of the search -----------------------------------------------------
 
 
-def _told(model: bytes, enough: int) -> list[str]:
+def _told(child: Child, model: bytes, enough: int) -> list[str]:
     """What the interpreter prints of its arena after a run."""
-    done = _child(model, "report", enough, enough, enough)
-    answer, lines = _last(done)
-    if answer == "missing":
-        hint = "Install edgeqwt's dependencies again: pip install edgeqwt."
-        raise ToolError("the package tflite-micro", None, "\n".join(lines), hint)
-    if answer != "report":
-        raise InterpreterError(_NAME, "load and run", lines)
+    lines: list[str] = child.call(_report, model, enough, doing="load and run", limits=_LIMITS)
     return lines
 
 
-def _last(done: subprocess.CompletedProcess[bytes]) -> tuple[str, list[str]]:
-    try:
-        answer, lines = pickle.loads(done.stdout)
-    except (EOFError, pickle.UnpicklingError, ValueError):
-        said = done.stderr.decode("utf-8", "replace").splitlines()[-5:]
-        return "ended", [*said, f"its process ended with status {done.returncode}"]
-    return answer, lines
-
-
-def _smallest(model: bytes, guess: int, enough: int) -> int:
+def _smallest(child: Child, model: bytes, guess: int, enough: int) -> int:
     """The smallest size that fits, between 0 and `enough`, which does."""
     low, high = 0, enough
-    while high - low > ALIGNMENT:
-        before = low, high
-        for line in _child(model, "search", low, high, guess).stdout.decode().splitlines():
-            size, _, verdict = line.partition(" ")
-            if verdict == "fits":
-                high = int(size)
-            else:  # "small", or nothing where the process ended
-                low = int(size)
-        if (low, high) == before:
-            raise InvariantError("the search for TFLite Micro's arena does not get on")
-    return high
-
-
-def _child(model: bytes, task: str, low: int, high: int, guess: int) -> subprocess.CompletedProcess[bytes]:
-    message = pickle.dumps(sys.path) + pickle.dumps((task, model, low, high, guess))
-    return subprocess.run(
-        [sys.executable, "-c", _START, str(os.getpid())], input=message, capture_output=True, check=False
-    )
-
-
-# -- the other side --------------------------------------------------------------
-
-
-def serve() -> None:
-    """Reads one task from standard input and answers on standard output."""
-    end_with_parent(int(sys.argv[1]))
-    task, model, low, high, guess = pickle.load(sys.stdin.buffer)
-    graph = flatbuffer.from_bytes(model)
-    if task == "report":
-        pickle.dump(_report(model, graph, high), sys.stdout.buffer)
-        return
-    with captured_stderr():  # every failed attempt prints some lines
+    try:
         while high - low > ALIGNMENT:
             size = _next(low, high, guess)
-            os.write(1, str(size).encode())
-            fits = _fits(model, graph, size)
-            os.write(1, b" fits\n" if fits else b" small\n")
+            try:
+                fits = child.call(_fits, model, size, limits=_LIMITS)
+            except EndedError:
+                fits, child = False, Child(_NAME)
             low, high = (low, size) if fits else (size, high)
+    finally:
+        child.end()
+    return high
 
 
 def _next(low: int, high: int, guess: int) -> int:
@@ -166,24 +124,28 @@ def _next(low: int, high: int, guess: int) -> int:
     return (low + high) // (2 * ALIGNMENT) * ALIGNMENT
 
 
-def _fits(model: bytes, graph: Graph, size: int) -> bool:
-    try:
-        _run(model, graph, size)
-    except RuntimeError:
-        return False
+# -- the other side --------------------------------------------------------------
+
+
+def _fits(model: bytes, size: int) -> bool:
+    with captured_stderr():  # every failed attempt prints some lines
+        try:
+            _run(model, flatbuffer.from_bytes(model), size)
+        except RuntimeError:
+            return False
     return True
 
 
-def _report(model: bytes, graph: Graph, size: int) -> tuple[str, list[str]]:
+def _report(model: bytes, size: int) -> list[str]:
     failure = ""
     with captured_stderr() as lines:
         try:
-            _run(model, graph, size).print_allocations()  # type: ignore[attr-defined]
-        except ImportError as error:
-            return "missing", [str(error)]
+            _run(model, flatbuffer.from_bytes(model), size).print_allocations()  # type: ignore[attr-defined]
         except (RuntimeError, ValueError) as error:
             failure = str(error)
-    return ("failed", [*lines, failure]) if failure else ("report", lines)
+    if failure:
+        raise InterpreterError(_NAME, "load and run", [*lines, failure])
+    return lines
 
 
 def _run(model: bytes, graph: Graph, size: int) -> object:

@@ -12,6 +12,16 @@ from contextlib import contextmanager
 from edgeqwt.disk import temporary_file
 
 _lock = threading.RLock()
+_own_file = False
+
+
+def log_is_own_file() -> None:
+    """Says that descriptor 2 of this process is a file that can be read: what it gets stays there.
+
+    So in processes that end when a check of a library's fails: its last words are found there.
+    """
+    global _own_file
+    _own_file = True
 
 
 @contextmanager
@@ -23,6 +33,15 @@ def captured_stderr() -> Iterator[list[str]]:
     only one thread at a time is let in. Captures nest: the inner one takes the lines.
     """
     lines: list[str] = []
+    if _own_file:
+        start = os.fstat(2).st_size
+        try:
+            yield lines
+        finally:
+            _flush()
+            said = os.pread(2, os.fstat(2).st_size - start, start)
+            lines += said.decode("utf-8", "replace").splitlines()
+        return
     with _lock, temporary_file() as file:
         _flush()
         try:

@@ -23,6 +23,7 @@ from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.guard import running
 from edgeqwt.runtime.native_log import captured_stderr
 
 Values = dict[int, Array]
@@ -89,8 +90,9 @@ class LiteRT:
         }[kernels]
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         self.name = f"LiteRT ({kernels} kernels)"
+        self.note = f"{self.name} on {span(graph)}"
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        with _failures(self.name, "load", capture=True):
+        with _failures(self.name, "load", capture=True), running(self.note):
             self.interpreter: Any = Interpreter(
                 model_content=content, num_threads=1, experimental_op_resolver_type=resolver
             )
@@ -101,7 +103,7 @@ class LiteRT:
         check_inputs(self.graph, inputs)
         for tensor, array in inputs.items():
             self.interpreter.set_tensor(tensor, array)
-        with _failures(self.name, "run", capture=False):
+        with _failures(self.name, "run", capture=False), running(self.note):
             self.interpreter.invoke()
         return {t: self.interpreter.get_tensor(t) for t in self.wanted}
 
@@ -121,7 +123,7 @@ class TFLiteMicro:
 
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        with _failures(self.name, "load", capture=True):
+        with _failures(self.name, "load", capture=True), running(f"{self.name} on {span(graph)}"):
             self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena_size(graph))
         self.ran = False
 
@@ -130,7 +132,7 @@ class TFLiteMicro:
         check_inputs(self.graph, inputs)
         for position, tensor in enumerate(self.graph.inputs):
             self.interpreter.set_input(inputs[tensor], position)
-        with _failures(self.name, "run", capture=not self.ran):
+        with _failures(self.name, "run", capture=not self.ran), running(f"{self.name} on {span(self.graph)}"):
             self.interpreter.invoke()
         self.ran = True
         return {t: np.array(self.interpreter.get_output(i)) for i, t in enumerate(self.wanted)}
@@ -174,11 +176,23 @@ def shapes(graph: Graph, inputs: Mapping[int, Array], *, run: bool = True) -> di
     runner = LiteRT(graph, kernels="builtin")
     if run:
         runner.run(inputs)
+    return computed_shapes(runner)
+
+
+def computed_shapes(runner: LiteRT) -> dict[int, tuple[int, ...]]:
+    """The shapes of a loaded graph's tensors, those that LiteRT tells of."""
     found = runner.interpreter.get_tensor_details()
     return {detail["index"]: tuple(int(n) for n in detail["shape"]) for detail in found}
 
 
 RUNNERS: Mapping[str, RunnerFactory] = {"reference": reference, "xnnpack": xnnpack, "tflm": TFLiteMicro}
+
+
+def span(graph: Graph) -> str:
+    """The ops of a graph in a few words: its first and its last."""
+    if not graph.ops:
+        return "a model without ops"
+    return " to ".join(graph.describe(i) for i in dict.fromkeys((0, len(graph.ops) - 1)))
 
 
 def tapped(graph: Graph, wanted: Sequence[int]) -> Graph:

@@ -7,13 +7,14 @@ it writes its results into files, and a crash of its native part ends only that 
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgeqwt.children import Watched
+from edgeqwt.children import Watched, limit_memory
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.extras import need
@@ -23,6 +24,8 @@ from edgeqwt.graph.graph import Graph
 CONFIG = "Arm/vela.ini"
 """The configuration file that comes with Vela; it defines the system configs and memory modes."""
 TAIL_LINES = 20
+MEMORY, SECONDS = 16 << 30, 1800.0
+"""Bytes and time that Vela may take: the largest models that were tried take 3 GB and a minute."""
 _CYCLES = ("total", "npu", "sram_access", "dram_access", "on_chip_flash_access", "off_chip_flash_access")
 _MEMORY = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
@@ -127,7 +130,12 @@ def _run(model: bytes, npu: Accelerator, folder: Path) -> str:
     command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out", "--config", CONFIG,
                "--accelerator-config", npu.accelerator, "--system-config", npu.system_config,
                "--memory-mode", npu.memory_mode, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
-    status, printed, _ = Watched(command, folder=folder).wait()
+    watched = Watched(command, folder=folder)
+    limit_memory(watched.process.pid, MEMORY)
+    try:
+        status, printed, _ = watched.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ToolError("vela", None, "", f"It did not end within {SECONDS:g} s: is the model damaged?") from None
     log = printed.decode("utf-8", "replace")
     if status != 0:
         raise _failed(npu, status, log)

@@ -12,9 +12,10 @@ from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, bits_of
+from edgeqwt.runtime.apart import micro_host
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, RunnerFactory, TFLiteMicro, Values, reference, xnnpack
+from edgeqwt.runtime.runners import Runner, RunnerFactory, Values, reference, xnnpack
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ class OpByOp:
         inputs = self._read_from_outside(ops, written)
         part, new = self.graph.slice_with_index(ops, inputs, written)
         try:
-            runner = TFLiteMicro(part)
+            runner = micro_host().runner("tflm", part)
         except ImportError as error:
             self.unavailable = f"the package tflite-micro cannot be imported: {error}"
             return

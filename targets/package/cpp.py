@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from edgeqwt.errors import UnsupportedError
+from edgeqwt.errors import UnsupportedError, printable
 from edgeqwt.graph.graph import Array, Tensor
 from edgeqwt.targets.package.details import Port
 
@@ -42,8 +43,8 @@ def string(text: str) -> str:
 
 def comment(text: str) -> str:
     """Text that may stand in a comment of one line."""
-    # A backslash at the end would take the next line into the comment.
-    return " ".join(text.split()).replace("\\", "/")
+    # A backslash at the end, or its trigraph, would take the next line into the comment.
+    return re.sub(r"\?(?=\?)", "? ", printable(" ".join(text.split())).replace("\\", "/"))
 
 
 def port_row(port: Port, tensor: Tensor) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.output import markdown_code
 from edgeqwt.runtime.vela import Compiled, Placement, compile_model
 from edgeqwt.target import Npu, TargetProfile
 from edgeqwt.targets.model import short
@@ -105,7 +106,7 @@ def estimate_sentence(compiled: Compiled) -> str:
 
 def _figures(compiled: Compiled, npu: Npu) -> dict[str, str]:
     memory = compiled.memory
-    rows = (f"| {op.where} | {op.kind} | `{op.name}` | {op.cycles:,.0f} |" for op in compiled.ops)
+    rows = (f"| {op.where} | {op.kind} | `{markdown_code(op.name)}` | {op.cycles:,.0f} |" for op in compiled.ops)
     return {
         "accelerator": npu.accelerator,
         "system_config": npu.system_config,

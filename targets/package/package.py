@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.runners import RUNNERS, InterpreterError
+from edgeqwt.runtime.apart import micro_host
+from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package import ethos_u, tflite, tflm
 from edgeqwt.targets.package.details import Details, of_graph
@@ -56,7 +57,7 @@ def package(
 def _oracle(graph: Graph) -> str:
     """Whose outputs an NPU is to give: TFLite Micro's, or LiteRT's where TFLite Micro lacks an op that the NPU has."""
     try:
-        RUNNERS["tflm"](graph)
+        micro_host().runner("tflm", graph)
     except InterpreterError:
         return "reference"
     return "tflm"

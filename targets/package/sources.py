@@ -5,11 +5,13 @@ from __future__ import annotations
 import textwrap
 
 from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.output import markdown
 from edgeqwt.targets.package import cpp
 from edgeqwt.targets.package.details import Details
 from edgeqwt.targets.package.memory import ArenaSize
 from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
 
+UNKNOWN = "The model's origin is not known."
 _WIDTH = 110  # of comments
 
 
@@ -29,7 +31,8 @@ def values(
     return {
         "name": details.name,
         "guard": details.name.upper(),
-        "origin": cpp.comment(details.origin) or "The model's origin is not known.",
+        "origin": cpp.comment(details.origin) or UNKNOWN,
+        "origin_markdown": markdown(details.origin) or UNKNOWN,
         "model_size": str(len(model)),
         "model_bytes": cpp.byte_rows(model),
         "op_count": str(len(methods)),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.output import markdown, markdown_code
 from edgeqwt.targets.package.details import Details
 from edgeqwt.targets.package.interface import write_interface
 from edgeqwt.targets.package.templates import rendered
@@ -26,7 +27,7 @@ def write(graph: Graph, folder: Path, vectors: Vectors, details: Details) -> Non
     size = flatbuffer.write(graph, folder / MODEL)
     write_interface(graph, details, vectors, folder, MODEL)
     values = {
-        "origin": details.origin or "The model's origin is not known.",
+        "origin": markdown(details.origin) or "The model's origin is not known.",
         "size": str(size),
         "signature": _signature(graph),
         "count": str(len(vectors.items)),
@@ -40,7 +41,7 @@ def _signature(graph: Graph) -> str:
     if not graph.signatures:
         return "It has no signature: inputs and outputs go by their order."
     return (
-        f"The model's signature is `{graph.signatures[0].key}`."
+        f"The model's signature is `{markdown_code(graph.signatures[0].key)}`."
         if graph.signatures[0].key
         else ("The model's signature has no name: APIs that ask for one take the empty string, or none.")
     )

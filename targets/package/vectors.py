@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Tensor
+from edgeqwt.runtime.apart import micro_host
 from edgeqwt.runtime.boundary import graph_feed, limits
 from edgeqwt.runtime.runners import RUNNERS
 
@@ -57,7 +58,7 @@ def make_vectors(graph: Graph, runtime: str, feeds: Iterable[Mapping[int, Array]
         InterpreterError: the runtime refuses the model.
         UnsupportedError: inputs of a type that no random values can be made of.
     """
-    runner = RUNNERS[runtime](graph)
+    runner = micro_host().runner(runtime, graph) if runtime == "tflm" else RUNNERS[runtime](graph)
     items = []
     for feed in _random_feeds(graph) if feeds is None else feeds:
         ready = graph_feed(graph, feed)

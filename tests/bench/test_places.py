@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from edgeqwt.bench.bench import Options, bench
-from edgeqwt.bench.child import in_child
 from edgeqwt.bench.host import HostSettings
 from edgeqwt.bench.inputs import random_inputs
 from edgeqwt.bench.result import BenchResult, compare, document
 from edgeqwt.errors import InputError, InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
+from edgeqwt.runtime.child import in_child
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.target import Npu
 from tests.bench.test_result import valid

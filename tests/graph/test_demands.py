@@ -77,11 +77,46 @@ def no_output(model: Any) -> None:
     model.signatureDefs = None
 
 
-def axis(value: int) -> Callable[[Any], None]:
+def option(name: str, value: object) -> Callable[[Any], None]:
     def change(model: Any) -> None:
-        model.subgraphs[0].operators[0].builtinOptions.axis = value
+        setattr(model.subgraphs[0].operators[0].builtinOptions, name, value)
 
     return change
+
+
+def axis(value: int) -> Callable[[Any], None]:
+    return option("axis", value)
+
+
+def without_options(model: Any) -> None:
+    op = model.subgraphs[0].operators[0]
+    op.builtinOptions, op.builtinOptionsType = None, 0
+
+
+def more(field: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        op = model.subgraphs[0].operators[0]
+        setattr(op, field, [*getattr(op, field)] * 3)
+
+    return change
+
+
+def typed(kind: int) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        next(t for t in model.subgraphs[0].tensors if t.name == b"c").type = kind
+
+    return change
+
+
+def softmax() -> Graph:
+    chain = Chain()
+    return chain.graph(chain.op("SOFTMAX", chain.input((2, 3), "x"), name="y", beta=1.0))
+
+
+def split() -> Graph:
+    chain = Chain()
+    number = chain.constant(np.array(1), "c")
+    return chain.graph(chain.op("SPLIT", number, chain.input((2, 3), "x"), name="y", numSplits=1))
 
 
 CASES: dict[str, tuple[Callable[[], Graph], Callable[[Any], None], str]] = {
@@ -99,6 +134,14 @@ CASES: dict[str, tuple[Callable[[], Graph], Callable[[Any], None], str]] = {
         constant((2, 3), 0, 0, 1, 1, 0, 0),
         r"'c' has shape \(2, 3\), 3 dimensions are padded by shape \(3, 2\)",
     ),
+    "stride 0": (convolution, option("strideH", 0), "its option strideH is 0, it must be from 1 to 65536"),
+    "dilation": (depthwise, option("dilationWFactor", 2**30), "its option dilationWFactor is 1073741824"),
+    "no options": (convolution, without_options, "its option strideH is missing"),
+    "softmax": (softmax, option("beta", -1.0), "its option beta is -1"),
+    "softmax of nothing": (softmax, option("beta", float("nan")), "its option beta is nan"),
+    "inputs": (softmax, more("inputs"), "it has 3 inputs"),
+    "parts": (split, option("numSplits", 2), "it has 1 outputs for 2 parts"),
+    "axes of type": (moving("MEAN", [1], keepDims=True), typed(0), "its input 1 'c' is of type float32"),
     "joined axis": (joined, axis(2), "its axis 2 is none of 'x', which has 2 dimensions"),
 }
 

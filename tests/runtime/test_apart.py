@@ -112,7 +112,7 @@ def test_control_c_leaves_no_process() -> None:
         from edgeqwt.runtime.apart import apart
         x, y = (Tensor(name, (2,), "float32") for name in "xy")
         runner, = apart("reference", Graph((x, y), (Op("RELU", (0,), (1,)),), (0,), (1,)))
-        print(runner.process.pid, flush=True)
+        print(runner.child.process.pid, flush=True)
         try:
             while True:
                 runner.run({0: np.ones(2, np.float32)})
@@ -143,7 +143,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
         from edgeqwt.runtime.apart import apart
         x, y = (Tensor(name, (2,), "float32") for name in "xy")
         runner, = apart("reference", Graph((x, y), (Op("RELU", (0,), (1,)),), (0,), (1,)))
-        print(runner.process.pid, flush=True)
+        print(runner.child.process.pid, flush=True)
         time.sleep(60)
     """
     with subprocess.Popen(

@@ -34,6 +34,11 @@ def test_strings_stay_themselves(text: str) -> None:
 
 def test_no_comment_runs_into_the_next_line() -> None:
     assert cpp.comment("one\ntwo \\") == "one two /"
+    for name in ("ends ??/", "???/", "a\x0b#error x", "a\x0c#b", "a\x85b", "a\u2028b", "\x1b[2J", "\u202ea", "a\r#b"):
+        written = cpp.comment(name)
+        assert written.isprintable()
+        assert "??" not in written
+        assert not written.endswith("\\")
 
 
 def test_a_row_says_the_scale_exactly() -> None:

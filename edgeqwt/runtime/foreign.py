@@ -1,0 +1,147 @@
+"""Files that are not ours meet LiteRT in another process before they meet it in this one.
+
+What damages memory there, loops for ever or asks for more than it may use ends that process only. Then every op is
+tried by itself, so that the error names the one that did it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.runtime.apart import Host
+from edgeqwt.runtime.child import EndedError
+from edgeqwt.runtime.runners import InterpreterError
+
+SLOW = 1 << 22
+"""Elements of activations beyond which the reference kernels, which are slow, only load a model."""
+
+MANY = 1 << 25
+"""Elements of activations beyond which not all of them are looked at."""
+GROWTH = 64
+"""How much larger a tensor may be than its file states: batches that were left open are one there."""
+LARGEST = 8 << 30
+"""Bytes of all activations of a model together, for one sample; a layer-wise comparison holds all of them."""
+Shapes = dict[int, tuple[int, ...]]
+
+_shapes: dict[bytes, Shapes] = {}
+
+
+@cache
+def _host() -> Host:
+    return Host("LiteRT")
+
+
+def read_foreign(path: Path) -> Graph:
+    """The model in a file of the user's, which LiteRT survived, with the shapes that LiteRT computes.
+
+    Raises:
+        InputError: as `flatbuffer.read` and `survived`.
+    """
+    graph = flatbuffer.read(path)
+    return survived(graph, str(path))
+
+
+def survived(graph: Graph, what: str) -> Graph:
+    """Loads a graph and runs it once on zeros, in another process, in every family of kernels that will run it here.
+
+    A graph that an interpreter only refuses passes: who runs it then says why.
+
+    Args:
+        graph: as it was read.
+        what: the file, for messages.
+
+    Returns:
+        The graph with the shapes that LiteRT computes, where the file states others.
+
+    Raises:
+        InputError: it has no outputs, or the process ended over it: it crashed, or needed more memory or time than
+            it may. Or what it computes is larger than `LARGEST`.
+    """
+    if not graph.outputs:
+        raise InputError(f"{what} has no outputs", "Convert the model again.")
+    digest = hashlib.sha256(flatbuffer.to_bytes(graph)).digest()
+    if digest not in _shapes:
+        found: Shapes = {}
+        for kind in ("builtin",) if _open(graph) else ("xnnpack", "reference"):
+            try:
+                found |= _tried(graph, kind)  # XNNPACK tells nothing of what it keeps to itself
+            except EndedError as error:
+                how = error.arguments[2][-1]
+                raise InputError(
+                    f"{what}: {_culprit(graph, kind)} ends LiteRT's process ({kind} kernels): {how}",
+                    "The file is damaged or was made to do that: make it again, or do not use it.",
+                ) from None
+            except InterpreterError:
+                continue
+        _shapes[digest] = found
+    return graph if _open(graph) else _as_computed(graph, _shapes[digest], what)
+
+
+def _tried(graph: Graph, kind: str) -> Shapes:
+    """The shapes that an interpreter gives the graph's tensors; none where only running tells."""
+    open_ended, size = _open(graph), sum(math.prod(t.shape) for t in graph.tensors if not t.is_constant)
+    # As a comparison layer by layer looks at all of them, which changes what LiteRT does with memory.
+    taps = [t for op in graph.ops for t in op.outputs] if size <= MANY and not open_ended else []
+    return _host().runner(kind, graph, taps).exercise(not open_ended and (kind != "reference" or size <= SLOW))
+
+
+def _as_computed(graph: Graph, shapes: Shapes, what: str) -> Graph:
+    changes, size = {}, 0
+    for t in dict.fromkeys((*graph.inputs, *(t for op in graph.ops for t in op.outputs))):
+        tensor = graph.tensors[t]
+        shape = shapes.get(t, tensor.shape)
+        size += math.prod(shape) * np.dtype(DTYPES.get(tensor.dtype, np.int64)).itemsize
+        if tensor.shape and math.prod(shape) > GROWTH * max(tensor.size, 1):
+            raise InputError(
+                f"{what}: {tensor.name!r} is stated with shape {tensor.shape}, and LiteRT computes {shape}",
+                "The file is damaged: convert the model again.",
+            )
+        if shape != tensor.shape:
+            changes[t] = replace(tensor, shape=shape)
+    if size > LARGEST:
+        raise InputError(
+            f"{what}: its activations take {size / 2**30:.1f} GiB together, edgeqwt runs models of up to "
+            f"{LARGEST >> 30} GiB",
+            "Give it smaller inputs.",
+        )
+    try:
+        return graph.with_tensors(changes) if changes else graph
+    except InvariantError as error:
+        raise InputError(
+            f"{what} states other shapes than LiteRT computes: {error.message}", "Convert the model again."
+        ) from None
+
+
+def _open(graph: Graph) -> bool:
+    """Whether there is no saying what the graph's inputs take."""
+    inputs = [graph.tensors[t] for t in graph.inputs]
+    return any(t.dtype not in DTYPES or -1 in t.shape or -1 in (t.shape_signature or ()) for t in inputs)
+
+
+def _culprit(graph: Graph, kind: str) -> str:
+    """The first op that ends the process when it is tried alone."""
+    for i, op in enumerate(graph.ops):
+        read = dict.fromkeys(t for t in op.inputs if t >= 0)
+        if _ends(graph, i, [t for t in read if not graph.tensors[t].is_constant], op.outputs, kind):
+            return graph.describe(i)
+    return "no single op, but all of them together,"
+
+
+def _ends(graph: Graph, i: int, inputs: Sequence[int], outputs: Sequence[int], kind: str) -> bool:
+    try:
+        _tried(graph.slice([i], inputs, outputs), kind)
+    except EndedError:
+        return True
+    except (InterpreterError, InvariantError):  # it makes no sense alone
+        return False
+    return False
