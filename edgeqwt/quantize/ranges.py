@@ -67,7 +67,7 @@ class Mse:
     candidates: Annotated[int, Interval(ge=1, le=4096)] = 128
     clipping: Annotated[float, Interval(ge=1, le=1000)] = 2.0
     margins: bool = True
-    tails: bool = True
+    tails: bool = False
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""

@@ -14,7 +14,7 @@ from edgeqwt.quantize.roles import at_layers
 from edgeqwt.quantize.tails import with_tails
 from tests.chain import NONE, Chain, noise
 
-SHORT = Mse(tails=False)
+SHORT = Mse()
 
 
 def observed(samples: Array) -> Statistics:
@@ -37,7 +37,7 @@ def test_few_values_do_not_show_how_far_values_reach(draw: str) -> None:
     gains = []
     for _ in range(8):
         seen = observed(getattr(rng, draw)(size=(24, 10)))
-        gains.append(error(fresh, *SHORT.choose(seen, 256)) / error(fresh, *Mse().choose(seen, 256)))
+        gains.append(error(fresh, *SHORT.choose(seen, 256)) / error(fresh, *Mse(tails=True).choose(seen, 256)))
     assert np.exp(np.log(gains).mean()) > 1.5  # 2 dB
     assert min(gains) > 0.5  # 3 dB of rounding is the price where a draw happens to hold its extremes
 
@@ -73,8 +73,8 @@ def test_weights_of_values_do_not_make_more_or_fewer_of_them() -> None:
 
 
 def test_what_saturates_or_has_more_integers_gets_none() -> None:
-    assert not saturated(Mse()).tails  # type: ignore[attr-defined]
-    assert not marginless(Mse()).tails  # type: ignore[attr-defined]
+    assert not saturated(Mse(tails=True)).tails  # type: ignore[attr-defined]
+    assert not marginless(Mse(tails=True)).tails  # type: ignore[attr-defined]
 
 
 def test_only_what_layers_and_callers_see_reaches_further() -> None:

@@ -1,0 +1,43 @@
+"""Ranges of tensors of few values reach as far as their tails say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.state import NOTHING, Account, State
+from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.quantize.ranges import Mse
+
+
+@dataclass(frozen=True)
+class RangeTails(Technique):
+    """Wider ranges where calibration has so few values that larger ones must be expected, unless that clearly loses.
+
+    The tail of the largest values of a tensor says how far the next sample may reach (`quantize.tails`). Held-out
+    samples are few as well, and may lack the value that would be clipped: a small loss on them is the price.
+
+    Attributes:
+        max_loss: decibels at the outputs that it may lose on held-out samples.
+    """
+
+    name = "range_tails"
+    title = "range tails"
+    works = Works.FLOAT
+    paper = "Pickands 1975; Balkema and de Haan 1974"
+    max_loss: Annotated[float, Interval(ge=0, le=100)] = 0.3
+
+    def apply(self, state: State, context: Context) -> tuple[State, Account]:
+        """Ranges with tails, or as the rule has them."""
+        if not isinstance(state.ranges, Mse) or state.ranges.tails:
+            return state, NOTHING
+        after = replace(state, ranges=replace(state.ranges, tails=True))
+        verdict = context.gate.keep(context.lowered(state), context.lowered(after), -self.max_loss)
+        data = {"gain_db": verdict.gain_db, "kept": verdict.kept}
+        if verdict.kept:
+            return after, Account((), data)
+        told = f"ranges end where values do: wider ones lose {-verdict.gain_db:.2f} dB on held-out samples"
+        return state, Account((told,), data, kept=False)

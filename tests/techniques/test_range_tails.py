@@ -1,0 +1,32 @@
+"""Wider ranges for few values, unless that clearly loses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeqwt.quantize.ranges import MinMax, Mse
+from edgeqwt.techniques.range_tails import RangeTails
+from tests import small
+from tests.techniques.test_regions16 import begin, work_on
+
+
+def test_held_out_samples_may_refuse_it() -> None:
+    work = work_on(small.graph(), small.images(16))
+    before = begin(work)
+    after, told = RangeTails(max_loss=100).apply(before, work)
+    assert told.kept
+    assert isinstance(after.ranges, Mse)
+    assert after.ranges.tails
+    gain = told.data["gain_db"]
+    for most in (0.0, 0.3):
+        after, told = RangeTails(max_loss=most).apply(before, work)
+        assert told.kept == (gain >= -most)
+        assert told.kept or (after is before and "dB on held-out samples" in told.sentences[0])
+
+
+def test_other_rules_have_no_tails() -> None:
+    work = work_on(small.graph(), small.images(16))
+    other = replace(begin(work), ranges=MinMax())
+    after, told = RangeTails().apply(other, work)
+    assert after is other
+    assert not told.sentences
