@@ -26,7 +26,6 @@ from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import RANGES, Technique
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.report.terminal import decibels
 from edgeqwt.targets.load import load as load_target
@@ -41,6 +40,7 @@ from edgeqwt.techniques.reconstruction import AdaRound, Brecq, Reconstruction
 from edgeqwt.techniques.regions16 import Regions16, Regions16Review
 from edgeqwt.techniques.weight_scales import MseWeightScales
 from edgeqwt.techniques.weighted_ranges import WeightedRanges
+from edgeqwt.widths.precision import parse
 
 EVERY = 5  # test images are sorted by difficulty: every so many of them
 PRECISIONS = ("w8a8", "w4a8")
@@ -181,8 +181,8 @@ def cells(network: Network, row: Row) -> tuple[str, ...]:
     held_out = context.gate.quality(made.reference, {"": graph})[""].worst_db
     got = figures(outputs(graph, network.images), network.wanted, network.labels)
     size = file_size(graph, row.recipe, context.target)
-    told = f"{row.group}: {row.name}"
-    return told, decibels(held_out), f"{got.agreement:.4f}", f"{got.accuracy:.4f}", f"{size:,}", f"{seconds:.1f}"
+    label = f"{row.group}: {row.name}"
+    return label, decibels(held_out), f"{got.agreement:.4f}", f"{got.accuracy:.4f}", f"{size:,}", f"{seconds:.1f}"
 
 
 def resnet20() -> Network:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 import edgeqwt
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.quantize.precision import Mixed
 from edgeqwt.recipes.recipe import names
+from edgeqwt.widths.precision import Mixed
 
 PRECISIONS = ("w8a8", "w4a8", "w8a16", "mixed")
 SAMPLES = 24
@@ -196,13 +196,13 @@ def main() -> int:
                 result = edgeqwt.build(
                     path, calibration=data, recipe=recipe, precision=precision, mixed=mixed, accept=True
                 )
-                told = hashlib.sha256(flatbuffer.to_bytes(result.graph)).hexdigest()
+                digest = hashlib.sha256(flatbuffer.to_bytes(result.graph)).hexdigest()
             except EdgeqwtError as error:  # a result, too
-                told = type(error).__name__
+                digest = type(error).__name__
             key = f"{name} {precision} {recipe}"
-            differing += key in known and known[key] != told
-            if not known or known.get(key) != told:
-                print(key, told, flush=True)
+            differing += key in known and known[key] != digest
+            if not known or known.get(key) != digest:
+                print(key, digest, flush=True)
     return 1 if differing else 0
 
 

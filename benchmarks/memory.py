@@ -29,8 +29,8 @@ def main() -> None:
         np.savez(samples, x=np.ascontiguousarray(normalized(varied(max(COUNTS))).transpose(0, 2, 3, 1)))
         found = {count: measured(model, samples, count) for count in COUNTS}
     rows = [
-        (f"{count:,} samples", *(f"{told[name]:.1f}" for name in ("megabytes", "calibrate", "compensate")))
-        for count, told in found.items()
+        (f"{count:,} samples", *(f"{figures[name]:.1f}" for name in ("megabytes", "calibrate", "compensate")))
+        for count, figures in found.items()
     ]
     title = "edgeqwt build of ResNet-20 from its float TFLite file, a fresh process each"
     show(title, ("", "peak MB", "calibration s", "compensation s"), rows)
@@ -66,8 +66,8 @@ def measured(model: Path, samples: Path, count: int) -> dict[str, float]:
     print(f"building with {count} samples ...", file=sys.stderr)
     command = [sys.executable, __file__, str(model), str(samples), str(count)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
 def build(model: str, samples: str, count: str) -> dict[str, float]:

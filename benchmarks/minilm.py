@@ -11,7 +11,7 @@ from common import ROOT, Array, Figures, Requirement, at_least, at_most, equal, 
 from models import minilm
 from scipy.stats import spearmanr
 from sentences import sentences
-from transformers import Recipe, Result, benched, result_of, show_costs, show_left, told, with_npu
+from transformers import Recipe, Result, benched, built_and_shown, result_of, show_costs, show_left, with_npu
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
@@ -35,8 +35,8 @@ class Variant(Recipe):
 
 VARIANTS = (
     Variant("w8a8, int8 only", "int8-only", "w8a8", cosine=0.97, spearman=0.95),
-    Variant("w8a8, islands", "balanced", "w8a8", cosine=0.995, spearman=0.99, neighbours=0.90),
-    Variant("w4a8, islands", "balanced", "w4a8", cosine=0.97, spearman=0.94),
+    Variant("w8a8, 16-bit regions", "balanced", "w8a8", cosine=0.995, spearman=0.99, neighbours=0.90),
+    Variant("w4a8, 16-bit regions", "balanced", "w4a8", cosine=0.97, spearman=0.94),
     Variant("w8a8, plain", "plain", "w8a8"),
 )
 
@@ -62,7 +62,9 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
-    parser.add_argument("--leave-one-out", type=int, default=0, metavar="N", help="what each lever gains, on N samples")
+    parser.add_argument(
+        "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"
+    )
     options = parser.parse_args()
     chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
     calibration, test = (minilm.tokens(texts) for texts in sentences(CALIBRATION, TEST))
@@ -88,7 +90,7 @@ def main() -> None:
 def build(variant: Variant, calibration: dict[str, Array], leave_one_out: int) -> BuildResult:
     """One build from PyTorch."""
     source = f"{ROOT / 'benchmarks' / 'models' / 'minilm.py'}:create"
-    return told(variant, source, calibration, leave_one_out)
+    return built_and_shown(variant, source, calibration, leave_one_out)
 
 
 def required(variant: Variant, found: Closeness, cost: Result, exact: Result) -> Iterator[Requirement]:

@@ -13,8 +13,8 @@ import edgeqwt
 from edgeqwt.calibration.images import ImageOptions, find_images, read_image
 from edgeqwt.graph import flatbuffer
 from edgeqwt.output import progress_display
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import load
+from edgeqwt.widths.precision import parse
 
 FOLDS = 3
 OFFICIAL, REPAIRED, EIGHT, FOUR = "MLPerf's int8", "MLPerf's int8, compensated", "edgeqwt, w8a8", "edgeqwt, w4a8"
@@ -99,7 +99,7 @@ def fold(name: str, calibration: Array, test: Array) -> dict[str, Array]:
         FOUR: small.graph,
     }
     images = [image[None] for image in test]
-    return {told: outputs(graph, images) for told, graph in graphs.items()}
+    return {variant: outputs(graph, images) for variant, graph in graphs.items()}
 
 
 def file(name: str, kind: str) -> Path:

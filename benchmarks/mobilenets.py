@@ -27,10 +27,10 @@ from models import dscnn_cifar10, mobilenetv2_cifar10
 import edgeqwt
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
-from edgeqwt.quantize.precision import Precision
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.report.document import variants
 from edgeqwt.report.terminal import decibels
+from edgeqwt.widths.precision import Precision
 
 NETWORKS = {"MobileNetV2": mobilenetv2_cifar10, "depthwise-separable": dscnn_cifar10}
 VARIANTS = {PLAIN: "plain", UNCOMPENSATED: "uncompensated", COMPENSATED: "compensated"}

@@ -36,8 +36,8 @@ def built() -> dict[str, Any]:
 
     import edgeqwt
     from edgeqwt.output import progress_display
-    from edgeqwt.quantize.precision import Precision
     from edgeqwt.recipes.recipe import load
+    from edgeqwt.widths.precision import Precision
 
     data = cifar10()
     with tempfile.TemporaryDirectory() as folder:

@@ -34,9 +34,9 @@ from models.resnet20_cifar10 import create
 import edgeqwt
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
-from edgeqwt.quantize.precision import Precision, parse
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.report.document import variants
+from edgeqwt.widths.precision import Precision, parse
 
 EIGHT, FOUR, BEST, WIDE = "w8a8", "w4a8", "w4a8, best", "w8a16"
 VARIANTS = {PLAIN: "plain", UNCOMPENSATED: "uncompensated", COMPENSATED: "compensated"}

@@ -37,10 +37,10 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import load
 from edgeqwt.runtime.vela import compile_model
 from edgeqwt.targets.load import load as load_target
+from edgeqwt.widths.precision import parse
 
 NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10}
 FLOATING = ("float16", "float32", "float64")
@@ -80,8 +80,8 @@ class Variant(Recipe):
 
 VARIANTS = (
     Variant("w8a8, int8 only", "int8-only", "w8a8", accuracy=0.005, agreement=0.975, sqnr=22.0),
-    Variant("w8a8, islands", "balanced", "w8a8", accuracy=0.005, agreement=0.985, sqnr=26.0),
-    Variant("w4a8, islands", "balanced", "w4a8", accuracy=0.01),
+    Variant("w8a8, 16-bit regions", "balanced", "w8a8", accuracy=0.005, agreement=0.985, sqnr=26.0),
+    Variant("w4a8, 16-bit regions", "balanced", "w4a8", accuracy=0.01),
 )
 
 
@@ -93,7 +93,7 @@ class Result:
         quality: of its outputs.
         bytes: of the file.
         latency: least seconds of a run, XNNPACK, one thread.
-        undelegated: ops that XNNPACK does not take, by kind; None where LiteRT told no times of ops.
+        undelegated: ops that XNNPACK does not take, by kind; None where LiteRT reported no times of ops.
         floating: kinds of the ops that touch a float tensor.
         on_npu: ops on the NPU and all ops, as Vela counts them; None for the float file.
         npu_cpu: ops that Vela leaves to the processor, by kind.
@@ -114,7 +114,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000, help="use the first N test images (default: all)")
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
-    parser.add_argument("--leave-one-out", type=int, default=0, metavar="N", help="what each lever gains, on N samples")
+    parser.add_argument(
+        "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"
+    )
     options = parser.parse_args()
     chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
     data = cifar10()
@@ -137,10 +139,12 @@ def build(module: ModuleType, calibration: Array, variant: Variant, leave_one_ou
         model = module.create()
     except FileNotFoundError as error:
         sys.exit(str(error))
-    return told(variant, model, {"x": calibration}, leave_one_out)
+    return built_and_shown(variant, model, {"x": calibration}, leave_one_out)
 
 
-def told(variant: Recipe, source: object, calibration: Mapping[str, Array], leave_one_out: int) -> BuildResult:
+def built_and_shown(
+    variant: Recipe, source: object, calibration: Mapping[str, Array], leave_one_out: int
+) -> BuildResult:
     """One build, and what was decided on the way."""
     recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
     built = edgeqwt.build(source, calibration=dict(calibration), recipe=recipe, display=progress_display())

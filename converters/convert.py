@@ -27,7 +27,7 @@ from edgeqwt.converters.tools import Found
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityError, ToolError
 from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
-from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
+from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 
 AUTO = "auto"
 CONVERTERS: tuple[Converter, ...] = (
@@ -39,7 +39,7 @@ CONVERTERS: tuple[Converter, ...] = (
 """In the order in which they are tried: the quickest to run first, the one that is wrong most often last."""
 
 Steps = Callable[[], AbstractContextManager[Callable[[str], None]]]
-"""Opens a stage whose steps are told by name; see `progress.Stages.steps`."""
+"""Opens a stage whose steps are reported by name; see `progress.Stages.steps`."""
 
 
 def convert(
@@ -178,7 +178,7 @@ def _attempt(converter: str, version: str, error: EdgeqwtError) -> Attempt:
     message = error.message
     if isinstance(error, ToolError) and error.log_tail:
         message += f": {error.log_tail.splitlines()[-1].strip()}"
-    return Attempt(converter, version, message, error.op, error.place, error.hint)
+    return Attempt(converter, version, message, error.op, error.location, error.hint)
 
 
 def _none(

@@ -19,7 +19,7 @@ class Work:
     Attributes:
         folder: files and logs are left in it.
         onnx2tf_python: interpreter that has onnx2tf, as the user named it for this call.
-        progress: is told the name of each step as it begins.
+        progress: receives the name of each step as it begins.
     """
 
     folder: Path
@@ -37,7 +37,7 @@ class Converter(Protocol):
 
     Nothing that a converter makes is believed: `convert.first_to_pass` holds it against the source. So a
     converter need not be right always, but it must say what it is asked for in the source's own terms: bindings
-    of inputs and outputs in their order, places, and values to find the first wrong op with.
+    of inputs and outputs in their order, source locations, and values to find the first wrong op with.
     """
 
     @property

@@ -209,10 +209,10 @@ def main(path: str, trusted: str = "") -> None:
                 if not trusted:
                     check_plain(path)
                 model = Model(path, bool(trusted))
-            told = answer(model, json.loads(line))
+            reply = answer(model, json.loads(line))
         except Exception as error:  # TensorFlow and Keras raise anything
-            told = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(told) + "\n")
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
 

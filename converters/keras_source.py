@@ -82,12 +82,12 @@ class KerasModel:
             temporary.cleanup()
             raise ToolError("tensorflow", None, str(error), f"{python} does not run.") from error
         try:
-            told = _ask(process, {"do": "describe"}, path, log)
+            reply = _ask(process, {"do": "describe"}, path, log)
         except BaseException:
             _end(process, temporary)
             raise
-        inputs = tuple(InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in told["inputs"])
-        model = KerasModel(path, inputs, tuple(told["outputs"]), told["version"], process, temporary.path, log)
+        inputs = tuple(InputSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in reply["inputs"])
+        model = KerasModel(path, inputs, tuple(reply["outputs"]), reply["version"], process, temporary.path, log)
         weakref.finalize(model, _end, process, temporary)
         return model
 

@@ -49,25 +49,25 @@ def named_as_in_source(graph: Graph, bindings: Sequence[Binding]) -> Graph:
     return replace(changed, signatures=signatures)
 
 
-def named_after_places(graph: Graph, places: Mapping[str, str]) -> tuple[Graph, dict[str, str]]:
-    """The graph with the tensors that ops compute called after their places in the source, and the places by new names.
+def named_after_locations(graph: Graph, locations: Mapping[str, str]) -> tuple[Graph, dict[str, str]]:
+    """The graph with what ops compute named after its location in the source, and the locations by new names.
 
     litert-torch's own names spell out the class of every module around an op. Inputs and outputs keep theirs.
     """
     ends = {*graph.inputs, *graph.outputs}
-    computed = [t for op in graph.ops for t in op.outputs if t not in ends and graph.tensors[t].name in places]
+    computed = [t for op in graph.ops for t in op.outputs if t not in ends and graph.tensors[t].name in locations]
     taken = Counter(tensor.name for t, tensor in enumerate(graph.tensors) if t not in computed)
     new: dict[int, str] = {}
     for t in computed:
-        base = places[graph.tensors[t].name].partition(" (")[0]
+        base = locations[graph.tensors[t].name].partition(" (")[0]
         name, k = base, 1
         while taken[name]:
             name, k = f"{base}_{k}", k + 1
         taken[name] += 1
         new[t] = name
     kept = {graph.tensors[t].name for t in graph.outputs}
-    where = {name: place for name, place in places.items() if name in kept}
-    where |= {name: places[graph.tensors[t].name] for t, name in new.items()}
+    where = {name: location for name, location in locations.items() if name in kept}
+    where |= {name: locations[graph.tensors[t].name] for t, name in new.items()}
     return graph.with_tensors({t: replace(graph.tensors[t], name=name) for t, name in new.items()}), where
 
 

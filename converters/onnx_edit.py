@@ -13,7 +13,7 @@ from edgeqwt.graph.graph import Array
 if TYPE_CHECKING:
     import onnx
 
-NUM_OUTPUTS = 18  # the opset from which on Split must be told how many parts it makes
+NUM_OUTPUTS = 18  # the opset from which on Split must be given how many parts it makes
 LARGEST_FOLDED = 1 << 22  # elements of a value that is worth computing beforehand
 
 
@@ -26,7 +26,7 @@ class Written:
         model: the model that grows.
         prefix: that the names of values begin with.
         opset: of the model.
-        place: that the names of nodes begin with: the original node's name.
+        location: that the names of nodes begin with: the original node's name.
         taken: names of values so far; shared by all that write into the model.
     """
 
@@ -34,7 +34,7 @@ class Written:
     model: onnx.ModelProto
     prefix: str
     opset: int
-    place: str
+    location: str
     taken: set[str] = field(default_factory=set)
     constants: dict[tuple[bytes, tuple[int, ...], str], str] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class Written:
         import onnx
 
         label = outputs[0].strip("/").replace("/", ".")  # slashes would be taken for modules
-        name = f"{self.place} {kind} {label}"
+        name = f"{self.location} {kind} {label}"
         self.model.graph.node.append(onnx.helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         return outputs
 

@@ -135,11 +135,11 @@ class Editing:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._taken = {*values.shapes, *values.types}
-        self._place: onnx.NodeProto | None = None
+        self._location: onnx.NodeProto | None = None
 
     def at(self, node: onnx.NodeProto) -> None:
-        """Names what is added from now on after a node, and puts it at the node's place in the source."""
-        self._place = node
+        """Names what is added from now on after a node, and puts it at the node's location in the source."""
+        self._location = node
 
     def array(self, data: Array) -> str:
         """A new constant's name."""
@@ -171,8 +171,8 @@ class Editing:
         name = self._name(kind.lower()) if output is None else output
         given = {key: value for key, value in attributes.items() if value is not None}
         node = onnx.helper.make_node(kind, list(inputs), [name], name=self._name(kind), **given)
-        if self._place is not None:
-            node.metadata_props.extend(self._place.metadata_props)
+        if self._location is not None:
+            node.metadata_props.extend(self._location.metadata_props)
         self.nodes.append(node)
         if shape is not None:
             self.values.shapes[name] = shape
@@ -223,10 +223,10 @@ class Editing:
         return any(node.op_type in NESTED for node in self.nodes)
 
     def _name(self, what: str) -> str:
-        place = "" if self._place is None else self._place.name or self._place.output[0]
-        name, k = f"{place}/{what}", 1
+        location = "" if self._location is None else self._location.name or self._location.output[0]
+        name, k = f"{location}/{what}", 1
         while name in self._taken:
-            name, k = f"{place}/{what}_{k}", k + 1
+            name, k = f"{location}/{what}_{k}", k + 1
         self._taken.add(name)
         return name
 

@@ -99,22 +99,22 @@ def _boxed(editing: Editing, data: str, part: str, box: tuple[tuple[int, int], .
 def _summed(editing: Editing, node: onnx.NodeProto, axis: int, reduction: str) -> bool:
     """Positions that depend on data, along the last axis: what is added, times rows of zeros with a one."""
     data, indices, updates = node.input
-    shape, places = editing.values.shapes[data], editing.values.shapes.get(indices)
+    shape, index_shape = editing.values.shapes[data], editing.values.shapes.get(indices)
     constant = editing.values.constant(data)
     zeros = constant is not None and not constant.any()
-    if places is None or axis != len(shape) - 1 or shape[:-1] != places[:-1]:
+    if index_shape is None or axis != len(shape) - 1 or shape[:-1] != index_shape[:-1]:
         return False
     if not (reduction == "add" or (reduction == "none" and zeros and _distinct(editing, indices))):
         return False
-    count, size = places[-1], shape[-1]
+    count, size = index_shape[-1], shape[-1]
     hot = editing.add(
         "OneHot",
         [indices, editing.integers(size), editing.array(np.array([0, 1], np.float32))],
-        (*places, size),
+        (*index_shape, size),
         axis=-1,
     )
-    rows = editing.reshaped(updates, (*places[:-1], 1, count))
-    summed = editing.add("MatMul", [rows, hot], (*places[:-1], 1, size))
+    rows = editing.reshaped(updates, (*index_shape[:-1], 1, count))
+    summed = editing.add("MatMul", [rows, hot], (*index_shape[:-1], 1, size))
     if zeros:
         editing.reshaped(summed, shape, node.output[0])
     else:

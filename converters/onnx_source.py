@@ -30,7 +30,7 @@ def load(path: Path) -> onnx.ModelProto:
 
     try:
         model = onnx.load(path, load_external_data=False)
-        _check_places(model, path)
+        _check_weight_files(model, path)
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
     except InputError:
@@ -44,7 +44,7 @@ def load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check_places(model: onnx.ModelProto, path: Path) -> None:
+def _check_weight_files(model: onnx.ModelProto, path: Path) -> None:
     """Refuses weights that lie elsewhere than below the model's folder, wherever symbolic links lead.
 
     Raises:
@@ -59,8 +59,8 @@ def _check_places(model: onnx.ModelProto, path: Path) -> None:
         if not external.uses_external_data(tensor):
             continue
         location = external.ExternalDataInfo(tensor).location
-        place = (folder / location).resolve()
-        if not place.is_relative_to(folder) or (place.exists() and not place.is_file()):
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder) or (target.exists() and not target.is_file()):
             raise InputError(
                 f"{path}: weight {tensor.name!r} lies in {location!r}, which is no file below the model's folder",
                 "Copy the file beside the model, or give --trust if you know who made the model.",

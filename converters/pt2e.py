@@ -2,7 +2,7 @@
 
 Such a module computes in float and rounds on the way, by ops of the namespace `quantized_decomposed`. Activations get
 `fake_quantize_per_tensor_affine`, which computes the same, weights become the floats that their integers stand for.
-What was learned is found again in the converted graph (`quantize.fake_quant`).
+What was learned is found again in the converted graph (`lowering.fake_quant`).
 """
 
 from __future__ import annotations

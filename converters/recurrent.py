@@ -108,11 +108,13 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _note(node: onnx.NodeProto, steps: int, starts: bool) -> str:
-    told = f"{node.op_type} {node.name or node.output[0]!r} was written out in {steps} step{'s' if steps > 1 else ''}"
+    message = (
+        f"{node.op_type} {node.name or node.output[0]!r} was written out in {steps} step{'s' if steps > 1 else ''}"
+    )
     if steps > 1 or starts:
-        return told
+        return message
     return (
-        f"{told}, from a state of zero: nothing recurrent is left of it. If samples are sequences along their first "
+        f"{message}, from a state of zero: nothing recurrent is left of it. If samples are sequences along their first "
         "axis, they were taken apart as batches: --batch-size keep leaves them whole"
     )
 

@@ -123,5 +123,5 @@ def _refuse_missing(axes: Mapping[str, int], sample: Sample) -> None:
 def _refuse_unequal(axes: Mapping[str, int], sample: Sample) -> None:
     given = {name: np.shape(sample[name])[axis] for name, axis in axes.items()}
     if len(set(given.values())) > 1:
-        told = ", ".join(f"{name!r} {size}" for name, size in given.items())
-        raise InputError(f"the sequences in the first sample differ in length: {told}", YOURSELF)
+        listed = ", ".join(f"{name!r} {size}" for name, size in given.items())
+        raise InputError(f"the sequences in the first sample differ in length: {listed}", YOURSELF)

@@ -1,8 +1,8 @@
 """UNIDIRECTIONAL_SEQUENCE_LSTM of .tflite files, as Keras' LSTM comes out, written step by step.
 
 All steps' products with the inputs are one FULLY_CONNECTED; each step multiplies its state by the same weights, which
-makes the steps a recurrent layer as `quantize.recurrence` knows it. The states begin with zeros in every run, as those
-of a Keras layer that is not stateful do: LiteRT keeps them from run to run unless it is told to reset them.
+makes the steps a recurrent layer as `widths.recurrence` knows it. The states begin with zeros in every run, as those
+of a Keras layer that is not stateful do: LiteRT keeps them from run to run unless the caller resets them.
 
 Inputs of the op (tensorflow/lite/kernels/unidirectional_sequence_lstm.cc): the sequence; weights of input, forget, cell
 and output gate for it (1 to 4) and for the state (5 to 8); peepholes (9 to 11); biases (12 to 15); a projection (16 and

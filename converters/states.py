@@ -140,9 +140,9 @@ def _in_one_layout(model: ConvertedModel, source: str, target: str) -> Converted
     wanted, held = _order(model, before), _order(model, after)
     if np.array_equal(wanted.reshape(-1), held.reshape(-1)):
         return model
-    place = np.empty(held.size, int)
-    place[held.reshape(-1)] = np.arange(held.size)
-    moves = plan(graph.tensors[after.tensor].shape, place[wanted])
+    position = np.empty(held.size, int)
+    position[held.reshape(-1)] = np.arange(held.size)
+    moves = plan(graph.tensors[after.tensor].shape, position[wanted])
     if moves is None:  # no permutation of axes: it cannot be, both are one of the same array
         return model
     editor, tensor = Editor(graph), graph.tensors[after.tensor]

@@ -15,7 +15,7 @@ from edgeqwt.converters.closed import open_shape
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.quantize.fake_quant import is_fake_quantized
+from edgeqwt.lowering.fake_quant import is_fake_quantized
 from edgeqwt.runtime.foreign import read_foreign
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.overwritten import overwritten, protected
@@ -99,7 +99,7 @@ def bindings(graph: Graph) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
 
 @dataclass(frozen=True)
 class TfliteRunner:
-    """The file itself, in LiteRT, untouched by edgeqwt's own reader and writer unless they had to mend it."""
+    """The file itself, in LiteRT, untouched by edgeqwt's own reader and writer unless they had to repair it."""
 
     interpreter: Any
     inputs: tuple[Binding, ...]
@@ -108,7 +108,7 @@ class TfliteRunner:
 
     @staticmethod
     def open(path: Path, inputs: tuple[Binding, ...], outputs: tuple[Binding, ...]) -> TfliteRunner:
-        """Loads the file; where it had to be mended to be read (see `Graph.remarks`), what was made of it.
+        """Loads the file; where it had to be repaired to be read (see `Graph.remarks`), what was made of it.
 
         Raises:
             InputError: LiteRT refuses it.

@@ -18,13 +18,13 @@ from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.converters import child, tools, torch_source, trace
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.converter import Work
-from edgeqwt.converters.layout import named_after_places, named_as_in_source, without_transposes
+from edgeqwt.converters.layout import named_after_locations, named_as_in_source, without_transposes
 from edgeqwt.converters.source import TORCH, Source
 from edgeqwt.converters.tools import Found
 from edgeqwt.errors import InputError, ParityError, ToolError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.fake_quant import is_fake_quantized
+from edgeqwt.lowering.fake_quant import is_fake_quantized
 
 if TYPE_CHECKING:
     import torch
@@ -80,21 +80,21 @@ class LitertTorch:
                 f"{source.what} was trained with quantization, which is not taken through litert-torch",
                 "Use onnx2tf.",
             )
-        where = _places(graph, program)
+        where = _locations(graph, program)
         _refuse_custom(graph, where)
         inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs, moved_in, moved_out)
         names = {graph.tensors[b.tensor].name: b.spec.name for b in (*inputs, *outputs)}
         graph = named_as_in_source(graph, (*inputs, *outputs))
         kept = {tensor.name for tensor in graph.tensors}
-        where = {name if name in kept else names[name]: place for name, place in where.items()}
-        graph, where = named_after_places(graph, where)
+        where = {name if name in kept else names[name]: location for name, location in where.items()}
+        graph, where = named_after_locations(graph, where)
         return ConvertedModel(
             graph=graph,
             inputs=inputs,
             outputs=outputs,
             run_source=source.run,
             trace_source=_Tracer(source, program, graph, inputs).trace,
-            places=where,
+            locations=where,
             notes=(*source.notes, *graph.remarks, *changes(graph, inputs, outputs)),
             log=log,
             versions={**(source.versions or {}), NAME: found.version},
@@ -129,16 +129,16 @@ def _read(file: Path, found: Found, log: Path) -> Graph:
     except InputError as error:
         raise ParityError(
             f"litert-torch {found.version} wrote a file that cannot be used: {error.message}",
-            f"Change the model around that place. --work FOLDER keeps the log, as {log.name}.",
+            f"Change the model around that location. --work FOLDER keeps the log, as {log.name}.",
         ) from error
 
 
 def _refuse_custom(graph: Graph, where: Mapping[str, str]) -> None:
     for i, op in enumerate(graph.ops):
         if op.kind == "CUSTOM":
-            place = where.get(graph.tensors[op.outputs[0]].name, "an unknown place")
+            location = where.get(graph.tensors[op.outputs[0]].name, "an unknown location")
             raise UnsupportedError(
-                f"{graph.describe(i)}, from {place},",
+                f"{graph.describe(i)}, from {location},",
                 "tflite",
                 f"litert-torch wrote the custom op {op.custom_code!r}",
                 "Replace it in the model, or cut the model before it.",
@@ -148,7 +148,7 @@ def _refuse_custom(graph: Graph, where: Mapping[str, str]) -> None:
 # -- where ops come from -----------------------------------------------------------------
 
 
-def _places(graph: Graph, program: torch.export.ExportedProgram) -> dict[str, str]:
+def _locations(graph: Graph, program: torch.export.ExportedProgram) -> dict[str, str]:
     """Graph tensor name to the module that computes it, with the op where the module holds several."""
     paths = _module_paths(program)
     found: dict[str, tuple[str, str]] = {}

@@ -12,12 +12,12 @@ import numpy as np
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import (
+    locations,
     onnx2tf_tool,
     onnx_flow,
     onnx_rewrites,
     onnx_source,
     open_ends,
-    places,
     tools,
     torch_source,
     trace,
@@ -35,7 +35,7 @@ from edgeqwt.converters.source import ONNX, TORCH, Source
 from edgeqwt.converters.tools import Found
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
+from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 REDUCED_PRECISION = "reduced_precision_support"
 EXPORT_TOLERANCE = 2**-10
 """Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
-float32 and differ in the order of sums: sqrt(n)·2^-24 for n terms, which leaves room for n = 2^20 and
+float32 and differ in the order of sums: sqrt(n)·2^-24 for n terms, which allows for n = 2^20 and
 a factor of 16 of cancellation; a wrong export differs by the size of the output itself."""
 
 
@@ -127,7 +127,7 @@ def _unrolled(source: Source) -> _Exported:
 def _read_back(exported: _Exported, conversion: Conversion) -> ConvertedModel:
     source = exported.source
     graph = narrowed(_read(conversion, exported))
-    where = places.places(graph, exported.proto, conversion.sources, from_torch=source.kind == TORCH)
+    where = locations.locations(graph, exported.proto, conversion.sources, from_torch=source.kind == TORCH)
     _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
     learned = None
@@ -141,7 +141,7 @@ def _read_back(exported: _Exported, conversion: Conversion) -> ConvertedModel:
         outputs=outputs,
         run_source=source.run,
         trace_source=_Tracer(exported, graph, inputs, conversion.sources).trace,
-        places=where,
+        locations=where,
         notes=(*exported.notes, *graph.remarks, *changes(graph, inputs, outputs), *_shortcomings(conversion)),
         log=conversion.log,
         versions={**(source.versions or {}), **onnx_source.versions(), "onnx2tf": conversion.version},
@@ -177,14 +177,16 @@ def _read(conversion: Conversion, exported: _Exported) -> Graph:
     except InputError as error:
         raise ParityError(
             f"onnx2tf {conversion.version} wrote a broken model: {error.message}",
-            f"Change the model around that place. --work FOLDER keeps onnx2tf's log, as {conversion.log.name}.",
+            f"Change the model around that location. --work FOLDER keeps onnx2tf's log, as {conversion.log.name}.",
         ) from error
 
 
 def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
     for i, op in enumerate(graph.ops):
-        place = where.get(graph.tensors[op.outputs[0]].name, "an unknown place") if op.outputs else "an unknown place"
-        name = f"{graph.describe(i)}, from {place},"
+        location = (
+            where.get(graph.tensors[op.outputs[0]].name, "an unknown location") if op.outputs else "an unknown location"
+        )
+        name = f"{graph.describe(i)}, from {location},"
         if op.kind == "CUSTOM":
             raise UnsupportedError(
                 name,

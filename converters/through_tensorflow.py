@@ -20,7 +20,7 @@ from edgeqwt.converters.tools import Found
 from edgeqwt.converters.trained import SAMPLES, Bindings, check_rounding
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.fake_quant import extracted, is_fake_quantized
+from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 
 NAME = "tensorflow"
 
@@ -72,7 +72,7 @@ class TensorFlow:
             inputs=inputs,
             outputs=outputs,
             run_source=source.run,
-            places={name: _place(name) for name in computed},
+            locations={name: _location(name) for name in computed},
             notes=(*source.notes, *graph.remarks, *flow, *changes(graph, inputs, outputs)),
             log=keras.log,
             versions={**(source.versions or {}), NAME: keras.version},
@@ -104,7 +104,7 @@ def _without_flow(graph: Graph, inputs: Sequence[Binding], source: Source) -> tu
     return closed(graph, [InputSpec(t.name, sample[t.name].shape, t.dtype) for t in tensors], sample)
 
 
-def _place(name: str) -> str:
+def _location(name: str) -> str:
     """The layer that a tensor is named after: "model/act/Relu;model/conv/Conv2D" is "model/conv".
 
     Of fused ops the last one is the one that computes, the others what it took up.

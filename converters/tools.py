@@ -173,12 +173,12 @@ def install(name: str, python: str | None = None) -> Found:
     if name not in TOOLS or not TOOLS[name].size:
         known = ", ".join(tool.name for tool in TOOLS.values() if tool.size)
         raise InputError(f"no environment can be made for {name!r}", f"These can be installed: {known}.")
-    place = tools_folder() / name
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    (place / UNFINISHED).touch()
-    log = place / "install.log"
-    inside = place / "bin" / "python"
+    folder = tools_folder() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / UNFINISHED).touch()
+    log = folder / "install.log"
+    inside = folder / "bin" / "python"
     pins = Path(__file__).with_name("pins") / f"{name}.txt"
     install_pins = [
         "-m",
@@ -190,16 +190,16 @@ def install(name: str, python: str | None = None) -> Found:
         "--requirement",
         str(pins),
     ]
-    for command in ([python or sys.executable, "-m", "venv", str(place)], [str(inside), *install_pins]):
+    for command in ([python or sys.executable, "-m", "venv", str(folder)], [str(inside), *install_pins]):
         variables = dict(os.environ) | {"PYTHONNOUSERSITE": "1"}
         try:
-            status: int | None = child.run_logged(command, place, variables, log)
+            status: int | None = child.run_logged(command, folder, variables, log)
         except OSError:
             status = None
         if status != 0:
             hint = f"The whole log is {log}. There must be a network or a pip cache, and some GB of disk."
             raise ToolError(" ".join(command[:3]), status, child.tail(log) if log.is_file() else "", hint)
-    (place / UNFINISHED).unlink()
+    (folder / UNFINISHED).unlink()
     found = _asked(TOOLS[name], str(inside), MANAGED)
     if found.version is None:
         raise ToolError(name, None, child.tail(log), found.problem)

@@ -265,11 +265,11 @@ def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> A
     """The middle of what is sorted, the lower one of two."""
     flat = x.reshape(-1) if dim is None else x
     axis = 0 if dim is None else dim
-    values, places = flat.sort(axis)
+    values, positions = flat.sort(axis)
     middle = (int(flat.shape[axis]) - 1) // 2
     if dim is None:
         return values[middle]
-    found = [part.narrow(axis, middle, 1) for part in (values, places)]
+    found = [part.narrow(axis, middle, 1) for part in (values, positions)]
     return tuple(found) if keepdim else tuple(part.squeeze(axis) for part in found)
 
 

@@ -11,7 +11,7 @@ from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, LearnedRanges
 from edgeqwt.errors import ParityError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.fake_quant import inserted
+from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.metrics import Sums, compare
 

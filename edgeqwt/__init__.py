@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     )
     from edgeqwt.interface.options import Interface, Pixels
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.quantize.precision import Mixed, Precision
     from edgeqwt.recipes.recipe import Recipe, list_recipes
     from edgeqwt.recipes.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.target import Budget, Finding, TargetProfile
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
+    from edgeqwt.widths.precision import Mixed, Precision
 
-_PLACES = {
+_NAMES_BY_MODULE = {
     "api": (
         "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
         "install_tool", "list_targets", "list_tools", "progress_display",
@@ -74,7 +74,7 @@ _PLACES = {
 }  # fmt: skip
 """Public names by the module that has them."""
 _RENAMED = {"BenchOptions": "Options", "load_recipe": "load"}
-_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",

@@ -1,4 +1,4 @@
-"""What to do about a model that comes out poor: where its error is born, and what would help."""
+"""What to do about a model that comes out poor: where its error arises, and what would help."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.verify.bar import Bar, coarse_outputs
-from edgeqwt.verify.layers import Place, Quality
-from edgeqwt.verify.own import OpError, OwnErrors
+from edgeqwt.verify.layers import Quality, TensorQuality
+from edgeqwt.verify.op_errors import OpError, OwnErrors
+from edgeqwt.verify.thresholds import Thresholds, coarse_outputs
 
 
 def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
@@ -22,25 +22,25 @@ def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -
         own: errors of its ops.
         recipe: that it was built by.
     """
-    told = [*born(own, recipe.bar.min_db), remedies(reference, quality, own, recipe)]
-    return " ".join([*told, "--accept writes it as it is."])
+    ranked = [*error_sources(own, recipe.quality.min_db), remedies(reference, quality, own, recipe)]
+    return " ".join([*ranked, "--accept writes it as it is."])
 
 
-def born(own: OwnErrors, bar: float) -> Iterator[str]:
-    """Sentences: the op that errs most by itself, and the first behind which less than `bar` dB are left."""
+def error_sources(own: OwnErrors, min_db: float) -> Iterator[str]:
+    """Sentences: the op that errs most by itself, and the first behind which less than `min_db` dB are left."""
     if own.worst:
         worst = own.worst[0]
         yield f"{worst.kind} {worst.tensor!r} errs most by itself: {worst.own_db:.1f} dB, {causes(worst)}."
-    lost = own.collapsed(bar)
+    lost = own.collapsed(min_db)
     if lost is not None:
-        yield f"Less than {bar:g} dB of what varies are left from {lost.kind} {lost.tensor!r} on."
+        yield f"Less than {min_db:g} dB of what varies are left from {lost.kind} {lost.tensor!r} on."
 
 
 def causes(op: OpError) -> str:
     """What an op's own error is made of, the largest part first."""
     shares = {"rounding": op.rounding, "clipping": op.clipping, "bias": op.bias}
-    told = sorted(shares.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{share:.0%} {name}" for name, share in told if share >= 0.005) or "nothing"
+    ranked = sorted(shares.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{share:.0%} {name}" for name, share in ranked if share >= 0.005) or "nothing"
 
 
 def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
@@ -49,7 +49,7 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe)
     Arguments as those of `advice`.
     """
     found = ["more and more varied calibration samples"] if quality.samples < 8 else []
-    lost = own.collapsed(recipe.bar.min_db)
+    lost = own.collapsed(recipe.quality.min_db)
     # The file has a table in place of most functions: the float graph knows what it stands for.
     names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
     logarithms = [t for op in reference.ops if op.kind == "LOG" for t in op.outputs]
@@ -60,7 +60,7 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe)
             "feed it as the input"
         )
     found += [f"16 bits at that output (--output-type {name}=int16)" for name in coarse_outputs(reference, quality)]
-    if any(_poor_part(place, recipe.bar) for place in quality.outputs):
+    if any(_poor_part(location, recipe.quality) for location in quality.outputs):
         found.append("--split-outputs, an output of its own for each part")
     if recipe.precision.weight_bits < 8:
         found.append("8-bit weights (--precision w8a8)")
@@ -73,6 +73,6 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe)
     return f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}." if found else ""
 
 
-def _poor_part(place: Place, bar: Bar) -> bool:
+def _poor_part(location: TensorQuality, thresholds: Thresholds) -> bool:
     """Whether some part of an output is poor, which shares its scale with others."""
-    return any(not part.closeness.judged_db >= bar.warn_db for part in place.parts)
+    return any(not part.closeness.judged_db >= thresholds.warn_db for part in location.parts)

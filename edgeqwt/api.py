@@ -1,4 +1,4 @@
-"""The Python API, and the one place that puts the parts together.
+"""The Python API, and the one module that puts the parts together.
 
 `edgeqwt.build(module, calibration=samples, target="tflite")` and the command line both come
 through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.proved import Proved
-    from edgeqwt.quantize.precision import Mixed
     from edgeqwt.recipes.recipe import Recipe
     from edgeqwt.repair import CompensationResult
+    from edgeqwt.widths.precision import Mixed
 
 __all__ = [
     "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
@@ -111,7 +111,7 @@ def build(
         overwrite: replace an output folder that no build made, or that was edited since.
         fix: apply what findings offer to apply.
         budget: what the model may cost on the target.
-        min_quality: decibels that outputs have to reach (`verify.bar.Bar.min_db`).
+        min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
         display: shows the stages while they run.
@@ -141,7 +141,7 @@ def build(
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
     chosen = _overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface)
-    chosen = recipes.with_bar(chosen, min_quality, accept)
+    chosen = recipes.with_quality(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
@@ -156,7 +156,7 @@ def build(
     with ExitStack() as stack:
         stack.enter_context(trusting(trust))
         folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
-        place = stack.enter_context(_workspace(work))
+        scratch = stack.enter_context(_workspace(work))
         if sequence_length is not None:
             sequences = find_sequences(model, data.first(), sequence_length)
             data = sequences.of(data)
@@ -167,7 +167,7 @@ def build(
 
         steps = partial(stages.steps, "convert")
         converted, chosen, proved = first_to_pass(
-            model, data, place, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps
+            model, data, scratch, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps
         )
         if sequence_length is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
@@ -231,7 +231,7 @@ def compensate_file(
     from edgeqwt.runtime.foreign import read_foreign
 
     stages = Stages(display)
-    chosen = recipes.with_bar(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
+    chosen = recipes.with_quality(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
     if output is not None:
         check_file(Path(output))
         if _same_file(Path(output), Path(reference)):
@@ -278,10 +278,10 @@ def check_file(
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
     from edgeqwt.runtime.foreign import survived
-    from edgeqwt.targets.asked import asked
     from edgeqwt.targets.check import check
     from edgeqwt.targets.fix import fix
     from edgeqwt.targets.load import load
+    from edgeqwt.targets.runtime_check import runtime_findings
 
     if bits not in (8, 16):
         raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
@@ -292,7 +292,7 @@ def check_file(
         check_output(Path(fixed))
         graph, done = fix(graph, profile)
         flatbuffer.write(graph, Path(fixed))
-    return asked(graph, profile, check(graph, profile, bits=bits, budget=budget)), done
+    return runtime_findings(graph, profile, check(graph, profile, bits=bits, budget=budget)), done
 
 
 def bench_files(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
@@ -304,16 +304,16 @@ def bench_files(paths: Sequence[str | Path], where: str, options: Options | None
         options: see `edgeqwt.bench.bench.Options`.
 
     Raises:
-        InputError: no such place; a file or an option that the place needs is missing or wrong.
-        ToolError: a program that the place needs is missing or fails.
+        InputError: no such backend; a file or an option that the backend needs is missing or wrong.
+        ToolError: a program that the backend needs is missing or fails.
         UnsupportedError: Vela would crash on the model.
     """
-    from edgeqwt.bench.bench import PLACES, bench
+    from edgeqwt.bench.bench import BACKENDS, bench
     from edgeqwt.targets.load import load, names
 
     files = [Path(path) for path in paths]
-    if where in PLACES or not (where in names() or where.endswith(".toml")):
-        return bench(files, where, None, options)  # which refuses what is no place
+    if where in BACKENDS or not (where in names() or where.endswith(".toml")):
+        return bench(files, where, None, options)  # which refuses what is no backend
     profile = load(where)
     if profile.npu is None and profile.package == "tflm":
         return bench(files, "tflm", None, options)
@@ -330,7 +330,7 @@ def list_targets() -> tuple[TargetProfile, ...]:
 
 
 def list_tools() -> tuple[Found, ...]:
-    """The programs that edgeqwt calls, with version, state and place."""
+    """The programs that edgeqwt calls, with version, state and path."""
     from edgeqwt.converters.tools import TOOLS, find
 
     return tuple(find(name) for name in TOOLS)

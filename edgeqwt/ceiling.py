@@ -13,9 +13,9 @@ from functools import partial
 from itertools import islice
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.mixed.harm import ends, harms, with_rounded_activation
+from edgeqwt.mixed.degradation import decision_tensors, degradations, with_rounded_activation
 from edgeqwt.runtime.runners import InterpreterError
-from edgeqwt.verify.own import OwnErrors
+from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.pairing import partners
 
 CANDIDATES = 5  # tensors that are left unrounded one at a time: those with the largest own errors
@@ -61,27 +61,27 @@ def ceiling(reference: Graph, integer: Graph, own: OwnErrors, samples: Iterable[
         samples: inputs by tensor index of `reference`; the first few are read.
     """
     few = [*islice(samples, own.samples)]  # fewer of large networks
-    twins = _twins(reference, integer, own)
-    if not few or not twins or not ends(reference):
+    counterparts = _counterparts(reference, integer, own)
+    if not few or not counterparts or not decision_tensors(reference):
         return None
-    names = {integer.tensors[t].name: a for a, t in twins.items()}
+    names = {integer.tensors[t].name: a for a, t in counterparts.items()}
     worst = [op.tensor for op in own.worst if op.tensor in names][:CANDIDATES]
-    rounded = partial(_rounded, reference, integer, twins)
+    rounded = partial(_rounded, reference, integer, counterparts)
     singles = [partial(rounded, [names[name]]) for name in worst]
     try:
-        whole, *alone = [_db(found) for found in harms(reference, [partial(rounded, []), *singles], few)]
+        whole, *alone = [_db(found) for found in degradations(reference, [partial(rounded, []), *singles], few)]
     except InterpreterError:  # an op whose kernel cannot stand what it is given: no figure is better than no build
         return None
     order = sorted(range(len(worst)), key=lambda k: (-alone[k], k))
     best = [worst[k] for k in order]
     groups = [best[:n] for n in sorted({2, len(best)}) if 2 <= n <= len(best)]
-    together = harms(reference, [partial(rounded, [names[name] for name in group]) for group in groups], few)
+    together = degradations(reference, [partial(rounded, [names[name] for name in group]) for group in groups], few)
     wider = [Wider((worst[k],), alone[k]) for k in order]
     wider += [Wider(tuple(group), _db(found)) for group, found in zip(groups, together, strict=True)]
-    return Ceiling(len(few), len(twins), whole, tuple(wider))
+    return Ceiling(len(few), len(counterparts), whole, tuple(wider))
 
 
-def _twins(reference: Graph, integer: Graph, own: OwnErrors) -> dict[int, int]:
+def _counterparts(reference: Graph, integer: Graph, own: OwnErrors) -> dict[int, int]:
     """The reference's activations that the integer graph rounds, each once, and where it has them."""
     moved = {op.tensor for op in own.ops if op.moves}
     found: dict[int, int] = {}
@@ -94,10 +94,10 @@ def _twins(reference: Graph, integer: Graph, own: OwnErrors) -> dict[int, int]:
     return found
 
 
-def _rounded(reference: Graph, integer: Graph, twins: Mapping[int, int], but: Sequence[int]) -> Graph:
+def _rounded(reference: Graph, integer: Graph, counterparts: Mapping[int, int], but: Sequence[int]) -> Graph:
     """The reference with its activations rounded, but for some."""
     graph = reference
-    for a, t in twins.items():
+    for a, t in counterparts.items():
         q = integer.tensors[t].quantization
         if q is not None and a not in but:
             graph = with_rounded_activation(graph, a, q, integer.tensors[t].dtype)

@@ -61,7 +61,7 @@ def main() -> None:
     if not hasattr(os, "fork") or os.environ.get("EDGEQWT_DEBUG"):  # a debugger wants one process
         sys.exit(_work(lambda: None))
     code, error = supervised(_work, ENDING)
-    sys.exit(code if error is None else _told(error))
+    sys.exit(code if error is None else _reported(error))
 
 
 def _work(ready: Callable[[], None]) -> int:
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context:
             context.command.invoke(context)
-        sys.stdout.flush()  # while a closed pipe can still be told from success
+        sys.stdout.flush()  # while a closed pipe can still be distinguished from success
         return 0
     except typer.Exit as end:
         return end.exit_code
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("EDGEQWT_DEBUG") and not isinstance(error, EdgeqwtError):
             raise
-        return _told(_as_edgeqwt(error, start))
+        return _reported(_as_edgeqwt(error, start))
 
 
 def _stopped(stop: KeyboardInterrupt, start: int) -> int:
@@ -143,17 +143,17 @@ def _as_edgeqwt(error: BaseException, start: int) -> EdgeqwtError:
         usage: Any = error
         command = usage.ctx.command_path if usage.ctx is not None else "edgeqwt"
         return InputError(usage.format_message().rstrip("."), f"See `{command} --help`.")
-    if missing := extras.told(error):
+    if missing := extras.missing_package(error):
         return missing
     if isinstance(error, OSError) and error.strerror:
-        told = _written(start)
-        return explained(error, f"{told[0].upper()}{told[1:]}." if told.startswith("nothing") else f"{told}.")
+        note = _written(start)
+        return explained(error, f"{note[0].upper()}{note[1:]}." if note.startswith("nothing") else f"{note}.")
     if isinstance(error, MemoryError):
         return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
     return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")
 
 
-def _told(error: EdgeqwtError) -> int:
+def _reported(error: EdgeqwtError) -> int:
     if isinstance(error, ToolError) and error.log_tail:
         print(printable(error.log_tail, lines=True), file=sys.stderr)
     if isinstance(error, ConversionError):

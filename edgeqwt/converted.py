@@ -74,7 +74,7 @@ class Binding:
 
 @dataclass(frozen=True, eq=False)
 class LearnedRanges:
-    """Scales that a network was trained with, by tensor name; see `quantize.fake_quant`.
+    """Scales that a network was trained with, by tensor name; see `lowering.fake_quant`.
 
     Attributes:
         activations: scale and zero point, as int8.
@@ -94,7 +94,7 @@ class Attempt:
         version: of its tool.
         error: what went wrong.
         op: the first op that is wrong, with its output tensor; empty where it is not about one.
-        place: where in the source model that op is; empty where nobody knows.
+        location: where in the source model that op is; empty where nobody knows.
         hint: the shortest change that would help.
     """
 
@@ -102,7 +102,7 @@ class Attempt:
     version: str
     error: str
     op: str
-    place: str
+    location: str
     hint: str
 
     @property
@@ -136,9 +136,9 @@ class ConvertedModel:
         run_source: runs the source model itself on one sample (source layout) and
             returns its outputs by name (source layout).
         trace_source: runs an intermediate form of the source on one sample and returns
-            the values of as many graph tensors as can be told, by graph tensor name, in the
+            the values of as many graph tensors as are known, by graph tensor name, in the
             graph's layout; None where the source has no intermediate form (a .tflite file).
-        places: graph tensor name to the place in the source model that computes it.
+        locations: graph tensor name to the location in the source model that computes it.
         notes: sentences for the report (layout changes, names that were changed).
         log: the converter's log file, or None.
         joined: outputs of the source model that the graph has in parts.
@@ -154,7 +154,7 @@ class ConvertedModel:
     outputs: tuple[Binding, ...]
     run_source: Callable[[Sample], Mapping[str, Array]]
     trace_source: Callable[[Sample], Mapping[str, Array]] | None = None
-    places: Mapping[str, str] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     log: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

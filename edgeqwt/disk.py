@@ -31,8 +31,8 @@ except ImportError:  # Windows
     LOCKS = False
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MAKE_ROOM = "Make room where the output goes, and for temporary files ($TMPDIR names their place)."
-OTHER_PLACE = "Name a folder with more room in the environment variable TMPDIR."
+FREE_SPACE = "Free space where the output goes, and for temporary files ($TMPDIR names their folder)."
+OTHER_FOLDER = "Name a folder with more free space in the environment variable TMPDIR."
 MARK = "edgeqwt"
 LITTLE = 1 << 20  # bytes: a disk with less is full, whatever a small file may still find
 
@@ -41,8 +41,8 @@ LITTLE = 1 << 20  # bytes: a disk with less is full, whatever a small file may s
 
 
 def cannot_write(path: Path | str, error: OSError) -> InputError:
-    """The error of a place that cannot be written to, or whose disk is full."""
-    hint = MAKE_ROOM if error.errno in FULL else "Choose another place."
+    """The error of a path that cannot be written to, or whose disk is full."""
+    hint = FREE_SPACE if error.errno in FULL else "Choose another path."
     return InputError(f"{path} cannot be written: {error.strerror or error}", hint)
 
 
@@ -54,20 +54,20 @@ def explained(error: OSError, then: str = "") -> InputError:
         then: a sentence that ends the hint.
     """
     name = error.filename2 or error.filename
-    place = Path(os.environ.get("TMPDIR") or tempfile.gettempdir()).absolute()
-    if error.errno in FULL and place.is_dir():
-        inside = name is not None and Path(os.fsdecode(name)).absolute().is_relative_to(place)
-        if inside or (name is None and error.errno != errno.EFBIG and shutil.disk_usage(place).free < LITTLE):
-            return InputError(f"{place}, the folder for temporary files, is full", f"{OTHER_PLACE} {then}".strip())
+    folder = Path(os.environ.get("TMPDIR") or tempfile.gettempdir()).absolute()
+    if error.errno in FULL and folder.is_dir():
+        inside = name is not None and Path(os.fsdecode(name)).absolute().is_relative_to(folder)
+        if inside or (name is None and error.errno != errno.EFBIG and shutil.disk_usage(folder).free < LITTLE):
+            return InputError(f"{folder}, the folder for temporary files, is full", f"{OTHER_FOLDER} {then}".strip())
     where = f" ({os.fsdecode(name)})" if name else ""
-    hint = MAKE_ROOM if error.errno in FULL else "Choose another place."
+    hint = FREE_SPACE if error.errno in FULL else "Choose another path."
     return InputError(f"{error.strerror}{where}", f"{hint} {then}".strip())
 
 
 # -- temporary files -------------------------------------------------------------
 
 
-def temporary_place() -> Path:
+def temporary_folder_path() -> Path:
     """The folder for temporary files.
 
     Python passes over one that cannot be used and takes another, at worst the working folder; somebody who named one
@@ -82,7 +82,7 @@ def temporary_place() -> Path:
     except FileNotFoundError as error:
         if named:
             _require(Path(named))
-        raise InputError(f"there is no folder for temporary files: {error.strerror}", OTHER_PLACE) from None
+        raise InputError(f"there is no folder for temporary files: {error.strerror}", OTHER_FOLDER) from None
     if named and Path(named).absolute() != found:
         _require(Path(named))
     return found
@@ -98,17 +98,17 @@ def _require(named: Path) -> None:
             why = "is no folder" if named.exists() else "does not exist"
         else:
             why = "is full" if error.errno in FULL else "cannot be written to"
-        raise InputError(f"{named}, which TMPDIR names for temporary files, {why}", OTHER_PLACE) from None
+        raise InputError(f"{named}, which TMPDIR names for temporary files, {why}", OTHER_FOLDER) from None
 
 
 def temporary_file() -> IO[bytes]:
     """A file without a name: it vanishes with the process, whatever ends it.
 
     Raises:
-        InputError: as `temporary_place`.
+        InputError: as `temporary_folder_path`.
         OSError: it cannot be made.
     """
-    return tempfile.TemporaryFile(dir=temporary_place())
+    return tempfile.TemporaryFile(dir=temporary_folder_path())
 
 
 class TemporaryFolder:
@@ -119,9 +119,9 @@ class TemporaryFolder:
     """
 
     def __init__(self) -> None:
-        place = temporary_place()
-        sweep(place)
-        self.path, self._lock = _locked_folder(place)
+        folder = temporary_folder_path()
+        sweep(folder)
+        self.path, self._lock = _locked_folder(folder)
         self.cleanup = weakref.finalize(self, _remove, self.path, self._lock)
         """Removes the folder; may be called twice."""
 
@@ -134,9 +134,9 @@ class TemporaryFolder:
         self.cleanup()
 
 
-def _locked_folder(place: Path) -> tuple[Path, int]:
+def _locked_folder(folder: Path) -> tuple[Path, int]:
     while True:
-        path = place / f"{MARK}-{secrets.token_hex(4)}"
+        path = folder / f"{MARK}-{secrets.token_hex(4)}"
         lock = os.open(f"{path}.lock", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         if take(lock, wait=True) is not False:  # not where a sweeping process came between
             path.mkdir(0o700)
@@ -152,9 +152,9 @@ def _remove(path: Path, lock: int) -> None:
         os.close(lock)
 
 
-def sweep(place: Path) -> None:
+def sweep(folder: Path) -> None:
     """Removes the temporary folders of processes that were killed."""
-    for lock in place.glob(f"{MARK}-*.lock"):
+    for lock in folder.glob(f"{MARK}-*.lock"):
         if re.fullmatch(MARK + r"-[0-9a-f]{8}\.lock", lock.name):
             with dead(lock) as gone:
                 if gone:
@@ -217,7 +217,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends well; otherwise `path` stays as it was.
 
     Raises:
-        InputError: the place cannot be written to, or the disk is full.
+        InputError: the path cannot be written to, or the disk is full.
     """
     path = path.resolve()  # where `path` is a link, it stays one
     try:

@@ -29,12 +29,12 @@ class EdgeqwtError(Exception):
 
     Attributes:
         op: the op of the model that it is about, with its output tensor, where it is about one.
-        place: where in the source model that op is, where that is known.
+        location: where in the source model that op is, where that is known.
     """
 
     exit_code = 1
     op = ""
-    place = ""
+    location = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -54,14 +54,14 @@ class ParityError(InputError):
     Args:
         message, hint: see EdgeqwtError.
         op: the first op whose output diverges.
-        place: where in the source model it is.
+        location: where in the source model it is.
     """
 
     exit_code = 6
 
-    def __init__(self, message: str, hint: str = "", op: str = "", place: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", op: str = "", location: str = "") -> None:
         super().__init__(message, hint)
-        self.op, self.place = op, place
+        self.op, self.location = op, location
 
 
 class ConversionError(EdgeqwtError):
@@ -93,7 +93,7 @@ class UnsupportedError(EdgeqwtError):
     """An op, or the way it is used, cannot become integer for the target.
 
     Args:
-        op: the op, with its index and output tensor, and its place in the source model.
+        op: the op, with its index and output tensor, and its location in the source model.
         target: the target's name.
         rule: the rule that it breaks, as a sentence.
         hint: what to do next.

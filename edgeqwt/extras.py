@@ -50,7 +50,7 @@ def need(*modules: str) -> None:
             raise MissingPackageError(module)
 
 
-def told(error: BaseException) -> MissingPackageError | None:
+def missing_package(error: BaseException) -> MissingPackageError | None:
     """What a failed import means, where it is one of an optional package."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return MissingPackageError(name) if name in PACKAGES else None
@@ -66,7 +66,7 @@ def optional() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = told(error)
+        missing = missing_package(error)
         if missing is None:
             raise
         raise missing from error

@@ -58,18 +58,18 @@ def load_callable(spec: str, what: str) -> Callable[..., Any]:
     Raises:
         InputError: when it cannot be found or imported; with the user's file and line where there is one.
     """
-    place, _, name = spec.rpartition(":")
-    if not place or not name.isidentifier():
+    location, _, name = spec.rpartition(":")
+    if not location or not name.isidentifier():
         raise InputError(f"{what} {spec!r} does not name a function", _FORM)
-    path = Path(place)
-    if place.endswith(".py") or "/" in place or os.sep in place or path.is_file():
+    path = Path(location)
+    if location.endswith(".py") or "/" in location or os.sep in location or path.is_file():
         module = _import_file(path, what)
     elif path.is_dir() and not (path / "__init__.py").exists():
-        raise InputError(f"{what} {spec!r}: {place} is a directory", _FORM)
+        raise InputError(f"{what} {spec!r}: {location} is a directory", _FORM)
     else:
-        module = _import_package(place, what)
+        module = _import_package(location, what)
     if not hasattr(module, name):
-        raise InputError(f"{what} {spec!r}: {place} has no function {name!r}", _public_functions(module))
+        raise InputError(f"{what} {spec!r}: {location} has no function {name!r}", _public_functions(module))
     function = getattr(module, name)
     if not callable(function):
         raise InputError(
@@ -235,7 +235,7 @@ def _source_file(function: object) -> Path | None:
 
 
 def _definition(function: object, file: Path | None) -> str:
-    """Where the function is defined: the place to name when it failed before its first line ran."""
+    """Where the function is defined: the location to name when it failed before its first line ran."""
     code = getattr(function, "__code__", None)
     line = f":{code.co_firstlineno}" if code is not None else ""
     return f"{shown(file)}{line}" if file else ""
@@ -245,27 +245,27 @@ def _as_input_error(error: BaseException, what: str, file: Path | None, fallback
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else text[:297] + "..."
     if isinstance(error, SyntaxError) and error.filename:
-        place = f"{shown(error.filename)}:{error.lineno}" if error.lineno else shown(error.filename)
-        return InputError(f"{what}: syntax error at {place}: {error.msg}", "Correct that line.")
+        location = f"{shown(error.filename)}:{error.lineno}" if error.lineno else shown(error.filename)
+        return InputError(f"{what}: syntax error at {location}: {error.msg}", "Correct that line.")
     if isinstance(error, ModuleNotFoundError):
         hint = f"Install {error.name} in the environment that runs edgeqwt ({Path(sys.prefix).name})."
     elif isinstance(error, SystemExit):
         hint = 'Keep what a script does under `if __name__ == "__main__":`.'
     else:
         hint = "Call it by itself in Python to see the whole traceback."
-    place = _innermost(error, file) or fallback
+    location = _innermost(error, file) or fallback
     raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return InputError(f"{what} raised {raised}" + (f" ({place})" if place else ""), hint)
+    return InputError(f"{what} raised {raised}" + (f" ({location})" if location else ""), hint)
 
 
 def _innermost(error: BaseException, file: Path | None) -> str | None:
     """file:line of the innermost frame in the user's file, or in other code that is not a library's."""
-    place = None
+    location = None
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
         if path == file or not (frame.filename.startswith("<") or _is_library(path)):
-            place = f"{shown(path)}:{frame.lineno}"
-    return place
+            location = f"{shown(path)}:{frame.lineno}"
+    return location
 
 
 def _is_library(path: Path) -> bool:

@@ -86,7 +86,7 @@ def print_json(value: Any) -> None:
 
 
 def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
-    """A table whose first column takes what room is left; of names that do not fit there the end is shown.
+    """A table whose first column takes the space that is left; of names that do not fit there the end is shown.
 
     Args:
         out: where it goes.
@@ -102,11 +102,11 @@ def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, te
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
     widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
-    room = max(12, out.width - sum(width + GAP for width in widths))
+    space = max(12, out.width - sum(width + GAP for width in widths))
     for i in kept:
         table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
     for k, row in enumerate(rows):
-        cells = [_end_of(row[0], room), *(row[i] for i in kept[1:])]
+        cells = [_end_of(row[0], space), *(row[i] for i in kept[1:])]
         table.add_row(*cells, end_section=k == len(rows) - last - 1)
     out.print()
     out.print(title, style="bold")
@@ -148,5 +148,5 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _end_of(name: str, room: int) -> str:
-    return name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
+def _end_of(name: str, space: int) -> str:
+    return name if len(name) <= space else f"…{name[len(name) - space + 1 :]}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from platform import python_version
 
 from edgeqwt.advice import advice, remedies
-from edgeqwt.calibration.columns import column_doubts
-from edgeqwt.calibration.doubts import doubts
+from edgeqwt.calibration.columns import column_warnings
+from edgeqwt.calibration.sample_warnings import sample_warnings
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.ceiling import Ceiling, ceiling
@@ -28,18 +28,18 @@ from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
-from edgeqwt.quantize.precision import with_layers
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import Finding, TargetProfile
-from edgeqwt.verify.bar import Shortfall, require, shortfalls
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
-from edgeqwt.verify.first_layer import scale_doubts
+from edgeqwt.verify.first_layer import scale_warnings
 from edgeqwt.verify.gate import Choice, choose
-from edgeqwt.verify.keeping import kept_whole
 from edgeqwt.verify.layers import Quality
-from edgeqwt.verify.own import OwnErrors, own_errors
+from edgeqwt.verify.op_errors import OwnErrors, own_errors
+from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
+from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
+from edgeqwt.widths.precision import with_layers
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 
@@ -84,7 +84,7 @@ class BuildResult:
             recipe has other techniques than a range rule and compensation, and before and after compensation.
         gains: what each technique gains, by leave-one-out; empty where the recipe does not ask for it.
         choice: which variant was kept, and why.
-        shortfalls: what is poor about it, or below the bar and accepted.
+        shortfalls: what is poor about it, or below the quality thresholds and accepted.
         own: what each of its ops errs by itself, on the first held-out samples.
         parity: float graph against source model.
         quality: on held-out calibration samples, per variant: every linear layer and the outputs.
@@ -92,7 +92,7 @@ class BuildResult:
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
-        doubts: what of the calibration samples speaks against deciding by them.
+        warnings: what of the calibration samples speaks against deciding by them.
         ceiling: what activations of these widths leave at best; None where it was not asked for.
         remedy: what may help, where something is poor; empty otherwise.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
@@ -122,7 +122,7 @@ class BuildResult:
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     ceiling: Ceiling | None = None
     remedy: str = ""
     findings: tuple[Finding, ...] = ()
@@ -199,8 +199,8 @@ def build(
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("look at samples"):
-        total, told = doubts(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
-        told = (*told, *column_doubts(samples, _coarse_inputs(model, recipe)))
+        total, warnings = sample_warnings(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
+        warnings = (*warnings, *column_warnings(samples, _coarse_inputs(model, recipe)))
     if total == 1:
         recipe = replace(recipe, techniques=plain(recipe.techniques))  # nothing could confirm that more is better
     if proved is None or proved.source is not model.graph:
@@ -209,17 +209,17 @@ def build(
     graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
     context = Context.of(model, graph, samples, target)
-    told = (*told, *scale_doubts(graph, feeds(model, graph, samples)))
+    warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
     made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
         choice = choose(quality)
-        poor = shortfalls(made.reference, quality[choice.name], recipe.bar)
+        poor = shortfalls(made.reference, quality[choice.name], recipe.quality)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], context.gate.feeds())
         remedy = remedies(reference, quality[choice.name], own, recipe) if poor else ""
         limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
-        if not recipe.bar.accept:
+        if not recipe.quality.accept:
             require(poor, advice(reference, quality[choice.name], own, recipe))
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
@@ -229,7 +229,7 @@ def build(
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     with stages("prove") as advance:
         proof = context.gate.proof_samples(recipe.verify.runtime_samples)
-        variants, runtimes, copied = kept_whole(
+        variants, runtimes, copied = without_overwrites(
             variants, choice.name, lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance)))
         )
         require_runtimes(target, runtimes)
@@ -240,7 +240,7 @@ def build(
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
-        sizes, stages.seconds, {**_versions(), **model.versions}, told, limit, remedy,
+        sizes, stages.seconds, {**_versions(), **model.versions}, warnings, limit, remedy,
     )  # fmt: skip
 
 
@@ -315,8 +315,8 @@ def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recip
         return make_mixed(context, recipe, recipe.mixed, stages)
     if recipe.layers:
         names = [context.graph.tensors[t].name for op in context.graph.ops for t in op.outputs]
-        places = {name: context.model.places.get(name, "") for name in names}
-        recipe = replace(recipe, precision=with_layers(recipe.precision, recipe.layers, places))
+        locations = {name: context.model.locations.get(name, "") for name in names}
+        recipe = replace(recipe, precision=with_layers(recipe.precision, recipe.layers, locations))
     preserve = frozenset(recipe.preserve)
     return make(context, recipe.techniques, recipe.precision, stages, preserve), recipe, None
 

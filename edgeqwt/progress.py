@@ -36,7 +36,7 @@ class Stages:
 
     @contextmanager
     def steps(self, name: str) -> Iterator[Callable[[str], None]]:
-        """One stage whose steps are shown one after the other, each from when its name is told."""
+        """One stage whose steps are shown one after the other, each from when its name is given."""
         with self._timed(name), ExitStack() as shown:
 
             def step(what: str) -> None:

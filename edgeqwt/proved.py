@@ -87,8 +87,8 @@ def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:
     if not isinstance(most, int):
         return prepared
     graph, names = in_trees(prepared.graph, most)
-    told = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
-    return Prepared(graph, (*prepared.changes, *told))
+    messages = (sentence(f"CONCATENATION of more than {most} tensors became a tree of them", names),) if names else ()
+    return Prepared(graph, (*prepared.changes, *messages))
 
 
 def unlike_states(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[str]:

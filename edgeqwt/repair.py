@@ -17,15 +17,15 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.passes.context import feeds
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.fake_quant import inserted
-from edgeqwt.quantize.weights import dequantize
 from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.verify.bar import Shortfall, shortfalls
+from edgeqwt.scales.weights import dequantize
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.thresholds import Shortfall, shortfalls
 
 # Rounding to nearest leaves a median of a quarter of a step, second-order rounding of about half a step. Training
 # moves weights of 8 bits by more.
@@ -42,7 +42,7 @@ class CompensationResult:
     """What compensation made of a file of another tool's; fields as in BuildResult.
 
     Attributes:
-        doubts: why the reference may not be what the file was made from; accepted if there are any.
+        warnings: why the reference may not be what the file was made from; accepted if there are any.
     """
 
     graph: Graph
@@ -53,7 +53,7 @@ class CompensationResult:
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     shortfalls: tuple[Shortfall, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def compensate_graph(
@@ -67,7 +67,8 @@ def compensate_graph(
         graph: integer.
         reference: the float model; its inputs and outputs correspond to the graph's by position.
         samples: calibration samples in the float model's layout.
-        recipe: its ranges and compensation count, and whether its bar accepts doubts.
+        recipe: its ranges and compensation count, and whether its quality thresholds accept warnings about the
+            reference.
         stages: shows and times the steps.
 
     Raises:
@@ -84,35 +85,35 @@ def compensate_graph(
     one = sum(1 for _ in samples.head(2)) == 1
     with stages("judge"):
         first = layer_quality(wanted, {UNCOMPENSATED: graph}, feeds(reference, wanted, held_out))
-    doubts = [*_strange_weights(graph, wanted), *_far_away(first[UNCOMPENSATED], bool(reference.learned))]
-    _require(doubts, recipe)
+    warnings = [*_strange_weights(graph, wanted), *_far_away(first[UNCOMPENSATED], bool(reference.learned))]
+    _require(warnings, recipe)
     if one:
         nothing = Outcome(graph, (), (), 1)
         choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
-        poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.bar)
+        poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.quality)
         sizes = sizes_of({UNCOMPENSATED: graph})
-        return CompensationResult(graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(doubts))
+        return CompensationResult(graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(warnings))
     with stages("calibrate") as advance:
         statistics, _ = observe(wanted, feeds(reference, wanted, fit.shown(advance)))
     with stages("compensate") as advance:
         calibration = feeds(reference, wanted, fit)
         outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
-    doubts += _strange_gains(outcome)
-    _require(doubts, recipe)
+    warnings += _strange_gains(outcome)
+    _require(warnings, recipe)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
         quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
     choice = choose(quality)
-    kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.bar)
+    kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.quality)
     sizes = sizes_of(variants)
-    return CompensationResult(kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(doubts))
+    return CompensationResult(kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(warnings))
 
 
-def _require(doubts: list[str], recipe: Recipe) -> None:
-    if doubts and not recipe.bar.accept:
+def _require(warnings: list[str], recipe: Recipe) -> None:
+    if warnings and not recipe.quality.accept:
         raise QualityError(
-            f"the reference is hardly what the file was made from: {'; '.join(doubts)}",
+            f"the reference is hardly what the file was made from: {'; '.join(warnings)}",
             "Name the float file that it was made from, after training for quantization if there was such; or "
             "compensate all the same with --accept.",
         )

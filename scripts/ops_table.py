@@ -8,7 +8,7 @@ from textwrap import fill
 from edgeqwt.graph.opset import ALL, RULES, Form, OpRule
 from edgeqwt.graph.opset16 import RULES16
 
-PLACE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
 
 HEAD = """\
 <!-- Written by scripts/ops_table.py from edgeqwt/graph/opset.py and opset16.py: edit those tables, not this file. -->
@@ -61,7 +61,7 @@ TAIL = """
 
 {forms}
 
-A model with an op that is not in the tables is refused; the message names the op and its place in the source model.
+A model with an op that is not in the tables is refused; the message names the op and its location in the source model.
 Ops on integers and booleans alone stay as they are.
 """
 
@@ -105,4 +105,4 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    PLACE.write_text(document())
+    PAGE.write_text(document())

@@ -12,7 +12,7 @@ from edgeqwt.targets.fix import FIXES
 from edgeqwt.targets.load import load, names
 from edgeqwt.targets.memory import mebibytes
 
-PLACE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
 
 HEAD = """\
 <!-- Written by scripts/targets_table.py from targets/: edit the profiles and the constraints' docstrings there. -->
@@ -88,10 +88,10 @@ def targets() -> str:
 
 def notes() -> str:
     """What was verified, once for all profiles that say the same."""
-    told: dict[tuple[str, ...], list[str]] = {}
+    by_note: dict[tuple[str, ...], list[str]] = {}
     for name in names():
-        told.setdefault(load(name).notes, []).append(f"`{name}`")
-    return "".join(f"{fill(f'{", ".join(who)}: {" ".join(what)}', 118)}\n\n" for what, who in told.items())
+        by_note.setdefault(load(name).notes, []).append(f"`{name}`")
+    return "".join(f"{fill(f'{", ".join(who)}: {" ".join(what)}', 118)}\n\n" for what, who in by_note.items())
 
 
 def constraints() -> str:
@@ -140,4 +140,4 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    PLACE.write_text(document(), encoding="utf-8")
+    PAGE.write_text(document(), encoding="utf-8")

@@ -29,7 +29,7 @@ report has what each did. In a recipe a technique is its name, `"gptq"`, or a ta
 scales = 8 }`; options that are not given have the defaults below. In Python it is the class, `Gptq(scales=8)`.
 
 Techniques of packages that are installed beside edgeqwt are known as well: [CONTRIBUTING.md](../CONTRIBUTING.md) says
-how to write one.
+how to write one. [glossary.md](glossary.md) has the words of this page.
 
 """
 
@@ -64,9 +64,9 @@ def _section(cls: type[Technique]) -> Iterator[str]:
         yield f"Made from: {cls.paper}."
     if cls.measured:
         yield f"Measured: {cls.measured}."
-    told, hints = meanings(cls), get_type_hints(cls, include_extras=True)
+    described, hints = meanings(cls), get_type_hints(cls, include_extras=True)
     rows = [
-        f"| `{f.name}` | {json.dumps(f.default)} | {_bounds(hints[f.name])} | {told[f.name]} |"
+        f"| `{f.name}` | {json.dumps(f.default)} | {_bounds(hints[f.name])} | {described[f.name]} |"
         for f in dataclasses.fields(cls)  # type: ignore[arg-type]
     ]
     if rows:

@@ -92,9 +92,9 @@ def foresee(graph: Graph, profile: TargetProfile, budget: Budget, bits: int) -> 
     """
     seen = prepare(graph).graph if is_float(graph) and not graph.others else graph
     model = Model(seen, profile, bits)
-    told = over(Budget(ram=budget.ram), memory.peak(model)[0], None, None, costs(seen, bits=bits))
-    if told is not None:
-        raise TargetError(f"the activations alone are over the budget on {profile.name}. {told}", SMALLER)
+    message = over(Budget(ram=budget.ram), memory.peak(model)[0], None, None, costs(seen, bits=bits))
+    if message is not None:
+        raise TargetError(f"the activations alone are over the budget on {profile.name}. {message}", SMALLER)
 
 
 def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
@@ -106,9 +106,9 @@ def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
     if budget == Budget():
         return
     found = spent(graph, profile)
-    told = over(budget, found.ram, found.flash, found.cycles, found.by_op)
-    if told is not None:
-        raise TargetError(f"the model is over its budget on {profile.name}. {told}", SMALLER)
+    message = over(budget, found.ram, found.flash, found.cycles, found.by_op)
+    if message is not None:
+        raise TargetError(f"the model is over its budget on {profile.name}. {message}", SMALLER)
 
 
 def over(budget: Budget, ram: int | None, flash: int | None, cycles: float | None, costs_by_op: Costs) -> str | None:

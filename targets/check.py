@@ -55,7 +55,7 @@ def require(
 ) -> tuple[Finding, ...]:
     """What a target takes at a price, where nothing stands in the way.
 
-    Ops without an integer form on any target pass: lowering refuses them with their place in the source model.
+    Ops without an integer form on any target pass: lowering refuses them with their location in the source model.
 
     Args:
         graph: as for `check`.
@@ -84,13 +84,13 @@ def require(
 
 
 def _finding(model: Model, constraint: Constraint, limit: object, hit: Hit, original: Graph) -> tuple[int, Finding]:
-    """What is reported of a hit, and the op's place in the graph that was given."""
+    """What is reported of a hit, and the op's index in the graph that was given."""
     tensor = hit.tensor
     if tensor < 0 and hit.op >= 0:
         tensor = next(iter(model.graph.ops[hit.op].outputs), -1)
     rule = constraint.rule.replace("{limit}", str(limit))
     detail = hit.detail[:1].upper() + hit.detail[1:]
-    index, kind = _place(model.graph, hit.op, original)
+    index, kind = _original_op(model.graph, hit.op, original)
     return index, Finding(
         rule=constraint.name,
         severity=hit.severity or constraint.severity,
@@ -102,7 +102,7 @@ def _finding(model: Model, constraint: Constraint, limit: object, hit: Hit, orig
     )
 
 
-def _place(seen: Graph, i: int, original: Graph) -> tuple[int, str]:
+def _original_op(seen: Graph, i: int, original: Graph) -> tuple[int, str]:
     """The op of the given graph that an op of the prepared graph comes from, by the names of their outputs."""
     if i < 0 or seen is original:
         return i, seen.ops[i].kind if i >= 0 else ""

@@ -18,8 +18,8 @@ from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import write_tree
 from edgeqwt.prepare.rewriting import constant
 from edgeqwt.prepare.tidy import drop_dead
-from edgeqwt.quantize.weights import bias_quantization
 from edgeqwt.runtime.overwritten import overwritten, write_copied
+from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
 from edgeqwt.targets.model import is_float, short

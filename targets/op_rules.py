@@ -9,7 +9,7 @@ from edgeqwt.errors import EdgeqwtError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.quantize.check import check_lowerable
+from edgeqwt.lowering.preconditions import check_lowerable
 from edgeqwt.runtime import overwritten as memory
 from edgeqwt.targets.model import Model, Use, short
 from edgeqwt.targets.rule import ERROR, WARNING, Hit, Kinds, constraint
@@ -74,7 +74,7 @@ def delegated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
         wide = any(use.dtype == "int16" for use in uses)
         slow = "Use 8-bit activations where speed matters (recipe int8-only): 16 bits are many times slower."
         fix = "pool-as-mean" if _whole_map(model, uses[0]) else ""
-        yield Hit(i, _told(uses), remedy=slow if wide else "", fix=fix)
+        yield Hit(i, _described(uses), remedy=slow if wide else "", fix=fix)
 
 
 @constraint(ERROR)
@@ -97,9 +97,9 @@ def npu_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
         lost = [use for use in uses if use.kind in RULES and not _in_micro(use)]
         if lost:
             remedy = "Replace it in the source model: neither the NPU nor the CPU has it."
-            yield Hit(i, f"{_told(lost)}, which TFLite Micro lacks as well", remedy=remedy, severity=ERROR)
+            yield Hit(i, f"{_described(lost)}, which TFLite Micro lacks as well", remedy=remedy, severity=ERROR)
         else:
-            yield Hit(i, _told(uses), fix="native-op" if _has_native(model, i, limit) else "")
+            yield Hit(i, _described(uses), fix="native-op" if _has_native(model, i, limit) else "")
 
 
 @constraint(WARNING, dict)
@@ -109,7 +109,7 @@ def accelerated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
     Remedy: Replace the op, or move it to the end of the model.
     """
     for i, uses in _beyond(model, limit):
-        yield Hit(i, _told(uses))
+        yield Hit(i, _described(uses))
 
 
 @constraint(WARNING)
@@ -162,7 +162,7 @@ def _beyond(model: Model, limit: Kinds) -> Iterator[tuple[int, list[Use]]]:
     yield from found.items()
 
 
-def _told(uses: list[Use]) -> str:
+def _described(uses: list[Use]) -> str:
     return ", ".join(use.text for use in uses)
 
 

@@ -14,7 +14,7 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a constraint is broken.
+    """An op or tensor that breaks a constraint.
 
     Attributes:
         op: index of the op; -1 for the model as a whole.

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES
+from edgeqwt.lowering.lookup_tables import function_values, to_int8
 from edgeqwt.prepare.rewriting import constant
-from edgeqwt.quantize.tables import function_values, to_int8
 
 # Ops without options whose tables lowering writes, and GELU's two curves.
 CURVES: tuple[tuple[str, Mapping[str, Any], str], ...] = (

@@ -13,11 +13,11 @@ import numpy as np
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import graph_feed, limits, real
 from edgeqwt.runtime.runners import RunnerFactory, xnnpack
+from edgeqwt.scales.ranges import MinMax
 
 SAMPLES = 6
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from edgeqwt.advice import advice, remedies
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes import recipe
-from edgeqwt.verify.bar import Bar, coarse_outputs, shortfalls
-from edgeqwt.verify.layers import PartQuality, Place, Quality
+from edgeqwt.verify.layers import PartQuality, Quality, TensorQuality
 from edgeqwt.verify.metrics import Closeness, compare
-from edgeqwt.verify.own import OpError, OwnErrors
+from edgeqwt.verify.op_errors import OpError, OwnErrors
+from edgeqwt.verify.thresholds import Thresholds, coarse_outputs, shortfalls
+from edgeqwt.widths.precision import parse
 from tests.chain import NONE, Chain, noise
 
 NOTHING = OwnErrors(8, (), 0)
@@ -30,7 +30,7 @@ def test_a_logarithm_belongs_into_the_application(kind: str) -> None:
     chain = Chain()
     graph = chain.graph(chain.op("TANH", chain.op(kind, chain.input((1, 4)), name="power")))
     op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
-    place = Place("tanh1", 1, "TANH", closeness(1e-3))
+    place = TensorQuality("tanh1", 1, "TANH", closeness(1e-3))
     said = advice(graph, Quality(8, (), (place,), (place,)), OwnErrors(8, (op,), 0), recipe.load("fast"))
     assert "GATHER 'table' errs most" in said
     assert ("let the application compute the logarithm in float" in said) == (kind == "LOG")
@@ -41,7 +41,7 @@ def test_a_poor_part_gets_an_output_of_its_own() -> None:
     graph = chain.graph(chain.op("TANH", chain.input((1, 10)), name="out", shape=(1, 10)))
     for error, poor in ((1.0, True), (1e-3, False)):
         parts = tuple(PartQuality(name, closeness(e), ()) for name, e in (("boxes", 1e-3), ("scores", error)))
-        place = Place("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
+        place = TensorQuality("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
         said = remedies(graph, Quality(8, (), (place,), (place,)), NOTHING, chosen)
         assert ("--split-outputs" in said) == poor
         assert "--precision w8a16" in said
@@ -61,10 +61,10 @@ def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, told: bool) -
     chain = Chain()
     logit = chain.op("MUL", chain.input((1, 10)), chain.constant(2.0), name="logit", shape=(1, 10), **NONE)
     graph = chain.graph(chain.op(kind, logit, name="score", shape=(1, 10)))
-    places = Place("score", 1, kind, closeness(error)), Place("logit", 0, "MUL", closeness(1e-4))
+    places = TensorQuality("score", 1, kind, closeness(error)), TensorQuality("logit", 0, "MUL", closeness(1e-4))
     quality = Quality(8, (), places[:1], places[1:])
     assert coarse_outputs(graph, quality) == ({"score": kind} if told else {})
-    found = shortfalls(graph, quality, Bar())
+    found = shortfalls(graph, quality, Thresholds())
     assert [("fixed" in f.sentence, f.below) for f in found] == ([(True, False)] if told else [])
     said = remedies(graph, quality, NOTHING, recipe.load("fast"))
     assert ("--output-type score=int16" in said) == told

@@ -21,10 +21,10 @@ from edgeqwt.errors import EdgeqwtError, InputError, RecipeError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.quantize.precision import Mixed
 from edgeqwt.recipes.recipe import load
 from edgeqwt.report.document import document
 from edgeqwt.target import Budget
+from edgeqwt.widths.precision import Mixed
 from tests import small
 from tests.chain import NONE, Chain, noise
 from tests.small import ROOT, Small, images

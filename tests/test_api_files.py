@@ -13,9 +13,9 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.scales.ranges import MinMax
 from tests import small
 from tests.chain import NONE, Chain, noise
 from tests.small import Command, images
@@ -127,7 +127,7 @@ def test_a_reference_from_its_source(tmp_path: Path) -> None:
     source, samples = f"{tmp_path}/net.py:create", {"input": noise(16, 6)}
     edgeqwt.build(source, calibration=samples, recipe="plain", output=tmp_path / "out")
     found = edgeqwt.compensate_file(tmp_path / "out" / "model.tflite", source, calibration=samples, recipe="fast")
-    assert found.doubts == ()
+    assert found.warnings == ()
     with pytest.raises(InputError, match="has no function 'other'"):
         edgeqwt.compensate_file(
             tmp_path / "out" / "model.tflite", f"{tmp_path}/net.py:other", calibration=samples, recipe="fast"

@@ -1,4 +1,4 @@
-"""Output that cannot be written, and files that do not belong together: told in one line, nothing written."""
+"""Output that cannot be written, and files that do not belong together: reported in one line, nothing written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_error_leaves_the_previous_build(edgeqwt: Command, files: Small) -> N
 
 
 # A limit on the size of files stands for a full disk: it stops a write in the middle, needs no rights, and
-# is told as EFBIG instead of ENOSPC.
+# is reported as EFBIG instead of ENOSPC.
 @pytest.mark.parametrize("stopped", ["temporary file", "smallest file", "middle file", "largest file"])
 def test_a_disk_that_fills_up(tmp_path: Path, files: Small, stopped: str) -> None:
     import resource

@@ -10,10 +10,10 @@ import pytest
 
 from edgeqwt.ceiling import ceiling
 from edgeqwt.graph.graph import Graph
-from edgeqwt.mixed.harm import harms, with_rounded_activation
-from edgeqwt.verify.own import own_errors
+from edgeqwt.mixed.degradation import degradations, with_rounded_activation
+from edgeqwt.verify.op_errors import own_errors
 from tests.chain import samples
-from tests.verify.test_own import integer, network
+from tests.verify.test_op_errors import integer, network
 
 
 def names(graph: Graph) -> dict[str, int]:
@@ -32,7 +32,7 @@ def test_the_ceiling_is_that_of_float_weights_and_rounded_activations() -> None:
         q = found.tensors[names(found)[name]].quantization
         assert q is not None
         rounded = with_rounded_activation(rounded, names(graph)[name], q)
-    (noise,) = harms(graph, [lambda: rounded], inputs)
+    (noise,) = degradations(graph, [lambda: rounded], inputs)
     assert limit.db == pytest.approx(-10 * np.log10(noise))
     singles = [wider for wider in limit.wider if len(wider.tensors) == 1]
     assert {wider.tensors[0] for wider in singles} == {"x", "conv0", "conv1", "conv2", "y"}

@@ -27,7 +27,7 @@ def test_output_status_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
-def test_a_signal_is_told_as_one(number: signal.Signals) -> None:
+def test_a_signal_is_reported_as_one(number: signal.Signals) -> None:
     assert Watched(["sh", "-c", f"kill -{number} $$"]).wait()[0] == -number
 
 
@@ -51,10 +51,10 @@ Watched(["sh", "-c", "sleep 60 & echo $! $$ > pids; wait"]).wait()
 """
 RUNNER = """
 from tests.chain import Chain
-from edgeqwt.runtime.apart import apart
+from edgeqwt.runtime.subprocess_runners import subprocess_runners
 chain = Chain()
 x = chain.input((1, 8))
-(runner,) = apart("reference", chain.graph(chain.op("RELU", x)))
+(runner,) = subprocess_runners("reference", chain.graph(chain.op("RELU", x)))
 open("pids", "w").write(f"{runner.child.process.pid}\\n")
 import signal; signal.pause()
 """

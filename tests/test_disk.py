@@ -138,9 +138,9 @@ def test_errors_of_the_disk_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     inside = disk.explained(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a" / "b")), "Then.")
     assert inside.message == f"{tmp_path}, the folder for temporary files, is full"
-    assert inside.hint == f"{disk.OTHER_PLACE} Then."
+    assert inside.hint == f"{disk.OTHER_FOLDER} Then."
     outside = disk.explained(OSError(errno.ENOSPC, "No space left on device", "/elsewhere/b"))
-    assert (outside.message, outside.hint) == ("No space left on device (/elsewhere/b)", disk.MAKE_ROOM)
+    assert (outside.message, outside.hint) == ("No space left on device (/elsewhere/b)", disk.FREE_SPACE)
     denied = disk.explained(PermissionError(errno.EACCES, "Permission denied", "x"))
     assert denied.message == "Permission denied (x)"
 

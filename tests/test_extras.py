@@ -26,7 +26,7 @@ def edgeqwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return small.command(tmp_path, monkeypatch, capsys)
 
 
-def test_an_import_that_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_failed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(extras.MissingPackageError, match="the package torch is needed") as caught, extras.optional():
         import torch  # noqa: F401
@@ -35,8 +35,8 @@ def test_an_import_that_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         extras.need("numpy", "torch")
     with pytest.raises(ModuleNotFoundError), extras.optional():
         import no_such_module  # noqa: F401
-    assert extras.told(ModuleNotFoundError("x", name="torch.nn")) is not None
-    assert extras.told(ValueError()) is None
+    assert extras.missing_package(ModuleNotFoundError("x", name="torch.nn")) is not None
+    assert extras.missing_package(ValueError()) is None
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_targets_that_need_what_is_not_there(edgeqwt: Command, files: Small, mon
         assert f"the package {package} is needed" in told
 
 
-def test_tflite_micro_is_told_where_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tflite_micro_is_reported_where_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeqwt.graph import flatbuffer
-    from edgeqwt.runtime.apart import apart
+    from edgeqwt.runtime.subprocess_runners import subprocess_runners
 
     monkeypatch.setitem(sys.modules, "tflite_micro", None)
     graph = small.graph()
     for ask in (
         lambda: RUNNERS["tflm"](graph),
-        lambda: apart("tflm", graph),
+        lambda: subprocess_runners("tflm", graph),
         lambda: measure_arena(flatbuffer.to_bytes(graph)),
     ):
         with pytest.raises(extras.MissingPackageError, match="tflite-micro"):

@@ -1,4 +1,4 @@
-"""The command line as two processes: what becomes of the one that works is told by the one that waits."""
+"""The command line as two processes: what becomes of the one that works is reported by the one that waits."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_what_judges_was_not_fitted_on(files: tuple[Path, Path], monkeypatch: py
     held_out = [float(image[None].sum()) for image in IMAGES["image"][1::4]]
     assert len(seen) == 36
     assert not {*seen} & {*held_out}
-    assert found.doubts == ()
+    assert found.warnings == ()
     assert found.choice.name == "compensated"
     assert found.quality["compensated"].samples == 12
 
@@ -70,7 +70,7 @@ def test_a_reference_that_is_not_the_parent(tmp_path: Path) -> None:
     assert "--accept" in error.value.hint
     assert not (tmp_path / "out.tflite").exists()
     found = edgeqwt.compensate_file(tmp_path / "int8.tflite", tmp_path / "before.tflite", accept=True, **call)
-    assert len(found.doubts) >= 1
+    assert len(found.warnings) >= 1
     assert (tmp_path / "out.tflite").exists()
 
 
@@ -92,4 +92,4 @@ def test_one_sample_confirms_nothing(files: tuple[Path, Path], tmp_path: Path) -
     assert (tmp_path / "out.tflite").read_bytes() == files[1].read_bytes()
     built = edgeqwt.build(files[0], calibration=one, recipe="fast", accept=True)
     assert (built.choice.name, built.outcome) == ("uncompensated", None)
-    assert "nothing is held out" in built.doubts[0]
+    assert "nothing is held out" in built.warnings[0]

@@ -18,7 +18,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import reference
 
-TWIN_CHECK = 200  # images
+UNPACKED_CHECK = 200  # images
 
 
 def logits(graph: Graph, images: Sequence[Array]) -> Array:
@@ -28,12 +28,12 @@ def logits(graph: Graph, images: Sequence[Array]) -> Array:
     same integers in int8 give identical outputs on the first images in the reference kernels, which share their
     arithmetic between the two, the latter stand in on all of them.
     """
-    twin = unpacked(graph)
-    if twin is not graph:
-        first = images[:TWIN_CHECK]
-        same = np.array_equal(reference_outputs(graph, first), reference_outputs(twin, first))
+    plain = unpacked(graph)
+    if plain is not graph:
+        first = images[:UNPACKED_CHECK]
+        same = np.array_equal(reference_outputs(graph, first), reference_outputs(plain, first))
         print(f"int4 and the same integers in int8, {len(first)} images: {'identical' if same else 'different'}")
-        return outputs(twin if same else graph, images)
+        return outputs(plain if same else graph, images)
     return outputs(graph, images)
 
 

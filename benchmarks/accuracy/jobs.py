@@ -104,8 +104,8 @@ def _run(method: Method, inputs: Path, folder: Path, limit: float) -> Record:
     if (folder / FILE).is_file():
         evaluate = [sys.executable, "-m", "accuracy.evaluate", str(folder / FILE), str(inputs), str(folder / LOGITS)]
         child(evaluate, folder / LOG, EVALUATION_LIMIT, HERE.parent, settings)
-    told = json.loads((folder / RESULT).read_text())
-    return Record(method.label, commit(), **judged(folder / LOGITS, inputs), **told, limit=limit)
+    parts = json.loads((folder / RESULT).read_text())
+    return Record(method.label, commit(), **judged(folder / LOGITS, inputs), **parts, limit=limit)
 
 
 def reason(failure: Exception, folder: Path) -> str:
@@ -121,8 +121,8 @@ def judged(logits: Path, inputs: Path) -> dict[str, float]:
 
 def commit() -> str:
     """The checkout's commit, with "+" where files had been changed."""
-    told = [
+    parts = [
         subprocess.run(["git", *command], cwd=environments.ROOT, capture_output=True, text=True).stdout.strip()
         for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *OURS])
     ]
-    return told[0] + ("+" if told[1] else "")
+    return parts[0] + ("+" if parts[1] else "")

@@ -100,7 +100,7 @@ def settle(network: Network, data: list[dict[str, Array]]) -> None:
 def standardized(network: Network, data: list[dict[str, Array]]) -> nn.Module:
     """The network with outputs of mean 0 and deviation 1 over the samples, by its last layer where that is linear.
 
-    The outputs of random networks hardly vary between samples otherwise, and nothing could be told of them.
+    The outputs of random networks hardly vary between samples otherwise, and nothing could be said of them.
     """
     with torch.no_grad():
         parts = [network.module(*_batch(data[i : i + BATCH])) for i in range(0, len(data), BATCH)]

@@ -117,10 +117,10 @@ def top_k(call: Call) -> tuple[torch.Tensor, ...]:
     import torch
 
     # Not topk: of equal values the first one counts here.
-    values, places = call[0].sort(stable=True, dim=-1, descending=True)
+    values, positions = call[0].sort(stable=True, dim=-1, descending=True)
     count = call.integers(1)[0]
     dtype = getattr(torch, call.graph.tensors[call.op.outputs[1]].dtype)
-    return values[..., :count], places[..., :count].to(dtype)
+    return values[..., :count], positions[..., :count].to(dtype)
 
 
 def reverse(call: Call) -> torch.Tensor:
@@ -236,8 +236,8 @@ def space_to_batch(call: Call) -> torch.Tensor:
     x = F.pad(x, [int(n) for pair in pads[::-1] for n in pair])
     inner = [n for axis, b in enumerate(block) for n in (x.shape[axis + 1] // b, b)]
     x = x.reshape(x.shape[0], *inner, *x.shape[axes + 1 :])
-    blocks, places = [2 * a + 2 for a in range(axes)], [2 * a + 1 for a in range(axes)]
-    return x.permute(*blocks, 0, *places, *range(2 * axes + 1, x.ndim)).reshape(call.shape())
+    blocks, positions = [2 * a + 2 for a in range(axes)], [2 * a + 1 for a in range(axes)]
+    return x.permute(*blocks, 0, *positions, *range(2 * axes + 1, x.ndim)).reshape(call.shape())
 
 
 def batch_to_space(call: Call) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
-class Twin:
+class FakeQuantized:
     """A float graph with an integer graph's constants.
 
     Attributes:
@@ -45,7 +45,7 @@ class Twin:
     partners: Mapping[int, int]
 
 
-def twin(graph: Graph, reference: Graph) -> Twin:
+def fake_quantized(graph: Graph, reference: Graph) -> FakeQuantized:
     """The float graph that computes what an integer graph computes, but for the rounding of activations.
 
     Args:
@@ -68,7 +68,7 @@ def twin(graph: Graph, reference: Graph) -> Twin:
                 tensors.append(constant)
         ops[i] = replace(op, inputs=tuple(inputs))
     changed = replace(reference, tensors=tuple(tensors), ops=tuple(ops))
-    return Twin(changed, activation_steps(graph, reference), partners)
+    return FakeQuantized(changed, activation_steps(graph, reference), partners)
 
 
 def _real_constant(tensor: Tensor) -> Tensor | None:
@@ -145,11 +145,11 @@ def _function() -> Any:
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
             x, scale, zero_point, low, high = inputs
             ctx.save_for_backward(x, scale)
-            ctx.ends = (low - zero_point, high - zero_point)
+            ctx.bounds = (low - zero_point, high - zero_point)
 
         @staticmethod
         def backward(ctx: Any, gradient: Any) -> Any:
-            (x, scale), (low, high) = ctx.saved_tensors, ctx.ends
+            (x, scale), (low, high) = ctx.saved_tensors, ctx.bounds
             # A value within half a step of an end is rounded to it, not clipped.
             middle, reach = (low + high) / 2 * scale, ((high - low) / 2 + 0.5) * scale
             inside = (x - middle).abs_() <= reach

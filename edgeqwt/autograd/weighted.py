@@ -1,4 +1,4 @@
-"""Statistics in which a value counts as much as the outputs feel its error.
+"""Statistics in which a value counts as much as the outputs depend on it.
 
 A range rule that minimizes the squared error over a histogram treats all values alike. In a network they are
 not: what a mask hides, what a GELU flattens, or one outlier of a token that says little, may take most of a
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgeqwt.autograd.evaluate import Program
-from edgeqwt.autograd.influence import one_thread
-from edgeqwt.autograd.slopes import squared_slopes
+from edgeqwt.autograd.output_sensitivity import one_thread
+from edgeqwt.autograd.squared_gradients import squared_gradients
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.fills import fills_as_zero
@@ -24,7 +24,7 @@ from edgeqwt.graph.graph import Array, Graph
 FLOOR = 0.01
 """Share of a tensor's mean weight that every value has besides: gradients say nothing of large errors."""
 PARTS = 64
-"""In how many parts of [-reach, reach), which a histogram covers, mean weights are told apart. Values of all samples
+"""In how many parts of [-reach, reach), which a histogram covers, mean weights are distinguished. Values of all samples
 are counted: the tails of a range are seldom met in few samples, and what is not met must not look as if it did not
 occur.
 """
@@ -40,9 +40,9 @@ def weighted(
 ) -> dict[int, Statistics]:
     """The statistics with counts weighted by squared gradients; extremes stay.
 
-    Gradients are estimated with random signs, as in `autograd.influence`; a value weighs as much as those around it do
-    on average. What the outputs do not depend on keeps its counts. Weights are scaled to a mean of 1 over all tensors,
-    so that merged tensors compare.
+    Gradients are estimated with random signs, as in `autograd.output_sensitivity`; a value weighs as much as those
+    around it do on average. What the outputs do not depend on keeps its counts. Weights are scaled to a mean of 1 over
+    all tensors, so that merged tensors compare.
 
     Args:
         graph: float; where an op has no kernel, gradients stop (`autograd.kernels.stops`).
@@ -59,12 +59,12 @@ def weighted(
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
     with one_thread():
         for sample in samples:
-            values, felt = squared_slopes(program, sample, draws, generator)
-            for t in felt.keys() & weights.keys():
+            values, squares = squared_gradients(program, sample, draws, generator)
+            for t in squares.keys() & weights.keys():
                 value = fills_as_zero(clipped[t].needed(values[t], values) if t in clipped else values[t])
-                weights[t].add(value, felt[t] + FLOOR * felt[t].mean())
+                weights[t].add(value, squares[t] + FLOOR * squares[t].mean())
                 counts[t].add(value)
-                total, count = total + float(felt[t].sum()), count + felt[t].size
+                total, count = total + float(squares[t].sum()), count + squares[t].size
     unit = count / total if total > 0 else 1.0
     return {t: _weighing(old, weights[t], counts[t], unit) for t, old in statistics.items()}
 
@@ -72,8 +72,8 @@ def weighted(
 def _weighing(old: Statistics, weights: Statistics, counts: Statistics, unit: float) -> Statistics:
     """All values' counts, times the mean weight around them, nearer to that of all where few have been seen.
 
-    Samples are no longer told apart, so that ranges get no margins: how far a tail that the outputs hardly feel reaches
-    in other samples says little (all-MiniLM-L6-v2 in 8 bits loses 0.7 dB by them).
+    Samples are no longer distinguished, so that ranges get no margins: how far a tail reaches that the outputs hardly
+    depend on in other samples says little (all-MiniLM-L6-v2 in 8 bits loses 0.7 dB by them).
     """
     if old.folds is None or weights.folds is None or not weights.folds.sum() > 0:
         return old.pooled()

@@ -1,4 +1,4 @@
-"""One entrance to every place where a model can be measured or estimated."""
+"""One entrance to every backend by which a model can be measured or estimated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeqwt.bench.tflm import SamplesOf, bench_tflm
 from edgeqwt.errors import InputError
 from edgeqwt.target import Npu
 
-PLACES = ("host", "tflm", "qemu", "android")
+BACKENDS = ("host", "tflm", "qemu", "android")
 """Besides the NPUs, which are named by their target."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a benchmark can be told; each place reads what it needs.
+    """The options of a benchmark; each backend reads those that it needs.
 
     Attributes:
         host: runs, threads and kernels.
@@ -43,17 +43,17 @@ class Options:
 def bench(
     paths: Sequence[Path], where: str, npu: Npu | None = None, options: Options | None = None
 ) -> tuple[BenchResult, ...]:
-    """Benchmarks files in one place, side by side.
+    """Benchmarks files on one backend, side by side.
 
     Args:
         paths: .tflite files; for qemu firmwares, or folders with one.
-        where: one of PLACES, or the name of a target with an NPU.
+        where: one of BACKENDS, or the name of a target with an NPU.
         npu: of that target.
         options: None: the defaults.
 
     Raises:
-        InputError: no such place; a file or an option that the place needs is missing or wrong.
-        ToolError: a program that the place needs is missing or fails.
+        InputError: no such backend; a file or an option that the backend needs is missing or wrong.
+        ToolError: a program that the backend needs is missing or fails.
         UnsupportedError: Vela would crash on the model.
     """
     options = options or Options()
@@ -67,7 +67,7 @@ def bench(
         settings = _android(options)
         return tuple(bench_android(path, settings) for path in paths)
     if npu is None:
-        hint = f"Choose {', '.join(PLACES)}, or a target with an NPU, such as ethos-u55-128."
+        hint = f"Choose {', '.join(BACKENDS)}, or a target with an NPU, such as ethos-u55-128."
         raise InputError(f"nothing can be benchmarked on {where!r}", hint)
     return tuple(bench_ethos_u(path, npu) for path in paths)
 

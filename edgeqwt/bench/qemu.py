@@ -24,7 +24,7 @@ TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
-class Told:
+class FirmwareOutput:
     """What the firmware printed.
 
     Attributes:
@@ -55,15 +55,15 @@ def bench_qemu(path: Path, machine: str | None = None, timeout: float = TIMEOUT)
     firmware = find_firmware(path)
     machine = _machine(firmware, read_elf(firmware), machine)
     printed, version = _run(firmware, machine, timeout)
-    told = parse(printed, firmware)
+    output = parse(printed, firmware)
     rate = INSTRUCTIONS_PER_TICK[machine]
     figures = [
-        Figure("instructions_min", "tflm", rate * min(told.ticks), "instructions"),
-        Figure("instructions_max", "tflm", rate * max(told.ticks), "instructions"),
-        Figure("ticks_min", "tflm", min(told.ticks), "ticks"),
+        Figure("instructions_min", "tflm", rate * min(output.ticks), "instructions"),
+        Figure("instructions_max", "tflm", rate * max(output.ticks), "instructions"),
+        Figure("ticks_min", "tflm", min(output.ticks), "ticks"),
     ]
-    if told.arena is not None:
-        figures.append(Figure("arena", "tflm", told.arena, "B"))
+    if output.arena is not None:
+        figures.append(Figure("arena", "tflm", output.arena, "B"))
     return BenchResult(
         **of_file(firmware),
         where="qemu",
@@ -72,8 +72,8 @@ def bench_qemu(path: Path, machine: str | None = None, timeout: float = TIMEOUT)
         checks=(
             Check(
                 "the firmware's outputs have the expected bytes",
-                told.failures == 0 and told.vectors > 0,
-                f"{told.vectors - told.failures} of {told.vectors} test vectors",
+                output.failures == 0 and output.vectors > 0,
+                f"{output.vectors - output.failures} of {output.vectors} test vectors",
             ),
         ),
         notes=(
@@ -106,7 +106,7 @@ def find_firmware(path: Path) -> Path:
     return found[0]
 
 
-def parse(printed: str, firmware: Path) -> Told:
+def parse(printed: str, firmware: Path) -> FirmwareOutput:
     """The results in what the firmware printed.
 
     Raises:
@@ -124,7 +124,7 @@ def parse(printed: str, firmware: Path) -> Told:
         said = "; ".join(last)[:300] or "nothing"
         hint = "It must be the self-test of a package that edgeqwt made, built for this board."
         raise InputError(f"{firmware.name} did not print its results; it printed: {said}", hint)
-    return Told(ticks, int(verdict[1]), int(verdict[2]), int(arena[1]) if arena else None)
+    return FirmwareOutput(ticks, int(verdict[1]), int(verdict[2]), int(arena[1]) if arena else None)
 
 
 def _machine(firmware: Path, elf: Elf, machine: str | None) -> str:

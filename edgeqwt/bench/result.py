@@ -1,4 +1,4 @@
-"""What a benchmark found, in one form for every place where models are run or estimated.
+"""What a benchmark found, in one form for every backend by which models are run or estimated.
 
 docs/bench.md explains it and docs/bench.schema.json pins it; `VERSION` rises when a field goes or
 changes its meaning.
@@ -44,8 +44,8 @@ class OpCost:
     """What one op, or a group that the runtime fused, costs.
 
     Attributes:
-        kind: as the place calls it; `Conv2D` in Vela, `CONV_2D` in LiteRT.
-        name: of its output tensor, or what the place says instead.
+        kind: as the backend calls it; `Conv2D` in Vela, `CONV_2D` in LiteRT.
+        name: of its output tensor, or what the backend says instead.
         where: the processor or delegate it runs on: "CPU", "NPU", "XNNPACK", "TFLite Micro".
         value: in `unit`.
         unit: see Figure.
@@ -88,7 +88,7 @@ class OpDifference:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """One model in one place.
+    """One model on one backend.
 
     Attributes:
         file: the model's file name, or the firmware's.
@@ -97,7 +97,7 @@ class BenchResult:
         where: "host", "tflm", "qemu", "android", or the NPU.
         evidence: MEASURED, ESTIMATED or EMULATED.
         figures: no two have the same name and kernels.
-        op_costs: in the order in which they run; empty where the place does not tell.
+        op_costs: in the order in which they run; empty where the backend does not tell.
         checks: what was compared on the way.
         differences: ops that differ from LiteRT's reference kernels.
         notes: what one must know to read the figures, such as NOT_ON_HARDWARE.
@@ -153,7 +153,7 @@ class Ratio:
 
 
 def compare(found: BenchResult, other: BenchResult) -> tuple[Ratio, ...]:
-    """The figures that both results have, and the sizes of their files; same place, same settings."""
+    """The figures that both results have, and the sizes of their files; same backend, same settings."""
     theirs = {(f.name, f.kernels): f for f in other.figures}
     size = Ratio("file", "", "B", found.bytes, other.bytes)
     both = [(f, theirs[f.name, f.kernels]) for f in found.figures if (f.name, f.kernels) in theirs]
@@ -165,7 +165,7 @@ def document(result: BenchResult, other: BenchResult | None = None) -> dict[str,
 
     Args:
         result: what was benchmarked.
-        other: a second model in the same place.
+        other: a second model on the same backend.
     """
     body: dict[str, Any] = {"schema": SCHEMA, "version": VERSION, **_plain(result)}
     if other is not None:

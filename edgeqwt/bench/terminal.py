@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COSTLIEST = 10  # ops that are shown
-UNKNOWN = "–"  # what no place tells, such as the cycles of ops on an NPU's CPU
+UNKNOWN = "–"  # what no backend tells, such as the cycles of ops on an NPU's CPU
 
 
 def show_bench(out: Console, results: Sequence[BenchResult]) -> None:

@@ -1,4 +1,4 @@
-"""Values that need no room in a range, because the ops that read them clip them away or multiply them by zero."""
+"""Values that need no part of a range, because the ops that read them clip them away or multiply them by zero."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def factors(graph: Graph) -> dict[int, Factor]:
 
 
 def spared(graph: Graph) -> dict[int, Summand | Factor]:
-    """What says, by tensor index, which of a tensor's values need no room in its range."""
+    """What says, by tensor index, which of a tensor's values need no part of its range."""
     return {**factors(graph), **summands(graph)}

@@ -12,11 +12,11 @@ from edgeqwt.graph.graph import Array
 SAMPLES = 64
 STEPS = 255
 LEAST = 2.0
-"""Standard deviation of a column, in steps of the input, below which it is hardly told: 17 dB of rounding noise."""
+"""Standard deviation of a column, in steps of the input, below which it is hardly resolved: 17 dB of rounding noise."""
 NAMED = 6
 
 
-def column_doubts(samples: Samples, names: Collection[str]) -> tuple[str, ...]:
+def column_warnings(samples: Samples, names: Collection[str]) -> tuple[str, ...]:
     """A sentence for each input some of whose columns vary by no more than its 8-bit steps.
 
     Args:

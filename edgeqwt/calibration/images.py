@@ -95,7 +95,7 @@ def image_folder(folder: Path, options: ImageOptions) -> Samples:
 
 
 def class_folders(folder: Path, files: tuple[Path, ...]) -> dict[str, int]:
-    """Subfolder to its place in the order of their names, as torchvision numbers classes; empty without classes."""
+    """Subfolder to its index in the order of their names, as torchvision numbers classes; empty without classes."""
     tops = sorted({_top(folder, file) for file in files})
     return {} if "" in tops or len(tops) < 2 else {name: i for i, name in enumerate(tops)}
 

@@ -51,8 +51,8 @@ class Sequences:
 
     def note(self) -> str:
         """A sentence for the report."""
-        told = ", ".join(f"{name!r} (axis {axis})" for name, axis in self.axes.items())
-        return f"sequences are {self.length} long: longer ones were cut, shorter ones padded with 0, in {told}"
+        listed = ", ".join(f"{name!r} (axis {axis})" for name, axis in self.axes.items())
+        return f"sequences are {self.length} long: longer ones were cut, shorter ones padded with 0, in {listed}"
 
     def _axis(self, name: str) -> int | None:
         # An array without a name is that of a model with a single input.
@@ -60,7 +60,7 @@ class Sequences:
 
     def _sized(self, name: str, array: Array, where: str) -> Array:
         axis = self._axis(name)
-        if axis is None or axis >= array.ndim:  # where shapes are checked, too few dimensions are told of
+        if axis is None or axis >= array.ndim:  # where shapes are checked, too few dimensions are reported
             return array
         missing = self.length - array.shape[axis]
         if missing <= 0:

@@ -104,11 +104,11 @@ class Statistics:
         return wider.folds
 
     def pooled(self) -> Statistics:
-        """The same with samples no longer told apart."""
+        """The same with samples no longer distinguished."""
         return self if self.counts is None else self.weighed(self.reach, self.counts)
 
     def weighed(self, reach: float, counts: Array) -> Statistics:
-        """The same with other counts, shape (BINS,), that cover [-reach, reach); samples are no longer told apart."""
+        """The same with other counts, shape (BINS,), that cover [-reach, reach), without folds of samples."""
         return replace(self, reach=reach, folds=np.pad(counts[None], ((FOLDS, 0), (0, 0))))
 
     def _cover(self, magnitude: float, strictly: bool = False) -> None:

@@ -30,7 +30,7 @@ from edgeqwt.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from edgeqwt.quantize.precision import Mixed
+    from edgeqwt.widths.precision import Mixed
 
 
 @app.command()
@@ -183,16 +183,17 @@ def build(
         only = lengths[0] if lengths else None
         show_build(console(), made(output=output, work=work, sequence_length=only), output)
         return
-    with whole_folder(output, overwrite) as place:  # all of them or none
+    with whole_folder(output, overwrite) as output_folder:  # all of them or none
         results = {
-            n: made(output=place / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n) for n in lengths
+            n: made(output=output_folder / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n)
+            for n in lengths
         }
     for n, result in results.items():
         show_build(console(), result, output / f"seq{n}")
 
 
 def _mixed(max_size: int | None, max_latency: float | None, min_sqnr: float | None, wide: bool) -> Mixed | None:
-    from edgeqwt.quantize.precision import Mixed
+    from edgeqwt.widths.precision import Mixed
 
     if (max_size, max_latency, min_sqnr, wide) == (None, None, None, False):
         return None

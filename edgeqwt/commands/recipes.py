@@ -52,8 +52,8 @@ def show(
     if name in registered():
         cls = registered()[name]
         out.print(first_line(cls))
-        told, defaults = meanings(cls), options_of(cls())
-        show_facts(out, [(key, f"{told[key]} [default: {value}]") for key, value in defaults.items()])
+        message, defaults = meanings(cls), options_of(cls())
+        show_facts(out, [(key, f"{message[key]} [default: {value}]") for key, value in defaults.items()])
         return
     recipe = edgeqwt.load_recipe(name)
     bits = recipe.precision

@@ -1,4 +1,4 @@
-"""Constants per channel as places of compensation: x * gamma takes a gain, x + beta an offset.
+"""Constants per channel that compensation folds into: x * gamma takes a gain, x + beta an offset.
 
 LayerNorm's gamma and beta are such constants; those by which an equalization multiplies channels are others. Their
 scale is one for all channels, so a correction changes the integers: gamma' = round(g gamma), beta' = round(beta + o),
@@ -16,14 +16,14 @@ import numpy as np
 from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, Slots, slots
-from edgeqwt.quantize.weights import dequantize
 from edgeqwt.runtime.boundary import limits
+from edgeqwt.scales.weights import dequantize
 
 KINDS: Mapping[str, str] = MappingProxyType({"MUL": "gain", "ADD": "offset"})
 """Kinds of ops on a tensor and a constant per channel, and what the constant can take up."""
 
 
-def place(graph: Graph, op: Op) -> Slots | None:
+def channel_slots(graph: Graph, op: Op) -> Slots | None:
     """Where an op keeps what a correction changes: `weight` takes gains, `bias` offsets; -1 where neither goes there.
 
     Returns:
@@ -45,9 +45,9 @@ def place(graph: Graph, op: Op) -> Slots | None:
     return None
 
 
-def place_of(graph: Graph, i: int) -> Slots:
-    """The place of an op that has one."""
-    found = place(graph, graph.ops[i])
+def channel_slots_of(graph: Graph, i: int) -> Slots:
+    """The slots of an op that has them."""
+    found = channel_slots(graph, graph.ops[i])
     assert found is not None
     return found
 
@@ -59,12 +59,12 @@ def constant_ops(graph: Graph) -> list[int]:
 
 def is_constant_op(graph: Graph, i: int) -> bool:
     """Whether an op is one of those."""
-    return graph.ops[i].kind in KINDS and place(graph, graph.ops[i]) is not None
+    return graph.ops[i].kind in KINDS and channel_slots(graph, graph.ops[i]) is not None
 
 
 def constant_of(graph: Graph, i: int) -> int:
     """The constant of one of those, as a tensor's index."""
-    found = place_of(graph, i)
+    found = channel_slots_of(graph, i)
     return max(found.weight, found.bias)
 
 

@@ -3,7 +3,7 @@
 For each such op, on every calibration sample: x_q comes from the integer graph with
 everything before the op already compensated, y from the float graph. The op's correction is
 fitted, accepted on held-out samples, and folded into scales and biases before the next op is
-looked at. Every op of both graphs runs once per sample (`Stretches`).
+looked at. Every op of both graphs runs once per sample (`SegmentedRun`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensate.constants import is_constant_op, place_of, realized
-from edgeqwt.compensate.fold import fold, quantization, room
+from edgeqwt.compensate.constants import channel_slots_of, is_constant_op, realized
+from edgeqwt.compensate.fold import fold, headroom, quantization
 from edgeqwt.compensate.layer import Layer, Totals
 from edgeqwt.compensate.match import check_inputs, match
 from edgeqwt.compensate.moments import Moments
@@ -24,11 +24,11 @@ from edgeqwt.compensate.probe import unfused
 from edgeqwt.compensate.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensate.solve import Correction, Options, solve
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Stretches, feed_both
-from edgeqwt.quantize.activations import unsaturated
-from edgeqwt.quantize.ranges import RangeRule, saturated
-from edgeqwt.quantize.row_weights import RowWeights, counting, noting
+from edgeqwt.layerwise.activation_store import ActivationStore
+from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
+from edgeqwt.rounding.row_weights import RowWeights, counting, noting
+from edgeqwt.scales.activations import unsaturated
+from edgeqwt.scales.ranges import RangeRule, saturated
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def compensate(
     rule: RangeRule,
     options: Options,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
-    felt: RowWeights | None = None,
+    token_weights: RowWeights | None = None,
 ) -> Outcome:
     """Fits and folds a correction into every linear op of an integer graph, and into constants per channel.
 
@@ -99,7 +99,7 @@ def compensate(
         rule: chooses ranges when output scales are rewritten.
         options: what the fit may do.
         on_layer: called with (layers done, layers in all) after each layer.
-        felt: how much the rows that the reference's dense layers meet count; None: all alike.
+        token_weights: how much the rows that the reference's dense layers meet count; None: all alike.
 
     Raises:
         InputError: there are no samples, the two graphs do not belong together, or the disk is full.
@@ -111,10 +111,10 @@ def compensate(
     rows: list[list[Array]] = [[] for _ in pairs]
     summed = unsaturated(reference)
     wide, before = unfused(reference, [p.reference for p in pairs])
-    with Spool() as spool:
-        integer = Stretches("integer", graph, [place_of(graph, p.integer).data for p in pairs], spool)
-        floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
-        watched = noting(samples, felt, [reference.ops[p.reference] for p in pairs], rows)
+    with ActivationStore() as store:
+        integer = SegmentedRun("integer", graph, [channel_slots_of(graph, p.integer).data for p in pairs], store)
+        floating = SegmentedRun("float", wide, [before[p.reference] for p in pairs], store)
+        watched = noting(samples, token_weights, [reference.ops[p.reference] for p in pairs], rows)
         count = feed_both(graph, reference, watched, integer, floating)
         for k, pair in enumerate(pairs):
             layer = Layer(pair, k, integer, floating, count, counting(rows[k]))
@@ -132,7 +132,7 @@ def compensate(
 
 def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[Graph, Change, list[Skip]]:
     """The graph with op i's correction fitted and folded in, and the account of it."""
-    space = room(graph, i)
+    space = headroom(graph, i)
     rounding = {"realized": partial(realized, graph, i)} if is_constant_op(graph, i) else {}
     correction = solve(totals.fit, totals.held_out, options, space.gain, space.offset, **rounding)
     if not correction.is_identity:

@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeqwt.compensate.constants import constant_of, fold_constant, is_constant_op, place_of
+from edgeqwt.compensate.constants import channel_slots_of, constant_of, fold_constant, is_constant_op
 from edgeqwt.compensate.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Slots, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
-from edgeqwt.quantize.weights import bias_quantization
 from edgeqwt.runtime.boundary import limits, real
+from edgeqwt.scales.weights import bias_quantization
 
 SHARED_WEIGHTS = "the weights are shared with another op"
 SHARED_BIAS = "the bias is shared with another op"
@@ -41,33 +41,33 @@ SHARED_CONSTANT = "the constant is shared with another op"
 
 
 @dataclass(frozen=True)
-class Room:
-    """What an op has room for, and the reason of each lack."""
+class Headroom:
+    """Which corrections an op has headroom for, and the reason where it has none."""
 
     gain: bool
     offset: bool
     missing: tuple[str, ...] = ()
 
 
-def room(graph: Graph, op_index: int) -> Room:
-    """What the op has room for (guards 1 to 3)."""
+def headroom(graph: Graph, op_index: int) -> Headroom:
+    """Which corrections the op has headroom for (guards 1 to 3)."""
     readers = graph.consumers()
     if is_constant_op(graph, op_index):
-        return _room_of_constant(graph, op_index, readers)
+        return _headroom_of_constant(graph, op_index, readers)
     s = slots(graph.ops[op_index])
     if s.bias >= 0 and len(readers[s.bias]) > 1:
-        return Room(False, False, (SHARED_BIAS,))
+        return Headroom(False, False, (SHARED_BIAS,))
     per_channel = graph.tensors[s.output].shape[-1] == len(quantization(graph, s.weight).scale)
     no_gain = PER_TENSOR if not per_channel else SHARED_WEIGHTS if len(readers[s.weight]) > 1 else ""
     no_offset = NO_BIAS if s.bias < 0 else SHARED_BIAS if shares_buffer(graph, s.bias) else ""
-    return Room(not no_gain, not no_offset, tuple(filter(None, (no_gain, no_offset))))
+    return Headroom(not no_gain, not no_offset, tuple(filter(None, (no_gain, no_offset))))
 
 
-def _room_of_constant(graph: Graph, op_index: int, readers: Mapping[int, list[int]]) -> Room:
-    s, constant = place_of(graph, op_index), constant_of(graph, op_index)
+def _headroom_of_constant(graph: Graph, op_index: int, readers: Mapping[int, list[int]]) -> Headroom:
+    s, constant = channel_slots_of(graph, op_index), constant_of(graph, op_index)
     if len(readers[constant]) > 1 or shares_buffer(graph, constant):
-        return Room(False, False, (SHARED_CONSTANT,))
-    return Room(s.weight >= 0, s.bias >= 0)
+        return Headroom(False, False, (SHARED_CONSTANT,))
+    return Headroom(s.weight >= 0, s.bias >= 0)
 
 
 def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Correction]:
@@ -75,7 +75,7 @@ def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Co
 
     Args:
         graph: an integer graph.
-        op_index: an op that `room` allows the correction's parts in.
+        op_index: an op that `headroom` allows the correction's parts in.
         correction: for the op's output channels.
     """
     if is_constant_op(graph, op_index):

@@ -14,7 +14,7 @@ from edgeqwt.compensate.moments import Moments, evening, evening_rows
 from edgeqwt.compensate.probe import with_probe
 from edgeqwt.compensate.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.layerwise.stretches import Chunk, Stretches
+from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
@@ -41,26 +41,26 @@ class Totals:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One pair and the stretches of both graphs that lead to it.
+    """One pair and the segments of both graphs that lead to it.
 
     Attributes:
         pair: the op in both graphs.
-        k: its number, that is, the number of its stretches.
-        integer: the integer graph's stretches, cut at the ops' inputs.
+        k: its number, that is, the number of its segments.
+        integer: the integer graph's segments, cut at the ops' inputs.
         floating: the float graph's, cut at the ops' outputs before their activations.
         count: number of samples.
-        felt: how much each sample's positions are felt; empty: all alike.
+        position_weights: the output sensitivity of each sample's positions; empty: the same for all.
     """
 
     pair: Pair
     k: int
-    integer: Stretches
-    floating: Stretches
+    integer: SegmentedRun
+    floating: SegmentedRun
     count: int
-    felt: Sequence[Array] = ()
+    position_weights: Sequence[Array] = ()
 
     def run(self, graph: Graph, reference: Graph) -> Totals:
-        """Runs the stretches on every sample, the integer one followed by the op's real output.
+        """Runs the segments on every sample, the integer one followed by the op's real output.
 
         Args:
             graph: the integer graph, everything before the op compensated.
@@ -84,8 +84,8 @@ class Layer:
             q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), roles(chunk, self.count)
             moments = Moments.of(q, y)
             plain = moments.total(1.0 * held_out)
-            if self.felt:
-                rows = evening_rows(q, y, [self.felt[n] for n in chunk], step)
+            if self.position_weights:
+                rows = evening_rows(q, y, [self.position_weights[n] for n in chunk], step)
                 evened, weights = Moments.of(q, y, rows), 1.0 * (fitted | held_out)
             else:
                 evened, weights = moments, evening(moments, step)

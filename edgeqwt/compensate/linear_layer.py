@@ -31,14 +31,14 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import activate, slots
 from edgeqwt.graph.segments import segments
-from edgeqwt.layerwise.spool import Spool
-from edgeqwt.layerwise.stretches import Stretches, feed_both
-from edgeqwt.quantize.activations import affine
-from edgeqwt.quantize.ranges import RangeRule
+from edgeqwt.layerwise.activation_store import ActivationStore
+from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
 from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.activations import affine
+from edgeqwt.scales.ranges import RangeRule
 
 Run = Callable[[range], Array]
 
@@ -125,15 +125,15 @@ def add_linear_layers(
     skips, changes = [_skip(graph, i, reason) for i, reason in alone.items()], []
     wide, before = unfused(reference, [p.reference for p in pairs])
     now = graph
-    with Spool() as spool, one_thread():
-        integer = Stretches("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], spool)
-        floating = Stretches("float", wide, [before[p.reference] for p in pairs], spool)
+    with ActivationStore() as store, one_thread():
+        integer = SegmentedRun("integer", graph, [slots(graph.ops[p.integer]).data for p in pairs], store)
+        floating = SegmentedRun("float", wide, [before[p.reference] for p in pairs], store)
         count = feed_both(graph, reference, samples, integer, floating)
         for k, (pair, y) in enumerate(zip(pairs, outputs, strict=True)):
-            # Layers added so far lie in the stretches to come; what these read and leave behind is as before.
+            # Layers added so far lie in the segments to come; what these read and leave behind is as before.
             integer.parts = segments(now, integer.cuts)[: len(integer.cuts)]
-            place = Place(now, now.producers()[y], k, integer, floating, count)
-            found = place.compensated(wide, rule, options or LinearOptions())
+            point = InsertionPoint(now, now.producers()[y], k, integer, floating, count)
+            found = point.compensated(wide, rule, options or LinearOptions())
             if isinstance(found, str):
                 skips.append(_skip(graph, pair.integer, found))
             else:
@@ -217,20 +217,20 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class InsertionPoint:
     """One op, in both graphs, on all calibration samples; fields as in `layer.Layer`."""
 
     graph: Graph
     i: int
     k: int
-    integer: Stretches
-    floating: Stretches
+    integer: SegmentedRun
+    floating: SegmentedRun
     count: int
 
     def compensated(self, reference: Graph, rule: RangeRule, options: LinearOptions) -> tuple[Graph, Added] | str:
         """The graph with a layer beside the op, and the account of it; or why there is none."""
         graph, op = self.graph, self.graph.ops[self.i]
-        # The stretches must run in any case: later ones need what they leave behind.
+        # The segments must run in any case: later ones need what they leave behind.
         sums = self._fitted(reference)
         if reason := obstacle(graph, op):
             return reason
@@ -246,7 +246,7 @@ class Place:
         return candidate, Added(name, op.kind, cost(graph, op), decibel(signal, before), decibel(signal, after))
 
     def _fitted(self, reference: Graph) -> Sums:
-        """Runs the stretches on every sample; sums over those to fit on."""
+        """Runs the segments on every sample; sums over those to fit on."""
         op, s = self.graph.ops[self.i], slots(self.graph.ops[self.i])
         step = float(quantization(self.graph, s.output).scale[0])
         fits = not obstacle(self.graph, op)

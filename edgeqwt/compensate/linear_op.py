@@ -16,8 +16,8 @@ import numpy as np
 from edgeqwt.compensate.fold import quantization
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, slots
-from edgeqwt.quantize.weights import bias_quantization, quantize, quantize_bias, weight_scales, widened_for_bias
-from edgeqwt.quantize.wide_forms import adding
+from edgeqwt.lowering.wide_forms import adding
+from edgeqwt.scales.weights import bias_quantization, quantize, quantize_bias, weight_scales, widened_for_bias
 
 NO_SUCH_KIND = "a compensation layer stands beside CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED"
 NOT_INT8 = "a compensation layer stands beside int8 ops"

@@ -13,7 +13,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import BITS
-from edgeqwt.quantize.weights import dequantize
+from edgeqwt.scales.weights import dequantize
 
 # Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of
 # weights and their own rounding is 0.99 at 4 bits, and at 2 bits 0.9 to 0.5, the less the larger the layer.

@@ -115,22 +115,22 @@ def evening(samples: Moments, step: float) -> Array:
     return _evened(square, step)
 
 
-def evening_rows(quantized: Array, reference: Array, felt: Sequence[Array], step: float) -> list[Array]:
-    """A weight for each position: how much it is felt, over its RMS error, as `evening` does it for whole samples.
+def evening_rows(quantized: Array, reference: Array, position_weights: Sequence[Array], step: float) -> list[Array]:
+    """A weight for each position: its output sensitivity over its RMS error, as `evening` does it for whole samples.
 
     Tokens of one sentence differ as much as samples: some saturate, and padding counts for nothing.
 
     Args:
         quantized: shape (samples, ..., channels).
         reference: the same shape.
-        felt: of each sample's positions.
+        position_weights: of each sample's positions.
         step: scale of the layer's output.
     """
     channels = quantized.shape[-1]
     errors = (
         np.square(q.astype(np.float64) - y).reshape(-1, channels) for q, y in zip(quantized, reference, strict=True)
     )
-    return [weight * _evened(error.mean(axis=1), step) for weight, error in zip(felt, errors, strict=True)]
+    return [weight * _evened(error.mean(axis=1), step) for weight, error in zip(position_weights, errors, strict=True)]
 
 
 def _evened(square: Array, step: float) -> Array:

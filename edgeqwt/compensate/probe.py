@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.compensate.constants import place_of
+from edgeqwt.compensate.constants import channel_slots_of
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.quantize.weights import dequantize
+from edgeqwt.scales.weights import dequantize
 
 
 def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph, int]:
@@ -27,7 +27,7 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
     Returns:
         The extended part, and the tensor of the op's real output, before its activation.
     """
-    op, s = graph.ops[op_index], place_of(graph, op_index)
+    op, s = graph.ops[op_index], channel_slots_of(graph, op_index)
     editor = Editor(piece)
     editor.ops = list(piece.ops)
     new = {-1: -1}

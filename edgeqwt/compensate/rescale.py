@@ -18,10 +18,10 @@ from edgeqwt.compensate.fold import bias_limit, with_bias, with_quantization
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, OpRule, activate, slots
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
-from edgeqwt.quantize.activations import parameters
-from edgeqwt.quantize.ranges import RangeRule
-from edgeqwt.quantize.weights import dequantize, quantize
 from edgeqwt.runtime.boundary import limits
+from edgeqwt.scales.activations import parameters
+from edgeqwt.scales.ranges import RangeRule
+from edgeqwt.scales.weights import dequantize, quantize
 
 # Relative change of scale below which two choices of range are the same choice.
 SAME_SCALE = 0.02

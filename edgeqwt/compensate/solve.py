@@ -93,8 +93,8 @@ def solve(
         fit: moments that the candidates are computed from.
         held_out: moments of other samples, which decide.
         options: what may be fitted, and the margins.
-        can_gain: whether the layer has room for a gain.
-        can_offset: whether it has room for an offset.
+        can_gain: whether the layer has headroom for a gain.
+        can_offset: whether it has headroom for an offset.
         realized: what the file can hold of gains and offsets.
     """
     use_gain, use_offset = options.gain and can_gain, options.offset and can_offset

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.quantize.patches import PATCHED, matrix, patches
+from edgeqwt.graph.patches import PATCHED, matrix, patches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, reference, xnnpack
 

@@ -21,18 +21,18 @@ from annotated_types import Ge, Interval
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.equalize.absorb import absorb
 from edgeqwt.equalize.channels import channels
+from edgeqwt.equalize.copy_sensitivity import Sensitivities, sensitivities
 from edgeqwt.equalize.factors import Channels
-from edgeqwt.equalize.felt import Felt, feel
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.equalize.noise import Noise, Seen, Stored, noise, observe_elements
 from edgeqwt.equalize.norms import Opened, needed, opened
 from edgeqwt.extras import NO_GRADIENTS
-from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.activations import assign
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
-from edgeqwt.quantize.widths import planned
+from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.scales.activations import assign
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import Precision
 
 RATE = 0.05  # of the descent, in logarithms of factors
 WORTH_A_NORM_DB = 0.5
@@ -108,8 +108,8 @@ def equalize(
     if not options.absorb:
         return found
     shifted = absorb(found.graph, samples, options.margin)
-    told = "" if shifted.channels else found.skipped
-    return replace(found, graph=shifted.graph, absorbed=shifted.channels, skipped=told)
+    reason = "" if shifted.channels else found.skipped
+    return replace(found, graph=shifted.graph, absorbed=shifted.channels, skipped=reason)
 
 
 def _multiplied_best(
@@ -123,18 +123,18 @@ def _multiplied_best(
         import torch  # noqa: F401 (whether it is there)
     except ImportError:
         return Equalized(graph, skipped=NO_GRADIENTS)
-    ends = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
+    decision_tensors = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
     wider = opened(graph) if options.norms else Opened(graph, {}, 0)
-    if not ends or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):
+    if not decision_tensors or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):
         return Equalized(graph, skipped="no channel is free to be multiplied")
     some = list(islice(samples, options.samples))
     widths = wider.precision(precision)
-    felt = feel(wider.graph, some, ends, planned(wider.graph, widths))
+    found_sensitivities = sensitivities(wider.graph, some, decision_tensors, planned(wider.graph, widths))
     seen = observe_elements(wider.graph, some)
     known = {**statistics, **{new: statistics[old] for new, old in wider.spread.items()}}
-    found, error = _best(graph, felt, seen, statistics, options, precision)
+    found, error = _best(graph, found_sensitivities, seen, statistics, options, precision)
     if wider.spread or wider.squares:
-        other, least = _best(wider.graph, felt, seen, known, options, widths)
+        other, least = _best(wider.graph, found_sensitivities, seen, known, options, widths)
         if least < error * (10 ** (-WORTH_A_NORM_DB / 10) if wider.spread else 1):
             shorter, widths = needed(other.graph, widths)
             return replace(other, graph=shorter, precision=widths)
@@ -143,7 +143,7 @@ def _multiplied_best(
 
 def _best(
     graph: Graph,
-    felt: Felt,
+    found_sensitivities: Sensitivities,
     seen: Mapping[int, Seen],
     statistics: Mapping[int, Statistics],
     options: Equalization,
@@ -153,14 +153,14 @@ def _best(
     found = channels(graph)
     by_factor = {t: seen[t].by_factor(factors, found.count) for t, factors in found.of.items()}
     assignment = assign(graph, statistics, MinMax(), planned(graph, precision))
-    model = noise(graph, found, by_factor, felt, assignment, precision)
+    model = noise(graph, found, by_factor, found_sensitivities, assignment, precision)
     logs = np.where(_dead(model, found), 0.0, _minimized(model, found, options))
     factors = found.factors(logs)
     before, after = (model.at(f)[0] for f in (np.ones(found.count), factors))
     gain = 10 * float(np.log10(before / after)) if after > 0 else 0.0
-    ends = float(factors.min()), float(factors.max())
+    extremes = float(factors.min()), float(factors.max())
     changed = int((factors != 1).sum())
-    return Equalized(multiplied(graph, found, factors), changed, *ends, gain, precision=precision), after
+    return Equalized(multiplied(graph, found, factors), changed, *extremes, gain, precision=precision), after
 
 
 def _minimized(model: Noise, channels: Channels, options: Equalization) -> Array:

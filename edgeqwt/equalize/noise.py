@@ -2,10 +2,10 @@
 
 Every activation is stored with the step s of its scale, and errs by s^2 / 12; every weight row with
 its own step, and errs by that for each value it meets; every other constant likewise, with one step for all of
-it. They reach the outputs multiplied by `autograd.influence`. Multiplying channel f by k_f divides its share of the
-first by k_f^2 as long as the range, and so the step, stays; and multiplies what its readers' weights cost.
-In log k every term is a sum of exponentials and maxima, so the total is convex (a geometric program):
-there is one minimum, whatever the network.
+it. They reach the outputs multiplied by `autograd.output_sensitivity`. Multiplying channel f by k_f divides its share
+of the first by k_f^2 as long as the range, and so the step, stays; and multiplies what its readers' weights cost. In
+log k every term is a sum of exponentials and maxima, so the total is convex (a geometric program): there is one
+minimum, whatever the network.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.equalize.copy_sensitivity import Sensitivities
 from edgeqwt.equalize.factors import ANY, FIXED, Channels
-from edgeqwt.equalize.felt import Felt
 from edgeqwt.equalize.multiply import constant_factors, input_channels
 from edgeqwt.equalize.products import upright
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.quantize.activations import Assignment, Place, levels
-from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.scales.activations import Activation, Assignment, levels
+from edgeqwt.widths.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +80,14 @@ class Stored:
     Attributes:
         factors: that occur in it.
         low, high: their extremes, all tensors together.
-        felt: their influence, summed over the elements that are rounded.
+        sensitivity: their output sensitivity, summed over the elements that are rounded.
         levels: number of integers; with zero in the middle where `symmetric`.
     """
 
     factors: Array
     low: Array
     high: Array
-    felt: Array
+    sensitivity: Array
     levels: int
     symmetric: bool
 
@@ -105,7 +105,7 @@ class Operand:
     Attributes:
         taken, given: the factors that it divides by, and those that it multiplies by.
         low, high: extremes.
-        felt: what the outputs feel of an error in it.
+        sensitivity: output sensitivity of its elements.
         levels: number of integers; with zero in the middle where `symmetric`.
     """
 
@@ -113,7 +113,7 @@ class Operand:
     given: Array
     low: Array
     high: Array
-    felt: Array
+    sensitivity: Array
     levels: int
     symmetric: bool
 
@@ -137,14 +137,14 @@ class Rows:
     Attributes:
         factors: of each input channel, shape (channels,).
         largest: magnitude of the largest weight of each row and input channel, float32, shape (rows, channels).
-        felt: influence of each row's output, summed over positions, shape (rows,).
+        sensitivity: output sensitivity of each row's output, summed over positions, shape (rows,).
         energy: mean square of what a row meets of each channel, all taps, shape (channels,).
         levels: integers on one side of zero.
     """
 
     factors: Array
     largest: Array
-    felt: Array
+    sensitivity: Array
     energy: Array
     levels: int
 
@@ -153,7 +153,7 @@ class Rows:
         mine = k[self.factors]
         rows = self.largest * (1 / mine).astype(np.float32)
         first = rows.argmax(axis=1)
-        steps = self.felt * (rows[np.arange(len(rows)), first].astype(np.float64) / self.levels) ** 2
+        steps = self.sensitivity * (rows[np.arange(len(rows)), first].astype(np.float64) / self.levels) ** 2
         energies = self.energy * mine**2
         cost = steps.sum() * energies.sum() / 12
         by_row = np.bincount(first, steps, len(mine)) * energies.sum()
@@ -162,16 +162,16 @@ class Rows:
 
 
 def _rounded(of: Stored | Operand, k: Array) -> tuple[float, Array]:
-    """step^2 / 12 times what is felt of it, where everything is multiplied by k, and its derivatives by log k."""
+    """step^2 / 12 times its output sensitivity, where everything is multiplied by k, and its derivatives by log k."""
     up, down = of.high * k, -of.low * k
     i, j = int(up.argmax()), int(down.argmax())
-    reach, ends = up[i] + down[j], [(i, up[i]), (j, down[j])]
+    reach, sides = up[i] + down[j], [(i, up[i]), (j, down[j])]
     if of.symmetric:
-        largest = max(ends, key=lambda end: end[1])
-        reach, ends = 2 * largest[1], [(largest[0], 2 * largest[1])]
-    shares = of.felt / k**2 / (12 * (of.levels - 1) ** 2)
+        largest = max(sides, key=lambda end: end[1])
+        reach, sides = 2 * largest[1], [(largest[0], 2 * largest[1])]
+    shares = of.sensitivity / k**2 / (12 * (of.levels - 1) ** 2)
     slope = -2 * reach**2 * shares
-    for index, end in ends:
+    for index, end in sides:
         slope[index] += 2 * reach * end * shares.sum()
     return float(reach**2 * shares.sum()), slope
 
@@ -201,7 +201,7 @@ def noise(
     graph: Graph,
     channels: Channels,
     seen: Mapping[int, Seen],
-    felt: Felt,
+    sensitivity: Sensitivities,
     assignment: Assignment,
     precision: Precision,
 ) -> Noise:
@@ -211,17 +211,17 @@ def noise(
         graph: float, lowerable.
         channels: its factors.
         seen: its activations on calibration samples, by factor.
-        felt: what the outputs feel; an activation that is missing there does not matter.
+        sensitivity: output sensitivity; an activation that is missing there does not matter.
         assignment: which activations share a scale; the scales themselves are not looked at.
         precision: widths.
     """
-    terms: list[Term | None] = _activations(graph, channels, seen, felt, assignment)
+    terms: list[Term | None] = _activations(graph, channels, seen, sensitivity, assignment)
     for i, op in enumerate(graph.ops):
         bits = precision.of(graph.tensors[op.outputs[0]].name).weights
         if RULES[op.kind].linear:
-            terms.append(_rows(graph, op, channels, seen, felt.of, bits))
+            terms.append(_rows(graph, op, channels, seen, sensitivity.of, bits))
         else:
-            terms.append(_operand(graph, op, channels, seen, felt.of, assignment.plan.ops[i]))
+            terms.append(_operand(graph, op, channels, seen, sensitivity.of, assignment.plan.ops[i]))
     found = [term for term in terms if term is not None]
     moved = tuple(term for term in found if (term.factors > FIXED).any())
     ones = np.ones(channels.count)
@@ -233,33 +233,33 @@ def _activations(
     graph: Graph,
     channels: Channels,
     seen: Mapping[int, Seen],
-    felt: Felt,
+    sensitivity: Sensitivities,
     assignment: Assignment,
 ) -> list[Term | None]:
     """One term for each group of tensors and narrower copies that share a scale, unless an op demands it."""
-    home = assignment.plan.home
-    narrower = [(t, bits) for t, bits in assignment.group if t in channels.of and bits < home[t]]
-    groups: dict[Place, list[Place]] = {}
-    for place in [*((t, home[t]) for t in channels.of), *narrower]:
-        groups.setdefault(assignment.group.get(place, place), []).append(place)
+    computed_bits = assignment.plan.computed_bits
+    narrower = [(t, bits) for t, bits in assignment.group if t in channels.of and bits < computed_bits[t]]
+    groups: dict[Activation, list[Activation]] = {}
+    for activation in [*((t, computed_bits[t]) for t in channels.of), *narrower]:
+        groups.setdefault(assignment.group.get(activation, activation), []).append(activation)
     producers, even = graph.producers(), _even(graph, assignment)
     found: list[Term | None] = []
-    for root, places in groups.items():
-        if not all(_free(graph, t) for t, _ in places):
+    for root, activations in groups.items():
+        if not all(_free(graph, t) for t, _ in activations):
             continue
         # An op that moves values does not round them, a copy does.
         rounded = [
             (t, values)
-            for t, bits in places
-            if (values := felt.narrowed.get(t) if bits < home[t] else felt.of.get(t)) is not None
-            and (bits < home[t] or t not in producers or RULES[graph.ops[producers[t]].kind].bound > 0)
+            for t, bits in activations
+            if (values := sensitivity.narrowed.get(t) if bits < computed_bits[t] else sensitivity.of.get(t)) is not None
+            and (bits < computed_bits[t] or t not in producers or RULES[graph.ops[producers[t]].kind].bound > 0)
         ]
-        tensors = [t for t, _ in places]
+        tensors = [t for t, _ in activations]
         found.append(_stored(channels, seen, rounded, tensors, root[1], root in even))
     return found
 
 
-def _even(graph: Graph, assignment: Assignment) -> set[Place]:
+def _even(graph: Graph, assignment: Assignment) -> set[Activation]:
     """The groups that need zero point 0 at 8 bits."""
     return {
         assignment.group.get((op.inputs[slot], 8), (op.inputs[slot], 8))
@@ -277,28 +277,28 @@ def _free(graph: Graph, t: int) -> bool:
 def _stored(
     channels: Channels,
     seen: Mapping[int, Seen],
-    influence: list[tuple[int, Array]],
+    sensitivities: list[tuple[int, Array]],
     tensors: list[int],
     bits: int,
     even: bool,
 ) -> Stored:
-    felt = np.zeros(channels.count)
-    for t, value in influence:
-        felt += np.bincount(channels.of[t].reshape(-1), value.reshape(-1), channels.count)
+    sensitivity = np.zeros(channels.count)
+    for t, value in sensitivities:
+        sensitivity += np.bincount(channels.of[t].reshape(-1), value.reshape(-1), channels.count)
     present = np.unique(np.concatenate([channels.of[t].reshape(-1) for t in tensors]))
     present = present[present != ANY]
     low = np.min([seen[t].low[present] for t in tensors], axis=0)
     high = np.max([seen[t].high[present] for t in tensors], axis=0)
-    return Stored(present, low, high, felt[present], levels(bits, even), bits == 16 or even)
+    return Stored(present, low, high, sensitivity[present], levels(bits, even), bits == 16 or even)
 
 
 def _operand(
-    graph: Graph, op: Op, channels: Channels, seen: Mapping[int, Seen], influence: Mapping[int, Array], bits: int
+    graph: Graph, op: Op, channels: Channels, seen: Mapping[int, Seen], sensitivities: Mapping[int, Array], bits: int
 ) -> Operand | None:
     """What a constant operand costs. A single number is exact at a scale of its own."""
     met = constant_factors(graph, op, channels) if op.outputs[0] in channels.of else None
     out = op.outputs[0]
-    if met is None or out not in influence:
+    if met is None or out not in sensitivities:
         return None
     slot, taken, given = met
     data = graph.tensors[op.inputs[slot]].data
@@ -306,9 +306,9 @@ def _operand(
     full = np.broadcast_shapes(data.shape, np.broadcast_shapes(taken.shape, given.shape))
     if int(np.prod(full)) == 1:
         return None
-    felt = _felt_by_operand(op, slot, full, influence[out])
+    sensitivity = _sensitivity_by_operand(op, slot, full, sensitivities[out])
     if op.kind in ("MUL", "BATCH_MATMUL"):
-        felt = felt * seen[op.inputs[1 - slot]].square[taken]
+        sensitivity = sensitivity * seen[op.inputs[1 - slot]].square[taken]
     # Elements that meet the same factors are one case.
     pairs, at = np.unique(np.broadcast_to(taken * channels.count + given, full), return_inverse=True)
     at, values = at.reshape(-1), np.broadcast_to(data, full).reshape(-1).astype(np.float64)
@@ -321,18 +321,18 @@ def _operand(
         pairs % channels.count,
         low,
         high,
-        np.bincount(at, np.broadcast_to(felt, full).reshape(-1), len(pairs)),
+        np.bincount(at, np.broadcast_to(sensitivity, full).reshape(-1), len(pairs)),
         levels(bits, even),
         even or bits == 16,
     )
 
 
-def _felt_by_operand(op: Op, slot: int, shape: tuple[int, ...], influence: Array) -> Array:
-    """The influence of the outputs that each element of a constant operand enters, added up."""
+def _sensitivity_by_operand(op: Op, slot: int, shape: tuple[int, ...], sensitivities: Array) -> Array:
+    """The sensitivity of the outputs that each element of a constant operand enters, added up."""
     if op.kind == "BATCH_MATMUL":  # one row of the constant, upright, enters one row or column of the product
-        summed = influence.sum(axis=-2 if slot == 1 else -1, keepdims=True)
+        summed = sensitivities.sum(axis=-2 if slot == 1 else -1, keepdims=True)
         return upright(op, slot, _summed_to(summed, (*shape[:-2], *summed.shape[-2:])))
-    return _summed_to(influence, shape)
+    return _summed_to(sensitivities, shape)
 
 
 def _summed_to(values: Array, shape: tuple[int, ...]) -> Array:
@@ -347,18 +347,18 @@ def _rows(
     op: Op,
     channels: Channels,
     seen: Mapping[int, Seen],
-    influence: Mapping[int, Array],
+    sensitivities: Mapping[int, Array],
     weight_bits: int,
 ) -> Rows | None:
     """None where factors do not change what the op's weights cost: each row of a depthwise one meets one channel."""
     s = slots(op)
     weights = graph.tensors[s.weight].data
-    if op.kind == "DEPTHWISE_CONV_2D" or weights is None or s.data not in seen or s.output not in influence:
+    if op.kind == "DEPTHWISE_CONV_2D" or weights is None or s.data not in seen or s.output not in sensitivities:
         return None
     factors = input_channels(op, weights.shape, channels.of[s.data])
     if weights.shape[-1] != len(factors):  # grouped: few, and their rows meet few channels
         return None
     largest = np.abs(weights).reshape(weights.shape[0], -1, weights.shape[-1]).max(axis=1)
-    felt = influence[s.output].reshape(-1, weights.shape[0]).sum(axis=0)
+    sensitivity = sensitivities[s.output].reshape(-1, weights.shape[0]).sum(axis=0)
     taps = weights[0].size / weights.shape[-1]
-    return Rows(factors, largest, felt, seen[s.data].square[factors] * taps, 2 ** (weight_bits - 1) - 1)
+    return Rows(factors, largest, sensitivity, seen[s.data].square[factors] * taps, 2 ** (weight_bits - 1) - 1)

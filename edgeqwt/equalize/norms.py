@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.prepare.centering import mean_subtractions
-from edgeqwt.quantize.precision import Precision
+from edgeqwt.widths.precision import Precision
 
 NONE = {"fusedActivationFunction": "NONE"}
 DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}

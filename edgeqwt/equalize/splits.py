@@ -1,8 +1,8 @@
-"""Places at the shores of islands where a factor per channel costs one multiplication per element, and may pay.
+"""Splits at the boundaries of 16-bit regions: a factor per channel costs one multiplication per element, and may pay.
 
-A product computes 8 bits with one step for all channels, and so does what it reads. Where an island of 16 bits lies
+A product computes 8 bits with one step for all channels, and so does what it reads. Where a region of 16 bits lies
 on the other side, the tensor between may have a step per channel: a product's output is multiplied back on the
-island, its input before it leaves. (RepQ-ViT, Li et al. 2023, section 3.2, does so for free where gamma and beta
+region, its input before it leaves. (RepQ-ViT, Li et al. 2023, section 3.2, does so for free where gamma and beta
 take the factors; behind the residual stream of a post-norm network nothing does.) The MULs are written with factors
 of 1; `equalize` then finds better ones.
 """
@@ -19,20 +19,20 @@ from edgeqwt.graph.opset import RULES, slots
 
 NONE = {"fusedActivationFunction": "NONE"}
 WIDE, NARROW = "wide", "narrow"
-"""How the new tensors' names end: what a product computes, on the island; what it reads, as it leaves."""
+"""How the new tensors' names end: what a product computes, in the region; what it reads, as it leaves."""
 
 
-def split(graph: Graph, island: Set[int]) -> tuple[Graph, tuple[str, ...]]:
-    """The same function with a MUL by ones at the shores of an island, and the names of what the MULs compute.
+def split(graph: Graph, region: Set[int]) -> tuple[Graph, tuple[str, ...]]:
+    """The same function with a MUL by ones at the boundary of a region, and the names of what the MULs compute.
 
     Args:
         graph: float.
-        island: indices of ops with 16-bit activations.
+        region: indices of ops with 16-bit activations.
 
     Returns:
         The graph, in which tensors keep their indices, and names; none where nothing was split.
     """
-    landing, leaving = _landing(graph, island), _leaving(graph, island)
+    landing, leaving = _landing(graph, region), _leaving(graph, region)
     editor = Editor(graph)
     names: list[str] = []
     narrowed: dict[int, int] = {}
@@ -66,31 +66,31 @@ def _linear(op: Op) -> bool:
     return RULES[op.kind].linear if op.kind in RULES else False
 
 
-def _landing(graph: Graph, island: Set[int]) -> set[int]:
-    """Linear ops off the island whose output is read on it alone."""
+def _landing(graph: Graph, region: Set[int]) -> set[int]:
+    """Linear ops outside the region whose output is read inside it alone."""
     readers = graph.consumers()
     return {
         i
         for i, op in enumerate(graph.ops)
         if _linear(op)
-        and i not in island
+        and i not in region
         and op.activation == "NONE"
         and op.outputs[0] not in graph.outputs
         and readers.get(op.outputs[0])
-        and all(reader in island for reader in readers[op.outputs[0]])
+        and all(reader in region for reader in readers[op.outputs[0]])
     }
 
 
-def _leaving(graph: Graph, island: Set[int]) -> set[int]:
-    """What the island computes, reads itself, and linear ops off it read too.
+def _leaving(graph: Graph, region: Set[int]) -> set[int]:
+    """What the region computes, reads itself, and linear ops outside it read too.
 
     What it does not read itself needs no MUL of its own: it can have its factors where it is computed.
     """
     readers, found = graph.consumers(), set[int]()
-    for i in island:
+    for i in region:
         for t in graph.ops[i].outputs:
             reading = readers.get(t, [])
-            off = [r for r in reading if r not in island and _linear(graph.ops[r]) and slots(graph.ops[r]).data == t]
+            off = [r for r in reading if r not in region and _linear(graph.ops[r]) and slots(graph.ops[r]).data == t]
             if off and len(off) < len(reading):
                 found.add(t)
     return found

@@ -66,7 +66,7 @@ def write(graph: Graph, path: Path) -> int:
     """Writes a .tflite file whole or not at all, and returns its size in bytes.
 
     Raises:
-        InputError: the place cannot be written to, the disk is full, or the model is larger
+        InputError: the path cannot be written to, the disk is full, or the model is larger
             than a flatbuffer can be.
     """
     data = to_bytes(graph)

@@ -100,7 +100,7 @@ class Graph:
         extra: schema fields that edgeqwt does not interpret, carried through.
         states: names of an input and an output that are one state: callers feed the output back at the next run.
             Files do not hold them.
-        remarks: sentences on what had to be mended to read the file; not written.
+        remarks: sentences on what had to be repaired to read the file; not written.
 
     Raises:
         InvariantError: on construction, when an index is out of range; a tensor is read before it
@@ -260,7 +260,7 @@ def check_invariants(graph: Graph) -> None:
 
 
 def _check_order(graph: Graph) -> None:
-    """Every index is in range, and every tensor has a value before it is read, from one place only."""
+    """Every index is in range, and every tensor has a value before it is read, from one op or the interface only."""
     count = len(graph.tensors)
 
     def check_range(indices: Iterable[int], where: str, lowest: int = 0) -> None:

@@ -99,7 +99,7 @@ class OpRule:
 
     @property
     def linear(self) -> bool:
-        """Whether the op is a place where gain and offset can be folded in."""
+        """Whether a gain and an offset can be folded into the op."""
         return self.form is Form.LINEAR
 
     def tied_inputs(self, op: Op) -> tuple[int, ...]:
@@ -165,7 +165,7 @@ ONE_VARIABLE = "Where one of both inputs is one number."
 ROUNDS = "TFLite Micro rounds exact ties differently."
 
 _ROWS = (
-    # linear ops: the places of compensation
+    # linear ops: compensation folds into them
     linear("CONV_2D"),
     linear("DEPTHWISE_CONV_2D", axis=3),
     linear("TRANSPOSE_CONV", data=2, bias=3),
@@ -253,7 +253,7 @@ _ROWS = (
     moving("GATHER_ND", version=1),
     moving("TOPK_V2", version=2, tflm=False, note="Values and positions; equal integers keep their order."),
     rewritten("REVERSE_V2", "Written as STRIDED_SLICE with steps of -1.", bound=0.0),
-    rewritten("DYNAMIC_UPDATE_SLICE", "At a constant place: written as CONCATENATION.", bound=0.0),
+    rewritten("DYNAMIC_UPDATE_SLICE", "At a constant position: written as CONCATENATION.", bound=0.0),
     rewritten("ONE_HOT", "Of 1 and 0: written as EQUAL.", bound=0.0),
     rewritten("EMBEDDING_LOOKUP", "Written as GATHER.", bound=0.0),
     moving("PAD"),

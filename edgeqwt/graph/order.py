@@ -20,7 +20,7 @@ def in_order(ops: Sequence[Op], tensors: Sequence[Tensor], inputs: Sequence[int]
     """The indices of a subgraph's ops in an order in which every tensor is written before it is read.
 
     Of all such orders the one closest to the order as written: always the first op that can run (Kahn 1962, with a
-    heap). An order that is valid stays, and so does one that cannot be mended: where ops wait for each other or for a
+    heap). An order that is valid stays, and so does one that cannot be repaired: where ops wait for each other or for a
     tensor that nothing writes, or two write the same tensor.
 
     Args:

@@ -80,23 +80,23 @@ def _needed(graph: Graph, producers: Mapping[int, int], tensor: int, taken: set[
 
 def _linked(graph: Graph, parts: Sequence[tuple[int, ...]], cuts: Sequence[int]) -> tuple[Segment, ...]:
     """Segments of the given ops, with the activations that pass between them."""
-    home = {t: k for k, part in enumerate(parts) for i in part for t in graph.ops[i].outputs}
+    part_of = {t: k for k, part in enumerate(parts) for i in part for t in graph.ops[i].outputs}
     reads = [
-        list(dict.fromkeys(t for i in part for t in graph.ops[i].inputs if t in home or t in graph.inputs))
+        list(dict.fromkeys(t for i in part for t in graph.ops[i].inputs if t in part_of or t in graph.inputs))
         for part in parts
     ]
     last_use = {t: k for k, tensors in enumerate(reads) for t in tensors}
     for k, cut in enumerate(cuts):
         last_use[cut] = max(k, last_use.get(cut, k))
     kept = {*cuts, *graph.outputs}
-    crossing = {t for k, tensors in enumerate(reads) for t in tensors if home.get(t, k) != k}
+    crossing = {t for k, tensors in enumerate(reads) for t in tensors if part_of.get(t, k) != k}
     made = [[t for i in part for t in graph.ops[i].outputs if t in kept or t in crossing] for part in parts]
     # Tensors that stay inside one segment are in nobody's hands, so they need no release.
     held = {*graph.inputs, *(t for tensors in made for t in tensors)} - {*graph.outputs}
     return tuple(
         Segment(
             ops=part,
-            inputs=tuple(t for t in reads[k] if home.get(t) != k),
+            inputs=tuple(t for t in reads[k] if part_of.get(t) != k),
             outputs=tuple(made[k]),
             releases=tuple(t for t, use in last_use.items() if use == k and t in held),
         )

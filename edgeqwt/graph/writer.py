@@ -80,8 +80,8 @@ class _Writer:
     def constant(self, array: Array, dtype: str) -> int:
         """The buffer that holds an array; arrays in the same memory share one."""
         # Other orders of the same memory (a transposed view) are other values.
-        place = array.__array_interface__["data"][0] if array.flags.c_contiguous else id(array)
-        key = (place, array.nbytes, dtype == "int4")
+        address = array.__array_interface__["data"][0] if array.flags.c_contiguous else id(array)
+        key = (address, array.nbytes, dtype == "int4")
         if key not in self.by_memory:
             self.size += array.nbytes // 2 if dtype == "int4" else array.nbytes
             if self.size >= LARGEST_FILE:  # before the copy, which would take as much memory again

@@ -17,7 +17,7 @@ from edgeqwt.converted import Affine, Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.interface.options import ALL, Interface, Pixels
-from edgeqwt.quantize.ports import Port
+from edgeqwt.widths.ports import Port
 
 SPANS: Mapping[str, tuple[float, float]] = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
 LOOKED_AT = 32  # samples that pixels are recognized in, and standardized by
@@ -96,7 +96,7 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
         model = _with_affine(model, k, Affine(factor, shift, whole=found is not None))
         if found is not None:
             _check_pixels(model.inputs[k], model.graph, some)
-        notes.append(_told(model.inputs[k], found))
+        notes.append(_message(model.inputs[k], found))
     outputs = _by_tensor(model.outputs, model.graph, interface.outputs, "output")
     ports |= {model.graph.tensors[t].name: Port(kind) for t, kind in outputs.items()}
     return Bound(replace(model, notes=(*model.notes, *notes)), ports)
@@ -290,7 +290,7 @@ def _check_pixels(binding: Binding, graph: Graph, samples: Sequence[Sample]) -> 
             )
 
 
-def _told(binding: Binding, pixels: Pixels | None) -> str:
+def _message(binding: Binding, pixels: Pixels | None) -> str:
     if pixels is None:
         return (
             f"Input {binding.spec.name!r} takes (x - mean) / std, column by column; io.json has both. The layers that "

@@ -19,8 +19,8 @@ from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
-from edgeqwt.quantize.ports import Port
 from edgeqwt.runtime.runners import reference
+from edgeqwt.widths.ports import Port
 
 ARITHMETIC = ("MUL", "ADD", "SUB")
 MOVING = (

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeqwt.errors import InputError, RecipeError
-from edgeqwt.quantize.ports import BITS
+from edgeqwt.widths.ports import BITS
 
 ALL = ""
 """In place of a name: every input or output that holds real numbers."""

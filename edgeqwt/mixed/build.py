@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.cost import file_size
+from edgeqwt.mixed.knapsack import Choice
 from edgeqwt.mixed.problem import Problem, measured
-from edgeqwt.mixed.solve import Solution, within_cost, within_harm
+from edgeqwt.mixed.solve import Solution, within_cost, within_degradation
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.precision import Mixed, Precision, Widths
-from edgeqwt.quantize.sensitivity import Choice
-from edgeqwt.quantize.widths import copy_ops
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.techniques.regions16 import Regions16
 from edgeqwt.verify.layers import layer_quality
+from edgeqwt.widths.plan import copy_ops
+from edgeqwt.widths.precision import Mixed, Precision, Widths
 
 TRIES = 4  # builds, at most, until a limit holds
 CLOSE = 0.25  # decibels above what was asked for that no further build is made to save
@@ -31,7 +31,7 @@ class LayerChoice:
     Attributes:
         name: of the tensor that it computes.
         kind: of the op.
-        options: with cost and harm, as measured.
+        options: with cost and degradation, as measured.
         chosen: its widths.
     """
 
@@ -52,8 +52,8 @@ class Assignment:
         wide: names of the tensors that are computed with 16 bits.
         copies: ops that copy activations between widths.
         size: bytes of the file.
-        time: the model's, relative to 8 bits everywhere; see `precision.Pace`.
-        predicted_db: SQNR at the outputs as the measured harms add up to it, all outputs' errors together.
+        time: the model's, relative to 8 bits everywhere; see `precision.OpTimes`.
+        predicted_db: SQNR at the outputs as the measured degradations add up to it, all outputs' errors together.
         measured_db: SQNR of the built graph on the same samples, of the worst output.
         tries: how many builds it took.
     """
@@ -112,7 +112,7 @@ def _to_sqnr(context: Context, recipe: Recipe, goal: Mixed, problem: Problem, st
     kept: Result | None = None
     seen: list[Result] = []
     for tries in range(1, TRIES + 1):
-        solution = within_harm(problem, problem.size, 10 ** (-(goal.min_sqnr - ahead) / 10))
+        solution = within_degradation(problem, problem.size, 10 ** (-(goal.min_sqnr - ahead) / 10))
         if any(a.precision == solution.precision for _, _, a in seen):
             break
         seen.append(_built(context, recipe, goal, problem, solution, stages, tries))
@@ -167,7 +167,7 @@ def _account(
         copies=copy_ops(parts.graph, plan),
         size=size,
         time=problem.time.exact(solution.precision),
-        predicted_db=-10 * math.log10(solution.harm) if solution.harm > 0 else math.inf,
+        predicted_db=-10 * math.log10(solution.degradation) if solution.degradation > 0 else math.inf,
         measured_db=quality.worst_db,
         tries=tries,
     )

@@ -9,13 +9,13 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
+from edgeqwt.lowering.borders import with_borders
+from edgeqwt.lowering.int4 import VERSIONS, WITH_INT16, with_packed_weights
 from edgeqwt.mixed.parts import Layer
-from edgeqwt.quantize.borders import with_borders
-from edgeqwt.quantize.packing import VERSIONS, WITH_INT16, with_packed_weights
-from edgeqwt.quantize.precision import Pace, Widths
-from edgeqwt.quantize.widths import Plan, copies
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import TargetProfile
+from edgeqwt.widths.plan import Plan, copies
+from edgeqwt.widths.precision import OpTimes, Widths
 
 # An op, its tensors, their names and scales: about so much a copy adds to a file. The choice is checked
 # against the true size, so that this only steers.
@@ -57,11 +57,11 @@ def size(graph: Graph, tflm: bool) -> Costs:
     return Costs(layer, lambda i, bits: 0.0, lambda t, bits: COPY_BYTES[bits])
 
 
-def latency(graph: Graph, pace: Pace) -> Costs:
+def latency(graph: Graph, op_times: OpTimes) -> Costs:
     """Time, in that of a multiplication with 8-bit weights and activations: multiplications, elements, copies."""
 
     def layer(found: Layer, widths: Widths) -> float:
-        return sum(multiplications(graph, graph.ops[i]) for i in found.ops) * pace.multiplication(widths)
+        return sum(multiplications(graph, graph.ops[i]) for i in found.ops) * op_times.multiplication(widths)
 
     linear = {i for i, op in enumerate(graph.ops) if multiplications(graph, op)}
 
@@ -69,9 +69,9 @@ def latency(graph: Graph, pace: Pace) -> Costs:
         if i in linear:
             return 0.0
         elements = sum(graph.tensors[t].size for t in graph.ops[i].outputs)
-        return elements * (pace.element if bits == 8 else pace.element16)
+        return elements * (op_times.element if bits == 8 else op_times.element16)
 
-    return Costs(layer, op, lambda t, bits: graph.tensors[t].size * pace.copy)
+    return Costs(layer, op, lambda t, bits: graph.tensors[t].size * op_times.copy)
 
 
 def total(graph: Graph, costs: Costs, layers: Iterable[Layer], weights: Mapping[str, int], plan: Plan) -> float:

@@ -21,7 +21,7 @@ class Split:
         self._names: dict[Hashable, int] = {"": 0, None: 1}  # the low and the high side themselves
         self._edges: list[list[int]] = [[], []]
         self._to: list[int] = []
-        self._room: list[float] = []
+        self._capacity: list[float] = []
 
     def low(self, node: Hashable, cost: float) -> None:
         """What the node costs on the low side; infinite: it is high."""
@@ -37,15 +37,15 @@ class Split:
 
     def highs(self) -> set[Hashable]:
         """The nodes on the high side, as few as possible, of a split with the smallest sum of costs."""
-        finite = [room for room in self._room if room < inf]
+        finite = [capacity for capacity in self._capacity if capacity < inf]
         least = NEGLIGIBLE * max(finite, default=0.0)
-        room = list(self._room)
-        while (levels := self._levels(room, least))[1] >= 0:
+        capacity = list(self._capacity)
+        while (levels := self._levels(capacity, least))[1] >= 0:
             starts = [0] * len(self._edges)
-            while self._push(room, levels, starts, least) > 0:
+            while self._push(capacity, levels, starts, least) > 0:
                 pass
         # What can still reach the high side is on it; all else is as well off on the low one.
-        reaching = self._reaching(room, least)
+        reaching = self._reaching(capacity, least)
         return {name for name, node in self._names.items() if node > 1 and node in reaching}
 
     def _node(self, name: Hashable) -> int:
@@ -55,23 +55,23 @@ class Split:
         return self._names[name]
 
     def _edge(self, start: int, end: int, cost: float) -> None:
-        for a, b, room in ((start, end, cost), (end, start, 0.0)):
+        for a, b, capacity in ((start, end, cost), (end, start, 0.0)):
             self._edges[a].append(len(self._to))
             self._to.append(b)
-            self._room.append(room)
+            self._capacity.append(capacity)
 
-    def _levels(self, room: list[float], least: float) -> list[int]:
+    def _levels(self, capacity: list[float], least: float) -> list[int]:
         levels, todo = [-1] * len(self._edges), deque([0])
         levels[0] = 0
         while todo:
             node = todo.popleft()
             for e in self._edges[node]:
-                if room[e] > least and levels[self._to[e]] < 0:
+                if capacity[e] > least and levels[self._to[e]] < 0:
                     levels[self._to[e]] = levels[node] + 1
                     todo.append(self._to[e])
         return levels
 
-    def _push(self, room: list[float], levels: list[int], starts: list[int], least: float) -> float:
+    def _push(self, capacity: list[float], levels: list[int], starts: list[int], least: float) -> float:
         """Sends as much as it can along one shortest path; 0 where there is none left."""
         path: list[int] = []
         node = 0
@@ -79,7 +79,7 @@ class Split:
             edges = self._edges[node]
             while starts[node] < len(edges):
                 e = edges[starts[node]]
-                if room[e] > least and levels[self._to[e]] == levels[node] + 1:
+                if capacity[e] > least and levels[self._to[e]] == levels[node] + 1:
                     break
                 starts[node] += 1
             if starts[node] < len(edges):
@@ -90,18 +90,18 @@ class Split:
                 starts[node] += 1
             else:
                 return 0.0
-        flow = min(room[e] for e in path)
+        flow = min(capacity[e] for e in path)
         for e in path:
-            room[e] -= flow
-            room[e ^ 1] += flow
+            capacity[e] -= flow
+            capacity[e ^ 1] += flow
         return flow
 
-    def _reaching(self, room: list[float], least: float) -> set[int]:
+    def _reaching(self, capacity: list[float], least: float) -> set[int]:
         found, todo = {1}, [1]
         while todo:
             for e in self._edges[todo.pop()]:
                 before = self._to[e]
-                if room[e ^ 1] > least and before not in found:
+                if capacity[e ^ 1] > least and before not in found:
                     found.add(before)
                     todo.append(before)
         return found

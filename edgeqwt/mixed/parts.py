@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.quantize.precision import Precision, Widths
-from edgeqwt.quantize.widths import Plan
+from edgeqwt.widths.plan import Plan
+from edgeqwt.widths.precision import Precision, Widths
 
 NARROW = -1  # the group of the model's inputs and outputs, and of all that must have 8-bit activations
 
@@ -90,7 +90,7 @@ class Parts:
         found = {}
         for s in self.sources:
             read = [plan.ops[i] for i in s.ops] + ([plan.port(s.tensor)] if s.output else [])
-            found[s.tensor] = min([plan.home[s.tensor], *read])
+            found[s.tensor] = min([plan.computed_bits[s.tensor], *read])
         return found
 
 
@@ -150,7 +150,7 @@ def _moved(graph: Graph, i: int) -> list[int]:
 
 def _sources(graph: Graph, groups: tuple[int, ...]) -> tuple[Source, ...]:
     origins = {t: {t} for t in graph.inputs if graph.tensors[t].is_float}
-    place = dict.fromkeys(origins, NARROW)
+    group_of = dict.fromkeys(origins, NARROW)
     readers: dict[int, set[int]] = {t: set() for t in origins}
     for i, op in enumerate(graph.ops):
         read = {o for t in op.inputs for o in origins.get(t, ())}
@@ -161,9 +161,15 @@ def _sources(graph: Graph, groups: tuple[int, ...]) -> tuple[Source, ...]:
         for o in read:
             readers[o].add(i)
         for t in outputs:
-            origins[t], place[t], readers[t] = {t}, groups[i], set()
-    ends = {o for t in graph.outputs for o in origins.get(t, ())}
+            origins[t], group_of[t], readers[t] = {t}, groups[i], set()
+    output_sources = {o for t in graph.outputs for o in origins.get(t, ())}
     return tuple(
-        Source(t, place[t], frozenset((*(groups[i] for i in ops), *[NARROW] * (t in ends))), frozenset(ops), t in ends)
+        Source(
+            t,
+            group_of[t],
+            frozenset((*(groups[i] for i in ops), *[NARROW] * (t in output_sources))),
+            frozenset(ops),
+            t in output_sources,
+        )
         for t, ops in readers.items()
     )

@@ -1,4 +1,4 @@
-"""The measured problem: what each width of each part costs and spoils, on samples to fit on."""
+"""The measured problem: cost and degradation of each width of each part, on samples to fit on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from functools import partial
 from edgeqwt.calibration.observe import observe
 from edgeqwt.equalize.equalize import Equalization, equalize
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
-from edgeqwt.mixed.harm import harms, with_rounded_activation, with_rounded_weights
+from edgeqwt.mixed.degradation import degradations, with_rounded_activation, with_rounded_weights
 from edgeqwt.mixed.parts import Parts, parts
 from edgeqwt.passes.context import Context
 from edgeqwt.progress import Advance
-from edgeqwt.quantize.lower import assigned, lower
-from edgeqwt.quantize.precision import Mixed, Precision
-from edgeqwt.quantize.reround import reround
-from edgeqwt.quantize.rounding import Gptq
-from edgeqwt.quantize.widths import Plan, planned
 from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.rounding.methods import Gptq
+from edgeqwt.rounding.reround import reround
 from edgeqwt.target import missing_ops
 from edgeqwt.techniques.weight_rounding import Rounding
 from edgeqwt.verify.layers import layer_quality
+from edgeqwt.widths.plan import Plan, planned
+from edgeqwt.widths.precision import Mixed, Precision
 
-WEIGHTS = (8, 4)  # bits to choose among, the harmless first
-SIXTEEN = 2.0**-16  # harm of rounding to 16 bits, times that of 8: steps are 2^8 times as small
+WEIGHTS = (8, 4)  # bits to choose among, the least degrading first
+SIXTEEN = 2.0**-16  # degradation of rounding to 16 bits, times that of 8: steps are 2^8 times as small
 SCALES = 4  # that the cheap form of rounding tries
 EQUALIZED_WITH = 16  # samples: the build equalizes anew, with all that its recipe asks for
 
@@ -55,10 +55,10 @@ class Problem:
 
     Attributes:
         parts: of the equalized float graph.
-        weights: harm of rounding a layer's weights, by name and bits: squared error at the outputs
+        weights: degradation of rounding a layer's weights, by name and bits: squared error at the outputs
             relative to their signal, of the float graph with that alone rounded.
-        activations: harm of rounding an activation to 8 bits, by tensor index; empty where all have 8 bits.
-        floor: harm of all activations at 8 bits where `activations` is empty, else 0.
+        activations: degradation of rounding an activation to 8 bits, by tensor index; empty where all have 8 bits.
+        floor: degradation of all activations at 8 bits where `activations` is empty, else 0.
         size: bytes of the file, exact.
         time: the model's time of a run, relative to 8 bits everywhere.
         plan: widths of the ops under a precision.
@@ -72,10 +72,12 @@ class Problem:
     time: Measure
     plan: Callable[[Precision], Plan]
 
-    def activation_harm(self, precision: Precision) -> float:
-        """What the activations' rounding spoils under a precision."""
+    def activation_degradation(self, precision: Precision) -> float:
+        """The degradation by the activations' rounding under a precision."""
         rounded = self.parts.rounded(self.plan(precision)) if self.activations else {}
-        return self.floor + sum(harm * (1 if rounded[t] == 8 else SIXTEEN) for t, harm in self.activations.items())
+        return self.floor + sum(
+            degradation * (1 if rounded[t] == 8 else SIXTEEN) for t, degradation in self.activations.items()
+        )
 
 
 def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) -> Problem:
@@ -85,7 +87,7 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
         context: the graph and its samples, of which `goal.samples` to fit on are used.
         recipe: its ranges, equalization and rounding count; weights are rounded by GPTQ unless it rounds to nearest.
         goal: see Mixed.
-        advance: told how many variants of the graph have run.
+        advance: receives how many variants of the graph have run.
     """
     fit, ranges = context.fit.head(goal.samples), recipe.ranges
     reference = _equalized(context, recipe, fit_samples=goal.samples)
@@ -93,7 +95,7 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
     lacking, lacking16 = missing_ops(context.target)
 
     def integer(precision: Precision) -> Graph:
-        where = context.model.places, context.target.name
+        where = context.model.locations, context.target.name
         return lower(reference, statistics, ranges, precision, *where, lacking, lacking16)
 
     wide = Precision(activation_bits=16)
@@ -106,14 +108,14 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
     sources = [s.tensor for s in found.sources if may_widen and s.tensor in scales]
     variants = [partial(with_rounded_weights, reference, la.weight, g) for la in found.layers for g in rounded.values()]
     variants += [partial(with_rounded_activation, reference, t, scales[t]) for t in sources]
-    results = iter(harms(reference, variants, fit, advance))
+    results = iter(degradations(reference, variants, fit, advance))
     weights = {layer.name: {bits: next(results) for bits in WEIGHTS} for layer in found.layers}
     activations = {t: next(results) for t in sources}
     floor = 0.0
     if not may_widen:
         whole = layer_quality(reference, {"": rounded[8]}, fit)[""]
-        error = sum(10 ** (-place.closeness.judged_db / 10) for place in whole.decisive)
-        floor = max(0.0, error - sum(harm[8] for harm in weights.values()))
+        error = sum(10 ** (-output.closeness.judged_db / 10) for output in whole.decisive)
+        floor = max(0.0, error - sum(degradation[8] for degradation in weights.values()))
 
     def file(precision: Precision) -> float:
         return float(file_size(integer(precision), replace(recipe, precision=precision), context.target))
@@ -124,7 +126,7 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
 
 def _time(found: Parts, goal: Mixed, plan: Callable[[Precision], Plan]) -> Measure:
     """The model of latency."""
-    costs = latency(found.graph, goal.pace)
+    costs = latency(found.graph, goal.op_times)
 
     def time(precision: Precision) -> float:
         bits = {layer.name: precision.of(layer.name).weights for layer in found.layers}

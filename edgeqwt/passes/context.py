@@ -12,13 +12,13 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensate.constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, decision_tensors
 from edgeqwt.passes.state import State
 from edgeqwt.progress import Advance
-from edgeqwt.quantize.activations import Assignment
-from edgeqwt.quantize.lower import assigned, lower
-from edgeqwt.quantize.row_weights import RowWeights, row_weights
+from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.runtime.overwritten import protected
+from edgeqwt.scales.activations import Assignment
 from edgeqwt.target import TargetProfile, missing_ops
 from edgeqwt.verify.binding import feed
 
@@ -68,7 +68,7 @@ class Context:
 
     @classmethod
     def of(cls, model: ConvertedModel, graph: Graph, samples: Samples, target: TargetProfile) -> Context:
-        """The context of a build: the only place that parts samples to fit on from those held out.
+        """The context of a build: the only module that parts samples to fit on from those held out.
 
         Args:
             model: what the converter handed over.
@@ -101,7 +101,7 @@ class Context:
 
         def lowered() -> Graph:
             return protected(lower(
-                state.graph, state.statistics, state.ranges, state.precision, self.model.places, self.target.name,
+                state.graph, state.statistics, state.ranges, state.precision, self.model.locations, self.target.name,
                 lacking, lacking16, state.scales,
             ))  # fmt: skip
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.progress import Advance
-from edgeqwt.quantize.judge import Judge
 from edgeqwt.verify.binding import feed
+from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.layers import Quality, layer_quality
 
 REMEMBERED = 4  # graphs whose error is known; techniques compare a candidate with what came out of the last one
@@ -49,7 +49,7 @@ class Gate:
 
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples, every: Samples) -> None:
         self._model, self._graph, self._samples, self._every = model, graph, samples, every
-        self._judges: dict[tuple[int, ...], Judge] = {}
+        self._judges: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
     def keep(self, before: Graph, after: Graph, threshold: float) -> Verdict:
@@ -77,9 +77,9 @@ class Gate:
             self._noise[key] = integer, self._opened(key[1]).noise(integer)
         return self._noise[key][1]
 
-    def against(self, reference: Graph, outputs: Sequence[int]) -> Judge:
-        """A judge of errors against another float graph, constant ones included; to be closed by the caller."""
-        return Judge(reference, self.feeds(), outputs)
+    def against(self, reference: Graph, outputs: Sequence[int]) -> Comparator:
+        """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
+        return Comparator(reference, self.feeds(), outputs)
 
     def quality(
         self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None
@@ -103,9 +103,9 @@ class Gate:
         """
         return (feed(self._model, self._graph, sample) for sample in self._every)
 
-    def _opened(self, at: tuple[int, ...]) -> Judge:
+    def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._judges:
-            self._judges[at] = Judge(self._graph, self.feeds(), at, centered=True)
+            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True)
             weakref.finalize(self, self._judges[at].close)
         return self._judges[at]
 

@@ -9,17 +9,17 @@ from edgeqwt.autograd.kernels import stops
 from edgeqwt.compensate.cwac import Outcome
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.lowering.fake_quant import inserted
+from edgeqwt.lowering.fake_quant import scales as learned_scales
+from edgeqwt.lowering.preconditions import described
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.quantize.check import described
-from edgeqwt.quantize.fake_quant import inserted
-from edgeqwt.quantize.fake_quant import scales as learned_scales
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.scales import Scales
-from edgeqwt.quantize.structure import KINDS, LayerStructure, Structure, account, structure, weight_scales
+from edgeqwt.rounding.structure import KINDS, LayerStructure, Structure, account, structure, weight_scales
+from edgeqwt.scales.scales import Scales
+from edgeqwt.widths.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +110,17 @@ def make(
             with stages("quantize"):
                 state = context.with_integer(state)
         with stages(technique.title or technique.name) as advance:
-            after, told = technique.apply(state, context.showing(advance))
-        steps.append(Step(technique, told, state))
-        if told.withdraws:
-            made = make(context, without(techniques, *told.withdraws), precision, stages, preserve)
+            after, accounted = technique.apply(state, context.showing(advance))
+        steps.append(Step(technique, accounted, state))
+        if accounted.withdraws:
+            made = make(context, without(techniques, *accounted.withdraws), precision, stages, preserve)
             return replace(made, steps=(steps[-1], *made.steps))
         state = after
     with stages("quantize"):
         state = context.with_integer(state)
     assert state.integer is not None
     rows = account(context.graph, state.integer, state.structure)
-    return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.places), rows)
+    return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
 
 
 def start(context: Context, precision: Precision, preserve: frozenset[str]) -> State:
@@ -146,13 +146,13 @@ def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:
     return Scales(weights=found)
 
 
-def _stopped(graph: Graph, techniques: Techniques, places: Mapping[str, str]) -> tuple[str, ...]:
+def _stopped(graph: Graph, techniques: Techniques, locations: Mapping[str, str]) -> tuple[str, ...]:
     """Where gradients stop on their way from the outputs, and what counts as if the outputs did not depend on it."""
     used = ", ".join(dict.fromkeys(t.gradients for t in techniques if t.gradients))
     if not used:
         return ()
     return tuple(
-        f"{described(graph, i, places)} has no gradient: for {used}, the outputs do not depend on {count} "
+        f"{described(graph, i, locations)} has no gradient: for {used}, the outputs do not depend on {count} "
         f"activation{'s' if count > 1 else ''} before it"
         for i, count in stops(graph, decision_tensors(graph)).items()
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.islands import Island
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax, RangeRule
-from edgeqwt.quantize.scales import RULED, Scales
-from edgeqwt.quantize.structure import UNSTRUCTURED, Structure
+from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
+from edgeqwt.scales.ranges import MinMax, RangeRule
+from edgeqwt.scales.scales import RULED, Scales
+from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.regions import Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class State:
     ranges: RangeRule = field(default_factory=MinMax)
     scales: Scales = RULED
     structure: Structure = UNSTRUCTURED
-    regions: tuple[Island, ...] = ()
+    regions: tuple[Region, ...] = ()
     reference: Graph | None = None
     integer: Graph | None = None
 

@@ -160,7 +160,7 @@ def _any(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 def _updated(editor: Editor, graph: Graph, op: Op) -> bool:
-    """DYNAMIC_UPDATE_SLICE at a constant place: what lies around the range is joined to what is written there."""
+    """DYNAMIC_UPDATE_SLICE at a constant position: what lies around the range is joined to what is written there."""
     x, update, begin = op.inputs
     start, shape, size = value(graph, begin), graph.tensors[x].shape, graph.tensors[update].shape
     if start is None or not graph.tensors[x].is_float:

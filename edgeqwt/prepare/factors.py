@@ -39,11 +39,11 @@ def _foldable(graph: Graph) -> tuple[int, Scaled] | None:
         x, factor = _factor(graph, op)
         if factor is None or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
             continue
-        places = _before(graph, x, factor)
-        if places is None:
-            places = _behind(graph, op.outputs[0], factor)
-        if places is not None and all(_fits(graph, *place, k) for place, k in places.items()):
-            return i, places
+        sites = _before(graph, x, factor)
+        if sites is None:
+            sites = _behind(graph, op.outputs[0], factor)
+        if sites is not None and all(_fits(graph, *site, k) for site, k in sites.items()):
+            return i, sites
     return None
 
 
@@ -79,7 +79,7 @@ def _before(graph: Graph, t: int, factor: float) -> Scaled | None:
         if constants:
             return {(index, constants[0]): factor}
         sides = (_before(graph, u, factor) for u in op.inputs)
-        return next((places for places in sides if places is not None), None)
+        return next((sites for sites in sides if sites is not None), None)
     return None
 
 

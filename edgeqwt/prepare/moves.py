@@ -91,17 +91,17 @@ def plan(before: Shape, order: Array) -> tuple[Move, ...] | None:
     dims, turned = tuple(n for n, _ in source), tuple(n for n, _ in axes)
     fits_before, fits_after = _longer(before) == dims, _longer(after) == turned
     if fits_before and fits_after and len(before) == len(after):
-        whole, ones = _places(before), iter(_ones(before))
-        places = iter(turn)
-        return (Move(after, tuple(next(ones) if n == 1 else whole[next(places)] for n in after)),)
+        whole, ones = _positions(before), iter(_ones(before))
+        positions = iter(turn)
+        return (Move(after, tuple(next(ones) if n == 1 else whole[next(positions)] for n in after)),)
     if fits_after:
-        count, places = len(after) - len(dims), iter(turn)
+        count, positions = len(after) - len(dims), iter(turn)
         ones = iter(range(count))
         middle = (*[1] * count, *dims)
-        swap = Move(after, tuple(next(ones) if n == 1 else count + next(places) for n in after))
+        swap = Move(after, tuple(next(ones) if n == 1 else count + next(positions) for n in after))
         return (swap,) if middle == before else (Move(middle), swap)
     if fits_before:
-        whole = _places(before)
+        whole = _positions(before)
         swapped = (*_ones(before), *(whole[axis] for axis in turn))
         return Move(tuple(before[axis] for axis in swapped), swapped), Move(after)
     return Move(dims), Move(turned, turn), Move(after)
@@ -131,7 +131,7 @@ def _longer(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
 
 
-def _places(shape: Shape) -> list[int]:
+def _positions(shape: Shape) -> list[int]:
     return [axis for axis, n in enumerate(shape) if n != 1]
 
 

@@ -134,11 +134,11 @@ def _part(graph: Graph, source: int, chain: list[int]) -> tuple[int, tuple[Move,
     numbers = np.arange(graph.tensors[joined].size, dtype=np.float32).reshape(graph.tensors[joined].shape)
     taken = np.rint(reference(alone).run({alone.inputs[0]: numbers})[alone.outputs[0]]).astype(np.int64)
     owners = np.concatenate([np.full(graph.tensors[t].shape, k) for k, t in enumerate(op.inputs)], axis)
-    places = np.concatenate([_numbers(graph, t) for t in op.inputs], axis)
+    positions = np.concatenate([_numbers(graph, t) for t in op.inputs], axis)
     owner = np.unique(owners.reshape(-1)[taken])
     if owner.size != 1 or graph.tensors[t := op.inputs[int(owner[0])]].size != taken.size:
         return None
-    moves = plan(graph.tensors[t].shape, places.reshape(-1)[taken])
+    moves = plan(graph.tensors[t].shape, positions.reshape(-1)[taken])
     return None if moves is None or graph.tensors[t].is_constant else (t, moves)
 
 

@@ -96,7 +96,7 @@ def _constant_key(graph: Graph, t: int) -> object:
 
 
 def share_constants(graph: Graph) -> tuple[Graph, list[str]]:
-    """Makes equal small integers (shapes, axes, orders) one tensor; real-valued ones may yet be told apart."""
+    """Makes equal small integers (shapes, axes, orders) one tensor; real-valued ones may still differ."""
     first: dict[tuple[object, ...], int] = {}
     new: dict[int, int] = {}
     read = {t for op in graph.ops for t in op.inputs if t >= 0} - ports(graph)

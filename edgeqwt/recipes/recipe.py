@@ -13,11 +13,11 @@ from edgeqwt import options, toml
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
-from edgeqwt.quantize.precision import MIXED, LayerWidths, Mixed, Pace, Precision, parse
-from edgeqwt.quantize.ranges import MinMax, RangeRule
-from edgeqwt.quantize.structure import KINDS
+from edgeqwt.rounding.structure import KINDS
+from edgeqwt.scales.ranges import MinMax, RangeRule
 from edgeqwt.techniques import registry
-from edgeqwt.verify.bar import Bar
+from edgeqwt.verify.thresholds import Thresholds
+from edgeqwt.widths.precision import MIXED, LayerWidths, Mixed, OpTimes, Precision, parse
 
 FOLDER = Path(__file__).parent
 DEFAULT = "balanced"
@@ -53,7 +53,7 @@ class Recipe:
             otherwise.
         interface: what inputs and outputs are to be like.
         verify: how much is proved.
-        bar: how close the result has to come to the float model.
+        quality: how close the result has to come to the float model.
         leave_one_out: calibration samples that every technique's gain is measured with; 0: not at all.
         ceiling: whether what activations of these widths leave at best is measured.
         preserve: what of the weights' structure stays: "sparsity", "clusters".
@@ -67,7 +67,7 @@ class Recipe:
     float_io: bool = False
     interface: Interface = field(default_factory=Interface)
     verify: Verify = field(default_factory=Verify)
-    bar: Bar = field(default_factory=Bar)
+    quality: Thresholds = field(default_factory=Thresholds)
     leave_one_out: int = 0
     ceiling: bool = True
     preserve: tuple[str, ...] = KINDS
@@ -126,7 +126,7 @@ def schema() -> dict[str, Any]:
         options_of = options.schema_of(cls)
         properties = {"name": {"const": name}, **options_of.get("properties", {})}
         techniques.append({**options_of, "title": name, "properties": properties, "required": ["name"]})
-    sections = {"mixed": Mixed, "verify": Verify, "report": _Report, "quality": Bar}
+    sections = {"mixed": Mixed, "verify": Verify, "report": _Report, "quality": Thresholds}
     listed = {"type": "array", "items": {"anyOf": [{"enum": list(registry.registered())}, *techniques]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -167,7 +167,7 @@ def checked(recipe: Recipe) -> Recipe:
     in_order(recipe.techniques, where)
     for technique in recipe.techniques:
         options.check(technique, f"{where}: {technique.name}")
-    for part in (recipe.verify, recipe.bar, recipe.mixed, recipe.mixed and recipe.mixed.pace):
+    for part in (recipe.verify, recipe.quality, recipe.mixed, recipe.mixed and recipe.mixed.op_times):
         options.check(part, where)
     return recipe
 
@@ -202,7 +202,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         float_io=io.float,
         interface=from_table(section, f"{where} [io]"),
         verify=options.filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
-        bar=options.filled(Bar, _section(table, "quality", where), f"{where} [quality]"),
+        quality=options.filled(Thresholds, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
         ceiling=report.ceiling,
         preserve=preserved(table.get("preserve", list(KINDS)), where),
@@ -277,14 +277,14 @@ def with_layers(recipe: Recipe, layers: Mapping[str, str]) -> Recipe:
     return replace(recipe, layers=(*recipe.layers, *found))
 
 
-def with_bar(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recipe:
-    """The recipe with another bar for its result; None leaves what the recipe says.
+def with_quality(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recipe:
+    """The recipe with other quality thresholds for its result; None leaves what the recipe says.
 
     Raises:
         RecipeError: the value makes no sense.
     """
-    bar = recipe.bar if min_db is None else replace(recipe.bar, min_db=min_db)
-    return checked(replace(recipe, bar=bar if accept is None else replace(bar, accept=accept)))
+    quality = recipe.quality if min_db is None else replace(recipe.quality, min_db=min_db)
+    return checked(replace(recipe, quality=quality if accept is None else replace(quality, accept=accept)))
 
 
 def preserved(names: object, where: str) -> tuple[str, ...]:
@@ -299,8 +299,8 @@ def preserved(names: object, where: str) -> tuple[str, ...]:
 
 
 def _mixed(section: Mapping[str, Any], where: str) -> Mixed:
-    pace = options.filled(Pace, _section(section, "pace", where), f"{where} pace")
-    return options.filled(Mixed, {**section, "pace": pace}, where)
+    op_times = options.filled(OpTimes, _section(section, "op_times", where), f"{where} op_times")
+    return options.filled(Mixed, {**section, "op_times": op_times}, where)
 
 
 @dataclass(frozen=True)

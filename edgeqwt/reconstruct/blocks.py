@@ -1,4 +1,4 @@
-"""Blocks of a graph: the stretches between tensors that everything flows through.
+"""Blocks of a graph: the segments between tensors that everything flows through.
 
 A tensor is a cut when, once it is computed, nothing else that was computed before is read later:
 the output of a residual block, not what lies inside one. A tensor of this kind comes after all of
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.saturation import before_saturation
 
 
 @dataclass(frozen=True)

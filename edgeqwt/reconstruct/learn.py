@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeqwt.autograd.evaluate import Program
-from edgeqwt.autograd.simulate import Twin, quantizing
+from edgeqwt.autograd.simulate import FakeQuantized, quantizing
 from edgeqwt.reconstruct.blocks import Block
 from edgeqwt.reconstruct.rule import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
@@ -22,7 +22,7 @@ WARM_UP = 0.2  # share of the steps in which nothing pulls soft weights to integ
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class Objective:
     """What a block is to compute.
 
     Attributes:
@@ -36,7 +36,7 @@ class Lesson:
     """
 
     block: Block
-    pair: Twin
+    pair: FakeQuantized
     inputs: Callable[[Sequence[int]], Batch]
     floats: Callable[[Sequence[int]], Batch]
     targets: Callable[[Sequence[int]], Batch]
@@ -59,12 +59,12 @@ class Lesson:
 
 
 def learn(
-    lesson: Lesson, learned: Sequence[Variables], rule: Reconstruction, iterations: int, chooser: torch.Generator
+    objective: Objective, learned: Sequence[Variables], rule: Reconstruction, iterations: int, chooser: torch.Generator
 ) -> None:
     """Adam on the squared error of the block's outputs and taps, with its activations rounded.
 
     Args:
-        lesson: what to learn.
+        objective: what to learn.
         learned: the variables of the block's linear ops; changed in place. Scales of weights that are still
             free, and integers of fixed ones, stay.
         rule: options.
@@ -73,16 +73,16 @@ def learn(
     """
     import torch
 
-    program, hook = lesson.program(), quantizing(lesson.pair.steps)
+    program, hook = objective.program(), quantizing(objective.pair.steps)
     soft = [v for v in learned if v.kind == "soft"]
     adam, rates = _optimizer(learned, rule)
     for step in range(iterations if rates else 0):
         done = step / iterations
         for group, rate in zip(adam.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
-        chosen = torch.randint(lesson.count, (rule.batch,), generator=chooser).tolist()
+        chosen = torch.randint(objective.count, (rule.batch,), generator=chooser).tolist()
         constants = {t: c for v in learned for t, c in v.constants().items()}
-        loss = lesson.loss(program.many(_inputs(lesson, chosen, rule, chooser), constants, hook), chosen)
+        loss = objective.loss(program.many(_inputs(objective, chosen, rule, chooser), constants, hook), chosen)
         if soft and done >= WARM_UP:
             pulled = torch.stack([v.pull((done - WARM_UP) / (1 - WARM_UP)) for v in soft]).sum()
             loss = loss + rule.pull * pulled / sum(v.latent.numel() for v in soft)
@@ -106,14 +106,14 @@ def _optimizer(learned: Sequence[Variables], rule: Reconstruction) -> tuple[torc
     return adam, [rate for _, rate in used]
 
 
-def _inputs(lesson: Lesson, chosen: Sequence[int], rule: Reconstruction, chooser: torch.Generator) -> Batch:
+def _inputs(objective: Objective, chosen: Sequence[int], rule: Reconstruction, chooser: torch.Generator) -> Batch:
     """The block's inputs, some elements the float model's."""
     import torch
 
-    values = lesson.inputs(chosen)
+    values = objective.inputs(chosen)
     if not rule.drop:
         return values
-    floats = lesson.floats(chosen)
+    floats = objective.floats(chosen)
     return {
         t: torch.where(torch.rand(v.shape, generator=chooser) < rule.drop, floats[t], v) if v.is_floating_point() else v
         for t, v in values.items()

@@ -22,12 +22,12 @@ from edgeqwt.autograd.simulate import Steps, quantizing
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
-from edgeqwt.quantize.patches import PATCHED, from_matrix, matrix, patches
-from edgeqwt.quantize.rounding import Gptq, Layer, Nearest
-from edgeqwt.quantize.weights import BIAS_LIMIT
-from edgeqwt.reconstruct.learn import Lesson, learn
+from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
+from edgeqwt.reconstruct.learn import Objective, learn
 from edgeqwt.reconstruct.rule import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
+from edgeqwt.rounding.methods import Gptq, Layer, Nearest
+from edgeqwt.scales.weights import BIAS_LIMIT
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ ROUNDING = Gptq(scales=8, refine=True)
 
 def progressive(
     graph: Graph,
-    lesson: Lesson,
+    objective: Objective,
     free: Sequence[Variables],
     rule: Reconstruction,
     chooser: torch.Generator,
@@ -50,44 +50,44 @@ def progressive(
 
     Args:
         graph: integer; it has the activations' scales.
-        lesson: what the block is to compute.
+        objective: what the block is to compute.
         free: the variables of its linear ops, of kind "free".
         rule: options; `iterations` steps follow each layer's rounding, and `finish` steps the last one's.
         chooser: of the samples.
         on_layer: called with (layers done, layers in all).
     """
     now = list(free)
-    damage = [_damage(graph, lesson, now, k) for k in range(len(now))]
+    damage = [_damage(graph, objective, now, k) for k in range(len(now))]
     order = sorted(range(len(now)), key=lambda k: (-damage[k], k))
     for done, k in enumerate(order, start=1):
-        now[k] = _rounded(graph, lesson, now, k)
-        learn(lesson, now, rule, rule.iterations, chooser)
+        now[k] = _rounded(graph, objective, now, k)
+        learn(objective, now, rule, rule.iterations, chooser)
         on_layer(done, len(order))
-    learn(lesson, now, rule, rule.finish, chooser)
+    learn(objective, now, rule, rule.finish, chooser)
     return now
 
 
-def _damage(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> float:
+def _damage(graph: Graph, objective: Objective, now: Sequence[Variables], k: int) -> float:
     """The loss at the block's outputs where layer k alone is rounded."""
     import torch
 
-    lesson = replace(lesson, count=min(lesson.count, PREVIEW))
+    objective = replace(objective, count=min(objective.count, PREVIEW))
     trial = list(now)
-    trial[k] = _rounded(graph, lesson, now, k)
+    trial[k] = _rounded(graph, objective, now, k)
     constants = {t: c for v in trial for t, c in v.constants().items()}
-    program, hook = lesson.program(), quantizing(lesson.pair.steps)
+    program, hook = objective.program(), quantizing(objective.pair.steps)
     total = 0.0
     with torch.no_grad():
-        for chosen in _chunks(lesson.count):
-            found = program.many(lesson.inputs(chosen), constants, hook)
-            total += len(chosen) * float(lesson.loss(found, chosen, lesson.block.outputs))
+        for chosen in _chunks(objective.count):
+            found = program.many(objective.inputs(chosen), constants, hook)
+            total += len(chosen) * float(objective.loss(found, chosen, objective.block.outputs))
     return total
 
 
-def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> Variables:
+def _rounded(graph: Graph, objective: Objective, now: Sequence[Variables], k: int) -> Variables:
     """Layer k's variables with integers for its real weights as they are now, and the scales that suit them."""
     v = now[k]
-    op, kind = lesson.pair.graph.ops[v.op], lesson.pair.graph.ops[v.op].kind
+    op, kind = objective.pair.graph.ops[v.op], objective.pair.graph.ops[v.op].kind
     real = (v.latent * v.kept * v.current_scale()).detach().numpy().astype(np.float64)
     scale = v.current_scale().detach().numpy().reshape(-1).astype(np.float64)
     if kind not in PATCHED:
@@ -95,7 +95,7 @@ def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> 
         found = Nearest().round(Layer(rows.reshape(1, len(rows), -1), scale[None], v.limit, np.zeros((1, 1, 1))))
         integers = np.moveaxis(found.integers.reshape(rows.shape), 0, RULES[kind].channel_axis)
         return v.fixed(integers, scale)
-    hessian = _hessian(lesson, now, op.inputs[RULES[kind].data], v.op)
+    hessian = _hessian(objective, now, op.inputs[RULES[kind].data], v.op)
     weights = matrix(kind, real, len(hessian))
     shape = weights.shape[:2]
     bounds = tuple(b.reshape(shape) for b in _bounds(graph, v, scale))
@@ -106,21 +106,21 @@ def _rounded(graph: Graph, lesson: Lesson, now: Sequence[Variables], k: int) -> 
     return v.fixed(from_matrix(kind, found.integers, real.shape), found.scale.reshape(-1))
 
 
-def _hessian(lesson: Lesson, now: Sequence[Variables], x: int, op_index: int) -> Array:
+def _hessian(objective: Objective, now: Sequence[Variables], x: int, op_index: int) -> Array:
     """Sum of x x^T over samples and positions, in steps of the input's scale: integers, so the sum is exact."""
     import torch
 
-    graph, s = lesson.pair.graph, lesson.pair.steps[x]
+    graph, s = objective.pair.graph, objective.pair.steps[x]
     op = graph.ops[op_index]
     weights_shape = graph.tensors[slots(op).weight].shape
     size = math.prod(graph.tensors[op.outputs[0]].shape[1:3]) if op.kind != "FULLY_CONNECTED" else 1
     every = max(1, math.ceil(math.sqrt(size / POSITIONS)))
-    program, hook = Program(graph, [x], lesson.block.given), quantizing(lesson.pair.steps)
+    program, hook = Program(graph, [x], objective.block.given), quantizing(objective.pair.steps)
     constants = {t: c for v in now for t, c in v.constants().items()}
     total: Array = np.zeros(())
     with torch.no_grad():
-        for chosen in _chunks(lesson.count):
-            values = program.many(lesson.inputs(chosen), constants, hook)[x].numpy()
+        for chosen in _chunks(objective.count):
+            values = program.many(objective.inputs(chosen), constants, hook)[x].numpy()
             rows = patches(op, _steps(values, s).reshape(-1, *values.shape[2:]), weights_shape, every)
             total = total + np.matmul(rows.transpose(0, 2, 1), rows)
     return total

@@ -17,20 +17,20 @@ import numpy as np
 
 from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.kernels import missing
-from edgeqwt.autograd.simulate import Twin, twin
+from edgeqwt.autograd.simulate import FakeQuantized, fake_quantized
 from edgeqwt.errors import InputError
 from edgeqwt.extras import CONVERT
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
-from edgeqwt.layerwise.spool import Spool
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.structure import UNSTRUCTURED, Structure
+from edgeqwt.layerwise.activation_store import ActivationStore
+from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
-from edgeqwt.reconstruct.ground import Ground
-from edgeqwt.reconstruct.learn import Lesson, learn, torch_threads
+from edgeqwt.reconstruct.learn import Objective, learn, torch_threads
 from edgeqwt.reconstruct.progressive import progressive
 from edgeqwt.reconstruct.rule import BlockResult, Reconstruction
 from edgeqwt.reconstruct.variables import learnable, variables, written
+from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
+from edgeqwt.widths.precision import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -75,26 +75,26 @@ def reconstruct(
             "learned rounding needs torch, which is not installed",
             f"Install it: {CONVERT}; or take a recipe that does without, such as balanced.",
         )
-    pair = twin(graph, reference)
+    pair = fake_quantized(graph, reference)
     free = learnable(graph, reference, pair, kept)
     planned = _planned(reference, sorted(free), rule)
     obstacles = {block: why for block in planned if (why := _obstacle(reference, pair, block))}
     able = [block for block in planned if block not in obstacles]
     results = [_result(graph, pair, block, np.nan, np.nan, why) for block, why in obstacles.items()]
     sizes = [len(block.linear) for block in able]
-    with Spool() as spool:
-        ground = Ground(graph, reference, able, spool)
-        ground.feed(graph, islice(samples, rule.samples))
+    with ActivationStore() as store:
+        block_data = BlockData(graph, reference, able, store)
+        block_data.feed(graph, islice(samples, rule.samples))
         if rule.fisher:
-            ground.weigh(network(reference, ()).outputs)
+            block_data.weigh(network(reference, ()).outputs)
         for k, block in enumerate(able):
-            ground.reach(k, graph)
+            block_data.reach(k, graph)
             on_layer = _advance(on_block, sum(sizes[:k]), sizes[k], sum(sizes))
-            candidate = _learned(graph, reference, ground, k, rule, precision, on_layer, kept)
-            before, after = ground.error(k, graph), ground.error(k, candidate)
+            candidate = _learned(graph, reference, block_data, k, rule, precision, on_layer, kept)
+            before, after = block_data.error(k, graph), block_data.error(k, candidate)
             results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
             graph = candidate if after < before else graph
-            ground.leave(k)
+            block_data.leave(k)
     return Reconstructed(graph, tuple(results))
 
 
@@ -112,20 +112,20 @@ def _planned(reference: Graph, linear: Sequence[int], rule: Reconstruction) -> t
     return blocks(reference, linear, rule.largest) if rule.scope == "block" else (network(reference, linear),)
 
 
-def _obstacle(reference: Graph, pair: Twin, block: Block) -> str:
+def _obstacle(reference: Graph, pair: FakeQuantized, block: Block) -> str:
     """Why a block cannot be learned; empty if it can."""
     ops, read = needed(reference, (*block.outputs, *block.taps), set(block.given))
     if kinds := missing(pair.graph, ops):
         return f"no gradients through {', '.join(kinds)}"
-    ends = [*block.outputs, *(t for t in read if reference.tensors[t].is_float)]
-    lost = [reference.tensors[t].name for t in ends if t not in pair.steps]
+    boundary = [*block.outputs, *(t for t in read if reference.tensors[t].is_float)]
+    lost = [reference.tensors[t].name for t in boundary if t not in pair.steps]
     return f"{lost[0]!r} is not in the integer graph" if lost else ""
 
 
 def _learned(
     graph: Graph,
     reference: Graph,
-    ground: Ground,
+    block_data: BlockData,
     k: int,
     rule: Reconstruction,
     precision: Precision,
@@ -135,46 +135,52 @@ def _learned(
     """The integer graph with block k's weights learned."""
     import torch
 
-    block, pair = ground.blocks[k], twin(graph, reference)
+    block, pair = block_data.blocks[k], fake_quantized(graph, reference)
     kind = "free" if rule.rounding == "progressive" else rule.rounding
     learned = []
     for i in block.linear:
         bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
         learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind, kept))
-    lesson = Lesson(
+    objective = Objective(
         block=block,
         pair=pair,
-        inputs=lambda chosen: ground.inputs(k, graph, chosen),
-        floats=lambda chosen: ground.inputs(k, graph, chosen, floating=True),
-        targets=ground.targets,
-        weights=_weights(block, ground, rule),
-        count=len(ground.fitted),
+        inputs=lambda chosen: block_data.inputs(k, graph, chosen),
+        floats=lambda chosen: block_data.inputs(k, graph, chosen, floating=True),
+        targets=block_data.targets,
+        weights=_weights(block, block_data, rule),
+        count=len(block_data.fitted),
     )
     chooser = torch.Generator().manual_seed(rule.seed)
     with torch_threads(rule.threads):
         if rule.rounding == "progressive":
-            learned = progressive(graph, lesson, learned, rule, chooser, on_layer)
+            learned = progressive(graph, objective, learned, rule, chooser, on_layer)
         else:
-            learn(lesson, learned, rule, rule.iterations, chooser)
+            learn(objective, learned, rule, rule.iterations, chooser)
             on_layer(1, 1)
     return written(graph, learned)
 
 
-def _weights(block: Block, ground: Ground, rule: Reconstruction) -> dict[int, torch.Tensor]:
+def _weights(block: Block, block_data: BlockData, rule: Reconstruction) -> dict[int, torch.Tensor]:
     """Of squared errors: each output counts relative to its signal, all taps together `rule.taps`."""
     import torch
 
     found = {}
     for t in (*block.outputs, *block.taps):
-        signal = float(ground.signal[t][0]) / len(ground.fitted) or 1.0
+        signal = float(block_data.signal[t][0]) / len(block_data.fitted) or 1.0
         share = 1.0 if t in block.outputs else rule.taps / len(block.taps)
-        importance = as_tensor(ground.importance[t]) if t in ground.importance else torch.ones(())
+        importance = as_tensor(block_data.importance[t]) if t in block_data.importance else torch.ones(())
         found[t] = share / signal * importance
     return found
 
 
 def _result(
-    graph: Graph, pair: Twin, block: Block, before: float, after: float, reason: str, candidate: Graph | None = None
+    graph: Graph,
+    pair: FakeQuantized,
+    block: Block,
+    before: float,
+    after: float,
+    reason: str,
+    candidate: Graph | None = None,
 ) -> BlockResult:
     ops = tuple(pair.partners[i] for i in block.linear)
     kept, changed = candidate is not None and not reason, 0.0

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeqwt.autograd.evaluate import as_tensor
-from edgeqwt.autograd.simulate import Twin
+from edgeqwt.autograd.simulate import FakeQuantized
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
-from edgeqwt.quantize.structure import UNSTRUCTURED, Structure, zeros
-from edgeqwt.quantize.weights import bias_quantization
+from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
+from edgeqwt.scales.weights import bias_quantization
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +43,8 @@ class Variables:
         kind: see above.
         op: the op's index in the reference.
         integer: its index in the integer graph.
-        weight: its weight tensor in the twin.
-        bias: its bias tensor in the twin, -1 without one.
+        weight: its weight tensor in the fake-quantized graph.
+        bias: its bias tensor in the fake-quantized graph, -1 without one.
         limit: integers lie within ±limit.
         latent: u, shape of the weights.
         floor: the lower of two integers, for soft weights; zeros for others.
@@ -72,7 +72,7 @@ class Variables:
     kept: torch.Tensor
 
     def constants(self) -> dict[int, torch.Tensor]:
-        """Weights and bias as the twin takes them."""
+        """Weights and bias as the fake-quantized graph takes them."""
         steps = self.latent
         if self.kind == "soft":
             steps = self.floor + self.heights()
@@ -119,14 +119,14 @@ class Variables:
 
 
 def variables(
-    graph: Graph, reference: Graph, pair: Twin, op: int, limit: int, kind: str, kept: Structure = UNSTRUCTURED
+    graph: Graph, reference: Graph, pair: FakeQuantized, op: int, limit: int, kind: str, kept: Structure = UNSTRUCTURED
 ) -> Variables:
     """The variables of one linear op, at the start.
 
     Args:
         graph: integer.
         reference: float; it has the real weights.
-        pair: the twin of the two.
+        pair: the fake-quantized graph of the two.
         op: index in the reference.
         limit: integers lie within ±limit.
         kind: see above.
@@ -200,7 +200,7 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     return {**changed, s.bias: replace(bias, data=data, quantization=q, extra={})}
 
 
-def learnable(graph: Graph, reference: Graph, pair: Twin, kept: Structure = UNSTRUCTURED) -> dict[int, int]:
+def learnable(graph: Graph, reference: Graph, pair: FakeQuantized, kept: Structure = UNSTRUCTURED) -> dict[int, int]:
     """The linear ops whose weights can be learned: index in the reference to index in the integer graph.
 
     Their weights are integers of their own, with a scale per output channel, and not clustered.

@@ -22,15 +22,15 @@ from edgeqwt.mixed.build import Assignment
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
-from edgeqwt.quantize.structure import compressed
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
+from edgeqwt.rounding.structure import compressed
 from edgeqwt.techniques.registry import options_of
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.gate import gain_at, split_at
-from edgeqwt.verify.layers import Place, Quality
-from edgeqwt.verify.own import OwnErrors
+from edgeqwt.verify.layers import Quality, TensorQuality
+from edgeqwt.verify.op_errors import OwnErrors
 
 VERSION = 3
 DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes
@@ -51,7 +51,7 @@ def document(result: BuildResult) -> dict[str, Any]:
             "calibration": result.samples,
             "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
             "evaluation": result.evaluated,
-            "doubts": list(result.doubts),
+            "warnings": list(result.warnings),
         },
         "parity": dataclasses.asdict(result.parity),
         "adapted": list(result.adapted),
@@ -104,8 +104,8 @@ def compressed_sizes(result: BuildResult) -> dict[str, int]:
 
 def layers(result: BuildResult) -> list[dict[str, Any]]:
     """One row per linear layer or other op that is corrected, in order: its SQNR, what was fitted and skipped."""
-    places = {name: {place.tensor: place for place in quality.layers} for name, quality in result.quality.items()}
-    plain, compensated = places[UNCOMPENSATED], places.get(COMPENSATED, {})
+    layers = {name: {layer.tensor: layer for layer in quality.layers} for name, quality in result.quality.items()}
+    plain, compensated = layers[UNCOMPENSATED], layers.get(COMPENSATED, {})
     changes = {change.name: change for change in result.outcome.changes} if result.outcome else {}
     skips = result.outcome.skips if result.outcome else ()
     made_by = {result.uncompensated.tensors[t].name: op.kind for op in result.uncompensated.ops for t in op.outputs}
@@ -114,7 +114,7 @@ def layers(result: BuildResult) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "place": result.model.places.get(name, ""),
+            "location": result.model.locations.get(name, ""),
             "kind": kind,
             "sqnr_db": {"before": _sqnr(plain.get(name)), "after": _sqnr(compensated.get(name))},
             "fit": _fit(changes.get(name)),
@@ -170,21 +170,21 @@ def _techniques(made: Made) -> list[dict[str, Any]]:
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     listed = [{"name": technique.name, **options_of(technique)} for technique in recipe.techniques]
     rest = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "techniques"}
-    told = {key: plain(value) for key, value in rest.items()}
-    return {**told, "preserve": list(recipe.preserve), "techniques": listed}
+    entries = {key: plain(value) for key, value in rest.items()}
+    return {**entries, "preserve": list(recipe.preserve), "techniques": listed}
 
 
 def _model(result: BuildResult) -> dict[str, Any]:
     """What goes in and comes out, in the source's terms and in those of the file that was kept."""
-    ends = (
+    interface = (
         ("inputs", result.model.inputs, result.model.graph.inputs, result.graph.inputs),
         ("outputs", result.model.outputs, result.model.graph.outputs, result.graph.outputs),
     )
-    told: dict[str, Any] = {
+    entries: dict[str, Any] = {
         side: [_end(b, result.graph, dict(zip(before, after, strict=True))[b.tensor]) for b in bindings]
-        for side, bindings, before, after in ends
+        for side, bindings, before, after in interface
     }
-    return {**told, "notes": result.model.notes, "rewrites": result.prepared.changes}
+    return {**entries, "notes": result.model.notes, "rewrites": result.prepared.changes}
 
 
 def _converter(model: ConvertedModel) -> dict[str, Any] | None:
@@ -217,16 +217,16 @@ def _outputs(model: ConvertedModel, quality: Quality) -> list[dict[str, Any]]:
     return [
         {
             "name": names.get(t, ""),
-            "tensor": place.tensor,
-            **dataclasses.asdict(place.closeness),
-            "parts": [{"name": part.name, **dataclasses.asdict(part.closeness)} for part in place.parts],
+            "tensor": found.tensor,
+            **dataclasses.asdict(found.closeness),
+            "parts": [{"name": part.name, **dataclasses.asdict(part.closeness)} for part in found.parts],
             "judged_at": {
                 "tensor": judged.tensor,
                 "sqnr_db": judged.closeness.sqnr_db,
                 "varying_db": judged.closeness.varying_db,
             },
         }
-        for t, place, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
+        for t, found, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
     ]
 
 
@@ -236,8 +236,8 @@ def _paired(before: Quality, after: Quality) -> list[dict[str, Any]]:
     for k in range(len(after.outputs)):
         gained, classes = gain_at(before, after, k), split_at(before, after, k)
         row = {"gain_db": gained.db, "standard_error": gained.standard_error}
-        told = None if classes is None else dataclasses.asdict(classes)
-        rows.append({**row, "classes": told})
+        entries = None if classes is None else dataclasses.asdict(classes)
+        rows.append({**row, "classes": entries})
     return rows
 
 
@@ -301,5 +301,5 @@ def _is_real(graph: Graph, difference: Difference) -> bool:
     return any(tensor.is_float for tensor in tensors if tensor.name == difference.tensor)
 
 
-def _sqnr(place: Place | None) -> float | None:
-    return None if place is None else place.closeness.sqnr_db
+def _sqnr(found: TensorQuality | None) -> float | None:
+    return None if found is None else found.closeness.sqnr_db

@@ -39,32 +39,32 @@ def show_findings(out: Console, findings: Sequence[Finding], done: Sequence[str]
         return
     show_facts(out, finding_sentences(findings))
     errors = sum(finding.severity == "error" for finding in findings)
-    told = f"{target}: {_counted(errors, 'error')}" if errors else f"{target} takes it"
-    out.print(f"{told}, {_counted(len(findings) - errors, 'warning')}.", style="bold")
+    summary = f"{target}: {_counted(errors, 'error')}" if errors else f"{target} takes it"
+    out.print(f"{summary}, {_counted(len(findings) - errors, 'warning')}.", style="bold")
 
 
 def finding_sentences(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     """Severity and text, errors first.
 
-    What is true of several ops is told once. A rule that several kinds of ops break is told once as
+    What is true of several ops is reported once. A rule that several kinds of ops break is reported once as
     well, with a line for each kind: for most models XNNPACK's is.
     """
 
     def key(finding: Finding) -> tuple[str, str, str]:
         return finding.severity, _rule(finding), finding.remedy
 
-    told = []
+    messages = []
     for _, group in groupby(sorted(findings, key=lambda finding: (*key(finding), finding.reason)), key):
         kinds = [list(same) for _, same in groupby(group, lambda finding: finding.reason)]
         first = kinds[0][0]
         if len(kinds) == 1:
             where = _where(kinds[0])
-            told.append((first.severity, f"{where}{where and ': '}{first.reason.rstrip('.')}. {_remedy(first)}"))
+            messages.append((first.severity, f"{where}{where and ': '}{first.reason.rstrip('.')}. {_remedy(first)}"))
             continue
         rule = _rule(first).rstrip(".")
-        told.append((first.severity, f"{rule[:1].upper()}{rule[1:]}. {_remedy(first)}"))
-        told += [("", f"{same[0].reason.partition(': ')[0]}: {_first(same)}") for same in kinds]
-    return told
+        messages.append((first.severity, f"{rule[:1].upper()}{rule[1:]}. {_remedy(first)}"))
+        messages += [("", f"{same[0].reason.partition(': ')[0]}: {_first(same)}") for same in kinds]
+    return messages
 
 
 def _rule(finding: Finding) -> str:

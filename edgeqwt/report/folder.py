@@ -2,7 +2,7 @@
 
 A build works in a folder beside its output's place, which then changes places with what was there: in one step where
 the system has it (Linux's renameat2), so that there is no moment without a whole folder. What a killed build leaves
-lies beside it under names that only builds use; the next build into the place, which holds its lock, removes it.
+lies beside it under names that only builds use; the next build into that path, which holds its lock, removes it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_file(path: Path) -> None:
     """Finds out before the work begins whether a file can be written.
 
     Raises:
-        InputError: the place is a folder or is not writable.
+        InputError: the path is a folder or is not writable.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder", "Name the file to write.")
@@ -59,7 +59,7 @@ def copy_file(source: Path, path: Path) -> None:
     """Copies a file whole or not at all.
 
     Raises:
-        InputError: the place cannot be written to, or the disk is full.
+        InputError: the path cannot be written to, or the disk is full.
     """
     try:
         with source.open("rb") as original, whole_file(path) as file:
@@ -72,7 +72,7 @@ def check_folder(path: Path, overwrite: bool) -> None:
     """Finds out before the work begins whether a folder can be made or replaced.
 
     Raises:
-        InputError: the place is a file, is not writable, or holds something that no build made, or that was edited.
+        InputError: the path is a file, is not writable, or holds something that no build made, or that was edited.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "Name a folder to make.")
@@ -123,7 +123,7 @@ def _make(work: Path, path: Path) -> None:
     try:
         work.mkdir()
     except OSError as error:
-        raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another place.") from None
+        raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another path.") from None
 
 
 def _finish(work: Path, path: Path) -> None:
@@ -191,7 +191,7 @@ def _renamed(work: Path, path: Path) -> Path:
 def _free(path: Path) -> Path:
     """A name beside a path that nothing has."""
     names = (path.with_name(f"{path.name}.new{n or ''}") for n in range(10_000))
-    return next(place for place in names if not place.exists())
+    return next(candidate for candidate in names if not candidate.exists())
 
 
 # -- one build at a time, and what killed ones left ---------------------------------
@@ -205,7 +205,7 @@ def _lock(path: Path, shown: Path) -> Iterator[bool]:
         try:
             lock = os.open(name, os.O_CREAT | os.O_RDWR, 0o666)
         except OSError as error:
-            raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another place.") from None
+            raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another path.") from None
         taken = take(lock)
         if taken is not False:
             break
@@ -255,4 +255,4 @@ def _check_parent(path: Path) -> None:
     if not parent.is_dir():
         raise InputError(f"the folder {parent} does not exist", "Make it first.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {parent} cannot be written to", "Choose another place.")
+        raise InputError(f"the folder {parent} cannot be written to", "Choose another path.")

@@ -62,7 +62,7 @@ class OpInfo:
     """One op.
 
     Attributes:
-        index: its place in the order of execution.
+        index: its position in the order of execution.
         kind: the builtin operator, or "CUSTOM name".
         version: operator version.
         output: its first output; None for ops without one.
@@ -119,7 +119,7 @@ class Description:
         metadata: sizes in bytes by name.
         signatures: of the main subgraph.
         subgraphs: besides the main one.
-        remarks: on what had to be mended to read the file.
+        remarks: on what had to be repaired to read the file.
     """
 
     size_bytes: int
@@ -254,13 +254,13 @@ def render(description: Description) -> Group:
     from rich.console import Group
 
     d = description
-    ends = (*(("input", t) for t in d.inputs), *(("output", t) for t in d.outputs))
-    ends_rows = [(end, _first(t.name), _shape(t.shape), t.dtype, *_affine(t)) for end, t in ends]
+    interface = (*(("input", t) for t in d.inputs), *(("output", t) for t in d.outputs))
+    interface_rows = [(end, _first(t.name), _shape(t.shape), t.dtype, *_affine(t)) for end, t in interface]
     ops_rows = [(str(op.index), op.kind, *_output_cells(op), _count(op.constant_bytes)) for op in d.ops]
     weights_rows = [
         (str(op.index), op.kind, *_weights_cells(op.weights), _count(op.macs)) for op in d.ops if op.weights
     ]
-    tables = [_table("", ("", "name", "shape", "type", "scale", "zero"), ends_rows, words=4)]
+    tables = [_table("", ("", "name", "shape", "type", "scale", "zero"), interface_rows, words=4)]
     if ops_rows:
         header = ("#", "op", "output", "shape", "type", "scale", "zero", "constants")
         tables.append(_table("ops, with the bytes of their constants", header, ops_rows, words=5))
@@ -287,7 +287,7 @@ def _totals(d: Description) -> list[str]:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> Table:
-    """A table; columns that are empty in all rows are left out, and names take what room the others leave.
+    """A table; columns that are empty in all rows are left out, and names take the space that the others leave.
 
     Args:
         title: of the table, or "".
@@ -300,7 +300,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wor
 
     filled = [c for c in range(len(header)) if any(row[c] for row in rows)]
     widths = {c: max(len(header[c]), *(len(row[c]) for row in rows)) for c in filled}
-    room = WIDTH - sum(widths[c] + 2 for c in filled if header[c] not in NAMES)
+    space = WIDTH - sum(widths[c] + 2 for c in filled if header[c] not in NAMES)
     table = Table(
         title=title or None,
         title_justify="left",
@@ -313,7 +313,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wor
         left = c < words and header[c] != "#"
         table.add_column(header[c], justify="left" if left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_short(row[c], room - 2) if header[c] in NAMES else row[c] for c in filled))
+        table.add_row(*(_short(row[c], space - 2) if header[c] in NAMES else row[c] for c in filled))
     return table
 
 

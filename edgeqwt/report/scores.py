@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgeqwt.verify.scoring import Pairing, Score, Scores
 
-MOST = 5  # changes of class that are told of each file
+MOST = 5  # changes of class that are reported for each file
 
 
 def show_scores(out: Console, found: Scores) -> None:
@@ -39,16 +39,16 @@ def _facts(found: Score) -> Iterator[tuple[str, str]]:
     for pairing in found.pairings:
         yield "difference", f"{found.name} against {pairing.other}: {_paired(pairing)}"
     if found.changes:
-        told = ", ".join(f"{c.before} became {c.after} ({c.rows})" for c in found.changes[:MOST])
+        message = ", ".join(f"{c.before} became {c.after} ({c.rows})" for c in found.changes[:MOST])
         rows = sum(c.rows for c in found.changes)
-        yield "changed", f"{found.name}: {rows} rows; {told}" + (", ..." if len(found.changes) > MOST else "")
+        yield "changed", f"{found.name}: {rows} rows; {message}" + (", ..." if len(found.changes) > MOST else "")
 
 
 def _paired(found: Pairing) -> str:
     counts = f"{found.only_this} right that the other has wrong, {found.only_other} the reverse"
-    told = f"{found.verdict} ({counts}; p = {found.probability:.2g})"
+    message = f"{found.verdict} ({counts}; p = {found.probability:.2g})"
     if found.gain is None or found.gain.db != found.gain.db:
-        return told
+        return message
     error = "" if found.gain.standard_error != found.gain.standard_error else f" ± {found.gain.standard_error:.2f}"
     chance = "" if found.gain.certain else ", no more than chance"
-    return f"{told}; SQNR {found.gain.db:+.2f}{error} dB{chance}"
+    return f"{message}; SQNR {found.gain.db:+.2f}{error} dB{chance}"

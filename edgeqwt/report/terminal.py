@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, show_facts, show_table
-from edgeqwt.quantize.structure import KINDS
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
+from edgeqwt.rounding.structure import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from edgeqwt.verify.gate import Choice
     from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
-    from edgeqwt.verify.own import OwnErrors
+    from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.parity import Parity
 
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
 WORST_OPS = 5  # own errors that `compare` tells
-NAMED = 3  # differences between runtimes that are told one by one
+NAMED = 3  # differences between runtimes that are reported one by one
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
@@ -47,10 +47,10 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     show_facts(out, [("converter", sentence) for sentence in converter_sentences(result.model)])
     show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
-        _show_layers(out, result.quality, result.outcome, result.model.places)
+        _show_layers(out, result.quality, result.outcome, result.model.locations)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
     show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
-    told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
+    listed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
     out.print()
     show_facts(
         out,
@@ -62,18 +62,18 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
                 ("ceiling", sentence)
                 for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
             ),
-            *(("samples", sentence) for sentence in result.doubts),
+            *(("samples", sentence) for sentence in result.warnings),
             *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
-            *(("4 bits", told) for told in int4_sentences(result.graph, result.recipe.precision, result.target)),
+            *(("4 bits", listed) for listed in int4_sentences(result.graph, result.recipe.precision, result.target)),
             *((s.technique.name, sentence) for s in result.made.steps for sentence in s.account.sentences),
             *(("gradients", sentence) for sentence in result.made.notes),
             *(("structure", sentence) for sentence in structure_sentences(result)),
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
-            ("time", f"{sum(result.seconds.values()):.1f} s: {told}"),
+            ("time", f"{sum(result.seconds.values()):.1f} s: {listed}"),
             *(("adapted", sentence) for sentence in result.adapted),
             *finding_sentences(result.findings),
             *(("package", sentence) for sentence in result.notes),
@@ -88,9 +88,12 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=False)  # one where nothing was done
     show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
-    warnings = [*(f"accepted: {doubt}" for doubt in result.doubts), *(found.sentence for found in result.shortfalls)]
-    told = (("warning", sentence) for sentence in warnings)
-    show_facts(out, [("kept", kept_sentence(result.choice)), *told, ("file", str(path))])
+    warnings = [
+        *(f"accepted: {warning}" for warning in result.warnings),
+        *(found.sentence for found in result.shortfalls),
+    ]
+    listed = (("warning", sentence) for sentence in warnings)
+    show_facts(out, [("kept", kept_sentence(result.choice)), *listed, ("file", str(path))])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:
@@ -99,9 +102,9 @@ def show_comparison(out: Console, comparison: Comparison) -> None:
     names = [f"{row.name}, {row.part}" if row.part else row.name for row in found]
     rows = [(name, row.kind, *_closeness(row.closeness)) for name, row in zip(names, found, strict=True)]
     header = ("tensor", "op", "SQNR dB", "what\nvaries", "cosine", "max abs", "steps")
-    ends = len(comparison.outputs)
-    rows[: len(rows) - ends] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - ends]]
-    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=ends)
+    output_rows = len(comparison.outputs)
+    rows[: len(rows) - output_rows] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - output_rows]]
+    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows)
     show_facts(out, [("own error", sentence) for sentence in own_sentences(comparison.own, WORST_OPS)])
     show_facts(out, [("warning", sentence) for sentence in comparison.notes])
     for row in comparison.outputs:
@@ -172,10 +175,12 @@ def assignment_sentences(found: Assignment | None) -> Iterator[str]:
     if found is None:
         return
     counts = Counter(layer.chosen for layer in found.layers)
-    told = ", ".join(f"{n} w{w.weights}a{w.activations}" for w, n in sorted(counts.items(), key=lambda pair: -pair[1]))
+    listed = ", ".join(
+        f"{n} w{w.weights}a{w.activations}" for w, n in sorted(counts.items(), key=lambda pair: -pair[1])
+    )
     copies = f"; {found.copies} ops copy activations between widths" if found.copies else ""
     yield (
-        f"{told}: {found.size:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
+        f"{listed}: {found.size:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
         f"{found.predicted_db:.2f} expected; {found.tries} builds"
     )
 
@@ -204,19 +209,19 @@ def parity_sentence(parity: Parity) -> str:
 
 def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]]:
     """Runtime, and what was found when the graph that was kept ran in it; a runtime may have several lines."""
-    told = []
+    listed = []
     if found.ops:
         bytes_ = "same bytes as" if found.ok else "DIFFERENT bytes from"
         but = " but for known steps" if found.ok and found.differences else ""
-        told.append(
+        listed.append(
             f"{bytes_} LiteRT's reference kernels in {found.ops} of {len(graph.ops)} ops{but}; {found.samples} samples"
         )
-    told += _some(_differing(found))
-    told += [f"LiteRT WRITES OVER values that output {name!r} still needs" for name in found.overwritten]
+    listed += _some(_differing(found))
+    listed += [f"LiteRT WRITES OVER values that output {name!r} still needs" for name in found.overwritten]
     if found.unavailable and not found.lacking:
-        told.append(f"does not run the whole model: {found.unavailable}")
-    told += _lacking(found)
-    named = [("TFLite Micro" if k == 0 else "", sentence) for k, sentence in enumerate(told)]
+        listed.append(f"does not run the whole model: {found.unavailable}")
+    listed += _lacking(found)
+    named = [("TFLite Micro" if k == 0 else "", sentence) for k, sentence in enumerate(listed)]
     return [*named, *(("XNNPACK", sentence) for sentence in _xnnpack_sentence(graph, found))]
 
 
@@ -253,17 +258,17 @@ def _xnnpack_sentence(graph: Graph, found: BitExactness) -> Iterator[str]:
 
 
 def _some(sentences: Iterable[str]) -> list[str]:
-    told = list(sentences)
-    return told[:NAMED] + ([f"and {len(told) - NAMED} more"] if len(told) > NAMED else [])
+    listed = list(sentences)
+    return listed[:NAMED] + ([f"and {len(listed) - NAMED} more"] if len(listed) > NAMED else [])
 
 
-def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, places: Mapping[str, str]) -> None:
+def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, locations: Mapping[str, str]) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
     from edgeqwt.compensate.constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 
     plain, after = (
-        {place.tensor: place.closeness for place in quality[name].layers} if name in quality else {}
+        {layer.tensor: layer.closeness for layer in quality[name].layers} if name in quality else {}
         for name in (UNCOMPENSATED, COMPENSATED)
     )
     changes = linear = tuple(c for c in outcome.changes if c.kind not in KINDS)
@@ -275,7 +280,7 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         title = f"The {len(changes)} worst of {len(linear)} linear layers: SQNR of the output in dB"
     rows = [
         (
-            places.get(c.name, c.name),
+            locations.get(c.name, c.name),
             _sqnr(plain.get(c.name)),
             _sqnr(after.get(c.name)),
             f"{c.channels}",
@@ -290,8 +295,8 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
     show_table(out, title, header, rows)
     constants = [c for c in outcome.changes if c.kind in KINDS]
     changed, channels = sum(c.with_gain + c.with_offset for c in constants), sum(c.channels for c in constants)
-    told = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []
-    show_facts(out, [*(("constants", t) for t in told), *(("skipped", sentence) for sentence in _skipped(outcome))])
+    listed = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []
+    show_facts(out, [*(("constants", t) for t in listed), *(("skipped", sentence) for sentence in _skipped(outcome))])
 
 
 def _skipped(outcome: Outcome) -> Iterator[str]:

@@ -40,17 +40,20 @@ def show_variants(
         add(label, values)
     if scores:
         add(f"on {evaluated:,} evaluation samples", {})
-    for metric in dict.fromkeys(metric for told in scores.values() for metric in told):
-        add(f"  {metric}", {name: _number(told[metric]) for name, told in scores.items() if metric in told})
+    for metric in dict.fromkeys(metric for by_metric in scores.values() for metric in by_metric):
+        add(
+            f"  {metric}",
+            {name: _number(by_metric[metric]) for name, by_metric in scores.items() if metric in by_metric},
+        )
     add("ops", {name: f"{count:,}" for name, count in ops.items()})
     add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
     title = f"Outputs against the float model, on {samples} held-out calibration samples"
     show_table(out, title, ("", *names), rows, last=2)
     if len(quality) > 1:
         classes = any(output.closeness.top1 is not None for q in quality.values() for output in q.outputs)
-        told = "; samples won and lost likewise, with the probability by chance (McNemar)" if classes else ""
+        chance = "; samples won and lost likewise, with the probability by chance (McNemar)" if classes else ""
         over = "gains are over the model to the left, with standard errors"
-        out.print(f"{DECIDES.strip()} decides which is kept; {over}{told}.")
+        out.print(f"{DECIDES.strip()} decides which is kept; {over}{chance}.")
 
 
 def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, str]]]:

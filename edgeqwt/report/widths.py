@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import BITS, bits_of
-from edgeqwt.quantize.packing import VERSIONS
-from edgeqwt.quantize.precision import Precision
+from edgeqwt.lowering.int4 import VERSIONS
 from edgeqwt.target import TargetProfile
+from edgeqwt.widths.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def widths(graph: Graph) -> Widths:
     """Counts ops by width, and copies between widths.
 
     A copy to 8 bits is a QUANTIZE. One to 16 bits is a CAST, with an ADD behind it where the zero
-    point or the scale change as well (`quantize.writer`).
+    point or the scale change as well (`lowering.op_writer`).
     """
     to_8 = [i for i, op in enumerate(graph.ops) if op.kind == "QUANTIZE" and _types(graph, op) == ("int16", "int8")]
     to_16 = [i for i, op in enumerate(graph.ops) if op.kind == "CAST" and _types(graph, op) == ("int8", "int16")]

@@ -17,10 +17,10 @@ from edgeqwt.errors import ToolError
 from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
-from edgeqwt.runtime.apart import SECONDS
 from edgeqwt.runtime.child import Child, EndedError, Limits
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.runners import InterpreterError, arena_size
+from edgeqwt.runtime.subprocess_runners import SECONDS
 
 ALIGNMENT = 16
 """Of the arena; sizes are multiples of it."""
@@ -69,7 +69,7 @@ def measure_arena(model: bytes) -> Arena:
     enough = _aligned(arena_size(graph))
     child = Child(_NAME)
     try:
-        printed, records = _parsed(_told(child, model, enough))
+        printed, records = _parsed(_printed_lines(child, model, enough))
     except BaseException:
         child.end()
         raise
@@ -94,7 +94,7 @@ def _parsed(lines: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
 # -- this side of the search -----------------------------------------------------
 
 
-def _told(child: Child, model: bytes, enough: int) -> list[str]:
+def _printed_lines(child: Child, model: bytes, enough: int) -> list[str]:
     """What the interpreter prints of its arena after a run."""
     lines: list[str] = child.call(_report, model, enough, doing="load and run", limits=_LIMITS)
     return lines

@@ -18,9 +18,9 @@ import numpy as np
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
-from edgeqwt.runtime.apart import Host
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.subprocess_runners import Host
 
 SLOW = 1 << 22
 """Elements of activations beyond which the reference kernels, which are slow, only load a model."""

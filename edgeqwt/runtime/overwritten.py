@@ -18,7 +18,7 @@ from edgeqwt.graph.opset16 import BITS
 from edgeqwt.runtime.runners import LiteRT
 
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
-"""Ops that write to their input's place what is there already."""
+"""Ops that write to their input's memory what is there already."""
 
 
 def overwritten(graph: Graph) -> tuple[tuple[int, int], ...]:
@@ -28,10 +28,10 @@ def overwritten(graph: Graph) -> tuple[tuple[int, int], ...]:
     it does not load loses nothing.
     """
     try:
-        places = _places(graph)
+        ranges = _memory_ranges(graph)
     except ToolError:
         return ()
-    return tuple(_lost(graph, places))
+    return tuple(_lost(graph, ranges))
 
 
 def protected(graph: Graph) -> Graph:
@@ -44,7 +44,7 @@ def protected(graph: Graph) -> Graph:
     return graph
 
 
-def _places(graph: Graph) -> dict[int, range]:
+def _memory_ranges(graph: Graph) -> dict[int, range]:
     """Where each computed tensor lies in memory, in bytes."""
     interpreter = LiteRT(graph, kernels="reference").interpreter
     found = {}
@@ -58,15 +58,15 @@ def _places(graph: Graph) -> dict[int, range]:
     return found
 
 
-def _lost(graph: Graph, places: Mapping[int, range]) -> Iterator[tuple[int, int]]:
+def _lost(graph: Graph, ranges: Mapping[int, range]) -> Iterator[tuple[int, int]]:
     last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
     last |= dict.fromkeys(graph.outputs, len(graph.ops))
     live: set[int] = set()
     for i, op in enumerate(graph.ops):
         live = {t for t in live if last.get(t, -1) > i}
-        written = [t for t in op.outputs if t in places]
-        if not (op.kind in VIEWS and places.get(op.inputs[0]) == places.get(op.outputs[0])):
-            yield from ((i, t) for t in sorted(live) if any(_overlap(places[t], places[o]) for o in written))
+        written = [t for t in op.outputs if t in ranges]
+        if not (op.kind in VIEWS and ranges.get(op.inputs[0]) == ranges.get(op.outputs[0])):
+            yield from ((i, t) for t in sorted(live) if any(_overlap(ranges[t], ranges[o]) for o in written))
         live |= {*written}
 
 
@@ -97,7 +97,7 @@ def _with_copy(graph: Graph, i: int, lost: int) -> Graph | None:
 
 
 def write_copied(editor: Editor, graph: Graph, i: int, lost: int) -> bool:
-    """Writes op i behind a copy of the input in whose place it would write; False where there can be none."""
+    """Writes op i behind a copy of the input whose memory it would write to; False where there can be none."""
     op, slot, old = graph.ops[i], _in_place(graph, i, lost), graph.tensors[lost]
     copying = _copying(old)
     if slot is None or copying is None:

@@ -112,7 +112,7 @@ class TFLiteMicro:
     """The TFLite Micro interpreter of the tflite-micro package: bit-true to the microcontroller's.
 
     It holds Python's interpreter lock while it runs, so more threads do not make it faster;
-    `runtime.apart` does.
+    `runtime.subprocess_runners` does.
     """
 
     name = "TFLite Micro"
@@ -142,7 +142,7 @@ def arena_size(graph: Graph) -> int:
     """Bytes that are more than enough for TFLite Micro; it ends the process where there are too few.
 
     All activations at once and scratch of their size, 4 bytes an element; unpacked int4 weights;
-    a multiplier and a shift per scale; and some room for the interpreter's own records.
+    a multiplier and a shift per scale; and some memory for the interpreter's own records.
     """
     tensors = [t for part in (graph, *graph.others) for t in part.tensors]
     ops = sum(len(part.ops) for part in (graph, *graph.others))
@@ -234,5 +234,5 @@ def _cause(raised: str, printed: Sequence[str]) -> list[str]:
     """The lines that say why an interpreter failed, the cause first."""
     # LiteRT's messages run into each other.
     lines = [*re.sub(r"(?<=\S)(?=Node number \d)", "\n", raised).splitlines(), *printed]
-    told = [line for line in lines if line.strip() and not line.startswith("INFO") and line not in _EMPTY_WORDS]
-    return told or [raised]
+    messages = [line for line in lines if line.strip() and not line.startswith("INFO") and line not in _EMPTY_WORDS]
+    return messages or [raised]

@@ -10,8 +10,8 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.prepare.steps import share_weights
-from edgeqwt.quantize.islands import islands
 from edgeqwt.techniques.regions16 import with_regions
+from edgeqwt.widths.regions import regions
 
 LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -58,11 +58,11 @@ class Equalization(equalizing.Equalization, Technique):
         gain = context.gate.gain_db(context.lowered(state), context.lowered(after))
         if not gain >= -LOSS_DB:  # nan as well
             return state, _nothing(f"it loses {-gain:.2f} dB on held-out samples", found)
-        told = (
+        message = (
             f"{found.changed:,} channels multiplied by {found.low:.2f} to {found.high:.2f}; "
             f"{found.predicted_db:.1f} dB less rounding noise is expected of it"
         )
-        return after, Account((told,), {**_data(found), "gain_db": gain}, detail=replace(found, graph=graph))
+        return after, Account((message,), {**_data(found), "gain_db": gain}, detail=replace(found, graph=graph))
 
 
 def _split(state: State, context: Context) -> State:
@@ -71,7 +71,7 @@ def _split(state: State, context: Context) -> State:
     graph, names = split(state.graph, inside)
     if not names:
         return state
-    return with_regions(replace(state, graph=graph, statistics=context.observed(graph)), islands(graph))
+    return with_regions(replace(state, graph=graph, statistics=context.observed(graph)), regions(graph))
 
 
 def _nothing(reason: str, found: equalizing.Equalized) -> Account:

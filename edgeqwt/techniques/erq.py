@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeqwt.quantize import rounding
+from edgeqwt.rounding import methods
 from edgeqwt.techniques.weight_rounding import Rounding
 
 
 @dataclass(frozen=True)
-class Erq(rounding.Erq, Rounding):
-    __doc__ = rounding.Erq.__doc__
+class Erq(methods.Erq, Rounding):
+    __doc__ = methods.Erq.__doc__
     name = "erq"
     paper = "ERQ (Zhong et al. 2024)"

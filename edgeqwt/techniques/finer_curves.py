@@ -11,9 +11,9 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.curves import finer_curves
-from edgeqwt.quantize.widths import planned
+from edgeqwt.scales.curves import finer_curves
 from edgeqwt.target import missing_ops
+from edgeqwt.widths.plan import planned
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class FinerCurves(Technique):
     """A table in place of TANH and LOGISTIC whose outputs use at most half of their range, if that gains enough.
 
     Their kernels demand outputs of one scale, 1/128 and 1/256; a table's output scale follows the values, at the price
-    of two more ops (`quantize.curves`). Targets with an NPU have the curves themselves, and leave tables to the CPU.
+    of two more ops (`scales.curves`). Targets with an NPU have the curves themselves, and leave tables to the CPU.
 
     Attributes:
         min_gain: decibels at the outputs that it must gain, on held-out samples.
@@ -46,9 +46,11 @@ class FinerCurves(Technique):
         gain = context.gate.gain_db(context.lowered(state), context.lowered(after), behind)
         kept = gain >= self.min_gain  # false for nan
         data = {"ops": ops, "gain_db": gain, "kept": kept}
-        told = f"{gain:+.2f} dB on held-out samples"
+        message = f"{gain:+.2f} dB on held-out samples"
         if not kept:
-            sentence = f"no TANH or LOGISTIC is a table with a finer output scale: that is {told}"
+            sentence = f"no TANH or LOGISTIC is a table with a finer output scale: that is {message}"
             return state, Account((sentence,), data, kept=False)
         which = "1 TANH or LOGISTIC is" if ops == 1 else f"{ops} of TANH and LOGISTIC are"
-        return after, Account((f"{which} tables (CAST, ADD, GATHER), whose outputs have finer scales: {told}",), data)
+        return after, Account(
+            (f"{which} tables (CAST, ADD, GATHER), whose outputs have finer scales: {message}",), data
+        )

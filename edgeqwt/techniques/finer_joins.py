@@ -10,9 +10,9 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.joins import finer_inputs
-from edgeqwt.quantize.widths import planned
+from edgeqwt.scales.joined_inputs import finer_inputs
 from edgeqwt.target import missing_ops
+from edgeqwt.widths.plan import planned
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class FinerJoins(Technique):
     """A QUANTIZE before CONCATENATION and its like for inputs whose own scale is twice as fine, if that gains enough.
 
     Ops that join tensors oblige all they read to share one scale, and everything else that reads those tensors with
-    them (`quantize.joins`).
+    them (`scales.joined_inputs`).
 
     Attributes:
         min_gain: decibels at the outputs that it must gain, on held-out samples.
@@ -42,7 +42,7 @@ class FinerJoins(Technique):
         data = {"inputs": inputs, "gain_db": verdict.gain_db, "kept": verdict.kept}
         gain = f"{verdict.gain_db:+.2f} dB on held-out samples"
         if not verdict.kept:
-            told = f"no input keeps a finer scale of its own: that is {gain}"
-            return state, Account((told,), data, kept=False)
+            message = f"no input keeps a finer scale of its own: that is {gain}"
+            return state, Account((message,), data, kept=False)
         which = "1 input keeps its" if inputs == 1 else f"{inputs} inputs keep their"
         return after, Account((f"{which} own finer scale, a QUANTIZE each before what joins them: {gain}",), data)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeqwt.quantize import rounding
+from edgeqwt.rounding import methods
 from edgeqwt.techniques.weight_rounding import Rounding
 
 
 @dataclass(frozen=True)
-class Gptq(rounding.Gptq, Rounding):
-    __doc__ = rounding.Gptq.__doc__
+class Gptq(methods.Gptq, Rounding):
+    __doc__ = methods.Gptq.__doc__
     name = "gptq"
     paper = "GPTQ (Frantar et al. 2022), algorithm 1"
     measured = (

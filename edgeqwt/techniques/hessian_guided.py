@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeqwt.quantize import search_layers
+from edgeqwt.scales import search_layers
 from edgeqwt.techniques.searching import Search
 
 

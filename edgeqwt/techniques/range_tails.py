@@ -10,14 +10,14 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.ranges import Mse
+from edgeqwt.scales.ranges import Mse
 
 
 @dataclass(frozen=True)
 class RangeTails(Technique):
     """Wider ranges where calibration has so few values that larger ones must be expected, unless that clearly loses.
 
-    The tail of the largest values of a tensor says how far the next sample may reach (`quantize.tails`). Held-out
+    The tail of the largest values of a tensor says how far the next sample may reach (`scales.tails`). Held-out
     samples are few as well, and may lack the value that would be clipped: a small loss on them is the price.
 
     Attributes:
@@ -39,5 +39,5 @@ class RangeTails(Technique):
         data = {"gain_db": verdict.gain_db, "kept": verdict.kept}
         if verdict.kept:
             return after, Account((), data)
-        told = f"ranges end where values do: wider ones lose {-verdict.gain_db:.2f} dB on held-out samples"
-        return state, Account((told,), data, kept=False)
+        message = f"ranges end where values do: wider ones lose {-verdict.gain_db:.2f} dB on held-out samples"
+        return state, Account((message,), data, kept=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgeqwt.passes.technique import RANGES, Technique, Works
-from edgeqwt.quantize import ranges
+from edgeqwt.scales import ranges
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.statistics import Statistics
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RangeTechnique(Technique):
-    """A range rule (`quantize.ranges.RangeRule`) that a recipe can name; subclasses have its `choose`."""
+    """A range rule (`scales.ranges.RangeRule`) that a recipe can name; subclasses have its `choose`."""
 
     works = Works.FLOAT
     role = RANGES

@@ -34,8 +34,10 @@ class Reconstruction(rule.Reconstruction, Technique):
             state.integer, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure
         )
         kept = any(block.kept for block in found.blocks)
-        told = Account(tuple(_sentences(found.blocks)), {"blocks": [_row(b) for b in found.blocks]}, kept, detail=found)
-        return replace(state, integer=found.graph), told
+        account = Account(
+            tuple(_sentences(found.blocks)), {"blocks": [_row(b) for b in found.blocks]}, kept, detail=found
+        )
+        return replace(state, integer=found.graph), account
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ class Brecq(AdaRound):
 
 def _sentences(blocks: tuple[rule.BlockResult, ...]) -> Iterator[str]:
     for block in blocks:
-        told = f"{len(block.ops)} layers up to {block.name!r}: "
+        account = f"{len(block.ops)} layers up to {block.name!r}: "
         if block.kept:
             gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
-            yield told + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
+            yield account + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
         else:
-            yield told + f"left as they were: {block.reason}"
+            yield account + f"left as they were: {block.reason}"
 
 
 def _row(block: rule.BlockResult) -> dict[str, object]:

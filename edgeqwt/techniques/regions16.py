@@ -17,7 +17,7 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.islands import RECURRENCE, Island, islands, widened
+from edgeqwt.widths.regions import RECURRENCE, Region, regions, widened
 
 Decibels = Annotated[float, Interval(ge=0, le=100)]
 
@@ -27,7 +27,7 @@ class RoleChoice:
     """Regions of one role, and whether they have 16-bit activations.
 
     Attributes:
-        role: of `islands.ROLES`.
+        role: of `regions.ROLES`.
         regions: how many there are.
         ops: how many ops they have.
         gain_db: SQNR at the outputs that they gain, on held-out samples; all other wide regions being wide.
@@ -69,7 +69,7 @@ class Regions16(Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """All regions with 16-bit activations, if that gains enough."""
-        precision, found = state.precision, islands(state.graph)
+        precision, found = state.precision, regions(state.graph)
         if not found:
             return state, NOTHING
         if precision.activation_bits != 8 or precision.layers:
@@ -104,7 +104,7 @@ class Regions16Review(Technique):
         """The regions whose 16 bits still gain enough, role by role."""
         if not state.regions:
             return state, NOTHING
-        found = islands(state.graph)  # with what equalization added
+        found = regions(state.graph)  # with what equalization added
         kept, choices = list(found), []
         noise = context.gate.noise(context.lowered(with_regions(state, kept)))
         for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
@@ -116,21 +116,21 @@ class Regions16Review(Technique):
             choices.append(RoleChoice(role, len(mine), sum(len(i.ops) for i in mine), gain, wide))
             if not wide:
                 kept, noise = rest, without
-        told = Account(
+        account = Account(
             tuple(choice.sentence for choice in choices),
             {"roles": [asdict(choice) for choice in choices]},
             kept=any(choice.wide for choice in choices),
             withdraws=() if any(choice.wide for choice in choices) else (Regions16.name, self.name),
             detail=tuple(choices),
         )
-        return with_regions(state, kept), told
+        return with_regions(state, kept), account
 
 
 _ORDER: Mapping[str, int] = MappingProxyType({"activation": 0, "softmax": 1, "normalization": 2, RECURRENCE: 3})
 """The least likely to pay first."""
 
 
-def with_regions(state: State, wide: Iterable[Island]) -> State:
+def with_regions(state: State, wide: Iterable[Region]) -> State:
     """The same with these regions wide, and nothing else."""
     regions = tuple(wide)
     precision = widened(state.graph, replace(state.precision, layers={}), regions)

@@ -9,13 +9,13 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.scales import Problem, Scales
-from edgeqwt.quantize.search import search
-from edgeqwt.quantize.search_problem import problem
+from edgeqwt.scales.scales import Problem, Scales
+from edgeqwt.scales.search import search
+from edgeqwt.scales.search_problem import problem
 
 
 class Search(Technique):
-    """A method (`quantize.search.Method`) that a recipe can name; subclasses have its `propose`."""
+    """A method (`scales.search.Method`) that a recipe can name; subclasses have its `propose`."""
 
     title = "search scales"
     works = Works.SCALES

@@ -9,11 +9,11 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize.reround import reround
+from edgeqwt.rounding.reround import reround
 
 
 class Rounding(Technique):
-    """A rule (`quantize.rounding.RoundingRule`) that a recipe can name; subclasses have its `round`."""
+    """A rule (`rounding.methods.RoundingRule`) that a recipe can name; subclasses have its `round`."""
 
     title = "round"
     works = Works.INTEGER
@@ -26,7 +26,7 @@ class Rounding(Technique):
         weights = context.row_weights(state.graph)
         found = reround(
             state.integer, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
-            felt=weights, kept=state.structure,
+            token_weights=weights, kept=state.structure,
         )  # fmt: skip
         after = replace(state, integer=found)
         if not decision_tensors(context.graph):

@@ -9,13 +9,13 @@ from edgeqwt.graph.graph import Array
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.quantize import weight_scales
-from edgeqwt.quantize.importance import weight_importance
-from edgeqwt.quantize.scales import Scales
+from edgeqwt.scales import weight_scales
+from edgeqwt.scales.importance import weight_importance
+from edgeqwt.scales.scales import Scales
 
 
 class WeightScales(Technique):
-    """A rule (`quantize.weight_scales.WeightRule`) that a recipe can name; subclasses have its `choose`."""
+    """A rule (`scales.weight_scales.WeightRule`) that a recipe can name; subclasses have its `choose`."""
 
     title = "choose weight scales"
     works = Works.SCALES

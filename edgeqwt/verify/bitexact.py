@@ -12,10 +12,10 @@ from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, bits_of
-from edgeqwt.runtime.apart import micro_host
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, RunnerFactory, Values, reference, xnnpack
+from edgeqwt.runtime.subprocess_runners import micro_host
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.metrics import Closeness, Sums, compare
-from edgeqwt.verify.own import SAMPLES, OwnErrors, own_errors
+from edgeqwt.verify.op_errors import SAMPLES, OwnErrors, own_errors
 from edgeqwt.verify.pairing import partners
 from edgeqwt.verify.parts import Part, parts_of
 
@@ -23,7 +23,7 @@ class TensorComparison:
     Attributes:
         name, kind: of the tensor and of the op that computes it, in the first graph; "INPUT" without one.
         closeness: of the second graph's real values to the first's; steps are those of the second's scale. What
-            varies is told of outputs alone.
+            varies is reported for outputs alone.
         part: which part of an output; empty: the whole.
     """
 
@@ -70,10 +70,10 @@ def compare_graphs(
         InputError: the graphs' inputs or outputs do not correspond, or there are no samples.
     """
     _check_same_ends(first, second)
-    inner, ends = _inner_pairs(first, second), tuple(zip(first.outputs, second.outputs, strict=True))
-    pairs = (*inner, *ends)
+    inner, output_pairs = _inner_pairs(first, second), tuple(zip(first.outputs, second.outputs, strict=True))
+    pairs = (*inner, *output_pairs)
     looks: list[tuple[int, int, Part | None]] = [(a, b, None) for a, b in inner]
-    looks += [(a, b, part) for a, b in ends for part in (None, *parts_of(first, a))]
+    looks += [(a, b, part) for a, b in output_pairs for part in (None, *parts_of(first, a))]
     workers = [(xnnpack(first, [a for a, _ in pairs]), xnnpack(second, [b for _, b in pairs])) for _ in range(threads)]
 
     def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> list[Sums]:

@@ -20,7 +20,7 @@ SAMPLES = 8
 TOO_LARGE, TOO_SMALL = 20.0, 0.02  # outputs' standard deviation over the bias; usual are 0.3 to 3
 
 
-def scale_doubts(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> tuple[str, ...]:
+def scale_warnings(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> tuple[str, ...]:
     """A sentence where the inputs seem to be scaled otherwise than in training.
 
     Args:

@@ -35,13 +35,13 @@ def choose(candidates: Mapping[str, Quality]) -> Choice:
             samples, none of which was used to make them.
     """
     (kept, quality), *others = candidates.items()
-    place = 0
+    compared = 0
     for name, candidate in others:
         worse = _first_worse(quality, candidate)
-        place = worse or 0
+        compared = worse or 0
         if worse is None:
             kept, quality = name, candidate
-    return Choice(kept, _reason(candidates, place) if others else "there is no other candidate")
+    return Choice(kept, _reason(candidates, compared) if others else "there is no other candidate")
 
 
 FEW = 8
@@ -73,9 +73,9 @@ def _first_worse(before: Quality, after: Quality) -> int | None:
 
 def _reason(candidates: Mapping[str, Quality], output: int) -> str:
     """What every candidate reaches at the output that decided, and what it gains over the one before it."""
-    told = [f"{q.decisive[output].closeness.judged_db:.2f} dB {name}" for name, q in candidates.items()]
+    listed = [f"{q.decisive[output].closeness.judged_db:.2f} dB {name}" for name, q in candidates.items()]
     gains = [gain_at(b, a, output) for b, a in pairwise(candidates.values())]
-    sentences = ", ".join([told[0], *(f"{t}{gain_text(g)}" for t, g in zip(told[1:], gains, strict=True))])
+    sentences = ", ".join([listed[0], *(f"{t}{gain_text(g)}" for t, g in zip(listed[1:], gains, strict=True))])
     last = list(candidates.values())[-1]
     judged, end = last.decisive[output], last.outputs[output].tensor
     where = f"at {judged.tensor!r}" if judged.tensor == end else f"at {judged.tensor!r}, before {end!r}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from edgeqwt.errors import InputError, InvariantError
-from edgeqwt.graph.ends import before_saturation
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -19,7 +19,7 @@ from edgeqwt.verify.parts import Part, parts_of
 
 @dataclass(frozen=True)
 class PartQuality:
-    """A part of an output; attributes as those of `Place`."""
+    """A part of an output; attributes as those of `TensorQuality`."""
 
     name: str
     closeness: Closeness
@@ -27,7 +27,7 @@ class PartQuality:
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorQuality:
     """One tensor of an integer graph against the float graph's.
 
     Attributes:
@@ -63,14 +63,14 @@ class Quality:
     """
 
     samples: int
-    layers: tuple[Place, ...]
-    outputs: tuple[Place, ...]
-    decisive: tuple[Place, ...]
+    layers: tuple[TensorQuality, ...]
+    outputs: tuple[TensorQuality, ...]
+    decisive: tuple[TensorQuality, ...]
 
     @property
     def worst_db(self) -> float:
         """The smallest SQNR of what varies, of the decisive tensors; of the whole where nothing varies."""
-        return min(place.closeness.judged_db for place in self.decisive)
+        return min(output.closeness.judged_db for output in self.decisive)
 
 
 def layer_quality(
@@ -118,7 +118,7 @@ def layer_quality(
     for parts in ordered(workers, work, samples):
         for name, part in parts.items():
             for total, look, sums in zip(totals[name], compared[name].looks, part, strict=True):
-                total.add(sums, look.ends)
+                total.add(sums, look.varying)
         count += 1
         on_sample()
     if count == 0:
@@ -132,13 +132,13 @@ class _Look:
 
     Attributes:
         reference, tensor: in the float and in the integer graph.
-        ends: whether it is an output or what one is judged by: then what varies counts, too.
+        varying: whether it is an output or what one is judged by: then what varies counts, too.
         part: None: the whole.
     """
 
     reference: int
     tensor: int
-    ends: bool
+    varying: bool
     part: Part | None = None
 
 
@@ -179,9 +179,9 @@ class _Compared:
         outputs = tuple(zip(float_graph.outputs, graph.outputs, strict=True))
         return _Compared(
             graph,
-            tuple(_Look(f, t, ends=False) for f, t in same),
-            tuple(_Look(f, t, ends=True) for f, t in outputs),
-            tuple(_Look(*_decisive(float_graph, f, graph, t), ends=True) for f, t in outputs),
+            tuple(_Look(f, t, varying=False) for f, t in same),
+            tuple(_Look(f, t, varying=True) for f, t in outputs),
+            tuple(_Look(*_decisive(float_graph, f, graph, t), varying=True) for f, t in outputs),
             tuple(tuple(_Look(f, t, True, part) for part in parts_of(float_graph, f)) for f, t in outputs),
         )
 
@@ -200,7 +200,7 @@ class _Compared:
             wanted, found = reference[look.reference], to_real(self.graph, look.tensor, values[look.tensor])
             if look.part is not None:
                 wanted, found = look.part.of(wanted), look.part.of(found)
-            return compare(wanted, found, self._step(look.tensor), varying=look.ends)
+            return compare(wanted, found, self._step(look.tensor), varying=look.varying)
 
         return [one(look) for look in self.looks]
 
@@ -211,14 +211,14 @@ class _Compared:
     def quality(self, samples: int, totals: Sequence[_Total]) -> Quality:
         producers, left = self.graph.producers(), iter(totals)
 
-        def place(look: _Look) -> Place:
+        def tensor_quality(look: _Look) -> TensorQuality:
             op, total = producers.get(look.tensor), next(left)
             kind = "" if op is None else self.graph.ops[op].kind
             name, errors, agreeing = self.graph.tensors[look.tensor].name, tuple(total.errors), tuple(total.agreeing)
-            return Place(name, op, kind, total.sums.result(), errors, agreeing)
+            return TensorQuality(name, op, kind, total.sums.result(), errors, agreeing)
 
         layers, outputs, decisive = (
-            tuple(place(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)
+            tuple(tensor_quality(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)
         )
         parts = [
             tuple(
@@ -231,8 +231,8 @@ class _Compared:
         return Quality(samples, layers, tuple(map(_with_parts, outputs, parts)), decisive)
 
 
-def _with_parts(place: Place, parts: tuple[PartQuality, ...]) -> Place:
-    return replace(place, parts=parts)
+def _with_parts(found: TensorQuality, parts: tuple[PartQuality, ...]) -> TensorQuality:
+    return replace(found, parts=parts)
 
 
 def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[int, int]:

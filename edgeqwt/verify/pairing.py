@@ -36,19 +36,19 @@ def partners(first: Graph, second: Graph) -> dict[int, int]:
             a = names.get(second.tensors[t].name)
             if a is not None and _alike(first, a, second, t):
                 found[t] = a
-    ends = {t: a for t, a in zip(second.outputs, first.outputs, strict=False) if _alike(first, a, second, t)}
-    _by_weights(first, second, found, {*ends})
-    _by_position(first, second, found, {*ends})
-    return {**found, **{t: a for t, a in ends.items() if t not in second.inputs}}
+    output_pairs = {t: a for t, a in zip(second.outputs, first.outputs, strict=False) if _alike(first, a, second, t)}
+    _by_weights(first, second, found, {*output_pairs})
+    _by_position(first, second, found, {*output_pairs})
+    return {**found, **{t: a for t, a in output_pairs.items() if t not in second.inputs}}
 
 
-def _by_weights(first: Graph, second: Graph, found: dict[int, int], ends: set[int]) -> None:
+def _by_weights(first: Graph, second: Graph, found: dict[int, int], output_pairs: set[int]) -> None:
     """Adds the outputs of layers whose weights are alike."""
     taken = set(found.values())
     free = [op for op in _layers(first) if op.outputs[0] not in taken]
     for op in _layers(second):
         t = op.outputs[0]
-        if t in found or t in ends:
+        if t in found or t in output_pairs:
             continue
         weights = _weights(second, op)
         likeness = [(_cosine(_weights(first, o), weights) if o.kind == op.kind else 0.0, k) for k, o in enumerate(free)]
@@ -60,7 +60,7 @@ def _by_weights(first: Graph, second: Graph, found: dict[int, int], ends: set[in
             found[t] = a
 
 
-def _by_position(first: Graph, second: Graph, found: dict[int, int], ends: set[int]) -> None:
+def _by_position(first: Graph, second: Graph, found: dict[int, int], output_pairs: set[int]) -> None:
     """Adds outputs of ops that read partners of what an op of the same kind reads, in the order of the ops."""
     waiting: dict[tuple[str, tuple[int, ...]], list[Op]] = {}
     for op in first.ops:
@@ -70,14 +70,14 @@ def _by_position(first: Graph, second: Graph, found: dict[int, int], ends: set[i
         if not reads or -1 in reads:
             continue
         if op.kind in CONVERTING:
-            if op.outputs[0] not in found and op.outputs[0] not in ends:
+            if op.outputs[0] not in found and op.outputs[0] not in output_pairs:
                 found[op.outputs[0]] = reads[0]
             continue
         candidates = waiting.get((op.kind, reads), [])
-        twin = candidates.pop(0) if candidates else None
-        for t, a in zip(op.outputs, twin.outputs if twin is not None else (), strict=False):
-            same = twin is not None and twin.activation == op.activation
-            if same and t not in found and t not in ends and _alike(first, a, second, t):
+        counterpart = candidates.pop(0) if candidates else None
+        for t, a in zip(op.outputs, counterpart.outputs if counterpart is not None else (), strict=False):
+            same = counterpart is not None and counterpart.activation == op.activation
+            if same and t not in found and t not in output_pairs and _alike(first, a, second, t):
                 found[t] = a
 
 

@@ -197,18 +197,18 @@ class _Diagnosis:
         if suspect is None:
             output = f"output {binding.spec.name!r}{_by(verdict)}"
             return f"{start}{output}, although no intermediate tensor that can be compared diverges"
-        op, place = self._op(graph, suspect)
-        op += f" (in the source: {place})" if place else ""
+        op, location = self._op(graph, suspect)
+        op += f" (in the source: {location})" if location else ""
         unseen = f"; of the {suspect.unseen} ops just before it nothing can be compared" if suspect.unseen else ""
         return f"{start}{op} is the first op whose output diverges{_by(suspect.verdict)}{unseen}"
 
     def _op(self, graph: Graph, suspect: _Suspect | None) -> tuple[str, str]:
-        """The op, and its place in the source; empty where they are not known."""
+        """The op, and its location in the source; empty where they are not known."""
         if suspect is None:
             return "", ""
         names = [graph.tensors[t].name for t in graph.ops[suspect.op].outputs]
-        place = next((self.converted.places[name] for name in names if name in self.converted.places), "")
-        return graph.describe(suspect.op), place
+        location = next((self.converted.locations[name] for name in names if name in self.converted.locations), "")
+        return graph.describe(suspect.op), location
 
 
 def _shaped(expected: Array, found: Bounded) -> Array:

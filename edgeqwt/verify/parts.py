@@ -74,13 +74,13 @@ def parts_of(graph: Graph, tensor: int) -> tuple[Part, ...]:
         others = tuple(k for k in range(origin.ndim) if k != axis)
         cuts = np.flatnonzero((np.diff(origin, axis=axis) != 0).all(axis=others)) + 1
         if 0 < len(cuts) < MOST:
-            ends = zip([0, *cuts.tolist()], [*cuts.tolist(), length], strict=True)
-            parts += [_named(graph, origin, leaves, Part("", axis, *pair)) for pair in ends]
+            bounds = zip([0, *cuts.tolist()], [*cuts.tolist(), length], strict=True)
+            parts += [_named(graph, origin, leaves, Part("", axis, *pair)) for pair in bounds]
     return tuple(parts)
 
 
 def _named(graph: Graph, origin: Array, leaves: Sequence[int], part: Part) -> Part:
-    """The part with the name of the tensor that it is, or of its place where it is of several."""
+    """The part with the name of the tensor that it is, or of its position where it is one of several."""
     inside = {int(n) for n in np.unique(part.of(origin) % (len(leaves) + 1)) if n > 0}
     if len(inside) == 1:
         return replace(part, name=graph.tensors[leaves[inside.pop() - 1]].name)

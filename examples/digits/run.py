@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\nEach report.json tells every layer. 4-bit weights of convolutions are stored in half a byte each.")
 
 
-TOLD = {"float": "", "plain": "plain", "compensated": "edgeqwt"}
+LABELS = {"float": "", "plain": "plain", "compensated": "edgeqwt"}
 
 
 def table(built: dict[int, BuildResult]) -> Iterator[str]:
@@ -56,14 +56,14 @@ def table(built: dict[int, BuildResult]) -> Iterator[str]:
     yield f"{'weights':10}{'build':14}{'accuracy':>9}{f'wrong of {tested}':>14}{'output SQNR':>14}{'bytes':>9}"
     for bits, result in built.items():
         for variant, scores in result.scores.items():
-            if variant not in TOLD or (variant == "float" and bits != 8):
+            if variant not in LABELS or (variant == "float" and bits != 8):
                 continue
             accuracy = scores["top1"]
             sqnr = f"{result.quality[variant].outputs[0].closeness.sqnr_db:.1f} dB" if variant != "float" else ""
             name = "float" if variant == "float" else f"{bits} bit"
-            told = TOLD[variant]
+            label = LABELS[variant]
             wrong, size = round((1 - accuracy) * tested), result.sizes[variant]
-            yield f"{name:10}{told:14}{accuracy:9.4f}{wrong:14}{sqnr:>14}{size:9,}"
+            yield f"{name:10}{label:14}{accuracy:9.4f}{wrong:14}{sqnr:>14}{size:9,}"
 
 
 if __name__ == "__main__":

@@ -44,5 +44,5 @@ class ClipWeights(Technique):
         after = replace(after, statistics=context.observed(after.graph))
         verdict = context.gate.keep(context.lowered(state), context.lowered(after), threshold=0.1)
         data = {"layers": len(clipped), "gain_db": verdict.gain_db}
-        told = f"weights beyond {self.deviations:g} standard deviations clipped: {verdict.gain_db:+.2f} dB"
-        return (after if verdict.kept else state), Account((told,), data, kept=verdict.kept)
+        message = f"weights beyond {self.deviations:g} standard deviations clipped: {verdict.gain_db:+.2f} dB"
+        return (after if verdict.kept else state), Account((message,), data, kept=verdict.kept)

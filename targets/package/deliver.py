@@ -16,13 +16,13 @@ from edgeqwt.targets.package.package import package
 VECTORS = 4  # samples that become test vectors
 
 
-def deliver(result: BuildResult, samples: Samples, place: Path, board: TargetProfile | None = None) -> BuildResult:
+def deliver(result: BuildResult, samples: Samples, folder: Path, board: TargetProfile | None = None) -> BuildResult:
     """Makes a folder with the package that the build's target names.
 
     Args:
         result: of the build.
         samples: calibration samples; the first ones become test vectors.
-        place: the folder; its parent exists.
+        folder: the folder; its parent exists.
         board: the target, without the limits that the user's budget replaces; None: the build's target.
 
     Returns:
@@ -31,10 +31,10 @@ def deliver(result: BuildResult, samples: Samples, place: Path, board: TargetPro
     Raises:
         EdgeqwtError: as `package`.
     """
-    place.mkdir()
+    folder.mkdir()
     some = validated(samples.head(VECTORS), [binding.spec for binding in result.model.inputs])
     notes = package(
-        result.graph, board or result.target, place, feeds(result.model, result.graph, some), of_build(result)
+        result.graph, board or result.target, folder, feeds(result.model, result.graph, some), of_build(result)
     )
-    files = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return replace(result, notes=notes, package=tuple(files))

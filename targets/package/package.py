@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.apart import micro_host
 from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.subprocess_runners import micro_host
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package import ethos_u, tflite, tflm
 from edgeqwt.targets.package.details import Details, of_graph

@@ -9,9 +9,9 @@ import numpy as np
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Tensor
-from edgeqwt.runtime.apart import micro_host
 from edgeqwt.runtime.boundary import graph_feed, limits
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.runtime.subprocess_runners import micro_host
 
 SEED, RANDOM_VECTORS = 0, 4
 

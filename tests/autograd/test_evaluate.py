@@ -19,8 +19,8 @@ pytestmark = pytest.mark.requires("torch")
 torch = pytest.importorskip("torch")
 
 from edgeqwt.autograd.evaluate import Program, as_tensor, evaluate  # noqa: E402
-from edgeqwt.autograd.influence import influence  # noqa: E402
 from edgeqwt.autograd.kernels import KERNELS, missing, stops  # noqa: E402
+from edgeqwt.autograd.output_sensitivity import output_sensitivity  # noqa: E402
 
 # Borders between float and integer, and ops on integers alone: nothing real to differentiate.
 WITHOUT_KERNEL = {"SHAPE", "RANGE", "QUANTIZE", "DEQUANTIZE"}
@@ -111,14 +111,14 @@ def test_what_litert_runs_is_the_same_and_stops_gradients(name: str, monkeypatch
 
 
 def test_gradients_go_round_an_op_that_stops_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """x + f(a x), f without a kernel: the influence of x is that of the sum alone; a x has none."""
+    """x + f(a x), f without a kernel: the sensitivity of x is that of the sum alone; a x has none."""
     tensors = [Tensor(name, (1, 4), "float32") for name in ("x", "ax", "f", "y")]
     tensors.append(Tensor("a", (), "float32", np.array(2, np.float32)))
     none = {"fusedActivationFunction": "NONE"}
     ops = [Op("MUL", (0, 4), (1,), none), Op("ELU", (1,), (2,)), Op("ADD", (0, 2), (3,), none)]
     graph = Graph(tuple(tensors), tuple(ops), (0,), (3,))
     monkeypatch.setattr("edgeqwt.autograd.kernels.KERNELS", {k: v for k, v in KERNELS.items() if k != "ELU"})
-    found = influence(graph, [{0: np.ones((1, 4), np.float32)}], [3])
+    found = output_sensitivity(graph, [{0: np.ones((1, 4), np.float32)}], [3])
     assert {t: v.tolist() for t, v in found.items()} == {
         **{t: [[1.0] * 4] for t in (0, 2, 3)},
         1: [[0.0] * 4],

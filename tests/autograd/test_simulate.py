@@ -14,17 +14,17 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Tensor
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import feed_as, real
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
 
 pytestmark = pytest.mark.requires("torch")
 torch = pytest.importorskip("torch")
 
 from edgeqwt.autograd.evaluate import Program, as_tensor  # noqa: E402
-from edgeqwt.autograd.simulate import fake_quantize, quantizing, twin  # noqa: E402
+from edgeqwt.autograd.simulate import fake_quantize, fake_quantized, quantizing  # noqa: E402
 
 
 def test_values_are_rounded_and_clipped_and_gradients_pass_inside_the_range() -> None:
@@ -71,7 +71,7 @@ def test_a_twin_has_the_integer_graph_s_constants_and_a_bias_where_only_that_has
     integer = lower(graph, observe(graph, samples, threads=1)[0], MinMax(), Precision(4), {})
     bias = integer.ops[0].inputs[2]
     integer = integer.with_tensors({bias: replace(integer.tensors[bias], data=np.array([5, 0, -7, 90], np.int32))})
-    pair = twin(integer, graph)
+    pair = fake_quantized(integer, graph)
     (changed,) = pair.graph.ops
     for slot in (1, 2):
         wanted = integer.tensors[integer.ops[0].inputs[slot]]
@@ -89,7 +89,7 @@ def test_a_simulated_network_gives_litert_s_integers(
     graph = prepare(flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")).graph
     samples = [{graph.inputs[0]: image[None].astype(np.float32)} for image in cifar10["calibration_images"][:24]]
     integer = lower(graph, observe(graph, samples)[0], MinMax(), Precision(8), {})
-    pair = twin(integer, graph)
+    pair = fake_quantized(integer, graph)
     taps = [t for op in graph.ops for t in op.outputs]
     names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
     theirs = [names[graph.tensors[t].name] for t in taps]

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="gradients need torch")
 from edgeqwt.autograd.weighted import FLOOR, weighted
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.ranges import Mse
+from edgeqwt.scales.ranges import Mse
 from tests.chain import NONE, Chain, noise
 
 
@@ -33,9 +33,9 @@ def test_what_the_outputs_do_not_feel_counts_by_the_floor_alone() -> None:
     assert counts is not None
     # The gradient at y is +-1 for the first half and 0 for the other; their mean square is 1/2.
     small, large = counts[centers < 0.9].sum(), counts[centers > 0.9].sum()
-    felt, unfelt, mean = 1 + FLOOR / 2, FLOOR / 2, (1 + FLOOR) / 2
+    sensitive, insensitive, mean = 1 + FLOOR / 2, FLOOR / 2, (1 + FLOOR) / 2
     # Each magnitude as if one more value of the mean weight had been seen.
-    assert large / small == pytest.approx((half * unfelt + mean) / (half * felt + mean), rel=1e-6)
+    assert large / small == pytest.approx((half * insensitive + mean) / (half * sensitive + mean), rel=1e-6)
     assert (found[y].low, found[y].high) == (statistics[y].low, statistics[y].high)
 
 
@@ -97,7 +97,7 @@ def test_values_that_no_gradient_was_taken_at_weigh_as_the_mean() -> None:
     counted = statistics[x].folds_within(found.reach).sum(axis=0)
     assert (found.counts > 0).sum() == (counted > 0).sum()
     tail = found.centers() > 7
-    # All values are felt alike, so each weighs as the others: the ranges are those of all twenty samples.
+    # The outputs depend on all values alike, so each weighs as the others: the ranges are those of all twenty samples.
     np.testing.assert_allclose(found.counts[tail].sum(), found.counts.sum() / counted.sum(), rtol=1e-6)
 
 
@@ -105,12 +105,12 @@ def test_weighted_ranges_have_no_margins() -> None:
     chain = Chain()
     x = chain.input((1, 64))
     y = chain.op("MUL", x, chain.constant([2.0]), **NONE)
-    unfelt = chain.op("MUL", x, chain.constant([3.0]), **NONE)
-    graph = chain.graph(y, unfelt)
+    insensitive = chain.op("MUL", x, chain.constant([3.0]), **NONE)
+    graph = chain.graph(y, insensitive)
     rng = np.random.default_rng(0)
     samples = [{x: (rng.lognormal() * noise(1, 64, seed=seed)).astype(np.float32)} for seed in range(8)]
     statistics, _ = observe(graph, samples)
     found = weighted(graph, samples, [y], statistics)
-    for t in (x, unfelt):
+    for t in (x, insensitive):
         assert Mse().choose(statistics[t], 256) != Mse(margins=False).choose(statistics[t], 256)
         assert Mse().choose(found[t], 256) == Mse(margins=False).choose(found[t], 256)

@@ -14,7 +14,7 @@ from edgeqwt.bench.bench import bench
 from edgeqwt.bench.benchmark_model import parse, parse_ops
 from edgeqwt.bench.result import OpCost, document
 from edgeqwt.errors import InputError, ToolError
-from tests.bench.test_places import adding, written
+from tests.bench.test_backends import adding, written
 from tests.bench.test_result import valid
 
 # What adb does of our commands. The device's /data/local/tmp is the folder `device` beside it; `devices` is
@@ -174,7 +174,7 @@ def test_the_device_is_clean_after_a_failure(home: Path, prepare: Prepare, tmp_p
     assert left(home) == []
 
 
-def test_the_first_failure_is_told_when_cleaning_up_fails_too(home: Path, prepare: Prepare, tmp_path: Path) -> None:
+def test_the_first_failure_is_reported_when_cleaning_up_fails_too(home: Path, prepare: Prepare, tmp_path: Path) -> None:
     settings = prepare(fail="", printed="Segmentation fault\n")
     script = home / "adb"
     script.write_text(script.read_text().replace("shutil.rmtree(on_device(rest[1]))", "sys.exit(1)"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeqwt.bench.elf import Elf, read_elf
-from edgeqwt.bench.qemu import INSTRUCTIONS_PER_TICK, Told, bench_qemu, find_firmware, parse
+from edgeqwt.bench.qemu import INSTRUCTIONS_PER_TICK, FirmwareOutput, bench_qemu, find_firmware, parse
 from edgeqwt.bench.result import document
 from edgeqwt.errors import InputError, ToolError
 from tests.bench.test_result import valid
@@ -160,7 +160,7 @@ def test_what_a_firmware_prints() -> None:
         edgeqwt vector 1 differs
         edgeqwt vectors=2 failures=1
         """
-    assert parse(textwrap.dedent(text), Path("f.elf")) == Told((10, 12), 2, 1, None)
+    assert parse(textwrap.dedent(text), Path("f.elf")) == FirmwareOutput((10, 12), 2, 1, None)
     with pytest.raises(InputError, match="it printed: nothing"):
         parse("", Path("f.elf"))
 

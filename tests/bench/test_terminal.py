@@ -36,7 +36,7 @@ def test_figures_checks_and_notes_are_there() -> None:
     assert "ok            it is so: seen" in lines
 
 
-def test_what_does_not_hold_and_what_is_not_known_is_told() -> None:
+def test_what_does_not_hold_and_what_is_not_known_is_reported() -> None:
     lines = shown(NPU)
     assert "FAILED        every op runs on the NPU: 1 of 2" in lines
     assert "note          An estimate." in lines
@@ -71,7 +71,7 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     long = replace(NPU, op_costs=(OpCost("Conv2D", "model/" * 40 + "last", "NPU", 1, "cycles"),), notes=("word " * 50,))
     lines = shown(long, long, width=width)
     assert max(map(len, lines)) <= width
-    assert any("last" in line for line in lines)  # of a long name the end is told
+    assert any("last" in line for line in lines)  # of a long name the end is shown
 
 
 def test_figures_have_units() -> None:

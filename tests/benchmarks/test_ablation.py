@@ -12,10 +12,10 @@ from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.passes.context import Context
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import checked, load
 from edgeqwt.target import TargetProfile
 from edgeqwt.techniques.registry import registered
+from edgeqwt.widths.precision import parse
 from tests import small
 
 pytestmark = pytest.mark.requires("torch")

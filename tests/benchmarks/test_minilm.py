@@ -12,8 +12,8 @@ import pytest
 
 import edgeqwt
 from edgeqwt.graph import flatbuffer
-from edgeqwt.quantize.precision import parse
 from edgeqwt.recipes.recipe import load
+from edgeqwt.widths.precision import parse
 
 pytestmark = pytest.mark.requires("torch", "scipy")
 

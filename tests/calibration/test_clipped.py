@@ -8,10 +8,10 @@ import pytest
 from edgeqwt.calibration.clipped import Factor, Summand, factors, summands
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import Mse
+from edgeqwt.lowering.lower import lower
+from edgeqwt.scales.ranges import Mse
 from edgeqwt.verify.layers import layer_quality
+from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, NONE, Chain, noise
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.columns import column_doubts
+from edgeqwt.calibration.columns import column_warnings
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.graph.graph import Array
 
 
 def told(values: Array, names: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
     kept = [{"x": value[None].astype(np.float32)} for value in values]
-    return column_doubts(Samples("test", lambda: iter(kept), len(kept)), names)
+    return column_warnings(Samples("test", lambda: iter(kept), len(kept)), names)
 
 
 @pytest.mark.parametrize("shape", [(40, 4), (10, 5, 4)])

@@ -73,7 +73,7 @@ def test_histogram_counts_every_value_in_its_bin(seed: int) -> None:
     assert statistics.reach <= 2 * max(-statistics.low, statistics.high)
 
 
-def test_samples_are_told_apart_by_folds() -> None:
+def test_samples_are_reported_apart_by_folds() -> None:
     rng = np.random.default_rng(1)
     samples = [(k + 1) * rng.standard_normal(500).astype(np.float32) for k in range(3 * FOLDS)]
     statistics = Statistics()

@@ -16,10 +16,10 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.graph.opset import activate, slots
 from edgeqwt.graph.opset16 import BITS, bits_of, rule_at
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax, Mse
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.runtime.boundary import graph_feed, limits, real, to_real
 from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.scales.ranges import MinMax, Mse
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 
 RELU = {"fusedActivationFunction": "RELU"}

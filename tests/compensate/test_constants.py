@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensate.constants import constant_ops, place, realized
+from edgeqwt.compensate.constants import channel_slots, constant_ops, realized
 from edgeqwt.compensate.cwac import compensate
-from edgeqwt.compensate.fold import SHARED_CONSTANT, room
+from edgeqwt.compensate.fold import SHARED_CONSTANT, headroom
 from edgeqwt.compensate.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.graph.opset import Slots
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import Mse
 from edgeqwt.runtime.boundary import limits
+from edgeqwt.scales.ranges import Mse
+from edgeqwt.widths.precision import Precision
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import Case, dense, made, outputs
 
@@ -70,11 +70,11 @@ def test_places_of_gains_and_offsets() -> None:
     graph = affine()
     dense_op, _, mul, add = graph.ops
     assert constant_ops(graph) == [2, 3]
-    assert place(graph, dense_op) == Slots(*dense_op.inputs, dense_op.outputs[0])
-    assert place(graph, mul) == Slots(mul.inputs[0], mul.inputs[1], -1, mul.outputs[0])
-    assert place(graph, add) == Slots(add.inputs[0], -1, add.inputs[1], add.outputs[0])
+    assert channel_slots(graph, dense_op) == Slots(*dense_op.inputs, dense_op.outputs[0])
+    assert channel_slots(graph, mul) == Slots(mul.inputs[0], mul.inputs[1], -1, mul.outputs[0])
+    assert channel_slots(graph, add) == Slots(add.inputs[0], -1, add.inputs[1], add.outputs[0])
     swapped = replace(mul, inputs=mul.inputs[::-1])
-    assert place(graph, swapped) == place(graph, mul)
+    assert channel_slots(graph, swapped) == channel_slots(graph, mul)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5, CHANNELS), (5, 1)])
@@ -134,7 +134,7 @@ def test_a_shared_gamma_is_left_alone() -> None:
     other = index(graph, "again")
     ops = [replace(op, inputs=(op.inputs[0], t)) if i == other else op for i, op in enumerate(graph.ops)]
     graph = replace(graph, ops=tuple(ops))
-    assert room(graph, index(graph, "scaled")).missing == (SHARED_CONSTANT,)
+    assert headroom(graph, index(graph, "scaled")).missing == (SHARED_CONSTANT,)
     outcome = case.compensated(graph=broken(graph, "scaled", 0.8))
     assert (integers(outcome.graph, "scaled") == integers(broken(graph, "scaled", 0.8), "scaled")).all()
     assert {s.name for s in outcome.skips if s.reason == SHARED_CONSTANT} == {"scaled", "again"}
@@ -158,6 +158,8 @@ def test_what_no_output_feels_is_fitted_as_if_all_were_felt_alike() -> None:
     case = made(affine())
     bad = broken(case.integer, "scaled", 0.8)
     rows = {op.outputs[0]: np.zeros(10, np.float32) for op in case.floating.ops}
-    unfelt = compensate(bad, case.floating, case.samples, case.statistics, Mse(), Options(), felt=lambda _: rows)
+    unweighted = compensate(
+        bad, case.floating, case.samples, case.statistics, Mse(), Options(), token_weights=lambda _: rows
+    )
     alike = case.compensated(graph=bad)
-    assert flatbuffer.to_bytes(unfelt.graph) == flatbuffer.to_bytes(alike.graph)
+    assert flatbuffer.to_bytes(unweighted.graph) == flatbuffer.to_bytes(alike.graph)

@@ -17,10 +17,10 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision, Widths, parse
-from edgeqwt.quantize.ranges import MinMax, Mse
+from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.scales.ranges import MinMax, Mse
+from edgeqwt.widths.precision import Precision, Widths, parse
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import (
     RELU,

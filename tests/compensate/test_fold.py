@@ -15,9 +15,9 @@ from edgeqwt.compensate.fold import (
     SHARED_BIAS,
     SHARED_WEIGHTS,
     SIGN,
-    Room,
+    Headroom,
     fold,
-    room,
+    headroom,
     slots,
 )
 from edgeqwt.compensate.match import linear_ops
@@ -27,8 +27,8 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import rule_at
-from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, Chain, noise
 from tests.compensate.nets import (
     KINDS,
@@ -158,7 +158,7 @@ def loads(graph: Graph) -> bool:
 
 
 def test_nothing_shared() -> None:
-    assert room(made(two_convs(), count=3).integer, 0) == Room(True, True)
+    assert headroom(made(two_convs(), count=3).integer, 0) == Headroom(True, True)
 
 
 def test_shared_weights_leave_room_for_an_offset() -> None:
@@ -170,7 +170,7 @@ def test_shared_weights_leave_room_for_an_offset() -> None:
     assert x is not None
     graph = with_scale(graph, slots(graph.ops[1]).bias, Quantization.per_channel(w.scale * x.scale, 0))
     for i in (0, 1):
-        assert room(graph, i) == Room(False, True, (SHARED_WEIGHTS,))
+        assert headroom(graph, i) == Headroom(False, True, (SHARED_WEIGHTS,))
     folded, _ = fold(graph, 0, line(np.ones(6), np.linspace(-0.5, 0.5, 6)))
     check_linear_ops(folded, case.samples)
     assert loads(folded)
@@ -180,7 +180,7 @@ def test_shared_bias_leaves_no_room() -> None:
     graph = made(two_convs(), count=3).integer
     graph = with_input(graph, 1, 2, graph.ops[0].inputs[2])
     for i in (0, 1):
-        assert room(graph, i) == Room(False, False, (SHARED_BIAS,))
+        assert headroom(graph, i) == Headroom(False, False, (SHARED_BIAS,))
 
 
 def test_shared_bias_buffer_stays_shared() -> None:
@@ -189,7 +189,7 @@ def test_shared_bias_buffer_stays_shared() -> None:
     first, second = (slots(op).bias for op in graph.ops)
     shared = graph.tensors[first].data
     graph = graph.with_tensors({second: replace(graph.tensors[second], data=shared)})
-    assert room(graph, 0) == Room(True, False, (SHARED_BIAS,))
+    assert headroom(graph, 0) == Headroom(True, False, (SHARED_BIAS,))
     folded, done = fold(graph, 0, line(np.array([2.0, -2, 1, 0.5, 1, 1]), np.zeros(6)))
     assert done.refused == {SIGN: 1}
     assert folded.tensors[first].data is folded.tensors[second].data
@@ -203,7 +203,7 @@ def test_shared_weight_buffer_takes_gains_but_no_signs() -> None:
     graph = case.integer.with_tensors(
         {second: replace(case.integer.tensors[second], data=case.integer.tensors[first].data)}
     )
-    assert room(graph, 1) == Room(True, True)
+    assert headroom(graph, 1) == Headroom(True, True)
     folded, done = fold(graph, 1, line(np.array([2.0, -2, 1, 0.5, -1, 1]), np.zeros(6)))
     assert done.refused == {SIGN: 2}
     np.testing.assert_array_equal(done.gain, [2, 1, 1, 0.5, 1, 1])
@@ -245,7 +245,7 @@ def per_tensor(graph: Graph, i: int) -> Graph:
 def test_per_tensor_weights_take_the_offset_alone(kind: str) -> None:
     case = made(KINDS[kind](), count=6)
     graph = per_tensor(case.integer, 0)
-    assert room(graph, 0) == Room(False, True, (PER_TENSOR,))
+    assert headroom(graph, 0) == Headroom(False, True, (PER_TENSOR,))
     offset = np.linspace(-0.5, 0.5, 8)
     folded, _ = fold(graph, 0, line(np.ones(8), offset))
     q = folded.tensors[folded.outputs[0]].quantization
@@ -260,7 +260,7 @@ def test_per_tensor_weights_take_the_offset_alone(kind: str) -> None:
 def test_one_output_channel_is_both_per_tensor_and_per_channel() -> None:
     chain = Chain()
     case = made(chain.graph(dense(chain, chain.input((3, 24)), 1, 1)), count=6)
-    assert room(case.integer, 0) == Room(True, True)
+    assert headroom(case.integer, 0) == Headroom(True, True)
     folded, _ = fold(case.integer, 0, line(np.full(1, -2.0), np.full(1, 0.3)))
     check_linear_ops(folded, case.samples)
     check_bias_scales(folded)
@@ -272,7 +272,7 @@ def test_without_a_bias_there_is_room_for_a_gain(kind: str, absent: tuple[int, .
     case = made(KINDS[kind](), count=6)
     op = case.integer.ops[0]
     graph = case.integer.with_ops({0: replace(op, inputs=(*op.inputs[:-1], *absent))}).pruned()
-    assert room(graph, 0) == Room(True, False, (NO_BIAS,))
+    assert headroom(graph, 0) == Headroom(True, False, (NO_BIAS,))
     gain = LINES["signs"][0] * 1.5
     folded, done = fold(graph, 0, line(gain, np.zeros(8)))
     np.testing.assert_array_equal(done.gain, gain)

@@ -15,10 +15,10 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.scales.ranges import MinMax
 from tests.compensate.nets import (
     Case,
     check_bias_scales,

@@ -10,9 +10,9 @@ import pytest
 from edgeqwt.compensate.linear_op import NO_SUCH_KIND, OTHER_SIZE, Cost, LinearLayer, added, cost, obstacle, rows
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import slots
-from edgeqwt.quantize.activations import affine
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.scales.activations import affine
 from tests.chain import CONV, Chain, noise
 from tests.compensate.nets import KINDS, made, probed, stored, transpose_conv
 

@@ -122,7 +122,7 @@ def test_weights_count_positions_so_many_times() -> None:
 def test_a_position_counts_as_it_is_felt_and_less_where_it_errs() -> None:
     y = np.zeros((1, 3, 2), np.float32)
     q = y + np.array([0.0, 3.0, 3.0], np.float32)[None, :, None]
-    felt = [np.array([1.0, 1.0, 4.0])]
-    (weights,) = evening_rows(q, y, felt, step=12**0.5)
+    position_weights = [np.array([1.0, 1.0, 4.0])]
+    (weights,) = evening_rows(q, y, position_weights, step=12**0.5)
     # RMS errors of 0 and 3, and rounding noise of 12 / 12: 1 / sqrt(1), 1 / sqrt(10), four times that.
     np.testing.assert_allclose(weights, [1.0, 10**-0.5, 4 * 10**-0.5], rtol=1e-12)

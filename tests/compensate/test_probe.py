@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeqwt.compensate.probe import unfused
-from edgeqwt.quantize.precision import Precision
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.widths.precision import Precision
 from tests.chain import Chain
 from tests.compensate.nets import RELU, check_linear_ops, conv, dense, made, plain_net, residual_net
 

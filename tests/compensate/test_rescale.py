@@ -13,11 +13,11 @@ from edgeqwt.compensate.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization
 from edgeqwt.graph.opset import activate, slots
-from edgeqwt.quantize.activations import affine
-from edgeqwt.quantize.precision import Precision, Widths
-from edgeqwt.quantize.ranges import MARGINS
 from edgeqwt.runtime.boundary import quantized, real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
+from edgeqwt.scales.activations import affine
+from edgeqwt.scales.ranges import MARGINS
+from edgeqwt.widths.precision import Precision, Widths
 from tests.chain import NONE, Chain, noise
 from tests.compensate.nets import (
     Case,

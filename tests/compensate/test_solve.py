@@ -23,9 +23,11 @@ def planted(gain: Array, offset: Array, noise: float = 0.0, seed: int = 0, sampl
     return moments(q, gain * q + offset + noise * rng.standard_normal(q.shape))
 
 
-def solved(gain: Array, offset: Array, options: Options | None = None, noise: float = 0.0, **room: bool) -> Correction:
+def solved(
+    gain: Array, offset: Array, options: Options | None = None, noise: float = 0.0, **headroom: bool
+) -> Correction:
     fit, held_out = (planted(gain, offset, noise, seed) for seed in (0, 1))
-    return solve(fit, held_out, options or Options(), **room)
+    return solve(fit, held_out, options or Options(), **headroom)
 
 
 def test_exact_recovery() -> None:

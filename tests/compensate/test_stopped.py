@@ -16,7 +16,7 @@ import pytest
 from edgeqwt.compensate.cwac import compensate
 from edgeqwt.compensate.solve import Options
 from edgeqwt.errors import InputError
-from edgeqwt.quantize.ranges import Mse
+from edgeqwt.scales.ranges import Mse
 from tests.compensate.nets import made, plain_net
 
 
@@ -57,7 +57,7 @@ import itertools, sys
 sys.path.insert(0, {root!r})
 from edgeqwt.compensate.cwac import compensate
 from edgeqwt.compensate.solve import Options
-from edgeqwt.quantize.ranges import Mse
+from edgeqwt.scales.ranges import Mse
 from tests.compensate.nets import made, plain_net
 
 case = made(plain_net(), count=2)

@@ -47,7 +47,7 @@ def test_an_ambiguous_layout_is_decided_by_the_values(moved: bool) -> None:
     assert (inputs[0].permutation == (0, 2, 3, 1)) is moved
 
 
-def test_changes_are_told() -> None:
+def test_changes_are_reported() -> None:
     x = np.zeros((1, 3, 4, 5), np.float32)
     graph = scaled((1, 4, 5, 3), np.ones(3, np.float32))
     inputs, outputs = bind(graph, [InputSpec("image", x.shape, "int64")], {"image": x}, {"y": x})

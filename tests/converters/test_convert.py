@@ -91,13 +91,13 @@ def test_resnet20_is_described_in_the_terms_of_the_source(resnet: ConvertedModel
     assert set(resnet.versions) == {"torch", "onnx", "onnxruntime", "onnx2tf"}
     assert resnet.log is not None
     assert "Float32 tflite output complete" in resnet.log.read_text()
-    kinds = {resnet.places[resnet.graph.tensors[op.outputs[0]].name]: op.kind for op in resnet.graph.ops}
+    kinds = {resnet.locations[resnet.graph.tensors[op.outputs[0]].name]: op.kind for op in resnet.graph.ops}
     assert kinds["layer1.0.conv1"] == "CONV_2D"
     assert kinds["layer3.2.conv2"] == "CONV_2D"
     assert kinds["linear"] == "FULLY_CONNECTED"
     assert kinds["layer1.0 (Add)"] == "ADD"
     assert kinds["layer2.0.conv1 (PAD)"] == "PAD"
-    assert all(resnet.graph.tensors[op.outputs[0]].name in resnet.places for op in resnet.graph.ops)
+    assert all(resnet.graph.tensors[op.outputs[0]].name in resnet.locations for op in resnet.graph.ops)
     assert "reduced_precision_support" not in resnet.graph.metadata
 
 
@@ -221,7 +221,7 @@ def test_exported_program(tmp_path: Path) -> None:
     for row, (_, expected, found) in zip(logits, outputs(model, from_arrays({"image": images})), strict=True):
         assert error(expected[0], row) < CLOSE
         assert error(found, expected) < CLOSE
-    places = {op.kind: model.places[model.graph.tensors[op.outputs[0]].name] for op in model.graph.ops}
+    places = {op.kind: model.locations[model.graph.tensors[op.outputs[0]].name] for op in model.graph.ops}
     assert places["DEPTHWISE_CONV_2D"] == "depthwise"
     assert places["FULLY_CONNECTED"] == "head"
 
@@ -248,7 +248,7 @@ def test_onnx_with_dynamic_shapes_is_fixed_to_the_samples(tmp_path: Path) -> Non
     for name, expected, found in outputs(model, from_arrays({"image": images})):
         assert name == "logits"
         assert error(found, expected) < CLOSE
-    assert "/depthwise/Conv" in model.places.values()
+    assert "/depthwise/Conv" in model.locations.values()
 
 
 def test_float_tflite(mlperf_tiny: Path, tmp_path: Path) -> None:

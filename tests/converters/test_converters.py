@@ -64,7 +64,7 @@ def test_the_only_converters_error_names_another_one(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="is the first op whose output diverges") as caught:
         first_to_pass(models.seeded(Shortcut), samples(), tmp_path, gate)
     assert caught.value.op.startswith("ADD #2")
-    assert caught.value.place == "inner"
+    assert caught.value.location == "inner"
     assert caught.value.hint.endswith("Another converter may take it: `edgeqwt tools install litert-torch`.")
 
 
@@ -89,13 +89,13 @@ def test_the_next_converter_is_tried_where_one_fails(refused: tuple[list[Convert
     assert check_parity(model, model.graph, samples()).samples == 4
     assert model.converter == "litert-torch"
     [attempt] = model.attempts
-    assert (attempt.converter, attempt.place) == ("onnx2tf", "inner")
+    assert (attempt.converter, attempt.location) == ("onnx2tf", "inner")
     assert attempt.op.startswith("ADD #2")
     # In the source's terms.
     assert [b.spec.name for b in (*model.inputs, *model.outputs)] == ["image", "features"]
     ends = (*model.inputs, *model.outputs)
     assert [model.graph.tensors[b.tensor].name for b in ends] == ["image", "features"]
-    places = {model.places.get(model.graph.tensors[op.outputs[0]].name): op.kind for op in model.graph.ops}
+    places = {model.locations.get(model.graph.tensors[op.outputs[0]].name): op.kind for op in model.graph.ops}
     assert places["inner.conv"] == "CONV_2D"
     # Its own values are known, so that a wrong op of its would be found, too.
     assert model.trace_source is not None

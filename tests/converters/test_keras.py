@@ -57,7 +57,7 @@ def test_models_of_keras_3(files: Path, tmp_path: Path, name: str) -> None:
     parity = check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
     assert parity.samples == 4
     [convolution] = [op for op in model.graph.ops if op.kind == "CONV_2D"]
-    assert model.places[model.graph.tensors[convolution.outputs[0]].name].rpartition("/")[2].startswith("stem")
+    assert model.locations[model.graph.tensors[convolution.outputs[0]].name].rpartition("/")[2].startswith("stem")
 
 
 @pytest.mark.tool("tensorflow")

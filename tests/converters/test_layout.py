@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.converted import Binding
-from edgeqwt.converters.layout import named_after_places, named_as_in_source, without_transposes
+from edgeqwt.converters.layout import named_after_locations, named_as_in_source, without_transposes
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import CONV, Chain, noise
@@ -58,7 +58,7 @@ def test_other_orders_stay() -> None:
 
 def test_tensors_are_called_after_the_source() -> None:
     graph = ends()
-    found, where = named_after_places(graph, {"moved": "stem (TRANSPOSE)", "features": "stem", "map": "head"})
+    found, where = named_after_locations(graph, {"moved": "stem (TRANSPOSE)", "features": "stem", "map": "head"})
     assert [found.tensors[op.outputs[0]].name for op in found.ops] == ["stem", "stem_1", "map"]
     assert where == {"stem": "stem (TRANSPOSE)", "stem_1": "stem", "map": "head"}
     named = named_as_in_source(graph, [Binding(InputSpec("x", (1, 3, 4, 4), "float32"), graph.inputs[0])])

@@ -180,7 +180,7 @@ def test_torch_layers_reach_tflite_with_each_weight_once(tmp_path: Path) -> None
     layers = [op for op in graph.ops if op.kind == "FULLY_CONNECTED"]
     # Per direction two of the input and two of the state: gates that are sigmoids, and the one that is not.
     assert len({op.inputs[1] for op in layers}) == 5 * 4
-    assert any(place.startswith("both (LSTM") for place in model.places.values())
+    assert any(place.startswith("both (LSTM") for place in model.locations.values())
 
 
 class Packed(nn.Module):
@@ -217,7 +217,7 @@ def test_what_torch_exports_wrong_is_named(tmp_path: Path) -> None:
     assert "loop" not in error.value.hint  # nn.LSTMCell has no projections
 
 
-def test_a_step_from_nothing_is_told() -> None:
+def test_a_step_from_nothing_is_reported() -> None:
     """Sequences along the first axis may have been taken for batches."""
     model = layer("GRU")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

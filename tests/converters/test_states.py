@@ -65,7 +65,7 @@ def test_other_names_do_not(before: str, after: str) -> None:
     assert found(model(step(), ("x", before), outputs)) == ()
 
 
-def test_two_outputs_of_a_shape_are_not_told_apart() -> None:
+def test_two_outputs_of_a_shape_are_not_distinguished() -> None:
     graph = step()
     twice = replace(graph, outputs=(graph.outputs[1], graph.outputs[1]))
     assert found(model(twice, ("x", "h"), ("output_0", "output_1"))) == ()

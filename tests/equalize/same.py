@@ -9,11 +9,11 @@ from edgeqwt.equalize.channels import channels
 from edgeqwt.equalize.factors import Channels
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.precision import Precision
 from tests.chain import samples
 
 

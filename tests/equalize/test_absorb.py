@@ -11,11 +11,11 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.equalize.absorb import absorb
 from edgeqwt.equalize.equalize import Equalization, equalize
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.verify.layers import layer_quality
+from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 
 DENSE: dict[str, Any] = {**NONE, "keepNumDims": False}

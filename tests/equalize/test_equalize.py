@@ -11,11 +11,11 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.equalize.channels import channels
 from edgeqwt.equalize.equalize import Equalization, equalize
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.precision import Precision
 from tests.chain import NONE, Chain, noise
 
 UNEVEN = np.array([1.0, 16.0, 0.25, 4.0], np.float32)

@@ -9,17 +9,17 @@ pytest.importorskip("torch", reason="gradients need torch")
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.equalize.channels import channels
+from edgeqwt.equalize.copy_sensitivity import sensitivities
 from edgeqwt.equalize.factors import Channels
-from edgeqwt.equalize.felt import feel
 from edgeqwt.equalize.multiply import multiplied
 from edgeqwt.equalize.noise import Noise, Operand, Rows, Stored, noise, observe_elements
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.activations import assign
-from edgeqwt.quantize.islands import islands, widened
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
-from edgeqwt.quantize.widths import planned
+from edgeqwt.scales.activations import assign
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.regions import regions, widened
 from tests.chain import Chain, samples
 from tests.chain import noise as drawn
 from tests.equalize.same import drawn as factors_of
@@ -33,9 +33,9 @@ def model(graph: Graph, precision: Precision, data: list[dict[int, Array]]) -> t
     seen = observe_elements(graph, data)
     by_factor = {t: seen[t].by_factor(numbers, found.count) for t, numbers in found.of.items()}
     plan = planned(graph, precision)
-    felt = feel(graph, data * 2, graph.outputs, plan)  # twice as many random signs
+    found_sensitivities = sensitivities(graph, data * 2, graph.outputs, plan)  # twice as many random signs
     assignment = assign(graph, observe(graph, data)[0], MinMax(), plan)
-    return noise(graph, found, by_factor, felt, assignment, precision), found
+    return noise(graph, found, by_factor, found_sensitivities, assignment, precision), found
 
 
 @pytest.mark.parametrize("weights", [8, 4])
@@ -43,7 +43,7 @@ def model(graph: Graph, precision: Precision, data: list[dict[int, Array]]) -> t
 def test_derivatives_are_those_of_the_error(weights: int, wide: bool) -> None:
     graph = prepare(toy.language()).graph
     precision = Precision(weights)
-    precision = widened(graph, precision, islands(graph)) if wide else precision
+    precision = widened(graph, precision, regions(graph)) if wide else precision
     found, numbers = model(graph, precision, samples(graph, 4))
     assert {type(term) for term in found.terms} == {Stored, Operand, Rows}
     rng = np.random.default_rng(0)
@@ -90,11 +90,11 @@ def test_a_rounded_gamma_costs_what_its_output_feels_times_what_it_meets() -> No
     weights = graph.tensors[graph.ops[1].inputs[1]].data
     assert weights is not None
     values = np.stack([sample[x] for sample in data]).astype(np.float64)
-    # Influence of y's channel j is the sum of its squared weights, at each of three positions.
-    felt = 3 * np.square(weights.astype(np.float64)).sum(axis=0) * np.square(values).mean()
+    # The sensitivity of y's channel j is the sum of its squared weights, at each of three positions.
+    found_sensitivities = 3 * np.square(weights.astype(np.float64)).sum(axis=0) * np.square(values).mean()
     step = (gamma.max() - gamma.min()) / 255
     cost = term.at(np.ones(numbers.count), np.zeros(numbers.count))
     # Random signs estimate the sum of squares: 2 outputs x 3 positions x 8 samples x 4 draws.
-    assert cost == pytest.approx(step**2 / 12 * felt.sum(), rel=0.2)
+    assert cost == pytest.approx(step**2 / 12 * found_sensitivities.sum(), rel=0.2)
     # Made even, one step is as good for all: the model sees the largest only.
     assert term.at(drawn(numbers.count) * 0 + 2, np.zeros(numbers.count)) == pytest.approx(cost)

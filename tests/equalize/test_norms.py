@@ -16,14 +16,14 @@ from edgeqwt.equalize.equalize import Equalization, equalize
 from edgeqwt.equalize.factors import FIXED
 from edgeqwt.equalize.norms import needed, opened
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.islands import islands, widened
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision, Widths
-from edgeqwt.quantize.ranges import MinMax
-from edgeqwt.quantize.widths import copies, planned
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.plan import copies, planned
+from edgeqwt.widths.precision import Precision, Widths
+from edgeqwt.widths.regions import regions, widened
 from tests.chain import Chain, samples
 from tests.equalize.same import check_alike, check_same, squared_error
 from tests.prepare import toy
@@ -116,7 +116,7 @@ def test_a_graph_without_norms_stays() -> None:
 @pytest.mark.parametrize("wide", [False, True])
 def test_outliers_of_a_stream_go_away(wide: bool) -> None:
     graph = post_norm(30.0)
-    precision = widened(graph, Precision(), islands(graph)) if wide else Precision()
+    precision = widened(graph, Precision(), regions(graph)) if wide else Precision()
     data = samples(graph, 16)
     statistics = observe(graph, data)[0]
     found = equalize(graph, data, statistics, Equalization(), precision)
@@ -125,7 +125,7 @@ def test_outliers_of_a_stream_go_away(wide: bool) -> None:
     assert len(kept.graph.ops) == len(graph.ops)
     assert len(found.graph.ops) == len(graph.ops) + 1 - 2  # one mean's MUL; two RESHAPEs of squares
     # Two channels of sixteen that are 30 times as large as the others take 5 of 8 bits from those wherever the step
-    # is one for all: in the whole stream, or where an island leaves it.
+    # is one for all: in the whole stream, or where a region leaves it.
     assert found.predicted_db > kept.predicted_db + 4
     before, after = squared_error(kept.graph, precision, data), squared_error(found.graph, found.precision, data)
     assert after < before / 2

@@ -1,18 +1,18 @@
-"""MULs by ones at the shores of islands: where they go, and that they change nothing."""
+"""MULs by ones at the boundaries of 16-bit regions: where they go, and that they change nothing."""
 
 from __future__ import annotations
 
 from edgeqwt.equalize.splits import NARROW, split
 from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.islands import islands
+from edgeqwt.widths.regions import regions
 from tests.chain import Chain
 from tests.prepare import toy
 from tests.prepare.test_prepare import assert_same_function
 
 
 def stream(graph: Graph) -> set[int]:
-    return {i for island in islands(graph) if island.role == "normalization" for i in island.ops}
+    return {i for region in regions(graph) if region.role == "normalization" for i in region.ops}
 
 
 def post_norm() -> Graph:

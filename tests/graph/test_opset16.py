@@ -12,8 +12,8 @@ from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import RULES16, rule_at
+from edgeqwt.lowering.lower import Precision
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision
 from edgeqwt.runtime.runners import RUNNERS, TFLiteMicro
 from tests.one_op import Lowered, X, lowered, made
 from tests.one_op_specs import SPECS, case

@@ -294,9 +294,9 @@ class Shared:
     """Packs an object once and refers to it ever after."""
 
     def __init__(self, content: Any) -> None:
-        self.content, self.place = content, None
+        self.content, self.location = content, None
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 (the generated code's name)
-        if self.place is None:
-            self.place = self.content.Pack(builder)
-        return self.place
+        if self.location is None:
+            self.location = self.content.Pack(builder)
+        return self.location

@@ -133,10 +133,10 @@ def test_columns_are_standardized_by_the_application(tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", values=values.astype(np.float32))
     call = {"calibration": tmp_path / "samples.npz", "recipe": "fast"}
     plain = edgeqwt.build(tmp_path / "net.tflite", accept=True, **call)
-    assert any("--standardize values" in doubt for doubt in plain.doubts)
+    assert any("--standardize values" in warning for warning in plain.warnings)
     asked = Interface(standardize=("values",))
     made = edgeqwt.build(tmp_path / "net.tflite", interface=asked, output=tmp_path / "out", **call)
-    assert not any("--standardize" in doubt for doubt in made.doubts)
+    assert not any("--standardize" in warning for warning in made.warnings)
     db = [result.quality[result.choice.name].worst_db for result in (plain, made)]
     assert db[0] < 10 < 30 < db[1]
     # A program that does what io.json says.

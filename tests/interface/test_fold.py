@@ -11,8 +11,8 @@ from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.fold import prepared
-from edgeqwt.quantize.ports import Port
 from edgeqwt.runtime.runners import reference
+from edgeqwt.widths.ports import Port
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

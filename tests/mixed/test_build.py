@@ -16,11 +16,11 @@ from edgeqwt.mixed.cost import file_size, stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.precision import Mixed, Pace, parse
 from edgeqwt.recipes.recipe import Recipe, load
 from edgeqwt.runtime.runners import reference
+from edgeqwt.widths.precision import Mixed, OpTimes, parse
 from tests.chain import CONV, NONE, Chain, noise
-from tests.mixed.jobs import LAYERS, job, network
+from tests.mixed.builds import LAYERS, job, network
 
 RECIPE = load("fast")
 
@@ -127,10 +127,10 @@ def deep() -> Graph:
 
 
 def test_time_buys_sixteen_bits_where_they_pay(tmp_path: Path) -> None:
-    pace = Pace(w8a16=2.0, w4a16=2.0, w4a8=2.0, element=1.0, element16=2.0, copy=1.0)
-    _, plain = built(deep(), tmp_path, Mixed(max_latency=1.0, samples=8, pace=pace))
+    op_times = OpTimes(w8a16=2.0, w4a16=2.0, w4a8=2.0, element=1.0, element16=2.0, copy=1.0)
+    _, plain = built(deep(), tmp_path, Mixed(max_latency=1.0, samples=8, op_times=op_times))
     assert (plain.wide, plain.copies, plain.time) == ((), 0, 1.0)
-    graph, account = built(deep(), tmp_path, Mixed(max_latency=1.95, samples=8, pace=pace))
+    graph, account = built(deep(), tmp_path, Mixed(max_latency=1.95, samples=8, op_times=op_times))
     assert {"first", "second"} <= set(account.wide)
     assert account.time <= 1.95
     assert account.copies > 0

@@ -15,12 +15,12 @@ from edgeqwt.mixed.problem import measured
 from edgeqwt.mixed.solve import _options, within_cost
 from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages, silent
-from edgeqwt.quantize.precision import Mixed, Pace, Precision, Widths
-from edgeqwt.quantize.widths import planned
 from edgeqwt.recipes.recipe import load
 from edgeqwt.target import TargetProfile
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import Mixed, OpTimes, Precision, Widths
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
-from tests.mixed.jobs import LAYERS, LITERT, MICRO, job, network
+from tests.mixed.builds import LAYERS, LITERT, MICRO, job, network
 
 NOTHING = Stages(silent)
 
@@ -70,7 +70,7 @@ def test_time_counts_copies() -> None:
     x = chain.input((1, 10))
     a = chain.op("MUL", x, chain.constant(noise(10)), name="a", **NONE)
     graph = chain.graph(chain.op("MUL", a, chain.constant(noise(10)), name="b", **NONE))
-    costs = latency(graph, Pace(element=1.0, element16=2.0, copy=5.0))
+    costs = latency(graph, OpTimes(element=1.0, element16=2.0, copy=5.0))
     plans = [planned(graph, Precision(layers=layers)) for layers in ({}, {"a": Widths(8, 16)})]
     # One op takes twice as long for 10 elements, and 10 elements are copied to 16 bits and back.
     assert [total(graph, costs, (), {}, plan) for plan in plans] == [20.0, 130.0]

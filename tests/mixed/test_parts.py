@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.parts import NARROW, parts
-from edgeqwt.quantize.precision import Widths
-from edgeqwt.quantize.widths import planned
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import Widths
 from tests.chain import CONV, NONE, Chain, noise
 
 

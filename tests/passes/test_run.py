@@ -22,16 +22,16 @@ from edgeqwt.passes.run import Made, leave_one_out, make
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, plain
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.precision import Precision, parse
-from edgeqwt.quantize.search import Found
 from edgeqwt.recipes.recipe import load
 from edgeqwt.reconstruct.reconstruct import Reconstructed
+from edgeqwt.scales.search import Found
 from edgeqwt.target import TargetProfile
 from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.lapq import Lapq
 from edgeqwt.techniques.ranges import MinMaxRanges
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.weight_scales import MseWeightScales, PowerOfTwoWeightScales
+from edgeqwt.widths.precision import Precision, parse
 from tests import small
 from tests.chain import NONE, Chain, noise
 

@@ -7,8 +7,8 @@ import pytest
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.preconditions import check_lowerable
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.check import check_lowerable
 from tests.chain import NONE, Chain
 from tests.prepare.test_prepare import assert_same_function, kinds
 

@@ -10,10 +10,10 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.fills import FILL
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.verify.rounding import Bounded
 from tests.chain import NONE, Chain, noise, samples
 from tests.prepare.test_prepare import assert_same_function, kinds

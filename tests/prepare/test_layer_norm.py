@@ -9,13 +9,13 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.layer_norm import mean_square
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import parse
-from edgeqwt.quantize.ranges import Mse
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.scales.ranges import Mse
+from edgeqwt.widths.precision import parse
 from tests.chain import NONE, Chain, noise
 from tests.prepare.test_prepare import assert_same_function, kinds
 

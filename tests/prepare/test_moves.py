@@ -77,7 +77,7 @@ def test_plans_do_what_the_moves_did(seed: int) -> None:
         assert not any(a.order is None and b.order is None for a, b in pairwise(moves))
 
 
-def test_what_no_transpose_does_is_told() -> None:
+def test_what_no_transpose_does_is_reported() -> None:
     assert plan((2, 3), np.array([[0, 1, 2], [4, 3, 5]])) is None  # not a permutation of axes
     assert plan((2, 3), np.array([5, 4, 3, 2, 1, 0])) is None  # backwards
     assert plan((2, 3), np.array([0, 2, 4])) is None  # a part

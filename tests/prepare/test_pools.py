@@ -9,11 +9,11 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.scales.ranges import MinMax
 from tests.chain import CONV, Chain, noise, samples
 from tests.prepare.test_prepare import assert_same_function, kinds
 

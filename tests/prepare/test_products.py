@@ -8,14 +8,14 @@ from numpy.testing import assert_array_equal
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.flatbuffer import to_bytes
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.prepare.products import lying_left, lying_right
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import parse
-from edgeqwt.quantize.ranges import Mse
 from edgeqwt.runtime.arena import measure_arena
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import TFLiteMicro, reference
+from edgeqwt.scales.ranges import Mse
+from edgeqwt.widths.precision import parse
 from tests.chain import Chain, noise, samples
 from tests.prepare import toy
 from tests.prepare.test_prepare import assert_same_function, kinds

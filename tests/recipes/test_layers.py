@@ -9,8 +9,8 @@ import pytest
 import edgeqwt
 from edgeqwt.commands.options import layer_widths
 from edgeqwt.errors import InputError, RecipeError
-from edgeqwt.quantize.precision import LayerWidths, Precision, Widths, with_layers
 from edgeqwt.recipes.recipe import load, with_precision
+from edgeqwt.widths.precision import LayerWidths, Precision, Widths, with_layers
 from tests import small
 
 NAMES = {"wa/conv1": "features.0", "wa/conv2": "features.1", "wa/logits": "head.fc"}

@@ -15,9 +15,8 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import Interface
 from edgeqwt.options import model_of
 from edgeqwt.passes.technique import Technique
-from edgeqwt.quantize.precision import Mixed, Pace, Precision
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.recipes.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names, range_rule
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.techniques.cwac import Cwac
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.gptq import Gptq
@@ -25,7 +24,8 @@ from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.ranges import MinMaxRanges, MseRanges
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.registry import registered
-from edgeqwt.verify.bar import Bar
+from edgeqwt.verify.thresholds import Thresholds
+from edgeqwt.widths.precision import Mixed, OpTimes, Precision
 from tests.small import ROOT
 
 DOCUMENT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -132,7 +132,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load(name)
 
 
-@pytest.mark.parametrize("cls", [*registered().values(), Verify, Bar, _Report, Pace], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [*registered().values(), Verify, Thresholds, _Report, OpTimes], ids=lambda cls: cls.__name__
+)
 def test_options_are_bounded_and_bounds_are_allowed(cls: type) -> None:
     for field in model_of(cls).model_fields.values():
         name = field.alias or ""
@@ -153,7 +155,7 @@ def test_the_limit_of_mixed_precision(tmp_path: Path) -> None:
     for wrong in (
         "max_size = -1",
         "max_size = 1\nsamples = 0",
-        "max_latency = 1\n[mixed.pace]\ncopy = 0",
+        "max_latency = 1\n[mixed.op_times]\ncopy = 0",
         "wide = true",
     ):
         with pytest.raises(RecipeError):
@@ -217,13 +219,13 @@ def fields(*classes: type) -> dict[str, Any]:
 
 
 def test_the_documentation_has_every_key_with_its_default() -> None:
-    mixed = {name: default for name, default in fields(Mixed).items() if name != "pace"}
-    assert all(f"`{name}` ({default}" in DOCUMENT for name, default in fields(Pace).items())
+    mixed = {name: default for name, default in fields(Mixed).items() if name != "op_times"}
+    assert all(f"`{name}` ({default}" in DOCUMENT for name, default in fields(OpTimes).items())
     assert documented() == {
         "mixed": mixed,
         "io": {"float": False, "split_outputs": False, "standardize": False},
         "verify": fields(Verify),
-        "quality": fields(Bar),
+        "quality": fields(Thresholds),
         "report": {"leave_one_out": 0, "ceiling": True},
     }
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import lower
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, NONE, Chain, noise
 
 FOUR = Precision(weight_bits=4)

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.autograd.simulate import twin
+from edgeqwt.autograd.simulate import fake_quantized
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.quantize.judge import Judge
-from edgeqwt.quantize.reround import reround
-from edgeqwt.quantize.rounding import Gptq
 from edgeqwt.reconstruct.reconstruct import NO_GAIN, reconstruct
 from edgeqwt.reconstruct.rule import Reconstruction
+from edgeqwt.rounding.methods import Gptq
+from edgeqwt.rounding.reround import reround
+from edgeqwt.verify.comparator import Comparator
 from tests.reconstruct.nets import FOUR, inputs, lowered, residual
 
 pytestmark = pytest.mark.requires("torch")
@@ -33,8 +33,8 @@ def case() -> tuple[Graph, Graph]:
 def judged(graph: Graph, *integers: Graph) -> list[float]:
     """Squared error over squared signal at the logits, on samples that nothing has seen."""
     (logits,) = (op.inputs[0] for op in graph.ops if op.kind == "SOFTMAX")
-    with Judge(graph, inputs(graph, 64, seed=9), [logits]) as judge:
-        return [judge.noise(integer) for integer in integers]
+    with Comparator(graph, inputs(graph, 64, seed=9), [logits]) as comparator:
+        return [comparator.noise(integer) for integer in integers]
 
 
 def test_progressive_rounding_beats_gptq_on_new_samples(case: tuple[Graph, Graph]) -> None:
@@ -126,7 +126,7 @@ def test_shared_weights_are_left_alone(case: tuple[Graph, Graph]) -> None:
     shared = start.with_ops({second: replace(start.ops[second], inputs=inputs_)}).pruned()
     from edgeqwt.reconstruct.variables import learnable
 
-    assert len(learnable(shared, graph, twin(shared, graph))) == 2
+    assert len(learnable(shared, graph, fake_quantized(shared, graph))) == 2
 
 
 def test_no_samples(case: tuple[Graph, Graph]) -> None:

@@ -94,8 +94,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert [row["name"] for row in report["outputs"]["uncompensated"]] == ["classes", "mask"]
     assert report["outputs"]["uncompensated"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
-    assert report["samples"] == {"calibration": 24, "held_out": 6, "evaluation": 6, "doubts": list(result.doubts)}
-    assert "24 calibration samples" in result.doubts[0]
+    assert report["samples"] == {"calibration": 24, "held_out": 6, "evaluation": 6, "warnings": list(result.warnings)}
+    assert "24 calibration samples" in result.warnings[0]
     assert report["outputs"]["uncompensated"][0]["samples"] == 6
     assert report["sources"]["model"].endswith("model.tflite")
     assert report["sources"] | {"model": ""} == {
@@ -169,7 +169,7 @@ def test_an_op_that_was_left_alone_has_its_row(result: BuildResult) -> None:
     row = document(replace(result, made=with_detail(result.made, outcome), quality=qualities))["layers"][1]
     assert row == {
         "name": "mask",
-        "place": "",
+        "location": "",
         "kind": "DEPTHWISE_CONV_2D",
         "sqnr_db": {"before": None, "after": None},
         "fit": None,

@@ -88,7 +88,7 @@ def test_real_models(mlperf_tiny: Path, name: str, ops: int, macs: int) -> None:
     assert integer.ops[0].weights.bits == 8
 
 
-def test_what_is_told_of_a_small_model() -> None:
+def test_what_is_reported_of_a_small_model() -> None:
     found = describe(small(), 999)
     (x,) = found.inputs
     assert (x.name, x.shape, x.dtype, x.scale, x.zero_point) == ("x", (-1, 3), "int8", 0.5, 3)

@@ -194,7 +194,7 @@ def test_what_litert_writes_over_is_said(result: BuildResult) -> None:
     assert "'y'" in sentence
 
 
-def test_classes_won_and_lost_are_told_with_their_probability(result: BuildResult) -> None:
+def test_classes_won_and_lost_are_reported_with_their_probability(result: BuildResult) -> None:
     """Of the last variant, every sample's class is wrong that those before it had right."""
     last = [*result.quality][-1]
     quality = {

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
-from edgeqwt.quantize.packing import with_packed_weights
-from edgeqwt.quantize.precision import Precision
+from edgeqwt.lowering.int4 import with_packed_weights
 from edgeqwt.report.widths import Widths, int4_sentences, widths, widths_sentences
 from edgeqwt.target import TargetProfile
+from edgeqwt.widths.precision import Precision
 from tests.compensate.nets import made, plain_net
 
 

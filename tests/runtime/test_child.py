@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.apart import Host
 from edgeqwt.runtime.child import Child, EndedError, Limits
 from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.subprocess_runners import Host
 
 
 def fill(size: int) -> int:

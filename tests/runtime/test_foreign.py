@@ -29,7 +29,7 @@ def test_what_ends_the_process_is_named() -> None:
 
 
 def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeqwt.runtime.apart.allowed", lambda graph: Limits(seconds=1e-6))
+    monkeypatch.setattr("edgeqwt.runtime.subprocess_runners.allowed", lambda graph: Limits(seconds=1e-6))
     with pytest.raises(InputError, match=r"ends LiteRT's process .* as long as it may take"):
         foreign.survived(added(0.25), "m.tflite")
 

@@ -9,13 +9,13 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.overwritten import guarded, overwritten, protected
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths.precision import Precision
 from tests.chain import NONE, Chain, noise, samples
 
 WIDE, TALL = (1, 6, 16), (6, 1, 16)

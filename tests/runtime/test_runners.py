@@ -151,7 +151,7 @@ def test_xnnpack_refuses_a_model_that_the_reference_kernels_take() -> None:
 
 
 @pytest.mark.parametrize("kind", ["reference", "xnnpack"])
-def test_a_division_by_zero_is_told_and_the_runner_lives_on(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_division_by_zero_is_reported_and_the_runner_lives_on(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     graph = one_op("DIV", 2, version=2)
     runner = RUNNERS[kind](graph)
     with pytest.raises(InterpreterError, match=r"cannot run the model: .*div\.cc.*Node number 0 \(DIV\)"):

@@ -86,7 +86,7 @@ def test_bytes_that_are_no_model_are_an_input_error() -> None:
 
 
 @pytest.mark.requires("ethosu")
-def test_what_vela_says_of_a_failure_is_told() -> None:
+def test_what_vela_says_of_a_failure_is_reported() -> None:
     with pytest.raises(ToolError, match="no_such_config") as caught:
         compile_model(flatbuffer.to_bytes(convolution()), replace(U55, system_config="no_such_config"))
     assert "no_such_config" in caught.value.log_tail

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Tensor
-from edgeqwt.quantize.lower import Precision
+from edgeqwt.lowering.lower import Precision
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
 from tests.one_op import lowered

@@ -13,7 +13,7 @@ import pytest
 from edgeqwt.errors import EdgeqwtError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
-from edgeqwt.quantize.lower import Precision
+from edgeqwt.lowering.lower import Precision
 from edgeqwt.runtime.runners import TFLiteMicro
 from edgeqwt.target import Budget, TargetProfile, missing_ops
 from edgeqwt.targets.check import check, require
@@ -199,7 +199,7 @@ def test_what_has_no_integer_form_is_named_before_conversion() -> None:
     assert "'MyOp'" in found[0].reason
 
 
-def test_ops_that_preparation_rewrites_are_told_by_their_own_place() -> None:
+def test_ops_that_preparation_rewrites_are_reported_by_their_own_place() -> None:
     found = check(case("SUM/last").graph, load("ethos-u55-128"))
     assert [(finding.op, finding.tensor) for finding in found] == [("SUM 0", "y0/mean")]
 

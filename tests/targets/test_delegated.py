@@ -10,7 +10,7 @@ import pytest
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.lower import Precision
+from edgeqwt.lowering.lower import Precision
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.targets.check import check
 from edgeqwt.targets.load import load

@@ -12,10 +12,10 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.quantize.lower import Precision, lower
-from edgeqwt.quantize.packing import with_packed_weights
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.runtime.runners import InterpreterError, TFLiteMicro, reference, xnnpack
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.check import check
 from edgeqwt.targets.fix import FIXES, fix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeqwt.quantize.ranges import MinMax, Mse
+from edgeqwt.scales.ranges import MinMax, Mse
 from edgeqwt.techniques.range_tails import RangeTails
 from tests import small
 from tests.techniques.test_regions16 import begin, work_on

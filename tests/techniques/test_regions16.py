@@ -18,13 +18,13 @@ from edgeqwt.passes.state import State
 from edgeqwt.passes.technique import Techniques
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Stages
-from edgeqwt.quantize.islands import islands
-from edgeqwt.quantize.precision import Precision
 from edgeqwt.recipes.recipe import load
 from edgeqwt.target import TargetProfile
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.techniques.regions16 import Regions16, Regions16Review, RoleChoice
 from edgeqwt.techniques.weighted_ranges import WeightedRanges
+from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.regions import regions
 from tests import small
 from tests.prepare import toy
 
@@ -57,7 +57,7 @@ def language() -> Context:
 def test_regions_are_wide_where_they_gain(language: Context) -> None:
     wide, told = Regions16().apply(begin(language), language)
     assert told.kept
-    assert wide.regions == islands(language.graph)
+    assert wide.regions == regions(language.graph)
     assert {w.activations for w in wide.precision.layers.values()} == {16}
     settled, told = Regions16Review().apply(wide, language)
     choices = told.detail
@@ -129,7 +129,7 @@ def test_regions_that_turn_out_useless_leave_no_trace(language: Context) -> None
     assert "too little: they have 8" in told.sentences[0]
 
 
-def test_a_role_is_told_with_what_it_gains() -> None:
+def test_a_role_is_reported_with_what_it_gains() -> None:
     roles = (RoleChoice("softmax", 6, 12, 0.1, False), RoleChoice("normalization", 1, 91, 12.346, True))
     assert [role.sentence for role in roles] == [
         "softmax, 6 regions, 12 ops: 16 bits gain 0.10 dB, too little: they have 8",

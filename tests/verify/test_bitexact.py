@@ -13,13 +13,13 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.quantize.lower import lower
-from edgeqwt.quantize.precision import Precision
-from edgeqwt.quantize.ranges import MinMax
+from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.verify.bitexact import BitExactness, Difference, OpByOp, compare_runtimes
+from edgeqwt.widths.precision import Precision
 from tests.chain import samples
 from tests.runtime.test_overwritten import shortcut
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.verify.first_layer import scale_doubts
+from edgeqwt.verify.first_layer import scale_warnings
 from tests import small
 from tests.chain import noise
 
@@ -12,9 +12,9 @@ def test_pixels_where_a_network_was_trained_on_normalized_values() -> None:
     graph = small.graph()
     (x,) = graph.inputs
     usual = [{x: noise(1, 8, 8, 3, seed=k)} for k in range(8)]
-    assert scale_doubts(graph, usual) == ()
+    assert scale_warnings(graph, usual) == ()
     pixels = [{x: np.random.default_rng(k).integers(0, 256, (1, 8, 8, 3)).astype(np.float32)} for k in range(8)]
-    (only,) = scale_doubts(graph, pixels)
+    (only,) = scale_warnings(graph, pixels)
     assert "trained on normalized values" in only
 
 
@@ -25,6 +25,6 @@ def test_normalized_values_where_a_network_was_trained_on_pixels() -> None:
     graph = small.graph(shrink)
     (x,) = graph.inputs
     pixels = [{x: np.random.default_rng(k).integers(0, 256, (1, 8, 8, 3)).astype(np.float32)} for k in range(8)]
-    assert scale_doubts(graph, pixels) == ()
-    (only,) = scale_doubts(graph, [{x: sample[x] / 255} for sample in pixels])
+    assert scale_warnings(graph, pixels) == ()
+    (only,) = scale_warnings(graph, [{x: sample[x] / 255} for sample in pixels])
     assert "trained on larger values" in only

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from edgeqwt.verify.gate import choose
-from edgeqwt.verify.layers import Place, Quality
+from edgeqwt.verify.layers import Quality, TensorQuality
 from edgeqwt.verify.metrics import Closeness
 
 
@@ -17,7 +17,7 @@ def _quality(*errors: float) -> Quality:
         sqnr = -20 * math.log10(error) if error > 0 else math.inf
         return Closeness(64, 640, sqnr, 0.99, error, 3 * error, None, 1.0)
 
-    outputs = tuple(Place(f"y{k}", k, "FULLY_CONNECTED", closeness(error)) for k, error in enumerate(errors))
+    outputs = tuple(TensorQuality(f"y{k}", k, "FULLY_CONNECTED", closeness(error)) for k, error in enumerate(errors))
     return Quality(64, (), outputs, outputs)
 
 

@@ -114,7 +114,7 @@ CORRUPTIONS = {
 def test_a_wrong_conversion_is_stopped_at_its_op(resnet: Graph, cifar10: Images, name: str) -> None:
     corrupted, op = CORRUPTIONS[name](resnet)
     tensor = corrupted.tensors[corrupted.ops[op].outputs[0]].name
-    model = as_source(resnet, converted=corrupted, places={tensor: "stage.block"}, log=Path("convert.log"))
+    model = as_source(resnet, converted=corrupted, locations={tensor: "stage.block"}, log=Path("convert.log"))
     with pytest.raises(ParityError) as stopped:
         check_parity(model, corrupted, image_samples(resnet, cifar10["calibration_images"], 4))
     assert f"{corrupted.describe(op)} (in the source: stage.block) is the first op" in stopped.value.message

@@ -49,7 +49,7 @@ def test_nothing_varies_with_one_sample_or_with_equal_ones() -> None:
     assert twice.judged_db == twice.sqnr_db
 
 
-def test_integers_agree_where_they_are_equal_and_ties_are_told_apart() -> None:
+def test_integers_agree_where_they_are_equal_and_ties_are_distinguished() -> None:
     classes = compare(np.array([3, 4, 5]), np.array([3, 4, 6]), varying=True).result()
     assert (classes.top1, classes.rows) == (2 / 3, 3)
     reference = np.array([[1.0, 0.95, 0.0], [1.0, 0.2, 0.0]], np.float32)

@@ -89,10 +89,10 @@ def methods() -> Iterator[tuple[str, Callable[[Inputs], Predict]]]:
     """By name, as in plan.py."""
     preparations = {"PTQ": plain, "CLE": equalized, "SeqMSE": sequential_mse, "AdaRound": adaround}
     for name, prepare in preparations.items():
-        for told, scheme in SCHEMES.items():
+        for label, scheme in SCHEMES.items():
             for weight_bits in (8, 4):
                 options = {"prepare": prepare, "scheme": scheme, "weight_bits": weight_bits}
-                yield f"{name}, {told} w{weight_bits}a8", partial(quantize, **options)
+                yield f"{name}, {label} w{weight_bits}a8", partial(quantize, **options)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ TRAINING: Mapping[str, Mapping[str, Any] | None] = {
 
 
 def platform(weight_bits: int, method: QuantizationMethod) -> TargetPlatformCapabilities:
-    """The toolkit's own platform (power-of-two activations, symmetric 8-bit kernels per channel), changed as told.
+    """The toolkit's own platform (power-of-two activations, symmetric 8-bit kernels per channel), changed as asked.
 
     Args:
         weight_bits: of kernels.
@@ -42,7 +42,7 @@ def quantize(
 ) -> Predict:
     """Thresholds by least squares (the default), then learned rounding where there are options for its training."""
     torch.manual_seed(0)
-    model, told = inputs.torch_model(), platform(weight_bits, method)
+    model, settings = inputs.torch_model(), platform(weight_bits, method)
 
     def batches() -> Iterator[list[Array]]:
         return ([batch] for batch in inputs.calibration_batches(BATCH))
@@ -50,10 +50,10 @@ def quantize(
     if training is not None:
         config = mct.gptq.get_pytorch_gptq_config(n_epochs=EPOCHS, **training)
         made, _ = mct.gptq.pytorch_gradient_post_training_quantization(
-            model, batches, gptq_config=config, target_platform_capabilities=told
+            model, batches, gptq_config=config, target_platform_capabilities=settings
         )
     else:
-        made, _ = mct.ptq.pytorch_post_training_quantization(model, batches, target_platform_capabilities=told)
+        made, _ = mct.ptq.pytorch_post_training_quantization(model, batches, target_platform_capabilities=settings)
     return torch_predict(made.eval())
 
 
@@ -61,10 +61,10 @@ def methods() -> Iterator[tuple[str, Callable[[Inputs], Predict]]]:
     """By name, as in plan.py."""
     activations = {"power-of-two": QuantizationMethod.POWER_OF_TWO, "uniform": QuantizationMethod.UNIFORM}
     for kind, training in TRAINING.items():
-        for told, method in activations.items():
+        for settings, method in activations.items():
             for weight_bits in (8, 4):
                 options = {"weight_bits": weight_bits, "method": method, "training": training}
-                yield f"{kind}, {told} w{weight_bits}a8", partial(quantize, **options)
+                yield f"{kind}, {settings} w{weight_bits}a8", partial(quantize, **options)
 
 
 if __name__ == "__main__":

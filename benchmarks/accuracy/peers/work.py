@@ -84,7 +84,7 @@ def main(methods: Mapping[str, Callable[[Inputs], Made]]) -> None:
     method, inputs, output = sys.argv[1], Inputs(Path(sys.argv[2])), Path(sys.argv[3])
     start = time.perf_counter()
     made = methods[method](inputs)
-    told = {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
+    figures = {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
     if isinstance(made, bytes):
         (output / FILE).write_bytes(made)
     else:
@@ -94,7 +94,7 @@ def main(methods: Mapping[str, Callable[[Inputs], Made]]) -> None:
         logits = np.concatenate([made(np.array(part)) for part in parts])
         np.save(output / LOGITS, logits.astype(np.float32))
     # Last: a result without its logits would look finished.
-    (output / RESULT).write_text(json.dumps(told))
+    (output / RESULT).write_text(json.dumps(figures))
 
 
 def peak_mib() -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.quantize.borders import with_float_borders
-from edgeqwt.quantize.lower import Precision
-from edgeqwt.quantize.packing import with_packed_weights
+from edgeqwt.lowering.borders import with_float_borders
+from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.lowering.lower import Precision
 from edgeqwt.target import Npu, TargetProfile
 from tests import small
 from tests.one_op import Lowered, lowered

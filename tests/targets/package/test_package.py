@@ -120,7 +120,7 @@ def test_an_op_that_the_npu_has_and_tflite_micro_lacks(tmp_path: Path) -> None:
     assert "outputs of LiteRT's reference kernels" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_memory_is_told_and_held_against_a_typical_board() -> None:
+def test_memory_is_reported_and_held_against_a_typical_board() -> None:
     board = replace(common.TFLM, limits={"ram": 100, "flash": 200})
     first, *others = memory_sentences(1000, 200, board)
     assert "1,000 bytes of RAM, the model 200 bytes of flash" in first

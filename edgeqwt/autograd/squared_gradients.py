@@ -1,0 +1,55 @@
+"""Output sensitivity of one sample: squared gradients of the outputs at each activation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
+
+from edgeqwt.autograd.evaluate import Program, as_tensor
+from edgeqwt.graph.graph import Array
+
+if TYPE_CHECKING:
+    import torch
+
+
+def squared_gradients(
+    program: Program,
+    sample: Mapping[int, Array],
+    draws: int,
+    generator: torch.Generator,
+    watched: Set[int] | None = None,
+) -> tuple[dict[int, Array], dict[int, Array]]:
+    """One sample's activations, and the mean squared gradients of the program's outputs at them.
+
+    Gradients are estimated with random signs, as in `autograd.output_sensitivity`; zeros count as any other value.
+
+    Args:
+        program: its wanted tensors are the outputs.
+        sample: graph inputs by tensor index.
+        draws: random sign vectors.
+        generator: of the signs.
+        watched: tensors to look at; all real-valued ones without it.
+
+    Returns:
+        Values, and float64 squares, by tensor index; of tensors that the program does not compute, nothing.
+    """
+    import torch
+
+    seen: dict[int, torch.Tensor] = {}
+
+    def watch(t: int, value: torch.Tensor) -> torch.Tensor:
+        if value.is_floating_point() if watched is None else t in watched:
+            seen[t] = value if value.requires_grad else value.requires_grad_()
+        return value
+
+    results = program.one({t: watch(t, as_tensor(sample[t])) for t in program.given}, hook=watch)
+    total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
+    reached = [v for v in results.values() if v.requires_grad]  # comparisons and positions have no slopes
+    for _ in range(draws if reached else 0):
+        signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in reached]
+        sums = torch.stack([v.sum() for v in signed]).sum()
+        gradients = torch.autograd.grad(sums, list(seen.values()), retain_graph=True, allow_unused=True)
+        for t, gradient in zip(seen, gradients, strict=True):
+            if gradient is not None:
+                total[t] += gradient.double().square()
+    return {t: v.detach().numpy() for t, v in seen.items()}, {t: (v / draws).numpy() for t, v in total.items()}

@@ -1,0 +1,125 @@
+"""What of a set of calibration samples speaks against deciding by it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeqwt.calibration.samples import Sample, Samples, roles
+from edgeqwt.graph.graph import Array
+
+FEW = 32
+BEYOND = 0.1  # of the fitted range, by which a held-out sample leaves it
+
+
+@dataclass
+class _Input:
+    """What was seen of one input, in samples to fit on (0) and held out (1)."""
+
+    low: list[float] = field(default_factory=lambda: [np.inf, np.inf])
+    high: list[float] = field(default_factory=lambda: [-np.inf, -np.inf])
+    held: list[tuple[float, float]] = field(default_factory=list)
+    constant: int = 0
+    steps: Array | None = None
+    shape: tuple[int, ...] = ()
+
+
+def sample_warnings(samples: Samples, channels_first: Mapping[str, bool]) -> tuple[int, tuple[str, ...]]:
+    """How many samples there are, and sentences on what is wrong with them as a whole; reads them once.
+
+    Args:
+        samples: validated.
+        channels_first: by the name of the input, whether maps are (batch, channels, height, width).
+    """
+    inputs: dict[str, _Input] = {}
+    seen: dict[bytes, set[int]] = {}
+    count = 0
+    for count, sample in enumerate(samples, start=1):
+        half = int(roles([count - 1], 2)[1][0])
+        seen.setdefault(_digest(sample), set()).add(count - 1)
+        for name, array in sample.items():
+            _look(inputs.setdefault(name, _Input()), array, half)
+    warnings = [*_numbers(count, seen)]
+    for name, found in inputs.items():
+        warnings += _of_input(name, found, count, channels_first.get(name, False))
+    return count, tuple(warnings)
+
+
+def _digest(sample: Sample) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(sample):
+        array = np.ascontiguousarray(sample[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.digest()
+
+
+def _look(found: _Input, array: Array, half: int) -> None:
+    if not array.size:
+        return
+    low, high = float(array.min()), float(array.max())
+    found.low[half], found.high[half] = min(found.low[half], low), max(found.high[half], high)
+    if half:
+        found.held.append((low, high))
+    found.constant += low == high and array.size > 1
+    found.shape = array.shape
+    if array.ndim == 4 and array.dtype.kind == "f" and min(array.shape[1:]) > 1:
+        steps = np.array([float(np.square(np.diff(array, axis=axis)).mean()) for axis in (1, 2, 3)])
+        found.steps = steps if found.steps is None else found.steps + steps
+
+
+def _numbers(count: int, seen: Mapping[bytes, set[int]]) -> list[str]:
+    if count == 1:
+        return ["one calibration sample: nothing is held out that could confirm anything; give some hundred"]
+    warnings = []
+    if count < FEW:
+        warnings.append(f"{count} calibration samples: what helps and what does not is hardly known; give some hundred")
+    if len(seen) == 1:
+        warnings.append(f"all {count} calibration samples are the same one: nothing can be learned from them")
+    elif len(seen) < 0.9 * count:
+        warnings.append(f"only {len(seen)} of {count} calibration samples are different ones")
+    held = [numbers for numbers in seen.values() if roles([*numbers], count)[1].any()]
+    if len(seen) > 1 and all(roles([*numbers], count)[0].any() for numbers in held):
+        warnings.append(
+            "every held-out sample is fitted on, too: what is confirmed on them is not; give different samples"
+        )
+    return warnings
+
+
+def _of_input(name: str, found: _Input, count: int, channels_first: bool) -> list[str]:
+    warnings = []
+    if found.constant == count:
+        warnings.append(f"input {name!r} is constant in every calibration sample: give real data")
+    elif found.constant > 0.1 * count:
+        warnings.append(f"input {name!r} is constant in {found.constant} of {count} calibration samples")
+    width = found.high[0] - found.low[0]
+    if found.held and width > 0 and count >= FEW:
+        low, high = found.low[0] - BEYOND * width, found.high[0] + BEYOND * width
+        outside = sum(a < low or b > high for a, b in found.held)
+        if outside > 0.25 * len(found.held):
+            warnings.append(
+                f"input {name!r}: {outside} of {len(found.held)} held-out samples lie outside the range of those that "
+                f"are fitted on, {found.low[0]:.3g} to {found.high[0]:.3g}: shuffle the samples"
+            )
+    return warnings + _layout(name, found, channels_first)
+
+
+def _layout(name: str, found: _Input, channels_first: bool) -> list[str]:
+    """Whether channels seem to lie on another axis than they should, in shapes that are the same either way.
+
+    Neighbours in a picture are alike; channels of one position are less so.
+    """
+    if found.steps is None or len(set(found.shape[1:])) > 1:
+        return []
+    first, second, third = found.steps
+    last = bool(max(first, second) < 0.5 * third)
+    if (last and channels_first) or (max(second, third) < 0.5 * first and not last and not channels_first):
+        axis, wanted = ("last", "first") if last else ("first", "last")
+        return [
+            f"input {name!r} of shape {found.shape} seems to have its channels on the {axis} axis; the model has them "
+            f"on the {wanted}: transpose the samples"
+        ]
+    return []

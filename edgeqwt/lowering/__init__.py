@@ -1,0 +1,1 @@
+"""A float graph and its scales become an integer graph: forms of ops, lookup tables, int4, fake quantization."""

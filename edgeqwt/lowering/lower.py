@@ -1,0 +1,88 @@
+"""Lowering: a float graph and its scales become a full-integer graph.
+
+Every float32 tensor becomes int8 or int16 under the same name; integer and bool tensors
+stay as they are. Each op gets a width (`widths.plan`) and is written in the form that its row
+of the op table names (`opset.Form`); `lowering.op_writer` has one function per form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.opset import OpRule
+from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
+from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales
+from edgeqwt.scales.activations import Assignment, assign
+from edgeqwt.scales.limits import beyond_kernels, within_limits
+from edgeqwt.scales.ranges import RangeRule
+from edgeqwt.scales.scales import RULED, Scales
+from edgeqwt.widths.plan import SCALE, planned
+from edgeqwt.widths.precision import Precision
+
+__all__ = ["Precision", "assigned", "check_lowerable", "lower"]
+
+
+def lower(
+    graph: Graph,
+    statistics: Mapping[int, Statistics],
+    rule: RangeRule,
+    precision: Precision,
+    locations: Mapping[str, str],
+    target: str = "tflite",
+    missing: Set[str] = frozenset(),
+    missing16: Set[str] = frozenset(),
+    scales: Scales = RULED,
+) -> Graph:
+    """The full-integer graph, inputs and outputs included.
+
+    Args:
+        graph: float, in canonical form (`prepare`), tensor names unique.
+        statistics: of every float activation.
+        rule: chooses activation ranges.
+        precision: widths.
+        locations: tensor name to the location in the source model, for messages.
+        target: the target's name, for messages.
+        missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
+        missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        scales: stand in for those that the rules choose; they are enlarged where kernels need it.
+
+    Raises:
+        UnsupportedError: an op has no integer form; it is named with its location in the source.
+        InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
+        RecipeError: the precision names layers that the graph does not have.
+    """
+    check_lowerable(graph, locations, target)
+    assignment = assigned(graph, statistics, rule, precision, missing16, scales)
+    check_observed(graph, statistics, assignment.plan.ops, locations, target)
+    scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}
+    check_scales(graph, scales_of, locations, statistics)
+    return Writer(graph, assignment, precision, missing, scales.weights, missing16).run()
+
+
+def assigned(
+    graph: Graph,
+    statistics: Mapping[int, Statistics],
+    rule: RangeRule,
+    precision: Precision,
+    missing16: Set[str] = frozenset(),
+    scales: Scales = RULED,
+) -> Assignment:
+    """Every activation's scale and every op's width, as `lower` chooses them; arguments as there.
+
+    `plan.kept` of the result tells which ops have 8 bits instead of 16, and why.
+    """
+
+    def weight_scale(index: int, op: Op, row: OpRule, assignment: Assignment) -> Array:
+        return linear_weight_scale(graph, index, op, row, assignment, precision, scales.weights)
+
+    narrow: dict[int, str] = {}
+    while True:
+        plan = planned(graph, precision, missing16, narrow)
+        assignment = assign(graph, statistics, rule, plan, scales.ranges)
+        assignment = within_limits(graph, assignment, weight_scale)
+        beyond = beyond_kernels(graph, assignment)
+        if not beyond:
+            return assignment
+        narrow |= dict.fromkeys(beyond, SCALE)

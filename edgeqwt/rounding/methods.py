@@ -1,0 +1,198 @@
+"""How weights are rounded to integers: to nearest, or with later weights making up for earlier ones.
+
+A rule is a frozen dataclass whose fields are its options. The mathematics is in `least_squares`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from annotated_types import Ge, Interval
+
+from edgeqwt.graph.graph import Array
+from edgeqwt.rounding.least_squares import (
+    Method,
+    best_ridge,
+    best_ridge_of_rows,
+    damped,
+    fitted_scale,
+    half_by_half,
+    loss,
+    nearest,
+    one_by_one,
+    refined,
+    refitted,
+)
+from edgeqwt.runtime.parallel import THREADS, ordered
+
+NARROWEST = 0.6  # of the scale at which no weight is clipped: below it, 4-bit weights lose more than they win
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # to choose from; the last one leaves weights as they are
+THREADED = 512  # terms from which on scales are tried on several threads
+POLISHES = 3  # turns of steps and scales; later ones change next to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What a rule knows of a linear op; float64, in groups of output channels that meet the same inputs.
+
+    Attributes:
+        weights: real, shape (groups, channels, terms).
+        scale: of each channel as the graph has it, shape (groups, channels).
+        limit: integers lie within +-limit.
+        hessian: sum of x x^T over the inputs x that the weights meet, shape (groups, terms, terms).
+        cross: sum of y x^T, with y the same inputs in the float network; None where nobody asked for it.
+        folds: hessian and cross of each of some parts of the samples; empty without cross.
+        bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
+            where the scales cannot change.
+        zeros: where integers must be zero, shape of the weights; None for nowhere.
+        rows: of layers with many terms, in place of `folds`: some of each fold's inputs and of those that it would have
+            in the float network, shape (groups, rows, terms).
+    """
+
+    weights: Array
+    scale: Array
+    limit: int
+    hessian: Array
+    cross: Array | None = None
+    folds: tuple[tuple[Array, Array], ...] = ()
+    bounds: tuple[Array, Array] | None = None
+    zeros: Array | None = None
+    rows: tuple[tuple[Array, Array], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Integers (float64, of the weights' shape) and their scales."""
+
+    integers: Array
+    scale: Array
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Each weight to the nearest integer."""
+
+    samples: ClassVar[int] = 1  # its inputs do not matter to it
+    float_targets: ClassVar[bool] = False
+
+    def round(self, layer: Layer) -> Rounded:
+        """Looks at weights and scales alone."""
+        return Rounded(nearest(layer.weights, layer.scale, layer.limit), layer.scale)
+
+
+@dataclass(frozen=True)
+class Gptq:
+    """Second-order rounding: GPTQ (Frantar et al. 2022, algorithm 1), after Optimal Brain Surgeon.
+
+    Weights are rounded one term at a time; the error of each is spread over the terms that are
+    still real, so that the layer's output on the calibration inputs changes least.
+
+    Attributes:
+        damping: added to the Hessian's diagonal, as a share of its mean.
+        samples: how many samples the Hessian is summed over, at most.
+        float_targets: aim at what the float layer computes from the float network's inputs, not at what it
+            computes from the inputs that the integer layer gets: layers then make up for the errors of those
+            before them (`least_squares.refitted`).
+        ridge: with float targets: how strongly weights are held where they are, as a share of the
+            Hessian's mean diagonal; 0: as suits the layer, by cross-validation.
+        scales: weight scales tried per channel, between 0.6 and 1 times the one that clips nothing, besides
+            the one that the graph has; the one with the smallest loss is kept.
+        refine: step single integers up or down afterwards as long as that lowers the loss; where scales are
+            searched, in turn with the scale that is best for the integers.
+    """
+
+    damping: Annotated[float, Interval(ge=1e-6, le=1)] = 0.01
+    samples: Annotated[int, Ge(1)] = 512
+    float_targets: bool = False
+    ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    scales: Annotated[int, Interval(ge=0, le=256)] = 0
+    refine: bool = False
+
+    def round(self, layer: Layer) -> Rounded:
+        """Integers, and scales where they were searched."""
+        return _rounded(layer, one_by_one, self.damping, self.ridge, self.scales, self.refine)
+
+
+@dataclass(frozen=True)
+class Erq:
+    """Error reduction by ridge regression: ERQ (Zhong et al. 2024).
+
+    First the real weights are refitted to make up for the error of the layer's inputs (Aqer), then half of
+    them is rounded at a time, and the rest refitted (Wqer).
+
+    Attributes:
+        damping: ridge of Wqer, as a share of the Hessian's mean diagonal.
+        samples: how many samples the moments are summed over, at most.
+        ridge: of Aqer, as for Gptq.
+        scales: as for Gptq.
+    """
+
+    damping: Annotated[float, Interval(ge=1e-6, le=1)] = 0.01
+    samples: Annotated[int, Ge(1)] = 512
+    ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    scales: Annotated[int, Interval(ge=0, le=256)] = 0
+    float_targets: ClassVar[bool] = True
+
+    def round(self, layer: Layer) -> Rounded:
+        """Integers, and scales where they were searched."""
+        return _rounded(layer, half_by_half, self.damping, self.ridge, self.scales, refine=False)
+
+
+RoundingRule = Nearest | Gptq | Erq
+
+
+def _rounded(
+    layer: Layer, how: Callable[[Array], Method], damping: float, ridge: float, scales: int, refine: bool
+) -> Rounded:
+    """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
+    hessian, weights = damped(layer.hessian, damping), layer.weights
+    if layer.cross is not None:
+        share = ridge or _ridge(layer)
+        weights = refitted(weights, layer.hessian, layer.cross, share)
+    method = how(hessian)
+    best: Rounded | None = None
+    least: Array = np.zeros(())
+
+    def tried(_: None, scale: Array) -> tuple[Array, Array, Array]:
+        integers = method(weights, scale, layer.limit, layer.zeros)
+        return scale, integers, loss(weights, scale, integers, hessian)
+
+    workers = [None] * (THREADS if weights.shape[2] >= THREADED else 1)
+    for scale, integers, error in ordered(workers, tried, [layer.scale, *_candidates(layer, scales)]):
+        if best is None:
+            best, least = Rounded(integers, scale), error
+            continue
+        wins = error < least
+        best = Rounded(np.where(wins[..., None], integers, best.integers), np.where(wins, scale, best.scale))
+        least = np.minimum(error, least)
+    assert best is not None
+    return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+
+
+def _ridge(layer: Layer) -> float:
+    """How strongly the layer's weights are held where they are, by cross-validation where there are folds."""
+    if len(layer.rows) > 1:
+        return best_ridge_of_rows(layer.weights, layer.rows, RIDGES)
+    return best_ridge(layer.weights, layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0]
+
+
+def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:
+    """Turns of single steps and, where scales are searched, of the best scale for the integers: neither can lose."""
+    integers, scale = refined(weights, start.scale, start.integers, hessian, layer.limit, layer.zeros), start.scale
+    if layer.bounds is None or not with_scales:
+        return Rounded(integers, scale)
+    for _ in range(POLISHES):
+        scale = np.clip(fitted_scale(weights, integers, hessian, scale), *layer.bounds)
+        integers = refined(weights, scale, integers, hessian, layer.limit, layer.zeros)
+    return Rounded(integers, scale)
+
+
+def _candidates(layer: Layer, count: int) -> list[Array]:
+    """Scales to try besides the graph's own."""
+    if layer.bounds is None:
+        return []
+    widest = np.abs(layer.weights).max(axis=2) / layer.limit
+    return [np.clip(share * widest, *layer.bounds) for share in np.linspace(1.0, NARROWEST, count)]

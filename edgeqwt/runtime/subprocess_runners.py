@@ -1,0 +1,183 @@
+"""Runners in other processes.
+
+TFLite Micro keeps Python's interpreter lock while it runs, so threads do not make it faster, and
+some of its checks end the process. A process per runner uses all cores, and its end is an error
+like any other. Where many small graphs are run one after the other, one process holds all of them (`Host`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+
+from edgeqwt.extras import need
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.runtime.child import Child, Limits
+from edgeqwt.runtime.runners import RUNNERS, LiteRT, Runner, Values, check_inputs, computed_shapes
+
+SECONDS = 600.0
+"""Of one inference: the slowest that a build meets, reference kernels on a large network, take a tenth of it."""
+_KEYS = itertools.count()
+LEAST = 2 << 30
+"""Bytes that a process may use for any graph: what libraries reserve when they start threads is much of it."""
+
+
+def subprocess_runners(kind: str, graph: Graph, taps: Sequence[int] = (), count: int = 1) -> list[Runner]:
+    """Runners of one kind, each in a process of its own that ends with the runner.
+
+    Args:
+        kind: a key of RUNNERS, or "builtin".
+        graph: what they run.
+        taps: see `Runner`.
+        count: how many runners.
+
+    Raises:
+        InterpreterError: the interpreter refuses the model, or its process ended.
+        MissingPackageError: it is not installed.
+    """
+    _need(kind)
+    runners = [_SubprocessRunner(Child(f"the {kind} interpreter"), kind, graph, taps) for _ in range(count)]
+    for runner in runners:
+        runner.begin()
+    for runner in runners:  # they all load at the same time
+        runner.child.receive("load")
+    return list(runners)
+
+
+def _need(kind: str) -> None:
+    if kind == "tflm":
+        need("tflite_micro")
+
+
+def allowed(graph: Graph) -> Limits:
+    """What running a graph may use: all tensors four times over, in 8 bytes an element, and the libraries' own."""
+    sizes = [t.size for part in (graph, *graph.others) for t in part.tensors]
+    return Limits(LEAST + 32 * sum(sizes), SECONDS)
+
+
+class _SubprocessRunner:
+    """This side of a runner in another process."""
+
+    def __init__(self, child: Child, kind: str, graph: Graph, taps: Sequence[int]) -> None:
+        self.child, self.kind, self.graph, self.taps = child, kind, graph, tuple(taps)
+        self.limits, self.key = allowed(graph), next(_KEYS)
+
+    def begin(self) -> None:
+        """Loads the graph there; the child's next answer tells whether that works."""
+        data = flatbuffer.to_bytes(self.graph)
+        self.child.send(_load, self.key, self.kind, data, self.taps, doing="load", limits=self.limits)
+
+    def run(self, inputs: Mapping[int, Array]) -> Values:
+        """See Runner."""
+        check_inputs(self.graph, inputs)
+        values: Values = self.child.call(_run, self.key, dict(inputs), doing="run", limits=self.limits)
+        return values
+
+
+class Host:
+    """One process for many runners, which is started again when it has ended.
+
+    Args:
+        what: runs there, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what, self.lock = what, threading.RLock()
+        self.child: Child | None = None
+        self.unused: list[int] = []  # keys of runners that nobody has any more
+
+    def alive(self) -> Child:
+        """The process."""
+        if self.child is None or not self.child.end.alive:
+            self.child = Child(self.what)
+        return self.child
+
+    def taken(self) -> list[int]:
+        """Keys of runners that the process may forget; they are sent once."""
+        return [self.unused.pop() for _ in range(len(self.unused))]
+
+    def runner(self, kind: str, graph: Graph, taps: Sequence[int] = ()) -> Hosted:
+        """A runner in that process.
+
+        Raises:
+            InterpreterError: the interpreter refuses the model, or the process ended over it.
+            MissingPackageError: it is not installed.
+        """
+        _need(kind)
+        return Hosted(self, kind, graph, taps)
+
+
+class Hosted:
+    """A runner in a process that others use as well; it loads its graph again where that was started again."""
+
+    def __init__(self, host: Host, kind: str, graph: Graph, taps: Sequence[int]) -> None:
+        self.host, self.graph = host, graph
+        self.arguments = (kind, flatbuffer.to_bytes(graph), tuple(taps))
+        self.limits, self.key = allowed(graph), next(_KEYS)
+        self.loaded: Child | None = None
+        weakref.finalize(self, host.unused.append, self.key).atexit = False
+        with host.lock:
+            self._load()
+
+    def _load(self) -> Child:
+        child = self.host.alive()
+        if self.loaded is not child:
+            child.call(_load, self.key, *self.arguments, self.host.taken(), doing="load", limits=self.limits)
+            self.loaded = child
+        return child
+
+    def run(self, inputs: Mapping[int, Array]) -> Values:
+        """See Runner."""
+        check_inputs(self.graph, inputs)
+        with self.host.lock:
+            child = self._load()
+            values: Values = child.call(_run, self.key, dict(inputs), doing="run", limits=self.limits)
+        return values
+
+    def exercise(self, run: bool) -> dict[int, tuple[int, ...]]:
+        """The shapes that LiteRT gives the graph's tensors, those that it knows.
+
+        Args:
+            run: run it first, on zeros.
+        """
+        with self.host.lock:
+            child = self._load()
+            found: dict[int, tuple[int, ...]] = child.call(_exercise, self.key, run, limits=self.limits)
+        return found
+
+
+@cache
+def micro_host() -> Host:
+    """The process for TFLite Micro's interpreters, of builds that follow each other as well."""
+    return Host("TFLite Micro")
+
+
+# -- the other side ------------------------------------------------------------------
+
+_RUNNERS: dict[int, Runner] = {}
+
+
+def _load(key: int, kind: str, data: bytes, taps: tuple[int, ...], unused: Sequence[int] = ()) -> None:
+    for old in unused:
+        _RUNNERS.pop(old, None)
+    graph = flatbuffer.from_bytes(data)
+    _RUNNERS[key] = LiteRT(graph, taps, kernels=kind) if kind == "builtin" else RUNNERS[kind](graph, taps)
+
+
+def _run(key: int, inputs: Mapping[int, Array]) -> Values:
+    return _RUNNERS[key].run(inputs)
+
+
+def _exercise(key: int, run: bool) -> dict[int, tuple[int, ...]]:
+    runner = _RUNNERS[key]
+    assert isinstance(runner, LiteRT)
+    if run:
+        inputs = {t: runner.graph.tensors[t] for t in runner.graph.inputs}
+        runner.run({t: np.zeros(tensor.shape, DTYPES[tensor.dtype]) for t, tensor in inputs.items()})
+    return computed_shapes(runner)

@@ -1,0 +1,213 @@
+"""Each op's own error, beside the error that it is handed.
+
+An op is fed with the reference's values, quantized to its input scales, so that its output errs by what it does
+itself: what its input's scale rounds, its weights, its bias and its output's scale. The error of a network that runs
+freely hides that: behind a bad layer everything looks bad, and an average makes errors small that it adds to.
+
+All ops run in one interpreter: a copy of the graph in which every tensor that has a partner in the reference is both
+an input, which its readers read, and an output of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from edgeqwt.calibration.clipped import Factor, factors
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import RULES
+from edgeqwt.runtime.boundary import feed_as, graph_feed, limits, to_real
+from edgeqwt.runtime.runners import InterpreterError, xnnpack
+from edgeqwt.verify.pairing import partners
+from edgeqwt.verify.spread import Spread
+
+SAMPLES = 8
+ELEMENTS = 1 << 25  # of activations, over all samples, beyond which fewer are run; never fewer than two
+
+
+@dataclass(frozen=True)
+class OpError:
+    """One op of the graph under test; an input of the graph counts as an op that rounds it.
+
+    Attributes:
+        op: its index; None for an input.
+        kind: its kind, "INPUT" for an input.
+        tensor: its output in the graph under test.
+        reference: the partner of that output in the reference.
+        own_db: what varies in the reference over the op's own error, in dB; None where nothing varies.
+        accumulated_db: the same of the graph that runs freely.
+        bias: share of the own error that is the mean error of its channels (last axis).
+        clipping: share of it on values beyond the output's range.
+        rounding: the rest.
+        moves: whether it only moves values, so that its own error is its input's rounding.
+    """
+
+    op: int | None
+    kind: str
+    tensor: str
+    reference: str
+    own_db: float | None
+    accumulated_db: float | None
+    bias: float
+    clipping: float
+    rounding: float
+    moves: bool
+
+
+@dataclass(frozen=True)
+class OwnErrors:
+    """Own errors of a graph's ops.
+
+    Attributes:
+        samples: how many were run.
+        ops: in the graph's order, inputs first.
+        unpaired: ops whose output has no partner in the reference; their errors count for the next that has one.
+        skipped: why nothing is known; empty otherwise.
+    """
+
+    samples: int
+    ops: tuple[OpError, ...]
+    unpaired: int
+    skipped: str = ""
+
+    @property
+    def worst(self) -> tuple[OpError, ...]:
+        """The ops that compute something, the largest own error first."""
+        known = [op for op in self.ops if op.own_db is not None and op.own_db < math.inf and not op.moves]
+        return tuple(sorted(known, key=lambda op: op.own_db if op.own_db is not None else math.inf))
+
+    def collapsed(self, min_db: float) -> OpError | None:
+        """The first op at which the accumulated error leaves less than so many dB."""
+        lost = (op for op in self.ops if op.accumulated_db is not None and op.accumulated_db < min_db)
+        return next(lost, None)
+
+
+def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array]], most: int = SAMPLES) -> OwnErrors:
+    """Own and accumulated error of every op of the second graph, in LiteRT with its default kernels.
+
+    Args:
+        first: the reference, usually float.
+        second: the graph under test; inputs correspond by position.
+        samples: what the first graph is fed, by tensor index; the first few are read.
+        most: of them at most.
+    """
+    pairs = partners(first, second)
+    written = [t for op in second.ops for t in op.outputs]
+    cut = [t for t in written if t in pairs and not second.tensors[t].is_variable]
+    unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
+    spared = {a: factor for a, factor in factors(first).items() if a in pairs.values()}
+    size = sum(second.tensors[t].size for t in cut) or 1
+    try:
+        wanted = xnnpack(first, sorted({pairs[t] for t in cut} | _computed(first, spared)))
+        free = xnnpack(second, cut)
+        apart, counterparts = _apart(second, cut)
+        alone = xnnpack(apart)
+        totals = {t: _Total() for t in (*second.inputs, *cut)}
+        few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
+        for sample in few:
+            given = graph_feed(first, sample)
+            values = {**given, **wanted.run(given)}
+            real = {t: to_real(first, pairs[t], values[pairs[t]]) for t in (*second.inputs, *cut) if t in pairs}
+            fed = feed_as(second, first, sample)
+            found = {**fed, **free.run(fed)}
+            own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
+            for t in real:
+                judged = fed[t] if t in fed else own[counterparts[t]]
+                three = real[t], to_real(second, t, judged), to_real(second, t, found[t])
+                if pairs[t] in spared:  # what multiplies zeros alone may be anything
+                    met = spared[pairs[t]].met(real[t].shape, values)
+                    three = np.where(met, three[0], 0), np.where(met, three[1], 0), np.where(met, three[2], 0)
+                totals[t].add(second, t, *three)
+    except InterpreterError as error:
+        return OwnErrors(0, (), len(second.ops), error.message)
+    producers = second.producers()
+    inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
+    rows = tuple(totals[t].row(first, second, producers.get(t), t, pairs[t]) for t in (*inputs, *cut))
+    return OwnErrors(len(few), tuple(row for row in rows if row is not None), unpaired)
+
+
+def _computed(graph: Graph, spared: Mapping[int, Factor]) -> set[int]:
+    """What factors multiply, inputs excepted."""
+    return {other for factor in spared.values() for other in factor.others if other not in graph.inputs}
+
+
+def _apart(graph: Graph, cut: list[int]) -> tuple[Graph, dict[int, int]]:
+    """The graph with every cut tensor read from outside, and the tensor that its op writes instead."""
+    counterparts = {t: len(graph.tensors) + k for k, t in enumerate(cut)}
+    tensors = (*graph.tensors, *(replace(graph.tensors[t], name=f"{graph.tensors[t].name}/own") for t in cut))
+    ops = tuple(replace(op, outputs=tuple(counterparts.get(t, t) for t in op.outputs)) for op in graph.ops)
+    read = {t for op in ops for t in op.inputs}
+    inputs = (*graph.inputs, *(t for t in cut if t in read))
+    return replace(
+        graph, tensors=tensors, ops=ops, inputs=inputs, outputs=tuple(counterparts.values()), signatures=()
+    ), counterparts
+
+
+@dataclass
+class _Total:
+    """Sums of one tensor over samples."""
+
+    spread: Spread | None = None
+    own: float = 0.0
+    free: float = 0.0
+    clipped: float = 0.0
+    sums: Array = field(default_factory=lambda: np.zeros(1))
+    counts: Array = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, graph: Graph, t: int, wanted: Array, own: Array, free: Array) -> None:
+        """Takes in one sample: the reference's values, and both of the graph under test."""
+        spread = Spread(1, wanted)
+        self.spread = spread if self.spread is None else self.spread.plus(spread)
+        with np.errstate(all="ignore"):
+            error = own.astype(np.float64) - wanted
+            self.own += float(np.square(error).sum())
+            self.free += float(np.square(free.astype(np.float64) - wanted).sum())
+            inside = _inside(graph, t, wanted)
+            self.clipped += float(np.square(error[~inside]).sum())
+            rows = (-1, error.shape[-1] if error.ndim else 1)
+            self.sums = self.sums + np.where(inside, error, 0).reshape(rows).sum(axis=0)
+            self.counts = self.counts + inside.reshape(rows).sum(axis=0)
+
+    def row(self, first: Graph, second: Graph, op: int | None, t: int, a: int) -> OpError | None:
+        """What was found; None of tensors that hold no real numbers."""
+        if self.spread is None or not (second.tensors[t].is_float or second.tensors[t].quantization is not None):
+            return None
+        kind = "INPUT" if op is None else second.ops[op].kind
+        bias = float((np.square(self.sums) / np.maximum(self.counts, 1)).sum())
+        bias, clipping = (part / self.own if self.own > 0 else 0.0 for part in (bias, self.clipped))
+        rounding = max(0.0, 1.0 - bias - clipping) if self.own > 0 else 0.0
+        moves = op is not None and _moves(second, op)
+        own, free = (_db(self.spread.varying, noise) for noise in (self.own, self.free))
+        names = second.tensors[t].name, first.tensors[a].name
+        return OpError(op, kind, *names, own, free, bias, clipping, rounding, moves)
+
+
+def _moves(graph: Graph, i: int) -> bool:
+    """Whether an op hands on its input's integers."""
+    op, scale = graph.ops[i], graph.tensors[graph.ops[i].outputs[0]].quantization
+    if op.kind not in RULES or RULES[op.kind].bound != 0 or op.activation != "NONE":
+        return False
+    scales = (graph.tensors[t].quantization for t in op.inputs if t >= 0 and not graph.tensors[t].is_constant)
+    return all(q is None or q.same_as(scale) for q in scales)
+
+
+def _inside(graph: Graph, t: int, values: Array) -> Array:
+    """Which values the tensor's integers reach, to half a step."""
+    q = graph.tensors[t].quantization
+    if q is None or graph.tensors[t].is_float:
+        return np.ones(values.shape, bool)
+    (low, high), (scale, zero) = limits(graph.tensors[t].dtype), q.broadcast(values.ndim)
+    inside: Array = (values >= (low - 0.5 - zero) * scale) & (values <= (high + 0.5 - zero) * scale)
+    return inside
+
+
+def _db(signal: float, noise: float) -> float | None:
+    if signal == 0 or math.isnan(signal):
+        return None
+    if not math.isfinite(noise):
+        return -math.inf
+    return math.inf if noise == 0 else 10 * math.log10(signal / noise)

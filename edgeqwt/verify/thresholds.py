@@ -1,0 +1,173 @@
+"""The quality gate: a file whose outputs have little to do with the float model's does not leave unasked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Interval
+
+from edgeqwt.errors import QualityError
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.verify.layers import Quality, TensorQuality
+from edgeqwt.verify.metrics import Closeness
+from edgeqwt.verify.paired import CHANCE, tail
+
+FINE_DB, LOST_DB = 25.0, 3.0  # an output that has less, and loses so much to the steps of its scale, is reported
+CLASSIFIERS = ("SOFTMAX", "LOG_SOFTMAX")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """How close outputs have to come to the float model's, on held-out samples.
+
+    Attributes:
+        min_db: SQNR of what varies between samples, at every output or what goes into its softmax, and at every
+            part of an output.
+        min_agreement: share of rows whose largest element is the float model's, where outputs are classes.
+        warn_db: below this a file is called poor.
+        accept: a file below the quality thresholds is written all the same.
+    """
+
+    min_db: Annotated[float, Interval(ge=-300, le=300)] = 10.0
+    min_agreement: Annotated[float, Interval(ge=0, le=1)] = 0.9
+    warn_db: Annotated[float, Interval(ge=-300, le=300)] = 20.0
+    accept: bool = False
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Something that is not as it should be at one output.
+
+    Attributes:
+        output: its tensor in the file.
+        part: of the output; empty: the whole.
+        sentence: what was found.
+        below: whether it is below the quality thresholds; a warning otherwise.
+    """
+
+    output: str
+    part: str
+    sentence: str
+    below: bool
+
+
+def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tuple[Shortfall, ...]:
+    """What is poor or worse about an integer graph, output by output.
+
+    Args:
+        reference: the float graph, with the outputs of `quality`, in its order.
+        quality: of the integer graph, on held-out samples.
+        thresholds: what is asked for.
+    """
+    found: list[Shortfall] = []
+    for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
+        name = output.tensor
+        where = f"output {name!r}" if judged.tensor == name else f"output {name!r}, judged at {judged.tensor!r},"
+        if reference.tensors[t].is_float:
+            found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
+        for part in output.parts:
+            where = f"part {part.name!r} of output {name!r}"
+            found += [Shortfall(name, part.name, *messages) for messages in _poor(where, part.closeness, thresholds)]
+        found += [Shortfall(name, "", *messages) for messages in _agreement(reference, t, output, thresholds)]
+    coarse = coarse_outputs(reference, quality)
+    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+        if output.tensor in coarse:
+            messages = (
+                f"output {output.tensor!r} has {_db(output.closeness.judged_db)} SQNR of what varies where "
+                f"{_db(judged.closeness.judged_db)} go into its {coarse[output.tensor]}: its steps are fixed, and "
+                "coarse for so small differences"
+            )
+            found.append(Shortfall(output.tensor, "", messages, False))
+    return tuple(found)
+
+
+def coarse_outputs(reference: Graph, quality: Quality) -> dict[str, str]:
+    """The outputs that the fixed scale of the function behind what decides rounds too coarsely, and that function.
+
+    Args:
+        reference: the float graph, with the outputs of `quality`, in its order.
+        quality: of the integer graph.
+    """
+    found = {}
+    for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
+        passed = before_saturation(reference, t)[1] if reference.tensors[t].is_float else []
+        curve = next((kind for kind in passed if RULES[kind].elementwise), "")
+        db = output.closeness.judged_db
+        if curve and judged.tensor != output.tensor and db < FINE_DB and db + LOST_DB < judged.closeness.judged_db:
+            found[output.tensor] = curve
+    return found
+
+
+def require(found: tuple[Shortfall, ...], advice: str) -> None:
+    """Stops where something is below the quality thresholds.
+
+    Args:
+        found: of the file that would be written.
+        advice: where the error comes from and what would help.
+
+    Raises:
+        QualityError: it is.
+    """
+    below = [f.sentence for f in found if f.below]
+    if below:
+        more = f"; and {len(below) - 3} more" if len(below) > 3 else ""
+        raise QualityError("; ".join(below[:3]) + more, advice)
+
+
+def _poor(where: str, closeness: Closeness, thresholds: Thresholds) -> Iterator[tuple[str, bool]]:
+    db = closeness.judged_db
+    if math.isnan(db):
+        yield f"{where} has values that are not finite", True
+        return
+    what = "SQNR" if closeness.varying_db is None else "SQNR of what varies"
+    still = "" if closeness.varying_db is not None else ", where nothing varies between samples"
+    if closeness.varying_db is None and closeness.max_steps is not None and closeness.max_steps <= 1:
+        return  # a constant, and the nearest integer or its neighbour stands for it
+    if db < thresholds.min_db:
+        yield f"{where} has {_db(db)} {what}{still}, below {thresholds.min_db:g} dB", True
+    elif db < thresholds.warn_db:
+        yield f"{where} has {_db(db)} {what}{still}: that is poor", False
+
+
+def _agreement(reference: Graph, t: int, output: TensorQuality, thresholds: Thresholds) -> Iterator[tuple[str, bool]]:
+    """Whether the largest element is the float model's often enough.
+
+    Rows that float decides by less than a step of the output are left out (`Closeness.clear_rows`), and few rows say
+    little: too few agree where a file at the threshold would show so few less often than once in twenty times.
+    """
+    c, classes = output.closeness, _classes(reference, t)
+    if classes is None or c.clear_top1 is None:
+        if classes and c.rows and not c.clear_rows:
+            messages = "cannot tell its classes apart: the two largest lie closer than one of its steps"
+            yield f"output {output.tensor!r} {messages} on all {c.samples} held-out samples", False
+        return
+    if c.clear_top1 >= thresholds.min_agreement:
+        return
+    agreeing = round(c.clear_top1 * c.clear_rows)
+    chance = thresholds.min_agreement < 1 and tail(agreeing, c.clear_rows, thresholds.min_agreement) > CHANCE
+    messages = f"output {output.tensor!r} has the float model's largest element in {agreeing} of {c.clear_rows} rows"
+    if chance:
+        yield f"{messages}, fewer than {thresholds.min_agreement:g}, which may be chance with so few", False
+    elif classes:
+        yield f"{messages}, fewer than {thresholds.min_agreement:g}", True
+    else:
+        yield f"{messages}: that is poor, if its elements are classes", False
+
+
+def _classes(reference: Graph, t: int) -> bool | None:
+    """Whether an output's rows hold classes; False where they may, None where they do not."""
+    tensor = reference.tensors[t]
+    if not tensor.is_float or any(kind in CLASSIFIERS for kind in before_saturation(reference, t)[1]):
+        return True
+    op = reference.producers().get(t)
+    dense = op is not None and reference.ops[op].kind == "FULLY_CONNECTED"
+    return False if dense and len(tensor.shape) == 2 and tensor.shape[-1] > 1 else None
+
+
+def _db(value: float) -> str:
+    return "no" if value == -math.inf else f"{value:.1f} dB"

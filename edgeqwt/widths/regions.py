@@ -1,0 +1,97 @@
+"""Regions of 16-bit activations: what lies between the matrix products of a transformer.
+
+The products read and compute 8 bits, and cost most of the time. What lies between them (residual stream,
+normalization, softmax, activation functions) is a small part of the work, and in transformers most of the error:
+a few channels and tokens are many times as large as the others (Dettmers et al. 2022, LLM.int8()). A region is a
+connected piece of what lies between; its role is that of the op that gives it its name.
+
+A recurrent layer that is written out step by step is a region as well, its products included: what a step rounds
+away is missing in all that follow, and as all of it has 16 bits, no copies of other widths are needed inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.widths.plan import connected
+from edgeqwt.widths.precision import Precision, Widths
+from edgeqwt.widths.recurrence import recurrent_ops
+
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "normalization": ("RSQRT",),
+        "softmax": ("SOFTMAX",),
+        "activation": ("GELU", "LOGISTIC", "TANH"),
+    }
+)
+"""Roles, and the kinds of ops that give them; the first that fits counts."""
+RECURRENCE = "recurrence"
+"""The role of recurrent layers."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Connected ops between matrix products.
+
+    Attributes:
+        role: of `ROLES`, or `RECURRENCE`.
+        ops: indices, in order.
+    """
+
+    role: str
+    ops: tuple[int, ...]
+
+
+def regions(graph: Graph) -> tuple[Region, ...]:
+    """The regions of a float graph; where nothing normalizes, as in convolutional networks, recurrent layers only."""
+    recurrent = recurrent_ops(graph)
+    pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in recurrent))]
+    found = []
+    for ops in pieces:
+        kinds = {graph.ops[i].kind for i in ops}
+        role = next((role for role, names in ROLES.items() if kinds & {*names}), None)
+        if role is not None:
+            found.append(Region(role, ops))
+    found = found if any(region.role == "normalization" for region in found) else []
+    layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
+    return (*found, *(Region(RECURRENCE, ops) for ops in layers))
+
+
+def widened(graph: Graph, precision: Precision, wide: Iterable[Region]) -> Precision:
+    """The precision with 16-bit activations in some regions."""
+    named = {
+        graph.tensors[graph.ops[i].outputs[0]].name: Widths(precision.weight_bits, 16)
+        for region in wide
+        for i in region.ops
+        if graph.tensors[graph.ops[i].outputs[0]].is_float and graph.ops[i].kind in RULES16
+    }
+    return replace(precision, layers={**precision.layers, **named})
+
+
+def is_product(graph: Graph, op: Op) -> bool:
+    """Whether an op bounds regions: a matrix product or convolution, or the rows of a table.
+
+    A product with one column sums channels up, as normalization does: that is no work.
+    """
+    if op.kind not in RULES:
+        return False
+    constant = all(graph.tensors[t].is_constant for t in op.inputs[:1] if t >= 0)
+    multiplies = RULES[op.kind].linear or op.kind == "BATCH_MATMUL"
+    return (multiplies and graph.tensors[op.outputs[0]].shape[-1] > 1) or (op.kind == "GATHER" and constant)
+
+
+def _pieces(graph: Graph) -> list[tuple[int, ...]]:
+    """Connected ops on real values that are no products, in order."""
+    # What comes of integer inputs alone, a mask, is no activation: it would join all that it hides.
+    real = {t for t in graph.inputs if graph.tensors[t].is_float}
+    inside: list[int] = []
+    for i, op in enumerate(graph.ops):
+        if is_product(graph, op) or not real.isdisjoint(op.inputs):
+            real |= {t for t in op.outputs if graph.tensors[t].is_float}
+            inside += [] if is_product(graph, op) or op.kind not in RULES else [i]
+    return [tuple(sorted(piece)) for piece in connected(graph, inside)]

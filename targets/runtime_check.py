@@ -1,0 +1,46 @@
+"""What a runtime says of a file when it is asked, in a process of its own: tables know of most ops, it knows of all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeqwt.extras import MissingPackageError
+from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.subprocess_runners import subprocess_runners
+from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.targets.model import is_float
+from edgeqwt.targets.rule import ERROR, WARNING
+
+KERNELS = ("micro_ops", "micro_types", "integer_form")
+"""Rules that say of a file that a kernel is missing."""
+RUN = 1 << 20  # activations beyond which a file is only loaded: the reference kernels are slow
+
+
+def runtime_findings(graph: Graph, profile: TargetProfile, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings, put right by the TFLite Micro interpreter where the target runs on it.
+
+    What it runs has its kernels, whatever the tables say; what it refuses is an error, in its own words, where no
+    other finding says so already. Float files are judged by what they will become, and nobody can ask about that.
+
+    Args:
+        graph: of the file.
+        profile: the target.
+        findings: of the rules.
+    """
+    types = {graph.tensors[t].dtype for t in graph.inputs}
+    if "tflm" not in profile.runtimes or is_float(graph) or not types <= DTYPES.keys():
+        return findings
+    try:
+        (runner,) = subprocess_runners("tflm", graph)
+        if sum(t.size for t in graph.tensors if not t.is_constant) <= RUN:
+            runner.run({t: np.zeros(graph.tensors[t].shape, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs})
+    except MissingPackageError as error:
+        listed = "TFLite Micro itself was not asked, only tables: the package tflite-micro is not installed"
+        return (*findings, Finding("micro_runs", WARNING, "", "", listed, error.hint, ""))
+    except InterpreterError as error:
+        if any(found.severity == ERROR and found.rule in KERNELS for found in findings):
+            return findings
+        remedy = "Build the file from its float model with edgeqwt, or replace what it names."
+        return (Finding("micro_runs", ERROR, "", "", error.message, remedy, ""), *findings)
+    return tuple(found for found in findings if found.rule not in KERNELS)

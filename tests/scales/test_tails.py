@@ -1,0 +1,91 @@
+"""Ranges of tensors of which few values are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.graph.graph import Array
+from edgeqwt.scales.activation_roles import at_layers
+from edgeqwt.scales.activations import assign
+from edgeqwt.scales.ranges import Mse, marginless, saturated
+from edgeqwt.scales.tails import with_tails
+from tests.chain import NONE, Chain, noise
+
+SHORT = Mse()
+
+
+def observed(samples: Array) -> Statistics:
+    found = Statistics()
+    for number, values in enumerate(samples.astype(np.float32)):
+        found.add(values, sample=number)
+    return found
+
+
+def error(values: Array, low: float, high: float) -> float:
+    """Mean squared error of 256 integers that span a range: clipping, and rounding inside."""
+    beyond = np.maximum(values - high, 0) + np.maximum(low - values, 0)
+    return float(np.square(beyond).mean() + (beyond == 0).mean() * ((high - low) / 255) ** 2 / 12)
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace"])
+def test_few_values_do_not_show_how_far_values_reach(draw: str) -> None:
+    rng = np.random.default_rng(0)
+    fresh = getattr(rng, draw)(size=(1000, 10))
+    gains = []
+    for _ in range(8):
+        seen = observed(getattr(rng, draw)(size=(24, 10)))
+        gains.append(error(fresh, *SHORT.choose(seen, 256)) / error(fresh, *Mse(tails=True).choose(seen, 256)))
+    assert np.exp(np.log(gains).mean()) > 1.5  # 2 dB
+    assert min(gains) > 0.5  # 3 dB of rounding is the price where a draw happens to hold its extremes
+
+
+def test_of_many_values_the_observed_ones_tell_enough() -> None:
+    seen = observed(np.random.default_rng(0).normal(size=(32, 4096)))
+    assert Mse().choose(seen, 256) == SHORT.choose(seen, 256)
+
+
+def test_values_that_end_at_a_limit_have_no_tail() -> None:
+    limited = observed(np.clip(np.random.default_rng(0).normal(size=(24, 10)), -0.5, 0.5))
+    assert with_tails(limited, -0.5, 0.5, 256) == (-0.5, 0.5)
+    of_one_sign = observed(np.abs(np.random.default_rng(0).normal(size=(24, 10))))
+    assert with_tails(of_one_sign, 0.0, 3.0, 256)[0] == 0
+
+
+def test_a_handful_of_values_says_nothing_of_a_tail() -> None:
+    assert with_tails(observed(np.array([[1.0, 2.0, 3.0, 9.0]])), 0.0, 9.0, 256) == (0.0, 9.0)
+    assert with_tails(Statistics(), 0.0, 0.0, 256) == (0.0, 0.0)
+
+
+def test_constants_have_no_tail() -> None:
+    known = Statistics()
+    known.add(np.random.default_rng(0).normal(size=(24, 10)).astype(np.float32))
+    assert with_tails(known, -2.0, 2.0, 256) == (-2.0, 2.0)
+
+
+def test_weights_of_values_do_not_make_more_or_fewer_of_them() -> None:
+    seen = observed(np.random.default_rng(0).normal(size=(24, 10)))
+    assert seen.counts is not None
+    heavier = seen.weighed(seen.reach, seen.counts * 1000.0)
+    assert with_tails(heavier, -2.0, 2.0, 256) == with_tails(seen, -2.0, 2.0, 256) != (-2.0, 2.0)
+
+
+def test_what_saturates_or_has_more_integers_gets_none() -> None:
+    assert not saturated(Mse(tails=True)).tails  # type: ignore[attr-defined]
+    assert not marginless(Mse(tails=True)).tails  # type: ignore[attr-defined]
+
+
+def test_only_what_layers_and_callers_see_reaches_further() -> None:
+    chain = Chain()
+    x = chain.input((1, 6), name="x")
+    scaled = chain.op("MUL", x, chain.constant(2.0), name="scaled", shape=(1, 6), **NONE)
+    inner = chain.op("ADD", scaled, chain.constant(0.5), name="inner", shape=(1, 6), **NONE)
+    layer = chain.op("FULLY_CONNECTED", inner, chain.constant(noise(4, 6)), -1, shape=(1, 4), keepNumDims=False, **NONE)
+    graph = chain.graph(layer)
+    assert at_layers(graph) == {x, inner, layer}
+    statistics, _ = observe(graph, [{x: noise(1, 6, seed=seed)} for seed in range(24)])
+    ends = [assign(graph, statistics, Mse(tails=tails)).quantization for tails in (False, True)]
+    assert ends[0][scaled].same_as(ends[1][scaled])
+    assert not ends[0][layer].same_as(ends[1][layer])

@@ -1,0 +1,57 @@
+"""Regions between matrix products: what belongs to them, and which widths they get."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import Precision, Widths
+from edgeqwt.widths.regions import is_product, regions, widened
+from tests import small
+from tests.prepare import toy
+
+
+def test_a_transformer_has_a_stream_and_per_block_a_softmax_and_an_activation() -> None:
+    graph = prepare(toy.language(blocks=2)).graph
+    found = regions(graph)
+    assert Counter(region.role for region in found) == {"normalization": 1, "softmax": 2, "activation": 2}
+    assert not any(is_product(graph, graph.ops[i]) for region in found for i in region.ops)
+    stream = next(region for region in found if region.role == "normalization")
+    kinds = Counter(graph.ops[i].kind for i in stream.ops)
+    assert kinds["RSQRT"] == 5
+    assert kinds["BATCH_MATMUL"] == 5  # sums of squares: one column each
+    assert "GATHER" not in kinds  # a table of words stays 8 bits wide
+    ops = [i for region in found for i in region.ops]
+    assert len(ops) == len({*ops})
+
+
+def test_what_only_moves_values_is_no_island_of_its_own() -> None:
+    graph = prepare(toy.language(blocks=1)).graph
+    inside = {i for region in regions(graph) for i in region.ops}
+    heads = [i for i, op in enumerate(graph.ops) if op.kind == "TRANSPOSE"]
+    assert heads
+    assert not inside & {*heads}
+
+
+def test_convolutional_networks_have_none() -> None:
+    assert regions(small.graph()) == ()
+
+
+def test_products_keep_8_bits() -> None:
+    graph = prepare(toy.language(blocks=1)).graph
+    precision = widened(graph, Precision(weight_bits=4), regions(graph))
+    assert {*precision.layers.values()} == {Widths(4, 16)}
+    plan = planned(graph, precision)
+    for op, bits in zip(graph.ops, plan.ops, strict=True):
+        if is_product(graph, op):
+            assert bits == 8, op.kind
+        elif op.kind in ("SOFTMAX", "GELU", "RSQRT", "SUB"):
+            assert bits == 16, op.kind
+
+
+def test_what_has_no_16_bit_form_is_left_out() -> None:
+    graph = prepare(toy.language(blocks=1)).graph
+    names = {graph.tensors[t].name: op.kind for op in graph.ops for t in op.outputs}
+    wide = widened(graph, Precision(), regions(graph)).layers
+    assert "DIV" not in {names[name] for name in wide}
