@@ -95,8 +95,8 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
     for reference, model, output, said in [
         ("stranger.tflite", int8, "new.tflite", "no op with these weights in the reference"),
         ("other.tflite", int8, "new.tflite", "the models' outputs differ"),
-        (int8, int8, "new.tflite", "quantized already"),
-        ("missing.tflite", int8, "new.tflite", "there is no file missing.tflite"),
+        (int8, int8, "new.tflite", "is an integer file"),
+        ("missing.tflite", int8, "new.tflite", "missing.tflite does not exist"),
         (files.model, files.model, "new.tflite", "does not work on int8"),
         (files.model, "missing.tflite", "new.tflite", "missing.tflite does not exist"),
         (files.model, int8, "no/new.tflite", "does not exist"),

@@ -19,7 +19,7 @@ from edgeqwt.graph import flatbuffer
 from tests import small
 from tests.small import Command, Small, process
 
-COMMANDS = ("build", "compensate", "inspect", "compare", "evaluate", "check", "bench", "targets", "tools")
+COMMANDS = ("build", "compensate", "inspect", "compare", "evaluate", "check", "bench", "targets", "recipes", "tools")
 NOISE = re.compile(r"INFO|WARNING|ERROR|W0000|XNNPACK delegate|Traceback|\.py:\d+")
 
 
@@ -310,7 +310,7 @@ def test_a_package_for_an_npu_and_what_vela_made_of_the_model(edgeqwt: Command, 
         (
             OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
             2,
-            "No space left on device (/tmp/x)\n  hint: Make",
+            "No space left on device (/tmp/x)\n  hint: Free space",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "Permission denied (x)\n  hint: Choose"),
         (MemoryError(), 1, "memory ran out"),

@@ -82,8 +82,8 @@ def test_files_that_are_missing_or_folders(suffix: str, tmp_path: Path) -> None:
     [
         ("weights.pth", "holds weights, not the model"),
         ("model.py", "does not say which function"),
-        ("model.mlmodel", "is no source model"),
-        ("nonsense", "is no source model"),
+        ("model.mlmodel", "there is no file model.mlmodel"),
+        ("nonsense", "there is no file nonsense"),
         (".", "is a folder, not a model"),
         (42, "gives int, not a torch.nn.Module"),
         ("missing.py:create", "there is no file missing.py"),

@@ -23,7 +23,6 @@ def test_groups_and_outputs() -> None:
             lambda scales: lower(graph, statistics, MinMax(), Precision(), {}, scales=scales),
             assigned(graph, statistics, MinMax(), precision),
             data[:3],
-            data[3:],
         )
         assert sorted(t for group in found.groups for t in group) == sorted(statistics)
         # Judged at the logits; the softmax's scale is not up for choice.

@@ -172,7 +172,8 @@ def test_a_float_file_has_the_findings_of_its_integer_file(target: str, bits: in
     profile, wrong = load(target), []
     lacking, lacking16 = missing_ops(profile)
     # Left out: what has another type than its float op (constants and casts), which shows only afterwards.
-    apart = ("CAST", "GATHER/table", "EMBEDDING", "QUANTIZE", "DEQUANTIZE", "SHAPE")
+    # And LOG_SOFTMAX at 16 bits, which is written with a MEAN besides.
+    apart = ("CAST", "GATHER/table", "EMBEDDING", "QUANTIZE", "DEQUANTIZE", "SHAPE", "LOG_SOFTMAX/rank4")
     for name, spec in SPECS.items():
         float_graph = case(name).graph
         if name.startswith(apart) or not any(t.is_float for t in float_graph.tensors):
