@@ -97,7 +97,7 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
         ("other.tflite", int8, "new.tflite", "the models' outputs differ"),
         (int8, int8, "new.tflite", "is an integer file"),
         ("missing.tflite", int8, "new.tflite", "missing.tflite does not exist"),
-        (files.model, files.model, "new.tflite", "does not work on int8"),
+        (files.model, files.model, "new.tflite", "is a float file"),
         (files.model, "missing.tflite", "new.tflite", "missing.tflite does not exist"),
         (files.model, int8, "no/new.tflite", "does not exist"),
         (files.model, int8, "out", "out is a folder"),
