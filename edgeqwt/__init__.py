@@ -65,7 +65,7 @@ _NAMES_BY_MODULE = {
     ),
     "interface.options": ("Interface", "Pixels"),
     "pipeline": ("BuildResult",),
-    "quantize.precision": ("Mixed", "Precision"),
+    "widths.precision": ("Mixed", "Precision"),
     "recipes.recipe": ("Recipe", "list_recipes", "load_recipe"),
     "repair": ("CompensationResult",),
     "target": ("Budget", "Finding", "TargetProfile"),
