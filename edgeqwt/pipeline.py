@@ -208,7 +208,7 @@ def build(
     prepared, parity = proved.prepared, proved.parity
     graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
-    context = Context.of(model, graph, samples, target)
+    context = Context.of(model, graph, samples, target, recipe.preserve)
     warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
     made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
@@ -224,7 +224,7 @@ def build(
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:
-            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target)
+            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve)
             gains = leave_one_out(context, small, recipe.techniques, recipe.precision, advance)
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     with stages("prove") as advance:
@@ -260,7 +260,7 @@ def judged(
     others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
     if not others or context.model.learned is not None:
         return variants, quality, sentences
-    nothing = make(context, simple, recipe.precision, Stages(), frozenset(recipe.preserve)).graph
+    nothing = make(context, simple, recipe.precision, Stages()).graph
     first, _ = _adapted({PLAIN: nothing}, adapt)
     return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
 
@@ -317,8 +317,7 @@ def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recip
         names = [context.graph.tensors[t].name for op in context.graph.ops for t in op.outputs]
         locations = {name: context.model.locations.get(name, "") for name in names}
         recipe = replace(recipe, precision=with_layers(recipe.precision, recipe.layers, locations))
-    preserve = frozenset(recipe.preserve)
-    return make(context, recipe.techniques, recipe.precision, stages, preserve), recipe, None
+    return make(context, recipe.techniques, recipe.precision, stages), recipe, None
 
 
 def _scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgeqwt.passes.gate import Gate, decision_tensors
 from edgeqwt.passes.state import State
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
+from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
 from edgeqwt.target import TargetProfile, missing_ops
@@ -55,6 +56,7 @@ class Context:
         target: what must be able to run the result.
         fit: the samples that techniques may fit on.
         gate: decides by the other ones.
+        preserve: what of the weights' structure stays, of `rounding.structure.KINDS`.
         advance: shows the progress of the technique that runs.
     """
 
@@ -63,11 +65,19 @@ class Context:
     target: TargetProfile
     fit: Feeds
     gate: Gate
+    preserve: frozenset[str] = frozenset(KINDS)
     advance: Advance = _quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: ConvertedModel, graph: Graph, samples: Samples, target: TargetProfile) -> Context:
+    def of(
+        cls,
+        model: ConvertedModel,
+        graph: Graph,
+        samples: Samples,
+        target: TargetProfile,
+        preserve: Iterable[str] = KINDS,
+    ) -> Context:
         """The context of a build: the only module that parts samples to fit on from those held out.
 
         Args:
@@ -75,9 +85,11 @@ class Context:
             graph: the prepared float graph, whose inputs are in the model's order.
             samples: calibration samples, validated.
             target: what must be able to run the result.
+            preserve: what of the weights' structure stays.
         """
         fit, held_out = split(samples)
-        return cls(model, graph, target, Feeds(model, graph, fit), Gate(model, graph, held_out, samples))
+        gate = Gate(model, graph, held_out, samples)
+        return cls(model, graph, target, Feeds(model, graph, fit), gate, frozenset(preserve))
 
     def showing(self, advance: Advance) -> Context:
         """The same, with another display of progress."""

@@ -17,7 +17,7 @@ from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.rounding.structure import KINDS, LayerStructure, Structure, account, structure, weight_scales
+from edgeqwt.rounding.structure import LayerStructure, Structure, account, structure, weight_scales
 from edgeqwt.scales.scales import Scales
 from edgeqwt.widths.precision import Precision
 
@@ -80,13 +80,7 @@ class Made:
         return next((step.account for step in self.steps if step.technique.name == name), None)
 
 
-def make(
-    context: Context,
-    techniques: Techniques,
-    precision: Precision,
-    stages: Stages,
-    preserve: frozenset[str] = frozenset(KINDS),
-) -> Made:
+def make(context: Context, techniques: Techniques, precision: Precision, stages: Stages) -> Made:
     """The integer graph that techniques make of a float graph.
 
     Args:
@@ -94,14 +88,13 @@ def make(
         techniques: in the order in which they run.
         precision: widths to begin with.
         stages: shows and times them.
-        preserve: what of the weights' structure stays.
 
     Raises:
         UnsupportedError: an op has no integer form.
         InputError: the samples or the graph's constants cannot be used.
     """
     with stages("calibrate") as advance:
-        state = start(context.showing(advance), precision, preserve)
+        state = start(context.showing(advance), precision)
     chosen = techniques if context.model.learned is None else as_trained(techniques)
     chosen = beside_clusters(chosen) if state.structure.clusters else chosen
     steps: list[Step] = []
@@ -113,7 +106,7 @@ def make(
             after, accounted = technique.apply(state, context.showing(advance))
         steps.append(Step(technique, accounted, state))
         if accounted.withdraws:
-            made = make(context, without(techniques, *accounted.withdraws), precision, stages, preserve)
+            made = make(context, without(techniques, *accounted.withdraws), precision, stages)
             return replace(made, steps=(steps[-1], *made.steps))
         state = after
     with stages("quantize"):
@@ -123,10 +116,10 @@ def make(
     return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
 
 
-def start(context: Context, precision: Precision, preserve: frozenset[str]) -> State:
+def start(context: Context, precision: Precision) -> State:
     """The prepared model before any technique: observed, with the scales that training chose where it did."""
     graph, learned = context.graph, context.model.learned
-    statistics, kept = context.observed(graph), structure(graph, preserve)
+    statistics, kept = context.observed(graph), structure(graph, context.preserve)
     if learned is None:
         return State(graph, statistics, precision, scales=_clustered(graph, precision, kept), structure=kept)
     # It is to compute what the network computes that rounds as it was trained.

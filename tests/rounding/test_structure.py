@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import slots
+from edgeqwt.recipes.recipe import load
 from edgeqwt.rounding.least_squares import Method, damped, half_by_half, one_by_one, refined
-from edgeqwt.rounding.structure import CLUSTERS, SPARSITY, Structure, codebook, structure, weight_scales
+from edgeqwt.rounding.structure import CLUSTERS, KINDS, SPARSITY, Structure, codebook, structure, weight_scales
+from edgeqwt.techniques.equalization import Equalization
+from edgeqwt.widths.precision import parse
 from tests.chain import noise
 from tests.small import graph, images
 
@@ -122,3 +126,18 @@ def test_structure_is_let_go_of_where_that_is_asked_for(tmp_path: Path) -> None:
     assert result.made.structure == ()
     with pytest.raises(RecipeError, match="preserve = "):
         edgeqwt.build(tmp_path / "float.tflite", calibration={"image": images(32)}, preserve=["zeros"])
+
+
+@pytest.mark.requires("torch")
+def test_gains_are_measured_with_the_structure_that_the_build_kept(tmp_path: Path) -> None:
+    flatbuffer.write(edited(CLUSTERS), tmp_path / "float.tflite")
+    recipe = replace(load("plain").with_technique(Equalization()), precision=parse("w4a8"), leave_one_out=24)
+    gains = {}
+    for preserve in (KINDS, ()):
+        result = edgeqwt.build(
+            tmp_path / "float.tflite", calibration={"image": images(32)}, recipe=recipe, preserve=preserve, accept=True
+        )
+        gains[preserve] = {gain.technique: gain.gain_db for gain in result.gains}["equalization"]
+    # Clustered weights are not equalized: with them there is nothing to leave out.
+    assert gains[KINDS] == 0
+    assert gains[()] != 0

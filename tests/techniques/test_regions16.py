@@ -40,7 +40,7 @@ def work_on(graph: Graph, data: Array, target: TargetProfile = LITERT) -> Contex
 
 
 def begin(work: Context) -> State:
-    return replace(start(work, Precision(), frozenset()), ranges=MseRanges())
+    return replace(start(work, Precision()), ranges=MseRanges())
 
 
 def bytes_of(work: Context, techniques: Techniques) -> bytes:
