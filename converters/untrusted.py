@@ -21,6 +21,8 @@ from edgeqwt.loading import is_trusted
 
 LARGEST_TEXT = 1 << 28
 """Bytes of a text inside an archive."""
+UNREADABLE = (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError)
+"""What a damaged archive raises when it is read, too deep nesting and unknown compression included."""
 TRUST = "Give the model's Python source, or --trust if you know who made the file: it may then run code of its own."
 
 _MEMBERS = re.compile(
@@ -70,11 +72,15 @@ def check_program(path: Path) -> None:
                     raise _refused(path, f"it holds {info.filename!r}, which is no part of a plain program")
             for info in archive.infolist():
                 if info.filename.endswith(".json"):
-                    if info.file_size > LARGEST_TEXT:
-                        raise _refused(path, f"{info.filename!r} is larger than {LARGEST_TEXT} bytes")
-                    _check_json(path, json.loads(archive.read(info)))
-    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, EOFError, NotImplementedError, RuntimeError):
+                    _check_json(path, json.loads(_text(path, archive, info)))
+    except UNREADABLE:
         return  # whoever loads it says what is wrong with it
+
+
+def _text(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > LARGEST_TEXT:
+        raise _refused(path, f"{info.filename!r} is larger than {LARGEST_TEXT} bytes")
+    return archive.read(info)
 
 
 def _check_json(path: Path, document: Any) -> None:
@@ -145,12 +151,11 @@ def check_torchscript(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                if info.filename.partition("/")[2].startswith("code/") and info.filename.endswith(".py"):
-                    if info.file_size > LARGEST_TEXT:
-                        raise _refused(path, f"{info.filename!r} is larger than {LARGEST_TEXT} bytes")
-                    if called := _TORCHSCRIPT.search(archive.read(info).decode("utf-8", "replace")):
-                        raise _refused(path, f"it calls {called[1]}, which is no op of a model")
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
+                if not info.filename.partition("/")[2].startswith("code/") or not info.filename.endswith(".py"):
+                    continue
+                if called := _TORCHSCRIPT.search(_text(path, archive, info).decode("utf-8", "replace")):
+                    raise _refused(path, f"it calls {called[1]}, which is no op of a model")
+    except UNREADABLE:
         return  # as above
 
 

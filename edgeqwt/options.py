@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from edgeqwt.errors import RecipeError
 
@@ -44,10 +44,6 @@ def _field(field: dataclasses.Field[Any]) -> Any:
     return Field(alias=field.name)
 
 
-def _model(cls: Any) -> type[BaseModel]:
-    return model_of(cls)
-
-
 def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A dataclass from a table of its fields; checks keys, types and bounds.
 
@@ -62,7 +58,7 @@ def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
     from pydantic import ValidationError
 
     try:
-        found = _model(cls)(**table)
+        found = model_of(cast(type, cls))(**table)
     except ValidationError as error:
         raise _as_recipe_error(error, cls, where) from None
     return cls(**{field.name: getattr(found, f"{PREFIX}{field.name}") for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
@@ -90,6 +86,11 @@ def schema_of(cls: type) -> dict[str, Any]:
     return found
 
 
+def values_of(part: Any) -> dict[str, Any]:
+    """A dataclass's fields by name, as they are."""
+    return {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+
+
 def check(part: object, where: str) -> None:
     """Checks a dataclass that was made in Python.
 
@@ -97,7 +98,7 @@ def check(part: object, where: str) -> None:
         RecipeError: see `filled`.
     """
     if dataclasses.is_dataclass(part):
-        filled(type(part), {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}, where)
+        filled(type(part), values_of(part), where)
 
 
 def _as_recipe_error(error: Any, cls: type, where: str) -> RecipeError:

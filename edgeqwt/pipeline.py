@@ -22,7 +22,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
-from edgeqwt.passes.context import Context, feeds
+from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.prepare.prepare import Prepared
@@ -30,6 +30,7 @@ from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.first_layer import scale_warnings

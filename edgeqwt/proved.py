@@ -15,13 +15,13 @@ from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.fold import prepared as with_folded_inputs
 from edgeqwt.interface.options import ALL, Interface
 from edgeqwt.interface.split import split_outputs
-from edgeqwt.passes.context import feeds
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import Prepared, sentence
 from edgeqwt.progress import Stages
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.target import TargetProfile
+from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.parity import Parity, check_parity
 
 STATE_SAMPLES = 64

@@ -18,11 +18,11 @@ from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.lowering.fake_quant import inserted
-from edgeqwt.passes.context import feeds
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.scales.weights import dequantize
+from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
 from edgeqwt.verify.thresholds import Shortfall, shortfalls

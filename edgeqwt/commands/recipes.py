@@ -44,15 +44,15 @@ def show(
 ) -> None:
     """What a recipe does, technique by technique; or what a technique does, and its options."""
     import edgeqwt
-    from edgeqwt.options import meanings
+    from edgeqwt.options import meanings, values_of
     from edgeqwt.output import console, show_facts
-    from edgeqwt.techniques.registry import first_line, options_of, registered
+    from edgeqwt.techniques.registry import first_line, registered
 
     out = console()
     if name in registered():
         cls = registered()[name]
         out.print(first_line(cls))
-        message, defaults = meanings(cls), options_of(cls())
+        message, defaults = meanings(cls), values_of(cls())
         show_facts(out, [(key, f"{message[key]} [default: {value}]") for key, value in defaults.items()])
         return
     recipe = edgeqwt.load_recipe(name)
@@ -60,7 +60,7 @@ def show(
     out.print(f"{recipe.name}: weights of {bits.weight_bits} bits, activations of {bits.activation_bits}")
     facts = []
     for technique in recipe.techniques:
-        own, usual = options_of(technique), options_of(type(technique)())
+        own, usual = values_of(technique), values_of(type(technique)())
         changed = ", ".join(f"{key} = {value}" for key, value in own.items() if value != usual[key])
         facts.append((technique.name, first_line(type(technique)) + (f" ({changed})" if changed else "")))
     show_facts(out, facts)

@@ -13,7 +13,7 @@ from edgeqwt.compensate.constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import assigned, lower
-from edgeqwt.passes.gate import Gate, decision_tensors
+from edgeqwt.passes.gate import Gate, Verdict, decision_tensors
 from edgeqwt.passes.state import State
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
@@ -21,7 +21,7 @@ from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
 from edgeqwt.target import TargetProfile, missing_ops
-from edgeqwt.verify.binding import feed
+from edgeqwt.verify.binding import feeds
 
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
 
@@ -119,6 +119,10 @@ class Context:
 
         return self._once("lowered", state, lowered)
 
+    def keep(self, before: State, after: State, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
+        """Whether a state is better than another one when both are lowered as they are; see `Gate.keep`."""
+        return self.gate.keep(self.lowered(before), self.lowered(after), threshold, at)
+
     def with_integer(self, state: State) -> State:
         """The state with an integer graph."""
         return replace(state, integer=self.lowered(state)) if state.integer is None else state
@@ -145,8 +149,3 @@ class Context:
             known[id(key)] = key, compute()  # the key stays, so that no other object has its id
         found: T = known[id(key)][1]
         return found
-
-
-def feeds(model: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
-    """Samples as real values by input tensor of a graph whose inputs are in the model's order."""
-    return (feed(model, graph, sample) for sample in samples)

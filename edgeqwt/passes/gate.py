@@ -13,7 +13,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.progress import Advance
-from edgeqwt.verify.binding import feed
+from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.layers import Quality, layer_quality
 
@@ -52,9 +52,16 @@ class Gate:
         self._judges: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
-    def keep(self, before: Graph, after: Graph, threshold: float) -> Verdict:
-        """Whether an integer graph is better than another one by so many decibels; not where that is not known."""
-        gain = self.gain_db(before, after)
+    def keep(self, before: Graph, after: Graph, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
+        """Whether an integer graph is better than another one by so many decibels; not where that is not known.
+
+        Args:
+            before: integer.
+            after: likewise.
+            threshold: decibels; negative where a loss is allowed.
+            at: as for `gain_db`.
+        """
+        gain = self.gain_db(before, after, at)
         return Verdict(gain >= threshold, gain)
 
     def gain_db(self, before: Graph, after: Graph, at: tuple[int, ...] = ()) -> float:
@@ -90,7 +97,7 @@ class Gate:
     def feeds(self, advance: Advance | None = None) -> Iterator[dict[int, Array]]:
         """The held-out samples as real values by input tensor, for proofs; nothing may be fitted on them."""
         samples = self._samples if advance is None else self._samples.shown(advance)
-        return (feed(self._model, self._graph, sample) for sample in samples)
+        return feeds(self._model, self._graph, samples)
 
     def proof_samples(self, limit: int) -> Samples:
         """The first held-out samples, in the source model's terms."""
@@ -101,7 +108,7 @@ class Gate:
 
         `calibration.samples.roles` says which of them are to fit on and which to confirm by.
         """
-        return (feed(self._model, self._graph, sample) for sample in self._every)
+        return feeds(self._model, self._graph, self._every)
 
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._judges:

@@ -123,9 +123,9 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a recipe's file, for editors."""
     techniques = []
     for name, cls in registry.registered().items():
-        options_of = options.schema_of(cls)
-        properties = {"name": {"const": name}, **options_of.get("properties", {})}
-        techniques.append({**options_of, "title": name, "properties": properties, "required": ["name"]})
+        table = options.schema_of(cls)
+        properties = {"name": {"const": name}, **table.get("properties", {})}
+        techniques.append({**table, "title": name, "properties": properties, "required": ["name"]})
     sections = {"mixed": Mixed, "verify": Verify, "report": _Report, "quality": Thresholds}
     listed = {"type": "array", "items": {"anyOf": [{"enum": list(registry.registered())}, *techniques]}}
     return {

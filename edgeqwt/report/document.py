@@ -19,6 +19,7 @@ from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.build import Assignment
+from edgeqwt.options import values_of
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
@@ -26,7 +27,6 @@ from edgeqwt.recipes.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
-from edgeqwt.techniques.registry import options_of
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.gate import gain_at, split_at
 from edgeqwt.verify.layers import Quality, TensorQuality
@@ -158,7 +158,7 @@ def _techniques(made: Made) -> list[dict[str, Any]]:
     return [
         {
             "name": step.technique.name,
-            "options": options_of(step.technique),
+            "options": values_of(step.technique),
             "kept": step.account.kept,
             "sentences": list(step.account.sentences),
             "data": plain(step.account.data),
@@ -168,8 +168,8 @@ def _techniques(made: Made) -> list[dict[str, Any]]:
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
-    listed = [{"name": technique.name, **options_of(technique)} for technique in recipe.techniques]
-    rest = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "techniques"}
+    listed = [{"name": technique.name, **values_of(technique)} for technique in recipe.techniques]
+    rest = {name: value for name, value in values_of(recipe).items() if name != "techniques"}
     entries = {key: plain(value) for key, value in rest.items()}
     return {**entries, "preserve": list(recipe.preserve), "techniques": listed}
 

@@ -1,7 +1,7 @@
 """How the range of an activation is chosen from its statistics.
 
-A rule is a frozen dataclass whose fields are its options; `RULES` lists them by
-the name that recipes use. To add one, write the class and add its row.
+A rule is a frozen dataclass whose fields are its options. Recipes name them through `techniques.ranges`; `RULES` are
+those that `PowerOfTwo` can be built on.
 """
 
 from __future__ import annotations

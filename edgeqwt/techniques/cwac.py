@@ -18,22 +18,6 @@ class Cwac(solve.Options, Technique):
     g goes into the weights' scales per channel, o into the int32 bias; no op, no byte, no cycle is added. Every linear
     op, and every constant per channel that multiplies or is added, in the order of the graph; each correction is
     confirmed on samples that it was not fitted on. A model that was trained with quantization keeps its scales.
-
-    Attributes:
-        gain: fit a gain; otherwise the offset alone.
-        offset: fit an offset; otherwise the gain alone.
-        gain_limit: gains outside [1 / gain_limit, gain_limit] in magnitude are refused:
-            a channel that needs one is broken, not biased.
-        margin: smallest relative drop of the held-out squared error that counts as help;
-            below it a difference between two halves of the data is chance.
-        gain_margin: smallest relative drop that a gain must add to what the offset alone
-            achieves. q is noisy, and least squares on a noisy regressor gives slopes that are
-            too small; a small gain pays at its own layer, and attenuates the next.
-        constants: also correct constants by which channels are multiplied, or which are added to them: LayerNorm's
-            gamma and beta.
-        rewrite_scales: also rewrite output scales where it pays.
-        rewrite_outputs: among them the scales of the model's own outputs. Programs that read
-            scale and zero point from the file follow by themselves; those that hold copies must be changed.
     """
 
     name = "cwac"

@@ -24,16 +24,6 @@ class Equalization(equalizing.Equalization, Technique):
     eq. 4) with factors that minimize a model of the outputs' error in place of an exponent. At the boundaries of
     16-bit regions MULs are added for factors, which cost one multiplication per element. Kept unless it clearly loses
     on held-out samples: techniques that follow gain from it even where it makes no difference yet. Needs torch.
-
-    Attributes:
-        samples: how many samples gradients and extremes are taken from, at most.
-        limit: factors stay within [1 / limit, limit].
-        steps: of the descent.
-        norms: whether normalizations may be rewritten so that their channels have factors (`equalize.norms`), where
-            the model expects it to gain; more than half a decibel if it costs ops.
-        absorb: whether biases then absorb what channels never fall below (`equalize.absorb`). Where a channel
-            does fall below it on other inputs, the function is another one.
-        margin: with absorb: how far below a channel's smallest value that stays, as a share of its span.
     """
 
     name = "equalization"
@@ -55,14 +45,16 @@ class Equalization(equalizing.Equalization, Technique):
         after = replace(
             begin, graph=graph, statistics=context.observed(graph), precision=found.precision or begin.precision
         )
-        gain = context.gate.gain_db(context.lowered(state), context.lowered(after))
-        if not gain >= -LOSS_DB:  # nan as well
-            return state, _nothing(f"it loses {-gain:.2f} dB on held-out samples", found)
+        verdict = context.keep(state, after, -LOSS_DB)
+        if not verdict.kept:
+            return state, _nothing(f"it loses {-verdict.gain_db:.2f} dB on held-out samples", found)
         message = (
             f"{found.changed:,} channels multiplied by {found.low:.2f} to {found.high:.2f}; "
             f"{found.predicted_db:.1f} dB less rounding noise is expected of it"
         )
-        return after, Account((message,), {**_data(found), "gain_db": gain}, detail=replace(found, graph=graph))
+        return after, Account(
+            (message,), {**_data(found), "gain_db": verdict.gain_db}, detail=replace(found, graph=graph)
+        )
 
 
 def _split(state: State, context: Context) -> State:

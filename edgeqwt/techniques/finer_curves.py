@@ -43,11 +43,10 @@ class FinerCurves(Technique):
             return state, NOTHING
         after = replace(state, precision=replace(state.precision, finer_curves=True))
         behind = decision_tensors(context.graph, bounded=True)
-        gain = context.gate.gain_db(context.lowered(state), context.lowered(after), behind)
-        kept = gain >= self.min_gain  # false for nan
-        data = {"ops": ops, "gain_db": gain, "kept": kept}
-        message = f"{gain:+.2f} dB on held-out samples"
-        if not kept:
+        verdict = context.keep(state, after, self.min_gain, behind)
+        data = {"ops": ops, "gain_db": verdict.gain_db, "kept": verdict.kept}
+        message = f"{verdict.gain_db:+.2f} dB on held-out samples"
+        if not verdict.kept:
             sentence = f"no TANH or LOGISTIC is a table with a finer output scale: that is {message}"
             return state, Account((sentence,), data, kept=False)
         which = "1 TANH or LOGISTIC is" if ops == 1 else f"{ops} of TANH and LOGISTIC are"

@@ -38,7 +38,7 @@ class FinerJoins(Technique):
         if not inputs:
             return state, NOTHING
         after = replace(state, precision=replace(state.precision, finer_joins=True))
-        verdict = context.gate.keep(context.lowered(state), context.lowered(after), self.min_gain)
+        verdict = context.keep(state, after, self.min_gain)
         data = {"inputs": inputs, "gain_db": verdict.gain_db, "kept": verdict.kept}
         gain = f"{verdict.gain_db:+.2f} dB on held-out samples"
         if not verdict.kept:

@@ -35,7 +35,7 @@ class RangeTails(Technique):
         if not isinstance(state.ranges, Mse) or state.ranges.tails:
             return state, NOTHING
         after = replace(state, ranges=replace(state.ranges, tails=True))
-        verdict = context.gate.keep(context.lowered(state), context.lowered(after), -self.max_loss)
+        verdict = context.keep(state, after, -self.max_loss)
         data = {"gain_db": verdict.gain_db, "kept": verdict.kept}
         if verdict.kept:
             return after, Account((), data)

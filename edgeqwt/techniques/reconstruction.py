@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from annotated_types import Interval
@@ -70,18 +70,17 @@ class Brecq(AdaRound):
 
 def _sentences(blocks: tuple[rule.BlockResult, ...]) -> Iterator[str]:
     for block in blocks:
-        account = f"{len(block.ops)} layers up to {block.name!r}: "
+        layers = f"{len(block.ops)} layers up to {block.name!r}: "
         if block.kept:
             gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
-            yield account + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
+            yield layers + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
         else:
-            yield account + f"left as they were: {block.reason}"
+            yield layers + f"left as they were: {block.reason}"
 
 
 def _row(block: rule.BlockResult) -> dict[str, object]:
-    row = asdict(block)
     return {
-        "block": row["name"],
+        "block": block.name,
         "layers": len(block.ops),
         "error": {"before": block.before, "after": block.after},
         "kept": block.kept,

@@ -6,7 +6,6 @@ widths, role by role, and takes back what does not pay any more.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
@@ -77,7 +76,7 @@ class Regions16(Technique):
         if context.target.limits.get("activation_bits") == 8:
             return state, _nowhere(f"{context.target.name} has no 16-bit activations")
         wide = with_regions(state, found)
-        verdict = context.gate.keep(context.lowered(state), context.lowered(wide), self.min_gain)
+        verdict = context.keep(state, wide, self.min_gain)
         if not verdict.kept:
             return state, _nowhere(f"16 bits between matrix products gain {verdict.gain_db:.2f} dB on held-out samples")
         return wide, Account(data={"gain_db": verdict.gain_db, "regions": len(found)})
@@ -106,16 +105,16 @@ class Regions16Review(Technique):
             return state, NOTHING
         found = regions(state.graph)  # with what equalization added
         kept, choices = list(found), []
-        noise = context.gate.noise(context.lowered(with_regions(state, kept)))
+        graph = context.lowered(with_regions(state, kept))
         for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
             mine = [i for i in found if i.role == role]
             rest = [i for i in kept if i.role != role]
-            without = context.gate.noise(context.lowered(with_regions(state, rest)))
-            gain = 10 * math.log10(without / noise) if without > 0 < noise else 0.0
-            wide = gain >= self.min_gain
-            choices.append(RoleChoice(role, len(mine), sum(len(i.ops) for i in mine), gain, wide))
-            if not wide:
-                kept, noise = rest, without
+            without = context.lowered(with_regions(state, rest))
+            verdict = context.gate.keep(without, graph, self.min_gain)
+            ops = sum(len(i.ops) for i in mine)
+            choices.append(RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept))
+            if not verdict.kept:
+                kept, graph = rest, without
         account = Account(
             tuple(choice.sentence for choice in choices),
             {"roles": [asdict(choice) for choice in choices]},

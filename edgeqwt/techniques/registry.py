@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -55,11 +54,6 @@ def technique(name: str, table: Mapping[str, Any], where: str) -> Technique:
 def first_line(cls: type[Technique]) -> str:
     """What a technique does, in one sentence: the first of its docstring."""
     return (inspect.getdoc(cls) or "").partition("\n")[0]
-
-
-def options_of(technique: Technique) -> dict[str, Any]:
-    """A technique's options by name."""
-    return {f.name: getattr(technique, f.name) for f in dataclasses.fields(technique)}  # type: ignore[arg-type]
 
 
 def of_role(role: str) -> Mapping[str, type[Technique]]:

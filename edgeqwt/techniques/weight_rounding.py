@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from edgeqwt.passes.context import Context
@@ -31,11 +30,9 @@ class Rounding(Technique):
         after = replace(state, integer=found)
         if not decision_tensors(context.graph):
             return after, Account()
-        before_noise, noise = context.gate.noise(state.integer), context.gate.noise(found)
-        if noise <= before_noise:
-            gain = 10 * math.log10(before_noise / noise) if noise > 0 else 0.0
+        nearest, gain = context.gate.noise(state.integer), context.gate.gain_db(state.integer, found)
+        if context.gate.noise(found) <= nearest:
             return after, Account(data={"gain_db": gain})
-        reason = "to nearest there is no error on held-out samples"
-        if before_noise > 0:
-            reason = f"it loses {10 * math.log10(noise / before_noise):.2f} dB on held-out samples"
+        lost = f"it loses {-gain:.2f} dB on held-out samples"
+        reason = lost if nearest > 0 else "to nearest there is no error on held-out samples"
         return state, Account((f"to nearest: {reason}",), {"skipped": reason}, kept=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgeqwt.calibration.samples import Sample
+from collections.abc import Iterator
+
+from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
@@ -17,6 +19,11 @@ def feed(converted: ConvertedModel, graph: Graph, sample: Sample) -> dict[int, A
     _check_same_ends(converted, graph)
     values = converted.graph_inputs(sample)
     return {new: values[old] for old, new in zip(converted.graph.inputs, graph.inputs, strict=True) if old in values}
+
+
+def feeds(converted: ConvertedModel, graph: Graph, samples: Samples) -> Iterator[dict[int, Array]]:
+    """Each of the samples as `feed` gives it."""
+    return (feed(converted, graph, sample) for sample in samples)
 
 
 def output_tensor(converted: ConvertedModel, graph: Graph, binding: Binding) -> int:

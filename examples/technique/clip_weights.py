@@ -42,7 +42,7 @@ class ClipWeights(Technique):
         after = replace(state, graph=graph.with_tensors(clipped))
         # The statistics of activations change with the weights.
         after = replace(after, statistics=context.observed(after.graph))
-        verdict = context.gate.keep(context.lowered(state), context.lowered(after), threshold=0.1)
+        verdict = context.keep(state, after, threshold=0.1)
         data = {"layers": len(clipped), "gain_db": verdict.gain_db}
         message = f"weights beyond {self.deviations:g} standard deviations clipped: {verdict.gain_db:+.2f} dB"
         return (after if verdict.kept else state), Account((message,), data, kept=verdict.kept)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.passes.context import feeds
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.target import TargetProfile
 from edgeqwt.targets.package.details import of_build
 from edgeqwt.targets.package.package import package
+from edgeqwt.verify.binding import feeds
 
 VECTORS = 4  # samples that become test vectors
 

@@ -159,7 +159,7 @@ class Louder(Technique):
             constants["weights"] *= self.times
 
         after = replace(state, graph=small.graph(changed))
-        verdict = context.gate.keep(context.lowered(state), context.lowered(after), 0.0)
+        verdict = context.keep(state, after, 0.0)
         return (after if verdict.kept else state), Account(data={"gain_db": verdict.gain_db}, kept=verdict.kept)
 
 
