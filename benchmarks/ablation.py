@@ -17,7 +17,7 @@ from models.resnet20_cifar10 import create
 
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.compensate.linear_layer import add_linear_layers
+from edgeqwt.compensation.linear_layer import add_linear_layers
 from edgeqwt.converters.convert import convert
 from edgeqwt.graph import flatbuffer
 from edgeqwt.mixed.cost import file_size
@@ -26,9 +26,9 @@ from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import RANGES, Technique
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import Recipe, load
+from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.terminal import decibels
-from edgeqwt.targets.load import load as load_target
+from edgeqwt.target.load import load as load_target
 from edgeqwt.techniques import registry
 from edgeqwt.techniques.cwac import BiasCorrection, Cwac
 from edgeqwt.techniques.equalization import Equalization

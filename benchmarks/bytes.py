@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import edgeqwt
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.recipes.recipe import names
+from edgeqwt.recipe.recipe import names
 from edgeqwt.widths.precision import Mixed
 
 PRECISIONS = ("w8a8", "w4a8", "w8a16", "mixed")

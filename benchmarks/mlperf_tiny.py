@@ -13,7 +13,7 @@ import edgeqwt
 from edgeqwt.calibration.images import ImageOptions, find_images, read_image
 from edgeqwt.graph import flatbuffer
 from edgeqwt.output import progress_display
-from edgeqwt.recipes.recipe import load
+from edgeqwt.recipe.recipe import load
 from edgeqwt.widths.precision import parse
 
 FOLDS = 3
@@ -90,7 +90,7 @@ def fold(name: str, calibration: Array, test: Array) -> dict[str, Array]:
         edgeqwt.build(files["float32"], calibration=samples, recipe=recipe, display=progress_display())
         for recipe in ("balanced", four)
     )
-    repaired = edgeqwt.compensate_file(files["int8"], files["float32"], calibration=samples, display=progress_display())
+    repaired = edgeqwt.compensate(files["int8"], files["float32"], calibration=samples, display=progress_display())
     graphs = {
         "float": graph,
         OFFICIAL: official,

@@ -27,7 +27,7 @@ from models import dscnn_cifar10, mobilenetv2_cifar10
 import edgeqwt
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
-from edgeqwt.recipes.recipe import Recipe, load
+from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.document import variants
 from edgeqwt.report.terminal import decibels
 from edgeqwt.widths.precision import Precision

@@ -36,7 +36,7 @@ def built() -> dict[str, Any]:
 
     import edgeqwt
     from edgeqwt.output import progress_display
-    from edgeqwt.recipes.recipe import load
+    from edgeqwt.recipe.recipe import load
     from edgeqwt.widths.precision import Precision
 
     data = cifar10()

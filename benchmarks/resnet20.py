@@ -34,7 +34,7 @@ from models.resnet20_cifar10 import create
 import edgeqwt
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
-from edgeqwt.recipes.recipe import Recipe, load
+from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.document import variants
 from edgeqwt.widths.precision import Precision, parse
 

@@ -14,17 +14,17 @@ from mlperf_tiny import file, image_classification, visual_wake_words
 from models.resnet20_cifar10 import create
 
 import edgeqwt
-from edgeqwt.bench.host_tasks import latencies
-from edgeqwt.bench.inputs import random_inputs
+from edgeqwt.benchmark.host_tasks import latencies
+from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
+from edgeqwt.profile import Npu
 from edgeqwt.runtime.arena import measure_arena
 from edgeqwt.runtime.child import in_child
 from edgeqwt.runtime.vela import compile_model
-from edgeqwt.target import Npu
-from edgeqwt.targets.load import load, names
+from edgeqwt.target.load import load, names
 
 RECIPE = "fast"
 VARIANTS = (UNCOMPENSATED, COMPENSATED)

@@ -31,15 +31,15 @@ from common import (
 from models import hybrid_cifar10, vit_cifar10
 
 import edgeqwt
-from edgeqwt.bench.host import HostSettings, bench_host
-from edgeqwt.bench.result import BenchResult
+from edgeqwt.benchmark.host import HostSettings, bench_host
+from edgeqwt.benchmark.result import BenchResult
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.recipes.recipe import load
+from edgeqwt.recipe.recipe import load
 from edgeqwt.runtime.vela import compile_model
-from edgeqwt.targets.load import load as load_target
+from edgeqwt.target.load import load as load_target
 from edgeqwt.widths.precision import parse
 
 NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10}

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeqwt.api import (
-        bench_files,
+        bench,
         build,
-        check_file,
-        compare_files,
-        compensate_file,
-        evaluate_files,
-        inspect_file,
+        check,
+        compare,
+        compensate,
+        evaluate,
+        inspect,
         install_tool,
-        list_targets,
-        list_tools,
         progress_display,
+        targets,
+        tools,
     )
-    from edgeqwt.bench.bench import Options as BenchOptions
-    from edgeqwt.bench.result import BenchResult
+    from edgeqwt.benchmark.bench import Options as BenchOptions
+    from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import InputSpec, Samples
     from edgeqwt.calibration.sources import open_samples
@@ -41,21 +41,22 @@ if TYPE_CHECKING:
     )
     from edgeqwt.interface.options import Interface, Pixels
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.recipes.recipe import Recipe, list_recipes
-    from edgeqwt.recipes.recipe import load as load_recipe
+    from edgeqwt.profile import Budget, Finding, TargetProfile
+    from edgeqwt.recipe.recipe import Recipe
+    from edgeqwt.recipe.recipe import list_recipes as recipes
+    from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
-    from edgeqwt.target import Budget, Finding, TargetProfile
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
     from edgeqwt.widths.precision import Mixed, Precision
 
 _NAMES_BY_MODULE = {
     "api": (
-        "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-        "install_tool", "list_targets", "list_tools", "progress_display",
+        "bench", "build", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "progress_display",
+        "targets", "tools",
     ),
-    "bench.bench": ("BenchOptions",),
-    "bench.result": ("BenchResult",),
+    "benchmark.bench": ("BenchOptions",),
+    "benchmark.result": ("BenchResult",),
     "calibration.images": ("ImageOptions",),
     "calibration.samples": ("InputSpec", "Samples"),
     "calibration.sources": ("open_samples",),
@@ -66,23 +67,23 @@ _NAMES_BY_MODULE = {
     "interface.options": ("Interface", "Pixels"),
     "pipeline": ("BuildResult",),
     "widths.precision": ("Mixed", "Precision"),
-    "recipes.recipe": ("Recipe", "list_recipes", "load_recipe"),
+    "recipe.recipe": ("Recipe", "load_recipe", "recipes"),
     "repair": ("CompensationResult",),
-    "target": ("Budget", "Finding", "TargetProfile"),
+    "profile": ("Budget", "Finding", "TargetProfile"),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
 }  # fmt: skip
 """Public names by the module that has them."""
-_RENAMED = {"BenchOptions": "Options", "load_recipe": "load"}
+_RENAMED = {"BenchOptions": "Options", "load_recipe": "load", "recipes": "list_recipes"}
 _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
     "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
     "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError",
-    "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench_files", "build", "check_file",
-    "compare_files", "compensate_file", "evaluate_files", "inspect_file", "install_tool", "list_recipes",
-    "list_targets", "list_tools", "load_recipe", "open_samples", "progress_display",
+    "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check", "compare",
+    "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples", "progress_display", "recipes",
+    "targets", "tools",
 ]  # fmt: skip
 
 

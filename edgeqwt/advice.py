@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.verify.layers import Quality, TensorQuality

@@ -1,7 +1,7 @@
 """The Python API, and the one module that puts the parts together.
 
 `edgeqwt.build(module, calibration=samples, target="tflite")` and the command line both come
-through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.targets`.
+through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.target`.
 """
 
 from __future__ import annotations
@@ -13,33 +13,43 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.api_files import compare_files, evaluate_files, inspect_file, limited
+from edgeqwt.api_files import compare, evaluate, inspect, limited
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
+from edgeqwt.profile import Budget, Finding, TargetProfile
 from edgeqwt.progress import Display, Stages, silent
-from edgeqwt.recipes import recipe as recipes
-from edgeqwt.target import Budget, Finding, TargetProfile
+from edgeqwt.recipe import recipe as recipe_files
+from edgeqwt.recipe.overrides import overridden
 
 if TYPE_CHECKING:
-    from edgeqwt.bench.bench import Options
-    from edgeqwt.bench.result import BenchResult
+    from edgeqwt.benchmark.bench import Options
+    from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.converted import ConvertedModel
     from edgeqwt.converters.tools import Found
     from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.proved import Proved
-    from edgeqwt.recipes.recipe import Recipe
+    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.widths.precision import Mixed
 
 __all__ = [
-    "bench_files", "build", "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file",
-    "install_tool", "list_targets", "list_tools", "progress_display",
+    "bench",
+    "build",
+    "check",
+    "compare",
+    "compensate",
+    "evaluate",
+    "inspect",
+    "install_tool",
+    "progress_display",
+    "targets",
+    "tools",
 ]  # fmt: skip
 
 
@@ -82,7 +92,7 @@ def build(
         model: a torch module, "file.py:function" or "package.module:function" that returns one, or the
             path of a .pt2, TorchScript, .onnx or float .tflite file.
         calibration: samples in the model's own layout; see `calibration.sources.open_samples`.
-        target: a name that `list_targets()` lists, or the path of a .toml profile.
+        target: a name that `targets()` lists, or the path of a .toml profile.
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
             by default.
         recipe: a name, a .toml file, or a Recipe; the next seven arguments override it.
@@ -130,18 +140,18 @@ def build(
     from edgeqwt.proved import bound, prove
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
-    from edgeqwt.targets.budget import foresee, own_board
-    from edgeqwt.targets.budget import require as require_budget
-    from edgeqwt.targets.check import require
-    from edgeqwt.targets.fix import fix as fixed
-    from edgeqwt.targets.load import load as load_target
-    from edgeqwt.targets.package.deliver import deliver
+    from edgeqwt.target.budget import foresee, own_board
+    from edgeqwt.target.budget import require as require_budget
+    from edgeqwt.target.check import require
+    from edgeqwt.target.fix import fix as fixed
+    from edgeqwt.target.load import load as load_target
+    from edgeqwt.target.package.deliver import deliver
     from edgeqwt.verify.evaluate import open_evaluation
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = _overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface)
-    chosen = recipes.with_quality(chosen, min_quality, accept)
+    chosen = overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface)
+    chosen = recipe_files.with_quality(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
@@ -191,7 +201,7 @@ def build(
     return result
 
 
-def compensate_file(
+def compensate(
     model: str | Path,
     reference: str | Path,
     *,
@@ -231,7 +241,7 @@ def compensate_file(
     from edgeqwt.runtime.foreign import read_foreign
 
     stages = Stages(display)
-    chosen = recipes.with_quality(recipes.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
+    chosen = recipe_files.with_quality(recipe_files.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
     if output is not None:
         check_file(Path(output))
         if _same_file(Path(output), Path(reference)):
@@ -256,14 +266,14 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def check_file(
+def check(
     path: str | Path, target: str, *, fixed: str | Path | None = None, bits: int = 8, budget: Budget | None = None
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """What a target does not take of a .tflite file, float or integer, or takes at a price.
 
     Args:
         path: of the file.
-        target: a name that `list_targets()` lists, or the path of a .toml profile.
+        target: a name that `targets()` lists, or the path of a .toml profile.
         fixed: a file to write, with what findings offer to apply applied; the findings are then its own.
         bits: width of the activations that a float file will get, 8 or 16.
         budget: its RAM and flash take the place of the profile's.
@@ -274,14 +284,14 @@ def check_file(
     Raises:
         InputError: it is no readable .tflite file, there is no such target, or `bits` is neither 8 nor 16.
     """
-    from edgeqwt.bench.describe import read_model
+    from edgeqwt.benchmark.describe import read_model
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
     from edgeqwt.runtime.foreign import survived
-    from edgeqwt.targets.check import check
-    from edgeqwt.targets.fix import fix
-    from edgeqwt.targets.load import load
-    from edgeqwt.targets.runtime_check import runtime_findings
+    from edgeqwt.target.check import check
+    from edgeqwt.target.fix import fix
+    from edgeqwt.target.load import load
+    from edgeqwt.target.runtime_check import runtime_findings
 
     if bits not in (8, 16):
         raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
@@ -295,21 +305,21 @@ def check_file(
     return runtime_findings(graph, profile, check(graph, profile, bits=bits, budget=budget)), done
 
 
-def bench_files(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
+def bench(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
     """Measures .tflite files, or firmwares, side by side.
 
     Args:
         paths: one, or two to compare.
         where: host, tflm, qemu, android, or a target.
-        options: see `edgeqwt.bench.bench.Options`.
+        options: see `edgeqwt.benchmark.bench.Options`.
 
     Raises:
         InputError: no such backend; a file or an option that the backend needs is missing or wrong.
         ToolError: a program that the backend needs is missing or fails.
         UnsupportedError: Vela would crash on the model.
     """
-    from edgeqwt.bench.bench import BACKENDS, bench
-    from edgeqwt.targets.load import load, names
+    from edgeqwt.benchmark.bench import BACKENDS, bench
+    from edgeqwt.target.load import load, names
 
     files = [Path(path) for path in paths]
     if where in BACKENDS or not (where in names() or where.endswith(".toml")):
@@ -322,14 +332,14 @@ def bench_files(paths: Sequence[str | Path], where: str, options: Options | None
     return bench(files, where, profile.npu, options)
 
 
-def list_targets() -> tuple[TargetProfile, ...]:
+def targets() -> tuple[TargetProfile, ...]:
     """The targets that `build` knows."""
-    from edgeqwt.targets.load import load, names
+    from edgeqwt.target.load import load, names
 
     return tuple(load(name) for name in names())
 
 
-def list_tools() -> tuple[Found, ...]:
+def tools() -> tuple[Found, ...]:
     """The programs that edgeqwt calls, with version, state and path."""
     from edgeqwt.converters.tools import TOOLS, find
 
@@ -341,45 +351,6 @@ def install_tool(name: str, python: str | Path | None = None) -> Found:
     from edgeqwt.converters.tools import install
 
     return install(name, None if python is None else str(python))
-
-
-def _overridden(
-    recipe: str | Recipe,
-    precision: str | None,
-    mixed: Mixed | None,
-    layers: Mapping[str, str] | None,
-    ranges: str | None,
-    compensation: bool | None,
-    float_io: bool | None,
-    preserve: Sequence[str] | None,
-    interface: Interface | None,
-) -> Recipe:
-    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
-    if precision is not None:
-        chosen = recipes.with_precision(chosen, precision, mixed)
-    elif mixed is not None:
-        raise InputError("a limit for mixed precision was given without it", "Give --precision mixed with it.")
-    if layers:
-        chosen = recipes.with_layers(chosen, layers)
-    if ranges is not None:
-        chosen = chosen.with_technique(recipes.range_rule(ranges))
-    if compensation is not None:
-        chosen = _compensating(chosen, compensation)
-    if preserve is not None:
-        chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
-    if interface is not None:
-        chosen = replace(chosen, interface=interface.over(chosen.interface))
-    return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
-
-
-def _compensating(recipe: Recipe, wanted: bool) -> Recipe:
-    """The recipe with CWAC, at the end where it has none, or without compensation."""
-    from edgeqwt.techniques.cwac import Cwac
-
-    found = recipe.of_role(Cwac.role)
-    if wanted:
-        return recipe if found is not None else recipe.with_technique(Cwac())
-    return recipe if found is None else recipe.without(found.name)
 
 
 def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:

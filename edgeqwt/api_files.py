@@ -28,7 +28,7 @@ SWAPPED = (
 )
 
 
-def compare_files(
+def compare(
     first: str | Path,
     second: str | Path,
     *,
@@ -69,7 +69,7 @@ def compare_files(
         return replace(compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=notes)
 
 
-def evaluate_files(
+def evaluate(
     files: Sequence[str | Path],
     *,
     data: Source,
@@ -118,7 +118,7 @@ def evaluate_files(
         return score(graphs, names, shown)
 
 
-def inspect_file(path: str | Path) -> Description:
+def inspect(path: str | Path) -> Description:
     """What is in a TFLite file.
 
     Raises:

@@ -15,7 +15,7 @@ from edgeqwt.calibration.sample_warnings import sample_warnings
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.ceiling import Ceiling, ceiling
-from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
@@ -26,10 +26,10 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.prepare.prepare import Prepared
+from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
-from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate

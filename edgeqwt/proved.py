@@ -17,10 +17,10 @@ from edgeqwt.interface.options import ALL, Interface
 from edgeqwt.interface.split import split_outputs
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import Prepared, sentence
+from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.target import TargetProfile
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.parity import Parity, check_parity
 

@@ -10,9 +10,9 @@ import numpy as np
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
-from edgeqwt.compensate.cwac import Outcome, compensate
-from edgeqwt.compensate.match import match
-from edgeqwt.compensate.solve import Options
+from edgeqwt.compensation.cwac import Outcome, compensate
+from edgeqwt.compensation.match import match
+from edgeqwt.compensation.solve import Options
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
@@ -20,7 +20,7 @@ from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.scales.weights import dequantize
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.gate import Choice, choose

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
 
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.constraints import CONSTRAINTS
-from edgeqwt.targets.fix import FIXES
-from edgeqwt.targets.load import load, names
-from edgeqwt.targets.memory import mebibytes
+from edgeqwt.profile import TargetProfile
+from edgeqwt.target.constraints import CONSTRAINTS
+from edgeqwt.target.fix import FIXES
+from edgeqwt.target.load import load, names
+from edgeqwt.target.memory import mebibytes
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
 

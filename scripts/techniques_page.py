@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from edgeqwt.options import meanings
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.recipes.recipe import load, names, schema
+from edgeqwt.recipe.recipe import load, names, schema
 from edgeqwt.techniques.registry import registered
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -10,12 +10,12 @@ from edgeqwt.errors import InputError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.target import Budget, TargetProfile
-from edgeqwt.targets import memory
-from edgeqwt.targets.model import Model, is_float, short
-from edgeqwt.targets.package.ethos_u import compiled_for
-from edgeqwt.targets.package.memory import measured_arena
-from edgeqwt.targets.package.stripped import stripped
+from edgeqwt.profile import Budget, TargetProfile
+from edgeqwt.target import memory
+from edgeqwt.target.model import Model, is_float, short
+from edgeqwt.target.package.ethos_u import compiled_for
+from edgeqwt.target.package.memory import measured_arena
+from edgeqwt.target.package.stripped import stripped
 
 NAMED = 3
 """How many ops a message names."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 from edgeqwt.errors import TargetError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.target import Budget, Finding, TargetProfile
-from edgeqwt.targets.constraints import CONSTRAINTS
-from edgeqwt.targets.model import Model, is_float
-from edgeqwt.targets.rule import ERROR, WARNING, Constraint, Hit
+from edgeqwt.profile import Budget, Finding, TargetProfile
+from edgeqwt.target.constraints import CONSTRAINTS
+from edgeqwt.target.model import Model, is_float
+from edgeqwt.target.rule import ERROR, WARNING, Constraint, Hit
 
 EVERYWHERE: Mapping[str, object] = {"integer_form": True}
 """Limits of every target."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeqwt.targets import number_rules, op_rules, shape_rules
-from edgeqwt.targets.rule import ENTERED, Constraint
+from edgeqwt.target import number_rules, op_rules, shape_rules
+from edgeqwt.target.rule import ENTERED, Constraint
 
 # The modules enter their constraints when they are imported.
 _MODULES = (op_rules, shape_rules, number_rules)

@@ -18,13 +18,13 @@ from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import write_tree
 from edgeqwt.prepare.rewriting import constant
 from edgeqwt.prepare.tidy import drop_dead
+from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.overwritten import overwritten, write_copied
 from edgeqwt.scales.weights import bias_quantization
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.check import check
-from edgeqwt.targets.model import is_float, short
-from edgeqwt.targets.shape_rules import reduced_block
-from edgeqwt.targets.tables import as_native, as_table
+from edgeqwt.target.check import check
+from edgeqwt.target.model import is_float, short
+from edgeqwt.target.shape_rules import reduced_block
+from edgeqwt.target.tables import as_native, as_table
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
 NAMED = 4  # ops that a sentence names before it counts the rest

@@ -14,9 +14,9 @@ from typing import Any
 
 from edgeqwt import toml
 from edgeqwt.errors import InputError
+from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.runtime.runners import RUNNERS
-from edgeqwt.target import Npu, TargetProfile
-from edgeqwt.targets.constraints import CONSTRAINTS
+from edgeqwt.target.constraints import CONSTRAINTS
 
 FOLDER = Path(__file__).parent / "profiles"
 

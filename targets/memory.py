@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Tensor
-from edgeqwt.targets.model import Model
+from edgeqwt.target.model import Model
 
 
 def bytes_of(tensor: Tensor, bits: int, floating: bool) -> int:

@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
 from edgeqwt.lowering.forms import form_of
-from edgeqwt.target import TargetProfile, missing_ops
+from edgeqwt.profile import TargetProfile, missing_ops
 
 LONGEST = 40  # characters of a tensor's name in a message
 

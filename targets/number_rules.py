@@ -8,9 +8,9 @@ import numpy as np
 
 from edgeqwt.graph.graph import Op
 from edgeqwt.graph.opset import RULES, slots
-from edgeqwt.targets import memory
-from edgeqwt.targets.model import Model
-from edgeqwt.targets.rule import ERROR, WARNING, Hit, constraint
+from edgeqwt.target import memory
+from edgeqwt.target.model import Model
+from edgeqwt.target.rule import ERROR, WARNING, Hit, constraint
 
 
 @constraint(WARNING)

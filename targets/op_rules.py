@@ -11,9 +11,9 @@ from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.lowering.preconditions import check_lowerable
 from edgeqwt.runtime import overwritten as memory
-from edgeqwt.targets.model import Model, Use, short
-from edgeqwt.targets.rule import ERROR, WARNING, Hit, Kinds, constraint
-from edgeqwt.targets.tables import CURVES, native
+from edgeqwt.target.model import Model, Use, short
+from edgeqwt.target.rule import ERROR, WARNING, Hit, Kinds, constraint
+from edgeqwt.target.tables import CURVES, native
 
 
 @constraint(ERROR)

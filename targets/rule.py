@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeqwt.targets.model import Model
+from edgeqwt.target.model import Model
 
 ERROR, WARNING = "error", "warning"
 

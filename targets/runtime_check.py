@@ -6,11 +6,11 @@ import numpy as np
 
 from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.runtime.subprocess_runners import subprocess_runners
-from edgeqwt.target import Finding, TargetProfile
-from edgeqwt.targets.model import is_float
-from edgeqwt.targets.rule import ERROR, WARNING
+from edgeqwt.target.model import is_float
+from edgeqwt.target.rule import ERROR, WARNING
 
 KERNELS = ("micro_ops", "micro_types", "integer_form")
 """Rules that say of a file that a kernel is missing."""

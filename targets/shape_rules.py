@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.targets.model import Model
-from edgeqwt.targets.rule import ERROR, WARNING, Hit, constraint
+from edgeqwt.target.model import Model
+from edgeqwt.target.rule import ERROR, WARNING, Hit, constraint
 
 
 @constraint(ERROR)

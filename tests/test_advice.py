@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeqwt.advice import advice, remedies
-from edgeqwt.recipes import recipe
+from edgeqwt.recipe import recipe
 from edgeqwt.verify.layers import PartQuality, Quality, TensorQuality
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors

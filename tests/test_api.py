@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from edgeqwt.errors import EdgeqwtError, InputError, RecipeError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.recipes.recipe import load
+from edgeqwt.profile import Budget
+from edgeqwt.recipe.recipe import load
 from edgeqwt.report.document import document
-from edgeqwt.target import Budget
 from edgeqwt.widths.precision import Mixed
 from tests import small
 from tests.chain import NONE, Chain, noise
@@ -63,17 +64,19 @@ def content(result: BuildResult) -> bytes:
 
 
 def test_public_names() -> None:
+    # Python puts an imported submodule into its package's namespace: one named as a public function would hide it.
+    assert not set(edgeqwt.__all__) & {module.name for module in pkgutil.iter_modules(edgeqwt.__path__)}
     assert dir(edgeqwt) == edgeqwt.__all__ == [
         "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
         "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
         "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores",
-        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench_files", "build",
-        "check_file", "compare_files", "compensate_file", "evaluate_files", "inspect_file", "install_tool",
-        "list_recipes", "list_targets", "list_tools", "load_recipe", "open_samples", "progress_display",
+        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check",
+        "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples",
+        "progress_display", "recipes", "targets", "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
-    assert [recipe.name for recipe in edgeqwt.list_recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]
-    assert edgeqwt.load_recipe("fast") == edgeqwt.list_recipes()[2]
+    assert [recipe.name for recipe in edgeqwt.recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]
+    assert edgeqwt.load_recipe("fast") == edgeqwt.recipes()[2]
 
 
 def test_examples_and_docs_import_public_names_alone() -> None:
@@ -326,10 +329,10 @@ def test_a_target_that_does_not_take_a_model_stops_the_build(files: Small, tmp_p
 
 def test_check_and_bench_a_built_file(files: Small, tmp_path: Path) -> None:
     edgeqwt.build(files.model, calibration=files.samples, recipe="fast", output=tmp_path / "out")
-    findings, done = edgeqwt.check_file(tmp_path / "out" / "model.tflite", "tflite")
+    findings, done = edgeqwt.check(tmp_path / "out" / "model.tflite", "tflite")
     assert {finding.severity for finding in findings} <= {"warning"}
     assert done == ()
-    results = edgeqwt.bench_files([tmp_path / "out" / "model.tflite"] * 2, "tflm")
+    results = edgeqwt.bench([tmp_path / "out" / "model.tflite"] * 2, "tflm")
     assert [result.ok for result in results] == [True, True]
     assert results[0].figures == results[1].figures
 
@@ -354,20 +357,20 @@ def test_mixed_precision_and_its_limit_go_together(files: Small, arguments: dict
 
 
 def test_targets() -> None:
-    names = [profile.name for profile in edgeqwt.list_targets()]
+    names = [profile.name for profile in edgeqwt.targets()]
     assert names == sorted(names)
     assert {"tflite", "tflm", "tflm-cortex-m55", "ethos-u55-128", "ethos-u85-512", "edgetpu"} < set(names)
 
 
 def test_inspect(files: Small) -> None:
-    description = edgeqwt.inspect_file(files.model)
+    description = edgeqwt.inspect(files.model)
     assert description.size_bytes == files.model.stat().st_size
     assert [op.kind for op in description.ops] == ["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
 
 
 def test_compare(files: Small, built: BuildResult, tmp_path: Path) -> None:
     flatbuffer.write(built.graph, tmp_path / "int8.tflite")
-    found = edgeqwt.compare_files(files.model, tmp_path / "int8.tflite", calibration=files.samples, samples=4)
+    found = edgeqwt.compare(files.model, tmp_path / "int8.tflite", calibration=files.samples, samples=4)
     assert found.samples == 4
     (output,) = found.outputs
     assert 20 < output.closeness.sqnr_db < np.inf
@@ -376,7 +379,7 @@ def test_compare(files: Small, built: BuildResult, tmp_path: Path) -> None:
 def test_compensate(files: Small, tmp_path: Path) -> None:
     plain = edgeqwt.build(files.model, calibration=files.samples, recipe="plain", precision="w4a8", accept=True)
     flatbuffer.write(plain.graph, tmp_path / "int8.tflite")
-    result = edgeqwt.compensate_file(tmp_path / "int8.tflite", files.model, calibration=files.samples)
+    result = edgeqwt.compensate(tmp_path / "int8.tflite", files.model, calibration=files.samples)
     before, after = (result.quality[name].outputs[0].closeness.sqnr_db for name in ("uncompensated", "compensated"))
     assert after > before + 1
     assert [op.kind for op in result.graph.ops] == [op.kind for op in plain.graph.ops]

@@ -72,8 +72,8 @@ def test_a_reference_that_is_not_there(files: Path, command: Command) -> None:
 
 def test_which_file_is_which_in_compare(files: Path) -> None:
     a, b = files / "float.tflite", files / "int8.tflite"
-    assert edgeqwt.compare_files(a, b, calibration=files / "ok.npz", samples=2).notes == ()
-    (note,) = edgeqwt.compare_files(b, a, calibration=files / "ok.npz", samples=2).notes
+    assert edgeqwt.compare(a, b, calibration=files / "ok.npz", samples=2).notes == ()
+    (note,) = edgeqwt.compare(b, a, calibration=files / "ok.npz", samples=2).notes
     assert "swapped" in note
 
 
@@ -107,9 +107,9 @@ def test_open_shapes_are_those_of_the_samples(tmp_path: Path) -> None:
     for name, found in (("float", opened(open_rows())), ("int8", opened(made))):
         flatbuffer.write(found, tmp_path / f"{name}.tflite")
     paths = [tmp_path / "float.tflite", tmp_path / "int8.tflite"]
-    compared = edgeqwt.compare_files(*paths, calibration=samples)
+    compared = edgeqwt.compare(*paths, calibration=samples)
     assert compared.outputs[0].closeness.sqnr_db > 25
-    assert edgeqwt.evaluate_files(paths, data=samples).samples == 4
+    assert edgeqwt.evaluate(paths, data=samples).samples == 4
 
 
 TORCH = """
@@ -126,9 +126,9 @@ def test_a_reference_from_its_source(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(TORCH)
     source, samples = f"{tmp_path}/net.py:create", {"input": noise(16, 6)}
     edgeqwt.build(source, calibration=samples, recipe="plain", output=tmp_path / "out")
-    found = edgeqwt.compensate_file(tmp_path / "out" / "model.tflite", source, calibration=samples, recipe="fast")
+    found = edgeqwt.compensate(tmp_path / "out" / "model.tflite", source, calibration=samples, recipe="fast")
     assert found.warnings == ()
     with pytest.raises(InputError, match="has no function 'other'"):
-        edgeqwt.compensate_file(
+        edgeqwt.compensate(
             tmp_path / "out" / "model.tflite", f"{tmp_path}/net.py:other", calibration=samples, recipe="fast"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeqwt.recipes.recipe import names
+from edgeqwt.recipe.recipe import names
 from edgeqwt.techniques.registry import registered
 from tests import small
 from tests.small import Command

@@ -107,7 +107,7 @@ def test_compensating_mlperfs_own_file_helps(mlperf_tiny: Path, float_file: Path
     graph = flatbuffer.read(float_file)
     samples = {graph.tensors[graph.inputs[0]].name: images[0]}
     official = mlperf_tiny / "image_classification_int8.tflite"
-    result = edgeqwt.compensate_file(official, float_file, calibration=samples)
+    result = edgeqwt.compensate(official, float_file, calibration=samples)
     wanted = outputs(graph, images[1])
     assert sqnr(outputs(result.graph, images[1]), wanted) > sqnr(outputs(result.original, images[1]), wanted)
     assert result.sizes[COMPENSATED] <= result.sizes[UNCOMPENSATED]
@@ -120,7 +120,7 @@ def test_a_larger_compensated_file_is_our_bug(built: BuildResult) -> None:
 
 
 def test_a_target_that_needs_tflite_micro_refuses_what_it_cannot_run(built: BuildResult) -> None:
-    (profile,) = (p for p in edgeqwt.list_targets() if p.name == "tflm")
+    (profile,) = (p for p in edgeqwt.targets() if p.name == "tflm")
     require_runtimes(profile, built.runtimes)
     with pytest.raises(UnsupportedError, match="lacks GELU"):
         require_runtimes(profile, replace(built.runtimes, unavailable="lacks GELU"))

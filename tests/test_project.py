@@ -18,9 +18,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {"edgeqwt": "edgeqwt", "converters": "edgeqwt.converters", "targets": "edgeqwt.targets"}
+FOLDERS = {"edgeqwt": "edgeqwt", "converters": "edgeqwt.converters", "targets": "edgeqwt.target"}
 """The product's top-level folders and the packages that they are installed as."""
-WHERE_THEY_ARE = r"import edgeqwt.converters as c, edgeqwt.targets as t; print(c.__file__, t.__file__, sep='\n')"
+WHERE_THEY_ARE = r"import edgeqwt.converters as c, edgeqwt.target as t; print(c.__file__, t.__file__, sep='\n')"
 
 
 def sources() -> dict[str, Path]:
@@ -65,13 +65,13 @@ def committed() -> list[Path]:
 
 
 def test_the_core_imports_only_numpy_bounds_and_the_standard_library() -> None:
-    outer = ("edgeqwt.converters", "edgeqwt.targets", "edgeqwt.cli", "edgeqwt.commands")
+    outer = ("edgeqwt.converters", "edgeqwt.target", "edgeqwt.cli", "edgeqwt.commands")
     core = [name for name in sources() if not name.startswith(outer)]
     assert "edgeqwt.graph.graph" in core
     loaded = loaded_by(core)
     foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
     assert foreign == {"edgeqwt", "numpy", "annotated_types", "typing_extensions"}
-    assert not {name for name in loaded if name.startswith(("edgeqwt.converters", "edgeqwt.targets"))}
+    assert not {name for name in loaded if name.startswith(("edgeqwt.converters", "edgeqwt.target"))}
 
 
 def test_the_command_line_starts_without_heavy_packages() -> None:
@@ -85,7 +85,7 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
 
 def test_converters_and_targets_import_from_any_folder(tmp_path: Path) -> None:
     where = python(
-        "-c", "import edgeqwt.converters as c, edgeqwt.targets as t; print(c.__file__, t.__file__)", cwd=tmp_path
+        "-c", "import edgeqwt.converters as c, edgeqwt.target as t; print(c.__file__, t.__file__)", cwd=tmp_path
     )
     assert [Path(path).resolve() for path in where.split()] == [
         ROOT / "converters/__init__.py",
@@ -123,7 +123,7 @@ def test_a_wheel_holds_each_file_once_and_works_where_it_is_installed(tmp_path: 
     assert sorted(name for name in names if ".dist-info/" not in name) == sorted(expected)
     # PYTHONPATH comes before the checkout that is installed in this environment.
     where = python("-c", WHERE_THEY_ARE, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
-    assert where == [f"{site}/edgeqwt/converters/__init__.py", f"{site}/edgeqwt/targets/__init__.py"]
+    assert where == [f"{site}/edgeqwt/converters/__init__.py", f"{site}/edgeqwt/target/__init__.py"]
 
 
 # -- pins ------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_what_judges_was_not_fitted_on(files: tuple[Path, Path], monkeypatch: py
         return original(graph, reference, kept, *rest)
 
     monkeypatch.setattr(repair, "compensate", watched)
-    found = edgeqwt.compensate_file(files[1], files[0], calibration=IMAGES)
+    found = edgeqwt.compensate(files[1], files[0], calibration=IMAGES)
     held_out = [float(image[None].sum()) for image in IMAGES["image"][1::4]]
     assert len(seen) == 36
     assert not {*seen} & {*held_out}
@@ -66,10 +66,10 @@ def test_a_reference_that_is_not_the_parent(tmp_path: Path) -> None:
     flatbuffer.write(trained_on(small.graph(), 0.1), tmp_path / "before.tflite")
     call: dict[str, Any] = {"calibration": IMAGES, "output": tmp_path / "out.tflite"}
     with pytest.raises(QualityError, match="the weights of 2 of 2 layers are not its weights, rounded") as error:
-        edgeqwt.compensate_file(tmp_path / "int8.tflite", tmp_path / "before.tflite", **call)
+        edgeqwt.compensate(tmp_path / "int8.tflite", tmp_path / "before.tflite", **call)
     assert "--accept" in error.value.hint
     assert not (tmp_path / "out.tflite").exists()
-    found = edgeqwt.compensate_file(tmp_path / "int8.tflite", tmp_path / "before.tflite", accept=True, **call)
+    found = edgeqwt.compensate(tmp_path / "int8.tflite", tmp_path / "before.tflite", accept=True, **call)
     assert len(found.warnings) >= 1
     assert (tmp_path / "out.tflite").exists()
 
@@ -82,12 +82,12 @@ def test_a_file_that_has_nothing_to_do_with_the_reference(files: tuple[Path, Pat
 
     flatbuffer.write(small.graph(shift), tmp_path / "other.tflite")
     with pytest.raises(QualityError, match="dB SQNR of what varies to begin with"):
-        edgeqwt.compensate_file(files[1], tmp_path / "other.tflite", calibration=IMAGES)
+        edgeqwt.compensate(files[1], tmp_path / "other.tflite", calibration=IMAGES)
 
 
 def test_one_sample_confirms_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:
     one = {"image": small.images(1)}
-    found = edgeqwt.compensate_file(files[1], files[0], calibration=one, output=tmp_path / "out.tflite")
+    found = edgeqwt.compensate(files[1], files[0], calibration=one, output=tmp_path / "out.tflite")
     assert (found.choice.name, found.choice.reason) == ("uncompensated", repair.ONE_SAMPLE)
     assert (tmp_path / "out.tflite").read_bytes() == files[1].read_bytes()
     built = edgeqwt.build(files[0], calibration=one, recipe="fast", accept=True)

@@ -144,9 +144,9 @@ def build(
     """
     from edgeqwt import api
     from edgeqwt.output import console, progress_display
+    from edgeqwt.profile import Budget
     from edgeqwt.report.folder import whole_folder
     from edgeqwt.report.terminal import show_build
-    from edgeqwt.target import Budget
 
     made = partial(
         api.build,

@@ -48,7 +48,7 @@ def compensate(
     from edgeqwt.output import console, progress_display
     from edgeqwt.report.terminal import show_compensation
 
-    result = api.compensate_file(
+    result = api.compensate(
         model,
         reference,
         calibration=calibration,
@@ -73,7 +73,7 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
     from edgeqwt.output import console, print_json
     from edgeqwt.report.terminal import show_description
 
-    description = api.inspect_file(model)
+    description = api.inspect(model)
     if json:
         print_json(description)
     else:
@@ -97,7 +97,7 @@ def compare(
     from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.terminal import show_comparison
 
-    result = api.compare_files(
+    result = api.compare(
         first, second, calibration=calibration, images=parse_images(image), samples=samples, display=progress_display()
     )
     if json:
@@ -133,7 +133,7 @@ def evaluate(
     from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.scores import show_scores
 
-    found = api.evaluate_files(
+    found = api.evaluate(
         files, data=data, labels=labels, images=parse_images(image), samples=samples, display=progress_display()
     )
     if json:
@@ -160,10 +160,10 @@ def check(
     """
     from edgeqwt import api
     from edgeqwt.output import console, print_json
+    from edgeqwt.profile import Budget
     from edgeqwt.report.findings import show_findings
-    from edgeqwt.target import Budget
 
-    findings, done = api.check_file(model, target, fixed=fix, bits=activation_bits, budget=Budget(ram, flash))
+    findings, done = api.check(model, target, fixed=fix, bits=activation_bits, budget=Budget(ram, flash))
     if json:
         print_json({"findings": findings, "fixed": done})
     else:

@@ -42,9 +42,9 @@ def bench(
     Exit code 1 where a check fails.
     """
     from edgeqwt import api
-    from edgeqwt.bench.bench import Options
-    from edgeqwt.bench.host import HostSettings
-    from edgeqwt.bench.terminal import show_bench, write_bench
+    from edgeqwt.benchmark.bench import Options
+    from edgeqwt.benchmark.host import HostSettings
+    from edgeqwt.benchmark.terminal import show_bench, write_bench
     from edgeqwt.output import console
     from edgeqwt.report.folder import check_file
 
@@ -52,7 +52,7 @@ def bench(
         check_file(json)
     host = HostSettings(runs=runs, threads=threads, seed=seed)
     options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
-    results = api.bench_files([model] if compare is None else [model, compare], on, options)
+    results = api.bench([model] if compare is None else [model, compare], on, options)
     show_bench(console(), results)
     if json is not None:
         write_bench(results, json)
@@ -67,4 +67,4 @@ def targets() -> None:
     from edgeqwt.output import console
     from edgeqwt.report.findings import show_targets
 
-    show_targets(console(), api.list_targets())
+    show_targets(console(), api.targets())

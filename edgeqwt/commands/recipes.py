@@ -25,7 +25,7 @@ def listed(context: typer.Context, json: Json = False) -> None:
 
     if context.invoked_subcommand is not None:
         return
-    found, known = edgeqwt.list_recipes(), registered()
+    found, known = edgeqwt.recipes(), registered()
     if json:
         names = {recipe.name: [technique.name for technique in recipe.techniques] for recipe in found}
         print_json({"recipes": plain(names), "techniques": list(known)})

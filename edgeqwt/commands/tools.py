@@ -25,7 +25,7 @@ def listed(context: typer.Context, json: Json = False) -> None:
 
     if context.invoked_subcommand is not None:
         return
-    found = api.list_tools()
+    found = api.tools()
     if json:
         print_json(found)
         return

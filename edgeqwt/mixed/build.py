@@ -14,7 +14,7 @@ from edgeqwt.mixed.solve import Solution, within_cost, within_degradation
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.regions16 import Regions16
 from edgeqwt.verify.layers import layer_quality
 from edgeqwt.widths.plan import copy_ops

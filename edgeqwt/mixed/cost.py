@@ -12,8 +12,8 @@ from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
 from edgeqwt.lowering.int4 import VERSIONS, WITH_INT16, with_packed_weights
 from edgeqwt.mixed.parts import Layer
-from edgeqwt.recipes.recipe import Recipe
-from edgeqwt.target import TargetProfile
+from edgeqwt.profile import TargetProfile
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.widths.plan import Plan, copies
 from edgeqwt.widths.precision import OpTimes, Widths
 

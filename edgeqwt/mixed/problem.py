@@ -14,11 +14,11 @@ from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.degradation import degradations, with_rounded_activation, with_rounded_weights
 from edgeqwt.mixed.parts import Parts, parts
 from edgeqwt.passes.context import Context
+from edgeqwt.profile import missing_ops
 from edgeqwt.progress import Advance
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.rounding.methods import Gptq
 from edgeqwt.rounding.reround import reround
-from edgeqwt.target import missing_ops
 from edgeqwt.techniques.weight_rounding import Rounding
 from edgeqwt.verify.layers import layer_quality
 from edgeqwt.widths.plan import Plan, planned

@@ -9,18 +9,18 @@ from typing import Any
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensate.constants import constant_ops
+from edgeqwt.compensation.constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict, decision_tensors
 from edgeqwt.passes.state import State
+from edgeqwt.profile import TargetProfile, missing_ops
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
-from edgeqwt.target import TargetProfile, missing_ops
 from edgeqwt.verify.binding import feeds
 
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeqwt.autograd.kernels import stops
-from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.lowering.fake_quant import inserted

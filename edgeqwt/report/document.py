@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
-from edgeqwt.compensate.cwac import Change
+from edgeqwt.compensation.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
@@ -23,7 +23,7 @@ from edgeqwt.options import values_of
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
-from edgeqwt.recipes.recipe import Recipe
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import show_facts
-from edgeqwt.target import Finding, TargetProfile
+from edgeqwt.profile import Finding, TargetProfile
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeqwt.ceiling import Ceiling
-    from edgeqwt.compensate.cwac import Outcome
+    from edgeqwt.compensation.cwac import Outcome
     from edgeqwt.converted import ConvertedModel
     from edgeqwt.graph.graph import Graph
     from edgeqwt.mixed.build import Assignment
@@ -264,7 +264,7 @@ def _some(sentences: Iterable[str]) -> list[str]:
 
 def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, locations: Mapping[str, str]) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
-    from edgeqwt.compensate.constants import KINDS
+    from edgeqwt.compensation.constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 
     plain, after = (

@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.graph.opset16 import BITS, bits_of
 from edgeqwt.lowering.int4 import VERSIONS
-from edgeqwt.target import TargetProfile
+from edgeqwt.profile import TargetProfile
 from edgeqwt.widths.precision import Precision
 
 

@@ -31,7 +31,7 @@ _MEMORY = ("sram", "dram", "on_chip_flash", "off_chip_flash")
 
 
 class Accelerator(Protocol):
-    """What Vela compiles for, in its own names; `edgeqwt.target.Npu` is one."""
+    """What Vela compiles for, in its own names; `edgeqwt.profile.Npu` is one."""
 
     @property
     def accelerator(self) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeqwt.compensate import solve
-from edgeqwt.compensate.cwac import compensate
+from edgeqwt.compensation import solve
+from edgeqwt.compensation.cwac import compensate
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import COMPENSATION, Technique, Works

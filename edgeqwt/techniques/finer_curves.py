@@ -11,8 +11,8 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.profile import missing_ops
 from edgeqwt.scales.curves import finer_curves
-from edgeqwt.target import missing_ops
 from edgeqwt.widths.plan import planned
 
 

@@ -10,8 +10,8 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.profile import missing_ops
 from edgeqwt.scales.joined_inputs import finer_inputs
-from edgeqwt.target import missing_ops
 from edgeqwt.widths.plan import planned
 
 

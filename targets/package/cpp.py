@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from edgeqwt.errors import UnsupportedError, printable
 from edgeqwt.graph.graph import Array, Tensor
-from edgeqwt.targets.package.details import Port
+from edgeqwt.target.package.details import Port
 
 _COLUMNS = 16
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.package.details import of_build
-from edgeqwt.targets.package.package import package
+from edgeqwt.profile import TargetProfile
+from edgeqwt.target.package.details import of_build
+from edgeqwt.target.package.package import package
 from edgeqwt.verify.binding import feeds
 
 VECTORS = 4  # samples that become test vectors

@@ -10,17 +10,17 @@ from edgeqwt.errors import InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import markdown_code
+from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.runtime.vela import Compiled, Placement, compile_model
-from edgeqwt.target import Npu, TargetProfile
-from edgeqwt.targets.model import short
-from edgeqwt.targets.package import sources
-from edgeqwt.targets.package.compiled import contents
-from edgeqwt.targets.package.details import Details
-from edgeqwt.targets.package.interface import write_interface
-from edgeqwt.targets.package.memory import compiled_arena
-from edgeqwt.targets.package.resolver import methods_of_kinds
-from edgeqwt.targets.package.templates import rendered, write_tree
-from edgeqwt.targets.package.vectors import Vectors
+from edgeqwt.target.model import short
+from edgeqwt.target.package import sources
+from edgeqwt.target.package.compiled import contents
+from edgeqwt.target.package.details import Details
+from edgeqwt.target.package.interface import write_interface
+from edgeqwt.target.package.memory import compiled_arena
+from edgeqwt.target.package.resolver import methods_of_kinds
+from edgeqwt.target.package.templates import rendered, write_tree
+from edgeqwt.target.package.vectors import Vectors
 
 MODEL = "model_vela.tflite"
 

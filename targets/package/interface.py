@@ -8,8 +8,8 @@ from typing import Any
 
 from edgeqwt.graph.graph import Graph, Tensor
 from edgeqwt.runtime.boundary import limits
-from edgeqwt.targets.package.details import Details, Port
-from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
+from edgeqwt.target.package.details import Details, Port
+from edgeqwt.target.package.vectors import RUNTIME_TITLES, Vectors
 
 SCHEMA = "edgeqwt.io"
 INTEGER_FROM_REAL = (

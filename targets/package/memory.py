@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.runtime.arena import measure_arena
-from edgeqwt.targets.package.compiled import Contents
+from edgeqwt.target.package.compiled import Contents
 
 _ALIGNMENT = 16
 # Channels that CMSIS-NN's depthwise kernel for Helium works on at a time; its scratch is sized by them

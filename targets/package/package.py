@@ -7,12 +7,12 @@ from pathlib import Path
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.runtime.subprocess_runners import micro_host
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.package import ethos_u, tflite, tflm
-from edgeqwt.targets.package.details import Details, of_graph
-from edgeqwt.targets.package.vectors import make_vectors
+from edgeqwt.target.package import ethos_u, tflite, tflm
+from edgeqwt.target.package.details import Details, of_graph
+from edgeqwt.target.package.vectors import make_vectors
 
 
 def package(

@@ -6,10 +6,10 @@ import textwrap
 
 from edgeqwt.graph.graph import Graph, Tensor
 from edgeqwt.output import markdown
-from edgeqwt.targets.package import cpp
-from edgeqwt.targets.package.details import Details
-from edgeqwt.targets.package.memory import ArenaSize
-from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
+from edgeqwt.target.package import cpp
+from edgeqwt.target.package.details import Details
+from edgeqwt.target.package.memory import ArenaSize
+from edgeqwt.target.package.vectors import RUNTIME_TITLES, Vectors
 
 UNKNOWN = "The model's origin is not known."
 _WIDTH = 110  # of comments

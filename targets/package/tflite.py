@@ -7,10 +7,10 @@ from pathlib import Path
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import markdown, markdown_code
-from edgeqwt.targets.package.details import Details
-from edgeqwt.targets.package.interface import write_interface
-from edgeqwt.targets.package.templates import rendered
-from edgeqwt.targets.package.vectors import RUNTIME_TITLES, Vectors
+from edgeqwt.target.package.details import Details
+from edgeqwt.target.package.interface import write_interface
+from edgeqwt.target.package.templates import rendered
+from edgeqwt.target.package.vectors import RUNTIME_TITLES, Vectors
 
 MODEL = "model.tflite"
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.package import sources
-from edgeqwt.targets.package.details import Details
-from edgeqwt.targets.package.interface import write_interface
-from edgeqwt.targets.package.memory import measured_arena
-from edgeqwt.targets.package.resolver import methods
-from edgeqwt.targets.package.stripped import stripped
-from edgeqwt.targets.package.templates import write_tree
-from edgeqwt.targets.package.vectors import Vectors
+from edgeqwt.profile import TargetProfile
+from edgeqwt.target.package import sources
+from edgeqwt.target.package.details import Details
+from edgeqwt.target.package.interface import write_interface
+from edgeqwt.target.package.memory import measured_arena
+from edgeqwt.target.package.resolver import methods
+from edgeqwt.target.package.stripped import stripped
+from edgeqwt.target.package.templates import write_tree
+from edgeqwt.target.package.vectors import Vectors
 
 
 def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, details: Details) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.passes.context import Context
-from edgeqwt.recipes.recipe import checked, load
-from edgeqwt.target import TargetProfile
+from edgeqwt.profile import TargetProfile
+from edgeqwt.recipe.recipe import checked, load
 from edgeqwt.techniques.registry import registered
 from edgeqwt.widths.precision import parse
 from tests import small

@@ -12,7 +12,7 @@ import pytest
 
 import edgeqwt
 from edgeqwt.graph import flatbuffer
-from edgeqwt.recipes.recipe import load
+from edgeqwt.recipe.recipe import load
 from edgeqwt.widths.precision import parse
 
 pytestmark = pytest.mark.requires("torch", "scipy")

@@ -75,7 +75,7 @@ def image(data: bytes, folder: Path) -> None:
 
 def recipe(data: bytes, folder: Path) -> None:
     """Loads a recipe."""
-    from edgeqwt.recipes.recipe import load
+    from edgeqwt.recipe.recipe import load
 
     path = folder / "mutant.toml"
     path.write_bytes(data)
@@ -84,7 +84,7 @@ def recipe(data: bytes, folder: Path) -> None:
 
 def profile(data: bytes, folder: Path) -> None:
     """Loads a target's profile."""
-    from edgeqwt.targets.load import load
+    from edgeqwt.target.load import load
 
     path = folder / "mutant.toml"
     path.write_bytes(data)

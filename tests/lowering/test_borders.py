@@ -9,7 +9,7 @@ from edgeqwt.lowering.borders import with_float_borders
 from edgeqwt.runtime.boundary import graph_feed, graph_real
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.widths.precision import parse
-from tests.compensate.nets import made, plain_net
+from tests.compensation.nets import made, plain_net
 
 
 @pytest.mark.parametrize("runtime", RUNNERS)

@@ -13,7 +13,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.target import TargetProfile
+from edgeqwt.profile import TargetProfile
 from tests.chain import CONV, NONE, Chain, noise
 
 LITERT = TargetProfile("tflite", "LiteRT", ("reference", "xnnpack"))

@@ -16,7 +16,7 @@ from edgeqwt.mixed.cost import file_size, stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import Recipe, load
+from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.runtime.runners import reference
 from edgeqwt.widths.precision import Mixed, OpTimes, parse
 from tests.chain import CONV, NONE, Chain, noise

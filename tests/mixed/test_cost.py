@@ -14,9 +14,9 @@ from edgeqwt.mixed.cost import latency, multiplications, stored, total
 from edgeqwt.mixed.problem import measured
 from edgeqwt.mixed.solve import _options, within_cost
 from edgeqwt.passes.run import make
+from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages, silent
-from edgeqwt.recipes.recipe import load
-from edgeqwt.target import TargetProfile
+from edgeqwt.recipe.recipe import load
 from edgeqwt.widths.plan import planned
 from edgeqwt.widths.precision import Mixed, OpTimes, Precision, Widths
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise

@@ -21,11 +21,11 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, leave_one_out, make
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, plain
+from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import load
+from edgeqwt.recipe.recipe import load
 from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.scales.search import Found
-from edgeqwt.target import TargetProfile
 from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.lapq import Lapq
 from edgeqwt.techniques.ranges import MinMaxRanges

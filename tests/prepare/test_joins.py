@@ -8,7 +8,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.joins import in_trees
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.proved import for_target
-from edgeqwt.targets.load import load
+from edgeqwt.target.load import load
 from tests.chain import NONE, Chain
 from tests.prepare.test_prepare import assert_same_function
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgeqwt
-from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.passes.run import Made

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
+from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.report.findings import finding_sentences, show_findings, show_targets
-from edgeqwt.target import Finding, TargetProfile
 
 SLOW = [Finding("delegated", "warning", f"SOFTMAX {i}", f"out{i}", "XNNPACK lacks it.", "Leave it.") for i in range(5)]
 REFUSED = Finding("kinds", "error", "GELU 7", "gelu", "there is no kernel", "Use a table.", "lookup-table")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edgeqwt.compensate.cwac import Outcome
+from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal

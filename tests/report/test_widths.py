@@ -4,10 +4,10 @@ import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.profile import TargetProfile
 from edgeqwt.report.widths import Widths, int4_sentences, widths, widths_sentences
-from edgeqwt.target import TargetProfile
 from edgeqwt.widths.precision import Precision
-from tests.compensate.nets import made, plain_net
+from tests.compensation.nets import made, plain_net
 
 
 def test_ops_and_copies_are_counted_by_width() -> None:

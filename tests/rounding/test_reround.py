@@ -23,7 +23,7 @@ from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse
 from edgeqwt.verify.layers import layer_quality
 from tests.chain import Chain, noise, samples
-from tests.compensate.nets import (
+from tests.compensation.nets import (
     check_bias_scales,
     check_linear_ops,
     conv,

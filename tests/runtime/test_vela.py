@@ -9,8 +9,8 @@ import pytest
 from edgeqwt.errors import InputError, ToolError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.profile import Npu
 from edgeqwt.runtime.vela import Placement, compile_model, placements
-from edgeqwt.target import Npu
 from tests.chain import CONV, Chain, noise
 
 U55 = Npu("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Shared_Sram")

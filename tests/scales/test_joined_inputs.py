@@ -10,7 +10,7 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import lower
-from edgeqwt.recipes import recipe as recipes
+from edgeqwt.recipe import recipe as recipes
 from edgeqwt.scales.activations import assign, enlarged
 from edgeqwt.scales.joined_inputs import finer_inputs
 from edgeqwt.scales.ranges import MinMax

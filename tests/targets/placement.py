@@ -15,8 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.lowering.lower import Precision
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.check import check
+from edgeqwt.profile import TargetProfile
+from edgeqwt.target.check import check
 from tests.one_op import lowered
 from tests.one_op_specs import SPECS, case
 

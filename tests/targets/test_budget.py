@@ -5,9 +5,9 @@ import pytest
 
 from edgeqwt.errors import InputError, TargetError
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
-from edgeqwt.target import Budget
-from edgeqwt.targets.budget import costs, foresee, over, own_board
-from edgeqwt.targets.load import load
+from edgeqwt.profile import Budget
+from edgeqwt.target.budget import costs, foresee, over, own_board
+from edgeqwt.target.load import load
 from tests.chain import CONV, NONE, Chain, noise
 
 

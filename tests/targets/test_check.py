@@ -14,14 +14,14 @@ from edgeqwt.errors import EdgeqwtError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.lowering.lower import Precision
+from edgeqwt.profile import Budget, TargetProfile, missing_ops
 from edgeqwt.runtime.runners import TFLiteMicro
-from edgeqwt.target import Budget, TargetProfile, missing_ops
-from edgeqwt.targets.check import check, require
-from edgeqwt.targets.constraints import CONSTRAINTS
-from edgeqwt.targets.fix import FIXES, fix
-from edgeqwt.targets.load import load, names
-from edgeqwt.targets.memory import flash, peak
-from edgeqwt.targets.model import Model
+from edgeqwt.target.check import check, require
+from edgeqwt.target.constraints import CONSTRAINTS
+from edgeqwt.target.fix import FIXES, fix
+from edgeqwt.target.load import load, names
+from edgeqwt.target.memory import flash, peak
+from edgeqwt.target.model import Model
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.one_op import lowered
 from tests.one_op_specs import SPECS, case

@@ -12,8 +12,8 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import Precision
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
-from edgeqwt.targets.check import check
-from edgeqwt.targets.load import load
+from edgeqwt.target.check import check
+from edgeqwt.target.load import load
 from tests.one_op import lowered
 from tests.one_op_specs import SPECS, case
 from tests.targets.placement import integer_cases, rules

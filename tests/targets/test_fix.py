@@ -14,12 +14,12 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.lowering.int4 import with_packed_weights
 from edgeqwt.lowering.lower import Precision, lower
+from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.runners import InterpreterError, TFLiteMicro, reference, xnnpack
 from edgeqwt.scales.ranges import MinMax
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.check import check
-from edgeqwt.targets.fix import FIXES, fix
-from edgeqwt.targets.load import load, names
+from edgeqwt.target.check import check
+from edgeqwt.target.fix import FIXES, fix
+from edgeqwt.target.load import load, names
 from tests.chain import samples
 from tests.one_op import lowered
 from tests.one_op_specs import case

@@ -8,8 +8,8 @@ import pytest
 
 from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import RUNNERS
-from edgeqwt.targets.constraints import CONSTRAINTS
-from edgeqwt.targets.load import load, names
+from edgeqwt.target.constraints import CONSTRAINTS
+from edgeqwt.target.load import load, names
 
 PROMISED = """
 tflite tflm tflm-cortex-m4 tflm-cortex-m55 tflm-esp32s3 ethos-u55-32 ethos-u55-64 ethos-u55-128 ethos-u55-256

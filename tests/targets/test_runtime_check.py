@@ -10,12 +10,12 @@ import numpy as np
 import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
+from edgeqwt.profile import Finding
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
-from edgeqwt.target import Finding
-from edgeqwt.targets.check import check
-from edgeqwt.targets.load import load
-from edgeqwt.targets.runtime_check import runtime_findings
+from edgeqwt.target.check import check
+from edgeqwt.target.load import load
+from edgeqwt.target.runtime_check import runtime_findings
 from tests import small
 from tests.chain import samples
 from tests.scales.problems import problem
@@ -49,7 +49,7 @@ def test_what_runs_has_its_kernels() -> None:
 
 def test_what_is_refused_is_an_error_in_its_own_words(tmp_path: Path) -> None:
     flatbuffer.write(dynamic_range(), tmp_path / "dynamic.tflite")
-    first, *_ = edgeqwt.check_file(tmp_path / "dynamic.tflite", "tflm")[0]
+    first, *_ = edgeqwt.check(tmp_path / "dynamic.tflite", "tflm")[0]
     assert (first.rule, first.severity) == ("micro_runs", "error")
     assert "cannot" in first.reason
     assert runtime_findings(dynamic_range(), load("tflm"), (NO_KERNEL,)) == (NO_KERNEL,)  # which has said so already

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.targets.load import load, names
+from edgeqwt.target.load import load, names
 from tests.targets.placement import VelaStoppedError, aborting, integer_cases, merged, placed, predicted
 
 pytestmark = pytest.mark.requires("ethosu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeqwt.target import Npu, TargetProfile
+from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.techniques.finer_curves import FinerCurves
 from tests.scales.test_curves import actor, samples
 from tests.techniques.test_regions16 import begin, work_on

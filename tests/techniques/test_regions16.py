@@ -17,9 +17,9 @@ from edgeqwt.passes.run import make, start
 from edgeqwt.passes.state import State
 from edgeqwt.passes.technique import Techniques
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
-from edgeqwt.recipes.recipe import load
-from edgeqwt.target import TargetProfile
+from edgeqwt.recipe.recipe import load
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.techniques.regions16 import Regions16, Regions16Review, RoleChoice
 from edgeqwt.techniques.weighted_ranges import WeightedRanges

@@ -42,7 +42,7 @@ def data() -> dict[str, Any]:
 
 
 def test_files_are_scored_and_paired(files: list[Path]) -> None:
-    found = edgeqwt.evaluate_files(files, data=data())
+    found = edgeqwt.evaluate(files, data=data())
     assert (found.samples, found.rows) == (200, 200)
     first, swapped, noisy = found.files
     labels = data()["labels"]
@@ -68,36 +68,34 @@ def test_labels_may_come_from_a_file_or_be_missing(files: list[Path], tmp_path: 
     given = data()
     np.save(tmp_path / "labels.npy", given["labels"])
     images = {"x": given["x"]}
-    assert edgeqwt.evaluate_files(files, data=images, labels=tmp_path / "labels.npy") == edgeqwt.evaluate_files(
-        files, data=given
-    )
-    without = edgeqwt.evaluate_files(files, data=images)
+    assert edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy") == edgeqwt.evaluate(files, data=given)
+    without = edgeqwt.evaluate(files, data=images)
     assert [f.accuracy for f in without.files] == [None] * 3
     assert [len(f.pairings) for f in without.files] == [0, 0, 1]
     assert without.files[2].pairings[0].verdict == "better"  # it agrees with the first more often
     np.save(tmp_path / "labels.npy", given["labels"][:9])
     with pytest.raises(InputError, match="9 labels for 200 samples"):
-        edgeqwt.evaluate_files(files, data=images, labels=tmp_path / "labels.npy")
+        edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
     np.save(tmp_path / "labels.npy", np.zeros((200, 2), np.int64))
     with pytest.raises(InputError, match="do not fit the first output"):
-        edgeqwt.evaluate_files(files, data=images, labels=tmp_path / "labels.npy")
+        edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
     np.save(tmp_path / "labels.npy", np.zeros(200))
     with pytest.raises(InputError, match="are float64"):
-        edgeqwt.evaluate_files(files, data=images, labels=tmp_path / "labels.npy")
+        edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
     (tmp_path / "labels.npy").write_bytes(b"none")
     with pytest.raises(InputError, match="cannot be read"):
-        edgeqwt.evaluate_files(files, data=images, labels=tmp_path / "labels.npy")
+        edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
 
 
 def test_what_does_not_correspond(files: list[Path], tmp_path: Path) -> None:
     other = argmax(np.ones((3, 4), np.float32))
     flatbuffer.write(replace(other), tmp_path / "other.tflite")
     with pytest.raises(InputError, match="outputs differ"):
-        edgeqwt.evaluate_files([files[0], tmp_path / "other.tflite"], data=data())
+        edgeqwt.evaluate([files[0], tmp_path / "other.tflite"], data=data())
     with pytest.raises(InputError, match="named twice"):
-        edgeqwt.evaluate_files([files[0], files[0]], data=data())
+        edgeqwt.evaluate([files[0], files[0]], data=data())
     with pytest.raises(InputError, match="no samples"):
-        edgeqwt.evaluate_files(files, data={"x": np.zeros((0, 4), np.float32)})
+        edgeqwt.evaluate(files, data={"x": np.zeros((0, 4), np.float32)})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.borders import with_float_borders
 from edgeqwt.lowering.int4 import with_packed_weights
 from edgeqwt.lowering.lower import Precision
-from edgeqwt.target import Npu, TargetProfile
+from edgeqwt.profile import Npu, TargetProfile
 from tests import small
 from tests.one_op import Lowered, lowered
 

@@ -8,8 +8,8 @@ import pytest
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Quantization, Tensor
-from edgeqwt.targets.package import cpp
-from edgeqwt.targets.package.details import Port
+from edgeqwt.target.package import cpp
+from edgeqwt.target.package.details import Port
 
 
 def test_arrays_hold_little_endian_bytes_16_to_a_line() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgeqwt.graph.graph import Signature
-from edgeqwt.targets.package.details import identifier, of_graph
+from edgeqwt.target.package.details import identifier, of_graph
 from tests.targets.package import common
 
 

@@ -15,7 +15,7 @@ import pytest
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.tensor import Quantization
 from edgeqwt.runtime.boundary import limits, quantized, real
-from edgeqwt.targets.package.package import package
+from edgeqwt.target.package.package import package
 from tests.targets.package import common
 
 ARM = "arm-none-eabi-g++"

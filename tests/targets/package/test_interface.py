@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeqwt.targets.package.details import Port, of_graph
-from edgeqwt.targets.package.interface import document, write_interface
-from edgeqwt.targets.package.vectors import make_vectors
+from edgeqwt.target.package.details import Port, of_graph
+from edgeqwt.target.package.interface import document, write_interface
+from edgeqwt.target.package.vectors import make_vectors
 from tests import small
 from tests.targets.package import common
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.runtime.arena import measure_arena
-from edgeqwt.targets.package.memory import measured_arena, scratch
+from edgeqwt.target.package.memory import measured_arena, scratch
 from tests.targets.package import common
 
 # What the packaged firmware used with CMSIS-NN on an emulated Cortex-M55 (docs/packages.md), more than with reference

@@ -13,10 +13,10 @@ import pytest
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Signature
-from edgeqwt.target import TargetProfile
-from edgeqwt.targets.package.package import package
-from edgeqwt.targets.package.stripped import stripped
-from edgeqwt.targets.package.tflm import memory_sentences
+from edgeqwt.profile import TargetProfile
+from edgeqwt.target.package.package import package
+from edgeqwt.target.package.stripped import stripped
+from edgeqwt.target.package.tflm import memory_sentences
 from tests import small
 from tests.targets.package import common
 from tests.targets.placement import integer_cases

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeqwt.errors import UnsupportedError
-from edgeqwt.targets.package.resolver import CUSTOM_METHODS, METHODS, methods
+from edgeqwt.target.package.resolver import CUSTOM_METHODS, METHODS, methods
 from tests import small
 from tests.targets.package import common
 

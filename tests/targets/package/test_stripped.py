@@ -10,8 +10,8 @@ import pytest
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Signature
 from edgeqwt.runtime.arena import measure_arena
-from edgeqwt.targets.package.stripped import stripped
-from edgeqwt.targets.package.vectors import make_vectors
+from edgeqwt.target.package.stripped import stripped
+from edgeqwt.target.package.vectors import make_vectors
 from tests.chain import NONE, Chain, noise
 from tests.one_op import lowered
 from tests.targets.package import common

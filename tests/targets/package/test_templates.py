@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeqwt.errors import InvariantError
-from edgeqwt.targets.package import templates
+from edgeqwt.target.package import templates
 
 
 @pytest.fixture

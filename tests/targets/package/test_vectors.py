@@ -5,7 +5,7 @@ import pytest
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.runtime.runners import RUNNERS
-from edgeqwt.targets.package.vectors import RANDOM_VECTORS, make_vectors
+from edgeqwt.target.package.vectors import RANDOM_VECTORS, make_vectors
 from tests import small
 from tests.chain import Chain
 from tests.targets.package import common

@@ -1,0 +1,124 @@
+"""One linear op, in both graphs, on all calibration samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeqwt.calibration.samples import HOLD_OUT_EVERY, roles
+from edgeqwt.compensation.fold import quantization
+from edgeqwt.compensation.match import Pair
+from edgeqwt.compensation.moments import Moments, evening, evening_rows
+from edgeqwt.compensation.probe import with_probe
+from edgeqwt.compensation.rescale import squared_error
+from edgeqwt.graph.graph import Array, Graph, Quantization
+from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
+from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.runners import Runner, xnnpack
+
+CHUNK = 4 * HOLD_OUT_EVERY  # samples that a thread takes at a time: enough to make the bookkeeping small
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Moments of a layer over samples.
+
+    Attributes:
+        fit: of the samples to fit on, evened (see `moments.evening`).
+        held_out: of the samples held out, evened.
+        plain: of the samples held out, each at weight 1.
+    """
+
+    fit: Moments
+    held_out: Moments
+    plain: Moments
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.fit + other.fit, self.held_out + other.held_out, self.plain + other.plain)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One pair and the segments of both graphs that lead to it.
+
+    Attributes:
+        pair: the op in both graphs.
+        k: its number, that is, the number of its segments.
+        integer: the integer graph's segments, cut at the ops' inputs.
+        floating: the float graph's, cut at the ops' outputs before their activations.
+        count: number of samples.
+        position_weights: the output sensitivity of each sample's positions; empty: the same for all.
+    """
+
+    pair: Pair
+    k: int
+    integer: SegmentedRun
+    floating: SegmentedRun
+    count: int
+    position_weights: Sequence[Array] = ()
+
+    def run(self, graph: Graph, reference: Graph) -> Totals:
+        """Runs the segments on every sample, the integer one followed by the op's real output.
+
+        Args:
+            graph: the integer graph, everything before the op compensated.
+            reference: the float graph.
+        """
+        i = self.pair.integer
+        x, y = self.integer.cuts[self.k], graph.ops[i].outputs[0]
+        step = float(quantization(graph, y).scale[0])
+        self.integer.start(self.k)
+        self.floating.start(self.k)
+        workers = [
+            (
+                self.integer.runner(self.k, graph, lambda piece, new: with_probe(piece, new[x], graph, i)),
+                self.floating.runner(self.k, reference),
+            )
+            for _ in range(THREADS)
+        ]
+
+        def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
+            run_integer, run_float = worker
+            q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), roles(chunk, self.count)
+            moments = Moments.of(q, y)
+            plain = moments.total(1.0 * held_out)
+            if self.position_weights:
+                rows = evening_rows(q, y, [self.position_weights[n] for n in chunk], step)
+                evened, weights = Moments.of(q, y, rows), 1.0 * (fitted | held_out)
+            else:
+                evened, weights = moments, evening(moments, step)
+            return Totals(evened.total(weights * fitted), evened.total(weights * held_out), plain)
+
+        chunks = [range(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
+        zero = Moments.zero(graph.tensors[y].shape[-1])
+        # Summed in the order of the samples, so that threads do not change the result.
+        return sum(ordered(workers, work, chunks), Totals(zero, zero, zero))
+
+    def storage_errors(self, graph: Graph, choices: Sequence[Quantization]) -> Array:
+        """Squared error of the stored output on the samples held out, for each choice of its scale.
+
+        Args:
+            graph: the integer graph, this op compensated too.
+            choices: parameters of the output's type.
+        """
+        i = self.pair.integer
+        x, activation = self.integer.cuts[self.k], graph.ops[i].activation
+        dtype = graph.tensors[graph.ops[i].outputs[0]].dtype
+        piece, probe = with_probe(graph.slice([], [x], []), 0, graph, i)
+
+        def work(runner: Runner, sample: int) -> Array:
+            only = range(sample, sample + 1)
+            output = runner.run({piece.inputs[0]: self.integer.values(x, only)[0]})[probe]
+            wanted = self.floating.values(self.floating.cuts[self.k], only)[0]
+            return np.array([squared_error(output, wanted, activation, q, dtype) for q in choices])
+
+        held_out = np.flatnonzero(roles(range(self.count), self.count)[1]).tolist()
+        workers = [xnnpack(piece, [probe]) for _ in range(THREADS)]
+        return sum(ordered(workers, work, held_out), np.zeros(len(choices)))
+
+    def finish(self) -> None:
+        """Frees what no later layer reads."""
+        self.integer.finish(self.k)
+        self.floating.finish(self.k)

@@ -1,0 +1,59 @@
+"""What a call of the API or a command line puts over a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgeqwt.errors import InputError
+from edgeqwt.recipe import recipe as recipes
+from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.techniques.cwac import Cwac
+
+if TYPE_CHECKING:
+    from edgeqwt.interface.options import Interface
+    from edgeqwt.widths.precision import Mixed
+
+
+def overridden(
+    recipe: str | Recipe,
+    precision: str | None,
+    mixed: Mixed | None,
+    layers: Mapping[str, str] | None,
+    ranges: str | None,
+    compensation: bool | None,
+    float_io: bool | None,
+    preserve: Sequence[str] | None,
+    interface: Interface | None,
+) -> Recipe:
+    """The recipe with what a call or a command line says in place of what its file says; None leaves the file's.
+
+    Raises:
+        RecipeError: a value or a combination that no recipe may have.
+        InputError: a limit for mixed precision without mixed precision.
+    """
+    chosen = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    if precision is not None:
+        chosen = recipes.with_precision(chosen, precision, mixed)
+    elif mixed is not None:
+        raise InputError("a limit for mixed precision was given without it", "Give --precision mixed with it.")
+    if layers:
+        chosen = recipes.with_layers(chosen, layers)
+    if ranges is not None:
+        chosen = chosen.with_technique(recipes.range_rule(ranges))
+    if compensation is not None:
+        chosen = _compensating(chosen, compensation)
+    if preserve is not None:
+        chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
+    if interface is not None:
+        chosen = replace(chosen, interface=interface.over(chosen.interface))
+    return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
+
+
+def _compensating(recipe: Recipe, wanted: bool) -> Recipe:
+    """The recipe with CWAC, at the end where it has none, or without compensation."""
+    found = recipe.of_role(Cwac.role)
+    if wanted:
+        return recipe if found is not None else recipe.with_technique(Cwac())
+    return recipe if found is None else recipe.without(found.name)
