@@ -26,6 +26,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted, user_code
 from edgeqwt.runtime.native_log import captured_stderr
+from edgeqwt.runtime.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,7 @@ class TorchModel:
         import torch
 
         tensors = list(self.tensors(sample).values())
-        with torch.no_grad(), _few_threads(), user_code(f"{self.what}: forward", self.module):
+        with torch.no_grad(), torch_threads(THREADS, at_most=True), user_code(f"{self.what}: forward", self.module):
             result = self.call(tensors)
         values = flattened(result, self.what)
         return {name: np.array(value.numpy()) for name, value in values.items()}
@@ -245,7 +246,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
             forms = contextlib.nullcontext() if dynamo else spelled_out()
-            with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention(), forms:
+            with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention(), forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
                 )
@@ -274,7 +275,7 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
 
     example = tuple(model.tensors(sample).values())
     try:
-        with _quiet(log), torch.no_grad(), _few_threads(), _plain_attention():
+        with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention():
             return torch.export.export(flat_module(model), example, strict=False)
     except Exception as error:  # torch raises anything here, the model's own exceptions included
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -305,7 +306,7 @@ def every_value(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) ->
                 values[n.name] = np.array(result.detach().numpy())
             return result
 
-    with torch.no_grad(), _few_threads():
+    with torch.no_grad(), torch_threads(THREADS, at_most=True):
         Recorder(module).run(*inputs)
     return values
 
@@ -336,18 +337,6 @@ def flat_module(model: TorchModel) -> torch.nn.Module:
             return tuple(flattened(model.call(args), model.what).values())
 
     return Flat().eval()
-
-
-@contextlib.contextmanager
-def _few_threads() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from edgeqwt.autograd.evaluate import Program, as_tensor
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def output_sensitivity(
     total = {t: torch.zeros(graph.tensors[t].shape, dtype=torch.float64) for t in watched}
     count = 0
     size = max(1, min(BATCH, ELEMENTS // max(1, sum(value.numel() for value in zeros.values()))))
-    with one_thread():
+    with torch_threads(1):
         for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
             for _ in range(draws):
@@ -76,19 +76,6 @@ def output_sensitivity(
                     total[t] += torch.where(seen[t] != 0, found[t], 0.0).double().square().sum(dim=0)
             count += len(chunk)
     return {t: np.asarray(value.numpy()) / (draws * max(count, 1)) for t, value in total.items()}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: sums in the same order on every machine, so that builds give the same bytes."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgeqwt.autograd.evaluate import Program
-from edgeqwt.autograd.output_sensitivity import one_thread
 from edgeqwt.autograd.squared_gradients import squared_gradients
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.threads import torch_threads
 
 FLOOR = 0.01
 """Share of a tensor's mean weight that every value has besides: gradients say nothing of large errors."""
@@ -57,7 +57,7 @@ def weighted(
     program, clipped = Program(graph, outputs), spared(graph)
     weights, counts = ({t: Statistics() for t in statistics} for _ in range(2))
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
-    with one_thread():
+    with torch_threads(1):
         for sample in samples:
             values, squares = squared_gradients(program, sample, draws, generator)
             for t in squares.keys() & weights.keys():

@@ -33,10 +33,10 @@ from edgeqwt.graph.opset import activate, slots
 from edgeqwt.graph.segments import segments
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
-from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.runtime.threads import one_thread
 from edgeqwt.scales.activations import affine
 from edgeqwt.scales.ranges import RangeRule
 

@@ -21,14 +21,11 @@ class Segment:
         ops: in the order of the graph; empty when the cut is a graph input or an earlier part computes it.
         inputs: activations that it reads and does not compute: graph inputs, or outputs of earlier parts.
         outputs: tensors that it computes and that are a cut, a graph output, or read by a later part.
-        releases: tensors that nothing needs once this part has run and its cut has been looked at;
-            graph outputs are never released.
     """
 
     ops: tuple[int, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    releases: tuple[int, ...]
 
 
 def segments(graph: Graph, cuts: Sequence[int]) -> tuple[Segment, ...]:
@@ -85,20 +82,14 @@ def _linked(graph: Graph, parts: Sequence[tuple[int, ...]], cuts: Sequence[int])
         list(dict.fromkeys(t for i in part for t in graph.ops[i].inputs if t in part_of or t in graph.inputs))
         for part in parts
     ]
-    last_use = {t: k for k, tensors in enumerate(reads) for t in tensors}
-    for k, cut in enumerate(cuts):
-        last_use[cut] = max(k, last_use.get(cut, k))
     kept = {*cuts, *graph.outputs}
     crossing = {t for k, tensors in enumerate(reads) for t in tensors if part_of.get(t, k) != k}
     made = [[t for i in part for t in graph.ops[i].outputs if t in kept or t in crossing] for part in parts]
-    # Tensors that stay inside one segment are in nobody's hands, so they need no release.
-    held = {*graph.inputs, *(t for tensors in made for t in tensors)} - {*graph.outputs}
     return tuple(
         Segment(
             ops=part,
             inputs=tuple(t for t in reads[k] if part_of.get(t) != k),
             outputs=tuple(made[k]),
-            releases=tuple(t for t, use in last_use.items() if use == k and t in held),
         )
         for k, part in enumerate(parts)
     )

@@ -10,11 +10,6 @@ from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
 SHIFT = 128  # between int8 and uint8, integers and zero points alike: no value changes by it
 
 
-def with_float_borders(graph: Graph) -> Graph:
-    """The graph with float32 inputs and outputs of the same names; what is not quantized stays as it is."""
-    return with_borders(graph, {}, True)
-
-
 def with_borders(graph: Graph, types: Mapping[str, str], float_io: bool = False) -> Graph:
     """The graph with inputs and outputs of some types, under the same names; what is not quantized stays as it is.
 

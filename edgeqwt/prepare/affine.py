@@ -1,6 +1,6 @@
-"""A norm's gamma and beta go into the linear layers that read them: W (g n + c) + b = (W g) n + (W c + b).
+"""A norm's beta goes into the linear layers that read it: W (g n + c) + b = W (g n) + (W c + b).
 
-Beta always does, for one op and one rounding less: nothing is lost by that. With gamma goes the choice of what the
+That is one op and one rounding less, and nothing is lost by it. Gamma stays: with it would go the choice of what the
 norm's output is multiplied by before it is rounded. Measured on a pre-norm network of three blocks, width 64, output
 SQNR in dB as it is, without beta, without both:
 
@@ -27,19 +27,11 @@ MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SL
 
 def fold_beta(graph: Graph) -> tuple[Graph, list[str]]:
     """ADD and SUB of one constant per channel that linear layers alone read: into their biases."""
-    return _fold(graph, ("ADD", "SUB"))
-
-
-def fold_gamma(graph: Graph) -> tuple[Graph, list[str]]:
-    """MUL by one constant per channel that linear layers alone read: into their weights. No pass of `prepare`."""
-    return _fold(graph, ("MUL",))
-
-
-def _fold(graph: Graph, kinds: tuple[str, ...]) -> tuple[Graph, list[str]]:
     names, i = list[str](), 0
     while i < len(graph.ops):
         op = graph.ops[i]
-        layers = _layers(graph, op.outputs[0]) if op.kind in kinds and _per_channel(graph, op) is not None else None
+        adds = op.kind in ("ADD", "SUB") and _per_channel(graph, op) is not None
+        layers = _layers(graph, op.outputs[0]) if adds else None
         if layers is None:
             i += 1
         else:
@@ -86,7 +78,7 @@ def _keeps_channels(graph: Graph, op: Op, t: int) -> bool:
 
 
 def _is_layer(graph: Graph, op: Op, t: int) -> bool:
-    """Whether an op is a linear layer of channels alone that can take factors of its inputs."""
+    """Whether an op is a linear layer of channels alone, whose bias can take what its inputs share."""
     if op.kind not in ("FULLY_CONNECTED", "CONV_2D"):
         return False
     s = slots(op)
@@ -109,21 +101,17 @@ def _folded(graph: Graph, index: int, layers: list[int]) -> Graph:
     for i, old in enumerate(graph.ops):
         if i == index:
             continue
-        new = _with_constants(editor, graph, old, op.kind == "MUL", numbers) if i in layers else old
+        new = _with_constants(editor, graph, old, numbers) if i in layers else old
         editor.add_op(replace(new, inputs=tuple(x if t == op.outputs[0] else t for t in new.inputs)))
     return editor.finish()
 
 
-def _with_constants(editor: Editor, graph: Graph, layer: Op, scales: bool, numbers: Array) -> Op:
+def _with_constants(editor: Editor, graph: Graph, layer: Op, numbers: Array) -> Op:
     s = slots(layer)
     weights, bias = value(graph, s.weight), value(graph, s.bias)
     assert weights is not None
     exact, per_input = weights.astype(np.float64), numbers.astype(np.float64)
     inputs = [*layer.inputs, *[-1] * (3 - len(layer.inputs))]
-    if scales:
-        name = graph.tensors[s.weight].name
-        inputs[1] = constant(editor, name, (exact * per_input).astype(np.float32))
-        return replace(layer, inputs=tuple(inputs))
     shift = exact.reshape(len(exact), -1) @ per_input
     total = shift if bias is None else bias + shift
     inputs[2] = constant(editor, f"{graph.tensors[s.output].name}/bias", total.astype(np.float32))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,16 +117,3 @@ def _inputs(objective: Objective, chosen: Sequence[int], rule: Reconstruction, c
         t: torch.where(torch.rand(v.shape, generator=chooser) < rule.drop, floats[t], v) if v.is_floating_point() else v
         for t, v in values.items()
     }
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch on so many threads: sums are made in the same order whatever the machine has."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -25,9 +25,9 @@ from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.rounding.wide_layers import Kept, Sides, wide_moments
-from edgeqwt.runtime.blas import one_thread
 from edgeqwt.runtime.boundary import feed_as
 from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.threads import one_thread
 from edgeqwt.scales.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.widths.precision import Precision
 

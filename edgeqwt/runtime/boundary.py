@@ -66,11 +66,6 @@ def feed_as(graph: Graph, reference: Graph, values: Mapping[int, Array]) -> dict
     return graph_feed(graph, {t: values[theirs] for t, theirs in zip(graph.inputs, reference.inputs, strict=True)})
 
 
-def graph_real(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:
-    """An interpreter's tensors as real values: quantized ones dequantized to float32, others as they are."""
-    return {t: to_real(graph, t, array) for t, array in values.items()}
-
-
 def to_real(graph: Graph, tensor: int, array: Array) -> Array:
     """One tensor's values as real values: dequantized where the tensor is quantized."""
     quantization = graph.tensors[tensor].quantization

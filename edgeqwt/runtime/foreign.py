@@ -74,7 +74,7 @@ def survived(graph: Graph, what: str) -> Graph:
         found: Shapes = {}
         for kind in ("builtin",) if _open(graph) else ("xnnpack", "reference"):
             try:
-                found |= _tried_twice(graph, kind)  # XNNPACK tells nothing of what it keeps to itself
+                found |= _tried(graph, kind)  # XNNPACK tells nothing of what it keeps to itself
             except EndedError as error:
                 how = error.arguments[2][-1]
                 raise InputError(
@@ -85,14 +85,6 @@ def survived(graph: Graph, what: str) -> Graph:
                 continue
         _shapes[digest] = found
     return graph if _open(graph) else _as_computed(graph, _shapes[digest], what)
-
-
-def _tried_twice(graph: Graph, kind: str) -> Shapes:
-    """As `_tried`; a process that has run other graphs may have ended over what they left, a new one tells."""
-    try:
-        return _tried(graph, kind)
-    except EndedError:
-        return _tried(graph, kind)
 
 
 def _tried(graph: Graph, kind: str) -> Shapes:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph
-from edgeqwt.runtime.child import Child, Limits
+from edgeqwt.runtime.child import Child, EndedError, Limits
 from edgeqwt.runtime.runners import RUNNERS, LiteRT, Runner, Values, check_inputs, computed_shapes
 
 SECONDS = 600.0
@@ -90,17 +91,14 @@ class Host:
     def __init__(self, what: str) -> None:
         self.what, self.lock = what, threading.RLock()
         self.child: Child | None = None
+        self.guests: set[int] = set()  # keys of the runners whose graphs the process has met
         self.unused: list[int] = []  # keys of runners that nobody has any more
 
     def alive(self) -> Child:
         """The process."""
         if self.child is None or not self.child.end.alive:
-            self.child = Child(self.what)
+            self.child, self.guests = Child(self.what), set()
         return self.child
-
-    def taken(self) -> list[int]:
-        """Keys of runners that the process may forget; they are sent once."""
-        return [self.unused.pop() for _ in range(len(self.unused))]
 
     def runner(self, kind: str, graph: Graph, taps: Sequence[int] = ()) -> Hosted:
         """A runner in that process.
@@ -123,21 +121,39 @@ class Hosted:
         self.loaded: Child | None = None
         weakref.finalize(self, host.unused.append, self.key).atexit = False
         with host.lock:
-            self._load()
+            self._tried(self._load)
 
     def _load(self) -> Child:
-        child = self.host.alive()
+        child, unused = self.host.alive(), self.host.unused
         if self.loaded is not child:
-            child.call(_load, self.key, *self.arguments, self.host.taken(), doing="load", limits=self.limits)
+            self.host.guests.add(self.key)
+            forgotten = [unused.pop() for _ in range(len(unused))]
+            child.call(_load, self.key, *self.arguments, forgotten, doing="load", limits=self.limits)
             self.loaded = child
         return child
+
+    def _tried[T](self, call: Callable[[], T]) -> T:
+        """Calls in the process; where that ends, in a new one, if the old one had run other graphs.
+
+        What those wrote where they must not can end it later: only a process of its own shows what a graph does. What
+        takes too long does so again.
+        """
+        child, others = self.host.alive(), self.host.guests - {self.key}
+        try:
+            return call()
+        except EndedError:
+            if not others or child.late.is_set():
+                raise
+        return call()
+
+    def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        with self.host.lock:
+            return self._tried(lambda: self._load().call(function, self.key, *arguments, limits=self.limits))
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         """See Runner."""
         check_inputs(self.graph, inputs)
-        with self.host.lock:
-            child = self._load()
-            values: Values = child.call(_run, self.key, dict(inputs), doing="run", limits=self.limits)
+        values: Values = self._call(_run, dict(inputs))
         return values
 
     def exercise(self, run: bool) -> dict[int, tuple[int, ...]]:
@@ -146,9 +162,7 @@ class Hosted:
         Args:
             run: run it first, on zeros.
         """
-        with self.host.lock:
-            child = self._load()
-            found: dict[int, tuple[int, ...]] = child.call(_exercise, self.key, run, limits=self.limits)
+        found: dict[int, tuple[int, ...]] = self._call(_exercise, run)
         return found
 
 

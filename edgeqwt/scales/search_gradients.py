@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.runtime.threads import torch_threads
 from edgeqwt.scales.scales import Gradients, Sample
 
 DRAWS = 2
@@ -33,7 +34,6 @@ def output_gradients(graph: Graph, outputs: Sequence[int], others: Sequence[int]
         import torch
 
         from edgeqwt.autograd.evaluate import Program
-        from edgeqwt.autograd.output_sensitivity import one_thread
         from edgeqwt.autograd.squared_gradients import squared_gradients
     except ImportError:
         return None
@@ -42,7 +42,7 @@ def output_gradients(graph: Graph, outputs: Sequence[int], others: Sequence[int]
 
     def gradients(sample: Sample) -> Mapping[int, Array]:
         generator = torch.Generator().manual_seed(_seed(sample))
-        with one_thread():
+        with torch_threads(1):
             _, squares = squared_gradients(program, sample, DRAWS, generator, watched)
         return {t: np.sqrt(squares[t]) if t in squares else np.zeros(graph.tensors[t].shape) for t in watched}
 

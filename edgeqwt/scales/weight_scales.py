@@ -37,15 +37,6 @@ class WeightRule(Protocol):
 
 
 @dataclass(frozen=True)
-class MinMaxWeights:
-    """The largest weight of a channel is its largest integer: nothing is clipped."""
-
-    def choose(self, rows: Array, importance: Array, widest: Array, limit: int) -> Array:
-        """See WeightRule."""
-        return widest
-
-
-@dataclass(frozen=True)
 class MseWeights:
     """The scale with the smallest (weighted) squared rounding error of the channel's weights.
 

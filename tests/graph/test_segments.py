@@ -18,7 +18,7 @@ from tests.graph.random_graphs import random_graph, random_inputs
 def run_in_parts(
     graph: Graph, parts: Sequence[Segment], cuts: Sequence[int], inputs: dict[int, Array]
 ) -> tuple[dict[int, Array], dict[int, Array]]:
-    """The graph's outputs and its cuts, from a store that forgets what it may."""
+    """The graph's outputs and its cuts."""
     store, seen = dict(inputs), {}
     for k, part in enumerate(parts):
         if part.ops:
@@ -27,14 +27,7 @@ def run_in_parts(
             store |= {t: values[new[t]] for t in part.outputs}
         if k < len(cuts):
             seen[cuts[k]] = store[cuts[k]]
-        for t in part.releases:
-            del store[t]  # fails if it is not there, so nothing is released twice or before its time
-    assert set(store) == {*graph.outputs} | unread_inputs(graph, cuts)
     return {t: store[t] for t in graph.outputs}, seen
-
-
-def unread_inputs(graph: Graph, cuts: Sequence[int]) -> set[int]:
-    return set(graph.inputs) - set(graph.consumers()) - set(cuts)
 
 
 def chain(length: int) -> Graph:
@@ -80,30 +73,30 @@ def test_a_part_holds_only_what_its_cut_needs(seed: int) -> None:
 
 def test_cuts_of_a_chain() -> None:
     assert segments(chain(4), [2, 3]) == (
-        Segment(ops=(0, 1), inputs=(0,), outputs=(2,), releases=(0,)),
-        Segment(ops=(2,), inputs=(2,), outputs=(3,), releases=(2,)),
-        Segment(ops=(3,), inputs=(3,), outputs=(4,), releases=(3,)),
+        Segment(ops=(0, 1), inputs=(0,), outputs=(2,)),
+        Segment(ops=(2,), inputs=(2,), outputs=(3,)),
+        Segment(ops=(3,), inputs=(3,), outputs=(4,)),
     )
 
 
 def test_without_cuts_there_is_one_part_or_none() -> None:
-    assert segments(chain(2), []) == (Segment(ops=(0, 1), inputs=(0,), outputs=(2,), releases=(0,)),)
+    assert segments(chain(2), []) == (Segment(ops=(0, 1), inputs=(0,), outputs=(2,)),)
     nothing = Graph((Tensor("t", (1,), "float32"),), (), (0,), (0,))
     assert segments(nothing, []) == ()
 
 
 def test_no_rest_after_a_cut_at_the_output() -> None:
-    assert segments(chain(2), [2]) == (Segment(ops=(0, 1), inputs=(0,), outputs=(2,), releases=(0,)),)
+    assert segments(chain(2), [2]) == (Segment(ops=(0, 1), inputs=(0,), outputs=(2,)),)
 
 
 def test_cuts_that_need_no_op_are_legal() -> None:
     # The input, a tensor twice, and one that the part before had to compute (out of order).
     assert segments(chain(3), [0, 2, 2, 1]) == (
-        Segment(ops=(), inputs=(), outputs=(), releases=()),
-        Segment(ops=(0, 1), inputs=(0,), outputs=(1, 2), releases=(0,)),
-        Segment(ops=(), inputs=(), outputs=(), releases=()),
-        Segment(ops=(), inputs=(), outputs=(), releases=(1,)),
-        Segment(ops=(2,), inputs=(2,), outputs=(3,), releases=(2,)),
+        Segment(ops=(), inputs=(), outputs=()),
+        Segment(ops=(0, 1), inputs=(0,), outputs=(1, 2)),
+        Segment(ops=(), inputs=(), outputs=()),
+        Segment(ops=(), inputs=(), outputs=()),
+        Segment(ops=(2,), inputs=(2,), outputs=(3,)),
     )
 
 
@@ -112,8 +105,8 @@ def test_a_cut_that_nothing_reads_is_kept_until_it_was_looked_at() -> None:
     tensors = (Tensor("x", (4,), "float32"), axis, Tensor("a", (2,), "float32"), Tensor("b", (2,), "float32"))
     graph = Graph(tensors, (Op("SPLIT", (1, 0), (2, 3), {"numSplits": 2}),), (0,), (2,))
     assert segments(graph, [2, 3]) == (
-        Segment(ops=(0,), inputs=(0,), outputs=(2, 3), releases=(0,)),
-        Segment(ops=(), inputs=(), outputs=(), releases=(3,)),
+        Segment(ops=(0,), inputs=(0,), outputs=(2, 3)),
+        Segment(ops=(), inputs=(), outputs=()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Gamma and beta in the weights of what reads them."""
+"""Beta in the biases of what reads it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.affine import fold_beta, fold_gamma
+from edgeqwt.prepare.affine import fold_beta
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import CONV, NONE, Chain, noise
 from tests.prepare import toy
 from tests.prepare.test_prepare import assert_same_function, kinds
 
 
-def fold_affine(graph: Graph) -> tuple[Graph, list[str]]:
-    """Both."""
-    without_beta, summands = fold_beta(graph)
-    folded, factors = fold_gamma(without_beta)
-    return folded, [*summands, *factors]
-
-
 @pytest.mark.parametrize("network", [toy.vision, toy.language])
-def test_pre_norm_networks_lose_gamma_and_beta(network: Callable[[], Graph]) -> None:
+def test_pre_norm_networks_lose_beta(network: Callable[[], Graph]) -> None:
     graph = network()
     without_beta, names = fold_beta(graph)
     # Two blocks of two norms, and the last one.
@@ -30,19 +23,13 @@ def test_pre_norm_networks_lose_gamma_and_beta(network: Callable[[], Graph]) -> 
     assert_same_function(graph, without_beta)
     prepared = prepare(graph).graph
     assert fold_beta(prepared) == (prepared, [])
-    folded, names = fold_gamma(prepared)
-    assert len(names) == 5
-    assert_same_function(graph, folded)
-    assert fold_gamma(folded) == (folded, [])
-    assert prepare(folded).graph is folded
 
 
 def around(behind: Callable[[Chain, int], int], *more: str) -> Graph:
-    """x * gamma + beta and what reads it."""
+    """x + beta and what reads it."""
     chain = Chain()
     x = chain.op("TANH", chain.input((1, 4, 4, 8)))
-    y = chain.op("MUL", chain.constant(noise(8)), x, **NONE)
-    y = chain.op("SUB", y, chain.constant(noise(1, 1, 1, 8, seed=1)), **NONE)
+    y = chain.op("SUB", x, chain.constant(noise(1, 1, 1, 8, seed=1)), **NONE)
     return chain.graph(behind(chain, y), *([y] if more else []))
 
 
@@ -59,11 +46,11 @@ def bare(chain: Chain, x: int) -> int:
 
 
 @pytest.mark.parametrize("behind", [pointwise, bare])
-def test_layers_take_factors_and_summands(behind: Callable[[Chain, int], int]) -> None:
+def test_layers_take_summands(behind: Callable[[Chain, int], int]) -> None:
     graph = around(behind)
-    folded, names = fold_affine(graph)
-    assert len(names) == 2
-    assert "MUL" not in kinds(folded)
+    folded, names = fold_beta(graph)
+    assert len(names) == 1
+    assert "SUB" not in kinds(folded)
     assert_same_function(graph, folded)
 
 
@@ -81,12 +68,12 @@ STAYING: dict[str, Callable[[Chain, int], int]] = {
 @pytest.mark.parametrize("staying", STAYING)
 def test_what_others_read_stays(staying: str) -> None:
     graph = around(STAYING[staying])
-    assert fold_affine(graph) == (graph, [])
+    assert fold_beta(graph) == (graph, [])
 
 
 def test_what_the_caller_reads_stays() -> None:
     graph = around(pointwise, "seen")
-    assert fold_affine(graph) == (graph, [])
+    assert fold_beta(graph) == (graph, [])
 
 
 def test_weights_that_layers_share_stay() -> None:
@@ -97,4 +84,4 @@ def test_weights_that_layers_share_stay() -> None:
         return chain.op("FULLY_CONNECTED", chain.op("TANH", y), w, shape=(1, 4, 4, 8), version=6, **options)
 
     graph = around(shared)
-    assert fold_affine(graph) == (graph, [])
+    assert fold_beta(graph) == (graph, [])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.boundary import graph_feed, graph_real, quantized, real
+from edgeqwt.runtime.boundary import graph_feed, quantized, real, to_real
 from edgeqwt.runtime.runners import reference
 
 
@@ -61,9 +61,8 @@ def test_feed_and_real_leave_unquantized_tensors_alone() -> None:
     assert {t: a.dtype.name for t, a in feed.items()} == {0: "int8", 1: "int32", 2: "float32"}
     np.testing.assert_array_equal(feed[0], [3, -1])
     np.testing.assert_array_equal(feed[1], ids)
-    back = graph_real(graph, feed)
-    np.testing.assert_array_equal(back[0], np.array([1.0, -1.0], np.float32))
-    assert back[1] is feed[1]
+    np.testing.assert_array_equal(to_real(graph, 0, feed[0]), np.array([1.0, -1.0], np.float32))
+    assert to_real(graph, 1, feed[1]) is feed[1]
 
 
 def test_stored_integers_pass_through_unquantized() -> None:

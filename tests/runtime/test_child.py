@@ -59,4 +59,11 @@ def test_a_host_starts_again_and_its_runners_load_again() -> None:
         runner.run(inputs)
     assert runner.run(inputs)[1].tolist() == [0, 4]
     assert host.alive() is not before
+    # Where the process had met other graphs, which may have damaged it, a new one tells.
+    other = host.runner("reference", Graph(tensors, (Op("RELU", (0,), (1,)),), (0,), (1,)))
+    host.alive().process.kill()
+    assert other.run(inputs)[1].tolist() == [0, 4]
+    host.alive().process.kill()
+    with pytest.raises(EndedError):
+        other.run(inputs)
     host.alive().end()

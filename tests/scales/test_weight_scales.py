@@ -9,7 +9,6 @@ import pytest
 
 from edgeqwt.graph.graph import Array
 from edgeqwt.scales.weight_scales import (
-    MinMaxWeights,
     MseWeights,
     PowerOfTwoWeights,
     WeightRule,
@@ -22,11 +21,6 @@ def weighted_error(row: Array, scale: float, limit: int, importance: Array) -> f
     """Squared rounding error of one channel."""
     integers = np.clip(np.rint(row / scale), -limit, limit)
     return float((importance * (row - scale * integers) ** 2).sum())
-
-
-def test_minmax_is_that_of_weights() -> None:
-    weights = np.random.default_rng(0).standard_normal((6, 3, 3, 4))
-    assert (choose(weights, 0, 4, MinMaxWeights()) == weight_scales(weights, 0, 4)).all()
 
 
 def test_mse_of_a_ternary_channel_is_the_mean_where_that_is_best() -> None:
@@ -73,7 +67,7 @@ def test_mse_of_normal_weights_at_4_bits_gains_what_theory_says() -> None:
         return float(np.mean([weighted_error(row, s, 7, even) / row.size for row, s in pairs]))
 
     assert mean_error(choose(weights, 0, 4, MseWeights())) == pytest.approx(0.0131, rel=0.05)
-    assert mean_error(choose(weights, 0, 4, MinMaxWeights())) > 0.018
+    assert mean_error(weight_scales(weights, 0, 4)) > 0.018
 
 
 def test_power_of_two_scales_are_the_best_powers() -> None:
@@ -84,7 +78,7 @@ def test_power_of_two_scales_are_the_best_powers() -> None:
         assert errors[round(math.log2(scale))] == min(errors.values())
 
 
-@pytest.mark.parametrize("rule", [MinMaxWeights, MseWeights, PowerOfTwoWeights])
+@pytest.mark.parametrize("rule", [MseWeights, PowerOfTwoWeights])
 def test_channels_are_judged_alone_whatever_their_axis(rule: type[WeightRule]) -> None:
     rng = np.random.default_rng(5)
     weights = rng.standard_normal((1, 3, 3, 5)) * np.array([1, 0.01, 3, 0, 7])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.lowering.borders import with_float_borders
+from edgeqwt.lowering.borders import with_borders
 from edgeqwt.lowering.int4 import with_packed_weights
 from edgeqwt.lowering.lower import Precision
 from edgeqwt.profile import Npu, TargetProfile
@@ -43,4 +43,4 @@ def int4() -> Graph:
 
 def float_borders() -> Graph:
     """The same with float inputs and outputs."""
-    return with_float_borders(int8())
+    return with_borders(int8(), {}, float_io=True)

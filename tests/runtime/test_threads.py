@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from edgeqwt.runtime.blas import one_thread
+from edgeqwt.runtime.threads import one_thread
 
 
 def threads() -> list[int]:
