@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from edgeqwt.benchmark.bench import Options as BenchOptions
     from edgeqwt.benchmark.result import BenchResult
+    from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import InputSpec, Samples
     from edgeqwt.calibration.sources import open_samples
@@ -57,6 +58,7 @@ _NAMES_BY_MODULE = {
     ),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
+    "calibration.deciding": ("Deciding",),
     "calibration.images": ("ImageOptions",),
     "calibration.samples": ("InputSpec", "Samples"),
     "calibration.sources": ("open_samples",),
@@ -79,11 +81,11 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
-    "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
-    "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError",
-    "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check", "compare",
-    "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples", "progress_display", "recipes",
-    "targets", "tools",
+    "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError",
+    "Mixed", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores",
+    "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check",
+    "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples", "progress_display",
+    "recipes", "targets", "tools",
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from edgeqwt.recipe.overrides import overridden
 if TYPE_CHECKING:
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.result import BenchResult
+    from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.converted import ConvertedModel
     from edgeqwt.converters.tools import Found
@@ -68,6 +69,7 @@ def build(
     float_io: bool | None = None,
     preserve: Sequence[str] | None = None,
     interface: Interface | None = None,
+    outputs: Mapping[str, Deciding] | None = None,
     metric: str | Any | None = None,
     evaluation: Source | None = None,
     images: ImageOptions | None = None,
@@ -95,7 +97,7 @@ def build(
         target: a name that `targets()` lists, or the path of a .toml profile.
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
             by default.
-        recipe: a name, a .toml file, or a Recipe; the next seven arguments override it.
+        recipe: a name, a .toml file, or a Recipe; the next nine arguments override it.
         precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
         mixed: the limit within which widths are chosen layer by layer.
         layers: other widths for layers, by patterns of their names: {"head.*": "w8a16"}.
@@ -103,6 +105,7 @@ def build(
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32, those that `interface` says nothing of.
         interface: types of inputs and outputs by name, pixels, and what else they are to be like.
+        outputs: what decides in outputs, by name, "" for all: {"scores": Deciding(above=0.5)}.
         preserve: what of pruned or clustered weights stays: "sparsity", "clusters".
         metric: "top1" (the default), "file.py:function" or a function; scores the outputs on `evaluation`.
         evaluation: test samples, with labels or what else the metric needs.
@@ -150,7 +153,7 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface)
+    chosen = overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface, outputs)
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeqwt.calibration.deciding import Within
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 
@@ -147,6 +148,7 @@ class ConvertedModel:
             float network below, with the weights that training rounded to. None otherwise.
         converter: that made the graph; empty where the source is a .tflite file.
         attempts: the converters that were tried before it.
+        deciding: what of outputs decides, by their position, where the recipe says so.
     """
 
     graph: Graph
@@ -162,6 +164,7 @@ class ConvertedModel:
     learned: LearnedRanges | None = None
     converter: str = ""
     attempts: tuple[Attempt, ...] = ()
+    deciding: Mapping[int, Within] = field(default_factory=dict)
 
     def graph_inputs(self, sample: Sample) -> dict[int, Array]:
         """A source sample as real-valued arrays by graph tensor index."""

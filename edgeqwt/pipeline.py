@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -215,6 +215,7 @@ def build(
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
         choice = choose(quality)
+        warnings = (*warnings, *_unseen(model, quality[choice.name]))
         poor = shortfalls(made.reference, quality[choice.name], recipe.quality)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], context.gate.feeds())
@@ -269,6 +270,17 @@ def judged(
 def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
     found = {name: adapt(graph) for name, graph in variants.items()}
     return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
+
+
+def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:
+    """Sentences on outputs of which no held-out sample has anything that decides."""
+    for position, within in model.deciding.items():
+        judged = quality.decisive[position]
+        if judged.closeness.varying_db is None and quality.samples > 1:
+            yield (
+                f"output {judged.tensor!r} is nowhere {within} in the {quality.samples} held-out samples, so that "
+                "nothing says how well that comes out: calibrate with more samples that have it"
+            )
 
 
 def _coarse_inputs(model: ConvertedModel, recipe: Recipe) -> set[str]:

@@ -12,6 +12,7 @@ from edgeqwt.calibration.validate import named, validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.bind import bound as bind
+from edgeqwt.interface.bind import deciding
 from edgeqwt.interface.fold import prepared as with_folded_inputs
 from edgeqwt.interface.options import ALL, Interface
 from edgeqwt.interface.split import split_outputs
@@ -49,13 +50,14 @@ def bound(model: ConvertedModel, samples: Samples, recipe: Recipe) -> tuple[Conv
     """The model and the recipe with inputs and outputs as the recipe's interface asks for them.
 
     Raises:
-        InputError: see `interface.bind.bound`.
+        InputError: see `interface.bind.bound` and `interface.bind.deciding`.
     """
     if recipe.interface.split:
         model = split_outputs(model)
     everything = Interface({ALL: "float"}, {ALL: "float"}) if recipe.float_io else Interface()
     found = bind(model, named(samples, [b.spec.name for b in model.inputs]), recipe.interface.over(everything))
-    return found.model, replace(recipe, precision=replace(recipe.precision, ports=found.ports))
+    widths = replace(recipe.precision, ports=found.ports)
+    return deciding(found.model, recipe.outputs), replace(recipe, precision=widths)
 
 
 def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: TargetProfile, stages: Stages) -> Proved:

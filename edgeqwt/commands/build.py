@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeqwt.commands.app import app
-from edgeqwt.commands.interfaces import Inputs, Outputs, Pixels, SplitOutputs, Standardize, parse_interface
+from edgeqwt.commands.interfaces import Decides, Inputs, Outputs, Pixels, SplitOutputs, Standardize, parse_interface
 from edgeqwt.commands.options import (
     BatchSize,
     Calibration,
@@ -86,6 +86,7 @@ def build(
     pixels: Pixels = None,
     split_outputs: SplitOutputs = False,
     standardize: Standardize = None,
+    decides: Decides = None,
     evaluation: Annotated[
         str | None, typer.Option(help="Test samples, with labels or what else the metric needs.", metavar="DATA")
     ] = None,
@@ -143,6 +144,7 @@ def build(
     The output folder gets the model, the float model that it was made from, a report, and the target's package.
     """
     from edgeqwt import api
+    from edgeqwt.calibration.deciding import parse as parse_deciding
     from edgeqwt.output import console, progress_display
     from edgeqwt.profile import Budget
     from edgeqwt.report.folder import whole_folder
@@ -162,6 +164,7 @@ def build(
         float_io=float_io,
         preserve=None if preserve is None else _names(preserve),
         interface=parse_interface(inputs, outputs, pixels, split_outputs, standardize),
+        outputs=parse_deciding(decides or []),
         metric=metric,
         evaluation=evaluation,
         images=parse_images(image),

@@ -46,6 +46,15 @@ Standardize = Annotated[
     ),
 ]
 
+Decides = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What decides in the outputs, or in one: 'above=0.5', 'columns=4:84 output=boxes'; errors elsewhere do "
+        "not count. Once for each output.",
+        metavar="KEY=VALUE",
+    ),
+]
+
 
 def parse_interface(
     inputs: list[str] | None,

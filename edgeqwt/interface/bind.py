@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converted import Affine, Binding, ConvertedModel
 from edgeqwt.errors import InputError
@@ -100,6 +101,22 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
     outputs = _by_tensor(model.outputs, model.graph, interface.outputs, "output")
     ports |= {model.graph.tensors[t].name: Port(kind) for t, kind in outputs.items()}
     return Bound(replace(model, notes=(*model.notes, *notes)), ports)
+
+
+def deciding(model: ConvertedModel, asked: Mapping[str, Deciding]) -> ConvertedModel:
+    """The model with what decides in its outputs.
+
+    Args:
+        model: its outputs are as the file has them.
+        asked: by name in the source model or the file, "" for all.
+
+    Raises:
+        InputError: a name that no output of real numbers has, or columns that one does not have.
+    """
+    found = _by_tensor(model.outputs, model.graph, asked, "output")
+    ends = enumerate(model.outputs)
+    resolved = {k: found[b.tensor].within(b.spec.shape, b.permutation) for k, b in ends if b.tensor in found}
+    return replace(model, deciding=resolved)
 
 
 def _checked(samples: Samples) -> Iterator[Sample]:

@@ -100,7 +100,7 @@ class Context:
 
         def observed() -> dict[int, Statistics]:
             shown = replace(self.fit, samples=self.fit.samples.shown(self.advance))
-            return observe(graph, shown)[0]
+            return observe(graph, shown, deciding=self.model.deciding)[0]
 
         return self._once("observed", graph, observed)
 

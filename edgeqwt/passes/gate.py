@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeqwt.calibration.samples import Samples
@@ -37,8 +37,8 @@ class Gate:
     """Judges integer graphs by their outputs, in the real interpreter, on samples that nothing was fitted on.
 
     Errors count at the decision tensors: the outputs, or what goes into their softmax, behind which most differences
-    vanish. The mean error of each channel does not count where outputs vary between samples: compensation takes it
-    away later, whatever else is done.
+    vanish; or what decides in an output, where the recipe says so. The mean error of each channel does not count where
+    outputs vary between samples: compensation takes it away later, whatever else is done.
 
     Args:
         model: what the converter handed over.
@@ -49,6 +49,7 @@ class Gate:
 
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples, every: Samples) -> None:
         self._model, self._graph, self._samples, self._every = model, graph, samples, every
+        self._decisive = decision_tensors(graph, deciding=model.deciding)
         self._judges: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
@@ -77,7 +78,7 @@ class Gate:
 
     def noise(self, integer: Graph, at: tuple[int, ...] = ()) -> float:
         """Squared error over the squares of what varies, summed over the decision tensors, or others."""
-        key = id(integer), at or decision_tensors(self._graph)
+        key = id(integer), at or self._decisive
         if key not in self._noise:
             if len(self._noise) >= REMEMBERED:
                 self._noise.pop(next(iter(self._noise)))
@@ -86,13 +87,13 @@ class Gate:
 
     def against(self, reference: Graph, outputs: Sequence[int]) -> Comparator:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
-        return Comparator(reference, self.feeds(), outputs)
+        return Comparator(reference, self.feeds(), outputs, deciding=self._model.deciding)
 
     def quality(
         self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None
     ) -> dict[str, Quality]:
         """How close integer graphs come to a float graph, layer by layer and at the outputs."""
-        return dict(layer_quality(reference, variants, self.feeds(advance)))
+        return dict(layer_quality(reference, variants, self.feeds(advance), deciding=self._model.deciding))
 
     def feeds(self, advance: Advance | None = None) -> Iterator[dict[int, Array]]:
         """The held-out samples as real values by input tensor, for proofs; nothing may be fitted on them."""
@@ -112,21 +113,24 @@ class Gate:
 
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._judges:
-            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True)
+            told = self._model.deciding
+            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=told)
             weakref.finalize(self, self._judges[at].close)
         return self._judges[at]
 
 
-def decision_tensors(graph: Graph, bounded: bool = False) -> tuple[int, ...]:
+def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[int] = ()) -> tuple[int, ...]:
     """Where errors count: the real outputs, or what goes into their softmax or the like.
 
     Args:
         graph: float.
         bounded: behind TANH and LOGISTIC, not before them.
+        deciding: positions of outputs where errors count themselves, because it is known which of their values decide.
     """
     found: list[int] = []
-    for t in graph.outputs:
+    for position, t in enumerate(graph.outputs):
         if graph.tensors[t].is_float:
             end, passed = before_saturation(graph, t)
-            found.append(t if bounded and any(RULES[kind].elementwise for kind in passed) else end)
+            behind = bounded and any(RULES[kind].elementwise for kind in passed)
+            found.append(t if behind or position in deciding else end)
     return tuple(dict.fromkeys(found))

@@ -12,6 +12,7 @@ from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.cwac import Cwac
 
 if TYPE_CHECKING:
+    from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.interface.options import Interface
     from edgeqwt.widths.precision import Mixed
 
@@ -26,6 +27,7 @@ def overridden(
     float_io: bool | None,
     preserve: Sequence[str] | None,
     interface: Interface | None,
+    outputs: Mapping[str, Deciding] | None = None,
 ) -> Recipe:
     """The recipe with what a call or a command line says in place of what its file says; None leaves the file's.
 
@@ -48,6 +50,8 @@ def overridden(
         chosen = replace(chosen, preserve=recipes.preserved(list(preserve), "--preserve"))
     if interface is not None:
         chosen = replace(chosen, interface=interface.over(chosen.interface))
+    if outputs:
+        chosen = replace(chosen, outputs={**chosen.outputs, **outputs})
     return recipes.checked(chosen if float_io is None else replace(chosen, float_io=float_io))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast
 from annotated_types import Ge
 
 from edgeqwt import options, toml
+from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
@@ -22,7 +23,7 @@ from edgeqwt.widths.precision import MIXED, LayerWidths, Mixed, OpTimes, Precisi
 FOLDER = Path(__file__).parent
 DEFAULT = "balanced"
 TECHNIQUES = "techniques"
-SETTINGS = ("precision", "mixed", "layers", TECHNIQUES, "io", "verify", "report", "quality", "preserve")
+SETTINGS = ("precision", "mixed", "layers", TECHNIQUES, "io", "outputs", "verify", "report", "quality", "preserve")
 """The keys of a recipe's file."""
 
 
@@ -52,6 +53,7 @@ class Recipe:
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders), unless `interface` says
             otherwise.
         interface: what inputs and outputs are to be like.
+        outputs: what decides in outputs, by name in the source model or the file; "" for all.
         verify: how much is proved.
         quality: how close the result has to come to the float model.
         leave_one_out: calibration samples that every technique's gain is measured with; 0: not at all.
@@ -66,6 +68,7 @@ class Recipe:
     mixed: Mixed | None = None
     float_io: bool = False
     interface: Interface = field(default_factory=Interface)
+    outputs: Mapping[str, Deciding] = field(default_factory=dict)
     verify: Verify = field(default_factory=Verify)
     quality: Thresholds = field(default_factory=Thresholds)
     leave_one_out: int = 0
@@ -139,6 +142,7 @@ def schema() -> dict[str, Any]:
             TECHNIQUES: listed,
             "preserve": {"type": "array", "items": {"enum": list(KINDS)}},
             "io": {"type": "object"},
+            "outputs": {"anyOf": [options.schema_of(Deciding), {"additionalProperties": options.schema_of(Deciding)}]},
             **{key: options.schema_of(cls) for key, cls in sections.items()},
         },
     }
@@ -167,7 +171,8 @@ def checked(recipe: Recipe) -> Recipe:
     in_order(recipe.techniques, where)
     for technique in recipe.techniques:
         options.check(technique, f"{where}: {technique.name}")
-    for part in (recipe.verify, recipe.quality, recipe.mixed, recipe.mixed and recipe.mixed.op_times):
+    parts = (recipe.verify, recipe.quality, recipe.mixed, recipe.mixed and recipe.mixed.op_times)
+    for part in (*parts, *recipe.outputs.values()):
         options.check(part, where)
     return recipe
 
@@ -201,6 +206,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
         layers=tuple(_layers(table.get("layers", []), where)),
         float_io=io.float,
         interface=from_table(section, f"{where} [io]"),
+        outputs=_outputs(_section(table, "outputs", where), f"{where} [outputs]"),
         verify=options.filled(Verify, _section(table, "verify", where), f"{where} [verify]"),
         quality=options.filled(Thresholds, _section(table, "quality", where), f"{where} [quality]"),
         leave_one_out=report.leave_one_out,
@@ -221,6 +227,13 @@ def _layers(entries: object, where: str) -> Iterator[LayerWidths]:
         layer = options.filled(LayerWidths, entry, f"{where} [[layers]]")
         parse(layer.precision)
         yield layer
+
+
+def _outputs(section: Mapping[str, Any], where: str) -> dict[str, Deciding]:
+    """What decides: of all outputs, or in a table for each by name."""
+    if not any(isinstance(value, dict) for value in section.values()):
+        return {"": options.filled(Deciding, section, where)} if section else {}
+    return {name: options.filled(Deciding, table, f"{where} {name}") for name, table in section.items()}
 
 
 def _known(key: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 
+from edgeqwt.calibration.deciding import Within
 from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import DTYPES, Array, Graph
@@ -26,6 +27,7 @@ class Comparator:
         samples: real-valued inputs by tensor index.
         outputs: tensors to compare, the graph's outputs by default; name those before a softmax,
             behind which most differences vanish. Integer graphs have them by the same names.
+        deciding: what of the graph's outputs decides, by their position; the rest has no error.
         centered: leave out the mean error of each channel, which compensation corrects later; not where the float
             outputs are the same for all samples, because the errors then are, too.
 
@@ -43,12 +45,16 @@ class Comparator:
         outputs: Sequence[int] = (),
         *,
         centered: bool = False,
+        deciding: Mapping[int, Within] = MappingProxyType({}),
     ) -> None:
         self.graph, self.outputs, self.centered = graph, tuple(outputs) or graph.outputs, centered
         self._store, self.count = ActivationStore(), 0
         for t in {*graph.inputs, *self.outputs}:
             self._store.open(t)
-        self._parts: dict[int, tuple[Part | None, ...]] = {t: parts_of(graph, t) or (None,) for t in self.outputs}
+        self._deciding = {graph.outputs[k]: within for k, within in deciding.items()}
+        self._parts: dict[int, tuple[Part | None, ...]] = {
+            t: (() if t in self._deciding else parts_of(graph, t)) or (None,) for t in self.outputs
+        }
         spread: dict[tuple[int, Part | None], Spread] = {}
         whole: dict[tuple[int, Part | None], float] = {}
 
@@ -58,7 +64,8 @@ class Comparator:
         for values in ordered([xnnpack(graph, self.outputs) for _ in range(THREADS)], work, samples):
             for t in {*graph.inputs, *self.outputs}:
                 self._store.put(t, self.count, values[t][None])
-            for key, value in self._of_parts(values).items():
+            counting = {t: self._counting(t, values[t]) for t in self.outputs}
+            for key, value in self._of_parts(counting).items():
                 value = fills_as_zero(value)
                 found = Spread(1, value)
                 spread[key] = found if key not in spread else spread[key].plus(found)
@@ -93,8 +100,9 @@ class Comparator:
         def work(runner: Runner, sample: int) -> list[Array]:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
             values = {**fed, **runner.run(fed)}
+            wanted = {t: self._counting(t, self._value(t, sample)) for t in taps}
             errors = {
-                t: fills_as_zero(to_real(integer, u, values[u]).astype(np.float64) - self._value(t, sample))
+                t: fills_as_zero(self._counting(t, to_real(integer, u, values[u]).astype(np.float64)) - wanted[t])
                 for t, u in taps.items()
             }
             return [e.reshape(-1, e.shape[-1] if e.ndim else 1) for e in self._of_parts(errors).values()]
@@ -119,6 +127,10 @@ class Comparator:
             for t in self.outputs
             for part in self._parts[t]
         }
+
+    def _counting(self, t: int, values: Array) -> Array:
+        """Those that decide of a tensor's values."""
+        return self._deciding[t].of(values) if t in self._deciding else values
 
     def _counterpart(self, integer: Graph, names: Mapping[str, int], t: int) -> int:
         """The integer graph's tensor for one of the float graph's; graph outputs correspond by position."""

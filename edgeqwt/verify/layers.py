@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from types import MappingProxyType
 
+from edgeqwt.calibration.deciding import Within
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
@@ -79,6 +81,7 @@ def layer_quality(
     samples: Iterable[Mapping[int, Array]],
     threads: int = THREADS,
     on_sample: Callable[[], None] = lambda: None,
+    deciding: Mapping[int, Within] = MappingProxyType({}),
 ) -> dict[str, Quality]:
     """Runs the float graph and every integer graph on each sample, in LiteRT with its default kernels.
 
@@ -90,6 +93,7 @@ def layer_quality(
         samples: real values by tensor index of float_graph; read once.
         threads: with one interpreter per graph each.
         on_sample: called after each sample.
+        deciding: what of outputs decides, by their position; nothing else of them is compared.
 
     Returns:
         By the name of the variant.
@@ -98,7 +102,7 @@ def layer_quality(
         InputError: there are no samples.
         ToolError: LiteRT refuses a graph.
     """
-    compared = {name: _Compared.of(float_graph, graph) for name, graph in int_graphs.items()}
+    compared = {name: _Compared.of(float_graph, graph, deciding) for name, graph in int_graphs.items()}
     taps = sorted({look.reference for c in compared.values() for look in c.looks})
     workers = [
         (
@@ -134,12 +138,14 @@ class _Look:
         reference, tensor: in the float and in the integer graph.
         varying: whether it is an output or what one is judged by: then what varies counts, too.
         part: None: the whole.
+        deciding: what of the tensors counts; None: everything.
     """
 
     reference: int
     tensor: int
     varying: bool
     part: Part | None = None
+    deciding: Within | None = None
 
 
 @dataclass
@@ -169,20 +175,21 @@ class _Compared:
     parts: tuple[tuple[_Look, ...], ...]
 
     @staticmethod
-    def of(float_graph: Graph, graph: Graph) -> _Compared:
+    def of(float_graph: Graph, graph: Graph, deciding: Mapping[int, Within]) -> _Compared:
         if (len(float_graph.inputs), len(float_graph.outputs)) != (len(graph.inputs), len(graph.outputs)):
             raise InvariantError("an integer graph has other inputs or outputs than its float graph")
         by_name = {float_graph.tensors[t].name: t for op in float_graph.ops for t in op.outputs}
         results = [op.outputs[0] for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
         named = [(by_name.get(graph.tensors[t].name, -1), t) for t in results]
         same = [(f, t) for f, t in named if f >= 0 and float_graph.tensors[f].shape == graph.tensors[t].shape]
-        outputs = tuple(zip(float_graph.outputs, graph.outputs, strict=True))
+        told = [deciding.get(k) for k in range(len(graph.outputs))]
+        outputs = tuple(zip(float_graph.outputs, graph.outputs, told, strict=True))
         return _Compared(
             graph,
             tuple(_Look(f, t, varying=False) for f, t in same),
-            tuple(_Look(f, t, varying=True) for f, t in outputs),
-            tuple(_Look(*_decisive(float_graph, f, graph, t), varying=True) for f, t in outputs),
-            tuple(tuple(_Look(f, t, True, part) for part in parts_of(float_graph, f)) for f, t in outputs),
+            tuple(_Look(f, t, True, None, d) for f, t, d in outputs),
+            tuple(_Look(f, t, True, None, d) if d else _decisive(float_graph, f, graph, t) for f, t, d in outputs),
+            tuple(tuple(_Look(f, t, True, p) for p in (() if d else parts_of(float_graph, f))) for f, t, d in outputs),
         )
 
     @property
@@ -198,6 +205,8 @@ class _Compared:
 
         def one(look: _Look) -> Sums:
             wanted, found = reference[look.reference], to_real(self.graph, look.tensor, values[look.tensor])
+            if look.deciding is not None:
+                wanted, found = look.deciding.of(wanted), look.deciding.of(found)
             if look.part is not None:
                 wanted, found = look.part.of(wanted), look.part.of(found)
             return compare(wanted, found, self._step(look.tensor), varying=look.varying)
@@ -235,9 +244,9 @@ def _with_parts(found: TensorQuality, parts: tuple[PartQuality, ...]) -> TensorQ
     return replace(found, parts=parts)
 
 
-def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[int, int]:
+def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> _Look:
     """The pair of tensors to judge an output pair at: what goes into a softmax or the like, not what comes out."""
     before_f, kinds_f = before_saturation(float_graph, f)
     before_t, kinds_t = before_saturation(graph, t)
     same = kinds_f == kinds_t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
-    return (before_f, before_t) if same else (f, t)
+    return _Look(*((before_f, before_t) if same else (f, t)), varying=True)

@@ -224,6 +224,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     assert documented() == {
         "mixed": mixed,
         "io": {"float": False, "split_outputs": False, "standardize": False},
+        "outputs": {"axis": -1},
         "verify": fields(Verify),
         "quality": fields(Thresholds),
         "report": {"leave_one_out": 0, "ceiling": True},
