@@ -13,13 +13,14 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.zoo.networks import names
 from benchmarks.zoo.one import AFTER_PARITY, build
-from benchmarks.zoo.table import CONVERTED, DONE, Row, line, table
+from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, filters, line, table
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--native", action="store_true", help="at the networks' own resolutions")
     parser.add_argument("--convert", action="store_true", help="up to the proof of the conversion alone")
+    parser.add_argument("--filters", choices=(SMOOTH, WHITE), default=SMOOTH, help="of random convolutions")
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=600, help="that one network may take")
@@ -48,13 +50,14 @@ def main() -> None:
     for variable, value in surroundings().items():
         os.environ.setdefault(variable, value)
     if not options.table:
-        patterns = options.only.split(",")
-        wanted = [name for name in names() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
-        missing = [name for name in wanted if options.redo == "all" or name not in rows or again(rows[name], options)]
+        everything, commit = names(), _commit()
+        wanted = dict.fromkeys(name for text in options.only.split(",") for name in fnmatch.filter(everything, text))
+        known = {name: rows.get((name, EITHER), rows.get((name, options.filters))) for name in wanted}
+        missing = [name for name, row in known.items() if row is None or again(row, options)]
         with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a", encoding="utf-8") as file:
             for job in as_completed([pool.submit(one, name, options) for name in missing]):
-                row = job.result()
-                rows[row["name"]] = row
+                row = {**job.result(), "commit": commit}
+                rows[row["name"], filters(row)] = row
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(line(row), flush=True)
@@ -82,15 +85,26 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def read(path: Path) -> dict[str, Row]:
-    """The rows by name, the last of each."""
+def _commit() -> str:
+    """Of the tree that is measured, with a plus where files were changed since; empty outside of a repository."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--abbrev=7", "--dirty=+"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    return ""
+
+
+def read(path: Path) -> dict[tuple[str, str], Row]:
+    """The rows by name and filters, the last of each."""
     if not path.exists():
         return {}
-    return {row["name"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    rows = map(json.loads, path.read_text("utf-8").splitlines())
+    return {(row["name"], filters(row)): row for row in rows}
 
 
 def again(row: Row, options: argparse.Namespace) -> bool:
     """Whether a network that was built before is to be built once more."""
+    if options.redo == "all":
+        return True
     if row["status"] == CONVERTED:
         return not options.convert
     return options.redo == "failed" and row["status"] not in DONE
@@ -102,7 +116,7 @@ def one(name: str, options: argparse.Namespace) -> Row:
     # a network takes to build.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    row: Row = {"name": name, "seconds": options.seconds}
+    row: Row = {"name": name, "filters": options.filters, "seconds": options.seconds}
     with tempfile.TemporaryDirectory(prefix="zoo") as folder:
         log, found = Path(folder, "log"), Path(folder, "row.json")
         child = context.Process(target=build, args=(name, options, log, found))

@@ -74,8 +74,40 @@ def _texts(network: Network, count: int) -> list[dict[str, Array]]:
     return found
 
 
-def settle(network: Network, data: list[dict[str, Array]]) -> None:
-    """Batch norms get the statistics of realistic activations, and weights and biases of their own."""
+def smooth(network: Network) -> None:
+    """Blurs the filters of convolutions, as those of trained networks are smooth.
+
+    Random filters are white: they pass what differs from pixel to pixel better than the smooth maps of a photograph,
+    so that a random network magnifies noise as no trained one does. Each filter keeps its norm.
+    """
+    for module in network.module.modules():
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1:
+            with torch.no_grad():
+                weight = module.weight
+                norms = weight.flatten(1).norm(dim=1).clamp(min=1e-12)
+                blurred = _blurred(_blurred(weight, 2), 3)
+                weight.copy_(blurred * (norms / blurred.flatten(1).norm(dim=1).clamp(min=1e-12))[:, None, None, None])
+
+
+def _blurred(values: torch.Tensor, axis: int) -> torch.Tensor:
+    """Convolved with (1, 2, 1) / 4 along an axis, zeros beyond its ends."""
+    if values.shape[axis] == 1:
+        return values
+    zeros = torch.zeros_like(values.narrow(axis, 0, 1))
+    before = torch.cat([zeros, values.narrow(axis, 0, values.shape[axis] - 1)], axis)
+    after = torch.cat([values.narrow(axis, 1, values.shape[axis] - 1), zeros], axis)
+    return (before + 2 * values + after) / 4
+
+
+def settle(network: Network, data: list[dict[str, Array]], bias: float) -> None:
+    """Batch norms get the statistics of realistic activations, and weights and biases of their own.
+
+    Args:
+        network: changed in place.
+        data: samples to take the statistics of.
+        bias: mean of the norms' biases. Around 0, an activation cuts half of what varies, and random networks become
+            chaotic; well above 0 most of it passes, as in trained ones.
+    """
     norms = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
@@ -88,7 +120,7 @@ def settle(network: Network, data: list[dict[str, Array]]) -> None:
             norm.reset_running_stats()
             if norm.affine:
                 norm.weight.uniform_(0.6, 1.4)
-                norm.bias.normal_(0, 0.2)
+                norm.bias.normal_(bias, 0.2)
             norm.train()
         for i in range(0, max(len(data) - 1, 1), BATCH):  # one sample alone has no variance
             network.module(*_batch(data[i : i + BATCH]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.networks import Network, make
-from benchmarks.zoo.table import BELOW, BUILT, CONVERTED, REFUSED, UNCONVERTED, Row
+from benchmarks.zoo.table import BELOW, BUILT, CONVERTED, EITHER, REFUSED, SMOOTH, UNCONVERTED, Row
 from edgeqwt.progress import Advance, silent
 
 AFTER_PARITY = "look at samples"
@@ -23,14 +23,24 @@ AFTER_PARITY = "look at samples"
 
 def row_of(name: str, options: argparse.Namespace) -> Row:
     """One network's row; `converted` says whether its float graph was proved to compute what the source does."""
-    from benchmarks.zoo.data import noise_gain_db, samples, settle, standardized
+    from benchmarks.zoo.data import noise_gain_db, samples, settle, smooth, standardized
 
-    row: Row = {"name": name, "recipe": options.recipe, "native": options.native, "samples": options.samples}
+    row: Row = {
+        "name": name,
+        "filters": options.filters,
+        "recipe": options.recipe,
+        "native": options.native,
+        "samples": options.samples,
+    }
     start = time.perf_counter()
     try:
         network = make(name, options.native)
         data = samples(network, options.samples)
-        settle(network, data)
+        if network.vocabulary:
+            row["filters"] = EITHER
+        elif options.filters == SMOOTH:
+            smooth(network)
+        settle(network, data, 0.5 if options.filters == SMOOTH else 0.0)
         module = standardized(network, data)
         row["noise_gain_db"] = noise_gain_db(module, data)
     except Exception as error:  # the package refuses: nothing of ours

@@ -10,6 +10,8 @@ from typing import Any
 Row = dict[str, Any]
 """What `one` writes of a network: "name", "status" and what was measured."""
 BUILT, BELOW, REFUSED, UNCONVERTED = "built", "below the gate", "refused", "not converted"
+SMOOTH, WHITE, EITHER = "smooth", "white", "either"
+"""Filters of random convolutions: blurred, or as the package draws them; networks of text are the same with either."""
 CONVERTED = "converted"
 """Nothing more was asked for."""
 DONE = (BUILT, BELOW)
@@ -26,14 +28,19 @@ def line(row: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """What is asked for beside what was measured, then a row per network, the worst first."""
-    made = [row for row in rows if row["status"] != "not made"]
+    """What is asked for beside what was measured, then one line per network, the worst first.
+
+    A network counts by its row with smooth filters, where there is one that says more than that it converts.
+    """
+    by_name: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_name.setdefault(row["name"], {})[filters(row)] = row
+    chosen = [_chosen(found) for found in by_name.values()]
+    made = [row for row in chosen if row["status"] != "not made"]
     tried = [row for row in made if row["status"] != CONVERTED]
-    done = [row for row in made if row["status"] in DONE]
     converted = [row for row in made if row.get("converted")]
-    integer = [row for row in done if row["float_ops"] == 0]
-    median = statistics.median(row["varying_db"] for row in done) if done else float("nan")
-    counts = ", ".join(f"{n} {status}" for status, n in Counter(row["status"] for row in rows).most_common())
+    integer = [row for row in made if row["status"] in DONE and row["float_ops"] == 0]
+    counts = ", ".join(f"{n} {status}" for status, n in Counter(row["status"] for row in chosen).most_common())
     lines = [
         f"{len(made)} networks: {counts}.",
         "",
@@ -41,14 +48,34 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|",
         f"| convert with parity | {CONVERTS:.0%} | {_share(converted, made)} |",
         f"| build with every op integer | {INTEGER:.0%} | {_share(integer, tried)} |",
-        f"| median SQNR of what varies | {GOOD} dB | {median:.1f} dB |",
-        f"| crashes, tracebacks, time over | 0 | {sum(row['status'] in FAULTS for row in rows)} |",
+        f"| median SQNR of what varies, smooth filters | {GOOD} dB | {_median(by_name, SMOOTH)} |",
+        f"| median SQNR of what varies, white filters | {GOOD} dB | {_median(by_name, WHITE)} |",
+        f"| crashes, tracebacks | 0 | {sum(row['status'] in ('crashed', 'bug') for row in chosen)} |",
+        f"| stopped by the limit of time | 0 | {sum(row['status'] == 'timed out' for row in chosen)} |",
         "",
         "| network | input | converter | difference to the source, of the tolerance | of what varies, dB "
-        "| 8-bit activations alone, dB | noise gain, dB | same top-1 | ops | seconds | peak MiB | status |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| 8-bit activations alone, dB | noise gain, dB | same top-1 | white filters: of what varies, dB "
+        "| white filters: noise gain, dB | ops | seconds | peak MiB | commit | status |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join([*lines, *(_cells(row) for row in sorted(rows, key=_order))])
+    return "\n".join([*lines, *(_cells(row, by_name[row["name"]].get(WHITE)) for row in sorted(chosen, key=_order))])
+
+
+def filters(row: Row) -> str:
+    """How a row's filters were drawn; early rows do not say it."""
+    return str(row.get("filters", WHITE))
+
+
+def _chosen(found: dict[str, Row]) -> Row:
+    """The row that a network counts by."""
+    rows = [found[kind] for kind in (EITHER, SMOOTH, WHITE) if kind in found]
+    return next((row for row in rows if row["status"] != CONVERTED), rows[0])
+
+
+def _median(by_name: dict[str, dict[str, Row]], kind: str) -> str:
+    rows = [found.get(kind, found.get(EITHER)) for found in by_name.values()]
+    values = [row["varying_db"] for row in rows if row is not None and row["status"] in DONE]
+    return f"{statistics.median(values):.1f} dB ({len(values)} networks)" if values else ""
 
 
 def _share(some: Sequence[Row], of: Sequence[Row]) -> str:
@@ -59,16 +86,19 @@ def _order(row: Row) -> tuple[bool, float, str]:
     return row["status"] in DONE, row.get("varying_db", 0.0), row["name"]
 
 
-def _cells(row: Row) -> str:
+def _cells(row: Row, white: Row | None) -> str:
     shape = "×".join(map(str, row.get("shape", [])[1:]))
     parity = "" if row.get("parity") is None else f"{row['parity']:.2g}"
-    gain, ceiling = _one_digit(row.get("noise_gain_db")), _one_digit(row.get("ceiling_db"))
-    numbers = ["", "", gain, "", ""]
-    if row["status"] in DONE:
-        numbers = [f"{row['varying_db']:.1f}", ceiling, gain, f"{row['agreement']:.3f}", str(row["ops"])]
+    numbers, ops = ["", "", _one_digit(row.get("noise_gain_db")), ""], ""
+    if row is white:  # nothing of smooth filters is known
+        numbers, ops = [""] * 4, str(row.get("ops", ""))
+    elif row["status"] in DONE:
+        figures = [_one_digit(row.get(key)) for key in ("varying_db", "ceiling_db", "noise_gain_db")]
+        numbers, ops = [*figures, f"{row['agreement']:.3f}"], str(row["ops"])
+    harder = [_one_digit((white or {}).get(key)) for key in ("varying_db", "noise_gain_db")]
     what = " ".join(f"{row['status']} {row.get('message', '')}".split()).replace("|", "/")[:240]
-    cells = [row["name"], shape, row.get("converter", ""), parity, *numbers]
-    cells += [f"{row.get('seconds', 0):.0f}", str(row.get("peak_mib", "")), what]
+    cells = [row["name"], shape, row.get("converter", ""), parity, *numbers, *harder, ops]
+    cells += [f"{row.get('seconds', 0):.0f}", str(row.get("peak_mib", "")), row.get("commit", ""), what]
     return f"| {' | '.join(cells)} |"
 
 
