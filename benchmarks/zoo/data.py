@@ -130,24 +130,48 @@ def settle(network: Network, data: list[dict[str, Array]], bias: float) -> None:
 
 
 def standardized(network: Network, data: list[dict[str, Array]]) -> nn.Module:
-    """The network with outputs of mean 0 and deviation 1 over the samples, by its last layer where that is linear.
+    """The network with outputs of mean 0 and deviation 1 over the samples, by the layers that write its classes.
 
-    The outputs of random networks hardly vary between samples otherwise, and nothing could be said of them.
+    The outputs of random networks hardly vary between samples otherwise, and nothing could be said of them. What such a
+    layer writes at several positions has mean 0 and deviation 1 in their mean: a network that pools after its
+    activation varies as much as it is large.
     """
     with torch.no_grad():
-        parts = [network.module(*_batch(data[i : i + BATCH])) for i in range(0, len(data), BATCH)]
-    values = torch.cat([part[0] if isinstance(part, tuple | list) else part for part in parts])
+        parts = [_first(network.module(*_batch(data[i : i + BATCH]))) for i in range(0, len(data), BATCH)]
+    values = torch.cat(parts)
     if values.ndim != 2:
         return network.module
-    mean, deviation = values.mean(0), values.std(0).clamp(min=1e-6)
-    heads = [m for m in network.module.modules() if isinstance(m, nn.Linear) and m.out_features == values.shape[1]]
-    if heads and _is_last(network, heads[-1], data):
+    written = _heads(network, values.shape[1], data)
+    for head, seen in written.items():
+        mean, deviation = seen.mean(0), seen.std(0).clamp(min=1e-6)
         with torch.no_grad():
-            bias = torch.zeros_like(mean) if heads[-1].bias is None else heads[-1].bias
-            heads[-1].weight /= deviation[:, None]
-            heads[-1].bias = nn.Parameter((bias - mean) / deviation)
+            bias = torch.zeros_like(mean) if head.bias is None else head.bias
+            head.weight /= deviation.reshape(-1, *[1] * (head.weight.ndim - 1))
+            head.bias = nn.Parameter((bias - mean) / deviation)
+    if written:
         return network.module
-    return _Standardized(network.module, mean, deviation).eval()
+    return _Standardized(network.module, values.mean(0), values.std(0).clamp(min=1e-6)).eval()
+
+
+def _heads(network: Network, classes: int, data: list[dict[str, Array]]) -> dict[nn.Linear | nn.Conv2d, torch.Tensor]:
+    """The linear layers that have an output per class, each with what it writes for each sample, (samples, classes)."""
+    seen: dict[nn.Linear | nn.Conv2d, list[torch.Tensor]] = {}
+
+    def keep(layer: nn.Linear | nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+        values = output if isinstance(layer, nn.Linear) else output.movedim(1, -1)
+        seen.setdefault(layer, []).append(values.reshape(len(values), -1, classes).mean(1))
+
+    hooks = []
+    for layer in network.module.modules():
+        wide = isinstance(layer, nn.Linear) and layer.out_features == classes
+        if wide or (isinstance(layer, nn.Conv2d) and layer.out_channels == classes):
+            hooks.append(layer.register_forward_hook(keep))
+    with torch.no_grad():
+        for i in range(0, len(data), BATCH):
+            network.module(*_batch(data[i : i + BATCH]))
+    for hook in hooks:
+        hook.remove()
+    return {layer: torch.cat(parts) for layer, parts in seen.items()}
 
 
 def noise_gain_db(module: nn.Module, data: list[dict[str, Array]]) -> float | None:
@@ -173,16 +197,6 @@ def _first(found: torch.Tensor | tuple[torch.Tensor, ...] | list[torch.Tensor]) 
     return found[0] if isinstance(found, tuple | list) else found
 
 
-def _is_last(network: Network, head: nn.Linear, data: list[dict[str, Array]]) -> bool:
-    """Whether a layer's output is the network's."""
-    seen: list[torch.Tensor] = []
-    hook = head.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    with torch.no_grad():
-        found = network.module(*_batch(data[:2]))
-    hook.remove()
-    return len(seen) == 1 and isinstance(found, torch.Tensor) and torch.equal(seen[0], found)
-
-
 class _Standardized(nn.Module):
     def __init__(self, module: nn.Module, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         super().__init__()
@@ -191,9 +205,7 @@ class _Standardized(nn.Module):
         self.register_buffer("factor", 1 / deviation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = self.module(x)
-        found = found[0] if isinstance(found, tuple | list) else found
-        return (found - self.mean) * self.factor
+        return (_first(self.module(x)) - self.mean) * self.factor
 
 
 def _batch(data: list[dict[str, Array]]) -> list[torch.Tensor]:

@@ -110,6 +110,7 @@ def _measured(result: Any) -> Row:
         "parity": max((output.used for output in result.parity.outputs), default=0.0),
         "varying_db": quality.worst_db,
         "ceiling_db": None if result.ceiling is None else result.ceiling.db,
+        "wider": [] if result.ceiling is None else [[*wide.tensors, wide.db] for wide in result.ceiling.wider],
         "whole_db": min(place.closeness.sqnr_db for place in quality.decisive),
         "agreement": min(place.closeness.top1 or 0.0 for place in quality.outputs),
         "kept": result.choice.name,

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.requires("torch")
 
 def _row(name: str, status: str, **more: Any) -> dict[str, Any]:
     row = {"name": name, "status": status, "converted": True, "seconds": 2.0, "peak_mib": 300, "shape": [1, 3, 8, 8]}
+    row |= {"filters": "smooth", "commit": "0000000"}
     if status in ("built", "below the gate"):
         row |= {"ceiling_db": 32.0, "noise_gain_db": 3.0}
         row |= {"varying_db": 30.0, "agreement": 1.0, "ops": 5, "float_ops": 0, "parity": 0.1, "converter": "onnx2tf"}
@@ -40,11 +41,32 @@ def test_the_sums_count_what_was_made_and_name_what_is_below() -> None:
     assert "5 networks: 2 built, 1 below the gate, 1 not converted, 1 crashed, 1 not made." in text
     assert "| convert with parity | 98% | 60.0% (3 of 5) |" in text
     assert "| build with every op integer | 95% | 40.0% (2 of 5) |" in text
-    assert "| median SQNR of what varies | 25.0 dB | 20.0 dB |" in text
-    assert "| crashes, tracebacks, time over | 0 | 1 |" in text
+    assert "| median SQNR of what varies, smooth filters | 25.0 dB | 20.0 dB (3 networks) |" in text
+    assert "| median SQNR of what varies, white filters | 25.0 dB |  |" in text
+    assert "| crashes, tracebacks | 0 | 1 |" in text
+    assert "| stopped by the limit of time | 0 | 0 |" in text
     lines = [line for line in text.splitlines() if line.startswith("| a/")]
     assert lines[-1].startswith("| a/good |")  # the worst come first
-    assert {line.count("|") for line in lines} == {13}  # a message's own bars would be columns
+    assert {line.count("|") for line in lines} == {16}  # a message's own bars would be columns
+
+
+def test_a_network_counts_once_by_its_smooth_filters() -> None:
+    from benchmarks.zoo.table import table
+
+    rows = [
+        _row("a/both", "built", varying_db=31.0, noise_gain_db=4.0),
+        _row("a/both", "below the gate", varying_db=2.0, noise_gain_db=44.0, filters="white"),
+        _row("a/early", "timed out", filters="white"),
+        _row("a/early", "converted"),
+        _row("a/text", "built", varying_db=33.0, filters="either"),
+    ]
+    text = table(rows)
+    assert "3 networks: 2 built, 1 timed out." in text
+    assert "| median SQNR of what varies, smooth filters | 25.0 dB | 32.0 dB (2 networks) |" in text
+    assert "| median SQNR of what varies, white filters | 25.0 dB | 17.5 dB (2 networks) |" in text
+    assert "| stopped by the limit of time | 0 | 1 |" in text
+    line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
+    assert [cell.strip() for cell in line.split("|")][5:11] == ["31.0", "32.0", "4.0", "1.000", "2.0", "44.0"]
 
 
 def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
@@ -53,7 +75,7 @@ def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
     path = tmp_path / "zoo.jsonl"
     assert read(path) == {}
     path.write_text("".join(json.dumps(_row("a/x", status)) + "\n" for status in ("crashed", "built")))
-    row = read(path)["a/x"]
+    row = read(path)["a/x", "smooth"]
     assert row["status"] == "built"
     assert not again(row, argparse.Namespace(redo="failed", convert=False))
     assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed", convert=False))
@@ -69,7 +91,9 @@ def test_a_network_that_cannot_be_made_or_takes_too_long_is_a_row(
     from benchmarks.zoo import __main__ as zoo
 
     monkeypatch.setattr(zoo, "PRELOAD", [])
-    options = argparse.Namespace(recipe="fast", samples=2, native=False, convert=False, memory=12, seconds=seconds)
+    options = argparse.Namespace(
+        recipe="fast", samples=2, native=False, convert=False, filters="white", memory=12, seconds=seconds
+    )
     row = zoo.one("nowhere/nothing", options)
     assert (row["name"], row["status"]) == ("nowhere/nothing", status)
     assert row["message"]
@@ -100,12 +124,31 @@ def test_norms_get_the_statistics_of_what_they_see_alone() -> None:
     norm = torch.nn.BatchNorm1d(2, eps=1e-12)
     rng = np.random.default_rng(0)
     data = [{"x": rng.normal(5, 1e-3, (1, 2)).astype(np.float32)} for _ in range(16)]
-    settle(Network(norm, {"x": (1, 2)}), data)
+    settle(Network(norm, {"x": (1, 2)}), data, 0.5)
     with torch.no_grad():
         found = norm(torch.from_numpy(np.concatenate([sample["x"] for sample in data])))
     # The deviation is that of 15 degrees of freedom; what is left are six digits of 5.001 in float32.
     torch.testing.assert_close(found.std(0), norm.weight.detach(), rtol=1e-3, atol=0)
     assert not norm.training
+    assert found.mean() == pytest.approx(norm.bias.detach().mean().item(), abs=1e-3)
+
+
+def test_smooth_filters_pass_little_of_what_differs_from_pixel_to_pixel_and_keep_their_norm() -> None:
+    import torch
+
+    from benchmarks.zoo.data import smooth
+    from benchmarks.zoo.networks import Network
+
+    torch.manual_seed(0)
+    square, line, point = torch.nn.Conv2d(4, 8, 3), torch.nn.Conv2d(4, 4, (1, 7), groups=4), torch.nn.Conv2d(4, 4, 1)
+    weights = [layer.weight.detach().clone() for layer in (square, line, point)]
+    smooth(Network(torch.nn.Sequential(square, line, point), {"x": (1, 4, 9, 9)}))
+    checkers = (torch.arange(3)[:, None] + torch.arange(3)) % 2 * 2.0 - 1
+    for layer, before in zip((square, line, point), weights, strict=True):
+        torch.testing.assert_close(layer.weight.flatten(1).norm(dim=1), before.flatten(1).norm(dim=1))
+    assert (square.weight * checkers).sum((2, 3)).abs().mean() < 0.3 * (weights[0] * checkers).sum((2, 3)).abs().mean()
+    assert line.weight[..., 1:].sub(line.weight[..., :-1]).norm() < 0.7 * weights[1].diff(dim=3).norm()
+    torch.testing.assert_close(point.weight, weights[2])
 
 
 def test_textures_stand_in_for_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
