@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ALONG_HEIGHT = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
 """What stands in front of a line's attributes to make them an image's."""
+DEPTH = (0, 1, 3, 5, 2, 4)
+"""How SpaceToDepth moves (batch, channels, height, block, width, block)."""
 LOWEST_OPSET = 13  # below, slices, sums and paddings are spelled otherwise
 
 
@@ -122,6 +124,39 @@ def _behind_reshape(editing: Editing, name: str) -> bool:
     while node is not None and node.op_type in ("Add", "Mul", "Sub", "Div", "Relu", "Identity", "BatchNormalization"):
         node = editing.values.producer(node.input[0])
     return node is not None and node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def _blocks(editing: Editing, node: onnx.NodeProto) -> bool:
+    """A move of blocks by (0, 1, 3, 5, 2, 4) with the first two axes as one, which travel together.
+
+    onnx2tf takes every such move between two Reshapes for SpaceToDepth, and stops where it is none: MobileViTv2's
+    patches, sizes written as -1, values that others read, too.
+    """
+    before, shape = editing.values.producer(node.input[0]), editing.values.shapes.get(node.input[0], ())
+    if tuple(attributes(node).get("perm", ())) != DEPTH or len(shape) != len(DEPTH):
+        return False
+    if before is None or before.op_type != "Reshape" or not _stops_onnx2tf(editing, before, node, shape):
+        return False
+    merged = editing.reshaped(node.input[0], (shape[0] * shape[1], *shape[2:]))
+    moved_shape = tuple(shape[axis] for axis in DEPTH)
+    moved = editing.add("Transpose", [merged], (shape[0] * shape[1], *moved_shape[2:]), perm=[0, 2, 4, 1, 3])
+    editing.reshaped(moved, moved_shape, node.output[0])
+    return True
+
+
+def _stops_onnx2tf(editing: Editing, before: onnx.NodeProto, node: onnx.NodeProto, shape: tuple[int, ...]) -> bool:
+    """Whether onnx2tf looks for SpaceToDepth in a move of blocks between Reshapes and finds something else."""
+    graph = editing.values.model.graph
+    read = {name: [n for n in graph.node if name in n.input] for name in (before.output[0], node.output[0])}
+    after = [n for n in read[node.output[0]] if n.op_type == "Reshape"]
+    sizes = [editing.values.constant(n.input[1]) for n in (before, *after)]
+    if not after or len(sizes[-1] if sizes[-1] is not None else ()) != 4:
+        return False
+    batch, channels, height, block, width, columns = shape
+    wanted = [shape, (batch, channels * block * block, height, width)]
+    found = [() if size is None else tuple(map(int, size)) for size in sizes]
+    inner = all(len(readers) == 1 for readers in read.values()) and not read.keys() & {o.name for o in graph.output}
+    return not (inner and block == columns > 1 and found == wanted)
 
 
 def _elu(editing: Editing, node: onnx.NodeProto) -> bool:
@@ -333,6 +368,7 @@ RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyTyp
         "ScatterND": positions,
         "ScatterElements": elements,
         "STFT": _spectrum,
+        "Transpose": _blocks,
         "Slice": _slices,
     }
 )

@@ -233,3 +233,30 @@ def test_onnx2tf_converts_the_forms(tmp_path: Path) -> None:
     values = xnnpack(found.graph).run(found.graph_inputs(sample))
     got = found.outputs[0].to_source(values[found.outputs[0].tensor])
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.requires("onnx2tf")
+def test_moves_of_blocks_that_are_no_space_to_depth_do_not_stop_onnx2tf(tmp_path: Path) -> None:
+    """Blocks to an axis of their own, as MobileViTv2 has them; a size of -1; a move that two read."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    blocks, node = (1, 4, 3, 2, 3, 2), helper.make_node
+    sizes = {"blocks": blocks, "own": (1, 4, -1, 9), "depth": (1, -1, 3, 3), "whole": (1, 16, 3, 3)}
+    nodes, moved = [], (0, 1, 3, 5, 2, 4)
+    for k, size in enumerate(("own", "depth", "whole")):  # one behind the other: onnx2tf sees neighbours alone
+        nodes += [node("Tanh", [f"d{k - 1}" if k else "x"], [f"a{k}"]), node("Reshape", [f"a{k}", "blocks"], [f"b{k}"])]
+        nodes.append(node("Transpose", [f"b{k}"], [f"c{k}"], perm=moved))
+        nodes.append(node("Reshape", [f"c{k}", size], [f"d{k}"]))
+    nodes.append(node("Exp", ["c2"], ["read again"]))
+    info = {name: helper.make_tensor_value_info(name, 1, shape) for name, shape in {
+        "x": (1, 4, 6, 6), "d2": (1, 16, 3, 3),
+        "read again": tuple(blocks[axis] for axis in moved)}.items()}  # fmt: skip
+    held = [numpy_helper.from_array(np.array(size, np.int64), name) for name, size in sizes.items()]
+    graph = helper.make_graph(nodes, "blocks", [info.pop("x")], list(info.values()), held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)})
+    found, sample = convert(tmp_path / "m.onnx", samples, tmp_path / "work", converter="onnx2tf"), samples.first()
+    values = xnnpack(found.graph).run(found.graph_inputs(sample))
+    for output, wanted in zip(found.outputs, found.run_source(sample).values(), strict=True):
+        np.testing.assert_allclose(output.to_source(values[output.tensor]), wanted, rtol=1e-6, atol=1e-6)
