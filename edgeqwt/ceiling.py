@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.mixed.degradation import decision_tensors, degradations, with_rounded_activation
+from edgeqwt.mixed.degradation import decision_tensors, degradations, with_rounded_activations
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.pairing import partners
@@ -96,12 +96,8 @@ def _counterparts(reference: Graph, integer: Graph, own: OwnErrors) -> dict[int,
 
 def _rounded(reference: Graph, integer: Graph, counterparts: Mapping[int, int], but: Sequence[int]) -> Graph:
     """The reference with its activations rounded, but for some."""
-    graph = reference
-    for a, t in counterparts.items():
-        q = integer.tensors[t].quantization
-        if q is not None and a not in but:
-            graph = with_rounded_activation(graph, a, q, integer.tensors[t].dtype)
-    return graph
+    found = {a: (integer.tensors[t].quantization, integer.tensors[t].dtype) for a, t in counterparts.items()}
+    return with_rounded_activations(reference, {a: (q, d) for a, (q, d) in found.items() if q and a not in but})
 
 
 def _db(noise: float) -> float:

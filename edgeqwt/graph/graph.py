@@ -175,11 +175,11 @@ class Graph:
         kept = [self.ops[i] for i in ops]
         used = sorted({t for op in kept for t in op.tensors} | {*inputs, *outputs})
         new = {old: i for i, old in enumerate(used)}
-        boundary = set(inputs)
+        boundary, indices = set(inputs), new | {-1: -1}
         tensors = tuple(replace(self.tensors[t], data=None) if t in boundary else self.tensors[t] for t in used)
         graph = Graph(
             tensors=tensors,
-            ops=tuple(op.remapped(new | {-1: -1}) for op in kept),
+            ops=tuple(op.remapped(indices) for op in kept),
             inputs=tuple(new[t] for t in inputs),
             outputs=tuple(new[t] for t in outputs),
             name=self.name,

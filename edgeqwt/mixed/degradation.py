@@ -95,29 +95,34 @@ def with_rounded_weights(reference: Graph, weight: int, graph: Graph) -> Graph:
 
 
 def with_rounded_activation(graph: Graph, tensor: int, q: Quantization, dtype: str = "int8") -> Graph:
-    """The float graph with one activation rounded to integers and back, for all that read it.
+    """`with_rounded_activations` of one."""
+    return with_rounded_activations(graph, {tensor: (q, dtype)})
+
+
+def with_rounded_activations(graph: Graph, rounded: Mapping[int, tuple[Quantization, str]]) -> Graph:
+    """The float graph with some activations rounded to integers and back, for all that read them.
 
     The graph's tensors keep their indices; what has become of an output is read at its own.
+
+    Args:
+        graph: float.
+        rounded: parameters and type of the integers, by tensor index.
     """
-    source = graph.tensors[tensor]
-    first = len(graph.tensors)
-    exact = Tensor(f"{source.name}/exact", source.shape, source.dtype, shape_signature=source.shape_signature)
-    rounded = Tensor(f"{source.name}/rounded", source.shape, dtype, None, q)
-    if tensor in graph.inputs:
+    tensors, exact, made = list(graph.tensors), dict[int, int](), dict[int, list[Op]]()
+    for t, (q, dtype) in rounded.items():
+        source, first = graph.tensors[t], len(tensors)
+        tensors.append(Tensor(f"{source.name}/rounded", source.shape, dtype, None, q))
+        tensors.append(
+            Tensor(f"{source.name}/exact", source.shape, source.dtype, shape_signature=source.shape_signature)
+        )
         # An input stays what it is; those that read it read the copy.
-        tensors = (*graph.tensors, rounded, exact)
-        ops = [op.remapped(_identity(graph) | {tensor: first + 1}) for op in graph.ops]
-        added = [Op("QUANTIZE", (tensor,), (first,)), Op("DEQUANTIZE", (first,), (first + 1,), version=2)]
-        return replace(graph, tensors=tensors, ops=(*added, *ops))
-    position = graph.producers()[tensor]
-    ops = list(graph.ops)
-    outputs = tuple(first + 1 if t == tensor else t for t in ops[position].outputs)
-    ops[position] = replace(ops[position], outputs=outputs)
-    added = [Op("QUANTIZE", (first + 1,), (first,)), Op("DEQUANTIZE", (first,), (tensor,), version=2)]
-    return replace(
-        graph, tensors=(*graph.tensors, rounded, exact), ops=(*ops[: position + 1], *added, *ops[position + 1 :])
-    )
-
-
-def _identity(graph: Graph) -> dict[int, int]:
-    return {t: t for t in range(-1, len(graph.tensors))}
+        before, after = (t, first + 1) if t in graph.inputs else (first + 1, t)
+        made[t] = [Op("QUANTIZE", (before,), (first,)), Op("DEQUANTIZE", (first,), (after,), version=2)]
+        exact[t] = first + 1
+    ops = [op for t in graph.inputs for op in made.get(t, [])]
+    inputs = {t: exact[t] for t in graph.inputs if t in exact}
+    for op in graph.ops:
+        read = tuple(inputs.get(t, t) for t in op.inputs)
+        ops.append(replace(op, inputs=read, outputs=tuple(exact.get(t, t) for t in op.outputs)))
+        ops += [new for t in op.outputs for new in made.get(t, [])]
+    return replace(graph, tensors=tuple(tensors), ops=tuple(ops))

@@ -92,6 +92,7 @@ class Host:
         self.what, self.lock = what, threading.RLock()
         self.child: Child | None = None
         self.guests: set[int] = set()  # keys of the runners whose graphs the process has met
+        self.kinds: set[str] = set()  # that are known to be installed
         self.unused: list[int] = []  # keys of runners that nobody has any more
 
     def alive(self) -> Child:
@@ -107,7 +108,9 @@ class Host:
             InterpreterError: the interpreter refuses the model, or the process ended over it.
             MissingPackageError: it is not installed.
         """
-        _need(kind)
+        if kind not in self.kinds:  # to look for a package takes a fifth of a second
+            _need(kind)
+            self.kinds.add(kind)
         return Hosted(self, kind, graph, taps)
 
 

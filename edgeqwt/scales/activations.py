@@ -194,7 +194,8 @@ def assign(
     given = {groups.find((t, plan.computed_bits[t])): limits for t, limits in ranges.items()}
     summed = unsaturated(graph)
     usual = {groups.find((t, bits)) for t, bits in activations if t in summed}
-    tailed = {groups.find((t, bits)) for t, bits in activations if t in at_layers(graph)}
+    layers = at_layers(graph)
+    tailed = {groups.find((t, bits)) for t, bits in activations if t in layers}
     far = {groups.find((t, plan.computed_bits[t])) for t in exponentials(graph) if t in plan.computed_bits}
     chosen: dict[Activation, Quantization] = {}
     for root, s in merged.items():

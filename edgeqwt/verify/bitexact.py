@@ -209,9 +209,10 @@ class OpByOp:
 
     One differing op changes everything after it, and would hide whether the ops after it are
     exact. So the graph is cut right after any op that was seen to differ, and the rest of that
-    sample runs again from the reference kernels' bytes. A part that TFLite Micro refuses, when it
-    loads it or, as many kernels that lack a type do, when it runs it, is halved until the ops that
-    it lacks stand alone.
+    sample runs again from the reference kernels' bytes, cut after all others of its kind as well: to
+    load all that follows anew for each of them would take time that grows with the square of their
+    number. A part that TFLite Micro refuses, when it loads it or, as many kernels that lack a type do,
+    when it runs it, is halved until the ops that it lacks stand alone.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -245,8 +246,16 @@ class OpByOp:
                 continue
             at = piece.ops.index(differing) + 1
             done += self._load(piece.ops[:at])
-            waiting += [*self._load(piece.ops[at:])][::-1]
+            waiting += [p for part in self._behind(piece.ops[at:], differing) for p in self._load(part)][::-1]
         self.pieces = done
+
+    def _behind(self, ops: Sequence[int], differing: int) -> Iterator[Sequence[int]]:
+        """Ops behind one that differed, in parts that end with those of its kind: they often differ, too."""
+        kind, start = self.graph.ops[differing].kind, 0
+        for k, i in enumerate(ops, start=1):
+            if self.graph.ops[i].kind == kind or k == len(ops):
+                yield ops[start:k]
+                start = k
 
     def _first_difference(self, piece: _Piece, expected: Mapping[int, Array], found: Values) -> int | None:
         for i in piece.ops:

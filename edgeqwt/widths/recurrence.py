@@ -48,7 +48,7 @@ def same_in_every_step(graph: Graph) -> tuple[tuple[int, ...], ...]:
     From the layers that apply the same weights, two steps are followed forward side by side: what reads the one in the
     same way as something else reads the other has the same part, with all that it reads and makes.
     """
-    readers, group = graph.consumers(), dict[int, int]()
+    readers, group, kinds = graph.consumers(), dict[int, int](), dict[int, tuple[object, ...]]()
 
     def find(t: int) -> int:
         while group.setdefault(t, t) != t:
@@ -67,7 +67,7 @@ def same_in_every_step(graph: Graph) -> tuple[tuple[int, ...], ...]:
                     kept, gone = sorted((find(a), find(b)))
                     group[gone] = kept
                 for a, b in zip(graph.ops[one].outputs, graph.ops[other].outputs, strict=True):
-                    todo += _alike(graph, readers, a, b)
+                    todo += _alike(graph, readers, kinds, a, b)
     sets: dict[int, list[int]] = {}
     for t in sorted(group):
         sets.setdefault(find(t), []).append(t)
@@ -117,17 +117,20 @@ def _real(graph: Graph, t: int) -> bool:
     return t >= 0 and not graph.tensors[t].is_constant and graph.tensors[t].is_float
 
 
-def _alike(graph: Graph, readers: Mapping[int, list[int]], a: int, b: int) -> list[tuple[int, int]]:
-    """Ops that read two tensors in the same way: of the same kind, in the same slot, of equal shapes."""
+def _alike(
+    graph: Graph, readers: Mapping[int, list[int]], kinds: dict[int, tuple[object, ...]], a: int, b: int
+) -> list[tuple[int, int]]:
+    """Ops that read two tensors in the same way: of the same kind, in the same slot, of equal shapes.
+
+    `kinds` remembers what an op is like, whatever it reads.
+    """
 
     def ways(t: int) -> dict[tuple[object, ...], list[int]]:
         found: dict[tuple[object, ...], list[int]] = {}
         for i in readers.get(t, []):
-            op = graph.ops[i]
-            shapes = tuple(graph.tensors[u].shape for u in op.outputs)
-            constants = tuple(u for u in op.inputs if u >= 0 and graph.tensors[u].is_constant)
-            way = (op.kind, op.inputs.index(t), len(op.inputs), shapes, repr(sorted(op.options.items())), constants)
-            found.setdefault(way, []).append(i)
+            if i not in kinds:
+                kinds[i] = _kind(graph, graph.ops[i])
+            found.setdefault((graph.ops[i].inputs.index(t), *kinds[i]), []).append(i)
         return found
 
     ours, theirs = ways(a), ways(b)
@@ -137,3 +140,10 @@ def _alike(graph: Graph, readers: Mapping[int, list[int]], a: int, b: int) -> li
         if len(ops) == len(others):
             pairs += list(zip(ops, others, strict=True))
     return pairs
+
+
+def _kind(graph: Graph, op: Op) -> tuple[object, ...]:
+    """What two ops have in common that do the same with other activations."""
+    shapes = tuple(graph.tensors[u].shape for u in op.outputs)
+    constants = tuple(u for u in op.inputs if u >= 0 and graph.tensors[u].is_constant)
+    return op.kind, len(op.inputs), shapes, repr(sorted(op.options.items())), constants
