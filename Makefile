@@ -2,7 +2,7 @@
 
 python := .venv/bin/python
 
-.PHONY: setup tools demo test fuzz check benchmark help
+.PHONY: setup tools demo test fuzz check docs notebooks release-check benchmark help
 
 setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools of its developers
 	@echo "Ready. Next: make demo, make test, or .venv/bin/edgeqwt --help"
@@ -31,6 +31,20 @@ check: .venv/.ready  ## lint, formatting, types, import rules
 	@$(python) -m mypy
 	@.venv/bin/lint-imports
 
+# Warnings are errors; nothing but the registry's packages is fetched, and the pages name no other server.
+docs: .venv-docs/.ready  ## build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "Open build/site/index.html"
+
+notebooks: .venv-docs/.ready  ## run the notebooks of examples/notebooks
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv-docs/bin/python scripts/notebooks.py $(ARGS)
+
+.venv-docs/.ready: .venv/.ready scripts/docs-requirements.txt scripts/docs.sh
+	@bash scripts/docs.sh
+
+release-check: .venv/.ready  ## build wheel and source archive, try both in clean environments, list what is in them
+	@bash scripts/release_check.sh
+
 benchmark:  ## list the benchmarks; make benchmark-NAME runs one
 	@for file in $(sort $(filter-out benchmarks/common.py benchmarks/sentences.py,$(wildcard benchmarks/*.py))); do \
 		printf 'make benchmark-%-12s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/"""//gp' $$file)"; \
@@ -50,4 +64,4 @@ benchmark-zoo: .venv-zoo/.ready
 	@bash scripts/zoo.sh
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -52,7 +52,8 @@ class ParityError(InputError):
     """The converted float model does not compute what the source model computes.
 
     Args:
-        message, hint: see EdgeqwtError.
+        message: see EdgeqwtError.
+        hint: likewise.
         op: the first op whose output diverges.
         location: where in the source model it is.
     """
