@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from glob import escape
 
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RULES
+from edgeqwt.passes.technique import COMPENSATION
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
@@ -41,6 +45,34 @@ def causes(op: OpError) -> str:
     shares = {"rounding": op.rounding, "clipping": op.clipping, "bias": op.bias}
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     return ", ".join(f"{share:.0%} {name}" for name, share in ranked if share >= 0.005) or "nothing"
+
+
+def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None) -> str:
+    """What may help one op, by the largest part of its own error.
+
+    Args:
+        op: one of the worst.
+        recipe: that the file was built by; None where another tool made it.
+        wider_db: what 16 bits at its output alone would leave of the whole model, in dB, where that was measured.
+    """
+    gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
+    if op.kind == "INPUT":
+        return f"Give the input finer steps: --input-type int16, or float{gain}."
+    layer = f"--layer {shlex.quote(escape(op.reference))}"
+    wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
+    if recipe is None:
+        return f"Build from the float file (edgeqwt build) with {wide[0].lower()}{wide[1:]}"
+    largest = max((op.clipping, "clipping"), (op.bias, "bias"), (op.rounding, "rounding"))[1]
+    if largest == "clipping":
+        return (
+            "Values lie beyond its range: calibrate with samples that reach as far as real ones do, or choose a range "
+            f"that cuts nothing off (--ranges minmax). {wide}"
+        )
+    if largest == "bias" and recipe.of_role(COMPENSATION) is None:
+        return f"Its error is the same for all samples: let CWAC take it away (--compensate). {wide}"
+    if recipe.precision.weight_bits < 8 and op.kind in RULES and RULES[op.kind].linear:
+        return f"Give its weights 8 bits: {layer}=w8a8."
+    return wide
 
 
 def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:

@@ -18,6 +18,7 @@ from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
+from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
 from edgeqwt.profile import Budget, Finding, TargetProfile
@@ -54,6 +55,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@recorded
 def build(
     model: object,
     *,
@@ -204,6 +206,7 @@ def build(
     return result
 
 
+@recorded
 def compensate(
     model: str | Path,
     reference: str | Path,
@@ -226,7 +229,7 @@ def compensate(
         model: the int8 file.
         reference: the float file, or any other source that `build` takes from a file, "file.py:function" included.
         calibration: as for `build`, in the float file's layout.
-        output: the file to write; none by default.
+        output: the file to write, and a report beside it as .report.html; none by default.
         recipe: its ranges and compensation sections count.
         images: as for `build`.
         samples: as for `build`.
@@ -240,6 +243,7 @@ def compensate(
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
     from edgeqwt.repair import check_order, compensate_graph
+    from edgeqwt.report.files import page_beside, write_page
     from edgeqwt.report.folder import check_file, copy_file
     from edgeqwt.runtime.foreign import read_foreign
 
@@ -247,6 +251,7 @@ def compensate(
     chosen = recipe_files.with_quality(recipe_files.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
     if output is not None:
         check_file(Path(output))
+        check_file(page_beside(Path(output)))
         if _same_file(Path(output), Path(reference)):
             raise InputError(
                 f"{output} is the reference file", "Write to another one; the float model is needed again."
@@ -262,6 +267,7 @@ def compensate(
             copy_file(Path(model), Path(output))
         else:
             flatbuffer.write(result.graph, Path(output))
+        write_page(result, Path(model), str(reference), Path(output))
     return result
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.errors import InputError
+from edgeqwt.invoked import recorded
 from edgeqwt.progress import Display, Stages, silent
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SWAPPED = (
 )
 
 
+@recorded
 def compare(
     first: str | Path,
     second: str | Path,
@@ -35,6 +37,7 @@ def compare(
     calibration: Source,
     images: ImageOptions | None = None,
     samples: int | None = None,
+    report: str | Path | None = None,
     display: Display = silent,
 ) -> Comparison:
     """SQNR of every tensor that two TFLite files have in common, by name, and of their outputs.
@@ -45,6 +48,7 @@ def compare(
         calibration: as for `build`, real values in the files' layout, by the input names of one of them.
         images: as for `build`.
         samples: as for `build`.
+        report: an .html file to write, which shows where the second file errs.
         display: shows the stages while they run.
 
     Raises:
@@ -53,9 +57,13 @@ def compare(
     from edgeqwt.calibration.validate import validated
     from edgeqwt.progress import counted
     from edgeqwt.repair import is_integer
+    from edgeqwt.report.files import write_comparison
+    from edgeqwt.report.folder import check_file
     from edgeqwt.runtime.foreign import read_foreign
     from edgeqwt.verify.compare import compare_graphs
 
+    if report is not None:
+        check_file(Path(report))
     stages = Stages(display)
     graph, judged = read_foreign(Path(first)), read_foreign(Path(second))
     notes = (SWAPPED,) if is_integer(graph) and not is_integer(judged) else ()
@@ -66,7 +74,10 @@ def compare(
     graph, judged = (_closed(g, specs, checked.first()) for g in (graph, judged))
     with stages("compare") as advance:
         values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
-        return replace(compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=notes)
+        found = replace(compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=notes)
+    if report is not None:
+        write_comparison(found, judged, str(first), str(second), Path(report))
+    return found
 
 
 def evaluate(

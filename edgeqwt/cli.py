@@ -18,6 +18,7 @@ from edgeqwt.commands import app
 from edgeqwt.disk import explained, noted, written
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError, printable
 from edgeqwt.guard import supervised
+from edgeqwt.invoked import command_line
 from edgeqwt.loading import shown
 from edgeqwt.signals import ENDING
 
@@ -94,7 +95,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     start = noted()
     try:
-        with typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context:
+        with (
+            command_line(arguments),
+            typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context,
+        ):
             context.command.invoke(context)
         sys.stdout.flush()  # while a closed pipe can still be distinguished from success
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -25,6 +25,7 @@ from edgeqwt.mixed.cost import stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.passes.technique import COMPENSATION, plain
+from edgeqwt.pictured import Pictured
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
@@ -40,6 +41,7 @@ from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
 from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
+from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 from edgeqwt.widths.precision import with_layers
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
@@ -70,7 +72,7 @@ class Sources:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BuildResult:
+class BuildResult(Pictured):
     """Everything that a build made and measured; the report is written from it.
 
     Attributes:
@@ -99,6 +101,9 @@ class BuildResult:
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
+        traced: own errors before and after compensation, by variant; of the one that was kept alone where that is the
+            plain one.
+        worst: the held-out samples on which the file that was kept errs most.
     """
 
     sources: Sources
@@ -129,6 +134,8 @@ class BuildResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
+    traced: Mapping[str, OwnErrors] = field(default_factory=dict)
+    worst: tuple[WorstSample, ...] = ()
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""
@@ -219,6 +226,8 @@ def build(
         poor = shortfalls(made.reference, quality[choice.name], recipe.quality)
         reference = graph if choice.name == PLAIN else made.reference
         own = own_errors(reference, variants[choice.name], context.gate.feeds())
+        traced = _traced(reference, variants, choice.name, own, context)
+        worst = worst_samples(reference, variants[choice.name], quality[choice.name], context.gate.feeds())
         remedy = remedies(reference, quality[choice.name], own, recipe) if poor else ""
         limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
         if not recipe.quality.accept:
@@ -242,8 +251,18 @@ def build(
     return BuildResult(
         Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
         (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
-        sizes, stages.seconds, {**_versions(), **model.versions}, warnings, limit, remedy,
+        sizes, stages.seconds, {**versions(), **model.versions}, warnings, limit, remedy, traced=traced, worst=worst,
     )  # fmt: skip
+
+
+def _traced(
+    reference: Graph, variants: Mapping[str, Graph], kept: str, own: OwnErrors, context: Context
+) -> dict[str, OwnErrors]:
+    """Own errors of the variants before and after compensation; the plain one has another float graph behind it."""
+    if kept == PLAIN:
+        return {PLAIN: own}
+    names = [name for name in (UNCOMPENSATED, COMPENSATED) if name in variants]
+    return {n: own if n == kept else own_errors(reference, variants[n], context.gate.feeds()) for n in names}
 
 
 def judged(
@@ -350,7 +369,8 @@ def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
     return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what a file computes."""
     found = {"python": python_version()}
     for package in ("edgeqwt", "numpy", "ai-edge-litert", "tflite-micro"):
         try:

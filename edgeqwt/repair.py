@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES, slots
 from edgeqwt.lowering.fake_quant import inserted
+from edgeqwt.pictured import Pictured
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
@@ -25,7 +26,9 @@ from edgeqwt.scales.weights import dequantize
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.thresholds import Shortfall, shortfalls
+from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 
 # Rounding to nearest leaves a median of a quarter of a step, second-order rounding of about half a step. Training
 # moves weights of 8 bits by more.
@@ -38,11 +41,12 @@ ONE_SAMPLE = "with one sample nothing is held out that could confirm a correctio
 
 
 @dataclass(frozen=True, eq=False)
-class CompensationResult:
+class CompensationResult(Pictured):
     """What compensation made of a file of another tool's; fields as in BuildResult.
 
     Attributes:
         warnings: why the reference may not be what the file was made from; accepted if there are any.
+        traced, worst: as in BuildResult.
     """
 
     graph: Graph
@@ -54,6 +58,8 @@ class CompensationResult:
     seconds: Mapping[str, float]
     shortfalls: tuple[Shortfall, ...] = ()
     warnings: tuple[str, ...] = ()
+    traced: Mapping[str, OwnErrors] = field(default_factory=dict)
+    worst: tuple[WorstSample, ...] = ()
 
 
 def compensate_graph(
@@ -92,7 +98,10 @@ def compensate_graph(
         choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
         poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.quality)
         sizes = sizes_of({UNCOMPENSATED: graph})
-        return CompensationResult(graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(warnings))
+        traced = {UNCOMPENSATED: own_errors(wanted, graph, feeds(reference, wanted, held_out))}
+        return CompensationResult(
+            graph, graph, nothing, choice, first, sizes, stages.seconds, poor, tuple(warnings), traced
+        )
     with stages("calibrate") as advance:
         statistics, _ = observe(wanted, feeds(reference, wanted, fit.shown(advance)))
     with stages("compensate") as advance:
@@ -104,10 +113,14 @@ def compensate_graph(
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
         quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
+        traced = {n: own_errors(wanted, g, feeds(reference, wanted, held_out)) for n, g in variants.items()}
     choice = choose(quality)
     kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.quality)
     sizes = sizes_of(variants)
-    return CompensationResult(kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(warnings))
+    worst = worst_samples(wanted, kept, quality[choice.name], feeds(reference, wanted, held_out))
+    return CompensationResult(
+        kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(warnings), traced, worst
+    )
 
 
 def _require(warnings: list[str], recipe: Recipe) -> None:

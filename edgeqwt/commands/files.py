@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,9 @@ def compare(
     calibration: Calibration,
     image: Image = None,
     samples: Samples = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page that shows where B errs.", metavar="FILE.html")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare two TFLite files tensor by tensor.
@@ -98,10 +102,16 @@ def compare(
     from edgeqwt.report.terminal import show_comparison
 
     result = api.compare(
-        first, second, calibration=calibration, images=parse_images(image), samples=samples, display=progress_display()
+        first,
+        second,
+        calibration=calibration,
+        images=parse_images(image),
+        samples=samples,
+        report=report,
+        display=progress_display(),
     )
     if json:
-        print_json(result)
+        print_json(replace(result, own=replace(result.own, traces=())))
     else:
         show_comparison(console(), result)
 

@@ -9,7 +9,7 @@ looked at. Every op of both graphs runs once per sample (`SegmentedRun`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -43,6 +43,7 @@ class Change:
         gain_low, gain_high: range of the gains.
         error_before, error_after: held-out SQNR of the op's output before its activation, in dB.
         scale: (old, new) scale of the output where it was rewritten.
+        gains, offsets: of each channel, as they were folded in; offsets in real values.
     """
 
     op: int
@@ -56,6 +57,8 @@ class Change:
     error_before: float
     error_after: float
     scale: tuple[float, float] | None = None
+    gains: tuple[float, ...] = field(default=(), repr=False)
+    offsets: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,8 @@ def _change(graph: Graph, i: int, correction: Correction, held_out: Moments) -> 
         gain_high=float(correction.gain.max()),
         error_before=decibel(signal, float(held_out.error(ones, zeros).sum())),
         error_after=decibel(signal, float(held_out.error(correction.gain, correction.offset).sum())),
+        gains=tuple(map(float, correction.gain)),
+        offsets=tuple(map(float, correction.offset)),
     )
 
 

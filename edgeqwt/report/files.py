@@ -1,15 +1,28 @@
-"""What a build leaves in its output folder."""
+"""What builds, repairs and comparisons leave on the disk."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from edgeqwt.disk import cannot_write, whole_file
 from edgeqwt.graph import flatbuffer
-from edgeqwt.pipeline import BuildResult
-from edgeqwt.report.document import document
-from edgeqwt.report.folder import FLOAT_MODEL, LOG, MODEL, REPORT
+from edgeqwt.invoked import asked
+from edgeqwt.report.details import hashes, written
+from edgeqwt.report.folder import DETAILS, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
+from edgeqwt.report.html import page_html
+
+if TYPE_CHECKING:
+    from edgeqwt.graph.graph import Graph
+    from edgeqwt.pipeline import BuildResult
+    from edgeqwt.repair import CompensationResult
+    from edgeqwt.report.page import Page
+    from edgeqwt.verify.compare import Comparison
+
+HTML = ".report.html"
 
 
 def write_build(result: BuildResult, folder: Path) -> None:
@@ -17,11 +30,107 @@ def write_build(result: BuildResult, folder: Path) -> None:
 
     Args:
         result: of the build.
-        folder: exists and is empty.
+        folder: exists and is empty but for the target's package.
     """
+    from edgeqwt.report.document import document
+    from edgeqwt.report.pages import build_page, npu_summary
+
     flatbuffer.write(result.graph, folder / MODEL)
     flatbuffer.write(result.prepared.graph, folder / FLOAT_MODEL)
     if result.model.log is not None and result.model.log.exists():
         shutil.copyfile(result.model.log, folder / LOG)
     text = json.dumps(document(result), indent=2, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    page = build_page(result, tuple(_origin(result, folder)), npu_summary(folder / PACKAGE))
+    (folder / DETAILS).write_text(written(details(page)), encoding="utf-8")
+    (folder / PAGE).write_text(page_html(page), encoding="utf-8")
+
+
+def page_beside(path: Path) -> Path:
+    """Where the report of a repaired file goes."""
+    return path.with_suffix(HTML)
+
+
+def write_page(result: CompensationResult, model: Path, reference: str, output: Path) -> None:
+    """Writes the report of a repaired file beside it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    from edgeqwt.report.pages import compensation_page
+
+    named = {"file": str(model), "float file": reference, "written": str(output)}
+    _write(compensation_page(result, str(model), tuple(_files(named))), page_beside(output))
+
+
+def write_comparison(found: Comparison, graph: Graph, first: str, second: str, path: Path) -> None:
+    """Writes the report of a comparison; `graph` is the second file's.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    from edgeqwt.report.pages import comparison_page
+
+    named = {"compared with": first, "judged": second}
+    _write(comparison_page(found, graph, first, second, tuple(_files(named))), path)
+
+
+def details(page: Page) -> dict[str, Any]:
+    """What of a page is not in report.json."""
+    return {
+        "series": list(page.series),
+        "memory": page.memory,
+        "origin": [list(pair) for pair in page.origin],
+        "samples": list(page.samples),
+        "ops": list(page.ops),
+    }
+
+
+def _write(page: Page, path: Path) -> None:
+    try:
+        with whole_file(path) as file:
+            file.write(page_html(page).encode())
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _files(named: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    yield from _command()
+    found = hashes(named.values())
+    for what, name in named.items():
+        yield what, name + (f"\nSHA-256 {found[name]}" if name in found else "")
+    yield from _versions({})
+
+
+def _origin(result: BuildResult, folder: Path) -> Iterator[tuple[str, str]]:
+    """What a build was made of, and how it is made again."""
+    sources = result.sources
+    yield from _command()
+    named = {"model": sources.model, "calibration": sources.calibration, "evaluation": sources.evaluation}
+    found = hashes(named.values())
+    for what, name in named.items():
+        if name is not None:
+            yield what, name + (f"\nSHA-256 {found[name]}" if name in found else "")
+    if sources.metric is not None:
+        yield "metric", sources.metric
+    yield "target", f"{result.target.name}: {result.target.title}"
+    yield "recipe", f"{result.recipe.name}: {' → '.join(t.name for t in result.recipe.techniques)}"
+    if result.model.converter:
+        yield "converter", result.model.converter
+    files = {str(folder / name): name for name in (MODEL, FLOAT_MODEL)}
+    for path, digest in hashes(files).items():
+        yield files[path], f"SHA-256 {digest}"
+    yield from _versions(result.versions)
+    listed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
+    yield "time", f"{sum(result.seconds.values()):.1f} s: {listed}"
+
+
+def _command() -> Iterator[tuple[str, str]]:
+    if asked():
+        yield "made again by", asked()
+
+
+def _versions(known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    from edgeqwt.pipeline import versions
+
+    yield "versions", ", ".join(f"{name} {version}" for name, version in (known or versions()).items())

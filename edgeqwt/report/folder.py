@@ -22,12 +22,14 @@ from edgeqwt.disk import MARK, cannot_write, expect, take, whole_file
 from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
 from edgeqwt.report.manifest import (
+    DETAILS,
     FILES,
     FLOAT_MODEL,
     LOG,
     MANIFEST,
     MODEL,
     PACKAGE,
+    PAGE,
     REPORT,
     SCHEMA,
     strange,
@@ -36,8 +38,8 @@ from edgeqwt.report.manifest import (
 from edgeqwt.signals import held
 
 __all__ = [
-    "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "REPORT", "SCHEMA", "check_file", "check_folder",
-    "copy_file", "whole_folder",
+    "DETAILS", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA", "check_file",
+    "check_folder", "copy_file", "whole_folder",
 ]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.pictured import Pictured
 from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -34,7 +35,7 @@ class TensorComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Pictured):
     """Two graphs on the same samples.
 
     Attributes:

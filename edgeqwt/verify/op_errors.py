@@ -24,6 +24,7 @@ from edgeqwt.runtime.boundary import feed_as, graph_feed, limits, to_real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.verify.pairing import partners
 from edgeqwt.verify.spread import Spread
+from edgeqwt.verify.traces import Trace, Tracing
 
 SAMPLES = 8
 ELEMENTS = 1 << 25  # of activations, over all samples, beyond which fewer are run; never fewer than two
@@ -67,12 +68,14 @@ class OwnErrors:
         ops: in the graph's order, inputs first.
         unpaired: ops whose output has no partner in the reference; their errors count for the next that has one.
         skipped: why nothing is known; empty otherwise.
+        traces: values and channels of each of `ops`, in the same order; None where there were no values.
     """
 
     samples: int
     ops: tuple[OpError, ...]
     unpaired: int
     skipped: str = ""
+    traces: tuple[Trace | None, ...] = field(default=(), repr=False)
 
     @property
     def worst(self) -> tuple[OpError, ...]:
@@ -126,8 +129,9 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
         return OwnErrors(0, (), len(second.ops), error.message)
     producers = second.producers()
     inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
-    rows = tuple(totals[t].row(first, second, producers.get(t), t, pairs[t]) for t in (*inputs, *cut))
-    return OwnErrors(len(few), tuple(row for row in rows if row is not None), unpaired)
+    rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t]), totals[t]) for t in (*inputs, *cut)]
+    known = [(row, total.tracing.result()) for row, total in rows if row is not None]
+    return OwnErrors(len(few), tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
 
 
 def _computed(graph: Graph, spared: Mapping[int, Factor]) -> set[int]:
@@ -157,6 +161,7 @@ class _Total:
     clipped: float = 0.0
     sums: Array = field(default_factory=lambda: np.zeros(1))
     counts: Array = field(default_factory=lambda: np.zeros(1))
+    tracing: Tracing = field(default_factory=Tracing)
 
     def add(self, graph: Graph, t: int, wanted: Array, own: Array, free: Array) -> None:
         """Takes in one sample: the reference's values, and both of the graph under test."""
@@ -167,6 +172,7 @@ class _Total:
             self.own += float(np.square(error).sum())
             self.free += float(np.square(free.astype(np.float64) - wanted).sum())
             inside = _inside(graph, t, wanted)
+            self.tracing.add(graph, t, wanted, own, free, inside)
             self.clipped += float(np.square(error[~inside]).sum())
             rows = (-1, error.shape[-1] if error.ndim else 1)
             self.sums = self.sums + np.where(inside, error, 0).reshape(rows).sum(axis=0)

@@ -1,0 +1,302 @@
+"""Results as pages: of builds, of compensated files, of comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeqwt.advice import causes, what_to_do
+from edgeqwt.errors import printable
+from edgeqwt.pipeline import FLOAT
+from edgeqwt.report.details import bare_row, memory_map, op_rows, sample_rows
+from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.page import GOOD, UNKNOWN, Advice, Cell, Hint, Page, Row, Step, level_of
+from edgeqwt.report.terminal import (
+    ceiling_sentences,
+    converter_sentences,
+    kept_sentence,
+    parity_sentence,
+    runtime_sentences,
+)
+from edgeqwt.report.variants import decibels
+from edgeqwt.verify.gate import gain_at
+from edgeqwt.verify.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from edgeqwt.graph.graph import Graph
+    from edgeqwt.pipeline import BuildResult
+    from edgeqwt.repair import CompensationResult
+    from edgeqwt.verify.compare import Comparison
+    from edgeqwt.verify.layers import Quality
+    from edgeqwt.verify.metrics import Closeness
+    from edgeqwt.verify.op_errors import OwnErrors
+    from edgeqwt.verify.paired import Gain
+
+FULL_BAR = 50.0  # dB: a bar as long as its column
+WORST = 3  # ops that are named with what to do
+VERDICTS = {
+    GOOD: "good",
+    "poor": "poor",
+    "below": "below the quality thresholds",
+    UNKNOWN: "not known",
+}
+
+
+def build_page(
+    result: BuildResult, origin: Sequence[tuple[str, str]] = (), npu: Mapping[str, Any] | None = None
+) -> Page:
+    """The page of a build.
+
+    Args:
+        result: of it.
+        origin: what it was made of and how it is made again.
+        npu: the NPU compiler's summary, as the package has it.
+    """
+    quality, kept, wanted = result.quality[result.choice.name], result.choice.name, result.recipe.quality
+    columns = (FLOAT, *result.quality)
+    level, headline = _verdict(quality, wanted, any(found.below for found in result.shortfalls))
+    series = tuple(sorted(result.traced, key=lambda name: name == kept))
+    graphs = {FLOAT: result.prepared.graph, **result.variants}
+    return Page(
+        "build", Path(result.sources.model).name, level, headline, columns,
+        (
+            *_score_rows(result, columns),
+            *_quality_rows(result.quality, columns, wanted),
+            *_npu_rows(npu, columns, kept),
+            _counts("bytes", result.sizes, columns),
+            _counts("ops", {name: len(graph.ops) for name, graph in graphs.items()}, columns),
+        ),
+        series, tuple(op_rows(result.graph, result.traced, result.outcome, result.model.locations)), kept,
+        _facts(result), tuple(_lead(result)), _hints(result.own, result), wanted, tuple(_steps(result)),
+        memory_map(result.graph), npu, tuple(_advice(result)), tuple(sample_rows(result.worst)),
+        tuple(origin),
+    )  # fmt: skip
+
+
+def compensation_page(result: CompensationResult, model: str, origin: Sequence[tuple[str, str]] = ()) -> Page:
+    """The page of a repaired file."""
+    quality, wanted = result.quality[result.choice.name], Thresholds()
+    columns = tuple(result.quality)
+    level, headline = _verdict(quality, wanted, any(found.below for found in result.shortfalls))
+    series = tuple(sorted(result.traced, key=lambda name: name == result.choice.name))
+    rows = (*_quality_rows(result.quality, columns, wanted), _counts("bytes", result.sizes, columns))
+    advice = [Advice("warning", f"accepted: {sentence}") for sentence in result.warnings]
+    advice += [Advice("error" if s.below else "warning", s.sentence) for s in result.shortfalls]
+    hints = _hints(result.traced[result.choice.name], None) if result.choice.name in result.traced else ()
+    return Page(
+        "compensate", Path(model).name, level, headline, columns, rows, series,
+        tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
+        (("reference", "the float file"), ("held-out samples", str(quality.samples))),
+        (f"Kept: {kept_sentence(result.choice)}.",), hints, wanted, (), memory_map(result.graph), None,
+        tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
+    )  # fmt: skip
+
+
+def comparison_page(
+    found: Comparison, graph: Graph | None, first: str, second: str, origin: Sequence[tuple[str, str]] = ()
+) -> Page:
+    """The page of a comparison; `graph` is the second file's, None where only its errors are to be shown."""
+    wanted, ends = Thresholds(), [row for row in found.outputs if not row.part]
+    worst = min((row.closeness.judged_db for row in ends), default=float("nan"))
+    level = level_of(worst, wanted)
+    name = Path(second).name
+    rows = [
+        Row(
+            f"what varies at {row.name!r}{', part ' + row.part if row.part else ''}, dB",
+            (_decibel_cell(row.closeness.judged_db, wanted),),
+            f"{found.samples} samples",
+            not row.part,
+        )
+        for row in found.outputs
+    ]
+    rows += [
+        Row(f"same largest element at {row.name!r}", (Cell(f"{row.closeness.top1:.4f}"),), f"{row.closeness.rows} rows")
+        for row in ends
+        if row.closeness.top1 is not None
+    ]
+    headline = f"{decibels(worst)} dB of what varies at the worst output: {VERDICTS[level]}"
+    notes = [Advice("warning", note) for note in found.notes]
+    if found.unmatched:
+        notes.append(Advice("note", f"{found.unmatched} tensors of the first file are not in the second."))
+    if found.own.skipped:
+        notes.append(Advice("warning", f"Own errors are not known: {found.own.skipped}"))
+    return Page(
+        "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
+        name, (("compared with", Path(first).name), ("samples", str(found.samples))), (), _hints(found.own, None),
+        wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
+    )  # fmt: skip
+
+
+def _compared_rows(found: Comparison, graph: Graph | None, name: str) -> tuple[dict[str, Any], ...]:
+    if graph is not None:
+        return tuple(op_rows(graph, {name: found.own}, None, {}))
+    return tuple(bare_row(error, name) for error in found.own.ops)
+
+
+def npu_summary(package: Path) -> Mapping[str, Any] | None:
+    """The NPU compiler's summary in a package that a build wrote; None where there is none."""
+    path = package / "summary.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) and found.get("schema") == "edgeqwt.ethos-u" else None
+
+
+def _verdict(quality: Quality, wanted: Thresholds, below: bool) -> tuple[str, str]:
+    db = quality.worst_db
+    level = "below" if below else level_of(db, wanted)
+    where = "at the output" if len(quality.outputs) == 1 else "at the worst output"
+    same = [o.closeness.top1 for o in quality.outputs if o.closeness.top1 is not None]
+    classes = f"; the largest element is the float model's in {min(same):.1%} of rows" if same else ""
+    return level, f"{decibels(db)} dB of what varies {where}: {VERDICTS[level]}{classes}"
+
+
+def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:
+    p = result.recipe.precision
+    return (
+        ("target", result.target.name),
+        ("recipe", result.recipe.name),
+        ("widths", "mixed" if result.recipe.mixed else f"w{p.weight_bits}a{p.activation_bits}"),
+        ("calibration samples", f"{result.samples:,}"),
+        ("kept", result.choice.name),
+    )
+
+
+def _lead(result: BuildResult) -> Iterator[str]:
+    wanted = result.recipe.quality
+    yield (
+        f"SQNR of what varies is the part of the outputs that differs between samples, held against the error. "
+        f"Below {wanted.warn_db:g} dB is poor; below {wanted.min_db:g} dB a build stops unless it is told to accept."
+    )
+    yield f"Kept: {kept_sentence(result.choice)}."
+    for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name]):
+        yield f"Ceiling: {sentence}."
+    if result.remedy:
+        yield result.remedy
+
+
+def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
+    recipe = None if result is None else result.recipe
+    wider = {} if result is None or result.ceiling is None else {
+        found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
+    }  # fmt: skip
+    return tuple(
+        Hint(
+            op.op,
+            op.kind,
+            op.tensor,
+            f"errs by itself so that {decibels(op.own_db or 0.0)} dB would be left: {causes(op)}",
+            what_to_do(op, recipe, wider.get(op.tensor)),
+        )
+        for op in own.worst[:WORST]
+    )
+
+
+def _score_rows(result: BuildResult, columns: Sequence[str]) -> Iterator[Row]:
+    metrics = dict.fromkeys(metric for scores in result.scores.values() for metric in scores)
+    for metric in metrics:
+        values = {name: scores[metric] for name, scores in result.scores.items() if metric in scores}
+        cells = tuple(
+            Cell(_number(values[name]), _chance(metric, values[name], result.evaluated)) if name in values else None
+            for name in columns
+        )
+        yield Row(metric, cells, f"{result.evaluated:,} evaluation samples")
+
+
+def _chance(metric: str, value: float, samples: int) -> str:
+    """The standard error of a share of samples."""
+    if metric != "top1" or not samples or not 0 <= value <= 1:
+        return ""
+    return f"± {(value * (1 - value) / samples) ** 0.5:.4f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _quality_rows(quality: Mapping[str, Quality], columns: Sequence[str], wanted: Thresholds) -> Iterator[Row]:
+    """What varies, what each gains over the one before it, and agreement, output by output."""
+    first = next(iter(quality.values()))
+    note = f"{first.samples} held-out samples"
+    before = dict(pairwise([name for name in columns if name in quality]))
+    previous = {after: name for name, after in before.items()}
+    for k, output in enumerate(first.outputs):
+        at = f" at {printable(output.tensor)!r}" if len(first.outputs) > 1 else ""
+        db = {name: q.decisive[k].closeness.judged_db for name, q in quality.items()}
+        cells = [_decibel_cell(db[name], wanted) if name in db else None for name in columns]
+        judged = first.decisive[k].tensor
+        where = "" if judged == output.tensor else f", before {output.kind or 'the end'}"
+        yield Row(f"what varies{at}, dB", tuple(cells), note + where, True)
+        gains = {name: gain_at(quality[previous[name]], quality[name], k) for name in previous}
+        if gains:
+            cells = [_gain_cell(gains[name]) if name in gains else None for name in columns]
+            yield Row(f"gain over the model to the left{at}, dB", tuple(cells), note)
+        if output.closeness.top1 is not None:
+            cells = [
+                _agreement_cell(quality[name].outputs[k].closeness) if name in quality else None for name in columns
+            ]
+            yield Row(f"same largest element as float{at}", tuple(cells), note)
+
+
+def _gain_cell(found: Gain) -> Cell | None:
+    if math.isnan(found.db):
+        return None
+    error = "" if math.isnan(found.standard_error) else f"± {found.standard_error:.2f}"
+    return Cell(f"{found.db:+.2f}", error + ("" if found.certain or found.db == 0 else ", chance"))
+
+
+def _agreement_cell(found: Closeness) -> Cell:
+    share = found.top1 or 0.0
+    return Cell(f"{share:.4f}", _chance("top1", share, found.rows))
+
+
+def _decibel_cell(db: float, wanted: Thresholds) -> Cell:
+    level = level_of(db, wanted)
+    return Cell(decibels(db), "", level, min(1.0, max(0.0, db / FULL_BAR)) if db == db else 0.0)
+
+
+def _npu_rows(npu: Mapping[str, Any] | None, columns: Sequence[str], kept: str) -> Iterator[Row]:
+    if npu is None:
+        return
+    total, seconds = float(npu["cycles"]["total"]), float(npu["seconds"])
+    cells = tuple(Cell(f"{total:,.0f}", f"{seconds * 1e3:.3f} ms") if name == kept else None for name in columns)
+    yield Row("NPU cycles per inference", cells, f"{npu['accelerator']}, estimated by Vela")
+
+
+def _counts(label: str, values: Mapping[str, int], columns: Sequence[str]) -> Row:
+    most = max(values.values(), default=0) or 1
+    bar = label == "bytes"
+    return Row(
+        label,
+        tuple(Cell(f"{values[n]:,}", bar=values[n] / most if bar else None) if n in values else None for n in columns),
+    )
+
+
+def _steps(result: BuildResult) -> Iterator[Step]:
+    gains = {gain.technique: gain.gain_db for gain in result.gains}
+    for step in result.made.steps:
+        name = step.technique.name
+        yield Step(name, step.account.kept, tuple(step.account.sentences), gains.get(name))
+
+
+def _advice(result: BuildResult) -> Iterator[Advice]:
+    """What target, runtimes and conversion say, the gravest first."""
+    for found in result.shortfalls:
+        yield Advice("error" if found.below else "warning", found.sentence)
+    severity = "note"
+    for named, sentence in finding_sentences(result.findings):
+        severity = named or severity
+        yield Advice(severity, sentence)
+    for sentence in result.warnings:
+        yield Advice("warning", sentence)
+    for name, sentence in runtime_sentences(result.graph, result.runtimes):
+        yield Advice("note", f"{name or 'TFLite Micro'}: {sentence}")
+    yield Advice("note", f"Source: {parity_sentence(result.parity)}")
+    for sentence in (*result.notes, *result.adapted):
+        yield Advice("note", sentence)
+    for sentence in (*converter_sentences(result.model), *result.model.notes, *result.prepared.changes):
+        yield Advice("note", f"Conversion: {sentence}")

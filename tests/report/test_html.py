@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from markupsafe import escape
+
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.report.html import ends, page_html, snippet
+from edgeqwt.report.page import Page
+from edgeqwt.report.pages import build_page
+from tests.report.browser import needed, opened
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&amp;<!--"
+
+
+def hostile(page: Page) -> Page:
+    """The page as if every name came from somebody who wants to run code in it."""
+    ops = tuple({**op, "tensor": HOSTILE, "location": HOSTILE, "kind": HOSTILE, "dtype": "int8"} for op in page.ops)
+    hints = tuple(replace(hint, tensor=HOSTILE, what=HOSTILE, todo=HOSTILE) for hint in page.hints)
+    return replace(page, title=HOSTILE, headline=HOSTILE, ops=ops, hints=hints, origin=((HOSTILE, HOSTILE),))
+
+
+@pytest.fixture(scope="module")
+def page(result: BuildResult) -> Page:
+    return build_page(result, (("made again by", "edgeqwt build model.tflite"),))
+
+
+def test_a_page_needs_nothing_from_outside(page: Page) -> None:
+    text = page_html(page)
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text) == []
+    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/2000/svg", "", text)
+    assert "default-src &#39;none&#39;" in text
+
+
+def test_names_are_data(page: Page) -> None:
+    text = page_html(hostile(page))
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 2
+    assert "49" not in re.findall(r"<h1>(.*?)</h1>", text)[0]
+    assert json.loads(text.partition('id="data">')[2].partition("</script>")[0])["ops"][0]["tensor"] == HOSTILE
+    assert "<img src=x" not in snippet(hostile(page))
+
+
+def test_a_page_tells_what_was_measured(page: Page, result: BuildResult) -> None:
+    text = page_html(page)
+    kept = result.quality[result.choice.name]
+    assert f"{kept.decisive[0].closeness.judged_db:.1f}" in text
+    assert f"{result.sizes['float']:,}" in text
+    assert "edgeqwt build model.tflite" in text
+    worst = result.own.worst[0]
+    assert f"{worst.own_db:.1f} dB would be left" in text
+    assert [row["op"] for row in page.ops] == [None, *range(len(result.graph.ops))]
+    assert page.ops[1]["errors"].keys() == {"uncompensated", "compensated"}
+    values = page.ops[1]["values"]
+    # Six held-out images of 8 x 8 x 6 features.
+    assert sum(values["counts"]) == 6 * 8 * 8 * 6
+
+
+def test_channels_show_what_was_folded_in(page: Page, result: BuildResult) -> None:
+    assert result.outcome is not None
+    for change in result.outcome.changes:
+        channels = page.ops[change.op + 1]["channels"]
+        assert sum(gain != 1 for gain in channels.get("gain", [])) <= change.with_gain  # four digits are kept
+        assert len(channels.get("offset", [])) in (0, change.channels)
+
+
+def test_samples_are_pictures(page: Page) -> None:
+    assert len(page.samples) == 6
+    assert sum(sample["share"] for sample in page.samples) <= 2.001  # a share at one of two outputs, four digits
+    assert page.samples[0]["png"].startswith("iVBORw0KGgo")
+
+
+def test_three_hundred_ops_are_less_than_three_megabytes(page: Page) -> None:
+    channels = {
+        "own_db": {name: [12.3] * 512 for name in page.series},
+        "gain": [1.234] * 512,
+        "offset": [-0.001234] * 512,
+    }
+    ops = tuple({**page.ops[1], "op": k, "tensor": f"tensor {k}" * 8, "channels": channels} for k in range(300))
+    assert len(page_html(replace(page, ops=ops)).encode()) < 3_000_000
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert ends("a" * 30 + "/" + "b" * 30, 20) == "aaaaaa…bbbbbbbbbbbbb"
+    assert ends("short", 20) == "short"
+
+
+def test_notebooks_show_the_same(result: BuildResult, page: Page) -> None:
+    text = result._repr_html_()
+    assert escape(page.headline) in text
+    assert "<script" not in text
+    assert text.count('class="dot ') == page_html(page).count('class="dot ')
+
+
+@needed
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_a_browser_shows_it(page: Page, tmp_path: Path, spoiled: bool) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page_html(hostile(page) if spoiled else page), encoding="utf-8")
+    with opened(path) as tab:
+        assert tab.run("document.querySelectorAll('.chart .dot').length") >= 3
+        assert tab.run("document.querySelectorAll('#detail .histogram .bar').length") > 5
+        assert tab.run("document.querySelectorAll('img[onerror]').length") == 0
+        # Sorting by own error, twice: the first row is the best one then.
+        tab.run("document.querySelectorAll('.list th button')[2].click()")
+        tab.run("document.querySelectorAll('.list th button')[2].click()")
+        column = "[...document.querySelectorAll('.list tbody td:nth-child(3)')].map(x => x.dataset.value)"
+        known = [float(value) for value in tab.run(column) if value]
+        assert known == sorted(known, reverse=True)
+        before = tab.run("document.getElementById('detail').textContent")
+        tab.run("document.querySelector('.list tbody tr:last-child').click()")
+        tab.run("document.querySelectorAll('.list tbody tr')[0].click()")
+        assert tab.run("document.getElementById('detail').textContent") != before
+        tab.run("document.getElementById('theme').click()")
+        assert tab.run("document.documentElement.dataset.theme") in ("dark", "light")
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.said == []
+        assert [url for url in tab.asked if not url.startswith(("data:", path.as_uri()))] == []
+
+
+@needed
+def test_nothing_sticks_out_of_a_phone(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page_html(page), encoding="utf-8")
+    with opened(path) as tab:
+        tab.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+        assert tab.run("document.documentElement.scrollWidth") <= 390
