@@ -62,8 +62,8 @@ def test_a_network_counts_once_by_its_smooth_filters() -> None:
     text = table(rows)
     assert "3 networks: 2 built, 1 timed out." in text
     assert "| median SQNR of what varies | 25.0 dB | 32.0 dB (2 networks) |" in text
-    assert "| of those built with both: smooth filters | | 31.0 dB (1 networks) |" in text
-    assert "| of those built with both: white filters | | 2.0 dB (1 networks) |" in text
+    assert "| of those built with both, smooth filters | | 31.0 dB (1 networks) |" in text
+    assert "| of those built with both, white filters | | 2.0 dB (1 networks) |" in text
     assert "| stopped by the limit of time | 0 | 1 |" in text
     line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
     assert [cell.strip() for cell in line.split("|")][5:11] == ["31.0", "32.0", "4.0", "1.000", "2.0", "44.0"]
