@@ -38,7 +38,7 @@ def table(rows: Sequence[Row]) -> str:
     chosen = [_chosen(found) for found in by_name.values()]
     made = [row for row in chosen if row["status"] != "not made"]
     tried = [row for row in made if row["status"] != CONVERTED]
-    converted = [row for row in made if row.get("converted")]
+    converted = [row for row in made if any(found.get("converted") for found in by_name[row["name"]].values())]
     integer = [row for row in made if row["status"] in DONE and row["float_ops"] == 0]
     both = [found for found in by_name.values() if all(found.get(kind, {}).get("status") in DONE for kind in PAIR)]
     counts = ", ".join(f"{n} {status}" for status, n in Counter(row["status"] for row in chosen).most_common())

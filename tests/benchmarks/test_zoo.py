@@ -55,12 +55,13 @@ def test_a_network_counts_once_by_its_smooth_filters() -> None:
     rows = [
         _row("a/both", "built", varying_db=31.0, noise_gain_db=4.0),
         _row("a/both", "below the gate", varying_db=2.0, noise_gain_db=44.0, filters="white"),
-        _row("a/early", "timed out", filters="white"),
+        _row("a/early", "timed out", converted=False, filters="white"),
         _row("a/early", "converted"),
         _row("a/text", "built", varying_db=33.0, filters="either"),
     ]
     text = table(rows)
     assert "3 networks: 2 built, 1 timed out." in text
+    assert "| convert with parity | 98% | 100.0% (3 of 3) |" in text  # one row that proves it is enough
     assert "| median SQNR of what varies | 25.0 dB | 32.0 dB (2 networks) |" in text
     assert "| of those built with both, smooth filters | | 31.0 dB (1 networks) |" in text
     assert "| of those built with both, white filters | | 2.0 dB (1 networks) |" in text
