@@ -139,7 +139,7 @@ def api() -> str:
         "# Python API",
         "All of it is imported from `edgeqwt` itself: `import edgeqwt`. The command line calls these functions.",
     ]
-    directive = "::: {}\n    options:\n      heading: '`edgeqwt.{}`'\n      toc_label: {}"
+    directive = "::: {}\n    options:\n      heading: edgeqwt.{}\n      toc_label: {}"
     parts += [directive.format(where[name], name, name) for name in verbs + kinds]
     return "\n\n".join(parts) + "\n"
 
