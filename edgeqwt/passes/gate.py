@@ -53,6 +53,11 @@ class Gate:
         self._judges: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
+    @property
+    def count(self) -> int:
+        """How many samples it judges on."""
+        return self._opened(self._decisive).count
+
     def keep(self, before: Graph, after: Graph, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
         """Whether an integer graph is better than another one by so many decibels; not where that is not known.
 

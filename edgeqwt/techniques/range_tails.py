@@ -12,16 +12,21 @@ from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.scales.ranges import Mse
 
+ENOUGH = 100
+"""Held-out samples whose loss counts as it is."""
+
 
 @dataclass(frozen=True)
 class RangeTails(Technique):
     """Wider ranges where calibration has so few values that larger ones must be expected, unless that clearly loses.
 
     The tail of the largest values of a tensor says how far the next sample may reach (`scales.tails`). Held-out
-    samples are few as well, and may lack the value that would be clipped: a small loss on them is the price.
+    samples are few as well, and may lack the value that would be clipped: a loss on them is the price, and the fewer
+    they are, the less it says.
 
     Attributes:
-        max_loss: decibels at the outputs that it may lose on held-out samples.
+        max_loss: decibels at the outputs that it may lose on 100 held-out samples; on fewer ones more in proportion,
+            ten times as many at most.
     """
 
     name = "range_tails"
@@ -35,7 +40,8 @@ class RangeTails(Technique):
         if not isinstance(state.ranges, Mse) or state.ranges.tails:
             return state, NOTHING
         after = replace(state, ranges=replace(state.ranges, tails=True))
-        verdict = context.keep(state, after, -self.max_loss)
+        allowed = self.max_loss * min(max(ENOUGH / context.gate.count, 1.0), 10.0)
+        verdict = context.keep(state, after, -allowed)
         data = {"gain_db": verdict.gain_db, "kept": verdict.kept}
         if verdict.kept:
             return after, Account((), data)

@@ -20,7 +20,7 @@ def test_held_out_samples_may_refuse_it() -> None:
     gain = told.data["gain_db"]
     for most in (0.0, 0.3):
         after, told = RangeTails(max_loss=most).apply(before, work)
-        assert told.kept == (gain >= -most)
+        assert told.kept == (gain >= -10 * most)  # 4 held-out samples say little of what more would lack
         assert told.kept or (after is before and "dB on held-out samples" in told.sentences[0])
 
 
