@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgeqwt.api import (
         bench,
         build,
+        bundle_demo,
         check,
         compare,
         compensate,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         inspect,
         install_tool,
         progress_display,
+        serve_demo,
         targets,
         tools,
     )
@@ -49,12 +51,13 @@ if TYPE_CHECKING:
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
+    from edgeqwt.web.page import PageOptions
     from edgeqwt.widths.precision import Mixed, Precision
 
 _NAMES_BY_MODULE = {
     "api": (
-        "bench", "build", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "progress_display",
-        "targets", "tools",
+        "bench", "build", "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool",
+        "progress_display", "serve_demo", "targets", "tools",
     ),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
@@ -74,6 +77,7 @@ _NAMES_BY_MODULE = {
     "profile": ("Budget", "Finding", "TargetProfile"),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
+    "web.page": ("PageOptions",),
 }  # fmt: skip
 """Public names by the module that has them."""
 _RENAMED = {"BenchOptions": "Options", "load_recipe": "load", "recipes": "list_recipes"}
@@ -82,10 +86,10 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
     "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError",
-    "Mixed", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores",
-    "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check",
-    "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples", "progress_display",
-    "recipes", "targets", "tools",
+    "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples",
+    "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build",
+    "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe",
+    "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
 ]  # fmt: skip
 
 

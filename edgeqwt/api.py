@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, evaluate, inspect, limited
+from edgeqwt.api_web import bundle_demo, serve_demo
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bench",
     "build",
+    "bundle_demo",
     "check",
     "compare",
     "compensate",
@@ -50,6 +52,7 @@ __all__ = [
     "inspect",
     "install_tool",
     "progress_display",
+    "serve_demo",
     "targets",
     "tools",
 ]  # fmt: skip
@@ -319,7 +322,7 @@ def bench(paths: Sequence[str | Path], where: str, options: Options | None = Non
 
     Args:
         paths: one, or two to compare.
-        where: host, tflm, qemu, android, or a target.
+        where: host, tflm, qemu, android, browser, or a target.
         options: see `edgeqwt.benchmark.bench.Options`.
 
     Raises:
@@ -327,10 +330,14 @@ def bench(paths: Sequence[str | Path], where: str, options: Options | None = Non
         ToolError: a program that the backend needs is missing or fails.
         UnsupportedError: Vela would crash on the model.
     """
-    from edgeqwt.benchmark.bench import BACKENDS, bench
+    from edgeqwt.benchmark.bench import BACKENDS, Options, bench
+    from edgeqwt.converters.tools import tools_folder
     from edgeqwt.target.load import load, names
+    from edgeqwt.web.litertjs import required
 
     files = [Path(path) for path in paths]
+    if where == "browser":
+        options = replace(options or Options(), litertjs=required(tools_folder()))
     if where in BACKENDS or not (where in names() or where.endswith(".toml")):
         return bench(files, where, None, options)  # which refuses what is no backend
     profile = load(where)
@@ -350,15 +357,23 @@ def targets() -> tuple[TargetProfile, ...]:
 
 def tools() -> tuple[Found, ...]:
     """The programs that edgeqwt calls, with version, state and path."""
-    from edgeqwt.converters.tools import TOOLS, find
+    from edgeqwt.converters.tools import TOOLS, Found, find, tools_folder
+    from edgeqwt.web import litertjs
 
-    return tuple(find(name) for name in TOOLS)
+    folder = litertjs.located(tools_folder())
+    browsers = litertjs.find(folder)
+    version, problem = (None, "not installed") if browsers is None else (browsers.version, "")
+    return (*map(find, TOOLS), Found(litertjs.NAME, version, str(folder), "npm", problem))
 
 
 def install_tool(name: str, python: str | Path | None = None) -> Found:
-    """Makes a managed environment with a tool; see `converters.tools.install`."""
-    from edgeqwt.converters.tools import install
+    """Makes a managed environment with a tool; see `converters.tools.install` and `web.litertjs.install`."""
+    from edgeqwt.converters.tools import Found, install, tools_folder
+    from edgeqwt.web import litertjs
 
+    if name == litertjs.NAME:
+        found = litertjs.install(tools_folder())
+        return Found(litertjs.NAME, found.version, str(tools_folder() / litertjs.NAME), "npm")
     return install(name, None if python is None else str(python))
 
 

@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for tool in "${@:-litert-torch tensorflow}"; do
+# LiteRT.js comes with npm, where that is.
+browser=$(command -v npm > /dev/null && echo litertjs || true)
+for tool in "${@:-litert-torch tensorflow $browser}"; do
     for name in $tool; do
         if .venv/bin/edgeqwt tools --json | .venv/bin/python -c '
 import json, sys

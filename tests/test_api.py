@@ -69,10 +69,10 @@ def test_public_names() -> None:
     assert dir(edgeqwt) == edgeqwt.__all__ == [
         "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
         "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
-        "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores",
-        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "check",
-        "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe", "open_samples",
-        "progress_display", "recipes", "targets", "tools",
+        "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples",
+        "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build",
+        "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe",
+        "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
     assert [recipe.name for recipe in edgeqwt.recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeqwt.benchmark.android import AndroidSettings, bench_android
+from edgeqwt.benchmark.browser import BrowserSettings, bench_browser
 from edgeqwt.benchmark.ethos_u import bench_ethos_u
 from edgeqwt.benchmark.host import HostSettings, bench_host
 from edgeqwt.benchmark.qemu import bench_qemu
@@ -14,8 +15,9 @@ from edgeqwt.benchmark.result import BenchResult
 from edgeqwt.benchmark.tflm import SamplesOf, bench_tflm
 from edgeqwt.errors import InputError
 from edgeqwt.profile import Npu
+from edgeqwt.web.litertjs import LiteRtJs, how_to_get
 
-BACKENDS = ("host", "tflm", "qemu", "android")
+BACKENDS = ("host", "tflm", "qemu", "android", "browser")
 """Besides the NPUs, which are named by their target."""
 
 
@@ -30,6 +32,7 @@ class Options:
         machine: the board for qemu; None: by the firmware's processor.
         benchmark: LiteRT's benchmark_model for android.
         serial: the Android device, where there are several.
+        litertjs: for browser.
     """
 
     host: HostSettings = field(default_factory=HostSettings)
@@ -38,6 +41,7 @@ class Options:
     machine: str | None = None
     benchmark: Path | None = None
     serial: str | None = None
+    litertjs: LiteRtJs | None = None
 
 
 def bench(
@@ -66,6 +70,11 @@ def bench(
     if where == "android":
         settings = _android(options)
         return tuple(bench_android(path, settings) for path in paths)
+    if where == "browser":
+        if options.litertjs is None:
+            raise InputError("a benchmark in a browser needs LiteRT.js", how_to_get())
+        limits = BrowserSettings(options.host.runs, options.host.seconds, options.seed)
+        return bench_browser(paths, options.litertjs, limits)
     if npu is None:
         hint = f"Choose {', '.join(BACKENDS)}, or a target with an NPU, such as ethos-u55-128."
         raise InputError(f"nothing can be benchmarked on {where!r}", hint)

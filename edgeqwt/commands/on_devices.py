@@ -14,13 +14,13 @@ from edgeqwt.commands.app import app
 def bench(
     model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
     on: Annotated[
-        str, typer.Option("--on", help="host, tflm, qemu, android, or a target with an NPU.", metavar="WHERE")
+        str, typer.Option("--on", help="host, tflm, qemu, android, browser, or a target with an NPU.", metavar="WHERE")
     ],
     compare: Annotated[
         Path | None,
         typer.Option("--compare", help="A second file: run both side by side and print ratios.", metavar="OTHER"),
     ] = None,
-    runs: Annotated[int, typer.Option(help="Of each model (host, android).", min=1)] = 100,
+    runs: Annotated[int, typer.Option(help="Of each model (host, android, browser).", min=1)] = 100,
     threads: Annotated[int, typer.Option(help="Of LiteRT's interpreter.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
     machine: Annotated[

@@ -35,7 +35,7 @@ def listed(context: typer.Context, json: Json = False) -> None:
 
 @tools.command()
 def install(
-    name: Annotated[str, typer.Argument(help="onnx2tf, litert-torch or tensorflow.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="onnx2tf, litert-torch, tensorflow or litertjs.", metavar="NAME")],
     python: Annotated[
         Path | None,
         typer.Option(

@@ -14,6 +14,7 @@ from edgeqwt.invoked import asked
 from edgeqwt.report.details import hashes, written
 from edgeqwt.report.folder import DETAILS, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
 from edgeqwt.report.html import page_html
+from edgeqwt.report.manifest import PLAIN_MODEL
 
 if TYPE_CHECKING:
     from edgeqwt.graph.graph import Graph
@@ -28,6 +29,8 @@ HTML = ".report.html"
 def write_build(result: BuildResult, folder: Path) -> None:
     """Writes the int8 model, the float model that it was made from, the report and the conversion's log.
 
+    Beside them, to be compared with: the file of plain post-training quantization, where the build kept another.
+
     Args:
         result: of the build.
         folder: exists and is empty but for the target's package.
@@ -37,6 +40,9 @@ def write_build(result: BuildResult, folder: Path) -> None:
 
     flatbuffer.write(result.graph, folder / MODEL)
     flatbuffer.write(result.prepared.graph, folder / FLOAT_MODEL)
+    first = next(iter(result.variants))  # the plainest
+    if first != result.choice.name:
+        flatbuffer.write(result.variants[first], folder / PLAIN_MODEL)
     if result.model.log is not None and result.model.log.exists():
         shutil.copyfile(result.model.log, folder / LOG)
     text = json.dumps(document(result), indent=2, allow_nan=False)

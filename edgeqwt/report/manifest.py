@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-MODEL, FLOAT_MODEL, LOG, REPORT = "model.tflite", "float.tflite", "conversion.log", "report.json"
+MODEL, FLOAT_MODEL, PLAIN_MODEL = "model.tflite", "float.tflite", "plain.tflite"
+LOG, REPORT = "conversion.log", "report.json"
 PAGE, DETAILS = "report.html", "details.json"
 MANIFEST = "edgeqwt.sha256"
-FILES = frozenset({MODEL, FLOAT_MODEL, LOG, REPORT, PAGE, DETAILS})
+FILES = frozenset({MODEL, FLOAT_MODEL, PLAIN_MODEL, LOG, REPORT, PAGE, DETAILS})
 PACKAGE = "package"  # a folder; the report lists its files
 SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")

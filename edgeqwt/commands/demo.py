@@ -1,0 +1,109 @@
+"""`edgeqwt demo`."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeqwt.commands.app import app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EVERYWHERE = "0.0.0.0"
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="What `edgeqwt build --output` wrote.", metavar="FOLDER")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0: phones on the same network can open the page.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65535)] = 0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Write the page into this new folder, to be hosted anywhere, instead.", metavar="FOLDER"),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Names of the classes, a text with one a line.", metavar="FILE")
+    ] = None,
+    pixels: Annotated[
+        list[str] | None,
+        typer.Option(help="How training normalized pixels, as for build: 'mean=… std=…'.", metavar="VALUES"),
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(help="In Hz, of a model of waveforms.", min=1000)] = 16000,
+    result: Annotated[
+        Path | None, typer.Option(help="Write the result that a page sends to this file.", metavar="FILE.json")
+    ] = None,
+) -> None:
+    """Show a build in a browser: the float, the plain and the compensated file side by side.
+
+    Runs until Ctrl-C. Pages run the models themselves (LiteRT.js); nothing is fetched from elsewhere.
+    """
+    from edgeqwt import api
+    from edgeqwt.interface.options import ALL, parse
+    from edgeqwt.output import console
+    from edgeqwt.report.folder import check_file
+    from edgeqwt.web.page import PageOptions, read_labels
+
+    if result is not None:
+        check_file(result)
+    names = () if labels is None else read_labels(labels)
+    options = PageOptions(names, parse(pixels=pixels or ()).pixels.get(ALL), sample_rate)
+    if bundle is not None:
+        api.bundle_demo(folder, bundle, options)
+        console().print(f"{bundle} is ready: host it anywhere; https opens camera and microphone.", soft_wrap=True)
+        return
+    with api.serve_demo(folder, options, host=host, port=port, received=lambda found: _keep(found, result)) as server:
+        _show(console(), f"http://{_address(host)}:{server.port}/")
+        threading.Event().wait()
+
+
+def _keep(found: Any, path: Path | None) -> None:
+    """Shows a page's result, and writes it down where it is wanted.
+
+    Raises:
+        ValueError: it is not such a result.
+    """
+    from edgeqwt.disk import write_whole
+    from edgeqwt.errors import printable
+    from edgeqwt.output import console
+
+    if not isinstance(found, dict) or found.get("schema") != "edgeqwt.demo.result":
+        raise ValueError
+    for model in found.get("models", []):
+        line = f"{model.get('name')}: {model.get('min')} ms at least, {model.get('accelerator')}"
+        console().print(printable(line), markup=False)
+    console().print(printable(f"on {found.get('agent')}"), markup=False, soft_wrap=True)
+    if path is not None:
+        write_whole(path, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def _address(host: str) -> str:
+    """What other devices call this computer."""
+    if host != EVERYWHERE:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent by connecting
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _show(out: Console, address: str) -> None:
+    out.print(f"Open {address} (Ctrl-C ends)", soft_wrap=True)
+    if "127.0.0.1" in address:
+        out.print("Only this computer can open it; with --host 0.0.0.0 phones on its network can.", soft_wrap=True)
+        return
+    try:
+        import segno
+    except ImportError:
+        out.print("With `pip install edgeqwt[demo]` there is a QR code here.", soft_wrap=True)
+        return
+    segno.make(address, error="l").terminal(out=out.file, compact=True)

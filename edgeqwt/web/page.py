@@ -1,0 +1,208 @@
+"""The demo's page: what a build's folder holds, as files for a browser.
+
+LiteRT.js takes no integers at its borders, so that an integer file gets QUANTIZE and DEQUANTIZE ops there
+(`lowering.borders`): two more ops than the file on the device has, and exactly its integers between them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeqwt.errors import InputError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.interface.options import Pixels
+from edgeqwt.lowering.borders import with_borders
+from edgeqwt.report.manifest import FLOAT_MODEL, MODEL, PACKAGE, PLAIN_MODEL, REPORT
+from edgeqwt.runtime.boundary import limits
+from edgeqwt.web.litertjs import LiteRtJs
+from edgeqwt.web.server import Files
+
+STATIC = Path(__file__).with_name("static")
+SCHEMA, VERSION = "edgeqwt.demo", 1
+LARGEST_LABELS = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """What the page cannot know from the files.
+
+    Attributes:
+        labels: names of the classes, in the order of the output's values; empty: their numbers.
+        pixels: how a pixel becomes what the model takes; None: the file takes the pixel itself, if its package says
+            so, else pixel / 255.
+        sample_rate: in Hz, of a model of waveforms.
+    """
+
+    labels: tuple[str, ...] = ()
+    pixels: Pixels | None = None
+    sample_rate: int = 16000
+
+
+def demo_files(folder: Path, runtime: LiteRtJs, options: PageOptions, takes_results: bool) -> Files:
+    """The page for what a build left in a folder, by path.
+
+    Args:
+        folder: a build's output.
+        runtime: the page's copy of it.
+        options: what the files do not say.
+        takes_results: whether there will be somebody to send them to.
+
+    Raises:
+        InputError: no build left anything there, or its files cannot be read.
+        ToolError: LiteRT.js is laid out in an unknown way.
+    """
+    if not (folder / MODEL).is_file() or not (folder / FLOAT_MODEL).is_file():
+        hint = "Name the folder that `edgeqwt build MODEL --output FOLDER` wrote."
+        raise InputError(f"{folder} holds no {MODEL} and {FLOAT_MODEL}", hint)
+    graphs = {"float": flatbuffer.read(folder / FLOAT_MODEL)}
+    if (folder / PLAIN_MODEL).is_file():
+        graphs["plain"] = flatbuffer.read(folder / PLAIN_MODEL)
+    graphs["compensated"] = flatbuffer.read(folder / MODEL)
+    sizes = {"float": FLOAT_MODEL, "plain": PLAIN_MODEL, "compensated": MODEL}
+    files: dict[str, bytes | Path] = {f"models/{name}.tflite": for_browser(graph) for name, graph in graphs.items()}
+    described = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "models": [
+            {
+                "name": name,
+                "file": f"models/{name}.tflite",
+                "bytes": (folder / sizes[name]).stat().st_size,
+                "ports": ports(graph),
+            }
+            for name, graph in graphs.items()
+        ],
+        "labels": list(options.labels),
+        "input": _input(graphs["float"], folder, options),
+        "vectors": _vectors(folder, files),
+        "report": _report(folder),
+        "takes_results": takes_results,
+    }
+    files["demo.json"] = json.dumps(described, allow_nan=False).encode()
+    return {**files, **page_files("demo", runtime)}
+
+
+def page_files(name: str, runtime: LiteRtJs) -> dict[str, bytes | Path]:
+    """The files of one of the two pages, demo or bench, with LiteRT.js."""
+    found: dict[str, bytes | Path] = {f"litert/{path}": content for path, content in runtime.files().items()}
+    for path in sorted(STATIC.iterdir()):
+        if path.stem in (name, "runner"):
+            found["index.html" if path.suffix == ".html" else path.name] = path
+    return found
+
+
+def for_browser(graph: Graph) -> bytes:
+    """The file that LiteRT.js is given: with float inputs and outputs where the graph has integers."""
+    return flatbuffer.to_bytes(with_borders(graph, {}, float_io=True))
+
+
+def ports(graph: Graph) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs, with what makes integers of real values."""
+    return {
+        "inputs": [_port(graph.tensors[t]) for t in graph.inputs],
+        "outputs": [_port(graph.tensors[t]) for t in graph.outputs],
+    }
+
+
+def _port(tensor: Tensor) -> dict[str, Any]:
+    q = None if tensor.is_float else tensor.quantization
+    low, high = (None, None) if q is None else limits(tensor.dtype)
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": None if q is None else float(q.scale[0]),
+        "zero_point": None if q is None else int(q.zero_point[0]),
+        "lowest": low,
+        "highest": high,
+    }
+
+
+def _input(graph: Graph, folder: Path, options: PageOptions) -> dict[str, Any]:
+    """What the page can feed the model with: a picture, a sound, or nothing but the test vectors."""
+    shape = graph.tensors[graph.inputs[0]].shape
+    single = len(graph.inputs) == 1
+    if single and len(shape) == 4 and shape[0] == 1 and shape[3] in (1, 3):
+        raw = _takes_pixels(folder)
+        pixels = options.pixels or (Pixels(scale=1.0) if raw else Pixels())
+        return {
+            "kind": "image", "height": shape[1], "width": shape[2], "channels": shape[3],
+            "scale": pixels.scale, "mean": list(pixels.mean), "std": list(pixels.std),
+            "known": options.pixels is not None or raw,
+        }  # fmt: skip
+    long = [size for size in shape if size != 1]
+    if single and len(long) == 1 and long[0] >= options.sample_rate // 10:
+        return {"kind": "audio", "samples": long[0], "rate": options.sample_rate}
+    return {"kind": "none"}
+
+
+def _takes_pixels(folder: Path) -> bool:
+    """Whether the package says that the file computes what training made of pixels itself."""
+    source = _json(folder / PACKAGE / "io.json").get("inputs")
+    first = source[0] if isinstance(source, list) and source and isinstance(source[0], dict) else {}
+    found = first.get("source")
+    return isinstance(found, dict) and found.get("factor") is not None
+
+
+def _vectors(folder: Path, files: dict[str, bytes | Path]) -> list[dict[str, list[str]]]:
+    """The package's test vectors, which are added to the page's files."""
+    vectors = _json(folder / PACKAGE / "io.json").get("vectors")
+    listed = vectors.get("files") if isinstance(vectors, dict) else None
+    found = []
+    for entry in listed if isinstance(listed, list) else []:
+        names = {key: [str(name) for name in entry[key]] for key in ("inputs", "outputs")}
+        if all(_is_vector(folder, name) for name in (*names["inputs"], *names["outputs"])):
+            files.update({name: folder / PACKAGE / name for key in names for name in names[key]})
+            found.append(names)
+    return found
+
+
+def _is_vector(folder: Path, name: str) -> bool:
+    return Path(name).parent.as_posix() == "vectors" and (folder / PACKAGE / name).is_file()
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    """What the page shows of the build's report: the model's name as it was given."""
+    found = _json(folder / REPORT).get("sources")
+    name = found.get("model") if isinstance(found, dict) else None
+    return {"model": name if isinstance(name, str) else ""}
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Names of classes from a text, one a line.
+
+    Raises:
+        InputError: it cannot be read, or is no such text.
+    """
+    try:
+        if path.stat().st_size > LARGEST_LABELS:
+            raise InputError(f"{path} has more than {LARGEST_LABELS} bytes", "Give a text with one class a line.")
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "Give a text in UTF-8 with one class a line.") from None
+
+
+def write_bundle(files: Files, folder: Path) -> None:
+    """Writes the page into a folder that any web server can host.
+
+    Args:
+        files: of the page.
+        folder: exists and is empty.
+    """
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
