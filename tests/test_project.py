@@ -118,7 +118,8 @@ def test_a_wheel_holds_each_file_once_and_works_where_it_is_installed(tmp_path: 
     expected = {"edgeqwt/py.typed"}
     for folder, package in FOLDERS.items():
         files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-        packed = [path for path in files if path.suffix in (".py", ".toml") or {"templates", "pins", "static"} & {*path.parts}]
+        data = {"templates", "pins", "static"}
+        packed = [path for path in files if path.suffix in (".py", ".toml") or data & {*path.parts}]
         expected |= {f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}" for path in packed}
     assert sorted(name for name in names if ".dist-info/" not in name) == sorted(expected)
     # PYTHONPATH comes before the checkout that is installed in this environment.
