@@ -103,8 +103,8 @@ def evaluate(
         InputError: a file or the data cannot be used, or the files' inputs and outputs do not correspond.
     """
     from edgeqwt.calibration.labels import labelled
+    from edgeqwt.graph.interface import check_interfaces
     from edgeqwt.progress import counted
-    from edgeqwt.repair import check_same_interface
     from edgeqwt.runtime.foreign import read_foreign
     from edgeqwt.verify.evaluate import with_extras
     from edgeqwt.verify.scoring import score
@@ -123,7 +123,7 @@ def evaluate(
     graphs = {path: _closed(graph, specs, checked.first()) for path, graph in graphs.items()}
     first = next(iter(graphs.values()))
     for graph in graphs.values():
-        check_same_interface(graph, first)
+        check_interfaces(graph, first, "Name files of one model.")
     with Stages(display)("evaluate") as advance:
         shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
         return score(graphs, names, shown)

@@ -13,10 +13,11 @@ from functools import partial
 from itertools import islice
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.mixed.degradation import decision_tensors, degradations, with_rounded_activations
+from edgeqwt.graph.pairing import partners
+from edgeqwt.graph.saturation import decision_tensors
+from edgeqwt.mixed.degradation import degradations, with_rounded_activations
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.verify.op_errors import OwnErrors
-from edgeqwt.verify.pairing import partners
 
 CANDIDATES = 5  # tensors that are left unrounded one at a time: those with the largest own errors
 

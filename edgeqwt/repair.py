@@ -11,18 +11,19 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensation.cwac import Outcome, compensate
-from edgeqwt.compensation.match import match
+from edgeqwt.compensation.match import OTHER_MODEL, match
 from edgeqwt.compensation.solve import Options
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError, QualityError
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.interface import check_interfaces
+from edgeqwt.graph.linear import channel_rows, is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.pictured import Pictured
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
-from edgeqwt.scales.weights import dequantize
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.gate import Choice, choose
 from edgeqwt.verify.layers import Quality, layer_quality
@@ -86,7 +87,7 @@ def compensate_graph(
     if reference.learned is not None:
         # The file is to do what training did, which rounds; its scales are those that were learned.
         wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
-    check_same_interface(graph, wanted)
+    check_interfaces(graph, wanted, OTHER_MODEL)
     fit, held_out = split(samples)
     one = sum(1 for _ in samples.head(2)) == 1
     with stages("judge"):
@@ -170,11 +171,7 @@ def _residual(graph: Graph, op: Op, reference: Graph, other: Op) -> float:
 
 def _rows(graph: Graph, op: Op) -> Array:
     """A layer's weights in real values, one row per output channel."""
-    tensor, axis = graph.tensors[slots(op).weight], RULES[op.kind].channel_axis
-    assert tensor.data is not None
-    values = tensor.data if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
-    rows: Array = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
-    return rows
+    return channel_rows(graph.tensors[slots(op).weight].real, slots(op).axis).astype(np.float64)
 
 
 def _strange_gains(outcome: Outcome) -> Iterator[str]:
@@ -191,7 +188,7 @@ def _strange_gains(outcome: Outcome) -> Iterator[str]:
 
 def is_integer(graph: Graph) -> bool:
     """Whether a graph's layers compute on integers, as those of a file that was trained for them do not yet."""
-    linear = [op.inputs[RULES[op.kind].data] for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
+    linear = [op.inputs[RULES[op.kind].data] for op in graph.ops if is_linear(op)]
     read = linear or [t for op in graph.ops for t in op.inputs if t >= 0 and not graph.tensors[t].is_constant]
     return any(graph.tensors[t].quantization is not None and not graph.tensors[t].is_float for t in read)
 
@@ -223,22 +220,3 @@ def check_order(model: str, graph: Graph, reference: str, wanted: Graph | None) 
     raise InputError(
         f"{model} is a float file: there is nothing to compensate", "`edgeqwt build` makes an integer file of it."
     )
-
-
-def check_same_interface(graph: Graph, reference: Graph) -> None:
-    """Whether two graphs take and give the same tensors, types aside.
-
-    Raises:
-        InputError: they do not.
-    """
-    for what, ours, theirs in (
-        ("inputs", graph.inputs, reference.inputs),
-        ("outputs", graph.outputs, reference.outputs),
-    ):
-        found = [graph.tensors[t].shape for t in ours]
-        wanted = [reference.tensors[t].shape for t in theirs]
-        if found != wanted:
-            raise InputError(
-                f"the models' {what} differ: {found} and {wanted}",
-                "Name the float file that the int8 file was made from.",
-            )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import write_tree
 from edgeqwt.prepare.rewriting import constant

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeqwt.graph.graph import Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.target import memory
 from edgeqwt.target.model import Model
 from edgeqwt.target.rule import ERROR, WARNING, Hit, constraint
@@ -177,7 +177,7 @@ def _dense_scales(model: Model) -> Iterator[tuple[int, int]]:
 def _linear(model: Model) -> Iterator[tuple[int, Op]]:
     """The linear ops of an integer graph."""
     for i, op in enumerate(model.graph.ops):
-        if op.kind in RULES and RULES[op.kind].linear and not model.is_float:
+        if is_linear(op) and not model.is_float:
             yield i, op
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.autograd.evaluate import Hook
 from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.graph.pairing import counterparts, op_counterparts
 from edgeqwt.runtime.boundary import limits, real
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def fake_quantized(graph: Graph, reference: Graph) -> FakeQuantized:
         graph: integer, lowered from `reference`, so that outputs have the same names.
         reference: float.
     """
-    by_name = {graph.tensors[t].name: i for i, op in enumerate(graph.ops) for t in op.outputs}
+    same_name = op_counterparts(reference, graph)
     tensors, ops, partners = list(reference.tensors), list(reference.ops), {}
     for i, op in enumerate(reference.ops):
-        j = by_name.get(reference.tensors[op.outputs[0]].name)
+        j = same_name.get(i)
         if j is None or graph.ops[j].kind != op.kind:
             continue
         partners[i] = j
@@ -80,12 +81,8 @@ def _real_constant(tensor: Tensor) -> Tensor | None:
 
 def activation_steps(graph: Graph, reference: Graph) -> dict[int, Steps]:
     """The steps of the reference's float activations that an integer graph holds as integers, by tensor index."""
-    pairs = [(t, q) for t, q in zip(reference.inputs, graph.inputs, strict=True)]
-    by_name = {graph.tensors[t].name: t for op in graph.ops for t in op.outputs}
-    computed = [t for op in reference.ops for t in op.outputs]
-    pairs += [(t, by_name[name]) for t in computed if (name := reference.tensors[t].name) in by_name]
     found = {}
-    for t, q in pairs:
+    for t, q in counterparts(reference, graph).items():
         quantization = graph.tensors[q].quantization
         if quantization is not None and reference.tensors[t].is_float and quantization.axis is None:
             low, high = limits(graph.tensors[q].dtype)

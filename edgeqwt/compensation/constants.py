@@ -15,9 +15,8 @@ import numpy as np
 
 from edgeqwt.compensation.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, Slots, slots
+from edgeqwt.graph.linear import Slots, is_linear, slots
 from edgeqwt.runtime.boundary import limits
-from edgeqwt.scales.weights import dequantize
 
 KINDS: Mapping[str, str] = MappingProxyType({"MUL": "gain", "ADD": "offset"})
 """Kinds of ops on a tensor and a constant per channel, and what the constant can take up."""
@@ -29,7 +28,7 @@ def channel_slots(graph: Graph, op: Op) -> Slots | None:
     Returns:
         A linear op's own slots; of an op in `KINDS` the constant, if it has a value for each channel; else None.
     """
-    if op.kind in RULES and RULES[op.kind].linear:
+    if is_linear(op):
         return slots(op)
     if op.kind not in KINDS:
         return None
@@ -96,9 +95,7 @@ def fold_constant(graph: Graph, i: int, correction: Correction) -> tuple[Graph, 
 
 def values(graph: Graph, i: int) -> Array:
     """The constant's real values."""
-    tensor = graph.tensors[constant_of(graph, i)]
-    assert tensor.data is not None
-    return tensor.data if tensor.quantization is None else dequantize(tensor.data, tensor.quantization)
+    return graph.tensors[constant_of(graph, i)].real
 
 
 def _integers(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, Array, float]:

@@ -18,12 +18,13 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.constants import channel_slots_of, is_constant_op, realized
 from edgeqwt.compensation.fold import fold, headroom, quantization
 from edgeqwt.compensation.layer import Layer, Totals
-from edgeqwt.compensation.match import check_inputs, match
+from edgeqwt.compensation.match import OTHER_MODEL, match
 from edgeqwt.compensation.moments import Moments
 from edgeqwt.compensation.probe import unfused
 from edgeqwt.compensation.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensation.solve import Correction, Options, solve
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
@@ -107,7 +108,7 @@ def compensate(
     Raises:
         InputError: there are no samples, the two graphs do not belong together, or the disk is full.
     """
-    check_inputs(graph, reference)
+    check_interfaces(graph, reference, OTHER_MODEL, inputs_alone=True)
     pairs, alone = match(graph, reference, options.constants)
     skips = [_skip(graph, i, reason) for i, reason in alone.items()]
     changes: list[Change] = []

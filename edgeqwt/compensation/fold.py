@@ -25,7 +25,7 @@ import numpy as np
 from edgeqwt.compensation.constants import channel_slots_of, constant_of, fold_constant, is_constant_op
 from edgeqwt.compensation.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, Slots, slots
+from edgeqwt.graph.linear import Slots, along, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.runtime.boundary import limits, real
 from edgeqwt.scales.weights import bias_quantization
@@ -95,9 +95,7 @@ def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Co
         q = replace(quantization(graph, s.weight), scale=scale)
         changes[s.weight] = with_quantization(weight, q)
     if (gain < 0).any():
-        shape = [1] * weight.data.ndim
-        shape[RULES[graph.ops[op_index].kind].channel_axis] = -1
-        negated = weight.data * np.sign(gain).astype(np.int8).reshape(shape)
+        negated = weight.data * along(np.sign(gain).astype(np.int8), s.axis, weight.data.ndim)
         changes[s.weight] = replace(changes.get(s.weight, weight), data=negated)
     if bias is not None:
         integers = _integers(bias, x_scale, scale, correction)

@@ -24,12 +24,14 @@ from edgeqwt.compensation.cwac import Skip, decibel
 from edgeqwt.compensation.fold import quantization
 from edgeqwt.compensation.layer import CHUNK
 from edgeqwt.compensation.linear_op import RATIO, Cost, LinearLayer, added, cost, obstacle, rows
-from edgeqwt.compensation.match import check_inputs, match
+from edgeqwt.compensation.match import OTHER_MODEL, match
 from edgeqwt.compensation.probe import unfused, with_probe
 from edgeqwt.compensation.solve import NO_HELP
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import activate, slots
+from edgeqwt.graph.interface import check_interfaces
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import activate
 from edgeqwt.graph.segments import segments
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
@@ -119,7 +121,7 @@ def add_linear_layers(
     Raises:
         InputError: there are no samples, the two graphs do not belong together, or the disk is full.
     """
-    check_inputs(graph, reference)
+    check_interfaces(graph, reference, OTHER_MODEL, inputs_alone=True)
     pairs, alone = match(graph, reference)
     outputs = [slots(graph.ops[p.integer]).output for p in pairs]
     skips, changes = [_skip(graph, i, reason) for i, reason in alone.items()], []

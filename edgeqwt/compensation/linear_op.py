@@ -15,7 +15,8 @@ import numpy as np
 
 from edgeqwt.compensation.fold import quantization
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES
 from edgeqwt.lowering.wide_forms import adding
 from edgeqwt.scales.weights import bias_quantization, quantize, quantize_bias, weight_scales, widened_for_bias
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from edgeqwt.compensation.constants import channel_slots_of
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.scales.weights import dequantize
 
 
 def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph, int]:
@@ -41,7 +40,7 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
 def _as_float(tensor: Tensor) -> Tensor:
     if tensor.quantization is None:
         return tensor
-    data = None if tensor.data is None else dequantize(tensor.data, tensor.quantization).astype(np.float32)
+    data = None if tensor.data is None else tensor.real.astype(np.float32)
     return replace(tensor, dtype="float32", data=data, quantization=None)
 
 

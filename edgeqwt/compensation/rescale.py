@@ -16,12 +16,13 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.fold import bias_limit, with_bias, with_quantization
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, OpRule, activate, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import RULES, OpRule, activate
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
 from edgeqwt.runtime.boundary import limits
 from edgeqwt.scales.activations import parameters
 from edgeqwt.scales.ranges import RangeRule
-from edgeqwt.scales.weights import dequantize, quantize
+from edgeqwt.scales.weights import quantize
 
 # Relative change of scale below which two choices of range are the same choice.
 SAME_SCALE = 0.02
@@ -87,7 +88,7 @@ def squared_error(output: Array, reference: Array, activation: str, q: Quantizat
         q: parameters to store the activated output at.
         dtype: the type to store it in.
     """
-    stored = dequantize(quantize(activate(output, activation), q, *limits(dtype), DTYPES[dtype]), q)
+    stored = q.real(quantize(activate(output, activation), q, *limits(dtype), DTYPES[dtype]))
     return float(np.square(stored - activate(reference, activation)).sum())
 
 
@@ -102,10 +103,10 @@ def rewrite(graph: Graph, members: frozenset[int], q: Quantization) -> Graph | N
     for t in members:
         changes[t] = with_quantization(graph.tensors[t], q)
         if (constant := graph.tensors[t].data) is not None and (old := graph.tensors[t].quantization) is not None:
-            real, dtype = dequantize(constant, old), graph.tensors[t].dtype
+            real, dtype = old.real(constant), graph.tensors[t].dtype
             data = quantize(real, q, *limits(dtype), DTYPES[dtype])
             changes[t] = replace(changes[t], data=data)
-            if np.abs(dequantize(data, q) - real).max(initial=0) > q.scale[0]:
+            if np.abs(q.real(data) - real).max(initial=0) > q.scale[0]:
                 return None
     moved = graph.with_tensors(changes)
     touched = [op for op in graph.ops if members & set(op.tensors)]

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.patches import PATCHED, matrix, patches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, reference, xnnpack
@@ -67,7 +68,7 @@ def _sources(graph: Graph) -> dict[int, int]:
     """Outputs of RELUs right behind linear ops, and those ops, whose biases can take a shift."""
     readers, found = graph.consumers(), {}
     for i, op in enumerate(graph.ops):
-        if not RULES[op.kind].linear or not _constant_bias(graph, op):
+        if not is_linear(op) or not _constant_bias(graph, op):
             continue
         t, after = slots(op).output, readers.get(slots(op).output, [])
         if op.activation == "RELU":
@@ -84,7 +85,7 @@ def _taken_up(graph: Graph, t: int, shift: Array) -> dict[int, Array] | None:
         return None
     for i in graph.consumers().get(t, []):
         op = graph.ops[i]
-        if RULES[op.kind].linear and op.inputs.count(t) == 1 and slots(op).data == t:
+        if is_linear(op) and op.inputs.count(t) == 1 and slots(op).data == t:
             change = _weighted(graph, op, shift)
             if change is None:
                 return None

@@ -23,7 +23,8 @@ from edgeqwt.equalize.factors import ANY, FIXED, Channels, Factors, by_channel, 
 from edgeqwt.equalize.products import matmul
 from edgeqwt.graph.fills import has_fills
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.runners import reference
 
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR")
@@ -35,7 +36,7 @@ def channels(graph: Graph) -> Channels:
     factors, of = Factors(), {t: np.full(graph.tensors[t].shape, FIXED) for t in graph.inputs}
     for op in graph.ops:
         rule = PASSAGES.get(op.kind, _fixed)
-        if op.activation not in HOMOGENEOUS and not RULES[op.kind].linear:
+        if op.activation not in HOMOGENEOUS and not is_linear(op):
             rule = _fixed
         # Integers have no factors; what is made of constants alone keeps its own.
         if not all(graph.tensors[t].is_float for t in op.outputs) or not any(t in of for t in op.inputs):

@@ -28,7 +28,7 @@ from edgeqwt.equalize.noise import Noise, Seen, Stored, noise, observe_elements
 from edgeqwt.equalize.norms import Opened, needed, opened
 from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.scales.activations import assign
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.widths.plan import planned
@@ -123,13 +123,13 @@ def _multiplied_best(
         import torch  # noqa: F401 (whether it is there)
     except ImportError:
         return Equalized(graph, skipped=NO_GRADIENTS)
-    decision_tensors = [before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float]
+    decisive = decision_tensors(graph)
     wider = opened(graph) if options.norms else Opened(graph, {}, 0)
-    if not decision_tensors or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):
+    if not decisive or not (channels(graph).unknowns > 1 or wider.spread or wider.squares):
         return Equalized(graph, skipped="no channel is free to be multiplied")
     some = list(islice(samples, options.samples))
     widths = wider.precision(precision)
-    found_sensitivities = sensitivities(wider.graph, some, decision_tensors, planned(wider.graph, widths))
+    found_sensitivities = sensitivities(wider.graph, some, decisive, planned(wider.graph, widths))
     seen = observe_elements(wider.graph, some)
     known = {**statistics, **{new: statistics[old] for new, old in wider.spread.items()}}
     found, error = _best(graph, found_sensitivities, seen, statistics, options, precision)

@@ -11,7 +11,8 @@ from edgeqwt.equalize.channels import table_columns
 from edgeqwt.equalize.factors import FIXED, Channels, by_channel, by_element, varying
 from edgeqwt.equalize.products import constant_shape, upright
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import along, is_linear, slots
+from edgeqwt.graph.opset import RULES
 
 
 def multiplied(graph: Graph, channels: Channels, factors: Array) -> Graph:
@@ -43,7 +44,7 @@ def _rewritten(graph: Graph, op: Op, channels: Channels, factors: Array) -> Iter
     """The op's constants that factors change: input slots and new values, float64."""
     if op.outputs[0] not in channels.of:
         return
-    if RULES[op.kind].linear:
+    if is_linear(op):
         yield from _linear(graph, op, channels, factors)
     elif table_columns(graph, op):
         yield from _changed(graph, op, 0, factors[by_channel(channels.of[op.outputs[0]])])
@@ -113,9 +114,7 @@ def _linear(graph: Graph, op: Op, channels: Channels, factors: Array) -> Iterato
     if weights is None or not all(tensor.is_constant and tensor.is_float for tensor in held):
         return
     out = factors[by_channel(channels.of[s.output])]
-    shape = [1] * weights.ndim
-    shape[rule.channel_axis] = -1
-    scale = np.broadcast_to(out.reshape(shape), weights.shape)
+    scale = np.broadcast_to(along(out, s.axis, weights.ndim), weights.shape)
     if s.data in channels.of:
         scale = scale / _met(op, weights.shape, factors[input_channels(op, weights.shape, channels.of[s.data])])
     assert rule.weight is not None

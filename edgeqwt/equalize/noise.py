@@ -21,7 +21,8 @@ from edgeqwt.equalize.multiply import constant_factors, input_channels
 from edgeqwt.equalize.products import upright
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.scales.activations import Activation, Assignment, levels
@@ -218,7 +219,7 @@ def noise(
     terms: list[Term | None] = _activations(graph, channels, seen, sensitivity, assignment)
     for i, op in enumerate(graph.ops):
         bits = precision.of(graph.tensors[op.outputs[0]].name).weights
-        if RULES[op.kind].linear:
+        if is_linear(op):
             terms.append(_rows(graph, op, channels, seen, sensitivity.of, bits))
         else:
             terms.append(_operand(graph, op, channels, seen, sensitivity.of, assignment.plan.ops[i]))

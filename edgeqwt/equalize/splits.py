@@ -15,7 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 
 NONE = {"fusedActivationFunction": "NONE"}
 WIDE, NARROW = "wide", "narrow"
@@ -63,7 +64,7 @@ def split(graph: Graph, region: Set[int]) -> tuple[Graph, tuple[str, ...]]:
 
 
 def _linear(op: Op) -> bool:
-    return RULES[op.kind].linear if op.kind in RULES else False
+    return is_linear(op) if op.kind in RULES else False
 
 
 def _landing(graph: Graph, region: Set[int]) -> set[int]:

@@ -316,22 +316,3 @@ def activate(values: Array, activation: str) -> Array:
     """A fused activation applied to real values."""
     low, high = ACTIVATION_LIMITS[activation]
     return np.clip(values, low, high) if (low, high) != (None, None) else values
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where one linear op keeps its tensors; indices, bias -1 where absent."""
-
-    data: int
-    weight: int
-    bias: int
-    output: int
-
-
-def slots(op: Op) -> Slots:
-    """The slots of a linear op."""
-    rule = RULES[op.kind]
-    assert rule.weight is not None
-    assert rule.bias is not None
-    bias = op.inputs[rule.bias] if rule.bias < len(op.inputs) else -1
-    return Slots(op.inputs[rule.data], op.inputs[rule.weight], bias, op.outputs[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 
@@ -30,3 +32,20 @@ def before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
         if rule.fixed_output is not None:
             found = (tensor, len(passed))
     return found[0], passed[: found[1]]
+
+
+def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[int] = ()) -> tuple[int, ...]:
+    """Where errors count: the real outputs that are computed, or what goes into their softmax or the like.
+
+    Args:
+        graph: float.
+        bounded: behind TANH and LOGISTIC, not before them.
+        deciding: positions of outputs where errors count themselves, because it is known which of their values decide.
+    """
+    found: list[int] = []
+    for position, t in enumerate(graph.outputs):
+        if graph.tensors[t].is_float:
+            end, passed = before_saturation(graph, t)
+            behind = bounded and any(RULES[kind].elementwise for kind in passed)
+            found.append(t if behind or position in deciding else end)
+    return tuple(t for t in dict.fromkeys(found) if not graph.tensors[t].is_constant)

@@ -68,6 +68,12 @@ class Quantization:
             shape[self.axis] = -1
         return self.scale.astype(np.float64).reshape(shape), self.zero_point.reshape(shape)
 
+    def real(self, integers: Array) -> Array:
+        """scale * (integers - zero_point), float64."""
+        scale, zero_point = self.broadcast(integers.ndim)
+        found: Array = scale * (integers.astype(np.int64) - zero_point)
+        return found
+
     def same_as(self, other: Quantization | None) -> bool:
         """Whether both map the same integers to the same reals, bit for bit."""
         return (
@@ -111,6 +117,12 @@ class Tensor:
     def is_float(self) -> bool:
         """Whether the elements are float32 (the only float type that is lowered)."""
         return self.dtype == "float32"
+
+    @property
+    def real(self) -> Array:
+        """A constant's real values; float64 where they are stored as integers."""
+        assert self.data is not None
+        return self.data if self.quantization is None else self.quantization.real(self.data)
 
     @property
     def size(self) -> int:

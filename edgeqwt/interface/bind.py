@@ -17,6 +17,7 @@ from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converted import Affine, Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.linear import along
 from edgeqwt.interface.options import ALL, Interface, Pixels
 from edgeqwt.widths.ports import Port
 
@@ -193,9 +194,7 @@ def _factors(pixels: Pixels, rank: int, axis: int) -> tuple[Array, Array]:
     """The factor and the shift of a pixel, float32, broadcasting over the tensor: x = factor * pixel + shift."""
     mean, std = (np.array(v, np.float64) for v in (pixels.mean, pixels.std))
     factor, shift = np.broadcast_arrays(pixels.scale / std, -mean / std)
-    shape = [1] * rank
-    shape[axis] = -1
-    return factor.astype(np.float32).reshape(shape), shift.astype(np.float32).reshape(shape)
+    return along(factor.astype(np.float32), axis, rank), along(shift.astype(np.float32), axis, rank)
 
 
 def _channel_axis(shape: Sequence[int | None], channels: int, binding: Binding | None = None) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
 from edgeqwt.runtime.runners import reference

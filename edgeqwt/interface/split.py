@@ -17,7 +17,8 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converted import Binding, ConvertedModel, Joined
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.verify.parts import Part, element_wise, parts_of
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")

@@ -15,10 +15,10 @@ import numpy as np
 
 from edgeqwt.converted import LearnedRanges
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import RULES, Form, slots
+from edgeqwt.graph.linear import channel_rows, is_linear, slots
+from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.scales.ranges import Range
 from edgeqwt.scales.scales import Scales
-from edgeqwt.scales.weights import dequantize
 
 LOWEST = {"int8": -128, "uint8": 0, "int16": -32768, "int4": -8}
 HIGHEST = {"int8": 127, "uint8": 255, "int16": 32767, "int4": 7}
@@ -55,7 +55,7 @@ def extracted(graph: Graph) -> tuple[Graph, LearnedRanges]:
                 activations.setdefault(tensor.name, _as_int8(q, dtype))
             else:
                 integers = tensor.data if tensor.dtype == dtype else _rounded(tensor.data, q, dtype)
-                values, name = dequantize(integers, q).astype(np.float32), graph.tensors[op.outputs[0]].name
+                values, name = q.real(integers).astype(np.float32), graph.tensors[op.outputs[0]].name
                 editor.tensors[op.outputs[0]] = Tensor(name, values.shape, "float32", values)
                 weights[name] = q.scale.astype(np.float64)
         elif i not in dropped:
@@ -111,13 +111,13 @@ def scales(graph: Graph, learned: LearnedRanges) -> Scales:
             ranges[t] = scale * (-128 - zero_point), scale * (127 - zero_point)
     weights: dict[int, Array] = {}
     for op in graph.ops:
-        if not RULES[op.kind].linear:
+        if not is_linear(op):
             continue
-        t, axis = slots(op).weight, RULES[op.kind].channel_axis
+        t = slots(op).weight
         data, chosen = graph.tensors[t].data, learned.weights.get(graph.tensors[t].name)
         if data is None:
             continue
-        rows = np.moveaxis(data.astype(np.float64), axis, 0).reshape(data.shape[axis], -1)
+        rows = channel_rows(data.astype(np.float64), slots(op).axis)
         per_channel: Array | None = None
         if chosen is not None and len(chosen) in (1, len(rows)):
             per_channel = np.broadcast_to(chosen, (len(rows),)).astype(np.float64)

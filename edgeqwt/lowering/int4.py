@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of
 
 # Operator versions of the int4 forms (tensorflow/lite/tools/versioning/op_version.cc).

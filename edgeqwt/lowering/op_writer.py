@@ -9,7 +9,8 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import DTYPES, Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import Form, OpRule, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import Form, OpRule
 from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.lowering.forms import form_of, variable_slot
 from edgeqwt.lowering.lookup_tables import function_values, thresholds, to_int8
@@ -56,7 +57,7 @@ def linear_weight_scale(
     assert weights is not None
     scale = given.get(s.weight)
     if scale is None:
-        scale = weight_scales(weights, rule.channel_axis, precision.of(graph.tensors[s.output].name).weights)
+        scale = weight_scales(weights, s.axis, precision.of(graph.tensors[s.output].name).weights)
     input_scale = float(assignment.read(index, s.data).scale[0])
     return widened_for_bias(scale, bias, input_scale).astype(np.float32)
 
@@ -176,10 +177,10 @@ class Writer:
         tensors, rule, bits = self.graph.tensors, self.row(index), self.plan.ops[index]
         assert rule.weight is not None
         assert rule.bias is not None
-        given = self.weight_scales
+        given, s = self.weight_scales, slots(op)
         scale = linear_weight_scale(self.graph, index, op, rule, self.assignment, self.precision, given)
-        wq = Quantization.per_channel(scale, rule.channel_axis)
-        bq = bias_quantization(self.assignment.read(index, op.inputs[rule.data]).scale[0], scale)
+        wq = Quantization.per_channel(scale, s.axis)
+        bq = bias_quantization(self.assignment.read(index, s.data).scale[0], scale)
         inputs, name = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))], tensors[op.outputs[0]].name
         inputs[rule.data] = self.operand(index, op, rule.data)
         if inputs[rule.bias] < 0:

@@ -10,7 +10,8 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.fills import chosen_from
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form
 from edgeqwt.graph.opset16 import DTYPE
 from edgeqwt.lowering.forms import form_of, has_one_variable
 from edgeqwt.runtime.boundary import limits

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import has_constant_weights, multiplications, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
 from edgeqwt.lowering.int4 import VERSIONS, WITH_INT16, with_packed_weights
@@ -50,7 +50,7 @@ def size(graph: Graph, tflm: bool) -> Costs:
         kinds = {graph.ops[i].kind for i in found.ops}
         packing = set(VERSIONS) if widths.activations == 8 else set() if tflm else set(WITH_INT16)
         packed = widths.weights <= 4 and kinds <= packing
-        channels = weights.shape[RULES[found.kind].channel_axis]
+        channels = weights.shape[slots(graph.ops[found.ops[0]]).axis]
         bias = channels * (8 if widths.activations == 16 else 4)
         return _padded(-(-weights.size // 2) if packed else weights.size) + len(found.ops) * _padded(bias)
 
@@ -63,7 +63,7 @@ def latency(graph: Graph, op_times: OpTimes) -> Costs:
     def layer(found: Layer, widths: Widths) -> float:
         return sum(multiplications(graph, graph.ops[i]) for i in found.ops) * op_times.multiplication(widths)
 
-    linear = {i for i, op in enumerate(graph.ops) if multiplications(graph, op)}
+    linear = {i for i, op in enumerate(graph.ops) if has_constant_weights(graph, op) and multiplications(graph, op)}
 
     def op(i: int, bits: int) -> float:
         if i in linear:
@@ -79,17 +79,6 @@ def total(graph: Graph, costs: Costs, layers: Iterable[Layer], weights: Mapping[
     work = sum(costs.layer(layer, Widths(weights[layer.name], plan.ops[layer.ops[0]])) for layer in layers)
     others = sum(costs.op(i, bits) for i, bits in enumerate(plan.ops))
     return work + others + sum(costs.copy(t, bits) for t, bits in sorted(copies(graph, plan)))
-
-
-def multiplications(graph: Graph, op: Op) -> int:
-    """Of one run of a linear op with constant weights; 0 for other ops."""
-    rule = RULES[op.kind]
-    if not rule.linear or not graph.tensors[slots(op).weight].is_constant:
-        return 0
-    weights = graph.tensors[slots(op).weight]
-    if op.kind == "TRANSPOSE_CONV":  # each input value meets all weights of its channel
-        return graph.tensors[slots(op).data].size * weights.size // max(weights.shape[-1], 1)
-    return graph.tensors[op.outputs[0]].size * weights.size // max(weights.shape[rule.channel_axis], 1)
 
 
 def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:

@@ -12,20 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import slots
-from edgeqwt.graph.saturation import before_saturation
-from edgeqwt.runtime.boundary import real
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.verify.spread import signal_of
-
-
-def decision_tensors(graph: Graph) -> list[int]:
-    """The tensors that decide a float graph's outputs: before a softmax or the like; constants do not count."""
-    found = (before_saturation(graph, t)[0] for t in graph.outputs)
-    return [t for t in dict.fromkeys(found) if not graph.tensors[t].is_constant]
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.pairing import op_counterparts
+from edgeqwt.graph.saturation import decision_tensors
+from edgeqwt.verify.comparator import Comparator
 
 
 def degradations(
@@ -33,47 +24,24 @@ def degradations(
     variants: Sequence[Callable[[], Graph]],
     samples: Iterable[Mapping[int, Array]],
     on_variant: Callable[[int, int], None] = lambda done, total: None,
-    threads: int = THREADS,
 ) -> list[float]:
-    """Squared errors of variants of a float graph, relative to what varies between samples.
-
-    Errors are summed over the graph's `decision_tensors`.
+    """Squared errors of variants of a float graph, relative to what varies between samples (`Comparator.noise`).
 
     Args:
         graph: float.
         variants: make graphs with the same inputs and outputs; called one after the other.
         samples: graph inputs by tensor index; kept, with what the graph makes of them.
         on_variant: called with (variants done, variants in all).
-        threads: the result does not depend on it.
 
     Raises:
         InputError: there are no samples.
     """
-    decisive = decision_tensors(graph)
-    kept = list(samples)
-    if not kept:
-        raise InputError("there are no samples to measure sensitivity with", "Give some.")
-    wanted = list(_outputs(graph, decisive, kept, threads))
-    signal = [signal_of([found[k] for found in wanted]) for k in range(len(decisive))]
     results = []
-    for done, variant in enumerate(variants, start=1):
-        error = [0.0] * len(decisive)
-        for found, reference in zip(_outputs(variant(), decisive, kept, threads), wanted, strict=True):
-            error = [e + float(np.square(a - b).sum()) for e, a, b in zip(error, found, reference, strict=True)]
-        results.append(sum(e / s for e, s in zip(error, signal, strict=True) if s > 0))
-        on_variant(done, len(variants))
+    with Comparator(graph, samples, decision_tensors(graph)) as comparator:
+        for done, variant in enumerate(variants, start=1):
+            results.append(comparator.noise(variant()))
+            on_variant(done, len(variants))
     return results
-
-
-def _outputs(
-    graph: Graph, decisive: Sequence[int], samples: Iterable[Mapping[int, Array]], threads: int
-) -> Iterable[list[Array]]:
-    def run(runner: Runner, sample: Mapping[int, Array]) -> list[Array]:
-        found = {**sample, **runner.run(sample)}
-        return [found[t].astype(np.float64) for t in decisive]
-
-    computed = [t for t in decisive if t not in graph.inputs]
-    return ordered([xnnpack(graph, computed) for _ in range(threads)], run, samples)
 
 
 def with_rounded_weights(reference: Graph, weight: int, graph: Graph) -> Graph:
@@ -84,13 +52,9 @@ def with_rounded_weights(reference: Graph, weight: int, graph: Graph) -> Graph:
         weight: tensor index there.
         graph: lowered from it, so that outputs have the same names.
     """
-    op = next(op for op in reference.ops if weight in op.inputs)
-    name = reference.tensors[op.outputs[0]].name
-    counterpart = next(o for o in graph.ops if graph.tensors[o.outputs[0]].name == name)
-    tensor = graph.tensors[slots(counterpart).weight]
-    assert tensor.data is not None
-    assert tensor.quantization is not None
-    data = real(tensor.data, tensor.quantization)
+    i = next(i for i, op in enumerate(reference.ops) if weight in op.inputs)
+    tensor = graph.tensors[slots(graph.ops[op_counterparts(reference, graph)[i]]).weight]
+    data = tensor.real.astype(np.float32)
     return reference.with_tensors({weight: replace(reference.tensors[weight], data=data)})
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import has_constant_weights, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.widths.plan import Plan
 from edgeqwt.widths.precision import Precision, Widths
 
@@ -123,7 +124,7 @@ def parts(graph: Graph, kept: Mapping[int, str]) -> Parts:
             join(i, producers.get(t, NARROW))
     sharing: dict[int, list[int]] = {}
     for i, op in enumerate(graph.ops):
-        if RULES[op.kind].linear and slots(op).weight >= 0 and graph.tensors[slots(op).weight].is_constant:
+        if has_constant_weights(graph, op):
             sharing.setdefault(slots(op).weight, []).append(i)
     for ops in sharing.values():
         for i in ops[1:]:

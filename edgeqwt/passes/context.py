@@ -12,8 +12,9 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.lowering.lower import assigned, lower
-from edgeqwt.passes.gate import Gate, Verdict, decision_tensors
+from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.state import State
 from edgeqwt.profile import TargetProfile, missing_ops
 from edgeqwt.progress import Advance

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES
-from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.progress import Advance
 from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.comparator import Comparator
@@ -122,20 +121,3 @@ class Gate:
             self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=told)
             weakref.finalize(self, self._judges[at].close)
         return self._judges[at]
-
-
-def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[int] = ()) -> tuple[int, ...]:
-    """Where errors count: the real outputs, or what goes into their softmax or the like.
-
-    Args:
-        graph: float.
-        bounded: behind TANH and LOGISTIC, not before them.
-        deciding: positions of outputs where errors count themselves, because it is known which of their values decide.
-    """
-    found: list[int] = []
-    for position, t in enumerate(graph.outputs):
-        if graph.tensors[t].is_float:
-            end, passed = before_saturation(graph, t)
-            behind = bounded and any(RULES[kind].elementwise for kind in passed)
-            found.append(t if behind or position in deciding else end)
-    return tuple(dict.fromkeys(found))

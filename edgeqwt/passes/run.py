@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from edgeqwt.autograd.kernels import stops
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.lowering.fake_quant import scales as learned_scales
 from edgeqwt.lowering.preconditions import described
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
@@ -131,7 +131,7 @@ def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:
     """The scales at which clustered weights stay clustered."""
     found = {}
     for op in graph.ops:
-        if op.kind in RULES and RULES[op.kind].linear:
+        if is_linear(op):
             name = graph.tensors[slots(op).output].name
             scale = weight_scales(kept, name, precision.of(name).weights)
             if scale is not None:

@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.centering import CARRIERS
 from edgeqwt.prepare.rewriting import constant, is_single_use, uses, value
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.constants import LARGEST_GROWTH
 from edgeqwt.prepare.layer_norm import long_axes
 from edgeqwt.prepare.rewriting import constant, uses, value
@@ -226,7 +226,7 @@ def _centered(graph: Graph, stream: _Stream) -> Graph:
             continue
         inputs = [unchanged.get(t, t) for t in op.inputs]
         if i in stream.writers:
-            axes = {slots(op).weight: RULES[op.kind].channel_axis, slots(op).bias: 0}
+            axes = {slots(op).weight: slots(op).axis, slots(op).bias: 0}
             inputs = [without_mean(t, axes[t]) if t in axes and t >= 0 else t for t in inputs]
         elif i in stream.carriers:
             inputs = [without_mean(t, -1) if t in stream.constants else t for t in inputs]

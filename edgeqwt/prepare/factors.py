@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.prepare.constants import LARGEST_GROWTH
 from edgeqwt.prepare.rewriting import constant, is_single_use, sole_reader, uses, value, without
 
@@ -64,7 +64,7 @@ def _before(graph: Graph, t: int, factor: float) -> Scaled | None:
     op = graph.ops[index] if index >= 0 else None
     if op is None or op.activation != "NONE" or sole_reader(graph, t) is None or len(op.outputs) != 1:
         return None
-    if op.kind in RULES and RULES[op.kind].linear:
+    if is_linear(op):
         s = slots(op)
         held = {slot: u for slot, u in enumerate(op.inputs) if u in (s.weight, s.bias) and u >= 0}
         return {(index, slot): factor for slot in held} if all(_is_float(graph, u) for u in held.values()) else None
@@ -89,7 +89,7 @@ def _behind(graph: Graph, t: int, factor: float) -> Scaled | None:
     op = graph.ops[index] if index is not None else None
     if op is None or index is None or len(op.outputs) != 1:
         return None
-    if op.kind in RULES and RULES[op.kind].linear:
+    if is_linear(op):
         s = slots(op)
         return {(index, op.inputs.index(s.weight)): factor} if s.data == t and _is_float(graph, s.weight) else None
     if op.kind in MOVING and op.inputs[0] == t and op.activation == "NONE":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.moves import Move, Shape, plan, write
 from edgeqwt.prepare.rewriting import activation_like, constant, is_single_use, sole_reader, uses, value
 from edgeqwt.runtime.runners import reference

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.opset import RULES, OpRule
+from edgeqwt.graph.linear import along, is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.prepare.rewriting import constant, each_op, sole_reader, value, without
 
 
@@ -16,12 +17,11 @@ def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
     """Gives convolutions without a bias one of zeros: LiteRT's float kernels do not run without."""
     editor, changed, names = Editor(graph), {}, []
     for i, op in enumerate(graph.ops):
-        rule = RULES.get(op.kind)
-        if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or rule is None or _bias(op, rule) >= 0:
+        if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or slots(op).bias >= 0:
             continue
         if not graph.tensors[op.outputs[0]].is_float:
             continue
-        channels = graph.tensors[op.inputs[1]].shape[rule.channel_axis]
+        channels = graph.tensors[op.inputs[1]].shape[slots(op).axis]
         zeros = constant(editor, f"{graph.tensors[op.outputs[0]].name}/bias", np.zeros(channels, np.float32))
         changed[i] = replace(op, inputs=(*op.inputs[:2], zeros))
         names.append(graph.tensors[op.outputs[0]].name)
@@ -81,9 +81,7 @@ def _scaled(graph: Graph, index: int) -> Graph | None:
     op, (follower, factor) = graph.ops[index], found
     weights, bias = value(graph, op.inputs[1]), _bias_values(graph, op)
     assert weights is not None
-    shape = [1] * weights.ndim
-    shape[RULES[op.kind].channel_axis] = -1
-    return _merged(graph, index, follower, weights * factor.reshape(shape), bias * factor)
+    return _merged(graph, index, follower, weights * along(factor, slots(op).axis, weights.ndim), bias * factor)
 
 
 def _shifted(graph: Graph, index: int) -> Graph | None:
@@ -101,15 +99,14 @@ def _shifted(graph: Graph, index: int) -> Graph | None:
 def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Array] | None:
     """The one reader of a linear op's output, if it combines it with a constant per channel; and that constant."""
     op = graph.ops[index]
-    rule = RULES.get(op.kind)
-    if rule is None or not rule.linear or op.activation != "NONE" or value(graph, op.inputs[1]) is None:
+    if not is_linear(op) or op.activation != "NONE" or value(graph, op.inputs[1]) is None:
         return None
     reader = sole_reader(graph, op.outputs[0])
     if reader is None or graph.ops[reader].kind not in kinds:
         return None
     other = next((t for t in graph.ops[reader].inputs if t != op.outputs[0]), -1)
     data, out = value(graph, other), graph.tensors[op.outputs[0]]
-    bias = _bias(op, rule)
+    bias = slots(op).bias
     if data is None or data.dtype != np.float32 or (bias >= 0 and value(graph, bias) is None):
         return None
     channels = out.shape[-1]
@@ -134,13 +131,6 @@ def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias
     return without(graph, {follower}, {index: merged}, editor)
 
 
-def _bias(op: Op, rule: OpRule) -> int:
-    return op.inputs[rule.bias] if rule.bias is not None and rule.bias < len(op.inputs) else -1
-
-
 def _bias_values(graph: Graph, op: Op) -> Array:
-    rule = RULES[op.kind]
-    data = value(graph, _bias(op, rule))
-    if data is None:
-        data = np.zeros(graph.tensors[op.inputs[1]].shape[rule.channel_axis], np.float32)
-    return data
+    data = value(graph, slots(op).bias)
+    return np.zeros(graph.tensors[op.inputs[1]].shape[slots(op).axis], np.float32) if data is None else data

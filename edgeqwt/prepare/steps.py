@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.layers import LARGEST, MOVING, PICKING
 from edgeqwt.prepare.moves import Move, plan, write
 from edgeqwt.prepare.rewriting import constant, uses, value, without

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.linear import is_linear
 from edgeqwt.prepare.constants import NEVER
 from edgeqwt.prepare.rewriting import ports, sole_reader, uses, value, without
 
@@ -83,7 +83,7 @@ def merge_equal(graph: Graph) -> tuple[Graph, list[str]]:
 def _is_apart(graph: Graph, op: Op) -> bool:
     """Whether an op does more than computing what only ops read; layers with weights are never equal by chance."""
     state = any(graph.tensors[t].is_variable for t in op.inputs if t >= 0) or "VARIABLE" in op.kind or op.intermediates
-    layer = op.kind in RULES and RULES[op.kind].linear
+    layer = is_linear(op)
     return layer or op.kind in NEVER or bool(state) or not op.outputs or not ports(graph).isdisjoint(op.outputs)
 
 

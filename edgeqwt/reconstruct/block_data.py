@@ -12,6 +12,7 @@ from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.output_sensitivity import output_sensitivity
 from edgeqwt.calibration.samples import roles
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.pairing import counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun, feed_both
 from edgeqwt.reconstruct.blocks import Block
@@ -70,10 +71,7 @@ class BlockData:
 
     def __init__(self, graph: Graph, reference: Graph, blocks: Sequence[Block], store: ActivationStore) -> None:
         self.reference, self.blocks, self.store, self.count = reference, blocks, store, 0
-        self.counterparts = dict(zip(reference.inputs, graph.inputs, strict=True))
-        names = {graph.tensors[t].name: t for op in graph.ops for t in op.outputs}
-        computed = [t for op in reference.ops for t in op.outputs if reference.tensors[t].name in names]
-        self.counterparts |= {t: names[reference.tensors[t].name] for t in computed}
+        self.counterparts = counterparts(reference, graph)
         # Besides the first input, a block reads at most other inputs of the model, which are on disk anyway.
         self.floating = SegmentedRun("float", reference, [b.given[0] for b in blocks], store)
         self.integer = SegmentedRun("integer", graph, [self.counterparts[b.given[0]] for b in blocks], store)

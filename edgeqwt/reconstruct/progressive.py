@@ -20,7 +20,7 @@ import numpy as np
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import Steps, quantizing
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.reconstruct.learn import Objective, learn
@@ -91,11 +91,11 @@ def _rounded(graph: Graph, objective: Objective, now: Sequence[Variables], k: in
     real = (v.latent * v.kept * v.current_scale()).detach().numpy().astype(np.float64)
     scale = v.current_scale().detach().numpy().reshape(-1).astype(np.float64)
     if kind not in PATCHED:
-        rows = np.moveaxis(real, RULES[kind].channel_axis, 0)
+        rows = np.moveaxis(real, slots(op).axis, 0)
         found = Nearest().round(Layer(rows.reshape(1, len(rows), -1), scale[None], v.limit, np.zeros((1, 1, 1))))
-        integers = np.moveaxis(found.integers.reshape(rows.shape), 0, RULES[kind].channel_axis)
+        integers = np.moveaxis(found.integers.reshape(rows.shape), 0, slots(op).axis)
         return v.fixed(integers, scale)
-    hessian = _hessian(objective, now, op.inputs[RULES[kind].data], v.op)
+    hessian = _hessian(objective, now, slots(op).data, v.op)
     weights = matrix(kind, real, len(hessian))
     shape = weights.shape[:2]
     bounds = tuple(b.reshape(shape) for b in _bounds(graph, v, scale))

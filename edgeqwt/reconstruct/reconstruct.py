@@ -21,7 +21,7 @@ from edgeqwt.autograd.simulate import FakeQuantized, fake_quantized
 from edgeqwt.errors import InputError
 from edgeqwt.extras import CONVERT
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network

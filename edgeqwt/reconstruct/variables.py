@@ -21,7 +21,7 @@ import numpy as np
 from edgeqwt.autograd.evaluate import as_tensor
 from edgeqwt.autograd.simulate import FakeQuantized
 from edgeqwt.graph.graph import Array, Graph, Tensor
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.scales.weights import bias_quantization
@@ -209,12 +209,12 @@ def learnable(graph: Graph, reference: Graph, pair: FakeQuantized, kept: Structu
     found = {}
     for i, j in pair.partners.items():
         op = graph.ops[j]
-        if op.kind not in RULES or not RULES[op.kind].linear:
+        if not is_linear(op):
             continue
         s = slots(op)
         weight = graph.tensors[s.weight]
         alone = all(len(readers[t]) == 1 for t in (s.weight, s.bias) if t >= 0)
-        channels = weight.shape[RULES[op.kind].channel_axis]
+        channels = weight.shape[s.axis]
         per_channel = weight.quantization is not None and weight.quantization.scale.size == channels
         integer = weight.data is not None and weight.dtype == "int8" and per_channel
         clustered = graph.tensors[s.output].name in kept.clusters

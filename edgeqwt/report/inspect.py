@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph, Op, Tensor
+from edgeqwt.graph.linear import multiplications
 from edgeqwt.graph.opset import RULES
 
 if TYPE_CHECKING:
@@ -231,19 +232,10 @@ def _constant_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _macs(graph: Graph, op: Op) -> int:
-    rule = RULES.get(op.kind)
-    output = graph.tensors[op.outputs[0]] if op.outputs else None
-    if rule is None or output is None:
-        return 0
-    if op.kind == "BATCH_MATMUL":
+    if op.kind == "BATCH_MATMUL" and op.outputs:
         left = graph.tensors[op.inputs[0]].shape
-        return output.size * left[-2 if op.options.get("adjX") else -1]
-    if rule.weight is None:
-        return 0
-    weights = graph.tensors[op.inputs[rule.weight]]
-    if op.kind == "TRANSPOSE_CONV":  # each input value meets all weights of its channel
-        return graph.tensors[op.inputs[rule.data]].size * weights.size // max(weights.shape[-1], 1)
-    return output.size * weights.size // max(weights.shape[rule.channel_axis], 1)
+        return graph.tensors[op.outputs[0]].size * left[-2 if op.options.get("adjX") else -1]
+    return multiplications(graph, op)
 
 
 # -- to read -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset16 import BITS, bits_of
 from edgeqwt.lowering.int4 import VERSIONS
 from edgeqwt.profile import TargetProfile
@@ -61,7 +61,7 @@ def widths_sentences(found: Widths) -> Iterator[str]:
 
 def int4_sentences(graph: Graph, precision: Precision, target: TargetProfile) -> Iterator[str]:
     """How many layers' 4-bit weights take 4 bits in the file, and why others do not; nothing without such weights."""
-    linear = [op for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
+    linear = [op for op in graph.ops if is_linear(op)]
     meant = [op for op in linear if precision.of(graph.tensors[op.outputs[0]].name).weights == 4]
     unpacked = [op for op in meant if graph.tensors[slots(op).weight].dtype != "int4"]
     if meant:

@@ -15,8 +15,9 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
+from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
@@ -69,9 +70,9 @@ def reround(
         token_weights: how much the rows that dense layers meet count; None: all alike.
         kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
     """
-    real = {reference.tensors[op.outputs[0]].name: op for op in reference.ops}
+    real = {i: reference.ops[j] for j, i in op_counterparts(reference, graph).items()}
     ops = [i for i in _roundable(graph) if graph.tensors[graph.ops[i].outputs[0]].name not in kept.clusters]
-    sources = [real[graph.tensors[graph.ops[i].outputs[0]].name] for i in ops]
+    sources = [real[i] for i in ops]
     with ActivationStore() as store, one_thread():
         integer = SegmentedRun("rounding", graph, [slots(graph.ops[i]).data for i in ops], store)
         walks = [integer]

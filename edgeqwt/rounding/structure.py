@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import channel_rows, is_linear, slots
 
 SPARSITY, CLUSTERS = "sparsity", "clusters"
 KINDS = (SPARSITY, CLUSTERS)
@@ -188,12 +188,11 @@ def compressed(data: bytes) -> int:
 def _layers(graph: Graph) -> Iterator[tuple[str, Op, Array]]:
     """Name, op, and weights as (channels, terms) of every linear op with constant weights."""
     for op in graph.ops:
-        if op.kind not in RULES or not RULES[op.kind].linear:
+        if not is_linear(op):
             continue
         data = graph.tensors[slots(op).weight].data
         if data is not None and data.size:
-            axis = RULES[op.kind].channel_axis
-            yield graph.tensors[slots(op).output].name, op, np.moveaxis(data, axis, 0).reshape(data.shape[axis], -1)
+            yield graph.tensors[slots(op).output].name, op, channel_rows(data, slots(op).axis)
 
 
 def _factor(values: Array, book: Array) -> float:

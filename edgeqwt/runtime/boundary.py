@@ -36,9 +36,7 @@ def quantized(array: Array, quantization: Quantization, dtype: str) -> Array:
 
 def real(array: Array, quantization: Quantization) -> Array:
     """Integers as float32 real values: scale * (q - zero_point), rounded once."""
-    scale, zero_point = quantization.broadcast(array.ndim)
-    values: Array = (scale * (array.astype(np.int64) - zero_point)).astype(np.float32)
-    return values
+    return quantization.real(array).astype(np.float32)
 
 
 def limits(dtype: str) -> tuple[int, int]:

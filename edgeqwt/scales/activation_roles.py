@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 
 
 def exponentials(graph: Graph) -> set[int]:
@@ -26,7 +27,7 @@ def at_layers(graph: Graph) -> set[int]:
 
     What lies between, such as the variance that a norm divides by, needs its small values more.
     """
-    ends = {t for op in graph.ops if op.kind in RULES and RULES[op.kind].linear for t in (slots(op).data, *op.outputs)}
+    ends = {t for op in graph.ops if is_linear(op) for t in (slots(op).data, *op.outputs)}
     return ends | {*graph.inputs, *graph.outputs}
 
 

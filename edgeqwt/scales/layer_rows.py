@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import activate, slots
+from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import activate
 from edgeqwt.graph.patches import PATCHED, matrix, patches
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.parallel import THREADS, ordered

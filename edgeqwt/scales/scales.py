@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.pairing import counterparts
 from edgeqwt.scales.ranges import Range
 from edgeqwt.widths.precision import Precision
 
@@ -70,11 +71,10 @@ class Problem:
 
 def spans(graph: Graph, integer: Graph) -> dict[int, Range]:
     """The real range of each float activation that an integer graph holds as int8, by the float tensor."""
-    names = {integer.tensors[t].name: t for t in (*integer.inputs, *(t for op in integer.ops for t in op.outputs))}
     found: dict[int, Range] = {}
-    for t in (*graph.inputs, *(t for op in graph.ops for t in op.outputs)):
-        counterpart = integer.tensors[names[graph.tensors[t].name]] if graph.tensors[t].name in names else None
-        if counterpart is not None and counterpart.dtype == "int8" and counterpart.quantization is not None:
-            scale, zero_point = float(counterpart.quantization.scale[0]), int(counterpart.quantization.zero_point[0])
+    for t, other in counterparts(graph, integer).items():
+        tensor = integer.tensors[other]
+        if tensor.dtype == "int8" and tensor.quantization is not None:
+            scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
             found[t] = scale * (-128 - zero_point), scale * (127 - zero_point)
     return found

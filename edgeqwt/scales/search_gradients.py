@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.runtime.threads import torch_threads
 from edgeqwt.scales.scales import Gradients, Sample
 
@@ -38,7 +38,7 @@ def output_gradients(graph: Graph, outputs: Sequence[int], others: Sequence[int]
     except ImportError:
         return None
     program = Program(graph, outputs)
-    watched = {*others, *(slots(op).output for op in graph.ops if RULES[op.kind].linear)}
+    watched = {*others, *(slots(op).output for op in graph.ops if is_linear(op))}
 
     def gradients(sample: Sample) -> Mapping[int, Array]:
         generator = torch.Generator().manual_seed(_seed(sample))

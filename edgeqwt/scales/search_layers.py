@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.scales.activations import affine
 from edgeqwt.scales.layer_rows import Layer, LayerRows, searchable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.scales.activations import Assignment
 from edgeqwt.scales.scales import Problem, Sample, Scales
 from edgeqwt.scales.search_gradients import output_gradients
@@ -35,9 +35,7 @@ def problem(
     for (t, bits), root in assignment.group.items():
         if bits == assignment.plan.computed_bits[t]:
             groups.setdefault(root, []).append(t)
-    decision_tensors = tuple(
-        dict.fromkeys(before_saturation(graph, t)[0] for t in graph.outputs if graph.tensors[t].is_float)
-    )
+    decisive = decision_tensors(graph)
     together = tuple(tuple(group) for group in groups.values())
-    gradients = output_gradients(graph, decision_tensors) if decision_tensors else None
-    return Problem(graph, statistics, precision, lower, together, fit, decision_tensors, gradients)
+    gradients = output_gradients(graph, decisive) if decisive else None
+    return Problem(graph, statistics, precision, lower, together, fit, decisive, gradients)

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Interval
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.scales.weights import weight_scales
 from edgeqwt.widths.precision import Precision
 
@@ -110,10 +110,9 @@ def choose(weights: Array, axis: int, bits: int, rule: WeightRule, importance: A
             square of the input that the weight meets (`importance.weight_importance`), say. All alike
             without it, and in channels where it is zero throughout.
     """
-    channels = weights.shape[axis]
-    rows = np.moveaxis(weights, axis, 0).reshape(channels, -1).astype(np.float64)
+    rows = channel_rows(weights, axis).astype(np.float64)
     weight: Array = np.ones(weights.shape) if importance is None else np.broadcast_to(importance, weights.shape)
-    factors: Array = np.moveaxis(weight, axis, 0).reshape(channels, -1).astype(np.float64)
+    factors: Array = channel_rows(weight, axis).astype(np.float64)
     # Only ratios within a channel matter; a channel whose inputs are dead must still round somehow.
     largest = factors.max(axis=1, initial=0.0, keepdims=True)
     factors = np.where(largest > 0, factors / np.where(largest > 0, largest, 1), 1.0)
@@ -133,12 +132,12 @@ def ruled(
     """
     readers, found = graph.consumers(), {}
     for i, op in enumerate(graph.ops):
-        if not RULES[op.kind].linear:
+        if not is_linear(op):
             continue
         t, bits = slots(op).weight, precision.of(graph.tensors[slots(op).output].name).weights
         data = graph.tensors[t].data
         if data is not None and graph.tensors[t].is_float and readers[t] == [i]:
-            found[t] = choose(data, RULES[op.kind].channel_axis, bits, rule, importance.get(t))
+            found[t] = choose(data, slots(op).axis, bits, rule, importance.get(t))
     return found
 
 

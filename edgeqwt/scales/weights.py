@@ -38,12 +38,6 @@ def quantize(values: Array, q: Quantization, low: int, high: int, dtype: type[np
     return np.clip(np.rint(values.astype(np.float64) / scale) + zero_point, low, high).astype(dtype)
 
 
-def dequantize(values: Array, q: Quantization) -> Array:
-    """scale * (values - zero_point), float64."""
-    scale, zero_point = q.broadcast(values.ndim)
-    return scale * (values.astype(np.int64) - zero_point)
-
-
 def bias_quantization(input_scale: np.float32, weight_scale: Array) -> Quantization:
     """The scale that the kernels imply for a bias: the float32 product, per channel on axis 0."""
     # Computed in float32 as LiteRT checks it (kernel_util.cc: GetQuantizedConvolutionMultipler).

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from annotated_types import Interval
 
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.profile import missing_ops

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.rounding.reround import reround

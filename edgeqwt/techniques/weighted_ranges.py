@@ -11,8 +11,8 @@ from annotated_types import Ge
 
 from edgeqwt.autograd.weighted import weighted
 from edgeqwt.extras import NO_GRADIENTS
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.gate import decision_tensors
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
 

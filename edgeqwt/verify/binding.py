@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.interface import require_interface
 
 
 def feed(converted: ConvertedModel, graph: Graph, sample: Sample) -> dict[int, Array]:
@@ -16,7 +16,7 @@ def feed(converted: ConvertedModel, graph: Graph, sample: Sample) -> dict[int, A
     Raises:
         InvariantError: the graph has other inputs or outputs.
     """
-    _check_same_ends(converted, graph)
+    require_interface(graph, converted.graph)
     values = converted.graph_inputs(sample)
     return {new: values[old] for old, new in zip(converted.graph.inputs, graph.inputs, strict=True) if old in values}
 
@@ -28,11 +28,5 @@ def feeds(converted: ConvertedModel, graph: Graph, samples: Samples) -> Iterator
 
 def output_tensor(converted: ConvertedModel, graph: Graph, binding: Binding) -> int:
     """The tensor that carries an output of the source in a graph with converted.graph's outputs, in its order."""
-    _check_same_ends(converted, graph)
+    require_interface(graph, converted.graph)
     return graph.outputs[converted.graph.outputs.index(binding.tensor)]
-
-
-def _check_same_ends(converted: ConvertedModel, graph: Graph) -> None:
-    before = (len(converted.graph.inputs), len(converted.graph.outputs))
-    if before != (len(graph.inputs), len(graph.outputs)):
-        raise InvariantError("a rewrite changed the number of the graph's inputs or outputs")

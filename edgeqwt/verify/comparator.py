@@ -1,8 +1,13 @@
-"""How far an integer graph's outputs are from the float graph's, on samples that are kept for many looks."""
+"""Two graphs side by side: the one place that runs a graph and others made from it on the same samples.
+
+`side_by_side` gives all values of a sample to whoever wants them, `compared` sums them up pair of tensors by pair of
+tensors, and a `Comparator` keeps the float graph's inputs and outputs for many looks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 
 import numpy as np
@@ -11,22 +16,155 @@ from edgeqwt.calibration.deciding import Within
 from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.graph.pairing import counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
-from edgeqwt.runtime.boundary import feed_as, to_real
+from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.runtime.runners import Runner, Values, xnnpack
+from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.parts import Part, parts_of
 from edgeqwt.verify.spread import Spread
 
 
+def side_by_side[T](
+    reference: Graph,
+    taps: Iterable[int],
+    graphs: Mapping[str, tuple[Graph, Sequence[int]]],
+    samples: Iterable[Mapping[int, Array]],
+    work: Callable[[Values, dict[str, Values]], T],
+    threads: int = THREADS,
+) -> Iterator[T]:
+    """What is made of a graph's values and of those of others on each sample, in the samples' order.
+
+    All run freely in LiteRT with its default kernels, so the error of a layer includes that of the layers before it.
+
+    Args:
+        reference: what the others are compared with.
+        taps: its tensors to look at, beside the inputs and outputs.
+        graphs: by name, with tensors to look at; inputs correspond by position.
+        samples: real values by the reference's input tensor index; read once.
+        work: gets the values as the interpreters have them, inputs included.
+        threads: with one interpreter per graph each; the results do not depend on it.
+
+    Raises:
+        ToolError: LiteRT refuses a graph.
+    """
+    wanted = sorted({*taps})
+    workers = [
+        (xnnpack(reference, wanted), {name: xnnpack(graph, looked) for name, (graph, looked) in graphs.items()})
+        for _ in range(threads)
+    ]
+
+    def run(worker: tuple[Runner, dict[str, Runner]], sample: Mapping[int, Array]) -> T:
+        given = graph_feed(reference, sample)
+        found: dict[str, Values] = {}
+        for name, runner in worker[1].items():
+            fed = feed_as(graphs[name][0], reference, sample)
+            found[name] = {**fed, **runner.run(fed)}
+        return work({**given, **worker[0].run(given)}, found)
+
+    return ordered(workers, run, samples)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A pair of tensors, or of parts of them, to compare.
+
+    Attributes:
+        reference, tensor: in the one graph and in the other.
+        varying: whether what varies between samples counts, too: of outputs and what they are judged by.
+        part: None: the whole.
+        deciding: what of the tensors counts; None: everything.
+    """
+
+    reference: int
+    tensor: int
+    varying: bool = False
+    part: Part | None = None
+    deciding: Within | None = None
+
+
+@dataclass
+class Total:
+    """What was found of one look by now; what is compared in pairs, `errors` and `agreeing`, where it varies."""
+
+    sums: Sums = field(default_factory=Sums)
+    errors: list[float] = field(default_factory=list)
+    agreeing: list[int] = field(default_factory=list)
+
+    def add(self, sums: Sums, each: bool) -> None:
+        """Takes in one sample's sums, and keeps what is compared in pairs where `each` is set."""
+        self.sums = self.sums.plus(sums)
+        if each:
+            self.errors.append(sums.error)
+            self.agreeing.append(sums.agreeing)
+
+
+def compared(
+    reference: Graph,
+    graphs: Mapping[str, tuple[Graph, Sequence[Look]]],
+    samples: Iterable[Mapping[int, Array]],
+    threads: int = THREADS,
+    on_sample: Callable[[], None] = lambda: None,
+) -> tuple[int, dict[str, list[Total]]]:
+    """How close graphs come to another one, look by look.
+
+    Args:
+        reference: what the others are compared with, usually float.
+        graphs: by name, with what to look at.
+        samples: as for `side_by_side`.
+        threads: likewise.
+        on_sample: called after each sample.
+
+    Returns:
+        How many samples there were, and by name a total for each look.
+
+    Raises:
+        InputError: there are no samples.
+        ToolError: LiteRT refuses a graph.
+    """
+
+    def work(wanted: Values, found: dict[str, Values]) -> dict[str, list[Sums]]:
+        return {
+            name: [_sums(reference, graph, look, wanted, found[name]) for look in looks]
+            for name, (graph, looks) in graphs.items()
+        }
+
+    totals = {name: [Total() for _ in looks] for name, (_, looks) in graphs.items()}
+    taps = {look.reference for _, looks in graphs.values() for look in looks}
+    tapped = {name: (graph, [look.tensor for look in looks]) for name, (graph, looks) in graphs.items()}
+    count = 0
+    for parts in side_by_side(reference, taps, tapped, samples, work, threads):
+        for name, part in parts.items():
+            for total, look, sums in zip(totals[name], graphs[name][1], part, strict=True):
+                total.add(sums, look.varying)
+        count += 1
+        on_sample()
+    if count == 0:
+        raise InputError("there are no samples to compare the models on", "Give at least one.")
+    return count, totals
+
+
+def _sums(reference: Graph, graph: Graph, look: Look, wanted: Values, found: Values) -> Sums:
+    """One sample's sums for a look; steps are those of the tensor under test."""
+    a, b = to_real(reference, look.reference, wanted[look.reference]), to_real(graph, look.tensor, found[look.tensor])
+    q = graph.tensors[look.tensor].quantization
+    step = float(q.scale[0]) if q is not None and q.axis is None else None
+    if look.deciding is not None:
+        a, b = look.deciding.of(a), look.deciding.of(b)
+    if look.part is not None:
+        a, b = look.part.of(a), look.part.of(b)
+    return compare(a, b, step, varying=look.varying)
+
+
 class Comparator:
-    """Runs the float graph once per sample, keeps inputs and outputs on disk, and compares integer graphs with them.
+    """Runs the float graph once per sample, keeps inputs and outputs on disk, and compares other graphs with them.
 
     Args:
         graph: float.
         samples: real-valued inputs by tensor index.
         outputs: tensors to compare, the graph's outputs by default; name those before a softmax,
-            behind which most differences vanish. Integer graphs have them by the same names.
+            behind which most differences vanish. Other graphs have their counterparts (`graph.pairing`).
         deciding: what of the graph's outputs decides, by their position; the rest has no error.
         centered: leave out the mean error of each channel, which compensation corrects later; not where the float
             outputs are the same for all samples, because the errors then are, too.
@@ -72,7 +210,7 @@ class Comparator:
                 whole[key] = whole.get(key, 0.0) + float(np.square(value.astype(np.float64)).sum())
             self.count += 1
         if self.count == 0:
-            raise InputError("there are no samples to search scales on", "Give some.")
+            raise InputError("there are no samples to compare models on", "Give some.")
         # What varies is the signal: beside a large mean, the error of what distinguishes the samples looks small.
         self._signal = {key: spread[key].varying or whole[key] for key in spread}
         self.centered &= any(found.squares > 0 for found in spread.values())
@@ -94,8 +232,8 @@ class Comparator:
 
         An output that joins parts of several kinds counts as so many outputs.
         """
-        names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}
-        taps = {t: self._counterpart(integer, names, t) for t in self.outputs}
+        pairs = counterparts(self.graph, integer)
+        taps = {t: pairs[t] for t in self.outputs}
 
         def work(runner: Runner, sample: int) -> list[Array]:
             fed = feed_as(integer, self.graph, {t: self._value(t, sample) for t in self.graph.inputs})
@@ -131,12 +269,6 @@ class Comparator:
     def _counting(self, t: int, values: Array) -> Array:
         """Those that decide of a tensor's values."""
         return self._deciding[t].of(values) if t in self._deciding else values
-
-    def _counterpart(self, integer: Graph, names: Mapping[str, int], t: int) -> int:
-        """The integer graph's tensor for one of the float graph's; graph outputs correspond by position."""
-        if t in self.graph.outputs:
-            return integer.outputs[self.graph.outputs.index(t)]
-        return names[self.graph.tensors[t].name]
 
     def _value(self, t: int, sample: int) -> Array:
         tensor = self.graph.tensors[t]

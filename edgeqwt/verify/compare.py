@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.interface import check_interfaces
+from edgeqwt.graph.pairing import partners
 from edgeqwt.pictured import Pictured
-from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.verify.metrics import Closeness, Sums, compare
+from edgeqwt.runtime.parallel import THREADS
+from edgeqwt.verify.comparator import Look, compared
+from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.op_errors import SAMPLES, OwnErrors, own_errors
-from edgeqwt.verify.pairing import partners
-from edgeqwt.verify.parts import Part, parts_of
+from edgeqwt.verify.parts import parts_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Comparison(Pictured):
     """Two graphs on the same samples.
 
     Attributes:
-        tensors: what both compute, by name, else by weights and position (`verify.pairing`), in the first graph's
+        tensors: what both compute, by name, else by weights and position (`graph.pairing`), in the first graph's
             order; outputs are not among them.
         outputs: by position, each followed by its parts where it has some.
         unmatched: how many activations of the first graph the second does not have.
@@ -70,30 +69,11 @@ def compare_graphs(
     Raises:
         InputError: the graphs' inputs or outputs do not correspond, or there are no samples.
     """
-    _check_same_ends(first, second)
-    inner, output_pairs = _inner_pairs(first, second), tuple(zip(first.outputs, second.outputs, strict=True))
-    pairs = (*inner, *output_pairs)
-    looks: list[tuple[int, int, Part | None]] = [(a, b, None) for a, b in inner]
-    looks += [(a, b, part) for a, b in output_pairs for part in (None, *parts_of(first, a))]
-    workers = [(xnnpack(first, [a for a, _ in pairs]), xnnpack(second, [b for _, b in pairs])) for _ in range(threads)]
-
-    def work(worker: tuple[Runner, Runner], sample: Mapping[int, Array]) -> list[Sums]:
-        wanted, found = (
-            {**fed, **runner.run(fed)}
-            for runner, fed in zip(worker, (graph_feed(first, sample), feed_as(second, first, sample)), strict=True)
-        )
-        real = [(to_real(first, a, wanted[a]), to_real(second, b, found[b])) for a, b, _ in looks]
-        seen = [
-            pair if part is None else (part.of(pair[0]), part.of(pair[1]))
-            for pair, (_, _, part) in zip(real, looks, strict=True)
-        ]
-        steps = [_step(second, b) for _, b, _ in looks]
-        return [
-            compare(x, y, s, varying=k >= len(inner)) for k, ((x, y), s) in enumerate(zip(seen, steps, strict=True))
-        ]
-
-    total = [Sums()] * len(looks)
-    count = 0
+    check_interfaces(first, second, "Compare files of one model.")
+    inner = _inner_pairs(first, second)
+    looks = [Look(a, b) for a, b in inner]
+    for a, b in zip(first.outputs, second.outputs, strict=True):
+        looks += [Look(a, b, True, part) for part in (None, *parts_of(first, a))]
     few: list[Mapping[int, Array]] = []
 
     def kept() -> Iterator[Mapping[int, Array]]:
@@ -102,30 +82,19 @@ def compare_graphs(
                 few.append(sample)
             yield sample
 
-    for sums in ordered(workers, work, kept()):
-        total = [before.plus(part) for before, part in zip(total, sums, strict=True)]
-        count += 1
-    if not count:
-        raise InputError("there are no samples to compare the files on", "Give at least one.")
+    count, totals = compared(first, {"": (second, looks)}, kept(), threads)
     kinds = {t: op.kind for op in first.ops for t in op.outputs}
     rows = tuple(
-        TensorComparison(first.tensors[a].name, kinds.get(a, "INPUT"), sums.result(), "" if part is None else part.name)
-        for (a, _, part), sums in zip(looks, total, strict=True)
+        TensorComparison(
+            first.tensors[look.reference].name,
+            kinds.get(look.reference, "INPUT"),
+            total.sums.result(),
+            "" if look.part is None else look.part.name,
+        )
+        for look, total in zip(looks, totals[""], strict=True)
     )
     unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
     return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count, own_errors(first, second, few))
-
-
-def _check_same_ends(first: Graph, second: Graph) -> None:
-    """Whether two graphs take and give tensors of the same shapes, in the same order.
-
-    Raises:
-        InputError: they do not.
-    """
-    for what, a, b in (("inputs", first.inputs, second.inputs), ("outputs", first.outputs, second.outputs)):
-        shapes = [[g.tensors[t].shape for t in ts] for g, ts in ((first, a), (second, b))]
-        if shapes[0] != shapes[1]:
-            raise InputError(f"the files' {what} differ: {shapes[0]} and {shapes[1]}", "Compare files of one model.")
 
 
 def _inner_pairs(first: Graph, second: Graph) -> tuple[tuple[int, int], ...]:
@@ -136,8 +105,3 @@ def _inner_pairs(first: Graph, second: Graph) -> tuple[tuple[int, int], ...]:
         if b not in second.inputs and (a not in found or same):
             found[a] = b
     return tuple((t, found[t]) for op in first.ops for t in op.outputs if t not in first.outputs and t in found)
-
-
-def _step(graph: Graph, tensor: int) -> float | None:
-    q = graph.tensors[tensor].quantization
-    return float(q.scale[0]) if q is not None and q.axis is None else None

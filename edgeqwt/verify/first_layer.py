@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.runtime.runners import xnnpack
 
 SAMPLES = 8
@@ -27,7 +27,7 @@ def scale_warnings(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> tupl
         graph: float.
         samples: its inputs by tensor index; the first few are read.
     """
-    linear = [op for op in graph.ops if op.kind in RULES and RULES[op.kind].linear]
+    linear = [op for op in graph.ops if is_linear(op)]
     reals = [t for t in graph.inputs if graph.tensors[t].is_float]
     if not linear or len(reals) != 1 or len(graph.inputs) != 1:
         return ()

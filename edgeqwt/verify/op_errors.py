@@ -11,6 +11,7 @@ an input, which its readers read, and an output of its own.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -20,9 +21,10 @@ import numpy as np
 from edgeqwt.calibration.clipped import Factor, factors
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
-from edgeqwt.runtime.boundary import feed_as, graph_feed, limits, to_real
-from edgeqwt.runtime.runners import InterpreterError, xnnpack
-from edgeqwt.verify.pairing import partners
+from edgeqwt.graph.pairing import partners
+from edgeqwt.runtime.boundary import graph_feed, limits, to_real
+from edgeqwt.runtime.runners import InterpreterError, Values, xnnpack
+from edgeqwt.verify.comparator import side_by_side
 from edgeqwt.verify.spread import Spread
 from edgeqwt.verify.traces import Trace, Tracing
 
@@ -105,18 +107,15 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     spared = {a: factor for a, factor in factors(first).items() if a in pairs.values()}
     size = sum(second.tensors[t].size for t in cut) or 1
     try:
-        wanted = xnnpack(first, sorted({pairs[t] for t in cut} | _computed(first, spared)))
-        free = xnnpack(second, cut)
+        taps = {pairs[t] for t in cut} | _computed(first, spared)
         apart, counterparts = _apart(second, cut)
         alone = xnnpack(apart)
         totals = {t: _Total() for t in (*second.inputs, *cut)}
-        few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
-        for sample in few:
-            given = graph_feed(first, sample)
-            values = {**given, **wanted.run(given)}
+
+        def work(values: Values, runs: dict[str, Values]) -> None:
+            found = runs[""]
             real = {t: to_real(first, pairs[t], values[pairs[t]]) for t in (*second.inputs, *cut) if t in pairs}
-            fed = feed_as(second, first, sample)
-            found = {**fed, **free.run(fed)}
+            fed = {t: found[t] for t in second.inputs}
             own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
             for t in real:
                 judged = fed[t] if t in fed else own[counterparts[t]]
@@ -125,6 +124,9 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
                     met = spared[pairs[t]].met(real[t].shape, values)
                     three = np.where(met, three[0], 0), np.where(met, three[1], 0), np.where(met, three[2], 0)
                 totals[t].add(second, t, *three)
+
+        few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
+        deque(side_by_side(first, taps, {"": (second, cut)}, few, work, threads=1), maxlen=0)
     except InterpreterError as error:
         return OwnErrors(0, (), len(second.ops), error.message)
     producers = second.producers()

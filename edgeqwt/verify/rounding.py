@@ -31,7 +31,7 @@ import numpy as np
 
 from edgeqwt.graph.fills import HUGE, LARGE
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.runtime.runners import Values, xnnpack
 
 UNIT = 2.0**-24
@@ -142,10 +142,9 @@ class Rounding:
 
 def terms(graph: Graph, op: Op) -> int:
     """How many terms each element of an op's output sums up; 1 where it sums nothing."""
-    rule = RULES.get(op.kind)
-    if rule is not None and rule.linear and rule.weight is not None:
-        weights = graph.tensors[op.inputs[rule.weight]]
-        return max(1, weights.size // max(1, weights.shape[rule.channel_axis]))
+    if is_linear(op):
+        weights = graph.tensors[slots(op).weight]
+        return max(1, weights.size // max(1, weights.shape[slots(op).axis]))
     if op.kind in ("BATCH_MATMUL", "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"):
         return max(1, *graph.tensors[op.inputs[0]].shape[-2:])
     sizes = [graph.tensors[t].size for t in op.inputs if t >= 0 and graph.tensors[t].is_float]
@@ -161,9 +160,8 @@ def moved(graph: Graph, strength: float) -> Graph:
         t: 1.0 for t, tensor in enumerate(graph.tensors) if tensor.is_constant and tensor.is_float
     }
     for op in graph.ops:
-        rule = RULES.get(op.kind)
-        if rule is not None and rule.linear and rule.weight is not None and op.inputs[rule.weight] in reach:
-            t = op.inputs[rule.weight]
+        if is_linear(op) and slots(op).weight in reach:
+            t = slots(op).weight
             reach[t] = max(reach[t], math.sqrt(terms(graph, op)))
     changes = {}
     for t, factor in reach.items():

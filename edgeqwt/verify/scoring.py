@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeqwt.calibration.labels import LABELS
-from edgeqwt.calibration.samples import Sample, Samples
+from edgeqwt.calibration.samples import Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.runtime.boundary import to_real
+from edgeqwt.runtime.parallel import THREADS
+from edgeqwt.runtime.runners import Values
+from edgeqwt.verify.comparator import side_by_side
 from edgeqwt.verify.metrics import Closeness, Sums, compare
 from edgeqwt.verify.paired import CHANCE, Gain, gain, mcnemar
 
@@ -105,27 +106,32 @@ def score(
         InputError: there are no samples, or labels do not fit the first output.
         ToolError: LiteRT refuses a file.
     """
-    first = next(iter(graphs.values()))
+    (own_name, first), *others = graphs.items()
+    given: list[Array | None] = []
 
-    def work(runners: Mapping[str, Runner], sample: Sample) -> tuple[Array | None, dict[str, list[Array]]]:
-        fed = graph_feed(first, dict(zip(first.inputs, (sample[name] for name in inputs), strict=True)))
-        return sample.get(LABELS), {n: _run(first, fed, graphs[n], r, sample, inputs) for n, r in runners.items()}
+    def fed() -> Iterator[dict[int, Array]]:
+        for sample in samples:
+            given.append(sample.get(LABELS))
+            yield {t: sample[name] for t, name in zip(first.inputs, inputs, strict=True)}
+
+    def work(values: Values, found: dict[str, Values]) -> dict[str, list[Array]]:
+        found = {own_name: values, **found}
+        return {name: [to_real(graph, t, found[name][t]) for t in graph.outputs] for name, graph in graphs.items()}
 
     total = {name: [Sums()] * len(first.outputs) for name in graphs}
     errors: dict[str, list[float]] = {name: [] for name in graphs}
     classes: dict[str, list[Array]] = {name: [] for name in graphs}
     labels: list[Array] = []
     count = 0
-    workers = [{name: xnnpack(graph) for name, graph in graphs.items()} for _ in range(threads)]
-    for label, found in ordered(workers, work, samples):
-        wanted = next(iter(found.values()))
+    for found in side_by_side(first, (), {name: (graph, ()) for name, graph in others}, fed(), work, threads):
+        wanted, label = found[own_name], given[count]
         for name, values in found.items():
             sums = [compare(a, b, varying=True) for a, b in zip(wanted, values, strict=True)]
             total[name] = [before.plus(part) for before, part in zip(total[name], sums, strict=True)]
             errors[name].append(sums[0].error)
             classes[name].append(_classes(values[0]))
         if label is not None:
-            labels.append(_fitting(label, classes[next(iter(graphs))][-1], count))
+            labels.append(_fitting(label, classes[own_name][-1], count))
         count += 1
         on_sample()
     if not count:
@@ -168,15 +174,6 @@ def _pairing(
 ) -> Pairing:
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     return Pairing(other, lost, won, mcnemar(lost, won), None if errors is None else gain(*errors))
-
-
-def _run(
-    first: Graph, fed: Mapping[int, Array], graph: Graph, runner: Runner, sample: Sample, inputs: Sequence[str]
-) -> list[Array]:
-    values = {t: sample[name] for t, name in zip(first.inputs, inputs, strict=True)}
-    own = dict(fed) if graph is first else feed_as(graph, first, values)
-    found = {**own, **runner.run(own)}
-    return [to_real(graph, t, found[t]) for t in graph.outputs]
 
 
 def _classes(output: Array) -> Array:

@@ -9,9 +9,7 @@ ever taken, so that a small variation beside a large mean keeps its digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -52,13 +50,3 @@ def together(a: Spread | None, b: Spread | None) -> Spread | None:
     if a is None or b is None:
         return b if a is None else a
     return a.plus(b)
-
-
-def signal_of(values: Sequence[Array]) -> float:
-    """Squares of what varies between some samples' values, or of the whole where nothing does.
-
-    Args:
-        values: of one tensor, one array per sample; at least one.
-    """
-    varying = reduce(Spread.plus, (Spread(1, value) for value in values)).varying
-    return varying or sum(float(np.square(value.astype(np.float64)).sum()) for value in values)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 
 FEWEST = 3  # steps; two layers that share their weights are no recurrence yet
 MOST_VALUES = 4096
@@ -88,7 +88,7 @@ def recurrent_ops(graph: Graph) -> frozenset[int]:
         op = graph.ops[i]
         if i not in found and any(_real(graph, t) for t in op.outputs):
             found.add(i)
-            linear = op.kind in RULES and RULES[op.kind].linear
+            linear = is_linear(op)
             todo += [] if linear else [producers[t] for t in op.inputs if t in producers]
     return frozenset(found)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.linear import is_linear
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.widths.plan import connected
@@ -81,7 +82,7 @@ def is_product(graph: Graph, op: Op) -> bool:
     if op.kind not in RULES:
         return False
     constant = all(graph.tensors[t].is_constant for t in op.inputs[:1] if t >= 0)
-    multiplies = RULES[op.kind].linear or op.kind == "BATCH_MATMUL"
+    multiplies = is_linear(op) or op.kind == "BATCH_MATMUL"
     return (multiplies and graph.tensors[op.outputs[0]].shape[-1] > 1) or (op.kind == "GATHER" and constant)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
@@ -33,7 +33,7 @@ class ClipWeights(Technique):
         """The model with clipped weights, or as it was."""
         graph, clipped = state.graph, {}
         for op in graph.ops:
-            if op.kind in RULES and RULES[op.kind].linear:
+            if is_linear(op):
                 t = slots(op).weight
                 weights = graph.tensors[t].data
                 if weights is not None:

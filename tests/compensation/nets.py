@@ -10,11 +10,11 @@ import numpy as np
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.cwac import Outcome, compensate
-from edgeqwt.compensation.match import linear_ops
 from edgeqwt.compensation.probe import with_probe
 from edgeqwt.compensation.solve import Options
 from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.graph.opset import activate, slots
+from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.opset import activate
 from edgeqwt.graph.opset16 import BITS, bits_of, rule_at
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.runtime.boundary import graph_feed, limits, real, to_real

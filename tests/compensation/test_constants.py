@@ -13,7 +13,7 @@ from edgeqwt.compensation.fold import SHARED_CONSTANT, headroom
 from edgeqwt.compensation.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Quantization
-from edgeqwt.graph.opset import Slots
+from edgeqwt.graph.linear import Slots
 from edgeqwt.runtime.boundary import limits
 from edgeqwt.scales.ranges import Mse
 from edgeqwt.widths.precision import Precision

@@ -11,12 +11,11 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.compensation import layer
 from edgeqwt.compensation.constants import constant_ops
 from edgeqwt.compensation.cwac import Outcome, compensate, decibel
-from edgeqwt.compensation.match import linear_ops
 from edgeqwt.compensation.solve import DEGENERATE, Options
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import linear_ops, slots
 from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse

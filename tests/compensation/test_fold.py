@@ -20,11 +20,11 @@ from edgeqwt.compensation.fold import (
     headroom,
     slots,
 )
-from edgeqwt.compensation.match import linear_ops
 from edgeqwt.compensation.solve import Correction
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
+from edgeqwt.graph.linear import linear_ops
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import rule_at
 from edgeqwt.runtime.runners import xnnpack

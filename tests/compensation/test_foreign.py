@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.compensation.match import linear_ops
 from edgeqwt.compensation.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization
+from edgeqwt.graph.linear import linear_ops
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import RUNNERS, xnnpack

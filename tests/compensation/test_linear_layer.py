@@ -14,7 +14,7 @@ from edgeqwt.compensation.solve import NO_HELP
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import RUNNERS

@@ -9,7 +9,7 @@ import pytest
 
 from edgeqwt.compensation.linear_op import NO_SUCH_KIND, OTHER_SIZE, Cost, LinearLayer, added, cost, obstacle, rows
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.activations import affine

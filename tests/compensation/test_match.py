@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensation.match import NO_PARTNER, NOT_INTEGER, Pair, check_inputs, linear_ops, match
+from edgeqwt.compensation.match import NO_PARTNER, NOT_INTEGER, Pair, match
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.interface import check_interfaces
+from edgeqwt.graph.linear import linear_ops, slots
 from tests.chain import NONE, Chain, noise
 from tests.compensation.nets import RELU, conv, dense, made, mean, plain_net, residual_net
 
@@ -283,13 +284,13 @@ def test_unknown_ops_are_no_linear_ops() -> None:
 
 def test_inputs_must_be_alike() -> None:
     case = made(residual_net(), count=3)
-    check_inputs(case.integer, case.floating)
+    check_interfaces(case.integer, case.floating, "")
     t = case.floating.inputs[0]
     turned = replace(case.floating.tensors[t], shape=(1, 4, 6, 6))
-    with pytest.raises(InputError, match=r"x0 \(1, 6, 6, 4\) and x0 \(1, 4, 6, 6\)"):
-        check_inputs(case.integer, case.floating.with_tensors({t: turned}))
+    with pytest.raises(InputError, match=r"'x0' \(1, 6, 6, 4\) and 'x0' \(1, 4, 6, 6\)"):
+        check_interfaces(case.integer, case.floating.with_tensors({t: turned}), "")
     more = replace(case.floating, inputs=(t, t))
-    with pytest.raises(InputError, match="the models take different inputs"):
+    with pytest.raises(InputError, match="the models' inputs differ"):
         replace(case, floating=more).compensated()
 
 

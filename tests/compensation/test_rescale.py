@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from edgeqwt.calibration.observe import observe
-from edgeqwt.compensation.match import linear_ops
 from edgeqwt.compensation.rescale import differs, rewrite, squared_error, tied
 from edgeqwt.compensation.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization
-from edgeqwt.graph.opset import activate, slots
+from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.opset import activate
 from edgeqwt.runtime.boundary import quantized, real
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.scales.activations import affine

@@ -9,7 +9,7 @@ import torch
 import edgeqwt
 from edgeqwt.converters.pt2e import as_fake_quantized, is_quantized, register_ops
 from edgeqwt.errors import InputError
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 
 register_ops()
 OPS = torch.ops.quantized_decomposed

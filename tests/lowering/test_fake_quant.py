@@ -14,10 +14,9 @@ from edgeqwt.converters.trained import check_rounding
 from edgeqwt.errors import ParityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.fake_quant import extracted, inserted, is_fake_quantized
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.scales.weights import dequantize
 from tests.chain import Chain, noise
 from tests.small import graph, images
 
@@ -100,7 +99,7 @@ def test_a_build_keeps_what_was_learned_and_is_judged_against_it(tmp_path: Path)
     assert uncompensated.data is not None
     assert uncompensated.quantization is not None
     # The same integers at the same scales: float32 keeps 127 steps to 127 * 2^-24.
-    np.testing.assert_allclose(dequantize(uncompensated.data, uncompensated.quantization), wanted, atol=1e-6)
+    np.testing.assert_allclose(uncompensated.real, wanted, atol=1e-6)
     assert np.array_equal(np.abs(weight.data), np.abs(uncompensated.data))
     # Both round at the same places, to the same steps: what differs is a step at values between two.
     assert result.quality[result.choice.name].worst_db > 35

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.linear import multiplications
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
-from edgeqwt.mixed.cost import latency, multiplications, stored, total
+from edgeqwt.mixed.cost import latency, stored, total
 from edgeqwt.mixed.problem import measured
 from edgeqwt.mixed.solve import _options, within_cost
 from edgeqwt.passes.run import make

@@ -11,7 +11,7 @@ from edgeqwt.autograd.simulate import fake_quantized
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RULES, slots
+from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.reconstruct.reconstruct import NO_GAIN, reconstruct
 from edgeqwt.reconstruct.rule import Reconstruction
 from edgeqwt.rounding.methods import Gptq
@@ -71,12 +71,12 @@ def test_every_scope_and_rounding_helps_and_keeps_its_word(
 def test_only_weights_scales_and_biases_change_within_their_width(case: tuple[Graph, Graph]) -> None:
     graph, start = case
     found = reconstruct(start, graph, inputs(graph, 24), QUICK, FOUR).graph
-    free = {t for op in start.ops if op.kind in RULES and RULES[op.kind].linear for t in (op.inputs[1], op.inputs[2])}
+    free = {t for op in start.ops if is_linear(op) for t in (op.inputs[1], op.inputs[2])}
     for t, (old, new) in enumerate(zip(start.tensors, found.tensors, strict=True)):
         if t not in free:
             assert new is old
     for op in found.ops:
-        if op.kind in RULES and RULES[op.kind].linear:
+        if is_linear(op):
             s = slots(op)
             x, weight, bias = (found.tensors[t] for t in (s.data, s.weight, s.bias))
             assert weight.data is not None

@@ -14,7 +14,7 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule

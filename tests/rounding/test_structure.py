@@ -11,7 +11,7 @@ import edgeqwt
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.recipe.recipe import load
 from edgeqwt.rounding.least_squares import Method, damped, half_by_half, one_by_one, refined
 from edgeqwt.rounding.structure import CLUSTERS, KINDS, SPARSITY, Structure, codebook, structure, weight_scales

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.scales.importance import weight_importance
 from tests.chain import CONV, NONE, Chain, noise

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.scales.importance import every

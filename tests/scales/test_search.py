@@ -13,7 +13,7 @@ import pytest
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.opset import slots
+from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.scales.ranges import MinMax, Mse, Percentile, Range
 from edgeqwt.scales.scales import Problem, Scales

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.pairing import partners
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
 from edgeqwt.verify.op_errors import OpError, own_errors
-from edgeqwt.verify.pairing import partners
 from tests.calibration.test_clipped import normalized, with_a_row_of_zeros
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.scales.problems import problem
