@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
@@ -47,7 +48,33 @@ class TargetProfile:
     limits: Mapping[str, object] = field(default_factory=dict)
 
 
-def missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
+@dataclass(frozen=True)
+class Kernels:
+    """What there is to run a model with, as lowering asks for it.
+
+    Attributes:
+        target: its name, for messages.
+        missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
+        missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        locations: of the model: tensor name to the location in the source, for messages.
+    """
+
+    target: str = "tflite"
+    missing: Set[str] = frozenset()
+    missing16: Set[str] = frozenset()
+    locations: Mapping[str, str] = field(default_factory=dict)
+
+
+LITERT = Kernels()
+"""LiteRT's own: they have all that the op table has."""
+
+
+def kernels_of(target: TargetProfile, locations: Mapping[str, str] = MappingProxyType({})) -> Kernels:
+    """The kernels of a target, and where the ops of a model that it is to run are in their source."""
+    return Kernels(target.name, *_missing_ops(target), locations)
+
+
+def _missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
     """Kinds of ops that lowering must do without: in any width, and with 16-bit activations."""
     lacking, lacking16 = (frozenset(kind for kind, row in rows.items() if not row.tflm) for rows in (RULES, RULES16))
     if "tflm" in target.runtimes:

@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
 from edgeqwt.lowering.forms import form_of
-from edgeqwt.profile import TargetProfile, missing_ops
+from edgeqwt.profile import TargetProfile, kernels_of
 
 LONGEST = 40  # characters of a tensor's name in a message
 
@@ -70,9 +70,9 @@ class Model:
             if not touches_float or op.kind in ("QUANTIZE", "DEQUANTIZE"):
                 yield Use(i, op.kind, dtype_of(graph, op))
             return
-        missing, missing16 = missing_ops(self.target)
-        wide = self.bits == 16 and op.kind in RULES16 and op.kind not in missing16
-        form = RULES16[op.kind].form if wide else form_of(graph, op, missing)
+        kernels = kernels_of(self.target)
+        wide = self.bits == 16 and op.kind in RULES16 and op.kind not in kernels.missing16
+        form = RULES16[op.kind].form if wide else form_of(graph, op, kernels.missing)
         for kind, dtype in _written(graph, op, form):
             yield Use(i, kind, ("int16" if wide else "int8") if dtype == "" else dtype)
 

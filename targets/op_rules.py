@@ -10,6 +10,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.lowering.preconditions import check_lowerable
+from edgeqwt.profile import kernels_of
 from edgeqwt.runtime import overwritten as memory
 from edgeqwt.target.model import Model, Use, short
 from edgeqwt.target.rule import ERROR, WARNING, Hit, Kinds, constraint
@@ -29,7 +30,7 @@ def integer_form(model: Model, _: bool) -> Iterator[Hit]:
     for i, op in enumerate(model.graph.ops):
         alone = _alone(model.graph, i)
         try:
-            check_lowerable(alone, {}, model.target.name)
+            check_lowerable(alone, kernels_of(model.target))
         except UnsupportedError as error:
             yield Hit(i, error.rule, remedy=error.hint)
         except EdgeqwtError as error:

@@ -15,6 +15,7 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Tensor
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.profile import Kernels
 from edgeqwt.runtime.boundary import graph_feed, limits, real
 from edgeqwt.runtime.runners import RunnerFactory, xnnpack
 from edgeqwt.scales.ranges import MinMax
@@ -229,7 +230,8 @@ def lowered(graph: Graph, samples: Sequence[Mapping[int, Array]], **options: Any
     prepared = prepare(graph).graph
     feeds = [dict(zip(prepared.inputs, (s[t] for t in graph.inputs), strict=True)) for s in samples]
     statistics, _ = observe(prepared, feeds, threads=1)
-    integer = lower(prepared, statistics, MinMax(), options.pop("precision", Precision()), {}, **options)
+    kernels = Kernels(missing=options.pop("missing", frozenset()), missing16=options.pop("missing16", frozenset()))
+    integer = lower(prepared, statistics, MinMax(), options.pop("precision", Precision()), kernels, **options)
     order = dict(zip(integer.inputs, prepared.inputs, strict=True))
     inputs = tuple(graph_feed(integer, {i: feed[t] for i, t in order.items()}) for feed in feeds)
     constants = {

@@ -26,7 +26,7 @@ def integer(graph: Graph, samples: Array) -> Graph:
     prepared = prepare(graph).graph
     shape = prepared.tensors[prepared.inputs[0]].shape
     statistics, _ = observe(prepared, [{prepared.inputs[0]: x.reshape(shape)} for x in samples])
-    return lower(prepared, statistics, MinMax(), Precision(), {})
+    return lower(prepared, statistics, MinMax(), Precision())
 
 
 @pytest.fixture(scope="module")

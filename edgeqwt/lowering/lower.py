@@ -7,13 +7,14 @@ of the op table names (`opset.Form`); `lowering.op_writer` has one function per 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
 from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales
+from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.scales.activations import Assignment, assign
 from edgeqwt.scales.limits import beyond_kernels, within_limits
 from edgeqwt.scales.ranges import RangeRule
@@ -29,10 +30,7 @@ def lower(
     statistics: Mapping[int, Statistics],
     rule: RangeRule,
     precision: Precision,
-    locations: Mapping[str, str],
-    target: str = "tflite",
-    missing: Set[str] = frozenset(),
-    missing16: Set[str] = frozenset(),
+    kernels: Kernels = LITERT,
     scales: Scales = RULED,
 ) -> Graph:
     """The full-integer graph, inputs and outputs included.
@@ -42,10 +40,7 @@ def lower(
         statistics: of every float activation.
         rule: chooses activation ranges.
         precision: widths.
-        locations: tensor name to the location in the source model, for messages.
-        target: the target's name, for messages.
-        missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
-        missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        kernels: what the target lacks, and what messages name.
         scales: stand in for those that the rules choose; they are enlarged where kernels need it.
 
     Raises:
@@ -53,12 +48,12 @@ def lower(
         InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
         RecipeError: the precision names layers that the graph does not have.
     """
-    check_lowerable(graph, locations, target)
-    assignment = assigned(graph, statistics, rule, precision, missing16, scales)
-    check_observed(graph, statistics, assignment.plan.ops, locations, target)
+    check_lowerable(graph, kernels)
+    assignment = assigned(graph, statistics, rule, precision, kernels, scales)
+    check_observed(graph, statistics, assignment.plan.ops, kernels)
     scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}
-    check_scales(graph, scales_of, locations, statistics)
-    return Writer(graph, assignment, precision, missing, scales.weights, missing16).run()
+    check_scales(graph, scales_of, kernels.locations, statistics)
+    return Writer(graph, assignment, precision, kernels, scales.weights).run()
 
 
 def assigned(
@@ -66,7 +61,7 @@ def assigned(
     statistics: Mapping[int, Statistics],
     rule: RangeRule,
     precision: Precision,
-    missing16: Set[str] = frozenset(),
+    kernels: Kernels = LITERT,
     scales: Scales = RULED,
 ) -> Assignment:
     """Every activation's scale and every op's width, as `lower` chooses them; arguments as there.
@@ -79,7 +74,7 @@ def assigned(
 
     narrow: dict[int, str] = {}
     while True:
-        plan = planned(graph, precision, missing16, narrow)
+        plan = planned(graph, precision, kernels, narrow)
         assignment = assign(graph, statistics, rule, plan, scales.ranges)
         assignment = within_limits(graph, assignment, weight_scale)
         beyond = beyond_kernels(graph, assignment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ from edgeqwt.lowering.forms import form_of, variable_slot
 from edgeqwt.lowering.lookup_tables import function_values, thresholds, to_int8
 from edgeqwt.lowering.table_chains import chains
 from edgeqwt.lowering.wide_forms import adding, casting, log_softmax
+from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.scales.activations import (
     LARGEST,
     QMAX,
@@ -70,13 +71,11 @@ class Writer:
         graph: Graph,
         assignment: Assignment,
         precision: Precision,
-        missing: Set[str],
+        kernels: Kernels = LITERT,
         weight_scales: Mapping[int, Array] = NO_SCALES,
-        missing16: Set[str] = frozenset(),
     ) -> None:
         self.graph, self.assignment, self.plan = graph, assignment, assignment.plan
-        self.missing16 = missing16
-        self.precision, self.missing, self.weight_scales = precision, missing, weight_scales
+        self.precision, self.kernels, self.weight_scales = precision, kernels, weight_scales
         self.editor, self.readers = Editor(graph), graph.consumers()
         self.offset = -1  # the constant that tables' indices are shifted by
         self.chains: Mapping[int, tuple[int, ...]] = {}
@@ -99,7 +98,7 @@ class Writer:
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
         }
         chosen = {i: self.form(i, op) for i, op in enumerate(self.graph.ops)}
-        if "GATHER" not in self.missing:  # else a table had better be that of one op, which the target may have
+        if "GATHER" not in self.kernels.missing:  # else a table had better be that of one op, which the target may have
             self.chains = chains(self.graph, chosen, self.assignment)
         inner = {i for chain in self.chains.values() for i in chain[:-1]}
         for i, form in chosen.items():
@@ -119,7 +118,7 @@ class Writer:
 
     def form(self, index: int, op: Op) -> Form:
         """The op's form, which for some kernels depends on the scale of its input."""
-        form, bits = form_of(self.graph, op, self.missing), self.plan.ops[index]
+        form, bits = form_of(self.graph, op, self.kernels.missing), self.plan.ops[index]
         if bits == 16 and form is not Form.INTEGER:
             return rule_at(op.kind, 16).form
         rule = rule_at(op.kind, 8)
@@ -138,7 +137,7 @@ class Writer:
 
     def direct(self, index: int, op: Op) -> None:
         """The same op."""
-        if op.kind == "RSQRT" and self.plan.ops[index] == 16 and "SQRT" not in self.missing16:
+        if op.kind == "RSQRT" and self.plan.ops[index] == 16 and "SQRT" not in self.kernels.missing16:
             self.reciprocal_root(index, op)
             return
         if op.kind == "LOG_SOFTMAX" and self.plan.ops[index] == 16:

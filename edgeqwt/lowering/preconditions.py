@@ -14,6 +14,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form
 from edgeqwt.graph.opset16 import DTYPE
 from edgeqwt.lowering.forms import form_of, has_one_variable
+from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.runtime.boundary import limits
 
 Objection = tuple[str, str]
@@ -26,7 +27,7 @@ TWO_VARIABLES = "Make one of both a number, or cut the model there and compute i
 REPLACE = "Replace it in the source model, or cut the model there."
 
 
-def check_lowerable(graph: Graph, locations: Mapping[str, str], target: str = "tflite") -> None:
+def check_lowerable(graph: Graph, kernels: Kernels = LITERT) -> None:
     """Looks for what has no integer form, before anything is run.
 
     Raises:
@@ -35,20 +36,19 @@ def check_lowerable(graph: Graph, locations: Mapping[str, str], target: str = "t
     """
     if graph.others:
         what = f"it has {len(graph.others) + 1} subgraphs (control flow)"
-        raise UnsupportedError("the model", target, what, "Export it without loops and conditions on data.")
+        raise UnsupportedError("the model", kernels.target, what, "Export it without loops and conditions on data.")
     for i, op in enumerate(graph.ops):
         objection = _objection(graph, op)
         if objection is not None:
-            raise UnsupportedError(described(graph, i, locations), target, *objection)
-        _check_constants(graph, i, locations)
+            raise UnsupportedError(described(graph, i, kernels.locations), kernels.target, *objection)
+        _check_constants(graph, i, kernels.locations)
 
 
 def check_observed(
     graph: Graph,
     statistics: Mapping[int, Statistics],
     widths: Sequence[int],
-    locations: Mapping[str, str],
-    target: str = "tflite",
+    kernels: Kernels = LITERT,
 ) -> None:
     """Looks for values on the calibration data that an op's integer form cannot have.
 
@@ -56,8 +56,7 @@ def check_observed(
         graph: float, lowerable.
         statistics: of every float activation.
         widths: of the activations of each op, in bits.
-        locations: tensor name to the location in the source model.
-        target: the target's name.
+        kernels: what messages name.
 
     Raises:
         UnsupportedError: as check_lowerable.
@@ -74,7 +73,7 @@ def check_observed(
                     "Feed the model real values there, or scale them down before the conversion.",
                 )
         if objection is not None:
-            raise UnsupportedError(described(graph, i, locations), target, *objection)
+            raise UnsupportedError(described(graph, i, kernels.locations), kernels.target, *objection)
 
 
 def check_scales(

@@ -14,7 +14,6 @@ from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.degradation import degradations, with_rounded_activation, with_rounded_weights
 from edgeqwt.mixed.parts import Parts, parts
 from edgeqwt.passes.context import Context
-from edgeqwt.profile import missing_ops
 from edgeqwt.progress import Advance
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.rounding.methods import Gptq
@@ -92,16 +91,14 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
     fit, ranges = context.fit.head(goal.samples), recipe.ranges
     reference = _equalized(context, recipe, fit_samples=goal.samples)
     statistics, _ = observe(reference, fit)
-    lacking, lacking16 = missing_ops(context.target)
 
     def integer(precision: Precision) -> Graph:
-        where = context.model.locations, context.target.name
-        return lower(reference, statistics, ranges, precision, *where, lacking, lacking16)
+        return lower(reference, statistics, ranges, precision, context.kernels)
 
     wide = Precision(activation_bits=16)
-    kept = assigned(reference, statistics, ranges, wide, lacking16).plan.kept
+    kept = assigned(reference, statistics, ranges, wide, context.kernels).plan.kept
     found = parts(reference, kept)
-    plan = partial(_planned, reference, lacking16, kept)
+    plan = partial(planned, reference, kernels=context.kernels, narrow=kept)
     rounded = {bits: _rounded(context, recipe, goal, reference, integer(Precision(bits)), bits) for bits in WEIGHTS}
     scales = assigned(reference, statistics, ranges, Precision()).quantization
     may_widen = goal.wide or goal.max_latency > 0
@@ -134,10 +131,6 @@ def _time(found: Parts, goal: Mixed, plan: Callable[[Precision], Plan]) -> Measu
 
     eight = max(time(Precision()), 1.0)
     return Measure(costs, lambda precision: time(precision) / eight, 1 / eight, "times the time at 8 bits", 2)
-
-
-def _planned(graph: Graph, missing16: frozenset[str], kept: Mapping[int, str], precision: Precision) -> Plan:
-    return planned(graph, precision, missing16, kept)
 
 
 def _equalized(context: Context, recipe: Recipe, fit_samples: int) -> Graph:

@@ -16,7 +16,7 @@ from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.state import State
-from edgeqwt.profile import TargetProfile, missing_ops
+from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.rounding.structure import KINDS
@@ -105,18 +105,20 @@ class Context:
 
         return self._once("observed", graph, observed)
 
+    @property
+    def kernels(self) -> Kernels:
+        """What the target runs the model with."""
+        return kernels_of(self.target, self.model.locations)
+
     def lowered(self, state: State) -> Graph:
         """The integer graph of a state, weights rounded to nearest, no activation of which LiteRT overwrites.
 
         Whatever the target: LiteRT judges every file.
         """
-        lacking, lacking16 = missing_ops(self.target)
 
         def lowered() -> Graph:
-            return protected(lower(
-                state.graph, state.statistics, state.ranges, state.precision, self.model.locations, self.target.name,
-                lacking, lacking16, state.scales,
-            ))  # fmt: skip
+            found = lower(state.graph, state.statistics, state.ranges, state.precision, self.kernels, state.scales)
+            return protected(found)
 
         return self._once("lowered", state, lowered)
 
@@ -130,8 +132,7 @@ class Context:
 
     def assigned(self, state: State) -> Assignment:
         """The scales and widths with which a state is lowered."""
-        lacking16 = missing_ops(self.target)[1]
-        return assigned(state.graph, state.statistics, state.ranges, state.precision, lacking16, state.scales)
+        return assigned(state.graph, state.statistics, state.ranges, state.precision, self.kernels, state.scales)
 
     def row_weights(self, graph: Graph) -> RowWeights | None:
         """How much the outputs depend on each row that a dense layer of a float graph meets; see `row_weights`."""

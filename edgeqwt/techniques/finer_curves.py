@@ -11,7 +11,6 @@ from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.profile import missing_ops
 from edgeqwt.scales.curves import finer_curves
 from edgeqwt.widths.plan import planned
 
@@ -34,10 +33,9 @@ class FinerCurves(Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """All such ops as tables, or none."""
-        lacking, lacking16 = missing_ops(context.target)
-        if context.target.npu is not None or "GATHER" in lacking:
+        if context.target.npu is not None or "GATHER" in context.kernels.missing:
             return state, NOTHING
-        plan = planned(state.graph, state.precision, lacking16)
+        plan = planned(state.graph, state.precision, context.kernels)
         ops = len(finer_curves(state.graph, state.statistics, state.ranges, plan))
         if not ops:
             return state, NOTHING

@@ -10,7 +10,6 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.profile import missing_ops
 from edgeqwt.scales.joined_inputs import finer_inputs
 from edgeqwt.widths.plan import planned
 
@@ -33,7 +32,7 @@ class FinerJoins(Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """All such inputs at scales of their own, or none."""
-        plan = planned(state.graph, state.precision, missing_ops(context.target)[1])
+        plan = planned(state.graph, state.precision, context.kernels)
         inputs = len(finer_inputs(state.graph, state.statistics, state.ranges, plan))
         if not inputs:
             return state, NOTHING

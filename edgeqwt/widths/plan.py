@@ -16,6 +16,7 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.widths.precision import Precision
 
 NO_KERNEL = "no runtime has it with 16-bit activations"
@@ -54,14 +55,14 @@ class Plan:
 
 
 def planned(
-    graph: Graph, precision: Precision, missing: Set[str] = frozenset(), narrow: Mapping[int, str] | None = None
+    graph: Graph, precision: Precision, kernels: Kernels = LITERT, narrow: Mapping[int, str] | None = None
 ) -> Plan:
     """Chooses the width of every op.
 
     Args:
         graph: float, lowerable.
         precision: widths, of which those of `layers` go first.
-        missing: kinds of ops that the target lacks at 16 bits.
+        kernels: say which ops the target lacks at 16 bits.
         narrow: ops that must have 8 bits for other reasons, and the reasons.
 
     Raises:
@@ -83,14 +84,14 @@ def planned(
             ops.append(8)
             continue
         bits = 16 if i in wide else _wanted(graph, op, precision, computed_bits)
-        if bits == 16 and (obstacle := (narrow or {}).get(i) or _obstacle(graph, op, missing)):
+        if bits == 16 and (obstacle := (narrow or {}).get(i) or _obstacle(graph, op, kernels.missing16)):
             kept[i], bits = obstacle, 8
         ops.append(bits)
         computed_bits |= dict.fromkeys(outputs, bits)
     return _with_fewer_copies(
         graph,
         precision,
-        missing,
+        kernels.missing16,
         Plan(tuple(ops), computed_bits, interface, kept, precision.finer_joins, bits_of, spans, precision.finer_curves),
     )
 

@@ -68,7 +68,7 @@ def test_a_twin_has_the_integer_graph_s_constants_and_a_bias_where_only_that_has
     op = Op("FULLY_CONNECTED", (0, 1), (2,), options, extra={"optionsType": "FullyConnectedOptions"})
     graph = Graph(tensors, (op,), (0,), (2,))
     samples = [{0: rng.normal(size=(2, 3)).astype(np.float32)} for _ in range(4)]
-    integer = lower(graph, observe(graph, samples, threads=1)[0], MinMax(), Precision(4), {})
+    integer = lower(graph, observe(graph, samples, threads=1)[0], MinMax(), Precision(4))
     bias = integer.ops[0].inputs[2]
     integer = integer.with_tensors({bias: replace(integer.tensors[bias], data=np.array([5, 0, -7, 90], np.int32))})
     pair = fake_quantized(integer, graph)
@@ -88,7 +88,7 @@ def test_a_simulated_network_gives_litert_s_integers(
 ) -> None:
     graph = prepare(flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")).graph
     samples = [{graph.inputs[0]: image[None].astype(np.float32)} for image in cifar10["calibration_images"][:24]]
-    integer = lower(graph, observe(graph, samples)[0], MinMax(), Precision(8), {})
+    integer = lower(graph, observe(graph, samples)[0], MinMax(), Precision(8))
     pair = fake_quantized(integer, graph)
     taps = [t for op in graph.ops for t in op.outputs]
     names = {integer.tensors[t].name: t for op in integer.ops for t in op.outputs}

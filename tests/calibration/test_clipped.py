@@ -91,7 +91,7 @@ def test_what_multiplies_zeros_alone_needs_no_room() -> None:
 def test_a_row_of_zeros_costs_the_others_nothing() -> None:
     graph, x, _ = normalized()
     samples = with_a_row_of_zeros(x)
-    integer = lower(graph, observe(graph, samples)[0], Mse(), Precision(), {})
+    integer = lower(graph, observe(graph, samples)[0], Mse(), Precision())
     quality = layer_quality(graph, {"": integer}, samples)[""]
     assert quality.worst_db > 25  # below 0 where the range spans the million
 

@@ -52,7 +52,7 @@ def made(floating: Graph, count: int = 24, bits: int = 8, seed: int = 1, precisi
         for _ in range(count)
     ]
     statistics, _ = observe(floating, samples)
-    return Case(floating, samples, statistics, lower(floating, statistics, MinMax(), precision or Precision(bits), {}))
+    return Case(floating, samples, statistics, lower(floating, statistics, MinMax(), precision or Precision(bits)))
 
 
 def conv(chain: Chain, x: int, channels: int, seed: int, activation: str = "RELU") -> int:

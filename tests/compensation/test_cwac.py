@@ -306,7 +306,7 @@ def test_constant_activations() -> None:
     graph = chain.graph(dense(chain, dense(chain, chain.input((1, 6)), 5, 1, "RELU"), 3, 2))
     sample = {0: np.ones((1, 6), np.float32)}
     statistics, _ = observe(graph, [sample] * 8)
-    integer = lower(graph, statistics, MinMax(), Precision(3), {})
+    integer = lower(graph, statistics, MinMax(), Precision(3))
     case = Case(graph, [sample] * 8, statistics, integer)
     outcome = case.compensated()
     check(case, outcome)

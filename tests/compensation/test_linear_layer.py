@@ -140,7 +140,7 @@ def test_an_op_that_has_no_place_for_a_layer_is_named() -> None:
 
 def test_wide_activations_are_left_alone() -> None:
     case = made(plain_net(), count=8)
-    wide = lower(case.floating, case.statistics, MinMax(), Precision(8, 16), {})
+    wide = lower(case.floating, case.statistics, MinMax(), Precision(8, 16))
     outcome = extended(case, wide)
     assert {skip.reason for skip in outcome.skips} == {NOT_INT8}
     assert outcome.graph is wide

@@ -44,7 +44,7 @@ def check_alike(graph: Graph, other: Graph, factors: dict[int, Array], seed: int
 
 def squared_error(graph: Graph, precision: Precision, data: list[dict[int, Array]]) -> float:
     """Of the outputs, when the graph is lowered."""
-    integer = lower(graph, observe(graph, data)[0], MinMax(), precision, {})
+    integer = lower(graph, observe(graph, data)[0], MinMax(), precision)
     real, whole, total = xnnpack(graph), xnnpack(integer), 0.0
     for sample in data:
         out = integer.outputs[0]

@@ -164,7 +164,7 @@ def test_high_biases_cost_less_at_8_bits() -> None:
     found = absorb(graph, data, 0.1)
     quality = {}
     for name, g in (("before", graph), ("after", found.graph)):
-        integer = lower(g, observe(g, data)[0], MinMax(), Precision(), {})
+        integer = lower(g, observe(g, data)[0], MinMax(), Precision())
         quality[name] = layer_quality(graph, {"": integer}, data)[""].worst_db
     # The step of the hidden layer falls from about 40 / 255 to 12 / 255, which is 10 dB; other roundings stay.
     assert quality["after"] > quality["before"] + 3

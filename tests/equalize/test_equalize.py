@@ -39,7 +39,7 @@ def samples(graph: Graph) -> list[dict[int, Array]]:
 def noise_of(graph: Graph) -> float:
     """Squared error of the outputs, lowered with 8-bit weights."""
     data = samples(graph)
-    integer = lower(graph, observe(graph, data)[0], MinMax(), Precision(), {})
+    integer = lower(graph, observe(graph, data)[0], MinMax(), Precision())
     real, whole, total = xnnpack(graph), xnnpack(integer), 0.0
     for sample in data:
         wanted = real.run(sample)[graph.outputs[0]]

@@ -94,7 +94,7 @@ def test_squares_are_of_one_tensor_and_take_up_factors(make: Callable[[], Graph]
 def test_the_product_of_a_tensor_with_itself_runs_in_every_runtime() -> None:
     graph, _ = needed(opened(post_norm()).graph, Precision())
     data = samples(graph, 4)
-    integer = lower(graph, observe(graph, data)[0], MinMax(), Precision(), {})
+    integer = lower(graph, observe(graph, data)[0], MinMax(), Precision())
     twice = [op for op in integer.ops if op.kind == "BATCH_MATMUL" and op.inputs[0] == op.inputs[1]]
     assert len(twice) == 2
     runners = [RUNNERS[name](integer) for name in ("xnnpack", "reference", "tflm")]

@@ -28,7 +28,7 @@ def lowered(request: pytest.FixtureRequest, mlperf_tiny: Path) -> tuple[Graph, l
     rng, shape = np.random.default_rng(0), graph.tensors[graph.inputs[0]].shape
     samples = [{graph.inputs[0]: rng.uniform(0, 1, shape).astype(np.float32)} for _ in range(3)]
     statistics, _ = observe(graph, samples)
-    integer = lower(graph, statistics, MinMax(), Precision(4), {})
+    integer = lower(graph, statistics, MinMax(), Precision(4))
     return integer, [graph_feed(integer, {integer.inputs[0]: s[graph.inputs[0]]}) for s in samples]
 
 

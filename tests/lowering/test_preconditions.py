@@ -12,6 +12,7 @@ from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.lowering.lower import lower
 from edgeqwt.lowering.preconditions import check_lowerable
+from edgeqwt.profile import Kernels
 from edgeqwt.runtime.runners import reference
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.widths.precision import Precision
@@ -22,7 +23,7 @@ from tests.one_op import lowered
 def refusal(graph: Graph, places: Mapping[str, str] | None = None) -> UnsupportedError:
     """The error that checking a graph raises."""
     with pytest.raises(UnsupportedError) as caught:
-        check_lowerable(graph, places or {}, "cortex-m4")
+        check_lowerable(graph, Kernels("cortex-m4", locations=places or {}))
     return caught.value
 
 
@@ -91,7 +92,7 @@ def test_broken_weights_are_named(value: float) -> None:
     x, w, b = chain.input((1, 4, 4, 3)), chain.constant(weights, name="stem.weight"), chain.constant(noise(5))
     graph = chain.graph(chain.op("CONV_2D", x, w, b, **CONV))
     with pytest.raises(InputError, match=r"'stem.weight' of CONV_2D #0 .* NaN or infinite"):
-        check_lowerable(graph, {}, "tflite")
+        check_lowerable(graph)
 
 
 def test_integers_too_large_for_scale_one_are_refused() -> None:
@@ -115,7 +116,7 @@ def test_a_comparison_with_infinity_is_decided(kind: str, end: float) -> None:
     x = chain.input((1, 4))
     graph = chain.graph(chain.op(kind, x, chain.constant(end), dtype="bool", shape=(1, 4)))
     statistics, _ = observe(graph, samples(graph))
-    integer = lower(graph, statistics, MinMax(), Precision(), {})
+    integer = lower(graph, statistics, MinMax(), Precision())
     values = np.array([[-128, -1, 0, 127]], np.int8)
     (found,) = reference(integer).run({integer.inputs[0]: values}).values()
     wanted = {"EQUAL": False, "NOT_EQUAL": True, "GREATER": end < 0, "LESS_EQUAL": end > 0}[kind]
@@ -129,5 +130,5 @@ def test_a_scale_beyond_all_kernels_is_refused_by_name() -> None:
     graph = chain.graph(chain.op("TANH", chain.op("ADD", y, chain.constant(noise(4)), **NONE)))
     statistics, _ = observe(graph, samples(graph))
     with pytest.raises(InputError, match=r"tensor 'masked', computed by MUL #0 .* would need a scale of") as caught:
-        lower(graph, statistics, MinMax(), Precision(), {})
+        lower(graph, statistics, MinMax(), Precision())
     assert "masked_fill" in caught.value.hint

@@ -8,6 +8,7 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import lower
+from edgeqwt.profile import Kernels
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax
@@ -26,9 +27,8 @@ def inverse_root(*, read_twice: bool = False, number: tuple[int, ...] = ()) -> G
 
 
 def lowered(graph: Graph, bits: int = 8, missing: frozenset[str] = frozenset()) -> Graph:
-    return lower(
-        graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=bits), {}, missing=missing
-    )
+    statistics, precision = observe(graph, samples(graph))[0], Precision(activation_bits=bits)
+    return lower(graph, statistics, MinMax(), precision, Kernels(missing=missing))
 
 
 def kinds(graph: Graph) -> list[str]:

@@ -67,7 +67,7 @@ def test_weights_are_those_of_the_integer_graph() -> None:
     graph = network()
     data = samples(graph, 4)
     statistics, _ = observe(graph, data)
-    integer = lower(graph, statistics, MinMax(), Precision(4), {})
+    integer = lower(graph, statistics, MinMax(), Precision(4))
     op = graph.ops[0]
     variant = with_rounded_weights(graph, slots(op).weight, integer)
     before, after = (g.tensors[slots(op).weight].data for g in (graph, variant))

@@ -103,7 +103,7 @@ def test_no_range_spans_a_fill(spelling: str, size: float, kind: str) -> None:
     prepared = prepare(graph).graph
     statistics, _ = observe(prepared, samples(graph, 8))
     assert max(max(-s.low, s.high) for s in statistics.values() if s.folds is not None) < 20
-    integer = lower(prepared, statistics, MinMax(), Precision(), {})
+    integer = lower(prepared, statistics, MinMax(), Precision())
     assert all(t.quantization.scale.max() < 0.1 for t in integer.tensors if t.quantization is not None)
     assert prepare(prepared).graph is prepared
 
@@ -140,7 +140,7 @@ def test_a_fill_among_the_outputs(spelling: str, size: float) -> None:
         assert Bounded(found, 1e-3).judge(expected).ok
     if size > 1e6:
         statistics, _ = observe(prepared, samples(graph, 8))
-        integer = lower(prepared, statistics, MinMax(), Precision(), {})
+        integer = lower(prepared, statistics, MinMax(), Precision())
         assert integer.tensors[integer.outputs[0]].quantization.scale.max() < 0.1  # type: ignore[union-attr]
 
 
@@ -161,7 +161,7 @@ def test_a_limit_beyond_all_values_takes_no_range(kind: str, limit: float) -> No
     graph = chain.graph(chain.op(kind, chain.op("TANH", chain.input(SHAPE)), chain.constant(limit), shape=SHAPE))
     prepared = prepare(graph).graph
     statistics, _ = observe(prepared, samples(graph, 8))
-    integer = lower(prepared, statistics, MinMax(), Precision(), {})
+    integer = lower(prepared, statistics, MinMax(), Precision())
     assert all(t.quantization.scale.max() < 0.1 for t in integer.tensors if t.quantization is not None)
     assert_same_function(graph, prepared)
 

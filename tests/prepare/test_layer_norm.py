@@ -121,7 +121,7 @@ def test_integers_hold_outliers(precision: str, least: float) -> None:
     exported = layer_norm("MUL", "RSQRT", (1, 32, 96))
     graph = prepare(exported).graph
     statistics, _ = observe(graph, [{graph.inputs[0]: x} for x in outliers(8, 0)])
-    lowered = lower(graph, statistics, Mse(), parse(precision), {})
+    lowered = lower(graph, statistics, Mse(), parse(precision))
     wanted, found = xnnpack(graph), reference(lowered)
     signal = noise_ = 0.0
     for x in outliers(4, 1):

@@ -44,7 +44,7 @@ def pooled(
 def integer(graph: Graph) -> Graph:
     """Lowered at 8 bits, by observed extremes."""
     statistics, _ = observe(graph, samples(graph, 8))
-    return lower(graph, statistics, MinMax(), Precision(), {})
+    return lower(graph, statistics, MinMax(), Precision())
 
 
 def assert_as_good_as_its_input(graph: Graph) -> None:

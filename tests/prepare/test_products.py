@@ -94,7 +94,7 @@ def test_values_are_moved_so_that_products_read_rows(heads_first: bool) -> None:
 def test_micro_needs_less_memory_for_products_that_read_rows() -> None:
     graph = scores()
     read, _ = lying_right(graph)
-    before, after = (lower(g, observe(g, samples(g))[0], Mse(), parse("w8a8"), {}) for g in (graph, read))
+    before, after = (lower(g, observe(g, samples(g))[0], Mse(), parse("w8a8")) for g in (graph, read))
     feed = list(samples(graph, 1, seed=5)[0].values())
     for make in (reference, TFLiteMicro):
         runs = ((g, make(g).run(graph_feed(g, dict(zip(g.inputs, feed, strict=True))))) for g in (before, after))

@@ -42,4 +42,4 @@ def inputs(graph: Graph, count: int, seed: int = 0) -> list[dict[int, Array]]:
 
 def lowered(graph: Graph, samples: list[dict[int, Array]]) -> Graph:
     """With 4-bit weights, rounded to nearest."""
-    return lower(graph, observe(graph, samples, threads=1)[0], MinMax(), FOUR, {})
+    return lower(graph, observe(graph, samples, threads=1)[0], MinMax(), FOUR)

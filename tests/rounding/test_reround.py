@@ -49,7 +49,7 @@ def model(mlperf_tiny: Path, cifar10: Mapping[str, npt.NDArray[Any]]) -> tuple[G
 
     calibration = inputs("calibration_images", 48)
     statistics, _ = observe(graph, calibration)
-    nearest = lower(graph, statistics, Mse(), Precision(4), {})
+    nearest = lower(graph, statistics, Mse(), Precision(4))
     return graph, nearest, calibration, inputs("test_images", 64)
 
 
@@ -107,7 +107,7 @@ def test_what_comes_out_computes_what_its_scales_say(name: str, rule: RoundingRu
     calibration = samples(graph, 16)
     statistics, _ = observe(graph, calibration)
     precision = Precision(4, activation_bits)
-    plain = lower(graph, statistics, MinMax(), precision, {})
+    plain = lower(graph, statistics, MinMax(), precision)
     rounded = reround(plain, graph, calibration, rule, precision)
     for runner in RUNNERS.values():
         runner(rounded)
@@ -121,7 +121,7 @@ def test_searched_scales_change_weights_and_biases_alone() -> None:
     graph = plain_net()
     calibration = samples(graph, 16)
     statistics, _ = observe(graph, calibration)
-    plain = lower(graph, statistics, MinMax(), Precision(4), {})
+    plain = lower(graph, statistics, MinMax(), Precision(4))
     rounded = reround(plain, graph, calibration, EVERYTHING, Precision(4))
     parameters = {t for op in plain.ops if op.kind != "MEAN" for t in op.inputs[1:3]}
     changed = {
@@ -141,7 +141,7 @@ def test_a_heavy_bias_keeps_scales_large() -> None:
 
     def lowered() -> Graph:
         statistics, _ = observe(graph, calibration)
-        return lower(graph, statistics, MinMax(), Precision(4), {})
+        return lower(graph, statistics, MinMax(), Precision(4))
 
     step = lowered().tensors[slots(graph.ops[0]).bias].quantization
     assert step is not None
@@ -164,7 +164,7 @@ def test_rows_that_nobody_feels_do_not_pull_at_the_weights() -> None:
     for sample in data:
         sample[graph.inputs[0]][:, 2:] = 30 * noise(1, 2, 16, seed=99)
     calm = [{t: v[:, :2].repeat(2, axis=1) for t, v in sample.items()} for sample in data]
-    plain = lower(graph, observe(graph, calm)[0], MinMax(), Precision(4), {})
+    plain = lower(graph, observe(graph, calm)[0], MinMax(), Precision(4))
 
     def token_weights(sample: Mapping[int, Array]) -> dict[int, Array]:
         return {op.outputs[0]: np.array([1.01, 1.01, 0.01, 0.01]) for op in graph.ops}
@@ -185,7 +185,7 @@ def test_layers_with_many_terms_are_rounded_as_others(monkeypatch: pytest.Monkey
     """By rows in place of each fold's moments: the same ridges, so the same integers."""
     graph = residual_net()
     calibration = samples(graph, 24)
-    plain = lower(graph, observe(graph, calibration)[0], MinMax(), Precision(4), {})
+    plain = lower(graph, observe(graph, calibration)[0], MinMax(), Precision(4))
     usual = reround(plain, graph, calibration, EVERYTHING, Precision(4))
     monkeypatch.setattr("edgeqwt.rounding.reround.WIDE", 16)
     wide = reround(plain, graph, calibration, EVERYTHING, Precision(4))

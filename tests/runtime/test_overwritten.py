@@ -58,7 +58,7 @@ def read_before() -> Graph:
 
 
 def lowered(graph: Graph, bits: int) -> Graph:
-    return lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=bits), {})
+    return lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=bits))
 
 
 def outputs(graph: Graph, runner: str, keep: bool = False) -> np.ndarray:

@@ -26,7 +26,7 @@ def problem(
         graph,
         statistics,
         precision,
-        lambda scales: lower(graph, statistics, rule, precision, {}, scales=scales),
+        lambda scales: lower(graph, statistics, rule, precision, scales=scales),
         assigned(graph, statistics, rule, precision),
         [sample for i, sample in enumerate(samples) if i % 4 != 1],
     )

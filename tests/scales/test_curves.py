@@ -41,7 +41,7 @@ def test_a_tanh_of_small_values_becomes_a_table() -> None:
     assert not candidates(graph, 2.0)
     assert not candidates(graph, 0.02, replace(FINER, activation_bits=16))
     statistics, _ = observe(graph, [{graph.inputs[0]: x} for x in samples(0.02)])
-    plain, table = (kinds(lower(graph, statistics, MinMax(), p, {})) for p in (Precision(), FINER))
+    plain, table = (kinds(lower(graph, statistics, MinMax(), p)) for p in (Precision(), FINER))
     assert plain == ["TANH", "MUL"]
     assert table == ["CAST", "ADD", "GATHER", "MUL"]
 

@@ -56,7 +56,7 @@ def test_a_small_tensor_that_others_read_keeps_its_scale() -> None:
     larger = enlarged(apart, {(joined, 8): 1.0})
     assert larger.requantize[found].same_as(larger.quantization[joined])
     assert float(larger.quantization[joined].scale[0]) == 1.0
-    integer = lower(graph, statistics, MinMax(), FINER, {})
+    integer = lower(graph, statistics, MinMax(), FINER)
     assert kinds(integer).count("QUANTIZE") == 1
 
 

@@ -20,7 +20,7 @@ def test_groups_and_outputs() -> None:
             graph,
             statistics,
             precision,
-            lambda scales: lower(graph, statistics, MinMax(), Precision(), {}, scales=scales),
+            lambda scales: lower(graph, statistics, MinMax(), Precision(), scales=scales),
             assigned(graph, statistics, MinMax(), precision),
             data[:3],
         )

@@ -14,7 +14,7 @@ from edgeqwt.errors import EdgeqwtError, TargetError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.lowering.lower import Precision
-from edgeqwt.profile import Budget, TargetProfile, missing_ops
+from edgeqwt.profile import Budget, TargetProfile, kernels_of
 from edgeqwt.runtime.runners import TFLiteMicro
 from edgeqwt.target.check import check, require
 from edgeqwt.target.constraints import CONSTRAINTS
@@ -91,7 +91,7 @@ def test_a_transformer_on_ethos_u55_ends_with_findings_to_act_on() -> None:
     # With a batch of 1 and 3 axes, the MEANs' height is 1: the NPU takes them. RSQRT is a table, and fixable.
     assert before == {("norm/rsqrt", "native-op")}
     # So that it is, it is a table of its own: the NPU has RSQRT, and no GATHER for other tables.
-    integer = lowered(graph, samples(graph), missing=missing_ops(profile)[0]).graph
+    integer = lowered(graph, samples(graph), missing=kernels_of(profile).missing).graph
     assert {"norm/rsqrt"} <= predicted(integer, profile)
     assert placed(integer, profile) == predicted(integer, profile)
     after, told = fix(integer, profile)
@@ -109,7 +109,7 @@ def test_what_a_transformer_at_16_bits_cannot_do_there_is_said() -> None:
     assert "BATCH_MATMUL on int16" in found["scores"].reason
     assert found["gelu"].severity == "error"  # TFLite Micro has no GELU that the CPU could run
     assert "neither the NPU nor the CPU" in found["gelu"].remedy
-    wide = {"precision": Precision(activation_bits=16), "missing16": missing_ops(profile)[1]}
+    wide = {"precision": Precision(activation_bits=16), "missing16": kernels_of(profile).missing16}
     integer = lowered(graph, samples(graph), **wide).graph
     assert placed(integer, profile) == predicted(integer, profile) == {"scores", "mixed", "gelu", "norm/variance/total"}
 
@@ -170,7 +170,7 @@ def _runs(graph: Graph) -> bool:
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_float_file_has_the_findings_of_its_integer_file(target: str, bits: int) -> None:
     profile, wrong = load(target), []
-    lacking, lacking16 = missing_ops(profile)
+    lacking, lacking16 = kernels_of(profile).missing, kernels_of(profile).missing16
     # Left out: what has another type than its float op (constants and casts), which shows only afterwards.
     # And LOG_SOFTMAX at 16 bits, which is written with a MEAN besides.
     apart = ("CAST", "GATHER/table", "EMBEDDING", "QUANTIZE", "DEQUANTIZE", "SHAPE", "LOG_SOFTMAX/rank4")

@@ -196,7 +196,7 @@ def test_slices_get_their_sizes_written_out() -> None:
 
 def test_what_litert_would_overwrite_is_copied() -> None:
     graph = shortcut()
-    graph = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(), {})
+    graph = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision())
     (found,) = check(graph, load("tflite"))
     assert (found.rule, found.severity, found.fix) == ("overwritten", "error", "copied-input")
     after = fixed(graph, load("tflite"), "copied-input")

@@ -72,7 +72,7 @@ def test_xnnpack_differences_are_those_of_free_runs(resnet: Graph, cifar10: Imag
 
 def test_values_that_litert_overwrites_are_found_although_every_op_is_right() -> None:
     graph = shortcut()
-    integer = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=16), {})
+    integer = lower(graph, observe(graph, samples(graph))[0], MinMax(), Precision(activation_bits=16))
     (lost,) = integer.outputs
     found = compare_runtimes(integer, (graph_feed(integer, s) for s in samples(graph)))
     assert found.differences == ()

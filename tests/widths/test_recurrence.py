@@ -70,7 +70,7 @@ def test_each_part_of_a_step_has_one_scale() -> None:
 def test_the_file_holds_weights_and_biases_once_however_many_steps_there_are() -> None:
     def size(graph: Graph) -> int:
         statistics, _ = observe(graph, samples(graph))
-        integer = lower(graph, statistics, MinMax(), Precision(), {})
+        integer = lower(graph, statistics, MinMax(), Precision())
         layers = [op for op in integer.ops if op.kind == "FULLY_CONNECTED"]
         assert len({op.inputs[1] for op in layers}) == 3
         assert len({id(integer.tensors[op.inputs[2]].data) for op in layers}) == 3
@@ -92,6 +92,6 @@ def test_a_recurrent_layer_is_an_island_with_its_products() -> None:
     wide = widened(graph, Precision(), [region])
     assert set(wide.layers.values()) == {Widths(8, 16)}
     statistics, _ = observe(graph, samples(graph))
-    before, after = (lower(graph, statistics, MinMax(), p, {}) for p in (Precision(), wide))
+    before, after = (lower(graph, statistics, MinMax(), p) for p in (Precision(), wide))
     # One copy in and one out: CAST and ADD, and QUANTIZE.
     assert len(after.ops) <= len(before.ops) + 3
