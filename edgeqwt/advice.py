@@ -12,8 +12,8 @@ from edgeqwt.passes.technique import COMPENSATION
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.verify.layers import Quality, TensorQuality
 from edgeqwt.verify.op_errors import OpError, OwnErrors
+from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import Thresholds, coarse_outputs
 
 

@@ -31,15 +31,15 @@ from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
 from edgeqwt.recipe.recipe import Recipe
-from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
+from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.evaluate import Evaluation, evaluate
+from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.first_layer import scale_warnings
-from edgeqwt.verify.gate import Choice, choose
-from edgeqwt.verify.layers import Quality
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
+from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 from edgeqwt.widths.precision import with_layers

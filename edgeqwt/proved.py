@@ -13,7 +13,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.bind import deciding
-from edgeqwt.interface.fold import prepared as with_folded_inputs
+from edgeqwt.interface.input_normalization import prepared as with_folded_inputs
 from edgeqwt.interface.options import ALL, Interface
 from edgeqwt.interface.split import split_outputs
 from edgeqwt.prepare.joins import in_trees
@@ -22,7 +22,7 @@ from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.binding import feeds
+from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.parity import Parity, check_parity
 
 STATE_SAMPLES = 64

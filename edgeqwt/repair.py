@@ -24,10 +24,10 @@ from edgeqwt.pictured import Pictured
 from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
-from edgeqwt.verify.binding import feeds
-from edgeqwt.verify.gate import Choice, choose
-from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.choice import Choice, choose
+from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
+from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import Shortfall, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 

@@ -8,9 +8,9 @@ import pytest
 
 from edgeqwt.advice import advice, remedies
 from edgeqwt.recipe import recipe
-from edgeqwt.verify.layers import PartQuality, Quality, TensorQuality
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors
+from edgeqwt.verify.quality import PartQuality, Quality, TensorQuality
 from edgeqwt.verify.thresholds import Thresholds, coarse_outputs, shortfalls
 from edgeqwt.widths.precision import parse
 from tests.chain import NONE, Chain, noise

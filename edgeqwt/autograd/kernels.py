@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeqwt.autograd import elementwise, linear, moving, reducing
+from edgeqwt.autograd import convolutions, elementwise, moving, reducing
 from edgeqwt.autograd.call import FUSED, Call
 from edgeqwt.autograd.opaque import opaque
 from edgeqwt.graph.graph import Graph, Op
@@ -41,11 +41,11 @@ class Kernel:
 
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
     {
-        "CONV_2D": Kernel(linear.conv_2d),
-        "DEPTHWISE_CONV_2D": Kernel(linear.depthwise_conv_2d),
-        "TRANSPOSE_CONV": Kernel(linear.transpose_conv),
-        "FULLY_CONNECTED": Kernel(linear.fully_connected),
-        "BATCH_MATMUL": Kernel(linear.batch_matmul),
+        "CONV_2D": Kernel(convolutions.conv_2d),
+        "DEPTHWISE_CONV_2D": Kernel(convolutions.depthwise_conv_2d),
+        "TRANSPOSE_CONV": Kernel(convolutions.transpose_conv),
+        "FULLY_CONNECTED": Kernel(convolutions.fully_connected),
+        "BATCH_MATMUL": Kernel(convolutions.batch_matmul),
         **{kind: Kernel(elementwise.unary(function)) for kind, function in elementwise.UNARY.items()},
         **{kind: Kernel(elementwise.binary(function)) for kind, function in elementwise.BINARY.items()},
         "GELU": Kernel(elementwise.gelu),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeqwt.autograd.call import Call
-from edgeqwt.autograd.linear import padded, same_padding
+from edgeqwt.autograd.convolutions import padded, same_padding
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ import numpy as np
 
 from edgeqwt.calibration.arrays import NAMELESS, from_arrays, from_npy, from_npz
 from edgeqwt.calibration.batches import rebatched
-from edgeqwt.calibration.functions import as_array, from_function, from_iterable, from_spec
 from edgeqwt.calibration.images import SUFFIXES, ImageOptions, image_folder
 from edgeqwt.calibration.samples import InputSpec, Samples
 from edgeqwt.calibration.settings import EXAMPLE, read_toml
+from edgeqwt.calibration.user_samples import as_array, from_function, from_iterable, from_spec
 from edgeqwt.calibration.validate import validated
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array

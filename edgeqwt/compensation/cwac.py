@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensation.constants import channel_slots_of, is_constant_op, realized
+from edgeqwt.compensation.channel_constants import channel_slots_of, is_constant_op, realized
 from edgeqwt.compensation.fold import fold, headroom, quantization
 from edgeqwt.compensation.layer import Layer, Totals
 from edgeqwt.compensation.match import OTHER_MODEL, match

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeqwt.compensation.constants import channel_slots_of, constant_of, fold_constant, is_constant_op
+from edgeqwt.compensation.channel_constants import channel_slots_of, constant_of, fold_constant, is_constant_op
 from edgeqwt.compensation.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.graph.linear import Slots, along, slots

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.compensation.constants import constant_ops, values
+from edgeqwt.compensation.channel_constants import constant_ops, values
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import linear_ops, slots

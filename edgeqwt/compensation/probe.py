@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.compensation.constants import channel_slots_of
+from edgeqwt.compensation.channel_constants import channel_slots_of
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 
 

@@ -10,13 +10,13 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.mixed.cost import file_size
 from edgeqwt.mixed.knapsack import Choice
 from edgeqwt.mixed.problem import Problem, measured
-from edgeqwt.mixed.solve import Solution, within_cost, within_degradation
+from edgeqwt.mixed.solutions import Solution, within_cost, within_degradation
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.regions16 import Regions16
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 from edgeqwt.widths.plan import copy_ops
 from edgeqwt.widths.precision import Mixed, Precision, Widths
 

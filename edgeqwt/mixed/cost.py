@@ -11,7 +11,7 @@ from edgeqwt.graph.linear import has_constant_weights, multiplications, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
 from edgeqwt.lowering.int4 import VERSIONS, WITH_INT16, with_packed_weights
-from edgeqwt.mixed.parts import Layer
+from edgeqwt.mixed.width_groups import Layer
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.widths.plan import Plan, copies

@@ -12,14 +12,14 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.degradation import degradations, with_rounded_activation, with_rounded_weights
-from edgeqwt.mixed.parts import Parts, parts
+from edgeqwt.mixed.width_groups import Parts, parts
 from edgeqwt.passes.context import Context
 from edgeqwt.progress import Advance
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.rounding.methods import Gptq
 from edgeqwt.rounding.reround import reround
 from edgeqwt.techniques.weight_rounding import Rounding
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 from edgeqwt.widths.plan import Plan, planned
 from edgeqwt.widths.precision import Mixed, Precision
 

@@ -9,7 +9,7 @@ from typing import Any
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.statistics import Statistics
-from edgeqwt.compensation.constants import constant_ops
+from edgeqwt.compensation.channel_constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.saturation import decision_tensors
@@ -22,7 +22,7 @@ from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
-from edgeqwt.verify.binding import feeds
+from edgeqwt.verify.feeds import feeds
 
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
 

@@ -12,9 +12,9 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.progress import Advance
-from edgeqwt.verify.binding import feeds
 from edgeqwt.verify.comparator import Comparator
-from edgeqwt.verify.layers import Quality, layer_quality
+from edgeqwt.verify.feeds import feeds
+from edgeqwt.verify.quality import Quality, layer_quality
 
 REMEMBERED = 4  # graphs whose error is known; techniques compare a candidate with what came out of the last one
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
-from edgeqwt.prepare.layers import LARGEST, MOVING, PICKING
+from edgeqwt.prepare.layer_splits import LARGEST, MOVING, PICKING
 from edgeqwt.prepare.moves import Move, plan, write
 from edgeqwt.prepare.rewriting import constant, uses, value, without
 from edgeqwt.runtime.runners import reference

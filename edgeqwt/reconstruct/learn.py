@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import FakeQuantized, quantizing
 from edgeqwt.reconstruct.blocks import Block
-from edgeqwt.reconstruct.rule import Reconstruction
+from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 
 if TYPE_CHECKING:

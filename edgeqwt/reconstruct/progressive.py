@@ -24,7 +24,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.reconstruct.learn import Objective, learn
-from edgeqwt.reconstruct.rule import Reconstruction
+from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 from edgeqwt.rounding.methods import Gptq, Layer, Nearest
 from edgeqwt.scales.weights import BIAS_LIMIT

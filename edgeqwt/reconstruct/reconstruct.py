@@ -26,8 +26,8 @@ from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
 from edgeqwt.reconstruct.learn import Objective, learn
+from edgeqwt.reconstruct.learned_rounding import BlockResult, Reconstruction
 from edgeqwt.reconstruct.progressive import progressive
-from edgeqwt.reconstruct.rule import BlockResult, Reconstruction
 from edgeqwt.reconstruct.variables import learnable, variables, written
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
 from edgeqwt.runtime.threads import torch_threads

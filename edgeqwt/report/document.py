@@ -28,9 +28,9 @@ from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
 from edgeqwt.verify.bitexact import Difference
-from edgeqwt.verify.gate import gain_at, split_at
-from edgeqwt.verify.layers import Quality, TensorQuality
+from edgeqwt.verify.choice import gain_at, split_at
 from edgeqwt.verify.op_errors import OwnErrors
+from edgeqwt.verify.quality import Quality, TensorQuality
 
 VERSION = 3
 DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes

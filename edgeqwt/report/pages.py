@@ -23,7 +23,7 @@ from edgeqwt.report.terminal import (
     runtime_sentences,
 )
 from edgeqwt.report.variants import decibels
-from edgeqwt.verify.gate import gain_at
+from edgeqwt.verify.choice import gain_at
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
-    from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.paired import Gain
+    from edgeqwt.verify.quality import Quality
 
 FULL_BAR = 50.0  # dB: a bar as long as its column
 WORST = 3  # ops that are named with what to do

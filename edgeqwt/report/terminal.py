@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.bitexact import BitExactness, Difference
+    from edgeqwt.verify.choice import Choice
     from edgeqwt.verify.compare import Comparison
-    from edgeqwt.verify.gate import Choice
-    from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.parity import Parity
+    from edgeqwt.verify.quality import Quality
 
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
@@ -264,7 +264,7 @@ def _some(sentences: Iterable[str]) -> list[str]:
 
 def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, locations: Mapping[str, str]) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
-    from edgeqwt.compensation.constants import KINDS
+    from edgeqwt.compensation.channel_constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 
     plain, after = (

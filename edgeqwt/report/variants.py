@@ -12,9 +12,9 @@ from edgeqwt.output import Row, show_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeqwt.verify.layers import Quality
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.paired import Gain
+    from edgeqwt.verify.quality import Quality
 
 NOTHING = "nothing"  # varies between samples
 DECIDES = " *"  # marks the row that says which model is kept
@@ -85,14 +85,14 @@ def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, st
 
 def _gains(quality: Mapping[str, Quality], output: int) -> dict[str, str]:
     """What each variant gains over the one before it, at the tensor that decides."""
-    from edgeqwt.verify.gate import gain_at
+    from edgeqwt.verify.choice import gain_at
 
     return {b: _gain(gain_at(quality[a], quality[b], output)) for a, b in pairwise(quality)}
 
 
 def _splits(quality: Mapping[str, Quality], output: int) -> dict[str, str]:
     """Samples whose class each variant gets right and the one before it does not, and the reverse."""
-    from edgeqwt.verify.gate import split_at
+    from edgeqwt.verify.choice import split_at
 
     found = {b: split_at(quality[a], quality[b], output) for a, b in pairwise(quality)}
     return {name: f"{s.won}, {s.lost}; {s.probability:.2g}" for name, s in found.items() if s is not None}

@@ -12,13 +12,13 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.reconstruct import rule
+from edgeqwt.reconstruct import learned_rounding
 from edgeqwt.reconstruct.reconstruct import reconstruct
 
 
 @dataclass(frozen=True)
-class Reconstruction(rule.Reconstruction, Technique):
-    __doc__ = rule.Reconstruction.__doc__
+class Reconstruction(learned_rounding.Reconstruction, Technique):
+    __doc__ = learned_rounding.Reconstruction.__doc__
     name = "reconstruction"
     title = "learn rounding"
     works = Works.INTEGER
@@ -49,8 +49,8 @@ class AdaRound(Reconstruction):
 
     name = "adaround"
     paper = "AdaRound (Nagel et al. 2020), eq. 21 to 25"
-    scope: rule.Scope = "layer"
-    rounding: rule.Order = "soft"
+    scope: learned_rounding.Scope = "layer"
+    rounding: learned_rounding.Order = "soft"
     iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 1000
     rate: Annotated[float, Interval(ge=1e-8, le=1)] = 0.1
 
@@ -64,11 +64,11 @@ class Brecq(AdaRound):
 
     name = "brecq"
     paper = "BRECQ (Li et al. 2021), eq. 10"
-    scope: rule.Scope = "block"
+    scope: learned_rounding.Scope = "block"
     fisher: bool = True
 
 
-def _sentences(blocks: tuple[rule.BlockResult, ...]) -> Iterator[str]:
+def _sentences(blocks: tuple[learned_rounding.BlockResult, ...]) -> Iterator[str]:
     for block in blocks:
         layers = f"{len(block.ops)} layers up to {block.name!r}: "
         if block.kept:
@@ -78,7 +78,7 @@ def _sentences(blocks: tuple[rule.BlockResult, ...]) -> Iterator[str]:
             yield layers + f"left as they were: {block.reason}"
 
 
-def _row(block: rule.BlockResult) -> dict[str, object]:
+def _row(block: learned_rounding.BlockResult) -> dict[str, object]:
     return {
         "block": block.name,
         "layers": len(block.ops),

@@ -29,7 +29,7 @@ from edgeqwt.loading import calling, load_callable
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.verify.binding import feed, output_tensor
+from edgeqwt.verify.feeds import feed, output_tensor
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions

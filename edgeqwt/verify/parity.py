@@ -13,7 +13,7 @@ from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import EdgeqwtError, InputError, ParityError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.binding import feed, output_tensor
+from edgeqwt.verify.feeds import feed, output_tensor
 from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.rounding import SAFETY, Bounded, Rounding, Verdict
 

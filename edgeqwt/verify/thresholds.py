@@ -13,9 +13,9 @@ from edgeqwt.errors import QualityError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.saturation import before_saturation
-from edgeqwt.verify.layers import Quality, TensorQuality
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import CHANCE, tail
+from edgeqwt.verify.quality import Quality, TensorQuality
 
 FINE_DB, LOST_DB = 25.0, 3.0  # an output that has less, and loses so much to the steps of its scale, is reported
 CLASSIFIERS = ("SOFTMAX", "LOG_SOFTMAX")

@@ -10,7 +10,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.runners import InterpreterError, Runner, xnnpack
-from edgeqwt.verify.layers import Quality
+from edgeqwt.verify.quality import Quality
 
 MOST = 8
 SIDE = 112  # pixels of a picture at most, either way

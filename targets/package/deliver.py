@@ -11,7 +11,7 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.profile import TargetProfile
 from edgeqwt.target.package.details import of_build
 from edgeqwt.target.package.package import package
-from edgeqwt.verify.binding import feeds
+from edgeqwt.verify.feeds import feeds
 
 VECTORS = 4  # samples that become test vectors
 

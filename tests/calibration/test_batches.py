@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.functions import from_iterable
 from edgeqwt.calibration.sources import open_samples
+from edgeqwt.calibration.user_samples import from_iterable
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 

@@ -10,7 +10,7 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import lower
 from edgeqwt.scales.ranges import Mse
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, NONE, Chain, noise
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensation import layer
-from edgeqwt.compensation.constants import constant_ops
+from edgeqwt.compensation.channel_constants import constant_ops
 from edgeqwt.compensation.cwac import Outcome, compensate, decibel
 from edgeqwt.compensation.solve import DEGENERATE, Options
 from edgeqwt.errors import InputError

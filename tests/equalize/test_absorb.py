@@ -14,7 +14,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.scales.ranges import MinMax
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 from edgeqwt.widths.precision import Precision
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 

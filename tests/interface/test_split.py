@@ -15,7 +15,7 @@ from edgeqwt.interface.options import Interface
 from edgeqwt.interface.split import split_outputs
 from edgeqwt.runtime.runners import reference
 from tests.chain import NONE, Chain, noise
-from tests.interface.test_fold import model_of
+from tests.interface.test_input_normalization import model_of
 
 DENSE = {"weightsFormat": "DEFAULT", "keepNumDims": True, **NONE}
 

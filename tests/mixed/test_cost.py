@@ -13,7 +13,7 @@ from edgeqwt.graph.linear import multiplications
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.mixed.cost import latency, stored, total
 from edgeqwt.mixed.problem import measured
-from edgeqwt.mixed.solve import _options, within_cost
+from edgeqwt.mixed.solutions import _options, within_cost
 from edgeqwt.passes.run import make
 from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages, silent

@@ -12,8 +12,8 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.reconstruct import NO_GAIN, reconstruct
-from edgeqwt.reconstruct.rule import Reconstruction
 from edgeqwt.rounding.methods import Gptq
 from edgeqwt.rounding.reround import reround
 from edgeqwt.verify.comparator import Comparator

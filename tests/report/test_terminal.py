@@ -13,8 +13,8 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
+from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.compare import Comparison, TensorComparison
-from edgeqwt.verify.gate import Choice
 from edgeqwt.verify.metrics import Sums
 from edgeqwt.verify.parity import OutputParity, Parity
 from tests.report.conftest import with_detail

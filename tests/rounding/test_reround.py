@@ -21,7 +21,7 @@ from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule
 from edgeqwt.rounding.reround import reround
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 from tests.chain import Chain, noise, samples
 from tests.compensation.nets import (
     check_bias_scales,

@@ -13,8 +13,8 @@ import edgeqwt
 from edgeqwt.errors import QualityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.verify.layers import layer_quality
 from edgeqwt.verify.parts import Part
+from edgeqwt.verify.quality import layer_quality
 from edgeqwt.verify.thresholds import Thresholds, require, shortfalls
 from tests import small
 from tests.chain import samples
@@ -74,7 +74,7 @@ def test_each_part_has_to_reach_the_bar(monkeypatch: pytest.MonkeyPatch) -> None
     """A large part that is right hides a small one that is not."""
     graph = small.graph()
     parts = (Part("boxes", 1, 0, 3), Part("score", 1, 3, 4))
-    monkeypatch.setattr("edgeqwt.verify.layers.parts_of", lambda graph, tensor: parts)
+    monkeypatch.setattr("edgeqwt.verify.quality.parts_of", lambda graph, tensor: parts)
     logits = replace(graph, ops=graph.ops[:-1], outputs=(graph.ops[-2].outputs[0],))
     t = logits.ops[-1].inputs[1]
     weights = logits.tensors[t].data

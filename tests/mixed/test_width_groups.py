@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.mixed.parts import NARROW, parts
+from edgeqwt.mixed.width_groups import NARROW, parts
 from edgeqwt.widths.plan import planned
 from edgeqwt.widths.precision import Widths
 from tests.chain import CONV, NONE, Chain, noise

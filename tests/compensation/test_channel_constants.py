@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensation.constants import channel_slots, constant_ops, realized
+from edgeqwt.compensation.channel_constants import channel_slots, constant_ops, realized
 from edgeqwt.compensation.cwac import compensate
 from edgeqwt.compensation.fold import SHARED_CONSTANT, headroom
 from edgeqwt.compensation.solve import Options

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.layers import join_reshapes, split_layers
+from edgeqwt.prepare.layer_splits import join_reshapes, split_layers
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import NONE, Chain
 from tests.prepare import toy

@@ -10,7 +10,7 @@ from edgeqwt.graph.flatbuffer import to_bytes
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.prepare.products import lying_left, lying_right
+from edgeqwt.prepare.product_layouts import lying_left, lying_right
 from edgeqwt.runtime.arena import measure_arena
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import TFLiteMicro, reference

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgeqwt.verify.gate import choose
-from edgeqwt.verify.layers import Quality, TensorQuality
+from edgeqwt.verify.choice import choose
 from edgeqwt.verify.metrics import Closeness
+from edgeqwt.verify.quality import Quality, TensorQuality
 
 
 def _quality(*errors: float) -> Quality:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.functions import from_function, from_iterable, from_spec
 from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.user_samples import from_function, from_iterable, from_spec
 from edgeqwt.errors import InputError
 
 

@@ -14,7 +14,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.layers import layer_quality
+from edgeqwt.verify.quality import layer_quality
 
 Images = Mapping[str, npt.NDArray[Any]]
 

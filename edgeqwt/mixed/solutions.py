@@ -15,8 +15,8 @@ import numpy as np
 from edgeqwt.errors import RecipeError
 from edgeqwt.mixed.cut import Split
 from edgeqwt.mixed.knapsack import Choice, choose
-from edgeqwt.mixed.parts import NARROW, Layer
 from edgeqwt.mixed.problem import SIXTEEN, WEIGHTS, Measure, Problem
+from edgeqwt.mixed.width_groups import NARROW, Layer
 from edgeqwt.widths.precision import Precision, Widths
 
 PRICES = np.geomspace(1e-5, 1e5, 41)  # of all degradation, in all cost

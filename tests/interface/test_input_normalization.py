@@ -10,7 +10,7 @@ import pytest
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph.graph import Graph
-from edgeqwt.interface.fold import prepared
+from edgeqwt.interface.input_normalization import prepared
 from edgeqwt.runtime.runners import reference
 from edgeqwt.widths.ports import Port
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.norms import difference_of_squares, keep_axes, spread
+from edgeqwt.prepare.norm_forms import difference_of_squares, keep_axes, spread
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import NONE, Chain, noise
 from tests.prepare import toy

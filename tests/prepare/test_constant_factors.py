@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.factors import fold_factors
+from edgeqwt.prepare.constant_factors import fold_factors
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import DEPTHWISE, NONE, Chain, noise
 from tests.prepare import toy

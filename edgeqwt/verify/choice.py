@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from edgeqwt.verify.layers import Quality
 from edgeqwt.verify.paired import Gain, Split, gain, split
+from edgeqwt.verify.quality import Quality
 
 
 @dataclass(frozen=True)
