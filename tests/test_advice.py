@@ -30,8 +30,8 @@ def test_a_logarithm_belongs_into_the_application(kind: str) -> None:
     chain = Chain()
     graph = chain.graph(chain.op("TANH", chain.op(kind, chain.input((1, 4)), name="power")))
     op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
-    place = TensorQuality("tanh1", 1, "TANH", closeness(1e-3))
-    said = advice(graph, Quality(8, (), (place,), (place,)), OwnErrors(8, (op,), 0), recipe.load("fast"))
+    judged = TensorQuality("tanh1", 1, "TANH", closeness(1e-3))
+    said = advice(graph, Quality(8, (), (judged,), (judged,)), OwnErrors(8, (op,), 0), recipe.load("fast"))
     assert "GATHER 'table' errs most" in said
     assert ("let the application compute the logarithm in float" in said) == (kind == "LOG")
 
@@ -41,8 +41,8 @@ def test_a_poor_part_gets_an_output_of_its_own() -> None:
     graph = chain.graph(chain.op("TANH", chain.input((1, 10)), name="out", shape=(1, 10)))
     for error, poor in ((1.0, True), (1e-3, False)):
         parts = tuple(PartQuality(name, closeness(e), ()) for name, e in (("boxes", 1e-3), ("scores", error)))
-        place = TensorQuality("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
-        said = remedies(graph, Quality(8, (), (place,), (place,)), NOTHING, chosen)
+        judged = TensorQuality("out", 0, "CONCATENATION", closeness(1e-3), parts=parts)
+        said = remedies(graph, Quality(8, (), (judged,), (judged,)), NOTHING, chosen)
         assert ("--split-outputs" in said) == poor
         assert "--precision w8a16" in said
 
@@ -55,16 +55,16 @@ def test_where_all_was_tried_nothing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "told"), [("LOGISTIC", 0.2, True), ("LOGISTIC", 1e-3, False), ("ABS", 0.2, False)]
+    ("kind", "error", "named"), [("LOGISTIC", 0.2, True), ("LOGISTIC", 1e-3, False), ("ABS", 0.2, False)]
 )
-def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, told: bool) -> None:
+def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, named: bool) -> None:
     chain = Chain()
     logit = chain.op("MUL", chain.input((1, 10)), chain.constant(2.0), name="logit", shape=(1, 10), **NONE)
     graph = chain.graph(chain.op(kind, logit, name="score", shape=(1, 10)))
     places = TensorQuality("score", 1, kind, closeness(error)), TensorQuality("logit", 0, "MUL", closeness(1e-4))
     quality = Quality(8, (), places[:1], places[1:])
-    assert coarse_outputs(graph, quality) == ({"score": kind} if told else {})
+    assert coarse_outputs(graph, quality) == ({"score": kind} if named else {})
     found = shortfalls(graph, quality, Thresholds())
-    assert [("fixed" in f.sentence, f.below) for f in found] == ([(True, False)] if told else [])
+    assert [("fixed" in f.sentence, f.below) for f in found] == ([(True, False)] if named else [])
     said = remedies(graph, quality, NOTHING, recipe.load("fast"))
-    assert ("--output-type score=int16" in said) == told
+    assert ("--output-type score=int16" in said) == named

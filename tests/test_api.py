@@ -310,7 +310,7 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
         "package",
         "report.json",
     ]
-    assert all(output.sqnr_db > 25 for output in (place.closeness for place in result.quality["uncompensated"].outputs))
+    assert all(output.sqnr_db > 25 for output in (end.closeness for end in result.quality["uncompensated"].outputs))
     assert any("NHWC" in note for note in result.model.notes)
 
 

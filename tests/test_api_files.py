@@ -56,12 +56,12 @@ def test_which_file_is_which_in_compensate(
     files: Path, command: Command, model: str, reference: str, said: str
 ) -> None:
     named = [files / f"{name}.tflite" for name in (model, reference)]
-    told = command.refused(
+    message = command.refused(
         2, "compensate", named[0], "--reference", named[1], "-c", files / "ok.npz", "-o", "out.tflite"
     )
-    assert said in told
+    assert said in message
     if said.endswith("swapped"):
-        assert f"edgeqwt compensate {named[1]} --reference {named[0]}" in told
+        assert f"edgeqwt compensate {named[1]} --reference {named[0]}" in message
 
 
 def test_a_reference_that_is_not_there(files: Path, command: Command) -> None:
@@ -78,9 +78,9 @@ def test_which_file_is_which_in_compare(files: Path) -> None:
 
 
 def test_samples_given_as_the_model(files: Path, command: Command) -> None:
-    told = command.refused(2, "build", files / "ok.npz", "-c", files / "ok.npz", "-o", "out")
-    assert "holds data, not a model" in told
-    assert f"--calibration {files / 'ok.npz'}" in told
+    message = command.refused(2, "build", files / "ok.npz", "-c", files / "ok.npz", "-o", "out")
+    assert "holds data, not a model" in message
+    assert f"--calibration {files / 'ok.npz'}" in message
 
 
 def open_rows() -> Graph:

@@ -69,27 +69,27 @@ def test_many_processes_at_a_time_sweep_nothing_of_each_others(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [("missing", "does not exist"), ("file", "is no folder"), ("/proc", "cannot be")]
+    ("directory", "said"), [("missing", "does not exist"), ("file", "is no folder"), ("/proc", "cannot be")]
 )
-def test_a_tmpdir_that_cannot_be_used_is_named(tmp_path: Path, place: str, said: str) -> None:
+def test_a_tmpdir_that_cannot_be_used_is_named(tmp_path: Path, directory: str, said: str) -> None:
     """Python would pass over it, and take another."""
     (tmp_path / "file").touch()
     code = (
         "from edgeqwt.disk import temporary_file\nfrom edgeqwt.errors import InputError\n"
         "try: temporary_file()\nexcept InputError as error: print(error, error.hint)"
     )
-    told = run(code, tmp_path, TMPDIR=str(tmp_path / place)).stdout
-    assert f"{tmp_path / place}, which TMPDIR names for temporary files, {said}" in told
-    assert "environment variable TMPDIR" in told
+    printed = run(code, tmp_path, TMPDIR=str(tmp_path / directory)).stdout
+    assert f"{tmp_path / directory}, which TMPDIR names for temporary files, {said}" in printed
+    assert "environment variable TMPDIR" in printed
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> list[str]:
     """A command that runs another one where `tmp_path`/disk is a file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    directory = tmp_path / "disk"
+    directory.mkdir()
     script = 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"'
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, str(place)]
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, str(directory)]
     try:
         possible = subprocess.run([*command, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:
@@ -116,18 +116,18 @@ def samples():
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_a_full_tmpdir_is_named(tmp_path: Path, small_disk: list[str], when: str) -> None:
-    files, place = small.write(tmp_path), tmp_path / "disk"
+    files, directory = small.write(tmp_path), tmp_path / "disk"
     (tmp_path / "data.py").write_text(FILLING)
     code = "import sys, data; from edgeqwt.cli import run; data.fill() if sys.argv.pop(1) == 'before' else None; "
     arguments = ["build", files.model, "-c", "data.py:samples", "-o", "out", "--recipe", "fast"]
     command = [*small_disk, sys.executable, "-c", f"{code}sys.exit(run(sys.argv[1:]))", when, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     message, hint = done.stderr.splitlines()
     said = {
-        "before": f"{place}, which TMPDIR names for temporary files, is full",
-        "meanwhile": f"activations cannot be kept in {place}: No space left on device",
+        "before": f"{directory}, which TMPDIR names for temporary files, is full",
+        "meanwhile": f"activations cannot be kept in {directory}: No space left on device",
     }
     assert message == f"edgeqwt: error: {said[when]}"
     assert "TMPDIR" in hint

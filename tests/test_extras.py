@@ -47,9 +47,9 @@ def test_sources_that_need_what_is_not_there(
 ) -> None:
     Path(model.partition(":")[0]).write_text("def create(): return 1\n")
     monkeypatch.setitem(sys.modules, package, None)
-    told = edgeqwt.refused(5, "build", model, "-c", files.samples, "-o", "out")
-    assert f"the package {package} is needed, which is not installed" in told
-    assert extras.CONVERT in told
+    message = edgeqwt.refused(5, "build", model, "-c", files.samples, "-o", "out")
+    assert f"the package {package} is needed, which is not installed" in message
+    assert extras.CONVERT in message
 
 
 def test_targets_that_need_what_is_not_there(edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +58,8 @@ def test_targets_that_need_what_is_not_there(edgeqwt: Command, files: Small, mon
     for target, package in (("tflm", "tflite-micro"), ("ethos-u55-128", "ethos-u-vela")):
         if target == "ethos-u55-128":
             monkeypatch.delitem(sys.modules, "tflite_micro")
-        told = edgeqwt.refused(5, "build", files.model, "-c", files.samples, "-o", "out", "--target", target)
-        assert f"the package {package} is needed" in told
+        message = edgeqwt.refused(5, "build", files.model, "-c", files.samples, "-o", "out", "--target", target)
+        assert f"the package {package} is needed" in message
 
 
 def test_tflite_micro_is_reported_where_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

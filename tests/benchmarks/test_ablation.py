@@ -52,8 +52,8 @@ def test_a_row_is_measured(ablation: ModuleType) -> None:
     sizes = {}
     for name in ("corrections: gain, offset and scales (CWAC)", "corrections: linear layers (QwT)"):
         row = replace(rows[name], recipe=replace(rows[name].recipe, precision=parse("w3a8")))
-        told, sqnr, agreement, accuracy, size, _ = ablation.cells(network, row)
-        assert told == name
+        message, sqnr, agreement, accuracy, size, _ = ablation.cells(network, row)
+        assert message == name
         assert float(sqnr) > 0
         assert agreement == accuracy  # the labels are the float network's own
         sizes[name] = int(size.replace(",", ""))

@@ -47,18 +47,18 @@ def test_whole_builds_killed(tmp_path: Path) -> None:
 def test_a_loss_is_found(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     """What looks for faults sees them."""
     kills = script("kills")
-    place = tmp_path / "place"
-    (place / "tmp").mkdir(parents=True)
-    (place / "stderr").write_text("")
-    found = list(kills.faults(place, 0, -9, 9, speaks=False))
+    judged = tmp_path / "judged"
+    (judged / "tmp").mkdir(parents=True)
+    (judged / "stderr").write_text("")
+    found = list(kills.faults(judged, 0, -9, 9, speaks=False))
     assert found == ["output lost"]
-    kills.build_folder(place)
-    assert list(kills.faults(place, 0, -9, 9, speaks=False)) == []
-    (place / ".out.edgeqwt-notes").mkdir()
-    assert list(kills.faults(place, 0, -9, 9, speaks=False)) == ["left: .out.edgeqwt-notes"]
-    (place / ".out.edgeqwt-notes").rmdir()
-    (place / "out" / "package").unlink()
-    assert list(kills.faults(place, 0, -9, 9, speaks=False)) == ["output lost"]
-    before = (place / "out").stat().st_ino
-    said = list(kills.faults(place, before, 0, 15, speaks=True))
+    kills.build_folder(judged)
+    assert list(kills.faults(judged, 0, -9, 9, speaks=False)) == []
+    (judged / ".out.edgeqwt-notes").mkdir()
+    assert list(kills.faults(judged, 0, -9, 9, speaks=False)) == ["left: .out.edgeqwt-notes"]
+    (judged / ".out.edgeqwt-notes").rmdir()
+    (judged / "out" / "package").unlink()
+    assert list(kills.faults(judged, 0, -9, 9, speaks=False)) == ["output lost"]
+    before = (judged / "out").stat().st_ino
+    said = list(kills.faults(judged, before, 0, 15, speaks=True))
     assert said == ["exit code 0, changed False, said ''", "output lost"]

@@ -10,7 +10,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.graph.graph import Array
 
 
-def told(values: Array, names: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
+def message(values: Array, names: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
     kept = [{"x": value[None].astype(np.float32)} for value in values]
     return column_warnings(Samples("test", lambda: iter(kept), len(kept)), names)
 
@@ -18,22 +18,22 @@ def told(values: Array, names: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
 @pytest.mark.parametrize("shape", [(40, 4), (10, 5, 4)])
 def test_columns_of_other_magnitude(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(size=shape) * [1.0, 1e5, 3.0, 5e4]
-    (sentence,) = told(values)
+    (sentence,) = message(values)
     assert "columns 0, 2 vary by less than 2 of its steps" in sentence
     assert "as column 1 reaches" in sentence
     assert "--standardize x" in sentence
-    assert told(values, ()) == ()
+    assert message(values, ()) == ()
 
 
 def test_columns_of_one_magnitude_leave_no_doubt() -> None:
     rng = np.random.default_rng(0)
-    assert told(rng.normal(size=(40, 4)) * [1.0, 10.0, 3.0, 5.0]) == ()
-    assert told(rng.normal(size=(40, 1))) == ()
+    assert message(rng.normal(size=(40, 4)) * [1.0, 10.0, 3.0, 5.0]) == ()
+    assert message(rng.normal(size=(40, 1))) == ()
     constant = rng.normal(size=(40, 3)) * [1.0, 0.0, 1.0] + [0.0, 5.0, 0.0]
-    assert told(constant) == ()
+    assert message(constant) == ()
 
 
 def test_one_peak_among_many_places_is_no_matter_of_columns() -> None:
     signal = np.random.default_rng(0).normal(size=(40, 200)) * 0.01
     signal[:, 0] = 5 * np.random.default_rng(1).random(40) * 0.01
-    assert told(signal) == ()
+    assert message(signal) == ()

@@ -10,7 +10,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.graph.graph import Array
 
 
-def told(arrays: Iterable[Array], channels_first: bool = False) -> tuple[str, ...]:
+def message(arrays: Iterable[Array], channels_first: bool = False) -> tuple[str, ...]:
     kept = [{"x": array} for array in arrays]
     count, sentences = sample_warnings(Samples("test", lambda: iter(kept), len(kept)), {"x": channels_first})
     assert count == len(kept)
@@ -22,37 +22,37 @@ def noise(count: int, *shape: int, seed: int = 0) -> list[Array]:
 
 
 def test_good_samples_leave_no_doubts() -> None:
-    assert told(noise(40, 4)) == ()
+    assert message(noise(40, 4)) == ()
 
 
 def test_numbers() -> None:
-    assert "nothing is held out" in told(noise(1, 4))[0]
-    assert "31 calibration samples" in told(noise(31, 4))[0]
-    assert "the same one" in told(noise(1, 4) * 40)[0]
+    assert "nothing is held out" in message(noise(1, 4))[0]
+    assert "31 calibration samples" in message(noise(31, 4))[0]
+    assert "the same one" in message(noise(1, 4) * 40)[0]
     twice = [x for x in noise(20, 4) for _ in range(2)]
-    assert "only 20 of 40" in told(twice)[0]
+    assert "only 20 of 40" in message(twice)[0]
 
 
 def test_what_is_held_out_may_not_be_fitted_on() -> None:
     arrays = noise(60, 4)
     for k in range(1, 60, 4):  # every held-out sample is the one before it
         arrays[k] = arrays[k - 1]
-    assert any("every held-out sample is fitted on" in sentence for sentence in told(arrays))
+    assert any("every held-out sample is fitted on" in sentence for sentence in message(arrays))
     arrays[1] = noise(1, 4, seed=9)[0]
-    assert not any("every held-out sample is fitted on" in sentence for sentence in told(arrays))
+    assert not any("every held-out sample is fitted on" in sentence for sentence in message(arrays))
 
 
 def test_constants() -> None:
     constants = [np.full((1, 4), k, np.float32) for k in range(40)]
-    assert told(constants) == ("input 'x' is constant in every calibration sample: give real data",)
-    assert told([*constants[:10], *noise(30, 4)])[0].startswith("input 'x' is constant in 10 of 40")
+    assert message(constants) == ("input 'x' is constant in every calibration sample: give real data",)
+    assert message([*constants[:10], *noise(30, 4)])[0].startswith("input 'x' is constant in 10 of 40")
 
 
 def test_held_out_samples_beyond_the_fitted_ones() -> None:
     arrays = noise(40, 4)
     for k in range(1, 40, 4):
         arrays[k] = 3 * arrays[k] + 10
-    (only,) = told(arrays)
+    (only,) = message(arrays)
     assert "10 of 10 held-out samples lie outside" in only
 
 
@@ -63,7 +63,7 @@ def test_channels_on_the_wrong_axis_of_a_cube(channels_first: bool) -> None:
     maps = np.cumsum(np.cumsum(rng.normal(size=(40, 1, 6, 6, 6)), axis=-1), axis=-2).astype(np.float32)
     first, last = [*maps], [*np.moveaxis(maps, 2, -1)]
     right, wrong = (first, last) if channels_first else (last, first)
-    assert told(right, channels_first) == ()
-    (only,) = told(wrong, channels_first)
+    assert message(right, channels_first) == ()
+    (only,) = message(wrong, channels_first)
     assert "transpose the samples" in only
-    assert told([x[:, :, :, :5] for x in wrong], channels_first) == ()  # another shape: checked elsewhere
+    assert message([x[:, :, :, :5] for x in wrong], channels_first) == ()  # another shape: checked elsewhere

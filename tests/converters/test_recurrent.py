@@ -180,7 +180,7 @@ def test_torch_layers_reach_tflite_with_each_weight_once(tmp_path: Path) -> None
     layers = [op for op in graph.ops if op.kind == "FULLY_CONNECTED"]
     # Per direction two of the input and two of the state: gates that are sigmoids, and the one that is not.
     assert len({op.inputs[1] for op in layers}) == 5 * 4
-    assert any(place.startswith("both (LSTM") for place in model.locations.values())
+    assert any(judged.startswith("both (LSTM") for judged in model.locations.values())
 
 
 class Packed(nn.Module):

@@ -141,12 +141,12 @@ def test_the_bytes_of_a_build_can_be_fed_back(states: tuple[()] | None, tmp_path
         assert np.abs((state.astype(float) - before.zero_point[0]) * before.scale[0] - wanted).max() < 20 / 255
 
 
-@pytest.mark.parametrize(("spread", "told"), [(0.0, True), (0.1, True), (0.4, False)])
-def test_states_that_calibration_does_not_show_are_named(spread: float, told: bool) -> None:
+@pytest.mark.parametrize(("spread", "message"), [(0.0, True), (0.1, True), (0.4, False)])
+def test_states_that_calibration_does_not_show_are_named(spread: float, message: bool) -> None:
     found = with_states(model(step(), ("x", "h"), ("y", "h_out")))
     rng = np.random.default_rng(0)
     samples = from_arrays(
         {"x": rng.normal(size=(8, 4)).astype("f"), "h": rng.uniform(-spread, spread, (8, WIDTH)).astype("f")}
     )
     sentences = [*unlike_states(found, found.graph, samples)]
-    assert ["calibrate with states as they are" in sentence for sentence in sentences] == [True] * told
+    assert ["calibrate with states as they are" in sentence for sentence in sentences] == [True] * message

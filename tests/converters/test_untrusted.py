@@ -268,7 +268,7 @@ def test_saved_models_that_write_files(tmp_path: Path) -> None:
 
 @pytest.mark.requires("onnx")
 @pytest.mark.parametrize(
-    ("place", "good"),
+    ("judged", "good"),
     [
         ("w", True),
         ("./w", True),
@@ -279,7 +279,7 @@ def test_saved_models_that_write_files(tmp_path: Path) -> None:
         ("up", False),
     ],
 )
-def test_weights_of_onnx_stay_below_the_models_folder(tmp_path: Path, place: str, good: bool) -> None:
+def test_weights_of_onnx_stay_below_the_models_folder(tmp_path: Path, judged: str, good: bool) -> None:
     from onnx import TensorProto, helper
 
     folder = tmp_path / "model"
@@ -290,7 +290,7 @@ def test_weights_of_onnx_stay_below_the_models_folder(tmp_path: Path, place: str
     (folder / "up").symlink_to("..")
     tensor = TensorProto(name="w", data_type=1, dims=[8], data_location=TensorProto.EXTERNAL)
     entry = tensor.external_data.add()
-    entry.key, entry.value = "location", place
+    entry.key, entry.value = "location", judged
     ends = [helper.make_tensor_value_info(name, 1, (8,)) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [tensor])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -41,9 +41,9 @@ def test_it_runs_and_prints_what_its_reports_say(tmp_path: Path) -> None:
         bits: json.loads((tmp_path / f"out/digits-w{bits}/report.json").read_text(encoding="utf-8")) for bits in (8, 4)
     }
     variants = {"": "float", "plain": "plain", "edgeqwt": "compensated"}
-    for weights, told, accuracy, wrong in rows:
+    for weights, message, accuracy, wrong in rows:
         report = reports[4 if weights == "4 bit" else 8]
-        measured = report["scores"][variants[told]]["top1"]
+        measured = report["scores"][variants[message]]["top1"]
         assert float(accuracy) == pytest.approx(measured, abs=5e-5)
         assert int(wrong) == round((1 - measured) * 597)
     # Even two epochs learn: chance is 0.1.

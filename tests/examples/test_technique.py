@@ -51,10 +51,10 @@ def test_a_technique_of_another_package_is_used(installed: Path, tmp_path: Path)
     done = run(installed, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    (told,) = [technique for technique in report["techniques"] if technique["name"] == "clip_weights"]
-    assert told["options"] == {"deviations": 19.0}
-    assert told["data"]["layers"] == 2
-    assert "standard deviations clipped" in told["sentences"][0]
+    (message,) = [technique for technique in report["techniques"] if technique["name"] == "clip_weights"]
+    assert message["options"] == {"deviations": 19.0}
+    assert message["data"]["layers"] == 2
+    assert "standard deviations clipped" in message["sentences"][0]
     assert "clip_weights" in done.stdout
     # Without the package it is unknown, and the message lists what there is.
     refused = run(ROOT, tmp_path, *arguments)

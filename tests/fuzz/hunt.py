@@ -145,7 +145,7 @@ def main() -> int:
         if kind in ("tflite", "commands"):
             files += [path.read_bytes() for path in options.models]
         judge = (
-            command_fault if kind == "commands" else lambda data, place, kind=kind: fault(READERS[kind], data, place)
+            command_fault if kind == "commands" else lambda data, judged, kind=kind: fault(READERS[kind], data, judged)
         )
         tally = hunt(files, kind, options.seed, options.count, judge)
         died = sum(said.startswith("DIED") for _, said in tally.found)

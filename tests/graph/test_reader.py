@@ -192,9 +192,9 @@ def read_and_write(data: bytes) -> bool:
 
 
 def damaged_at(data: bytes, places: Iterator[int], rng: np.random.Generator) -> Iterator[bytes]:
-    for place in places:
+    for position in places:
         changed = bytearray(data)
-        changed[place] ^= int(rng.integers(1, 256))
+        changed[position] ^= int(rng.integers(1, 256))
         yield bytes(changed)
 
 
@@ -251,8 +251,8 @@ def test_every_byte_of_a_small_file() -> None:
     data = packed.pack(built)
     taken = 0
     for value in (0x00, 0x01, 0x7F, 0x80, 0xFF):
-        for place in range(len(data)):
-            taken += read_and_write(data[:place] + bytes([value]) + data[place + 1 :])
+        for position in range(len(data)):
+            taken += read_and_write(data[:position] + bytes([value]) + data[position + 1 :])
     assert taken > 0
 
 

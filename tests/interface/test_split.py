@@ -77,7 +77,7 @@ def test_a_build_gives_each_part_its_scale(tmp_path: Path) -> None:
     assert scores == 1 / 256
     assert boxes > 100 * scores
     # One scale for both leaves all scores at one integer or two; apart both have what 8 bits give.
-    assert all(place.closeness.judged_db > 25 for place in result.quality[result.choice.name].outputs)
+    assert all(judged.closeness.judged_db > 25 for judged in result.quality[result.choice.name].outputs)
 
 
 def test_nothing_to_split_is_said() -> None:

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.runtime.boundary import real
 from edgeqwt.runtime.runners import RUNNERS
-from edgeqwt.widths.precision import Precision, Widths, parse
-from tests.chain import CONV, NONE, Chain, noise, samples
-from tests.one_op import Lowered, lowered
-
-
-def run_everywhere(
-    graph: Graph, feeds: Sequence[Mapping[int, Array]] | None = None, steps: float = 2.0, **options: Any
-) -> Lowered:
-    """Lowers a graph, runs it in every runtime, and checks error and equality of bytes."""
-    found = lowered(graph, samples(graph) if feeds is None else feeds, **options)
-    outs = {name: found.run(factory) for name, factory in RUNNERS.items()}
-    for name, out in outs.items():
-        assert found.worst(out) <= steps, name
-    for ours, theirs in zip(outs["tflm"], outs["reference"], strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            # FULLY_CONNECTED may differ by a step.
-            allowed = int(any(op.kind == "FULLY_CONNECTED" for op in found.graph.ops))
-            assert np.abs(a.astype(int) - b.astype(int)).max(initial=0) <= allowed
-    return found
-
-
-def named(graph: Graph, name: str) -> Tensor:
-    """A tensor by its name."""
-    return next(t for t in graph.tensors if t.name == name)
-
-
-def scale_of(graph: Graph, name: str) -> tuple[float, int]:
-    """A tensor's scale and zero point."""
-    q = named(graph, name).quantization
-    assert q is not None
-    return float(q.scale[0]), int(q.zero_point[0])
-
-
-def conv(chain: Chain, x: int, w: int, b: int, name: str = "", **options: object) -> int:
-    """A convolution."""
-    return chain.op("CONV_2D", x, w, b, name=name, **{**CONV, **options})
-
+from edgeqwt.widths.precision import Precision, Widths
+from tests.chain import NONE, Chain, noise, samples
+from tests.lowering.lowerings import conv, named, run_everywhere, scale_of, transformer_block
+from tests.one_op import lowered
 
 # -- tensors with several uses -----------------------------------------------------------
 
@@ -253,38 +215,6 @@ def test_attention() -> None:
     assert "QUANTIZE" not in {op.kind for op in integer.ops}
 
 
-def transformer_block() -> Graph:
-    """Layer norm, attention of two heads, GELU, residuals: as converters write them."""
-    chain = Chain()
-
-    def norm(x: int) -> int:
-        centered = chain.op("SUB", x, chain.op("MEAN", x, chain.constant([2]), keepDims=True), **NONE)
-        variance = chain.op("MEAN", chain.op("MUL", centered, centered, **NONE), chain.constant([2]), keepDims=True)
-        root = chain.op("SQRT", chain.op("ADD", variance, chain.constant([1e-5]), **NONE))
-        scaled = chain.op("MUL", centered, chain.op("DIV", chain.constant([1.0]), root, **NONE), **NONE)
-        return chain.op("ADD", chain.op("MUL", scaled, chain.constant(1 + noise(16, scale=0.2)), **NONE),
-                        chain.constant(noise(16, scale=0.2)), **NONE)  # fmt: skip
-
-    def dense(x: int, inputs: int, outputs: int, seed: int) -> int:
-        y = chain.op("BATCH_MATMUL", x, chain.constant(noise(inputs, outputs, seed=seed, scale=inputs**-0.5)))
-        return chain.op("ADD", y, chain.constant(noise(outputs, seed=seed, scale=0.1)), **NONE)
-
-    def heads(x: int) -> int:
-        split = chain.op("RESHAPE", x, chain.constant([1, 6, 2, 8]), newShape=(1, 6, 2, 8))
-        return chain.op("TRANSPOSE", split, chain.constant([0, 2, 1, 3]))
-
-    x = chain.input((1, 6, 16))
-    y = norm(x)
-    q, k, v = (heads(dense(y, 16, 16, seed)) for seed in (1, 2, 3))
-    scores = chain.op("BATCH_MATMUL", chain.op("MUL", q, chain.constant(8**-0.5), **NONE), k, adjY=True)
-    mixed = chain.op("BATCH_MATMUL", chain.op("SOFTMAX", scores, beta=1.0), v)
-    joined = chain.op("TRANSPOSE", mixed, chain.constant([0, 2, 1, 3]))
-    joined = chain.op("RESHAPE", joined, chain.constant([1, 6, 16]), newShape=(1, 6, 16))
-    x = chain.op("ADD", x, dense(joined, 16, 16, 4), **NONE)
-    hidden = chain.op("GELU", dense(norm(x), 16, 32, 5))
-    return chain.graph(chain.op("ADD", x, dense(hidden, 32, 16, 6), **NONE))
-
-
 def test_transformer_block() -> None:
     graph = transformer_block()
     found = lowered(graph, samples(graph, 32), missing={"GELU"})
@@ -387,170 +317,3 @@ def test_quantized_islands_in_a_float_graph_pass_through() -> None:
     # The region's step is about three of the output's.
     integer = run_everywhere(graph, steps=4).graph
     assert [op.kind for op in integer.ops] == ["QUANTIZE", "RESHAPE", "QUANTIZE"]
-
-
-# -- two widths in one graph ---------------------------------------------------------------------
-
-NOT_IN_MICRO16 = frozenset(kind for kind, row in RULES16.items() if not row.tflm)
-
-
-def worst_sqnr(found: Lowered) -> float:
-    """The lowest SQNR of the first output over the runtimes, in dB, against the float graph on the same inputs."""
-    exact = np.array([out[0] for out in found.exact()], np.float64)
-    q = found.graph.tensors[found.graph.outputs[0]].quantization
-    assert q is not None
-    errors = [exact - np.array([real(out[0], q) for out in found.run(factory)]) for factory in RUNNERS.values()]
-    return min(float(10 * np.log10(np.square(exact).sum() / np.square(e).sum())) for e in errors)
-
-
-def kinds(graph: Graph) -> Counter[str]:
-    """How many ops of each kind a graph has."""
-    return Counter(op.kind for op in graph.ops)
-
-
-def four() -> Graph:
-    """A residual block: a -> b -> c -> a + c."""
-    chain = Chain()
-
-    def layer(x: int, name: str, seed: int) -> int:
-        weights = chain.constant(noise(8, 3, 3, 8, seed=seed, scale=0.15), f"w{seed}")
-        return conv(
-            chain, x, weights, chain.constant(noise(8, seed=seed + 9) / 5), name, fusedActivationFunction="RELU"
-        )
-
-    a = layer(chain.input((1, 6, 6, 8), "image"), "a", 1)
-    c = layer(layer(a, "b", 2), "c", 3)
-    return chain.graph(chain.op("ADD", a, c, name="sum", **NONE))
-
-
-def test_sixteen_bits_everywhere_need_no_copies() -> None:
-    graph = four()
-    found = run_everywhere(graph, precision=parse("w8a16"), steps=60)  # weights err by 2^-8, so outputs by 2^-9 or so
-    assert kinds(found.graph) == {"CONV_2D": 3, "ADD": 1}
-    assert {found.graph.tensors[t].dtype for t in (*found.graph.inputs, *found.graph.outputs)} == {"int16"}
-    assert {found.graph.tensors[op.inputs[2]].dtype for op in found.graph.ops if op.kind == "CONV_2D"} == {"int64"}
-
-
-def test_narrow_layer_between_wide_ones() -> None:
-    graph = four()
-    found = lowered(graph, samples(graph), precision=Precision(activation_bits=16, layers={"b": Widths(8, 8)}))
-    # a -> int8 for b; b -> int16 for c, which is CAST and ADD as its zero point is not 0.
-    assert kinds(found.graph) == {"CONV_2D": 3, "ADD": 2, "QUANTIZE": 1, "CAST": 1}
-    assert named(found.graph, "b").dtype == "int8"
-    # Two roundings to int8 (about 45 dB each after ReLU) halve what one leaves.
-    assert worst_sqnr(found) > 38
-    assert worst_sqnr(lowered(graph, samples(graph), precision=parse("w8a16"))) > worst_sqnr(found) + 6
-
-
-def test_wide_layers_between_narrow_ones() -> None:
-    graph = four()
-    precision = Precision(layers={"b": Widths(8, 16), "c": Widths(8, 16)})
-    found = lowered(graph, samples(graph), precision=precision)
-    assert kinds(found.graph) == {"CONV_2D": 3, "ADD": 2, "QUANTIZE": 1, "CAST": 1}
-    assert [named(found.graph, name).dtype for name in ("image", "a", "b", "c", "sum")] == [
-        "int8", "int8", "int16", "int16", "int8"
-    ]  # fmt: skip
-    assert worst_sqnr(found) > worst_sqnr(lowered(graph, samples(graph)))
-
-
-def test_a_copy_is_shared_by_its_readers() -> None:
-    chain = Chain()
-    x = chain.input((1, 6, 6, 8))
-    y = chain.op("MUL", x, chain.constant(noise(8)), name="y", **NONE)
-    outs = [chain.op("ADD", y, chain.constant(noise(8, seed=seed)), name=f"out{seed}", **NONE) for seed in range(3)]
-    graph = chain.graph(*outs)
-    wide = {f"out{seed}": Widths(8, 16) for seed in range(2)}
-    found = run_everywhere(graph, precision=Precision(layers=wide), steps=3)
-    # y is widened once for two readers; their outputs are narrowed for the interface.
-    assert kinds(found.graph) == {"MUL": 1, "CAST": 1, "ADD": 4, "QUANTIZE": 2}
-
-
-@pytest.mark.parametrize("low", [-1.0, 0.0])
-def test_a_wider_copy_is_exact(low: float) -> None:
-    chain = Chain()
-    x = chain.input((1, 300))
-    y = chain.op("MUL", x, chain.constant(np.float32(1)), name="y", **NONE)
-    graph = chain.graph(chain.op("RESHAPE", y, chain.constant([300, 1]), newShape=(300, 1), name="z"))
-    feeds = [{x: np.random.default_rng(0).uniform(low, 1, (1, 300)).astype(np.float32)}]
-    found = lowered(
-        graph, feeds, precision=Precision(activation_bits=16, layers={"y": Widths(8, 8), "z": Widths(8, 16)})
-    )
-    y_q, z_q = named(found.graph, "y").quantization, named(found.graph, "z").quantization
-    assert y_q is not None
-    assert z_q is not None
-    for factory in RUNNERS.values():
-        tap = next(t for t, tensor in enumerate(found.graph.tensors) if tensor.name == "y")
-        values = factory(found.graph, [tap]).run(found.inputs[0])
-        expected, got = real(values[tap], y_q), real(values[found.graph.outputs[0]], z_q)
-        # z's scale is its group's, so that the ADD rounds once.
-        assert np.abs(expected.reshape(-1) - got.reshape(-1)).max() <= 0.51 * float(z_q.scale[0]) + 1e-7
-    lone = lowered(chain.graph(chain.op("MUL", y, y, name="square", **NONE)), feeds,
-                   precision=Precision(activation_bits=16, layers={"y": Widths(8, 8)}))  # fmt: skip
-    tensors = lone.graph.tensors
-    copy = next(t for t, tensor in enumerate(tensors) if tensor.name == "y/int16")
-    tap = next(t for t, tensor in enumerate(tensors) if tensor.name == "y")
-    q, wide_q = tensors[tap].quantization, tensors[copy].quantization
-    assert q is not None
-    assert wide_q is not None
-    for factory in RUNNERS.values():
-        values = factory(lone.graph, [tap, copy]).run(lone.inputs[0])
-        np.testing.assert_allclose(real(values[tap], q), real(values[copy], wide_q), rtol=1e-6)
-
-
-def test_a_symmetric_tensor_is_widened_by_one_cast() -> None:
-    chain = Chain()
-    x, y = chain.input((1, 4, 6)), chain.input((1, 6, 5))
-    product = chain.op("BATCH_MATMUL", x, y, adjX=False, adjY=False, name="product")
-    scaled = chain.op("MUL", y, chain.constant(noise(5)), name="scaled", **NONE)
-    found = run_everywhere(chain.graph(product, scaled), precision=Precision(layers={"scaled": Widths(8, 16)}), steps=3)
-    assert kinds(found.graph) == {"BATCH_MATMUL": 1, "CAST": 1, "MUL": 1, "QUANTIZE": 1}
-
-
-def test_a_wide_softmax_at_a_narrow_interface_has_the_usual_scale() -> None:
-    chain = Chain()
-    x = chain.input((2, 5))
-    graph = chain.graph(chain.op("SOFTMAX", x, beta=1.0, name="classes"))
-    found = run_everywhere(graph, precision=Precision(layers={"classes": Widths(8, 16)}))
-    out = found.graph.tensors[found.graph.outputs[0]]
-    assert (out.dtype, float(out.quantization.scale[0]), int(out.quantization.zero_point[0])) == ("int8", 1 / 256, -128)  # type: ignore[union-attr]
-    assert scale_of(found.graph, "classes") == (1 / 32768, 0)
-
-
-def test_fixed_scales_meet_at_sixteen_bits() -> None:
-    chain = Chain()
-    x = chain.input((2, 5))
-    y, z = chain.op("TANH", x), chain.op("MUL", x, chain.constant(20.0), name="wide", **NONE)
-    graph = chain.graph(chain.op("CONCATENATION", y, z, axis=1, name="both"))
-    found = lowered(graph, samples(graph), precision=parse("w8a16"))
-    assert kinds(found.graph) == {"TANH": 1, "MUL": 1, "QUANTIZE": 1, "CONCATENATION": 1}
-    assert worst_sqnr(found) > 80  # 16 bits, ranges with twice the room
-
-
-def test_an_input_beyond_what_wide_kernels_take_makes_the_op_narrow() -> None:
-    chain = Chain()
-    graph = chain.graph(chain.op("LOGISTIC", chain.input((2, 50))))
-    values = noise(2, 50)
-    feeds = [{0: (1e6 * (values + np.sign(values))).astype(np.float32)}]  # nothing near zero, where int8 is too coarse
-    # One step of the int8 output is 128 of its copy's: 255 / 256 stands for 1.
-    found = run_everywhere(graph, feeds, precision=parse("w8a16"), steps=128)
-    assert kinds(found.graph)["QUANTIZE"] == 1
-    assert found.graph.tensors[found.graph.outputs[0]].dtype == "int16"
-
-
-def test_transformer_block_at_sixteen_bits() -> None:
-    graph = transformer_block()
-    feeds = samples(graph, 32)
-    narrow = lowered(graph, feeds, missing={"GELU"})
-    micro = lowered(graph, feeds, missing={"GELU"}, missing16=NOT_IN_MICRO16, precision=parse("w8a16"))
-    everywhere = worst_sqnr(narrow), worst_sqnr(micro)
-    assert everywhere[1] > everywhere[0] + 6
-    wide = lowered(graph, feeds, precision=parse("w8a16"))
-    kept = [op.kind for op in wide.graph.ops if op.kind in ("QUANTIZE", "CAST")]
-    assert kept == []  # LiteRT has all of it at 16 bits
-    exact = np.array([out[0] for out in wide.exact()])
-    q = wide.graph.tensors[wide.graph.outputs[0]].quantization
-    assert q is not None
-    for runtime in ("reference", "xnnpack"):
-        got = np.array([real(out[0], q) for out in wide.run(RUNNERS[runtime])])
-        # What is left is RSQRT, interpolated.
-        assert 10 * np.log10(np.square(exact).sum() / np.square(exact - got).sum()) > 50

@@ -72,15 +72,15 @@ def test_learned_rounding_stands_between_rounding_and_compensation(work: Context
     names = [technique.name for technique in everything]
     assert names[-3:] == ["gptq", "reconstruction", "cwac"]
     whole = made(work, everything)
-    told = whole.account("reconstruction")
-    assert told is not None
-    assert isinstance(told.detail, Reconstructed)
-    assert whole.uncompensated is told.detail.graph
+    account = whole.account("reconstruction")
+    assert account is not None
+    assert isinstance(account.detail, Reconstructed)
+    assert whole.uncompensated is account.detail.graph
     assert whole.outcome is not None
     without = made(work, tuple(t for t in everything if t.name != "reconstruction"))
     # Whether it was kept is decided on samples held out; the file changes just where it was.
     same = flatbuffer.to_bytes(whole.uncompensated) == flatbuffer.to_bytes(without.uncompensated)
-    assert told.kept is not same
+    assert account.kept is not same
 
 
 def test_the_same_bytes_again(work: Context, everything: Techniques) -> None:
@@ -91,9 +91,9 @@ def test_the_same_bytes_again(work: Context, everything: Techniques) -> None:
 
 def test_searched_scales_are_those_that_the_graph_has(work: Context) -> None:
     whole = made(work, (MinMaxRanges(), HessianGuided()))
-    told = whole.account("hessian_guided")
-    assert told is not None
-    found = told.detail
+    account = whole.account("hessian_guided")
+    assert account is not None
+    found = account.detail
     assert isinstance(found, Found)
     assert found.candidates == 3
     assert found.after > found.before  # min-max scales of 4 bits leave much to find
@@ -137,9 +137,9 @@ def test_a_search_without_real_outputs_finds_nothing() -> None:
     graph = chain.graph(best)
     model = ConvertedModel(graph, (Binding(InputSpec("image", (1, 4), "float32"), x),), (), lambda sample: {})
     choosing = Context.of(model, graph, open_samples({"image": noise(8, 4)}), LITERT)
-    told = made(choosing, (MinMaxRanges(), Lapq(samples=4, evaluations=4))).account("lapq")
-    assert told is not None
-    assert told.data["candidates"] == 0
+    account = made(choosing, (MinMaxRanges(), Lapq(samples=4, evaluations=4))).account("lapq")
+    assert account is not None
+    assert account.data["candidates"] == 0
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ class Louder(Technique):
 
 def test_the_gate_refuses_what_does_not_help(work: Context) -> None:
     whole = made(work, (MinMaxRanges(), Louder()))
-    told = whole.account("louder")
-    assert told is not None
-    assert not told.kept
-    assert told.data["gain_db"] < -1
+    account = whole.account("louder")
+    assert account is not None
+    assert not account.kept
+    assert account.data["gain_db"] < -1
     assert whole.reference is work.graph
 
 
@@ -204,13 +204,13 @@ class Curious(Technique):
 
 
 def test_techniques_fit_on_samples_that_do_not_judge(work: Context) -> None:
-    told = made(work, (Curious(),)).account("curious")
-    assert told is not None
-    assert isinstance(told.detail, list)
+    account = made(work, (Curious(),)).account("curious")
+    assert account is not None
+    assert isinstance(account.detail, list)
     judging = {feed[work.graph.inputs[0]].tobytes() for feed in work.gate.feeds()}
-    assert len(told.detail) == 18
+    assert len(account.detail) == 18
     assert len(judging) == 6
-    assert judging.isdisjoint(told.detail)
+    assert judging.isdisjoint(account.detail)
 
 
 def test_nothing_is_computed_twice(work: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,8 +89,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
         assert row["kind"] == change.kind
         assert row["sqnr_db"] == {"before": plain.closeness.sqnr_db, "after": compensated.closeness.sqnr_db}
         assert row["fit"]["gain"] == [change.gain_low, change.gain_high]
-        told = [(s.channels, s.reason) for s in result.outcome.skips if s.name == change.name]
-        assert [(s["channels"], s["reason"]) for s in row["skipped"]] == told
+        message = [(s.channels, s.reason) for s in result.outcome.skips if s.name == change.name]
+        assert [(s["channels"], s["reason"]) for s in row["skipped"]] == message
     assert [row["name"] for row in report["outputs"]["uncompensated"]] == ["classes", "mask"]
     assert report["outputs"]["uncompensated"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
@@ -106,7 +106,7 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert listed["equalization"]["samples"] == 64
     rule = {"candidates": 128, "clipping": 2.0, "margins": True, "tails": False}
     assert listed["mse_ranges"] == {"name": "mse_ranges", **rule}
-    assert [told["name"] for told in report["techniques"]] == [step.technique.name for step in result.made.steps]
+    assert [message["name"] for message in report["techniques"]] == [step.technique.name for step in result.made.steps]
     assert report["techniques"][-1]["data"]["samples"] == 24
     assert report["versions"]["python"].startswith("3.")
 

@@ -28,9 +28,9 @@ def test_targets_with_the_same_notes_tell_them_once() -> None:
 
 
 def test_ops_with_one_reason_are_reported_together() -> None:
-    (told,) = finding_sentences(SLOW)
+    (message,) = finding_sentences(SLOW)
     names = "SOFTMAX 0 (out0), SOFTMAX 1 (out1), SOFTMAX 2 (out2) and 2 more"
-    assert told == ("warning", f"{names}: XNNPACK lacks it. Leave it.")
+    assert message == ("warning", f"{names}: XNNPACK lacks it. Leave it.")
 
 
 def test_a_rule_that_several_kinds_break_is_reported_once_and_each_kind_in_a_line() -> None:

@@ -79,12 +79,12 @@ def test_a_compensated_file(result: BuildResult) -> None:
 
 def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
     assert result.outcome is not None
-    change, place = result.outcome.changes[0], result.quality["uncompensated"].layers[0]
+    change, judged = result.outcome.changes[0], result.quality["uncompensated"].layers[0]
 
     def many(noise: float) -> Any:
         """41 layers, the later the better."""
         worse = [replace(CLOSE, sqnr_db=noise + i) for i in range(41)]
-        return tuple(replace(place, tensor=f"layer {i}", closeness=c) for i, c in enumerate(worse))
+        return tuple(replace(judged, tensor=f"layer {i}", closeness=c) for i, c in enumerate(worse))
 
     changes = tuple(replace(change, name=f"layer {i}") for i in range(41))
     outcome = Outcome(result.graph, changes, (), 4)
@@ -128,21 +128,21 @@ def test_long_names_show_their_end_and_odd_names_are_printed_as_they_are() -> No
 
 
 def bitexact(**fields: Any) -> BitExactness:
-    told: dict[str, Any] = {
+    message: dict[str, Any] = {
         "samples": 3, "ops": 5, "elements": 500, "differences": (), "lacking": (),
         "unavailable": None, "xnnpack": (CONV,), "xnnpack_outputs": (CONV,),
     }  # fmt: skip
-    return BitExactness(**{**told, **fields})
+    return BitExactness(**{**message, **fields})
 
 
 def test_runtimes(result: BuildResult) -> None:
     def sentences(**fields: Any) -> dict[str, str]:
-        told: dict[str, str] = {}
+        message: dict[str, str] = {}
         name = ""
         for label, sentence in terminal.runtime_sentences(result.graph, bitexact(**fields)):
             name = label or name
-            told[name] = f"{told.get(name, '')}|{sentence}".strip("|")
-        return told
+            message[name] = f"{message.get(name, '')}|{sentence}".strip("|")
+        return message
 
     same = "same bytes as LiteRT's reference kernels in 5 of 5 ops; 3 samples"
     assert sentences() == {"TFLite Micro": same, "XNNPACK": "identical to the reference kernels"}
@@ -171,8 +171,8 @@ def test_runtimes(result: BuildResult) -> None:
 def test_other_sentences() -> None:
     assert terminal.kept_sentence(Choice("uncompensated", "because")) == "uncompensated: because"
     outputs = (OutputParity("a", 0.5, 10.0, 0.05, 1.0, 0), OutputParity("b", 1e-7, 2e-7, 0.5, 1.0, 0))
-    told = terminal.parity_sentence(Parity(9, outputs))
-    assert told == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
+    message = terminal.parity_sentence(Parity(9, outputs))
+    assert message == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
     values = [float("nan"), float("inf"), -float("inf"), 12.345]
     assert [terminal.decibels(value) for value in values] == ["NaN", "exact", "none", "12.3"]
 
@@ -202,6 +202,6 @@ def test_classes_won_and_lost_are_reported_with_their_probability(result: BuildR
         for name, q in result.quality.items()
     }
     lines = shown(terminal.show_build, replace(result, quality=quality), Path("out"), width=100)
-    told = [line.split()[-3:] for line in lines if line.startswith("  won, lost; by chance")]
-    assert told
-    assert all(row == ["0,", "12;", "0.00049"] for row in told)  # 2 / 2¹²
+    message = [line.split()[-3:] for line in lines if line.startswith("  won, lost; by chance")]
+    assert message
+    assert all(row == ["0,", "12;", "0.00049"] for row in message)  # 2 / 2¹²

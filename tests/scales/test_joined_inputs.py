@@ -79,10 +79,10 @@ def test_held_out_samples_decide(tmp_path: Path) -> None:
         edgeqwt.build(tmp_path / "cell.tflite", calibration=samples, recipe=r)
         for r in (recipe, recipe.without("finer_joins"))
     )
-    told = apart.made.account("finer_joins")
-    assert told is not None
-    assert told.kept
-    assert told.data["inputs"] == 1
+    account = apart.made.account("finer_joins")
+    assert account is not None
+    assert account.kept
+    assert account.data["inputs"] == 1
     assert tied.made.account("finer_joins") is None
     # The step of `small` is more than ten times as fine; the weights' rounding and the output's step remain.
     better, worse = (r.quality["uncompensated"].outputs[1].closeness.sqnr_db for r in (apart, tied))

@@ -52,9 +52,9 @@ def test_names_of_hundreds_of_characters_are_cut() -> None:
     chain = Chain()
     name = "model/" + "x" * 200 + "/last"
     graph = chain.graph(chain.op("RELU", chain.input((1, 4)), name=name))
-    (told,) = costs(graph)["ram"]
-    assert told.endswith("/last)")
-    assert len(told) < 60
+    (row,) = costs(graph)["ram"]
+    assert row.endswith("/last)")
+    assert len(row) < 60
 
 
 def wide() -> Graph:

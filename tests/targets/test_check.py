@@ -94,8 +94,8 @@ def test_a_transformer_on_ethos_u55_ends_with_findings_to_act_on() -> None:
     integer = lowered(graph, samples(graph), missing=kernels_of(profile).missing).graph
     assert {"norm/rsqrt"} <= predicted(integer, profile)
     assert placed(integer, profile) == predicted(integer, profile)
-    after, told = fix(integer, profile)
-    assert len(told) == 1
+    after, message = fix(integer, profile)
+    assert len(message) == 1
     assert check(after, profile) == ()
     assert placed(after, profile) == set()
 
@@ -287,8 +287,8 @@ def test_cmsis_nn_takes_one_scale_for_dense_weights_at_16_bits(target: str) -> N
     integer = integer_cases(16)[name]
     assert {f.rule for f in check(integer, profile)} == {"wide_per_tensor_dense"}
     assert check(integer, load("tflm")) == ()
-    after, told = fix(integer, profile)
-    assert len(told) == 1
+    after, message = fix(integer, profile)
+    assert len(message) == 1
     assert check(after, profile) == ()
 
 

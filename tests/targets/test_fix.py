@@ -62,8 +62,8 @@ def difference(before: Graph, after: Graph, factory: Any = reference, other: Any
 def fixed(graph: Graph, profile: TargetProfile, name: str) -> Graph:
     """The graph after `fix`, which must have applied one fix by that name and left none of its findings."""
     assert name in named(graph, profile)
-    after, told = fix(graph, profile)
-    assert any(sentence.startswith(FIXES[name].sentence) for sentence in told)
+    after, message = fix(graph, profile)
+    assert any(sentence.startswith(FIXES[name].sentence) for sentence in message)
     assert name not in named(after, profile)
     return after
 
@@ -247,8 +247,8 @@ def test_every_fix_is_tested_and_says_how_exact_it_is() -> None:
 def test_nothing_to_fix_leaves_the_graph_as_it_is() -> None:
     graph = integer_cases(8)["CONV_2D/1x1"]
     for name in names():
-        after, told = fix(graph, load(name))
-        assert told == ()
+        after, message = fix(graph, load(name))
+        assert message == ()
         assert after is graph
 
 

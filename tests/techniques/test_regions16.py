@@ -55,12 +55,12 @@ def language() -> Context:
 
 
 def test_regions_are_wide_where_they_gain(language: Context) -> None:
-    wide, told = Regions16().apply(begin(language), language)
-    assert told.kept
+    wide, account = Regions16().apply(begin(language), language)
+    assert account.kept
     assert wide.regions == regions(language.graph)
     assert {w.activations for w in wide.precision.layers.values()} == {16}
-    settled, told = Regions16Review().apply(wide, language)
-    choices = told.detail
+    settled, account = Regions16Review().apply(wide, language)
+    choices = account.detail
     assert isinstance(choices, tuple)
     assert [choice.role for choice in choices] == ["activation", "softmax", "normalization"]
     for choice in choices:
@@ -74,45 +74,45 @@ def test_regions_are_wide_where_they_gain(language: Context) -> None:
         for i in region.ops
     }
     assert {*settled.precision.layers} <= names
-    assert len(told.sentences) == len(choices)
+    assert len(account.sentences) == len(choices)
 
 
 def test_too_small_a_gain_is_no_reason(language: Context) -> None:
     before = begin(language)
-    after, told = Regions16(min_gain=99).apply(before, language)
+    after, account = Regions16(min_gain=99).apply(before, language)
     assert after is before
-    assert "dB on held-out samples" in told.sentences[0]
+    assert "dB on held-out samples" in account.sentences[0]
     assert Regions16Review().apply(after, language)[0] is after
 
 
 def test_targets_without_16_bits_have_no_regions(language: Context) -> None:
     narrow = replace(language, target=replace(LITERT, name="edgetpu", limits={"activation_bits": 8}))
-    after, told = Regions16().apply(begin(narrow), narrow)
-    assert told.data["skipped"] == "edgetpu has no 16-bit activations"
+    after, account = Regions16().apply(begin(narrow), narrow)
+    assert account.data["skipped"] == "edgetpu has no 16-bit activations"
     assert after.precision.layers == {}
 
 
 def test_convolutional_networks_are_left_alone() -> None:
     work = work_on(small.graph(), small.images(16))
-    after, told = Regions16().apply(begin(work), work)
-    assert not told.kept
-    assert told.sentences == ()
+    after, account = Regions16().apply(begin(work), work)
+    assert not account.kept
+    assert account.sentences == ()
     assert after.regions == ()
 
 
 def test_weighted_ranges_are_kept_only_where_they_help(language: Context) -> None:
     pytest.importorskip("torch", reason="gradients need torch")
     before = begin(language)
-    after, told = WeightedRanges().apply(before, language)
-    assert told.kept == (after.statistics is not before.statistics)
-    assert told.kept or "dB on held-out samples" in told.sentences[0]
+    after, account = WeightedRanges().apply(before, language)
+    assert account.kept == (after.statistics is not before.statistics)
+    assert account.kept or "dB on held-out samples" in account.sentences[0]
 
 
 def test_a_build_uses_the_widths_of_its_regions(language: Context) -> None:
     made = make(language, FAST, Precision(), Stages())
-    told = made.account("regions16_review")
-    assert told is not None
-    assert told.kept
+    account = made.account("regions16_review")
+    assert account is not None
+    assert account.kept
     assert made.state.precision.layers
     assert {"int8", "int16"} <= {tensor.dtype for tensor in made.graph.tensors}
     assert not any(tensor.is_float for tensor in made.graph.tensors)
@@ -123,10 +123,10 @@ def test_regions_that_turn_out_useless_leave_no_trace(language: Context) -> None
     useless = tuple(Regions16Review(min_gain=99) if t.name == "regions16_review" else t for t in FAST)
     assert bytes_of(language, useless) == bytes_of(language, without)
     assert bytes_of(language, FAST) != bytes_of(language, without)
-    told = make(language, useless, Precision(), Stages()).account("regions16_review")
-    assert told is not None
-    assert not told.kept
-    assert "too little: they have 8" in told.sentences[0]
+    account = make(language, useless, Precision(), Stages()).account("regions16_review")
+    assert account is not None
+    assert not account.kept
+    assert "too little: they have 8" in account.sentences[0]
 
 
 def test_a_role_is_reported_with_what_it_gains() -> None:

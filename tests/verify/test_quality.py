@@ -88,7 +88,7 @@ def test_the_float_graph_against_itself_is_exact(graphs: tuple[Graph, Graph], ci
     quality = layer_quality(float_graph, {"x": float_graph}, _inputs(float_graph, cifar10["calibration_images"], 1))[
         "x"
     ]
-    assert {place.closeness.sqnr_db for place in (*quality.layers, *quality.outputs)} == {np.inf}
+    assert {judged.closeness.sqnr_db for judged in (*quality.layers, *quality.outputs)} == {np.inf}
     assert quality.outputs[0].closeness.max_steps is None
 
 
@@ -105,5 +105,5 @@ def test_a_model_that_ends_in_softmax_is_judged_before_it(mlperf_tiny: Path) -> 
     graph = flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")
     image = np.random.default_rng(0).uniform(0, 255, graph.tensors[graph.inputs[0]].shape).astype(np.float32)
     quality = layer_quality(graph, {"same": graph}, [{graph.inputs[0]: image}])["same"]
-    assert [place.kind for place in quality.outputs] == ["SOFTMAX"]
-    assert [place.kind for place in quality.decisive] == ["FULLY_CONNECTED"]
+    assert [judged.kind for judged in quality.outputs] == ["SOFTMAX"]
+    assert [judged.kind for judged in quality.decisive] == ["FULLY_CONNECTED"]

@@ -63,9 +63,9 @@ def test_few_samples_do_not_condemn_classes(agreeing: int, rows: int, below: boo
     """7 of 8 are fewer than 0.9, and a file with 0.9 shows no more in 57 % of all cases; 30 of 40 in 0.4 %."""
     graph = small.graph()
     quality = layer_quality(graph, {"": graph}, inputs(graph, 4))[""]
-    (place,) = quality.outputs
-    closeness = replace(place.closeness, clear_rows=rows, clear_top1=agreeing / rows)
-    found = shortfalls(graph, replace(quality, outputs=(replace(place, closeness=closeness),)), Thresholds())
+    (judged,) = quality.outputs
+    closeness = replace(judged.closeness, clear_rows=rows, clear_top1=agreeing / rows)
+    found = shortfalls(graph, replace(quality, outputs=(replace(judged, closeness=closeness),)), Thresholds())
     assert [f.below for f in found] == ([] if below is None else [below])
     assert all(f"the float model's largest element in {agreeing} of {rows} rows" in f.sentence for f in found)
 

@@ -86,7 +86,7 @@ def test_the_same_bytes_every_time(tmp_path: Path, profile: TargetProfile) -> No
 
 @pytest.mark.requires("ethosu")
 def test_ethos_u(tmp_path: Path) -> None:
-    told = package(common.int8(), common.ETHOS, tmp_path)
+    message = package(common.int8(), common.ETHOS, tmp_path)
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     component = {f"edgeqwt_model/{name}" for name in COMPONENT}
     files = {"README.md", "io.json", "summary.json", "vela.log", "model_vela.tflite"}
@@ -98,16 +98,16 @@ def test_ethos_u(tmp_path: Path) -> None:
     assert "AddEthosU()" in ops
     left = [op for op in summary["ops"] if op["where"] != "NPU"]
     if not left:
-        assert told[0] == f"All {len(summary['ops'])} ops run on the NPU."
-    assert told[1].startswith(f"Vela estimates {summary['cycles']['total']:,.0f} cycles, ")
-    assert told[0] in (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert message[0] == f"All {len(summary['ops'])} ops run on the NPU."
+    assert message[1].startswith(f"Vela estimates {summary['cycles']['total']:,.0f} cycles, ")
+    assert message[0] in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.requires("ethosu")
 def test_what_the_npu_leaves_to_the_cpu_is_said(tmp_path: Path) -> None:
-    told = package(common.float_borders(), common.ETHOS, tmp_path)
-    assert "run on the CPU" in told[0]
-    assert "Quantize" in told[0]
+    message = package(common.float_borders(), common.ETHOS, tmp_path)
+    assert "run on the CPU" in message[0]
+    assert "Quantize" in message[0]
     ops = (tmp_path / "edgeqwt_model/src/edgeqwt_model_ops.h").read_text(encoding="utf-8")
     assert {"AddDequantize", "AddEthosU", "AddQuantize"} == set(re.findall(r"Add\w+(?=\(\))", ops))
 
@@ -115,8 +115,8 @@ def test_what_the_npu_leaves_to_the_cpu_is_said(tmp_path: Path) -> None:
 @pytest.mark.requires("ethosu")
 def test_an_op_that_the_npu_has_and_tflite_micro_lacks(tmp_path: Path) -> None:
     # TFLite Micro's interpreter refuses the file, the NPU runs it: the vectors are then LiteRT's.
-    told = package(integer_cases(8)["GELU/image"], common.ETHOS, tmp_path)
-    assert told[0] == "All 1 ops run on the NPU."
+    message = package(integer_cases(8)["GELU/image"], common.ETHOS, tmp_path)
+    assert message[0] == "All 1 ops run on the NPU."
     assert "outputs of LiteRT's reference kernels" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
