@@ -14,10 +14,10 @@ import numpy as np
 from common import CALIBRATION, Array, cifar10, figures, normalized, outputs, show
 from mlperf_tiny import file, image_classification
 from models.resnet20_cifar10 import create
+from qwt.linear_layer import add_linear_layers
 
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.compensation.linear_layer import add_linear_layers
 from edgeqwt.converters.convert import convert
 from edgeqwt.graph import flatbuffer
 from edgeqwt.mixed.cost import file_size

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from qwt.linear_op import NO_SUCH_KIND, OTHER_SIZE, Cost, LinearLayer, added, cost, obstacle, rows
 
-from edgeqwt.compensation.linear_op import NO_SUCH_KIND, OTHER_SIZE, Cost, LinearLayer, added, cost, obstacle, rows
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.runtime.boundary import graph_feed, real

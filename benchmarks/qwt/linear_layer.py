@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from qwt.linear_op import RATIO, Cost, LinearLayer, added, cost, obstacle, rows
 
 from edgeqwt.calibration.samples import roles
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.cwac import Skip, decibel
 from edgeqwt.compensation.fold import quantization
 from edgeqwt.compensation.layer import CHUNK
-from edgeqwt.compensation.linear_op import RATIO, Cost, LinearLayer, added, cost, obstacle, rows
 from edgeqwt.compensation.match import OTHER_MODEL, match
 from edgeqwt.compensation.probe import unfused, with_probe
 from edgeqwt.compensation.solve import NO_HELP

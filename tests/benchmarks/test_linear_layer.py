@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qwt.linear_layer import LinearOptions, LinearOutcome, Sums, add_linear_layers
+from qwt.linear_op import NO_SUCH_KIND, NOT_INT8
 
-from edgeqwt.compensation.linear_layer import LinearOptions, LinearOutcome, Sums, add_linear_layers
-from edgeqwt.compensation.linear_op import NO_SUCH_KIND, NOT_INT8
 from edgeqwt.compensation.solve import NO_HELP
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
