@@ -91,7 +91,16 @@ def test_usage_errors_look_like_all_others(edgeqwt: Command, arguments: list[str
 def test_build(edgeqwt: Command, files: Small) -> None:
     code, out, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--evaluation", files.labelled)
     assert (code, err) == (0, "")
-    assert sorted(os.listdir("out")) == ["edgeqwt.sha256", "float.tflite", "model.tflite", "package", "report.json"]
+    files_left = [
+        "details.json",
+        "edgeqwt.sha256",
+        "float.tflite",
+        "model.tflite",
+        "package",
+        "report.html",
+        "report.json",
+    ]
+    assert sorted(os.listdir("out")) == files_left
     report = strict_json(Path("out/report.json").read_text())
     assert report["bytes"][report["kept"]["name"]] == Path("out/model.tflite").stat().st_size
     assert set(report["scores"]["float"]) == {"top1"}
