@@ -271,5 +271,12 @@ DEMANDS: Mapping[str, Demand] = MappingProxyType(
         "SELECT": Demand(3),
         "SELECT_V2": Demand(3),
         "RANGE": Demand(3),
+        "ATAN2": Demand(2),
+        "CUMSUM": Demand(2, indices=(1,)),
+        "DYNAMIC_UPDATE_SLICE": Demand(3, indices=(2,)),
+        "EMBEDDING_LOOKUP": Demand(2, indices=(0,)),
+        "ONE_HOT": Demand(4, indices=(0, 1)),
+        "REVERSE_V2": Demand(2, indices=(1,), check=_axes()),
+        "TOPK_V2": Demand(2, indices=(1,), several=True),
     }
 )

@@ -220,7 +220,7 @@ def _failures(interpreter: str, doing: str, capture: bool) -> Iterator[None]:
     with context as log:
         try:
             yield
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except (RuntimeError, ValueError, MemoryError, IndexError) as error:  # std::out_of_range is the last one
             failure = error
     if failure is not None:
         raise InterpreterError(interpreter, doing, _cause(str(failure), log)) from failure
