@@ -18,6 +18,11 @@ PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "onnx2tf": ("onnx2tf", f"Install it: {CONVERT}."),
         "onnxruntime": ("onnxruntime", f"Install it: {CONVERT}."),
         "tflite_micro": ("tflite-micro", MICRO),
+        "model_explorer": (
+            "ai-edge-model-explorer",
+            "Install it: pip install ai-edge-model-explorer; or open model.tflite in one that is installed elsewhere, "
+            "and load the files of the folder model_explorer as its node data.",
+        ),
         "ethosu": ("ethos-u-vela", "Install it: pip install 'edgeqwt[vela]'."),
         "tensorflow": (
             "tensorflow",

@@ -85,8 +85,17 @@ def print_json(value: Any) -> None:
     print(json.dumps(finite(plain(value)), indent=2, default=str, allow_nan=False))
 
 
-def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, texts: int = 1, last: int = 0) -> None:
-    """A table whose first column takes the space that is left; of names that do not fit there the end is shown.
+def show_table(
+    out: Console,
+    title: str,
+    header: Row,
+    rows: Sequence[Row],
+    *,
+    texts: int = 1,
+    last: int = 0,
+    styles: Mapping[tuple[int, int], str] | None = None,
+) -> None:
+    """A table whose first column takes the space that is left; of names that do not fit there both ends are shown.
 
     Args:
         out: where it goes.
@@ -95,9 +104,11 @@ def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, te
         rows: cells; columns that are empty in every row are left out.
         texts: so many columns at the left hold words, the others numbers.
         last: so many rows at the end stand apart.
+        styles: of cells that hold figures, by row and column; terminals without colours show none.
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
@@ -105,8 +116,12 @@ def show_table(out: Console, title: str, header: Row, rows: Sequence[Row], *, te
     space = max(12, out.width - sum(width + GAP for width in widths))
     for i in kept:
         table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
+    found = styles or {}
     for k, row in enumerate(rows):
-        cells = [_end_of(row[0], space), *(row[i] for i in kept[1:])]
+        cells: list[str | Text] = [
+            ends_of(row[0], space),
+            *(Text(printable(row[i]), found.get((k, i), "")) for i in kept[1:]),
+        ]
         table.add_row(*cells, end_section=k == len(rows) - last - 1)
     out.print()
     out.print(title, style="bold")
@@ -148,5 +163,9 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _end_of(name: str, space: int) -> str:
-    return name if len(name) <= space else f"…{name[len(name) - space + 1 :]}"
+def ends_of(name: str, space: int) -> str:
+    """A long name without its middle: both of its ends tell something, the last one more."""
+    if len(name) <= space:
+        return name
+    head = space // 3
+    return f"{name[:head]}…{name[len(name) - space + head + 1 :]}"

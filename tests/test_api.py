@@ -304,10 +304,13 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
     result = edgeqwt.build(seeded(SmallCnn), calibration=samples, target="tflite", output=tmp_path / "out")
     assert sorted(os.listdir(tmp_path / "out")) == [
         "conversion.log",
+        "details.json",
         "edgeqwt.sha256",
         "float.tflite",
         "model.tflite",
+        "model_explorer",
         "package",
+        "report.html",
         "report.json",
     ]
     assert all(output.sqnr_db > 25 for output in (end.closeness for end in result.quality["uncompensated"].outputs))

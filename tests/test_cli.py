@@ -18,7 +18,10 @@ from edgeqwt.graph import flatbuffer
 from tests import small
 from tests.small import Command, Small
 
-COMMANDS = ("build", "compensate", "inspect", "compare", "evaluate", "check", "bench", "targets", "recipes", "tools")
+COMMANDS = (
+    "build", "demo", "compensate", "inspect", "compare", "evaluate", "check", "diff", "explore", "bench", "targets",
+    "recipes", "tools",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +94,10 @@ def test_usage_errors_look_like_all_others(edgeqwt: Command, arguments: list[str
 def test_build(edgeqwt: Command, files: Small) -> None:
     code, out, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--evaluation", files.labelled)
     assert (code, err) == (0, "")
-    files_left = [
-        "details.json",
-        "edgeqwt.sha256",
-        "float.tflite",
-        "model.tflite",
-        "package",
-        "report.html",
+    assert sorted(os.listdir("out")) == [
+        "details.json", "edgeqwt.sha256", "float.tflite", "model.tflite", "model_explorer", "package", "report.html",
         "report.json",
-    ]
-    assert sorted(os.listdir("out")) == files_left
+    ]  # fmt: skip
     report = strict_json(Path("out/report.json").read_text())
     assert report["bytes"][report["kept"]["name"]] == Path("out/model.tflite").stat().st_size
     assert set(report["scores"]["float"]) == {"top1"}
@@ -162,7 +159,9 @@ def test_compensate_in_place_and_elsewhere_is_the_same(edgeqwt: Command, files: 
     assert Path("copy.tflite").read_bytes() == repaired
     assert Path("out/model.tflite").read_bytes() == plain != repaired
     assert len(repaired) == len(plain)
-    assert sorted(os.listdir()) == ["copy.tflite", "new.tflite", "out"]
+    assert sorted(os.listdir()) == [
+        "copy.report.html", "copy.tflite", "new.report.html", "new.tflite", "out"
+    ]  # fmt: skip
 
 
 def test_where_nothing_helps_compensate_gives_the_file_as_it_was(

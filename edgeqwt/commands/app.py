@@ -17,7 +17,7 @@ EXIT_CODES = (
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help: typer's boxes leave no space for the text
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     help="PyTorch to proved, compensated full-integer TFLite models, for phones, NPUs and microcontrollers.",
     epilog=EXIT_CODES,
 )

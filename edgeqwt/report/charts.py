@@ -107,14 +107,14 @@ def _line(plot: _Plot, values: Sequence[float | None], style: str, title: str) -
 
 def _dots(plot: _Plot, rows: Sequence[int], page: Page) -> Iterator[Markup]:
     last = page.series[-1]
-    worst = {(hint.op, hint.tensor): n for n, hint in enumerate(page.hints[:NAMED], start=1)}
+    worst = {hint.tensor: n for n, hint in enumerate(page.hints[:NAMED], start=1)}
     radius = 5.0 if len(rows) <= 60 else 3.4 if len(rows) <= 160 else 2.4
     for k, row in enumerate(rows):
         op = page.ops[row]
         db = own_of(op, last)
         if db is None:
             continue
-        x, y, number = plot.x(k), plot.y(db), worst.get((op["op"], op["tensor"]))
+        x, y, number = plot.x(k), plot.y(db), worst.get(op["measured"])
         mark = markup("") if number is None else markup('<text class="rank" x="{x}" y="{y}">{n}</text>').format(
             x=x, y=round(y + (20 if y < 40 else -9), 1), n=number
         )  # fmt: skip

@@ -37,38 +37,60 @@ def op_rows(
         outcome: what compensation did.
         locations: where in the source an op comes from, by tensor name.
     """
-    errors = {name: {(e.op, e.tensor): k for k, e in enumerate(own.ops)} for name, own in traced.items()}
+    errors = {name: {e.tensor: k for k, e in enumerate(own.ops)} for name, own in traced.items()}
+    inside = _behind_borders(graph)
     places: list[tuple[int | None, int]] = [(None, t) for t in graph.inputs]
     places += [(i, op.outputs[0]) for i, op in enumerate(graph.ops) if op.outputs]
     rows = []
     for op, t in places:
-        tensor = graph.tensors[t]
-        found = {name: (traced[name], k) for name, e in errors.items() if (k := e.get((op, tensor.name))) is not None}
+        tensor, measured = graph.tensors[t], inside.get(t, graph.tensors[t].name)
+        found = {name: (traced[name], k) for name, e in errors.items() if (k := e.get(measured)) is not None}
         q = tensor.quantization
+        traces = {name: own.traces[k] for name, (own, k) in found.items() if own.traces}
         rows.append(
             {
                 "op": op,
                 "kind": "INPUT" if op is None else graph.ops[op].kind,
                 "tensor": tensor.name,
-                "location": locations.get(tensor.name, ""),
+                "measured": measured,
+                "location": locations.get(measured, ""),
                 "shape": list(tensor.shape),
                 "dtype": tensor.dtype,
                 "scale": None if q is None or q.axis is not None else float(q.scale[0]),
                 "zero_point": None if q is None or q.axis is not None else int(q.zero_point[0]),
                 "errors": {name: _error(own.ops[k]) for name, (own, k) in found.items()},
-                **_values([own.traces[k] for own, k in found.values() if k < len(own.traces)]),
-                "channels": _channels(op, {n: own.traces[k] for n, (own, k) in found.items() if own.traces}, outcome),
-                "skipped": [[s.channels, s.reason] for s in outcome.skips if s.op == op] if outcome else [],
+                **_values(traces.values()),
+                "channels": _channels(
+                    measured, {n: own.traces[k] for n, (own, k) in found.items() if own.traces}, outcome
+                ),
+                "skipped": [[s.channels, s.reason] for s in outcome.skips if s.name == measured] if outcome else [],
             }
         )
     return rows
 
 
+def _behind_borders(graph: Graph) -> dict[int, str]:
+    """By tensor the name under which it was measured, before float inputs and outputs were put around the graph.
+
+    Behind a QUANTIZE of an input and before a DEQUANTIZE to an output lies what the graph had in its place; the float
+    tensor itself has no error then, and gets an empty name.
+    """
+    found: dict[int, str] = {}
+    for op in graph.ops:
+        given, made = op.inputs[0] if op.inputs else -1, op.outputs[0] if op.outputs else -1
+        if op.kind == "QUANTIZE" and given in graph.inputs and graph.tensors[given].is_float:
+            found |= {made: graph.tensors[given].name, given: ""}
+        if op.kind == "DEQUANTIZE" and made in graph.outputs:
+            found |= {given: graph.tensors[made].name, made: ""}
+    return found
+
+
 def bare_row(error: OpError, series: str) -> dict[str, Any]:
     """The row of an op whose graph is not at hand."""
     return {
-        "op": error.op, "kind": error.kind, "tensor": error.tensor, "location": "", "shape": [], "dtype": "",
-        "scale": None, "zero_point": None, "errors": {series: _error(error)}, "values": None, "channels": {},
+        "op": error.op, "kind": error.kind, "tensor": error.tensor, "measured": error.tensor, "location": "",
+        "shape": [], "dtype": "", "scale": None, "zero_point": None, "errors": {series: _error(error)},
+        "values": None, "channels": {},
         "skipped": [],
     }  # fmt: skip
 
@@ -106,11 +128,11 @@ def _values(traces: Iterable[Trace | None]) -> dict[str, Any]:
     }
 
 
-def _channels(op: int | None, traces: Mapping[str, Trace | None], outcome: Outcome | None) -> dict[str, Any]:
+def _channels(name: str, traces: Mapping[str, Trace | None], outcome: Outcome | None) -> dict[str, Any]:
     """Lists with an entry per channel; lists that say nothing are left out."""
-    known = {name: [_tenths(db) for db in trace.own_db] for name, trace in traces.items() if trace and trace.own_db}
+    known = {series: [_tenths(db) for db in trace.own_db] for series, trace in traces.items() if trace and trace.own_db}
     found: dict[str, Any] = {"own_db": known} if known else {}
-    change = next((c for c in outcome.changes if c.op == op), None) if outcome else None
+    change = next((c for c in outcome.changes if c.name == name), None) if outcome else None
     if change is not None and any(gain != 1 for gain in change.gains):
         found["gain"] = [_digits(gain) for gain in change.gains]
     if change is not None and any(change.offsets):

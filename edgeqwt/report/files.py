@@ -12,7 +12,7 @@ from edgeqwt.disk import cannot_write, whole_file
 from edgeqwt.graph import flatbuffer
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import hashes, written
-from edgeqwt.report.folder import DETAILS, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
+from edgeqwt.report.folder import DETAILS, EXPLORER, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
 from edgeqwt.report.html import page_html
 from edgeqwt.report.manifest import PLAIN_MODEL
 
@@ -36,6 +36,7 @@ def write_build(result: BuildResult, folder: Path) -> None:
         folder: exists and is empty but for the target's package.
     """
     from edgeqwt.report.document import document
+    from edgeqwt.report.model_explorer import write_node_data
     from edgeqwt.report.pages import build_page, npu_summary
 
     flatbuffer.write(result.graph, folder / MODEL)
@@ -50,6 +51,7 @@ def write_build(result: BuildResult, folder: Path) -> None:
     page = build_page(result, tuple(_origin(result, folder)), npu_summary(folder / PACKAGE))
     (folder / DETAILS).write_text(written(details(page)), encoding="utf-8")
     (folder / PAGE).write_text(page_html(page), encoding="utf-8")
+    write_node_data(page, folder / EXPLORER)
 
 
 def page_beside(path: Path) -> Path:
@@ -93,9 +95,18 @@ def details(page: Page) -> dict[str, Any]:
 
 
 def _write(page: Page, path: Path) -> None:
+    write_text(page_html(page), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         with whole_file(path) as file:
-            file.write(page_html(page).encode())
+            file.write(text.encode())
     except OSError as error:
         raise cannot_write(path, error) from None
 

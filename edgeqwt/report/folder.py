@@ -23,6 +23,7 @@ from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
 from edgeqwt.report.manifest import (
     DETAILS,
+    EXPLORER,
     FILES,
     FLOAT_MODEL,
     LOG,
@@ -38,8 +39,8 @@ from edgeqwt.report.manifest import (
 from edgeqwt.signals import held
 
 __all__ = [
-    "DETAILS", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA", "check_file",
-    "check_folder", "copy_file", "whole_folder",
+    "DETAILS", "EXPLORER", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA",
+    "check_file", "check_folder", "copy_file", "whole_folder",
 ]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2

@@ -17,6 +17,7 @@ LOG, REPORT = "conversion.log", "report.json"
 PAGE, DETAILS = "report.html", "details.json"
 MANIFEST = "edgeqwt.sha256"
 FILES = frozenset({MODEL, FLOAT_MODEL, PLAIN_MODEL, LOG, REPORT, PAGE, DETAILS})
+EXPLORER = "model_explorer"  # a folder of node data for Model Explorer
 PACKAGE = "package"  # a folder; the report lists its files
 SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
+    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.bitexact import BitExactness, Difference
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
 WORST_OPS = 5  # own errors that `compare` tells
+COLOURS = {"good": "green", "poor": "yellow", "below": "red", "unknown": ""}
 NAMED = 3  # differences between runtimes that are reported one by one
 
 
@@ -63,7 +65,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
                 for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
             ),
             *(("samples", sentence) for sentence in result.warnings),
-            *(("own error", sentence) for sentence in own_sentences(result.own, 2)),
+            *(("own error", sentence) for sentence in own_sentences(result.own, 2, result.recipe)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("4 bits", listed) for listed in int4_sentences(result.graph, result.recipe.precision, result.target)),
@@ -78,12 +80,15 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *finding_sentences(result.findings),
             *(("package", sentence) for sentence in result.notes),
             ("files", f"{folder}/model.tflite, {folder}/report.json, {folder}/package/README.md"),
+            ("next", f"open {folder}/report.html: where the error is born, op by op"),
         ],
     )
 
 
 def show_compensation(out: Console, result: CompensationResult, path: Path) -> None:
     """What compensation did to a file of another tool's."""
+    from edgeqwt.report.files import page_beside
+
     _show_layers(out, result.quality, result.outcome, {})
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=False)  # one where nothing was done
     show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
@@ -94,6 +99,7 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     ]
     listed = (("warning", sentence) for sentence in warnings)
     show_facts(out, [("kept", kept_sentence(result.choice)), *listed, ("file", str(path))])
+    show_facts(out, [("next", f"open {page_beside(path)}: where the error is born, op by op")])
 
 
 def show_comparison(out: Console, comparison: Comparison) -> None:
@@ -159,15 +165,17 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
     )
 
 
-def own_sentences(found: OwnErrors, most: int) -> Iterator[str]:
-    """The ops that err most by themselves."""
-    from edgeqwt.advice import causes
+def own_sentences(found: OwnErrors, most: int, recipe: Recipe | None = None) -> Iterator[str]:
+    """The ops that err most by themselves, and what to do about those that are poor, where the recipe is known."""
+    from edgeqwt.advice import causes, what_to_do
 
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[:most]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
-        yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}"
+        poor = recipe is not None and (op.own_db or 0.0) < recipe.quality.warn_db
+        todo = f". {what_to_do(op, recipe)}" if poor else ""
+        yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:
@@ -266,6 +274,8 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
     """The table of layers, what constants per channel took up, and what was skipped."""
     from edgeqwt.compensation.channel_constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
+    from edgeqwt.report.page import level_of
+    from edgeqwt.verify.thresholds import Thresholds
 
     plain, after = (
         {layer.tensor: layer.closeness for layer in quality[name].layers} if name in quality else {}
@@ -292,7 +302,14 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         for c in changes
     ]
     header = ("layer", "before", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
-    show_table(out, title, header, rows)
+    found = (plain, after)
+    styles = {
+        (k, column): COLOURS[level_of(found[column - 1][c.name].sqnr_db, Thresholds())]
+        for k, c in enumerate(changes)
+        for column in (1, 2)
+        if c.name in found[column - 1]
+    }
+    show_table(out, title, header, rows, styles=styles)
     constants = [c for c in outcome.changes if c.kind in KINDS]
     changed, channels = sum(c.with_gain + c.with_offset for c in constants), sum(c.channels for c in constants)
     listed = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []

@@ -19,7 +19,10 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&amp;<!--"
 
 def hostile(page: Page) -> Page:
     """The page as if every name came from somebody who wants to run code in it."""
-    ops = tuple({**op, "tensor": HOSTILE, "location": HOSTILE, "kind": HOSTILE, "dtype": "int8"} for op in page.ops)
+    ops = tuple(
+        {**op, "tensor": HOSTILE, "measured": HOSTILE, "location": HOSTILE, "kind": HOSTILE, "dtype": "int8"}
+        for op in page.ops
+    )
     hints = tuple(replace(hint, tensor=HOSTILE, what=HOSTILE, todo=HOSTILE) for hint in page.hints)
     return replace(page, title=HOSTILE, headline=HOSTILE, ops=ops, hints=hints, origin=((HOSTILE, HOSTILE),))
 
@@ -111,8 +114,8 @@ def test_a_browser_shows_it(page: Page, tmp_path: Path, spoiled: bool) -> None:
         column = "[...document.querySelectorAll('.list tbody td:nth-child(3)')].map(x => x.dataset.value)"
         known = [float(value) for value in tab.run(column) if value]
         assert known == sorted(known, reverse=True)
-        before = tab.run("document.getElementById('detail').textContent")
         tab.run("document.querySelector('.list tbody tr:last-child').click()")
+        before = tab.run("document.getElementById('detail').textContent")
         tab.run("document.querySelectorAll('.list tbody tr')[0].click()")
         assert tab.run("document.getElementById('detail').textContent") != before
         tab.run("document.getElementById('theme').click()")

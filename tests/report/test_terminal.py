@@ -74,7 +74,10 @@ def test_a_compensated_file(result: BuildResult) -> None:
     found = CompensationResult(result.graph, result.uncompensated, outcome, result.choice, quality, sizes, {})
     lines = shown(terminal.show_compensation, found, Path("better.tflite"))
     assert line_of(lines, "ops").split() == ["ops", "5", "5"]
-    assert lines[-1] == "file          better.tflite"
+    assert lines[-2:] == [
+        "file          better.tflite",
+        "next          open better.report.html: where the error is born, op by op",
+    ]
 
 
 def test_of_many_layers_the_worst_are_shown(result: BuildResult) -> None:
@@ -117,12 +120,12 @@ def test_what_was_skipped_is_counted_by_reason(result: BuildResult) -> None:
     ]
 
 
-def test_long_names_show_their_end_and_odd_names_are_printed_as_they_are() -> None:
+def test_long_names_show_both_ends_and_odd_names_are_printed_as_they_are() -> None:
     names = ["model/" + "block/" * 30 + "conv", "[bold]x[/bold] :smile:"]
     rows = tuple(TensorComparison(name, "CONV_2D", CLOSE) for name in names)
     lines = shown(terminal.show_comparison, Comparison(rows, rows[:1], 2, 7))
     assert max(map(len, lines)) <= 80
-    assert len([line for line in lines if line.startswith("…") and "block/conv" in line]) == 2
+    assert len([line for line in lines if line.startswith("model/") and "…" in line and "block/conv" in line]) == 2
     assert line_of(lines, "[bold]x[/bold] :smile:").split()[-4:] == ["20.0", "1.00000", "0.1", "1.0"]
     assert lines[-1] == "2 tensors of the first file are not in the second by name and shape."
 

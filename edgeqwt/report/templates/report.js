@@ -101,7 +101,7 @@
       yield make("h4", {}, "What its own error is made of");
       yield parts(error);
     }
-    if (op.values && op.values.counts.length) {
+    if (op.values && op.values.counts.length && op.scale !== null) {
       yield make("h4", {}, "Values in the float model, on the grid of its integers");
       yield histogram(op);
       const v = op.values;

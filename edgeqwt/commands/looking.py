@@ -1,0 +1,46 @@
+"""Commands that show what builds left: diff, explore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands.app import app
+from edgeqwt.commands.options import Json
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(help="Output folder of a build.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="Output folder of another one.", metavar="B")],
+    report: Annotated[Path | None, typer.Option(help="Write a page of it, too.", metavar="FILE.html")] = None,
+    json: Json = False,
+) -> None:
+    """Show two builds side by side: quality, size, options, and the ops whose own error changed.
+
+    Example: edgeqwt diff out-fast/ out-best/ --report diff.html
+    """
+    from edgeqwt.output import console, print_json
+    from edgeqwt.report.diff import difference, difference_html, show_difference
+    from edgeqwt.report.files import write_text
+
+    found = difference(first, second)
+    if report is not None:
+        write_text(difference_html(found), report)
+    if json:
+        print_json(found)
+    else:
+        show_difference(console(), found)
+
+
+@app.command()
+def explore(folder: Annotated[Path, typer.Argument(help="Output folder of a build.", metavar="FOLDER")]) -> None:
+    """Open a build in Model Explorer, with own errors, gains and bits on every op.
+
+    Needs ai-edge-model-explorer.
+    """
+    from edgeqwt.report.model_explorer import explore
+
+    explore(folder)
