@@ -68,7 +68,7 @@ def build(
     recipe: str | Recipe = "balanced",
     precision: str | None = None,
     mixed: Mixed | None = None,
-    layers: Mapping[str, str] | None = None,
+    layers: Mapping[str, str | Mapping[str, object]] | None = None,
     ranges: str | None = None,
     compensation: bool | None = None,
     float_io: bool | None = None,
@@ -105,7 +105,8 @@ def build(
         recipe: a name, a .toml file, or a Recipe; the next nine arguments override it.
         precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
         mixed: the limit within which widths are chosen layer by layer.
-        layers: other widths for layers, by patterns of their names: {"head.*": "w8a16"}.
+        layers: what layers have of their own, by patterns of their names: widths, {"head.*": "w8a16"}; that they stay
+            float, {"head.*": "keep_float"}; or a table as in recipes, {"stem.*": {"ranges": "minmax"}}.
         ranges: rule for activation ranges, by name.
         compensation: whether CWAC runs.
         float_io: whether inputs and outputs stay float32, those that `interface` says nothing of.

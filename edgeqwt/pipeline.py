@@ -30,6 +30,7 @@ from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved, prove, unlike_states
+from edgeqwt.recipe.layers import Resolved, resolved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.choice import Choice, choose
@@ -42,7 +43,6 @@ from edgeqwt.verify.parity import Parity
 from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
-from edgeqwt.widths.precision import with_layers
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 
@@ -216,7 +216,9 @@ def build(
     prepared, parity = proved.prepared, proved.parity
     graph = prepared.graph
     model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
-    context = Context.of(model, graph, samples, target, recipe.preserve)
+    found = _resolved(model, graph, recipe, target)
+    recipe = replace(recipe, precision=found.precision)
+    context = Context.of(model, graph, samples, target, recipe.preserve, found.ranges)
     warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
     made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
@@ -235,7 +237,7 @@ def build(
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:
-            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve)
+            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve, found.ranges)
             gains = leave_one_out(context, small, recipe.techniques, recipe.precision, advance)
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     with stages("prove") as advance:
@@ -341,14 +343,16 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
         )
 
 
+def _resolved(model: ConvertedModel, graph: Graph, recipe: Recipe, target: TargetProfile) -> Resolved:
+    """What the recipe says of single layers, by the tensors of the prepared graph."""
+    names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
+    return resolved(recipe.precision, recipe.layers, {name: model.locations.get(name, "") for name in names}, target)
+
+
 def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:
     """The integer graph, the recipe with the widths that it has, and why they are these where they were chosen."""
     if recipe.mixed is not None:
         return make_mixed(context, recipe, recipe.mixed, stages)
-    if recipe.layers:
-        names = [context.graph.tensors[t].name for op in context.graph.ops for t in op.outputs]
-        locations = {name: context.model.locations.get(name, "") for name in names}
-        recipe = replace(recipe, precision=with_layers(recipe.precision, recipe.layers, locations))
     return make(context, recipe.techniques, recipe.precision, stages), recipe, None
 
 

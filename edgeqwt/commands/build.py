@@ -16,6 +16,7 @@ from edgeqwt.commands.options import (
     Calibration,
     Flash,
     Image,
+    Layer,
     MaxSize,
     Ram,
     Recipe,
@@ -23,9 +24,9 @@ from edgeqwt.commands.options import (
     State,
     Target,
     Trust,
-    layer_widths,
     parse_batch_size,
     parse_images,
+    parse_layers,
     parse_states,
 )
 
@@ -63,12 +64,7 @@ def build(
         float | None, typer.Option(help="With mixed: SQNR of the outputs at least.", metavar="DB")
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="With mixed: let ops have 16-bit activations.")] = False,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Other widths for layers by name, such as 'head.*=w8a16'; several times.", metavar="NAME=WIDTHS"
-        ),
-    ] = None,
+    layer: Layer = None,
     ranges: Annotated[
         str | None, typer.Option(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")
     ] = None,
@@ -158,7 +154,7 @@ def build(
         recipe=recipe,
         precision=precision,
         mixed=_mixed(max_size, max_latency, min_sqnr, wide),
-        layers=layer_widths(layer or []),
+        layers=parse_layers(layer or []),
         ranges=ranges,
         compensation=compensate,
         float_io=float_io,

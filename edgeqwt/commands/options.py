@@ -75,6 +75,14 @@ State = Annotated[
         metavar="IN=OUT",
     ),
 ]
+LAYER_EXAMPLES = """'head.*=w8a16', 'head.*=keep_float' or 'stem.*={ranges = "minmax"}'"""
+Layer = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"What layers have of their own, by name, such as {LAYER_EXAMPLES}; several times.",
+        metavar="NAME=WIDTHS|keep_float|{TABLE}",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -106,18 +114,22 @@ def parse_states(options: list[str] | None) -> list[tuple[str, str]] | None:
     return [(a, b) for a, _, b in pairs]
 
 
-def layer_widths(entries: list[str]) -> dict[str, str]:
-    """`--layer NAME=WIDTHS`, as often as given.
+def parse_layers(entries: list[str]) -> dict[str, object]:
+    """`--layer NAME=WIDTHS`, NAME=keep_float or NAME={a TOML table}, as often as given.
 
     Raises:
         InputError: an entry is no such pair.
     """
+    from edgeqwt import toml
     from edgeqwt.errors import InputError
 
-    found = {}
+    found: dict[str, object] = {}
     for entry in entries:
-        name, equals, widths = entry.rpartition("=")
-        if not name or not equals or not widths:
-            raise InputError(f"--layer {entry!r}", "Write NAME=WIDTHS, such as 'head.*=w8a16'.")
-        found[name] = widths
+        name, equals, value = entry.partition("={") if "={" in entry else entry.rpartition("=")
+        if not name or not equals or not value:
+            raise InputError(f"--layer {entry!r}", f"Write NAME=VALUE, such as {LAYER_EXAMPLES}.")
+        try:
+            found[name] = toml.parse(f"value = {{{value}")["value"] if equals == "={" else value
+        except ValueError as error:
+            raise InputError(f"--layer {entry!r}: {error}", f"Write a table as in {LAYER_EXAMPLES}.") from None
     return found

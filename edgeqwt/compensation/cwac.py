@@ -29,7 +29,7 @@ from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
 from edgeqwt.scales.activations import unsaturated
-from edgeqwt.scales.ranges import RangeRule, saturated
+from edgeqwt.scales.ranges import RangeRule, rule_for, saturated
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def compensate(
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
             wanted = None if pair.output is None else statistics.get(pair.output)
             if options.rewrite_scales and wanted is not None:
-                suited = rule if pair.output in summed else saturated(rule)
+                own = rule_for(rule, [reference.tensors[pair.output].name])
+                suited = own if pair.output in summed else saturated(own)
                 graph, change = _rescaled(graph, change, layer, wanted, suited, options)
             layer.finish()
             changes.append(change)

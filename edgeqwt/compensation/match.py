@@ -17,6 +17,7 @@ from edgeqwt.graph.pairing import SIMILAR, activated, most_alike, op_counterpart
 
 NOT_INTEGER = "the op does not work on int8 or int16 with int8 weights"
 OTHER_MODEL = "Name the float file that the integer file was made from."
+FLOAT = "the op computes in float"
 NO_PARTNER = "no op with these weights in the reference"
 
 
@@ -46,14 +47,14 @@ def match(integer: Graph, reference: Graph, constants: bool = True) -> tuple[tup
         constants: also pair the ops on constants per channel: those that have one name and one constant.
 
     Raises:
-        InputError: the integer graph has linear ops, and none of them has a partner.
+        InputError: the integer graph has linear ops that do not stay float, and none of them has a partner.
     """
     # Its weights may be integers: files of dynamic range compute in float all the same.
     free = [j for j in linear_ops(reference) if reference.tensors[slots(reference.ops[j]).data].is_float]
     pairs, alone = [], {}
     for i in linear_ops(integer):
         if not _is_integer(integer, integer.ops[i]):
-            alone[i] = NOT_INTEGER
+            alone[i] = FLOAT if integer.tensors[slots(integer.ops[i]).weight].is_float else NOT_INTEGER
             continue
         best = most_alike(reference, free, integer, i)
         if best is None:
@@ -61,8 +62,10 @@ def match(integer: Graph, reference: Graph, constants: bool = True) -> tuple[tup
             continue
         free.remove(best)
         pairs.append(Pair(i, best, activated(reference, best, integer.ops[i].activation)))
-    if alone and not pairs:
-        reason = Counter(alone.values()).most_common(1)[0][0]
+    meant = {FLOAT} if _has_integers(integer) else set[str]()
+    wrong = [reason for reason in alone.values() if reason not in meant]
+    if wrong and not pairs:
+        reason = Counter(wrong).most_common(1)[0][0]
         raise InputError(
             f"none of the {len(alone)} linear ops can be compensated: {reason}",
             "Name a full-integer file and the float file that it was made from.",
@@ -88,6 +91,11 @@ def _with_constants(integer: Graph, reference: Graph) -> Iterator[Pair]:
         norms = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
         if out.shape == reference.tensors[reference.ops[j].outputs[0]].shape and ours @ theirs >= SIMILAR * norms:
             yield Pair(i, j, None)
+
+
+def _has_integers(graph: Graph) -> bool:
+    """Whether a graph computes with integers at all; ops of one that does may stay float on purpose."""
+    return any(tensor.quantization is not None for tensor in graph.tensors)
 
 
 def _is_integer(graph: Graph, op: Op) -> bool:

@@ -26,7 +26,7 @@ from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.scales.activations import Activation, Assignment, levels
-from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.precision import FLOAT, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +219,8 @@ def noise(
     terms: list[Term | None] = _activations(graph, channels, seen, sensitivity, assignment)
     for i, op in enumerate(graph.ops):
         bits = precision.of(graph.tensors[op.outputs[0]].name).weights
+        if assignment.plan.ops[i] == FLOAT:
+            continue
         if is_linear(op):
             terms.append(_rows(graph, op, channels, seen, sensitivity.of, bits))
         else:
@@ -246,7 +248,7 @@ def _activations(
     producers, even = graph.producers(), _even(graph, assignment)
     found: list[Term | None] = []
     for root, activations in groups.items():
-        if not all(_free(graph, t) for t, _ in activations):
+        if root[1] == FLOAT or not all(_free(graph, t) for t, _ in activations):
             continue
         # An op that moves values does not round them, a copy does.
         rounded = [

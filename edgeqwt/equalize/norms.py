@@ -72,7 +72,8 @@ def needed(graph: Graph, precision: Precision) -> tuple[Graph, Precision]:
             read |= {*op.inputs}
     computed = {graph.tensors[t].name for op in ops for t in op.outputs}
     layers = {name: widths for name, widths in precision.layers.items() if name in computed}
-    return replace(graph, ops=tuple(reversed(ops))), replace(precision, layers=layers)
+    left = replace(precision, layers=layers, floats=precision.floats & computed)
+    return replace(graph, ops=tuple(reversed(ops))), left
 
 
 def _with_even_squares(graph: Graph) -> tuple[Graph, int]:

@@ -146,3 +146,10 @@ def rule_at(kind: str, bits: int) -> OpRule:
 def bits_of(graph: Graph, op: Op) -> int:
     """The width at which an op of an integer graph works: 16 where any of its activations is int16, else 8."""
     return max((BITS.get(graph.tensors[t].dtype, 8) for t in (*op.inputs, *op.outputs) if t >= 0), default=8)
+
+
+def stays_float(graph: Graph, op: Op) -> bool:
+    """Whether an op of an integer graph computes in float32; what converts to and from floats does not."""
+    if op.kind in ("QUANTIZE", "DEQUANTIZE"):
+        return False
+    return any(graph.tensors[t].is_float and not graph.tensors[t].is_constant for t in op.tensors if t >= 0)

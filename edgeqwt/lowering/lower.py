@@ -1,8 +1,9 @@
-"""Lowering: a float graph and its scales become a full-integer graph.
+"""Lowering: a float graph and its scales become an integer graph.
 
 Every float32 tensor becomes int8 or int16 under the same name; integer and bool tensors
 stay as they are. Each op gets a width (`widths.plan`) and is written in the form that its row
-of the op table names (`opset.Form`); `lowering.op_writer` has one function per form.
+of the op table names (`opset.Form`); `lowering.op_writer` has one function per form. Ops that
+are to stay float are copied, between DEQUANTIZE and QUANTIZE.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def lower(
         InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
         RecipeError: the precision names layers that the graph does not have.
     """
-    check_lowerable(graph, kernels)
+    check_lowerable(graph, kernels, precision.floats)
     assignment = assigned(graph, statistics, rule, precision, kernels, scales)
     check_observed(graph, statistics, assignment.plan.ops, kernels)
     scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}

@@ -34,7 +34,7 @@ from edgeqwt.scales.weights import (
     weight_scales,
     widened_for_bias,
 )
-from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.precision import FLOAT, Precision
 
 # c < x is x > c.
 MIRRORED = {"GREATER": "LESS", "LESS": "GREATER", "GREATER_EQUAL": "LESS_EQUAL", "LESS_EQUAL": "GREATER_EQUAL"}
@@ -97,13 +97,15 @@ class Writer:
             Form.CONVERT: self.convert,
             Form.INTEGER: lambda _, op: self.editor.add_op(op),
         }
-        chosen = {i: self.form(i, op) for i, op in enumerate(self.graph.ops)}
+        chosen = {i: self.form(i, op) for i, op in enumerate(self.graph.ops) if self.plan.ops[i] != FLOAT}
         if "GATHER" not in self.kernels.missing:  # else a table had better be that of one op, which the target may have
             self.chains = chains(self.graph, chosen, self.assignment)
         inner = {i for chain in self.chains.values() for i in chain[:-1]}
-        for i, form in chosen.items():
-            if i not in inner:
-                forms[form](i, self.graph.ops[i])
+        for i, op in enumerate(self.graph.ops):
+            if i not in chosen:
+                self.floating(op)
+            elif i not in inner:
+                forms[chosen[i]](i, op)
         return self.editor.finish(outputs=[self.output(t) for t in self.graph.outputs])
 
     def output(self, t: int) -> int:
@@ -134,6 +136,11 @@ class Writer:
         return rule_at(self.graph.ops[index].kind, self.plan.ops[index])
 
     # -- the forms ----------------------------------------------------------------
+
+    def floating(self, op: Op) -> None:
+        """The op as it is, on real values."""
+        inputs = [self.at(t, FLOAT) if t in self.plan.computed_bits else t for t in op.inputs]
+        self.editor.add_op(replace(op, inputs=tuple(inputs)))
 
     def direct(self, index: int, op: Op) -> None:
         """The same op."""
@@ -325,7 +332,18 @@ class Writer:
 
     def at(self, t: int, bits: int) -> int:
         """A float activation's integer tensor of some width: its own, or a copy."""
-        return t if self.plan.computed_bits[t] == bits else self.copy(t, bits, self.assignment.at(t, bits))
+        if self.plan.computed_bits[t] == bits:
+            return t
+        return self.real(t) if bits == FLOAT else self.copy(t, bits, self.assignment.at(t, bits))
+
+    def real(self, t: int) -> int:
+        """A float32 copy of an integer activation; asked for twice, it is one tensor."""
+        if (t, FLOAT) not in self.copies:
+            x = self.editor.tensors[t]
+            copy = self.editor.add_tensor(Tensor(f"{x.name}/float32", x.shape, "float32"))
+            self.editor.add_op(Op("DEQUANTIZE", (t,), (copy,), version=3 if x.dtype == "int16" else 2))
+            self.copies[t, FLOAT] = copy
+        return self.copies[t, FLOAT]
 
     def copy(self, t: int, bits: int, q: Quantization) -> int:
         """A copy of an activation at another width or other parameters; asked for twice, it is one tensor."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -27,8 +27,14 @@ TWO_VARIABLES = "Make one of both a number, or cut the model there and compute i
 REPLACE = "Replace it in the source model, or cut the model there."
 
 
-def check_lowerable(graph: Graph, kernels: Kernels = LITERT) -> None:
+def check_lowerable(graph: Graph, kernels: Kernels = LITERT, floats: Set[str] = frozenset()) -> None:
     """Looks for what has no integer form, before anything is run.
+
+    Args:
+        graph: float.
+        locations: tensor name to the location in the source model.
+        target: the target's name.
+        floats: names of tensors whose ops stay float, and need no such form.
 
     Raises:
         UnsupportedError: names the first such op, its location in the source model, the rule and a way out.
@@ -38,7 +44,8 @@ def check_lowerable(graph: Graph, kernels: Kernels = LITERT) -> None:
         what = f"it has {len(graph.others) + 1} subgraphs (control flow)"
         raise UnsupportedError("the model", kernels.target, what, "Export it without loops and conditions on data.")
     for i, op in enumerate(graph.ops):
-        objection = _objection(graph, op)
+        kept = op.kind in RULES and any(graph.tensors[t].name in floats for t in op.outputs)
+        objection = None if kept else _objection(graph, op)
         if objection is not None:
             raise UnsupportedError(described(graph, i, kernels.locations), kernels.target, *objection)
         _check_constants(graph, i, kernels.locations)
@@ -63,7 +70,7 @@ def check_observed(
     """
     for i, op in enumerate(graph.ops):
         objection = None
-        if op.kind == "CAST" and op.outputs[0] in statistics:
+        if op.kind == "CAST" and op.outputs[0] in statistics and widths[i] in DTYPE:
             seen = statistics[op.outputs[0]]
             dtype = DTYPE[widths[i]]
             low, high = limits(dtype)

@@ -88,7 +88,7 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
         goal: see Mixed.
         advance: receives how many variants of the graph have run.
     """
-    fit, ranges = context.fit.head(goal.samples), recipe.ranges
+    fit, ranges = context.fit.head(goal.samples), context.rule(recipe.ranges)
     reference = _equalized(context, recipe, fit_samples=goal.samples)
     statistics, _ = observe(reference, fit)
 

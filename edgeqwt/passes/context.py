@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from edgeqwt.calibration.observe import observe
@@ -22,6 +23,7 @@ from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
+from edgeqwt.scales.ranges import PerLayer, RangeRule
 from edgeqwt.verify.feeds import feeds
 
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
@@ -58,6 +60,7 @@ class Context:
         fit: the samples that techniques may fit on.
         gate: decides by the other ones.
         preserve: what of the weights' structure stays, of `rounding.structure.KINDS`.
+        ranges: range rules of single tensors, by name, in place of the one that techniques choose.
         advance: shows the progress of the technique that runs.
     """
 
@@ -67,6 +70,7 @@ class Context:
     fit: Feeds
     gate: Gate
     preserve: frozenset[str] = frozenset(KINDS)
+    ranges: Mapping[str, RangeRule] = field(default_factory=dict)
     advance: Advance = _quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 
@@ -78,6 +82,7 @@ class Context:
         samples: Samples,
         target: TargetProfile,
         preserve: Iterable[str] = KINDS,
+        ranges: Mapping[str, RangeRule] = MappingProxyType({}),
     ) -> Context:
         """The context of a build: the only module that parts samples to fit on from those held out.
 
@@ -87,10 +92,15 @@ class Context:
             samples: calibration samples, validated.
             target: what must be able to run the result.
             preserve: what of the weights' structure stays.
+            ranges: range rules of single tensors, by name.
         """
         fit, held_out = split(samples)
         gate = Gate(model, graph, held_out, samples)
-        return cls(model, graph, target, Feeds(model, graph, fit), gate, frozenset(preserve))
+        return cls(model, graph, target, Feeds(model, graph, fit), gate, frozenset(preserve), ranges)
+
+    def rule(self, default: RangeRule) -> RangeRule:
+        """A range rule, but for the tensors that have one of their own."""
+        return PerLayer(default, self.ranges) if self.ranges else default
 
     def showing(self, advance: Advance) -> Context:
         """The same, with another display of progress."""

@@ -18,6 +18,7 @@ from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.rounding.structure import LayerStructure, Structure, account, structure, weight_scales
+from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
 from edgeqwt.widths.precision import Precision
 
@@ -120,11 +121,12 @@ def start(context: Context, precision: Precision) -> State:
     """The prepared model before any technique: observed, with the scales that training chose where it did."""
     graph, learned = context.graph, context.model.learned
     statistics, kept = context.observed(graph), structure(graph, context.preserve)
+    ranges = context.rule(MinMax())
     if learned is None:
-        return State(graph, statistics, precision, scales=_clustered(graph, precision, kept), structure=kept)
+        return State(graph, statistics, precision, ranges, scales=_clustered(graph, precision, kept), structure=kept)
     # It is to compute what the network computes that rounds as it was trained.
     scales, reference = learned_scales(graph, learned), inserted(graph, learned)
-    return State(graph, statistics, precision, scales=scales, structure=kept, reference=reference)
+    return State(graph, statistics, precision, ranges, scales=scales, structure=kept, reference=reference)
 
 
 def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:

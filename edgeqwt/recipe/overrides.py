@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.errors import InputError
 from edgeqwt.recipe import recipe as recipes
+from edgeqwt.recipe.layers import range_rule
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.cwac import Cwac
 
@@ -21,7 +22,7 @@ def overridden(
     recipe: str | Recipe,
     precision: str | None,
     mixed: Mixed | None,
-    layers: Mapping[str, str] | None,
+    layers: Mapping[str, object] | None,
     ranges: str | None,
     compensation: bool | None,
     float_io: bool | None,
@@ -43,7 +44,7 @@ def overridden(
     if layers:
         chosen = recipes.with_layers(chosen, layers)
     if ranges is not None:
-        chosen = chosen.with_technique(recipes.range_rule(ranges))
+        chosen = chosen.with_technique(range_rule(ranges))
     if compensation is not None:
         chosen = _compensating(chosen, compensation)
     if preserve is not None:

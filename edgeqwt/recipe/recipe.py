@@ -14,11 +14,13 @@ from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
+from edgeqwt.recipe.layers import LayerSettings, layer_tables, settings
+from edgeqwt.recipe.layers import checked as checked_layer
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.scales.ranges import MinMax, RangeRule
 from edgeqwt.techniques import registry
 from edgeqwt.verify.thresholds import Thresholds
-from edgeqwt.widths.precision import MIXED, LayerWidths, Mixed, OpTimes, Precision, parse
+from edgeqwt.widths.precision import MIXED, Mixed, OpTimes, Precision, parse
 
 FOLDER = Path(__file__).parent
 DEFAULT = "balanced"
@@ -48,7 +50,7 @@ class Recipe:
         name: for the report.
         techniques: what is done to the model, in this order.
         precision: widths.
-        layers: other widths for some layers.
+        layers: what some layers have of their own: widths, a range rule, or that they stay float.
         mixed: what a choice of widths layer by layer has to hold; None: `precision` and `layers` are all there is.
         float_io: inputs and outputs stay float32 (QUANTIZE and DEQUANTIZE at the borders), unless `interface` says
             otherwise.
@@ -64,7 +66,7 @@ class Recipe:
     name: str
     techniques: Techniques = ()
     precision: Precision = field(default_factory=Precision)
-    layers: tuple[LayerWidths, ...] = ()
+    layers: tuple[LayerSettings, ...] = ()
     mixed: Mixed | None = None
     float_io: bool = False
     interface: Interface = field(default_factory=Interface)
@@ -138,7 +140,7 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "precision": {"type": "string", "default": "w8a8"},
-            "layers": {"type": "array", "items": options.schema_of(LayerWidths)},
+            "layers": {"type": "array", "items": options.schema_of(LayerSettings)},
             TECHNIQUES: listed,
             "preserve": {"type": "array", "items": {"enum": list(KINDS)}},
             "io": {"type": "object"},
@@ -171,24 +173,12 @@ def checked(recipe: Recipe) -> Recipe:
     in_order(recipe.techniques, where)
     for technique in recipe.techniques:
         options.check(technique, f"{where}: {technique.name}")
+    for layer in recipe.layers:
+        checked_layer(layer, f"{where}: layers")
     parts = (recipe.verify, recipe.quality, recipe.mixed, recipe.mixed and recipe.mixed.op_times)
     for part in (*parts, *recipe.outputs.values()):
         options.check(part, where)
     return recipe
-
-
-def range_rule(name: str) -> Technique:
-    """A range rule by name, such as "mse" or "mse_ranges", with its default options.
-
-    Raises:
-        RecipeError: there is no such rule.
-    """
-    rules = registry.of_role(RANGES)
-    for known, cls in rules.items():
-        if name in (known, known.removesuffix("_ranges")):
-            return cls()
-    known_names = ", ".join(known.removesuffix("_ranges") for known in rules)
-    raise RecipeError(f"there is no range rule {name!r}", f"Choose {known_names}.")
 
 
 def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
@@ -203,7 +193,7 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     recipe = Recipe(
         name=name,
         techniques=in_order(_techniques(listed, f"{where}: techniques"), f"{where}: techniques"),
-        layers=tuple(_layers(table.get("layers", []), where)),
+        layers=tuple(layer_tables(table.get("layers", []), where)),
         float_io=io.float,
         interface=from_table(section, f"{where} [io]"),
         outputs=_outputs(_section(table, "outputs", where), f"{where} [outputs]"),
@@ -216,17 +206,6 @@ def _recipe(table: Mapping[str, Any], name: str, where: str) -> Recipe:
     if not isinstance(precision, str):
         raise RecipeError(f"{where}: precision = {precision!r}", 'Write it as a name, such as "w8a8".')
     return with_precision(recipe, precision, _mixed(mixed, f"{where} [mixed]") if mixed else None)
-
-
-def _layers(entries: object, where: str) -> Iterator[LayerWidths]:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise RecipeError(
-            f"{where}: layers = {entries!r}", "Write each as a table [[layers]] with match and precision."
-        )
-    for entry in entries:
-        layer = options.filled(LayerWidths, entry, f"{where} [[layers]]")
-        parse(layer.precision)
-        yield layer
 
 
 def _outputs(section: Mapping[str, Any], where: str) -> dict[str, Deciding]:
@@ -271,23 +250,34 @@ def with_precision(recipe: Recipe, name: str, mixed: Mixed | None = None) -> Rec
         raise RecipeError("mixed precision needs a limit", "Give one of max_size, max_latency and min_sqnr.")
     if name != MIXED and mixed is not None:
         raise RecipeError(f"precision {name} takes no limit", 'Limits are for precision "mixed".')
-    if name == MIXED and recipe.layers:
-        raise RecipeError("mixed precision chooses the widths of layers itself", "Leave [[layers]] out.")
-    return replace(recipe, precision=parse(name), mixed=mixed)
+    return with_mixed(replace(recipe, precision=parse(name)), mixed)
 
 
-def with_layers(recipe: Recipe, layers: Mapping[str, str]) -> Recipe:
-    """The recipe with more layers of other widths, which count before its own.
+def with_layers(recipe: Recipe, layers: Mapping[str, object]) -> Recipe:
+    """The recipe with more settings of layers, which count before its own.
+
+    Args:
+        recipe: any.
+        layers: by pattern, as `layers.settings` takes them.
 
     Raises:
-        RecipeError: there is no such precision, or the recipe chooses widths itself.
+        RecipeError: they make no sense, or the recipe chooses widths itself.
     """
-    found = tuple(LayerWidths(match, precision) for match, precision in layers.items())
-    for layer in found:
-        parse(layer.precision)
-    if recipe.mixed is not None:
-        raise RecipeError("mixed precision chooses the widths of layers itself", "Leave layers out.")
-    return replace(recipe, layers=(*recipe.layers, *found))
+    found = tuple(settings(match, value, "layers") for match, value in layers.items())
+    return with_mixed(replace(recipe, layers=(*recipe.layers, *found)), recipe.mixed)
+
+
+def with_mixed(recipe: Recipe, mixed: Mixed | None) -> Recipe:
+    """The recipe with a limit within which widths are chosen layer by layer, or without.
+
+    Raises:
+        RecipeError: its layers have widths of their own.
+    """
+    if mixed is not None and any(layer.precision or layer.keep_float for layer in recipe.layers):
+        raise RecipeError(
+            "mixed precision chooses the widths of layers itself", "Leave precision and keep_float out of layers."
+        )
+    return replace(recipe, mixed=mixed)
 
 
 def with_quality(recipe: Recipe, min_db: float | None, accept: bool | None) -> Recipe:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.output import Row, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.variants import decibels, show_variants, varying
-from edgeqwt.report.widths import int4_sentences, widths, widths_sentences
+from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("own error", sentence) for sentence in own_sentences(result.own, 2, result.recipe)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
+            *(("float", sentence) for sentence in float_sentences(widths(result.graph))),
             *(("4 bits", listed) for listed in int4_sentences(result.graph, result.recipe.precision, result.target)),
             *((s.technique.name, sentence) for s in result.made.steps for sentence in s.account.sentences),
             *(("gradients", sentence) for sentence in result.made.notes),

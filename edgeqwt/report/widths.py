@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
-from edgeqwt.graph.opset16 import BITS, bits_of
+from edgeqwt.graph.opset16 import BITS, bits_of, stays_float
 from edgeqwt.lowering.int4 import VERSIONS
 from edgeqwt.profile import TargetProfile
 from edgeqwt.widths.precision import Precision
+
+NAMED = 5  # ops that a sentence names
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Widths:
 
     Attributes:
         narrow, wide: ops with 8-bit and with 16-bit activations, by kind, most frequent first; copies left out.
-        other: ops on neither: indices, flags, floats.
+        other: ops on neither: indices, flags, borders to floats.
+        floats: what ops that stay float compute: their kind and tensor, in order.
         to_8, to_16: copies of an activation at the other width.
         copy_ops: ops that all those copies take.
     """
@@ -31,6 +34,7 @@ class Widths:
     to_8: int
     to_16: int
     copy_ops: int
+    floats: tuple[tuple[str, str], ...] = ()
 
 
 def widths(graph: Graph) -> Widths:
@@ -45,8 +49,17 @@ def widths(graph: Graph) -> Widths:
     rest = [op for i, op in enumerate(graph.ops) if i not in copies]
     kinds = {bits: Counter(op.kind for op in rest if _width(graph, op) == bits) for bits in (8, 16)}
     found = {bits: dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))) for bits, counts in kinds.items()}
-    other = len(rest) - sum(kinds[8].values()) - sum(kinds[16].values())
-    return Widths(found[8], found[16], other, len(to_8), len(to_16), len(copies))
+    floats = tuple((op.kind, graph.tensors[op.outputs[0]].name) for op in rest if stays_float(graph, op))
+    other = len(rest) - sum(kinds[8].values()) - sum(kinds[16].values()) - len(floats)
+    return Widths(found[8], found[16], other, len(to_8), len(to_16), len(copies), floats)
+
+
+def float_sentences(found: Widths) -> Iterator[str]:
+    """Which ops stay float32; nothing where none does."""
+    if found.floats:
+        named = [f"{kind} {tensor!r}" for kind, tensor in found.floats]
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        yield f"{len(named)} {'op stays' if len(named) == 1 else 'ops stay'} float32: {', '.join(named[:NAMED])}{more}"
 
 
 def widths_sentences(found: Widths) -> Iterator[str]:

@@ -105,7 +105,7 @@ def reround(
 
 
 def _roundable(graph: Graph) -> list[int]:
-    """The linear ops whose weights are theirs alone: what suits one op's inputs need not suit another's.
+    """The linear ops of integers whose weights are theirs alone: what suits one op's inputs need not suit another's.
 
     Weights that are all alike take a mean: they are exact, and no other weights would be one.
     """
@@ -114,6 +114,7 @@ def _roundable(graph: Graph) -> list[int]:
         i
         for i, op in enumerate(graph.ops)
         if op.kind in PATCHED
+        and graph.tensors[slots(op).weight].quantization is not None
         and len(readers[slots(op).weight]) == 1
         and (data := graph.tensors[slots(op).weight].data) is not None
         and (data != data.flat[0]).any()

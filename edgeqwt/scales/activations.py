@@ -22,9 +22,9 @@ from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.scales.activation_roles import at_layers, exponentials
 from edgeqwt.scales.curves import finer_curves
 from edgeqwt.scales.joined_inputs import finer_inputs
-from edgeqwt.scales.ranges import Range, RangeRule, marginless, saturated, tailless
+from edgeqwt.scales.ranges import Range, RangeRule, marginless, rule_for, saturated, tailless
 from edgeqwt.widths.plan import Plan, copies, planned
-from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.precision import FLOAT, Precision
 from edgeqwt.widths.recurrence import same_in_every_step
 
 QMIN, QMAX = -128, 127
@@ -47,7 +47,7 @@ class Assignment:
 
     Attributes:
         plan: the width of each op.
-        quantization: by float activation tensor index, at the width at which it is computed.
+        quantization: by float activation tensor index, at the width at which it is computed; none where that is float.
         copies: of the copies that share a scale with other tensors, or are narrower than their original.
         group: each tensor and each such copy to its group's representative.
         requantize: (op index, input slot) to the parameters that the op needs there, where a
@@ -181,14 +181,16 @@ def assign(
     tables = finer_curves(graph, statistics, rule, plan) if plan.finer_curves else frozenset()
     groups = _Groups(_fixed_outputs(graph, plan, tables))
     for before, after in graph.state_tensors():
-        if _is_activation(graph, before) and _is_activation(graph, after):
+        held = _is_activation(graph, before) and _is_activation(graph, after)
+        if held and plan.computed_bits[before] != FLOAT:
             groups.tie([(before, plan.computed_bits[before]), (after, plan.computed_bits[before])])
     finer = finer_inputs(graph, statistics, rule, plan) if plan.finer_joins else frozenset()
     apart = _grouped(graph, plan, groups, finer)
     for members in same_in_every_step(graph):
         groups.tie_alike([(t, plan.computed_bits[t]) for t in members])
     uneven = _made_symmetric(graph, plan, groups)
-    activations = {(t, plan.computed_bits[t]) for t in statistics} | copies(graph, plan)
+    everything = {(t, plan.computed_bits[t]) for t in statistics} | copies(graph, plan)
+    activations = {(t, bits) for t, bits in everything if bits != FLOAT}
     lone = _lone(groups, plan, activations)
     merged = _merged(groups, graph, plan, statistics, activations - lone)
     given = {groups.find((t, plan.computed_bits[t])): limits for t, limits in ranges.items()}
@@ -197,6 +199,9 @@ def assign(
     layers = at_layers(graph)
     tailed = {groups.find((t, bits)) for t, bits in activations if t in layers}
     far = {groups.find((t, plan.computed_bits[t])) for t in exponentials(graph) if t in plan.computed_bits}
+    named: dict[Activation, list[str]] = {}
+    for t, bits in sorted(activations):
+        named.setdefault(groups.find((t, bits)), []).append(graph.tensors[t].name)
     chosen: dict[Activation, Quantization] = {}
     for root, s in merged.items():
         even = root in groups.symmetric
@@ -205,15 +210,17 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            own = saturated(rule) if root not in usual else rule if root in tailed else tailless(rule)
+            own = rule_for(rule, named.get(root, ()))
+            own = saturated(own) if root not in usual else own if root in tailed else tailless(own)
             headroom = EXPONENTIAL_HEADROOM if root in far else HEADROOM
             chosen[root] = parameters(s, own, root[1], even, headroom)
     group = {activation: groups.find(activation) for activation in sorted(activations - lone)}
     requantize = {key: chosen[groups.find(activation)] for key, activation in apart.items()}
     requantize |= {
-        key: parameters(merged[groups.find(activation)], rule, 8, True) for key, activation in uneven.items()
+        key: parameters(merged[root], rule_for(rule, named.get(root, ())), 8, True)
+        for key, root in ((key, groups.find(activation)) for key, activation in uneven.items())
     }
-    natural = {t: chosen[groups.find((t, plan.computed_bits[t]))] for t in statistics}
+    natural = {t: chosen[groups.find((t, plan.computed_bits[t]))] for t in statistics if plan.computed_bits[t] != FLOAT}
     copied = {(t, bits): chosen[root] for (t, bits), root in group.items() if bits != plan.computed_bits[t]}
     return Assignment(plan, natural, copied, group, requantize, apart, tables)
 
@@ -280,7 +287,9 @@ def _grouped(
     Slots in `finer` keep scales of their own.
     """
     apart: dict[tuple[int, int], Activation] = {}
-    ops = [(i, op, slots) for i, op in enumerate(graph.ops) if (slots := _tied_slots(graph, op))]
+    ops = [
+        (i, op, slots) for i, op in enumerate(graph.ops) if plan.ops[i] != FLOAT and (slots := _tied_slots(graph, op))
+    ]
     # Ops with one input first: they carry a fixed scale along, and have no choice.
     for i, op, slots in sorted(ops, key=lambda entry: (len(entry[2]) > 1, entry[0])):
         bits = plan.ops[i]
@@ -320,7 +329,7 @@ def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activatio
     fixed: dict[Activation, tuple[float, int]] = {}
     for i, op in enumerate(graph.ops):
         for t in () if i in tables else op.outputs:
-            for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]}:
+            for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]} - {FLOAT}:
                 value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
                 if value is not None and graph.tensors[t].is_float:
                     fixed[t, bits] = value
@@ -341,7 +350,8 @@ def _lone(groups: _Groups, plan: Plan, activations: set[Activation]) -> set[Acti
     return {
         (t, bits)
         for t, bits in activations
-        if bits == 16 != plan.computed_bits[t]
+        if bits == 16
+        and plan.computed_bits[t] == 8
         and sizes[groups.find((t, bits))] == 1
         and groups.fixed_of((t, bits)) is None
     }
@@ -355,7 +365,7 @@ def _merged(
     for t, bits in sorted(activations):
         merged.setdefault(groups.find((t, bits)), Statistics()).merge(statistics[t])
     for i, op in enumerate(graph.ops):
-        if not graph.tensors[op.outputs[0]].is_float:
+        if not graph.tensors[op.outputs[0]].is_float or plan.ops[i] == FLOAT:
             continue
         root = groups.find((op.outputs[0], plan.ops[i]))
         for slot in RULES[op.kind].tied_inputs(op):

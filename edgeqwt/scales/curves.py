@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
-from edgeqwt.scales.ranges import RangeRule
+from edgeqwt.scales.ranges import RangeRule, rule_for
 from edgeqwt.widths.plan import Plan
 from edgeqwt.widths.recurrence import same_in_every_step
 
@@ -49,7 +49,7 @@ def finer_curves(graph: Graph, statistics: Mapping[int, Statistics], rule: Range
         seen = Statistics()
         for member in members:
             seen.merge(statistics[member])
-        low, high = rule.choose(seen, LEVELS)
+        low, high = rule_for(rule, [graph.tensors[member].name for member in members]).choose(seen, LEVELS)
         if FINER * (high - low) <= LEVELS * fixed[0]:
             found.add(i)
     return frozenset(found)

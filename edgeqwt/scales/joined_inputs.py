@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
-from edgeqwt.scales.ranges import RangeRule
+from edgeqwt.scales.ranges import RangeRule, rule_for
 from edgeqwt.widths.plan import Plan
 from edgeqwt.widths.recurrence import same_in_every_step
 
@@ -52,7 +52,7 @@ def finer_inputs(
     apart, readers = set[tuple[int, int]](), graph.consumers()
     for i, slots in joining.items():
         op = graph.ops[i]
-        spans = {s: _span(groups.members(op.inputs[s]), statistics, rule) for s in slots}
+        spans = {s: _span(graph, groups.members(op.inputs[s]), statistics, rule) for s in slots}
         for s, span in spans.items():
             elsewhere = any(_is_read_elsewhere(graph, t, readers, joining) for t in groups.members(op.inputs[s]))
             if elsewhere and FINER * span <= max(spans.values()) and plan.computed_bits[op.inputs[s]] == 8:
@@ -68,12 +68,12 @@ def _tied(graph: Graph, op: Op) -> list[int]:
     return [s for s in slots if graph.tensors[op.inputs[s]].is_float and not graph.tensors[op.inputs[s]].is_constant]
 
 
-def _span(members: list[int], statistics: Mapping[int, Statistics], rule: RangeRule) -> float:
+def _span(graph: Graph, members: list[int], statistics: Mapping[int, Statistics], rule: RangeRule) -> float:
     merged = Statistics()
     for t in members:
         if t in statistics:
             merged.merge(statistics[t])
-    low, high = rule.choose(merged, 256)
+    low, high = rule_for(rule, [graph.tensors[t].name for t in sorted(members)]).choose(merged, 256)
     return high - low
 
 

@@ -49,14 +49,14 @@ def _too_small(graph: Graph, i: int, assignment: Assignment, weight_scale: Weigh
     """The op's tensors whose scales are too small, and the smallest scales that would do."""
     op, bits = graph.ops[i], assignment.plan.ops[i]
     out = op.outputs[0]
-    if out not in assignment.quantization:
+    if out not in assignment.quantization:  # integers alone, or an op that stays float
         return {}
     rule = rule_at(op.kind, bits)
     needed = SMALLEST_CLIPPED if (op.activation in CLIPPED or op.kind in CLIPPED) else 0.0
     found = {
         (t, bits): rule.smallest_input
         for t in op.inputs
-        if t in assignment.quantization and float(assignment.read(i, t).scale[0]) < 0.999 * rule.smallest_input
+        if t in assignment.plan.computed_bits and float(assignment.read(i, t).scale[0]) < 0.999 * rule.smallest_input
     }
     if rule.largest_ratio < float("inf"):
         if rule.linear:
@@ -71,6 +71,6 @@ def _too_small(graph: Graph, i: int, assignment: Assignment, weight_scale: Weigh
 
 
 def _scale(graph: Graph, t: int, assignment: Assignment, bits: int) -> float:
-    computed = t in assignment.quantization
+    computed = t in assignment.plan.computed_bits
     q = assignment.at(t, bits) if computed else spanning(*constant_range(graph, t), bits)
     return float(q.scale[0])

@@ -7,7 +7,7 @@ those that `PowerOfTwo` can be built on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Protocol
@@ -105,6 +105,45 @@ class Mse:
             low, high = self._least(others, centers, reach, levels)
             cost += _squared_errors(fold, centers, low * MARGINS, high * MARGINS, levels, self.clipping)
         return float(MARGINS[np.argmin(cost)])
+
+
+@dataclass(frozen=True)
+class PerLayer:
+    """One rule for most tensors, and others for what some ops compute.
+
+    Attributes:
+        default: chooses where no other one does.
+        by_name: rules by the names of float tensors.
+    """
+
+    default: RangeRule
+    by_name: Mapping[str, RangeRule]
+
+    def choose(self, statistics: Statistics, levels: int) -> Range:
+        """See RangeRule; of a tensor that is not known by name."""
+        return self.default.choose(statistics, levels)
+
+
+def rule_for(rule: RangeRule, names: Iterable[str]) -> RangeRule:
+    """The rule for tensors that share one scale: that of the first of them that has one of its own, else the default.
+
+    Args:
+        rule: any, `PerLayer` included.
+        names: of the tensors, in the order of the graph.
+    """
+    if not isinstance(rule, PerLayer):
+        return rule
+    return next((rule.by_name[name] for name in names if name in rule.by_name), rule.default)
+
+
+def default_of(rule: RangeRule) -> RangeRule:
+    """The rule for what has none of its own."""
+    return rule.default if isinstance(rule, PerLayer) else rule
+
+
+def with_default(rule: RangeRule, default: RangeRule) -> RangeRule:
+    """The rule with another default."""
+    return replace(rule, default=default) if isinstance(rule, PerLayer) else default
 
 
 def saturated(rule: RangeRule) -> RangeRule:

@@ -10,7 +10,7 @@ from annotated_types import Interval
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.scales.ranges import Mse
+from edgeqwt.scales.ranges import Mse, default_of, with_default
 
 ENOUGH = 100
 """Held-out samples whose loss counts as it is."""
@@ -37,9 +37,10 @@ class RangeTails(Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Ranges with tails, or as the rule has them."""
-        if not isinstance(state.ranges, Mse) or state.ranges.tails:
+        rule = default_of(state.ranges)
+        if not isinstance(rule, Mse) or rule.tails:
             return state, NOTHING
-        after = replace(state, ranges=replace(state.ranges, tails=True))
+        after = replace(state, ranges=with_default(state.ranges, replace(rule, tails=True)))
         allowed = self.max_loss * min(max(ENOUGH / context.gate.count, 1.0), 10.0)
         verdict = context.keep(state, after, -allowed)
         data = {"gain_db": verdict.gain_db, "kept": verdict.kept}

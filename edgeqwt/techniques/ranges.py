@@ -27,10 +27,10 @@ class RangeTechnique(Technique):
         """See RangeRule."""
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
-        """From here on ranges are chosen by this rule."""
+        """From here on ranges are chosen by this rule, but for those of layers that have one of their own."""
         from edgeqwt.passes.state import Account
 
-        return replace(state, ranges=self), Account()
+        return replace(state, ranges=ranges.with_default(state.ranges, self)), Account()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How wide each op's activations are: 8 or 16 bits.
+"""How wide each op's activations are: 8 or 16 bits, or float32 (`FLOAT`) where an op is not to be quantized.
 
 An op works at one width: what it reads and what it computes have it. Where a reader's width is
 not the one that a tensor is computed at, the writer puts a copy in between, shared by all such
@@ -17,7 +17,7 @@ from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.profile import LITERT, Kernels
-from edgeqwt.widths.precision import Precision
+from edgeqwt.widths.precision import FLOAT, Precision
 
 NO_KERNEL = "no runtime has it with 16-bit activations"
 NOT_ON_TARGET = "the target does not have it with 16-bit activations"
@@ -30,7 +30,7 @@ class Plan:
     """The widths of a float graph's activations, in bits.
 
     Attributes:
-        ops: of each op, in order; 8 for ops on integers alone.
+        ops: of each op, in order; 8 for ops on integers alone, `FLOAT` for those that stay float.
         computed_bits: of each float activation, the width at which it is computed.
         interface: of the graph's inputs and outputs, unless `ports` has another one for them.
         kept: ops that were to have 16 bits and have 8, by index, and why.
@@ -66,7 +66,7 @@ def planned(
         narrow: ops that must have 8 bits for other reasons, and the reasons.
 
     Raises:
-        RecipeError: `precision.layers` names a tensor that no op computes.
+        RecipeError: `precision` names a tensor that no op computes.
     """
     _check_names(graph, precision)
     io_tensors = [t for t in dict.fromkeys((*graph.inputs, *graph.outputs)) if graph.tensors[t].is_float]
@@ -74,6 +74,9 @@ def planned(
     ports = {t: precision.ports[graph.tensors[t].name] for t in io_tensors if graph.tensors[t].name in precision.ports}
     bits_of = {t: port.bits(interface) for t, port in ports.items()}
     spans = {t: port.span for t, port in ports.items() if port.span is not None and t in graph.inputs}
+    floats = {i for i, op in enumerate(graph.ops) if any(graph.tensors[t].name in precision.floats for t in op.outputs)}
+    unquantized = {t for t, port in ports.items() if port.type == "float"}
+    bits_of |= dict.fromkeys(_float_ports(graph, floats, unquantized), FLOAT)
     computed_bits = {t: bits_of.get(t, interface) for t in graph.inputs if graph.tensors[t].is_float}
     wide = beside_wide_ports(graph, {t for t, bits in bits_of.items() if bits == 16}) if interface == 8 else set()
     ops: list[int] = []
@@ -82,6 +85,10 @@ def planned(
         outputs = [t for t in op.outputs if graph.tensors[t].is_float]
         if not any(t in computed_bits for t in op.inputs) and not outputs:
             ops.append(8)
+            continue
+        if i in floats:
+            ops.append(FLOAT)
+            computed_bits |= dict.fromkeys(outputs, FLOAT)
             continue
         bits = 16 if i in wide else _wanted(graph, op, precision, computed_bits)
         if bits == 16 and (obstacle := (narrow or {}).get(i) or _obstacle(graph, op, kernels.missing16)):
@@ -94,6 +101,14 @@ def planned(
         kernels.missing16,
         Plan(tuple(ops), computed_bits, interface, kept, precision.finer_joins, bits_of, spans, precision.finer_curves),
     )
+
+
+def _float_ports(graph: Graph, floats: Set[int], ports: Set[int]) -> Iterator[int]:
+    """Of the inputs and outputs that are float32 in the file, those that only ops which stay float read or compute."""
+    readers, producers = graph.consumers(), graph.producers()
+    for t in sorted(ports):
+        if producers.get(t) in floats or (t in graph.inputs and readers.get(t) and floats >= {*readers[t]}):
+            yield t
 
 
 def beside_wide_ports(graph: Graph, ports: Set[int]) -> set[int]:
@@ -131,8 +146,8 @@ def copies(graph: Graph, plan: Plan) -> set[tuple[int, int]]:
 
 
 def copy_ops(graph: Graph, plan: Plan) -> int:
-    """How many ops the copies take, at most: QUANTIZE to 8 bits; CAST and ADD to 16."""
-    return sum(2 if bits == 16 else 1 for _, bits in copies(graph, plan))
+    """How many ops the copies take, at most: CAST and ADD from 8 to 16 bits; else one, QUANTIZE or DEQUANTIZE."""
+    return sum(2 if bits == 16 and plan.computed_bits[t] == 8 else 1 for t, bits in copies(graph, plan))
 
 
 def _with_fewer_copies(graph: Graph, precision: Precision, missing: Set[str], plan: Plan) -> Plan:
@@ -190,7 +205,7 @@ def connected(graph: Graph, ops: Iterable[int]) -> list[set[int]]:
 
 def _check_names(graph: Graph, precision: Precision) -> None:
     computed = {graph.tensors[t].name for op in graph.ops for t in op.outputs}
-    unknown = next((name for name in precision.layers if name not in computed), None)
+    unknown = next((name for name in (*precision.layers, *sorted(precision.floats)) if name not in computed), None)
     if unknown is not None:
         raise RecipeError(f"widths are given for {unknown!r}, which no op computes", "Name an op's output tensor.")
 
@@ -203,9 +218,8 @@ def _wanted(graph: Graph, op: Op, precision: Precision, computed_bits: Mapping[i
     if not tied:
         return precision.activation_bits
     # Rows of a constant table (an embedding) are weights in all but name.
-    return max(
-        (computed_bits[t] for s in tied if s < len(op.inputs) and (t := op.inputs[s]) in computed_bits), default=8
-    )
+    read = [computed_bits[t] for s in tied if s < len(op.inputs) and (t := op.inputs[s]) in computed_bits]
+    return max((precision.activation_bits if bits == FLOAT else bits for bits in read), default=8)
 
 
 def _obstacle(graph: Graph, op: Op, missing: Set[str]) -> str:

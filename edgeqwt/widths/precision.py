@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from fnmatch import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Interval
@@ -17,6 +15,8 @@ from edgeqwt.widths.ports import Port
 NAMES = re.compile(r"w([2-8])a(8|16)")
 MIXED = "mixed"
 PACKED_BITS = 4
+FLOAT = 32
+"""The width of ops that stay float32; see `Precision.floats`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Precision:
         pack_int4: store weights of at most 4 bits as packed int4 where the kernels take it
             (see `lowering.int4`).
         layers: other widths for the ops that compute some float tensors, by the tensor's name.
+        floats: names of float tensors that are computed in float32: their ops stay as they are, weights included.
         finer_joins: let inputs of ops that join tensors keep finer scales of their own (see `scales.joined_inputs`).
         finer_curves: let TANH and LOGISTIC be tables where their values have a small range (see `scales.curves`).
         ports: what some inputs and outputs are like, by the float tensor's name.
@@ -51,6 +52,7 @@ class Precision:
     activation_bits: int = 8
     pack_int4: bool = False
     layers: Mapping[str, Widths] = field(default_factory=dict)
+    floats: frozenset[str] = frozenset()
     finer_joins: bool = False
     finer_curves: bool = False
     ports: Mapping[str, Port] = field(default_factory=dict)
@@ -58,19 +60,6 @@ class Precision:
     def of(self, tensor: str) -> Widths:
         """The widths of the op that computes a float tensor."""
         return self.layers.get(tensor, Widths(self.weight_bits, self.activation_bits))
-
-
-@dataclass(frozen=True)
-class LayerWidths:
-    """Other widths for some layers.
-
-    Attributes:
-        match: a pattern such as "head.*" for the names of ops' outputs in the file, or of their modules in the source.
-        precision: their widths, such as "w8a16".
-    """
-
-    match: str
-    precision: str
 
 
 Times = Annotated[float, Interval(ge=1e-6, le=1e6)]
@@ -133,35 +122,6 @@ class Mixed:
         if sum(limit != 0 for limit in (self.max_size, self.max_latency, self.min_sqnr)) != 1:
             hint = "Give one of max_size (bytes), max_latency (1 is 8 bits everywhere) and min_sqnr (dB)."
             raise RecipeError("mixed precision needs one limit", hint)
-
-
-def with_layers(precision: Precision, layers: Sequence[LayerWidths], names: Mapping[str, str]) -> Precision:
-    """The precision with other widths for the ops that patterns name; of two patterns the later one counts.
-
-    Args:
-        precision: widths of all other ops.
-        layers: patterns and widths.
-        names: of the tensors that ops compute, and what these are in the source model; empty where nobody knows.
-
-    Raises:
-        RecipeError: a pattern names no op, or there is no such precision.
-    """
-    found, packs = dict(precision.layers), precision.pack_int4
-    for layer in layers:
-        widths = parse(layer.precision)
-        named = [
-            name
-            for name, source in names.items()
-            if fnmatch(name, layer.match) or (source and fnmatch(source, layer.match))
-        ]
-        if not named:
-            close = get_close_matches(layer.match, [*names, *filter(None, names.values())], 3, 0.0)
-            raise RecipeError(
-                f"layers: {layer.match!r} names no op", f"Such as {', '.join(map(repr, close))} are there."
-            )
-        found |= dict.fromkeys(named, Widths(widths.weight_bits, widths.activation_bits))
-        packs |= widths.pack_int4
-    return replace(precision, layers=found, pack_int4=packs)
 
 
 def parse(name: str) -> Precision:

@@ -15,7 +15,8 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import Interface
 from edgeqwt.options import model_of
 from edgeqwt.passes.technique import Technique
-from edgeqwt.recipe.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names, range_rule
+from edgeqwt.recipe.layers import range_rule
+from edgeqwt.recipe.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.techniques.cwac import Cwac
 from edgeqwt.techniques.equalization import Equalization
