@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         evaluate,
         inspect,
         install_tool,
+        open_job,
         progress_display,
         serve_demo,
         targets,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from edgeqwt.interface.options import Interface, Pixels
+    from edgeqwt.job import Job
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.profile import Budget, Finding, TargetProfile
     from edgeqwt.recipe.recipe import Recipe
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 _NAMES_BY_MODULE = {
     "api": (
         "bench", "build", "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool",
-        "progress_display", "serve_demo", "targets", "tools",
+        "open_job", "progress_display", "serve_demo", "targets", "tools",
     ),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
@@ -69,6 +71,7 @@ _NAMES_BY_MODULE = {
         "ConversionError", "EdgeqwtError", "InputError", "InvariantError", "ParityError", "QualityError", "RecipeError",
         "TargetError", "ToolError", "UnsupportedError",
     ),
+    "job": ("Job",),
     "interface.options": ("Interface", "Pixels"),
     "pipeline": ("BuildResult",),
     "widths.precision": ("Mixed", "Precision"),
@@ -86,10 +89,10 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
     "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError",
-    "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples",
-    "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build",
-    "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe",
-    "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
+    "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError",
+    "Samples", "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench",
+    "build", "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe",
+    "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
 ]  # fmt: skip
 
 

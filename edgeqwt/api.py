@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, evaluate, inspect, limited
+from edgeqwt.api_job import open_job, proved_float
 from edgeqwt.api_web import bundle_demo, serve_demo
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.converted import ConvertedModel
     from edgeqwt.converters.tools import Found
     from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.proved import Proved
     from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.widths.precision import Mixed
@@ -51,6 +50,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "install_tool",
+    "open_job",
     "progress_display",
     "serve_demo",
     "targets",
@@ -140,13 +140,10 @@ def build(
             TargetError: the target does not take the model, or it costs more than its budget.
             QualityError: the model is too far from the float one.
     """
-    from edgeqwt.converters.convert import first_to_pass
     from edgeqwt.converters.sequence import find_sequences
-    from edgeqwt.converters.states import with_states
     from edgeqwt.interface.bind import normalized
     from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
-    from edgeqwt.proved import bound, prove
     from edgeqwt.report.files import write_build
     from edgeqwt.report.folder import PACKAGE, whole_folder
     from edgeqwt.target.budget import foresee, own_board
@@ -180,14 +177,10 @@ def build(
             sequences = find_sequences(model, data.first(), sequence_length)
             data = sequences.of(data)
 
-        def gate(found: ConvertedModel) -> tuple[ConvertedModel, Recipe, Proved]:
-            found, own = bound(with_states(found, states), data, chosen)
-            return found, own, prove(found, data, own, profile, stages)
-
-        steps = partial(stages.steps, "convert")
-        converted, chosen, proved = first_to_pass(
-            model, data, scratch, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps
-        )
+        converted, chosen, proved = proved_float(
+            model, data, chosen, profile, stages, scratch,
+            states=states, converter=converter, onnx2tf_python=onnx2tf_python,
+        )  # fmt: skip
         if sequence_length is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
             converted = replace(converted, notes=(sequences.note(), *converted.notes))

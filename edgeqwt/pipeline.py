@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from platform import python_version
 
 from edgeqwt.advice import advice, remedies
-from edgeqwt.calibration.columns import column_warnings
-from edgeqwt.calibration.sample_warnings import sample_warnings
-from edgeqwt.calibration.samples import Samples, split
-from edgeqwt.calibration.validate import validated
+from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.job import begun
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import stored
 from edgeqwt.passes.context import Context
@@ -29,14 +27,12 @@ from edgeqwt.pictured import Pictured
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.proved import Proved, prove, unlike_states
-from edgeqwt.recipe.layers import Resolved, resolved
+from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.feeds import feeds
-from edgeqwt.verify.first_layer import scale_warnings
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
@@ -205,21 +201,9 @@ def build(
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
-    samples = validated(samples, [binding.spec for binding in model.inputs])
-    with stages("look at samples"):
-        total, warnings = sample_warnings(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
-        warnings = (*warnings, *column_warnings(samples, _coarse_inputs(model, recipe)))
-    if total == 1:
-        recipe = replace(recipe, techniques=plain(recipe.techniques))  # nothing could confirm that more is better
-    if proved is None or proved.source is not model.graph:
-        proved = prove(model, samples, recipe, target, stages)
-    prepared, parity = proved.prepared, proved.parity
-    graph = prepared.graph
-    model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
-    found = _resolved(model, graph, recipe, target)
-    recipe = replace(recipe, precision=found.precision)
-    context = Context.of(model, graph, samples, target, recipe.preserve, found.ranges)
-    warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
+    job = begun(model, samples, recipe, target, stages, proved)
+    model, samples, recipe, context, warnings = job.model, job.samples, job.recipe, job.context, job.warnings
+    prepared, graph = job.prepared, job.prepared.graph
     made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
@@ -237,7 +221,9 @@ def build(
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:
-            small = Context.of(model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve, found.ranges)
+            small = Context.of(
+                model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve, context.ranges
+            )
             gains = leave_one_out(context, small, recipe.techniques, recipe.precision, advance)
     variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
     with stages("prove") as advance:
@@ -251,7 +237,7 @@ def build(
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
-        Sources(source, samples.origin, *named), model, recipe, target, total, prepared, parity, made,
+        Sources(source, samples.origin, *named), model, recipe, target, job.total, prepared, job.parity, made,
         (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
         sizes, stages.seconds, {**versions(), **model.versions}, warnings, limit, remedy, traced=traced, worst=worst,
     )  # fmt: skip
@@ -304,14 +290,6 @@ def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:
             )
 
 
-def _coarse_inputs(model: ConvertedModel, recipe: Recipe) -> set[str]:
-    """The inputs of 8 bits whose values go in as they are, by name."""
-    ports, bits = recipe.precision.ports, recipe.precision.activation_bits
-    plain_ones = [b for b in model.inputs if b.affine is None]
-    named = {b.spec.name: ports.get(model.graph.tensors[b.tensor].name) for b in plain_ones}
-    return {name for name, port in named.items() if (bits if port is None else port.bits(bits)) == 8}
-
-
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
     """Compensation adds no op and no byte.
 
@@ -341,12 +319,6 @@ def require_runtimes(target: TargetProfile, runtimes: BitExactness) -> None:
             what,
             "Copies do not prevent it. Programs must keep all tensors (experimental_preserve_all_tensors).",
         )
-
-
-def _resolved(model: ConvertedModel, graph: Graph, recipe: Recipe, target: TargetProfile) -> Resolved:
-    """What the recipe says of single layers, by the tensors of the prepared graph."""
-    names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
-    return resolved(recipe.precision, recipe.layers, {name: model.locations.get(name, "") for name in names}, target)
 
 
 def _made(context: Context, recipe: Recipe, stages: Stages) -> tuple[Made, Recipe, Assignment | None]:

@@ -67,12 +67,13 @@ def test_public_names() -> None:
     # Python puts an imported submodule into its package's namespace: one named as a public function would hide it.
     assert not set(edgeqwt.__all__) & {module.name for module in pkgutil.iter_modules(edgeqwt.__path__)}
     assert dir(edgeqwt) == edgeqwt.__all__ == [
-        "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
-        "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError", "Mixed",
-        "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError", "Samples",
-        "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build",
-        "bundle_demo", "check", "compare", "compensate", "evaluate", "inspect", "install_tool", "load_recipe",
-        "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
+        "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult",
+        "ConversionError", "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec",
+        "Interface", "InvariantError", "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision",
+        "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile", "ToolError",
+        "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
+        "evaluate", "inspect", "install_tool", "load_recipe", "open_job", "open_samples", "progress_display",
+        "recipes", "serve_demo", "targets", "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
     assert [recipe.name for recipe in edgeqwt.recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]

@@ -32,8 +32,7 @@ def check_lowerable(graph: Graph, kernels: Kernels = LITERT, floats: Set[str] = 
 
     Args:
         graph: float.
-        locations: tensor name to the location in the source model.
-        target: the target's name.
+        kernels: what the target's kernels can do, and the target's name and source locations, for messages.
         floats: names of tensors whose ops stay float, and need no such form.
 
     Raises:

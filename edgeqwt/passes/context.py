@@ -20,7 +20,7 @@ from edgeqwt.passes.state import State
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
-from edgeqwt.rounding.structure import KINDS
+from edgeqwt.rounding.structure import KINDS, Structure, structure
 from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
 from edgeqwt.scales.ranges import PerLayer, RangeRule
@@ -105,6 +105,10 @@ class Context:
     def showing(self, advance: Advance) -> Context:
         """The same, with another display of progress."""
         return replace(self, advance=advance)
+
+    def structure(self) -> Structure:
+        """Zeros and clusters of the prepared graph's weights that are to stay."""
+        return self._once("structure", self.graph, lambda: structure(self.graph, self.preserve))
 
     def observed(self, graph: Graph) -> dict[int, Statistics]:
         """Statistics of a float graph's activations on the samples to fit on."""

@@ -17,7 +17,7 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.rounding.structure import LayerStructure, Structure, account, structure, weight_scales
+from edgeqwt.rounding.structure import LayerStructure, Structure, account, weight_scales
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
 from edgeqwt.widths.precision import Precision
@@ -96,15 +96,11 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
     """
     with stages("calibrate") as advance:
         state = start(context.showing(advance), precision)
-    chosen = techniques if context.model.learned is None else as_trained(techniques)
-    chosen = beside_clusters(chosen) if state.structure.clusters else chosen
+    chosen = suited(techniques, context)
     steps: list[Step] = []
     for technique in chosen:
-        if technique.works >= Works.INTEGER and state.integer is None:
-            with stages("quantize"):
-                state = context.with_integer(state)
-        with stages(technique.title or technique.name) as advance:
-            after, accounted = technique.apply(state, context.showing(advance))
+        state = lowered_for(technique, state, context, stages)
+        after, accounted = apply(technique, state, context, stages)
         steps.append(Step(technique, accounted, state))
         if accounted.withdraws:
             made = make(context, without(techniques, *accounted.withdraws), precision, stages)
@@ -117,10 +113,37 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
     return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
 
 
+def suited(techniques: Techniques, context: Context) -> Techniques:
+    """The techniques that a model can take: not all suit one that was trained with quantization, or clustered."""
+    chosen = techniques if context.model.learned is None else as_trained(techniques)
+    return beside_clusters(chosen) if context.structure().clusters else chosen
+
+
+def lowered_for(technique: Technique, state: State, context: Context, stages: Stages) -> State:
+    """The state with an integer graph, where a technique works on one and there is none yet."""
+    if technique.works < Works.INTEGER or state.integer is not None:
+        return state
+    with stages("quantize"):
+        return context.with_integer(state)
+
+
+def apply(technique: Technique, state: State, context: Context, stages: Stages) -> tuple[State, Account]:
+    """One pass: the model after a technique, and what it did.
+
+    Args:
+        technique: with its options.
+        state: what came out of the one before, see `lowered_for`.
+        context: the model, its samples and target.
+        stages: shows and times it.
+    """
+    with stages(technique.title or technique.name) as advance:
+        return technique.apply(state, context.showing(advance))
+
+
 def start(context: Context, precision: Precision) -> State:
     """The prepared model before any technique: observed, with the scales that training chose where it did."""
     graph, learned = context.graph, context.model.learned
-    statistics, kept = context.observed(graph), structure(graph, context.preserve)
+    statistics, kept = context.observed(graph), context.structure()
     ranges = context.rule(MinMax())
     if learned is None:
         return State(graph, statistics, precision, ranges, scales=_clustered(graph, precision, kept), structure=kept)

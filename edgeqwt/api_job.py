@@ -1,0 +1,116 @@
+"""The part of the Python API before any technique runs: from a source model to a proved float graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeqwt.api_files import limited
+from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.disk import TemporaryFolder
+from edgeqwt.errors import RecipeError
+from edgeqwt.loading import trusting
+from edgeqwt.progress import Display, Stages, silent
+from edgeqwt.recipe.overrides import overridden
+
+if TYPE_CHECKING:
+    from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.converted import ConvertedModel
+    from edgeqwt.job import Job
+    from edgeqwt.profile import TargetProfile
+    from edgeqwt.proved import Proved
+    from edgeqwt.recipe.recipe import Recipe
+
+
+def open_job(
+    model: object,
+    *,
+    calibration: Source,
+    target: str = "tflite",
+    recipe: str | Recipe = "balanced",
+    precision: str | None = None,
+    layers: Mapping[str, str | Mapping[str, object]] | None = None,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    batch_size: int | None = 1,
+    states: Sequence[tuple[str, str]] | None = None,
+    converter: str = "auto",
+    trust: bool = False,
+    display: Display = silent,
+) -> Job:
+    """A model converted, proved and ready for its recipe's techniques, which the caller applies one by one.
+
+        job = edgeqwt.open_job(model, calibration=samples)
+        state = job.start()
+        for technique in job.techniques:
+            state, account = job.apply(technique, state)
+        job.save(state, "model.tflite")
+
+    Arguments are those of `build`. What a build does afterwards is not done: choosing between variants, comparing
+    runtimes, the report.
+
+    Raises:
+        EdgeqwtError: as `build`; RecipeError where the recipe chooses widths layer by layer ("mixed"), which takes
+            many builds.
+    """
+    from edgeqwt.job import begun
+    from edgeqwt.target.check import require
+    from edgeqwt.target.load import load
+
+    chosen = overridden(recipe, precision, None, layers, None, None, None, None, None)
+    if chosen.mixed is not None:
+        raise RecipeError("mixed precision takes many builds", "Give widths, such as w8a8, or call build.")
+    profile, stages = load(target), Stages(display)
+    data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
+    with trusting(trust), TemporaryFolder() as scratch:
+        converted, chosen, proved = proved_float(
+            model, data, chosen, profile, stages, scratch, states=states, converter=converter
+        )
+    require(converted.graph, profile, bits=chosen.precision.activation_bits)
+    return begun(converted, data, chosen, profile, stages, proved)
+
+
+def proved_float(
+    model: object,
+    data: Samples,
+    recipe: Recipe,
+    target: TargetProfile,
+    stages: Stages,
+    scratch: Path,
+    *,
+    states: Sequence[tuple[str, str]] | None = None,
+    converter: str = "auto",
+    onnx2tf_python: str | None = None,
+) -> tuple[ConvertedModel, Recipe, Proved]:
+    """The float graph of the first converter whose result computes what the source does.
+
+    Args:
+        model: as for `build`.
+        data: calibration samples in the source model's layout.
+        recipe: what inputs and outputs are to be like, and how much is proved.
+        target: see `proved.for_target`.
+        stages: shows and times the steps.
+        scratch: a folder for the conversion's files.
+        states: as for `build`.
+        converter: as for `build`.
+        onnx2tf_python: as for `build`.
+
+    Returns:
+        The converted model, the recipe with what its inputs and outputs became, and the proof.
+
+    Raises:
+        EdgeqwtError: ConversionError, ParityError and ToolError are the usual ones.
+    """
+    from edgeqwt.converters.convert import first_to_pass
+    from edgeqwt.converters.states import with_states
+    from edgeqwt.proved import bound, prove
+
+    def gate(found: ConvertedModel) -> tuple[ConvertedModel, Recipe, Proved]:
+        found, own = bound(with_states(found, states), data, recipe)
+        return found, own, prove(found, data, own, target, stages)
+
+    steps = partial(stages.steps, "convert")
+    return first_to_pass(model, data, scratch, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps)
