@@ -6,10 +6,11 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
-from edgeqwt.errors import RecipeError
+from edgeqwt.errors import EdgeqwtError, RecipeError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -44,23 +45,24 @@ def _field(field: dataclasses.Field[Any]) -> Any:
     return Field(alias=field.name)
 
 
-def filled[T](cls: type[T], table: Mapping[str, Any], where: str) -> T:
+def filled[T](cls: type[T], table: Mapping[str, Any], where: str, raised: type[EdgeqwtError] = RecipeError) -> T:
     """A dataclass from a table of its fields; checks keys, types and bounds.
 
     Args:
         cls: a dataclass.
         table: as TOML has it.
         where: names the table in messages.
+        raised: the class of the error.
 
     Raises:
-        RecipeError: a key is no field, a value has another type or is out of bounds.
+        EdgeqwtError: of the class `raised`: a key is no field, a value has another type or is out of bounds.
     """
     from pydantic import ValidationError
 
     try:
         found = model_of(cast(type, cls))(**table)
     except ValidationError as error:
-        raise _as_recipe_error(error, cls, where) from None
+        raise raised(*_said(error, cls, where)) from None
     return cls(**{field.name: getattr(found, f"{PREFIX}{field.name}") for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 
@@ -101,12 +103,16 @@ def check(part: object, where: str) -> None:
         filled(type(part), values_of(part), where)
 
 
-def _as_recipe_error(error: Any, cls: type, where: str) -> RecipeError:
-    """The first thing that is wrong, in the words of this program."""
+def _said(error: Any, cls: type, where: str) -> tuple[str, str]:
+    """The first thing that is wrong and what to do about it, in the words of this program."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function"))
     if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted(f.name for f in dataclasses.fields(cls))) or "no keys"
-        return RecipeError(f"{where}: unknown key {key!r}", f"Known here: {known}.")
+        names = sorted(f.name for f in dataclasses.fields(cls))
+        close = get_close_matches(key, names, 1)
+        guess = f"Did you mean {close[0]!r}? " if close else ""
+        return f"{where}: unknown key {key!r}", f"{guess}Known here: {', '.join(names) or 'no keys'}."
+    if first["type"] == "missing":
+        return f"{where}: {key} is missing", "Write it."
     hint = first["msg"].replace("Input should be", "It must be").rstrip(".")
-    return RecipeError(f"{where}: {key} = {first['input']!r}", f"{hint}.")
+    return f"{where}: {key} = {first['input']!r}", f"{hint}."

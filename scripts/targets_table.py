@@ -55,7 +55,8 @@ OWN = """\
 ## A profile of your own
 
 `--target mine.toml` reads a file like this one; unknown keys are refused. What it does not say is as in the profile
-that it extends; a limit set to `false` is lifted.
+that it extends; a limit set to `false` is lifted. [target.schema.json](target.schema.json) is its JSON Schema, for
+editors.
 
 ```toml
 extends = "tflm-cortex-m4"

@@ -1,4 +1,4 @@
-"""Writes docs/techniques.md and docs/recipe.schema.json from the techniques: python scripts/techniques_page.py."""
+"""Writes docs/techniques.md and the schemas of recipes and targets from the code: python scripts/techniques_page.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any, get_type_hints
 from edgeqwt.options import meanings
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.recipe.recipe import load, names, schema
+from edgeqwt.target.load import schema as target_schema
 from edgeqwt.techniques.registry import registered
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE, SCHEMA = DOCS / "techniques.md", DOCS / "recipe.schema.json"
+PAGE, SCHEMA, TARGETS = DOCS / "techniques.md", DOCS / "recipe.schema.json", DOCS / "target.schema.json"
 
 HEAD = """\
 <!-- Written by scripts/techniques_page.py from edgeqwt/techniques: edit the docstrings there. -->
@@ -86,9 +87,10 @@ def _bounds(hint: Any) -> str:
 
 
 def main() -> None:
-    """Writes both files."""
+    """Writes the three files."""
     PAGE.write_text(page(), encoding="utf-8")
     SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+    TARGETS.write_text(json.dumps(target_schema(), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

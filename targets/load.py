@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from edgeqwt import toml
+from annotated_types import Gt
+
+from edgeqwt import options, toml
 from edgeqwt.errors import InputError
 from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.runtime.runners import RUNNERS
@@ -20,14 +23,63 @@ from edgeqwt.target.constraints import CONSTRAINTS
 
 FOLDER = Path(__file__).parent / "profiles"
 
-KEYS: Mapping[str, type] = MappingProxyType(
-    {"extends": str, "title": str, "runtimes": list, "notes": list, "package": str, "npu": dict, "limits": dict}
-)
-PACKAGES = ("tflite", "tflm", "ethos-u")
 REQUIRED = ("title", "runtimes", "notes")
-WORDS: Mapping[type, str] = MappingProxyType(
-    {str: "a text", list: "a list of texts", dict: "a table", bool: "true or false", int: "a whole number above 0"}
+TYPES: Mapping[type, Any] = MappingProxyType(
+    {bool: bool, int: Annotated[int, Gt(0)], list: list[str], dict: dict[str, list[str]]}
 )
+"""What a limit may be, by the type that its constraint names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileFile:
+    """A profile's file; what it does not say is as in the one that it extends.
+
+    Attributes:
+        extends: a target's name, or a .toml file beside this one.
+        title: one line for people.
+        runtimes: what must load and run the model, of `runtime.runners.RUNNERS`.
+        notes: sentences on what was verified and what was not.
+        package: what `build --output` makes.
+        npu: the NPU that Vela compiles for.
+        limits: what the device does not take; false lifts a limit of the profile below.
+    """
+
+    extends: str = ""
+    title: str = ""
+    runtimes: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    package: Literal["tflite", "tflm", "ethos-u"] = "tflite"
+    npu: dict[str, Any] = dataclasses.field(default_factory=dict)
+    limits: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@cache
+def _limits() -> type:
+    """The table [limits] as a dataclass: each constraint with the type of its limit."""
+    fields = [(name, TYPES[c.limit], dataclasses.field(default=None)) for name, c in CONSTRAINTS.items()]
+    meanings = "".join(f"\n        {name}: {c.rule}" for name, c in CONSTRAINTS.items())
+    return dataclasses.make_dataclass(
+        "Limits", fields, frozen=True, namespace={"__doc__": f"Limits.\n\n    Attributes:{meanings}"}
+    )
+
+
+@cache
+def _npu_table() -> type:
+    """The table [npu] of a file that may extend another one."""
+    fields = [(field.name, str, dataclasses.field(default="")) for field in dataclasses.fields(Npu)]
+    return dataclasses.make_dataclass("NpuTable", fields, frozen=True, namespace={"__doc__": Npu.__doc__})
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a profile's file, for editors."""
+    found = options.schema_of(ProfileFile)
+    limits = options.schema_of(_limits())
+    for row in limits["properties"].values():
+        kind = {key: row.pop(key) for key in [*row] if key not in ("title", "description")}
+        del kind["default"]
+        row["anyOf"] = [{"const": False}, kind]
+    found["properties"] |= {"npu": options.schema_of(_npu_table()), "limits": limits}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "edgeqwt target"}
 
 
 def names() -> tuple[str, ...]:
@@ -49,8 +101,6 @@ def load(name: str) -> TargetProfile:
         if not table.get(key):
             raise InputError(f"{path}: {key} is missing", "Write it, or name a profile that has it as `extends`.")
     package, npu = table.get("package", "tflite"), table.get("npu")
-    if package not in PACKAGES:
-        raise InputError(f"{path}: package = {package!r}", f"Choose one of {', '.join(PACKAGES)}.")
     if package == "ethos-u" and npu is None:
         raise InputError(f"{path}: [npu] is missing", "The package ethos-u needs the names that Vela knows the NPU by.")
     for runtime in table["runtimes"]:
@@ -96,41 +146,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}", "Correct the TOML.") from None
-    _check(table, KEYS, str(path))
-    npu = {field.name: str for field in dataclasses.fields(Npu)}
-    _check(table.get("npu", {}), npu, f"{path} [npu]")
-    limits = table.get("limits", {})
-    _check(limits, {name: c.limit for name, c in CONSTRAINTS.items()}, f"{path} [limits]")
-    for name, limit in limits.items():
-        if isinstance(limit, dict):
-            _check(limit, dict.fromkeys(limit, list), f"{path} [limits.{name}]")
+    options.filled(ProfileFile, table, str(path), InputError)
+    options.filled(_npu_table(), table.get("npu", {}), f"{path} [npu]", InputError)
+    given = {
+        key: limit for key, limit in table.get("limits", {}).items() if limit is not False or key not in CONSTRAINTS
+    }
+    options.filled(_limits(), given, f"{path} [limits]", InputError)
     return table
 
 
-def _check(table: Mapping[str, Any], known: Mapping[str, type], where: str) -> None:
-    """Raises InputError for a key that is not known or a value of another type."""
-    for key, value in table.items():
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}", f"Known here: {', '.join(sorted(known))}.")
-        if where.endswith("[limits]") and value is False:
-            continue
-        if not _is(value, known[key]):
-            raise InputError(f"{where}: {key} = {value!r}", f"It must be {WORDS[known[key]]}.")
-
-
-def _is(value: object, wanted: type) -> bool:
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool) and value > 0
-    if wanted is list:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, wanted)
-
-
 def _npu(table: Mapping[str, str], path: Path) -> Npu:
-    for field in dataclasses.fields(Npu):
-        if field.name not in table:
-            raise InputError(f"{path} [npu]: {field.name} is missing", "Write it as Vela calls it.")
+    npu = options.filled(Npu, table, f"{path} [npu]", InputError)
     known = [name for name in names() if name.startswith("ethos-u")]  # the profiles are called as Vela calls the NPUs
-    if table["accelerator"] not in known:
-        raise InputError(f"{path} [npu]: accelerator = {table['accelerator']!r}", f"Choose one of {', '.join(known)}.")
-    return Npu(**table)
+    if npu.accelerator not in known:
+        raise InputError(f"{path} [npu]: accelerator = {npu.accelerator!r}", f"Choose one of {', '.join(known)}.")
+    return npu

@@ -141,7 +141,7 @@ def resolved(
     rules, packs = dict[str, RangeRule](), precision.pack_int4
     for layer in layers:
         named = _named(layer.match, names)
-        if layer.keep_float and "float_tensors" in target.limits:
+        if layer.keep_float and _integers_only(target):
             raise TargetError(
                 f"target {target.name} takes no ops on floats: {named[0]!r} is to stay float by layers {layer.match!r}",
                 "Leave keep_float out, give these layers 16 bits (w8a16), or choose another target.",
@@ -158,6 +158,11 @@ def resolved(
         rule = layer.rule
         rules |= dict.fromkeys(named, rule) if rule is not None else {}
     return Resolved(replace(precision, layers=widths, floats=frozenset(floats), pack_int4=packs), rules)
+
+
+def _integers_only(target: TargetProfile) -> bool:
+    """Whether a target is made for integers, and has no runtime of its own for what is left over (TFLite Micro has)."""
+    return "float_tensors" in target.limits and "tflm" not in target.runtimes
 
 
 def _named(match: str, names: Mapping[str, str]) -> list[str]:

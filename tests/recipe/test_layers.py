@@ -74,6 +74,8 @@ def test_targets_without_floats_refuse_them() -> None:
     for target in ("edgetpu", "ethos-u85-512"):
         with pytest.raises(TargetError, match=f"{target} takes no ops on floats: 'wa/logits'"):
             resolved(Precision(), [LayerSettings("head.*", keep_float=True)], NAMES, load_target(target))
+    kept = resolved(Precision(), [LayerSettings("head.*", keep_float=True)], NAMES, load_target("tflm"))
+    assert kept.precision.floats == {"wa/logits"}  # TFLite Micro has kernels for floats: a finding tells their price
 
 
 def test_a_rule_holds_for_those_that_share_a_scale() -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import configparser
+import json
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.target.constraints import CONSTRAINTS
-from edgeqwt.target.load import load, names
+from edgeqwt.target.load import FOLDER, load, names, schema
+from tests.small import ROOT
 
 PROMISED = """
 tflite tflm tflm-cortex-m4 tflm-cortex-m55 tflm-esp32s3 ethos-u55-32 ethos-u55-64 ethos-u55-128 ethos-u55-256
@@ -107,9 +111,9 @@ WHOLE = 'title = "Mine"\nruntimes = ["reference"]\nnotes = ["None."]\n'
         (WHOLE + "[limits]\nram = 0", r"mine\.toml \[limits\]: ram = 0"),
         (WHOLE + "[limits]\nram = true", r"mine\.toml \[limits\]: ram = True"),
         (WHOLE + "[limits]\nno_int4 = 1", r"mine\.toml \[limits\]: no_int4 = 1"),
-        (WHOLE + "[limits]\nnpu_aborts = [1]", r"mine\.toml \[limits\]: npu_aborts = \[1\]"),
+        (WHOLE + "[limits]\nnpu_aborts = [1]", r"mine\.toml \[limits\]: npu_aborts\.0 = 1"),
         (WHOLE + "[limits]\nnpu_ops = ['ADD']", r"mine\.toml \[limits\]: npu_ops"),
-        (WHOLE + "[limits.npu_ops]\nint8 = 'ADD'", r"mine\.toml \[limits\.npu_ops\]: int8 = 'ADD'"),
+        (WHOLE + "[limits.npu_ops]\nint8 = 'ADD'", r"mine\.toml \[limits\]: npu_ops\.int8 = 'ADD'"),
         ("[limits", r"mine\.toml: "),
     ],
 )
@@ -118,6 +122,23 @@ def test_a_wrong_file_is_refused_by_name_and_key(tmp_path: Path, text: str, said
         load(written(tmp_path, text))
     assert caught.value.hint
     assert "\n" not in caught.value.message
+
+
+def test_a_key_that_is_nearly_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load(written(tmp_path, WHOLE + "[limits]\nno_int = true"))
+    assert caught.value.hint.startswith("Did you mean 'no_int4'?")
+
+
+def test_the_schema_is_that_of_the_code() -> None:
+    written_down = (ROOT / "docs" / "target.schema.json").read_text(encoding="utf-8")
+    assert json.loads(written_down) == schema(), "run scripts/techniques_page.py"
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_schema_takes_every_profile(name: str) -> None:
+    table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    jsonschema.validate(table, schema())
 
 
 def test_an_npu_that_vela_does_not_know_is_refused(tmp_path: Path) -> None:
