@@ -80,6 +80,19 @@ def test_public_names() -> None:
     assert edgeqwt.load_recipe("fast") == edgeqwt.recipes()[2]
 
 
+def test_public_names_are_explained() -> None:
+    kinds = [(name, value) for name in edgeqwt.__all__ if callable(value := getattr(edgeqwt, name))]
+    bare = [name for name, value in kinds if not vars(value).get("__doc__", value.__doc__)]
+    methods = [
+        f"{name}.{key}"
+        for name, value in kinds
+        if isinstance(value, type)
+        for key, member in vars(value).items()
+        if not key.startswith("_") and (isinstance(member, property) or callable(member)) and not member.__doc__
+    ]
+    assert bare + methods == []
+
+
 def test_examples_and_docs_import_public_names_alone() -> None:
     pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.py"), ROOT / "README.md"]
     imports = {
