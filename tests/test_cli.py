@@ -108,7 +108,7 @@ def test_build(edgeqwt: Command, files: Small) -> None:
 
 
 def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
-    options = ["--precision", "w3a8", "--ranges", "minmax", "--no-compensate", "--float-io", "--target", "tflm"]
+    options = ["--precision", "w3a8", "--ranges", "minmax", "--no-compensation", "--float-io", "--target", "tflm"]
     code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)
     assert (code, err) == (0, "")
     report = strict_json(Path("out/report.json").read_text())
@@ -167,7 +167,7 @@ def test_compensate_in_place_and_elsewhere_is_the_same(edgeqwt: Command, files: 
 def test_where_nothing_helps_compensate_gives_the_file_as_it_was(
     edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--no-compensate")[0] == 0
+    assert edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--no-compensation")[0] == 0
     # A byte behind the flatbuffer: readers pass over it, and no writer of ours would put it there.
     foreign = Path("out/model.tflite").read_bytes() + b"\0"
     Path("foreign.tflite").write_bytes(foreign)

@@ -68,7 +68,9 @@ def build(
     ranges: Annotated[
         str | None, typer.Option(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")
     ] = None,
-    compensate: Annotated[bool | None, typer.Option("--compensate/--no-compensate", help="Whether CWAC runs.")] = None,
+    compensation: Annotated[
+        bool | None, typer.Option("--compensation/--no-compensation", help="Whether CWAC runs.")
+    ] = None,
     float_io: Annotated[bool | None, typer.Option("--float-io/--int8-io", help="Type of inputs and outputs.")] = None,
     preserve: Annotated[
         str | None,
@@ -156,7 +158,7 @@ def build(
         mixed=_mixed(max_size, max_latency, min_sqnr, wide),
         layers=parse_layers(layer or []),
         ranges=ranges,
-        compensation=compensate,
+        compensation=compensation,
         float_io=float_io,
         preserve=None if preserve is None else _names(preserve),
         interface=parse_interface(inputs, outputs, pixels, split_outputs, standardize),
