@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,7 +115,7 @@ def parse_states(options: list[str] | None) -> list[tuple[str, str]] | None:
     return [(a, b) for a, _, b in pairs]
 
 
-def parse_layers(entries: list[str]) -> dict[str, object]:
+def parse_layers(entries: list[str]) -> dict[str, str | Mapping[str, object]]:
     """`--layer NAME=WIDTHS`, NAME=keep_float or NAME={a TOML table}, as often as given.
 
     Raises:
@@ -123,7 +124,7 @@ def parse_layers(entries: list[str]) -> dict[str, object]:
     from edgeqwt import toml
     from edgeqwt.errors import InputError
 
-    found: dict[str, object] = {}
+    found: dict[str, str | Mapping[str, object]] = {}
     for entry in entries:
         name, equals, value = entry.partition("={") if "={" in entry else entry.rpartition("=")
         if not name or not equals or not value:
