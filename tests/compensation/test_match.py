@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeqwt.compensation.match import NO_PARTNER, NOT_INTEGER, Pair, match
+from edgeqwt.compensation.match import FLOAT, NO_PARTNER, NOT_INTEGER, Pair, match
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
@@ -246,7 +246,7 @@ def test_reference_that_is_an_integer_graph() -> None:
 
 def test_float_graph_in_place_of_the_integer_one() -> None:
     case = made(plain_net(), count=3)
-    with pytest.raises(InputError, match=NOT_INTEGER):
+    with pytest.raises(InputError, match=FLOAT):
         match(case.floating, case.floating)
 
 
@@ -271,7 +271,7 @@ def test_weights_only_quantization_is_left_alone() -> None:
             for i, t in enumerate(case.floating.tensors)
         ),
     )
-    with pytest.raises(InputError, match=NOT_INTEGER):
+    with pytest.raises(InputError, match=FLOAT):
         match(graph, case.floating)
 
 

@@ -253,8 +253,11 @@ def test_every_option_of_every_technique_is_explained() -> None:
 
 
 def test_the_documentations_examples_work(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    text, *_ = texts = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     assert load(written(tmp_path, text)).precision.weight_bits == 4
+    assert len(texts) == 3
+    for other in texts[1:]:
+        load(written(tmp_path, other))
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     space: dict[str, Any] = {}
     exec(code, space)

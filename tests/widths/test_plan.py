@@ -7,6 +7,7 @@ import pytest
 
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.profile import Kernels
 from edgeqwt.widths.plan import NO_KERNEL, NOT_ON_TARGET, TOO_MANY, copy_ops, planned
 from edgeqwt.widths.precision import Precision, Widths
 from tests.chain import NONE, Chain, noise
@@ -77,7 +78,7 @@ def test_ops_that_the_target_lacks_stay_narrow() -> None:
     chain = Chain()
     graph = chain.graph(chain.op("GELU", chain.input((1, 4))))
     assert planned(graph, WIDE).ops == (16,)
-    plan = planned(graph, WIDE, missing={"GELU"})
+    plan = planned(graph, WIDE, kernels=Kernels(missing16={"GELU"}))
     assert plan.ops == (8,)
     assert plan.kept == {0: NOT_ON_TARGET}
 
@@ -131,7 +132,7 @@ def test_a_chain_that_cannot_be_widened_stays() -> None:
     layers = {"direct": Widths(8, 16), "sum": Widths(8, 16)}
     named = Precision(layers={**layers, "back": Widths(8, 8)})
     assert widths(shortcut(), named) == {"x": 8, "direct": 16, "column": 8, "back": 8, "sum": 16}
-    assert widths(shortcut(), Precision(layers=layers), missing={"TRANSPOSE"})["column"] == 8
+    assert widths(shortcut(), Precision(layers=layers), kernels=Kernels(missing16={"TRANSPOSE"}))["column"] == 8
 
 
 def test_unknown_names_are_refused() -> None:
