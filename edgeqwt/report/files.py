@@ -51,7 +51,7 @@ def write_build(result: BuildResult, folder: Path) -> None:
     page = build_page(result, tuple(_origin(result, folder)), npu_summary(folder / PACKAGE))
     (folder / DETAILS).write_text(written(details(page)), encoding="utf-8")
     (folder / PAGE).write_text(page_html(page), encoding="utf-8")
-    write_node_data(page, folder / EXPLORER)
+    write_node_data(page, result.graph.name, folder / EXPLORER)
 
 
 def page_beside(path: Path) -> Path:

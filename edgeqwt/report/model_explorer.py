@@ -18,16 +18,16 @@ from edgeqwt.report.page import accumulated_of, own_of
 if TYPE_CHECKING:
     from edgeqwt.report.page import Page
 
-GRAPH = "main"  # as its TFLite adapter calls the first subgraph
+UNNAMED = "main"  # as its TFLite adapter calls a subgraph without a name
 BAD_TO_GOOD, FEW_TO_MANY = ("#c22f2f", "#e0a63a", "#4cc38a"), ("#e9edf1", "#2166ac")
 
 
-def node_data(page: Page) -> dict[str, dict[str, Any]]:
-    """Node data by name of its file; what nothing is known of is left out."""
+def node_data(page: Page, graph: str) -> dict[str, dict[str, Any]]:
+    """Node data by file name, of the figures that are known; `graph` is the name of the subgraph in the model file."""
     found = {name: dict(values) for name, values in _figures(page).items()}
     return {
         name: {
-            GRAPH: {
+            graph or UNNAMED: {
                 "results": {tensor: {"value": value} for tensor, value in values.items()},
                 "gradient": _gradient(BAD_TO_GOOD if name.endswith("_db") else FEW_TO_MANY),
             }
@@ -37,10 +37,10 @@ def node_data(page: Page) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_node_data(page: Page, folder: Path) -> None:
-    """Writes the files; the folder's parent exists."""
+def write_node_data(page: Page, graph: str, folder: Path) -> None:
+    """Writes the files for the subgraph of that name; the folder's parent exists."""
     folder.mkdir()
-    for name, data in node_data(page).items():
+    for name, data in node_data(page, graph).items():
         (folder / f"{name}.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

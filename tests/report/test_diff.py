@@ -68,9 +68,9 @@ def test_node_data_attaches_by_output_tensor(folders: list[Path]) -> None:
     files = {path.stem: json.loads(path.read_text()) for path in (folders[0] / "model_explorer").iterdir()}
     assert {"own_error_db", "accumulated_db", "activation_bits"} <= files.keys()
     for data in files.values():
-        assert data["main"]["results"].keys() <= outputs
-    assert files["activation_bits"]["main"]["results"]["features"] == {"value": 8.0}
-    assert files["own_error_db"]["main"]["results"].keys() >= {"features", "mask", "logits"}
+        assert data[graph.name or "main"]["results"].keys() <= outputs
+    assert files["activation_bits"][graph.name or "main"]["results"]["features"] == {"value": 8.0}
+    assert files["own_error_db"][graph.name or "main"]["results"].keys() >= {"features", "mask", "logits"}
 
 
 def test_exploring_needs_a_build_and_model_explorer(folders: list[Path], tmp_path: Path) -> None:
