@@ -271,7 +271,7 @@ def test_weights_only_quantization_is_left_alone() -> None:
             for i, t in enumerate(case.floating.tensors)
         ),
     )
-    with pytest.raises(InputError, match=FLOAT):
+    with pytest.raises(InputError, match=NOT_INTEGER):
         match(graph, case.floating)
 
 
