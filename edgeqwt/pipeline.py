@@ -19,7 +19,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import begun
 from edgeqwt.mixed.build import Assignment, make_mixed
-from edgeqwt.mixed.cost import stored
+from edgeqwt.mixed.cost import as_run, stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.passes.technique import COMPENSATION, plain
@@ -206,7 +206,9 @@ def build(
     prepared, graph = job.prepared, job.prepared.graph
     made, recipe, assignment = _made(context, recipe, stages)
     with stages("judge") as advance:
-        variants, quality, adapted = judged(context, made, recipe, advance, adapt)
+        variants, quality, adapted = judged(
+            context, made, recipe, advance, lambda found: as_run(*adapt(found), recipe, target)
+        )
         choice = choose(quality)
         warnings = (*warnings, *_unseen(model, quality[choice.name]))
         poor = shortfalls(made.reference, quality[choice.name], recipe.quality)

@@ -36,6 +36,15 @@ the real interpreter, delegate or compiler, and lands where the findings say. Th
 | Constraint | Severity | Rule | Remedy | Targets |
 |---|---|---|---|---|
 {constraints}
+## 4-bit weights
+
+`--precision w4a8` stores the integers of 4 bits two to a byte where a target's kernels take that. TFLite Micro and
+CMSIS-NN take it in convolutions. LiteRT takes it in dense layers too, with a scale for each channel; XNNPACK runs those
+as fast as int8 ones where the number of inputs is even, and leaves int4 convolutions to kernels that unpack them at
+every run. So on `tflite` a 1×1 convolution of stride 1 is written as FULLY_CONNECTED (XNNPACK's bytes are the same,
+the reference kernels' differ by up to two steps), and any other convolution is packed only where it has at least 1 % of
+the model's weights. A build judges the file in these forms.
+
 ## Fixes
 
 `--fix` applies these to an integer file, where a finding names them.

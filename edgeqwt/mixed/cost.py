@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import has_constant_weights, multiplications, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
-from edgeqwt.lowering.int4 import VERSIONS, WITH_INT16, with_packed_weights
+from edgeqwt.lowering.int4 import takes_int4, with_dense_pointwise, with_packed_weights
 from edgeqwt.mixed.width_groups import Layer
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
@@ -48,8 +48,8 @@ def size(graph: Graph, tflm: bool) -> Costs:
     def layer(found: Layer, widths: Widths) -> float:
         weights = graph.tensors[found.weight]
         kinds = {graph.ops[i].kind for i in found.ops}
-        packing = set(VERSIONS) if widths.activations == 8 else set() if tflm else set(WITH_INT16)
-        packed = widths.weights <= 4 and kinds <= packing
+        taken = all(takes_int4(kind, weights.shape, widths.activations, tflm) for kind in kinds)
+        packed = widths.weights <= 4 and taken
         channels = weights.shape[slots(graph.ops[found.ops[0]]).axis]
         bias = channels * (8 if widths.activations == 16 else 4)
         return _padded(-(-weights.size // 2) if packed else weights.size) + len(found.ops) * _padded(bias)
@@ -81,9 +81,28 @@ def total(graph: Graph, costs: Costs, layers: Iterable[Layer], weights: Mapping[
     return work + others + sum(costs.copy(t, bits) for t, bits in sorted(copies(graph, plan)))
 
 
+def as_run(
+    graph: Graph, sentences: tuple[str, ...], recipe: Recipe, target: TargetProfile
+) -> tuple[Graph, tuple[str, ...]]:
+    """An integer graph with the ops that run its 4-bit weights fastest, and what was done, where `stored` packs them.
+
+    Args:
+        graph: integer, adapted to the target.
+        sentences: what that did.
+        recipe: whether weights are packed.
+        target: whose kernels count.
+    """
+    if not _packs(recipe, target) or "tflm" in target.runtimes:
+        return graph, sentences
+    dense = with_dense_pointwise(graph)
+    count = sum(a.kind != b.kind for a, b in zip(graph.ops, dense.ops, strict=True))
+    done = f"{count} 1×1 convolutions became FULLY_CONNECTED, which XNNPACK runs on int4 weights."
+    return (dense, (*sentences, done)) if count else (graph, sentences)
+
+
 def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
     """An integer graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
-    if recipe.precision.pack_int4 and "no_int4" not in target.limits:
+    if _packs(recipe, target):
         graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
     return with_borders(graph, {name: port.type for name, port in recipe.precision.ports.items()}, recipe.float_io)
 
@@ -91,6 +110,10 @@ def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
 def file_size(graph: Graph, recipe: Recipe, target: TargetProfile) -> int:
     """Bytes of the file that an integer graph becomes."""
     return len(flatbuffer.to_bytes(stored(graph, recipe, target)))
+
+
+def _packs(recipe: Recipe, target: TargetProfile) -> bool:
+    return recipe.precision.pack_int4 and "no_int4" not in target.limits
 
 
 def _padded(count: int) -> float:

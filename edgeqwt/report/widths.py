@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset16 import BITS, bits_of, stays_float
-from edgeqwt.lowering.int4 import VERSIONS
+from edgeqwt.lowering.int4 import takes_int4
 from edgeqwt.profile import TargetProfile
 from edgeqwt.widths.precision import Precision
 
@@ -87,11 +87,16 @@ def int4_sentences(graph: Graph, precision: Precision, target: TargetProfile) ->
 def _unpacked_because(graph: Graph, op: Op, target: TargetProfile) -> str:
     if "no_int4" in target.limits:
         return f"{target.name} takes no int4"
-    if op.kind not in VERSIONS:
-        return "kernels have no int4 for it with a scale per channel"
-    if bits_of(graph, op) == 16:
+    tflm, weights, bits = "tflm" in target.runtimes, graph.tensors[slots(op).weight].shape, bits_of(graph, op)
+    if takes_int4(op.kind, weights, bits, tflm):
+        slow = op.kind != "FULLY_CONNECTED" and not tflm
+        return "slow in int4, and small" if slow else "the weights are shared with another op"
+    if bits == 16 and takes_int4(op.kind, weights, 8, tflm):
         return "kernels have no int4 for it beside 16-bit activations"
-    return "the weights are shared with another op"
+    if takes_int4(op.kind, (*weights[:-1], 2), bits, tflm):
+        return "slow in int4 with an odd number of inputs"
+    name = "TFLite Micro has" if tflm else "kernels have"
+    return f"{name} no int4 for it with a scale per channel"
 
 
 def _types(graph: Graph, op: Op) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.lowering.int4 import takes_int4, with_dense_pointwise, with_packed_weights
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.runtime.boundary import graph_feed
@@ -83,3 +84,65 @@ def test_beside_16_bit_activations_litert_alone_takes_int4_and_in_convolutions(
         for feed in found.inputs:
             expected, got = (RUNNERS[runtime](g).run(feed)[g.outputs[0]] for g in (found.graph, packed))
             np.testing.assert_array_equal(expected, got)
+
+
+def _pointwise_net() -> Graph:
+    """3×3 and 1×1 convolutions, a depthwise one, a dense layer; inputs of the last convolution are odd in number."""
+    chain = Chain()
+    x = chain.op(
+        "CONV_2D", chain.input((1, 6, 6, 4)), chain.constant(noise(8, 3, 3, 4)), chain.constant(noise(8)), **CONV
+    )
+    x = chain.op("CONV_2D", x, chain.constant(noise(128, 1, 1, 8)), chain.constant(noise(128)), **CONV)
+    x = chain.op("DEPTHWISE_CONV_2D", x, chain.constant(noise(1, 3, 3, 128)), chain.constant(noise(128)), **DEPTHWISE)
+    x = chain.op("CONV_2D", x, chain.constant(noise(255, 1, 1, 128)), chain.constant(noise(255)), **CONV)
+    x = chain.op("CONV_2D", x, chain.constant(noise(256, 1, 1, 255)), chain.constant(noise(256)), **CONV)
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(noise(256, 256)), chain.constant(noise(256)), keepNumDims=True)
+    return chain.graph(x)
+
+
+def test_litert_runs_pointwise_and_dense_layers_on_int4() -> None:
+    graph = _pointwise_net()
+    found = made_integer(graph, samples(graph), precision=Precision(4))
+    dense = with_dense_pointwise(found.graph)
+    assert [op.kind for op in dense.ops] == [
+        "CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_2D", "FULLY_CONNECTED"
+    ]  # fmt: skip
+    packed = with_packed_weights(dense, tflm=False)
+    # The first convolution and the depthwise one have less than 1 % of the weights; the last but one has 255 inputs.
+    assert [packed.tensors[op.inputs[1]].dtype for op in packed.ops] == [
+        "int8", "int4", "int8", "int4", "int4", "int4"
+    ]  # fmt: skip
+    last = packed.ops[4]  # a convolution: XNNPACK leaves it to a kernel that rounds otherwise
+    dense_packed = packed.with_ops({4: replace(last, version=3)}).with_tensors(
+        {last.inputs[1]: replace(packed.tensors[last.inputs[1]], dtype="int8")}
+    )
+    for feed in found.inputs:
+        for runtime, graphs, steps in (
+            ("xnnpack", (found.graph, dense_packed), 0),
+            ("reference", (dense, packed), 0),
+            # A sum is rounded once more or less in each of three layers.
+            ("reference", (found.graph, packed), 6),
+        ):
+            before, after = (RUNNERS[runtime](g).run(feed)[g.outputs[0]].astype(np.int16) for g in graphs)
+            assert np.abs(before - after).max() <= steps
+
+
+def test_what_kernels_take() -> None:
+    assert takes_int4("FULLY_CONNECTED", (3, 4), 8, tflm=False)
+    assert takes_int4("FULLY_CONNECTED", (3, 4), 16, tflm=False)
+    assert not takes_int4("FULLY_CONNECTED", (4, 3), 8, tflm=False)
+    assert not takes_int4("FULLY_CONNECTED", (3, 4), 8, tflm=True)
+    assert not takes_int4("TRANSPOSE_CONV", (3, 1, 1, 4), 8, tflm=False)
+
+
+def test_strided_and_eight_bit_convolutions_stay() -> None:
+    chain = Chain()
+    strided = {**CONV, "strideH": 2, "strideW": 2}
+    x = chain.op(
+        "CONV_2D", chain.input((1, 6, 6, 4)), chain.constant(noise(8, 1, 1, 4)), chain.constant(noise(8)), **strided
+    )
+    graph = chain.graph(x)
+    found = made_integer(graph, samples(graph), precision=Precision(4)).graph
+    assert with_dense_pointwise(found) is found
+    eight = made_integer(_pointwise_net(), samples(_pointwise_net())).graph
+    assert with_dense_pointwise(eight) is eight

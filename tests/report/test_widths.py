@@ -46,9 +46,13 @@ def test_where_4_bit_weights_take_4_bits_is_said() -> None:
     plain = made(plain_net(), bits=4).integer
     kinds = [op.kind for op in plain.ops]
     assert (kinds.count("CONV_2D"), kinds.count("DEPTHWISE_CONV_2D"), kinds.count("FULLY_CONNECTED")) == (2, 1, 1)
-    assert [*int4_sentences(with_packed_weights(plain), Precision(4), phone)] == [
+    micro = TargetProfile("micro", "", ("tflm",))
+    assert [*int4_sentences(with_packed_weights(plain), Precision(4), micro)] == [
         "3 of 4 layers' 4-bit weights are stored as int4",
-        "1 FULLY_CONNECTED in 8 bits: kernels have no int4 for it with a scale per channel",
+        "1 FULLY_CONNECTED in 8 bits: TFLite Micro has no int4 for it with a scale per channel",
+    ]
+    assert [*int4_sentences(with_packed_weights(plain, tflm=False), Precision(4), phone)] == [
+        "4 of 4 layers' 4-bit weights are stored as int4",
     ]
     assert [*int4_sentences(plain, Precision(4), npu)][1].endswith("in 8 bits: npu takes no int4")
     assert [*int4_sentences(plain, Precision(8), phone)] == []
