@@ -69,7 +69,7 @@ def micro_int4(model: Model, _: bool) -> Iterator[Hit]:
 
 @constraint(WARNING)
 def slow_int4(model: Model, _: bool) -> Iterator[Hit]:
-    """Weights stored as int4 save storage, not time: XNNPACK takes them in FULLY_CONNECTED with an even number of inputs.
+    """Weights stored as int4 save storage, not time, but in FULLY_CONNECTED with an even number of inputs.
 
     Remedy: Use int8 weights (w8a8) where speed matters more than the size of the file.
     """

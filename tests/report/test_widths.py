@@ -57,5 +57,5 @@ def test_where_4_bit_weights_take_4_bits_is_said() -> None:
     assert [*int4_sentences(plain, Precision(4), npu)][1].endswith("in 8 bits: npu takes no int4")
     assert [*int4_sentences(plain, Precision(8), phone)] == []
     wide = made(plain_net(), precision=Precision(4, 16)).integer
-    message = [*int4_sentences(wide, Precision(4, 16), phone)]
+    message = [*int4_sentences(wide, Precision(4, 16), micro)]
     assert "2 CONV_2D in 8 bits: kernels have no int4 for it beside 16-bit activations" in message
