@@ -82,9 +82,9 @@ def with_dense_pointwise(graph: Graph) -> Graph:
             "keepNumDims": True,
             "asymmetricQuantizeInputs": False,
         }
-        version = RULES["FULLY_CONNECTED"].version
-        dense = {"kind": "FULLY_CONNECTED", "options": options, "version": version}
-        ops[i] = replace(op, **dense, extra={"optionsType": "FullyConnectedOptions"})
+        kind = "FULLY_CONNECTED"
+        extra = {"optionsType": "FullyConnectedOptions"}
+        ops[i] = replace(op, kind=kind, options=options, version=RULES[kind].version, extra=extra)
     return graph.with_tensors(tensors).with_ops(ops) if ops else graph
 
 
