@@ -17,7 +17,7 @@ from edgeqwt.converters.control_flow import FLOW, check_resolved, resolved
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.prepare.constants import ROUNDING, fold
-from edgeqwt.runtime.runners import shapes
+from edgeqwt.runtime.foreign import computed_shapes
 
 SHAPING = MappingProxyType(
     {
@@ -87,7 +87,7 @@ def _as_computed(graph: Graph, values: Mapping[int, Array]) -> tuple[Graph, list
     """The graph with the shapes that LiteRT computes, and the names of the tensors that have others in it."""
     dynamic = any(None in open_shape(t) for t in graph.tensors) or any(_shaping(graph, op) for op in graph.ops)
     try:
-        found = shapes(graph, values, run=dynamic)
+        found = computed_shapes(graph, values, dynamic, "the model")
     except ToolError:  # whoever runs the file says why
         return graph, []
     wrong, changes = [], {}

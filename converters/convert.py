@@ -28,6 +28,7 @@ from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityErro
 from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
 from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
+from edgeqwt.runtime.foreign import survived
 
 AUTO = "auto"
 CONVERTERS: tuple[Converter, ...] = (
@@ -203,6 +204,7 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     remarks = graph.remarks
     specs = [binding.spec for binding in tflite_source.bindings(graph)[0]]
     graph, notes = closed(graph, specs, validated(samples, specs).first())
+    graph = survived(graph, str(path))  # what was open has only been loaded so far
     graph, written = written_out(graph)
     notes = (*notes, *written)
     inputs, outputs = tflite_source.bindings(graph)

@@ -155,6 +155,7 @@ def limited(samples: Samples, limit: int | None) -> Samples:
 def _closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> Graph:
     """The graph with the shapes that it has on samples, where the file leaves some open; `specs` in its order."""
     from edgeqwt.converters.closed import closed, open_shape
+    from edgeqwt.runtime.foreign import survived
 
     tensors = [graph.tensors[t] for t in graph.inputs]
     if len(tensors) != len(specs) or all(None not in open_shape(tensor) for tensor in tensors):
@@ -165,7 +166,7 @@ def _closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> Graph:
         spec.name: sample[spec.name] if tensor.quantization is None else np.zeros(sample[spec.name].shape, tensor.dtype)
         for spec, tensor in zip(specs, tensors, strict=True)
     }
-    return closed(graph, own, values)[0]
+    return survived(closed(graph, own, values)[0], "the model")  # so far it was only loaded
 
 
 def _input_names(graph: Graph) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ DEMANDS: Mapping[str, Demand] = MappingProxyType(
     {
         **dict.fromkeys(_UNARY.split(), Demand()),
         "RESHAPE": Demand(more=1, indices=(1,)),
-        "SOFTMAX": Demand(positive=("beta",)),
+        "SOFTMAX": Demand(given=("beta",), positive=("beta",)),
         **dict.fromkeys(_BINARY.split(), Demand(2)),
         **dict.fromkeys(_REDUCING.split(), Demand(2, indices=(1,), check=_axes())),
         "CONV_2D": Demand(2, {0: FOUR, 1: FOUR}, DILATED, check=_channels(0, grouped=True), more=1),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.runtime.subprocess_runners import Host
@@ -76,15 +76,38 @@ def survived(graph: Graph, what: str) -> Graph:
             try:
                 found |= _tried(graph, kind)  # XNNPACK tells nothing of what it keeps to itself
             except EndedError as error:
-                how = error.arguments[2][-1]
-                raise InputError(
-                    f"{what}: {_culprit(graph, kind)} ends LiteRT's process ({kind} kernels): {how}",
-                    "The file is damaged or was made to do that: make it again, or do not use it.",
-                ) from None
+                raise _ended(graph, kind, what, error) from None
             except InterpreterError:
                 continue
         _shapes[digest] = found
     return graph if _open(graph) else _as_computed(graph, _shapes[digest], what)
+
+
+def computed_shapes(graph: Graph, sample: Mapping[int, Array], run: bool, what: str) -> Shapes:
+    """The shapes that a graph's tensors have on a sample, those that LiteRT tells of, computed in another process.
+
+    Args:
+        graph: it need not state the shapes that its ops compute.
+        sample: by input tensor.
+        run: run it: LiteRT knows some shapes only then.
+        what: the file, for messages.
+
+    Raises:
+        InterpreterError: LiteRT refuses the model, or fails on the sample.
+        InputError: the process ended over it.
+    """
+    try:
+        return _host().runner("builtin", graph).exercise(run, sample)
+    except EndedError as error:
+        raise _ended(graph, "builtin", what, error) from None
+
+
+def _ended(graph: Graph, kind: str, what: str, error: EndedError) -> InputError:
+    how = error.arguments[2][-1]
+    return InputError(
+        f"{what}: {_culprit(graph, kind)} ends LiteRT's process ({kind} kernels): {how}",
+        "The file is damaged or was made to do that: make it again, or do not use it.",
+    )
 
 
 def _tried(graph: Graph, kind: str) -> Shapes:
@@ -106,6 +129,8 @@ def _as_computed(graph: Graph, shapes: Shapes, what: str) -> Graph:
                 f"{what}: {tensor.name!r} is stated with shape {tensor.shape}, and LiteRT computes {shape}",
                 "The file is damaged: convert the model again.",
             )
+        if 0 in shape:  # kernels differ in what they make of nothing
+            raise InputError(f"{what}: {tensor.name!r} has no values, its shape is {shape}", "Convert the model again.")
         if shape != tensor.shape:
             changes[t] = replace(tensor, shape=shape)
     if size > LARGEST:

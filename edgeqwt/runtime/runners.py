@@ -162,23 +162,6 @@ def xnnpack(graph: Graph, taps: Sequence[int] = ()) -> Runner:
     return LiteRT(graph, taps, kernels="xnnpack")
 
 
-def shapes(graph: Graph, inputs: Mapping[int, Array], *, run: bool = True) -> dict[int, tuple[int, ...]]:
-    """The shapes that LiteRT computes, of the tensors that it tells of.
-
-    Args:
-        graph: any; it need not state the shapes that its ops compute.
-        inputs: one sample, as a Runner takes it.
-        run: run it: LiteRT knows some shapes only then.
-
-    Raises:
-        InterpreterError: LiteRT refuses the model, or fails on the sample.
-    """
-    runner = LiteRT(graph, kernels="builtin")
-    if run:
-        runner.run(inputs)
-    return computed_shapes(runner)
-
-
 def computed_shapes(runner: LiteRT) -> dict[int, tuple[int, ...]]:
     """The shapes of a loaded graph's tensors, those that LiteRT tells of."""
     found = runner.interpreter.get_tensor_details()

@@ -159,13 +159,14 @@ class Hosted:
         values: Values = self._call(_run, dict(inputs))
         return values
 
-    def exercise(self, run: bool) -> dict[int, tuple[int, ...]]:
+    def exercise(self, run: bool, inputs: Mapping[int, Array] | None = None) -> dict[int, tuple[int, ...]]:
         """The shapes that LiteRT gives the graph's tensors, those that it knows.
 
         Args:
-            run: run it first, on zeros.
+            run: run it first; LiteRT knows some shapes only then.
+            inputs: one sample; None: zeros.
         """
-        found: dict[int, tuple[int, ...]] = self._call(_exercise, run)
+        found: dict[int, tuple[int, ...]] = self._call(_exercise, run, None if inputs is None else dict(inputs))
         return found
 
 
@@ -191,10 +192,11 @@ def _run(key: int, inputs: Mapping[int, Array]) -> Values:
     return _RUNNERS[key].run(inputs)
 
 
-def _exercise(key: int, run: bool) -> dict[int, tuple[int, ...]]:
+def _exercise(key: int, run: bool, sample: Mapping[int, Array] | None = None) -> dict[int, tuple[int, ...]]:
     runner = _RUNNERS[key]
     assert isinstance(runner, LiteRT)
     if run:
         inputs = {t: runner.graph.tensors[t] for t in runner.graph.inputs}
-        runner.run({t: np.zeros(tensor.shape, DTYPES[tensor.dtype]) for t, tensor in inputs.items()})
+        zeros = {t: np.zeros(tensor.shape, DTYPES[tensor.dtype]) for t, tensor in inputs.items()}
+        runner.run(zeros if sample is None else sample)
     return computed_shapes(runner)

@@ -51,6 +51,22 @@ def test_shapes_are_those_that_litert_computes() -> None:
         foreign.survived(padded(65535, 1), "m")
 
 
+def test_nothing_is_no_activation() -> None:
+    """Where a size is 0, kernels differ in what they compute of it."""
+    tensors = (Tensor("x", (1, 4, 4, 2), "float32"), Tensor("pooled", (1, 0, 1, 2), "float32"))
+    options = {"padding": "VALID", "strideW": 8, "strideH": 8, "filterWidth": 4, "filterHeight": 8}
+    pool = Op("AVERAGE_POOL_2D", (0,), (1,), {**options, "fusedActivationFunction": "NONE"})
+    with pytest.raises(InputError, match=r"'pooled' has no values, its shape is \(1, 0, 1, 2\)"):
+        foreign.survived(Graph(tensors, (pool,), (0,), (1,)), "m")
+
+
+def test_shapes_on_a_sample_are_computed_in_another_process() -> None:
+    zeros = {0: np.zeros((1, 8), np.float32)}
+    assert foreign.computed_shapes(padded(3, 1), zeros, True, "m")[2] == (4, 8)
+    with pytest.raises(InputError, match=r"m: ADD #1 -> 'sum' ends LiteRT's process"):
+        foreign.computed_shapes(added(2.0**25), {0: np.zeros(2, np.int8)}, True, "m")
+
+
 def test_activations_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "LARGEST", 100)
     with pytest.raises(InputError, match="its activations take"):
