@@ -12,7 +12,7 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.report.html import ends, page_html, snippet
 from edgeqwt.report.page import Page
 from edgeqwt.report.pages import build_page
-from tests.report.browser import needed, opened
+from edgeqwt.web import chromium
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&amp;<!--"
 
@@ -99,36 +99,44 @@ def test_notebooks_show_the_same(result: BuildResult, page: Page) -> None:
     assert text.count('class="dot ') == page_html(page).count('class="dot ')
 
 
-@needed
+needs_chromium = pytest.mark.skipif(chromium.program() is None, reason="no Chromium: Debian's package chromium has it")
+READY = "document.readyState + location.protocol === 'completefile:'"
+
+
+@needs_chromium
 @pytest.mark.parametrize("spoiled", [False, True])
 def test_a_browser_shows_it(page: Page, tmp_path: Path, spoiled: bool) -> None:
     path = tmp_path / "report.html"
     path.write_text(page_html(hostile(page) if spoiled else page), encoding="utf-8")
-    with opened(path) as tab:
-        assert tab.run("document.querySelectorAll('.chart .dot').length") >= 3
-        assert tab.run("document.querySelectorAll('#detail .histogram .bar').length") > 5
-        assert tab.run("document.querySelectorAll('img[onerror]').length") == 0
+    with chromium.browser() as shown:
+        shown.open(path.as_uri())
+        shown.wait(READY)
+        assert shown.value("document.querySelectorAll('.chart .dot').length") >= 3
+        assert shown.value("document.querySelectorAll('#detail .histogram .bar').length") > 5
+        assert shown.value("document.querySelectorAll('img[onerror]').length") == 0
         # Sorting by own error, twice: the first row is the best one then.
-        tab.run("document.querySelectorAll('.list th button')[2].click()")
-        tab.run("document.querySelectorAll('.list th button')[2].click()")
+        shown.value("document.querySelectorAll('.list th button')[2].click()")
+        shown.value("document.querySelectorAll('.list th button')[2].click()")
         column = "[...document.querySelectorAll('.list tbody td:nth-child(3)')].map(x => x.dataset.value)"
-        known = [float(value) for value in tab.run(column) if value]
+        known = [float(value) for value in shown.value(column) if value]
         assert known == sorted(known, reverse=True)
-        tab.run("document.querySelector('.list tbody tr:last-child').click()")
-        before = tab.run("document.getElementById('detail').textContent")
-        tab.run("document.querySelectorAll('.list tbody tr')[0].click()")
-        assert tab.run("document.getElementById('detail').textContent") != before
-        tab.run("document.getElementById('theme').click()")
-        assert tab.run("document.documentElement.dataset.theme") in ("dark", "light")
-        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.said == []
-        assert [url for url in tab.asked if not url.startswith(("data:", path.as_uri()))] == []
+        shown.value("document.querySelector('.list tbody tr:last-child').click()")
+        before = shown.value("document.getElementById('detail').textContent")
+        shown.value("document.querySelectorAll('.list tbody tr')[0].click()")
+        assert shown.value("document.getElementById('detail').textContent") != before
+        shown.value("document.getElementById('theme').click()")
+        assert shown.value("document.documentElement.dataset.theme") in ("dark", "light")
+        assert shown.value("document.documentElement.scrollWidth <= innerWidth")
+        assert shown.problems == []
+        assert [url for url in shown.requests if not url.startswith(("data:", path.as_uri()))] == []
 
 
-@needed
+@needs_chromium
 def test_nothing_sticks_out_of_a_phone(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page_html(page), encoding="utf-8")
-    with opened(path) as tab:
-        tab.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
-        assert tab.run("document.documentElement.scrollWidth") <= 390
+    with chromium.browser() as shown:
+        shown.open(path.as_uri())
+        shown.wait(READY)
+        shown.size(390, 800)
+        assert shown.value("document.documentElement.scrollWidth") <= 390
