@@ -28,6 +28,7 @@ from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from edgeqwt.graph.graph import Graph
+    from edgeqwt.passes.run import Step as Applied
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
@@ -280,7 +281,19 @@ def _steps(result: BuildResult) -> Iterator[Step]:
     gains = {gain.technique: gain.gain_db for gain in result.gains}
     for step in result.made.steps:
         name = step.technique.name
-        yield Step(name, step.account.kept, tuple(step.account.sentences), gains.get(name))
+        yield Step(name, step.account.kept, tuple(step.account.sentences) or _in_figures(step), gains.get(name))
+
+
+def _in_figures(step: Applied) -> tuple[str, ...]:
+    """What a technique without a sentence on this model is for, and the figures of its account."""
+    summary = (type(step.technique).__doc__ or "").strip().partition("\n")[0]
+    figures = {
+        key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else str(value)
+        for key, value in step.account.data.items()
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
+    }
+    shown = [f"{key}: {value}" for key, value in figures.items()]
+    return (summary, ", ".join(shown)) if shown else (summary,)
 
 
 def _advice(result: BuildResult) -> Iterator[Advice]:
