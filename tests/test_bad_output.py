@@ -110,5 +110,5 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
 def test_compare_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -> None:
     wide = small.graph()
     flatbuffer.write(replace(wide, outputs=(wide.ops[0].outputs[0],)), edgeqwt.folder / "other.tflite")
-    for second, said in [("other.tflite", "the files' outputs differ"), ("missing.tflite", "does not exist")]:
+    for second, said in [("other.tflite", "the models' outputs differ"), ("missing.tflite", "does not exist")]:
         assert said in edgeqwt.refused(2, "compare", files.model, second, "-c", files.samples)

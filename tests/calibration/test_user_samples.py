@@ -148,7 +148,7 @@ def test_an_object_that_raises_names_the_users_line() -> None:
 
     message = refused(from_iterable(Loader())).message  # type: ignore[arg-type]
     assert "cannot reshape" in message
-    assert "test_functions.py:" in message
+    assert "test_user_samples.py:" in message
 
 
 def test_a_pass_that_is_given_up_closes_the_users_generator() -> None:
