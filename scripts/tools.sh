@@ -14,7 +14,8 @@ found = {tool["tool"]: tool for tool in json.load(sys.stdin)}
 sys.exit(found[sys.argv[1]]["version"] is None)' "$name"; then
             echo "$name is there"
         else
-            .venv/bin/edgeqwt tools install "$name"
+            # LiteRT.js is for tests in a browser, which say that they are skipped without it.
+            .venv/bin/edgeqwt tools install "$name" || [ "$name" = litertjs ]
         fi
     done
 done
