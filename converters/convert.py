@@ -200,11 +200,12 @@ def _none(
 
 
 def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
-    graph = tflite_source.load(path)
+    loaded = graph = tflite_source.load(path)
     remarks = graph.remarks
     specs = [binding.spec for binding in tflite_source.bindings(graph)[0]]
     graph, notes = closed(graph, specs, validated(samples, specs).first())
-    graph = survived(graph, str(path))  # what was open has only been loaded so far
+    if graph is not loaded:
+        graph = survived(graph, str(path))  # what was open has only been loaded so far
     graph, written = written_out(graph)
     notes = (*notes, *written)
     inputs, outputs = tflite_source.bindings(graph)

@@ -156,7 +156,10 @@ def build(
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
-    chosen = overridden(recipe, precision, mixed, layers, ranges, compensation, float_io, preserve, interface, outputs)
+    chosen = overridden(
+        recipe, precision=precision, mixed=mixed, layers=layers, ranges=ranges, compensation=compensation,
+        float_io=float_io, preserve=preserve, interface=interface, outputs=outputs,
+    )  # fmt: skip
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
     profile, stages, limit = load_target(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))

@@ -60,7 +60,7 @@ def open_job(
     from edgeqwt.target.check import require
     from edgeqwt.target.load import load
 
-    chosen = overridden(recipe, precision, None, layers, None, None, None, None, None)
+    chosen = overridden(recipe, precision=precision, layers=layers)
     if chosen.mixed is not None:
         raise RecipeError("mixed precision takes many builds", "Give widths, such as w8a8, or call build.")
     profile, stages = load(target), Stages(display)

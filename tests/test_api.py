@@ -31,18 +31,9 @@ from tests.chain import NONE, Chain, noise
 from tests.small import ROOT, Small, images
 
 HEAVY = (
-    "PIL",
-    "ai_edge_litert",
-    "flatbuffers",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "rich",
-    "scipy",
-    "tensorflow",
-    "tflite_micro",
-    "torch",
-)
+    "PIL", "ai_edge_litert", "flatbuffers", "numpy", "onnx", "onnxruntime", "rich", "scipy", "tensorflow",
+    "tflite_micro", "torch",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def _model(path: Path, seed: int) -> _Model:
 
 
 def _entry(k: int, model: _Model, files: dict[str, bytes | Path]) -> dict[str, Any]:
-    """What the page is told of a model, whose files are added."""
+    """What the page gets of a model, whose files are added."""
     names: dict[str, list[str]] = {"inputs": [], "outputs": []}
     arrays = {"inputs": [model.inputs[t] for t in model.graph.inputs], "outputs": model.expected}
     for kind, values in arrays.items():

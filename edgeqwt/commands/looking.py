@@ -22,13 +22,13 @@ def diff(
 
     Example: edgeqwt diff out-fast/ out-best/ --report diff.html
     """
+    from edgeqwt.disk import write_whole
     from edgeqwt.output import console, print_json
     from edgeqwt.report.diff import difference, difference_html, show_difference
-    from edgeqwt.report.files import write_text
 
     found = difference(first, second)
     if report is not None:
-        write_text(difference_html(found), report)
+        write_whole(report, difference_html(found).encode())
     if json:
         print_json(found)
     else:

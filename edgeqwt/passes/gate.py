@@ -117,7 +117,7 @@ class Gate:
 
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._judges:
-            told = self._model.deciding
-            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=told)
+            deciding = self._model.deciding
+            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=deciding)
             weakref.finalize(self, self._judges[at].close)
         return self._judges[at]

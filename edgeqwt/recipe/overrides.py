@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 def overridden(
     recipe: str | Recipe,
-    precision: str | None,
-    mixed: Mixed | None,
-    layers: Mapping[str, object] | None,
-    ranges: str | None,
-    compensation: bool | None,
-    float_io: bool | None,
-    preserve: Sequence[str] | None,
-    interface: Interface | None,
+    *,
+    precision: str | None = None,
+    mixed: Mixed | None = None,
+    layers: Mapping[str, object] | None = None,
+    ranges: str | None = None,
+    compensation: bool | None = None,
+    float_io: bool | None = None,
+    preserve: Sequence[str] | None = None,
+    interface: Interface | None = None,
     outputs: Mapping[str, Deciding] | None = None,
 ) -> Recipe:
     """The recipe with what a call or a command line says in place of what its file says; None leaves the file's.

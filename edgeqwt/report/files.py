@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.disk import cannot_write, whole_file
+from edgeqwt.disk import write_whole
 from edgeqwt.graph import flatbuffer
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import hashes, written
@@ -95,20 +95,7 @@ def details(page: Page) -> dict[str, Any]:
 
 
 def _write(page: Page, path: Path) -> None:
-    write_text(page_html(page), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        with whole_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    write_whole(path, page_html(page).encode())
 
 
 def _files(named: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -7,10 +7,11 @@ file with int8 inputs and one with float inputs see the same integers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from edgeqwt.graph.graph import DTYPES, Array, Graph, Quantization
+from edgeqwt.graph.graph import DTYPES, Array, Graph, Quantization, Tensor
 
 
 def quantized(array: Array, quantization: Quantization, dtype: str) -> Array:
@@ -45,6 +46,24 @@ def limits(dtype: str) -> tuple[int, int]:
         return -8, 7
     info = np.iinfo(np.dtype(DTYPES[dtype]))
     return int(info.min), int(info.max)
+
+
+def described(tensor: Tensor) -> dict[str, Any]:
+    """A file's input or output for whoever writes the code around it: its shape and type, and what its integers mean.
+
+    Scale and zero point are null where it is float; the limits of its integers too, and where those are of 32 bits.
+    """
+    q = None if tensor.is_float else tensor.quantization
+    quantized = q is not None and tensor.dtype in ("int8", "uint8", "int16")
+    lowest, highest = limits(tensor.dtype) if quantized else (None, None)
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": float(q.scale[0]) if q is not None else None,
+        "zero_point": int(q.zero_point[0]) if q is not None else None,
+        "lowest": lowest,
+        "highest": highest,
+    }
 
 
 def graph_feed(graph: Graph, values: Mapping[int, Array]) -> dict[int, Array]:

@@ -124,8 +124,8 @@ class _Compared:
         by_op = {i: f for f, i in op_counterparts(float_graph, graph).items() if is_linear(graph.ops[i])}
         named = [(float_graph.ops[by_op[i]].outputs[0], graph.ops[i].outputs[0]) for i in sorted(by_op)]
         same = [(f, t) for f, t in named if float_graph.tensors[f].shape == graph.tensors[t].shape]
-        told = [deciding.get(k) for k in range(len(graph.outputs))]
-        outputs = tuple(zip(float_graph.outputs, graph.outputs, told, strict=True))
+        decisive = [deciding.get(k) for k in range(len(graph.outputs))]
+        outputs = tuple(zip(float_graph.outputs, graph.outputs, decisive, strict=True))
         return _Compared(
             graph,
             tuple(Look(f, t, varying=False) for f, t in same),

@@ -14,11 +14,11 @@ from typing import Any
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.options import Pixels
 from edgeqwt.lowering.borders import with_borders
 from edgeqwt.report.manifest import FLOAT_MODEL, MODEL, PACKAGE, PLAIN_MODEL, REPORT
-from edgeqwt.runtime.boundary import limits
+from edgeqwt.runtime.boundary import described
 from edgeqwt.web.litertjs import LiteRtJs
 from edgeqwt.web.server import Files
 
@@ -104,22 +104,8 @@ def for_browser(graph: Graph) -> bytes:
 def ports(graph: Graph) -> dict[str, list[dict[str, Any]]]:
     """Inputs and outputs, with what makes integers of real values."""
     return {
-        "inputs": [_port(graph.tensors[t]) for t in graph.inputs],
-        "outputs": [_port(graph.tensors[t]) for t in graph.outputs],
-    }
-
-
-def _port(tensor: Tensor) -> dict[str, Any]:
-    q = None if tensor.is_float else tensor.quantization
-    low, high = (None, None) if q is None else limits(tensor.dtype)
-    return {
-        "name": tensor.name,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": None if q is None else float(q.scale[0]),
-        "zero_point": None if q is None else int(q.zero_point[0]),
-        "lowest": low,
-        "highest": high,
+        "inputs": [{"name": graph.tensors[t].name, **described(graph.tensors[t])} for t in graph.inputs],
+        "outputs": [{"name": graph.tensors[t].name, **described(graph.tensors[t])} for t in graph.outputs],
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeqwt.graph.graph import Graph, Tensor
-from edgeqwt.runtime.boundary import limits
+from edgeqwt.runtime.boundary import described
 from edgeqwt.target.package.details import Details, Port
 from edgeqwt.target.package.vectors import RUNTIME_TITLES, Vectors
 
@@ -76,18 +76,10 @@ def _vector_name(index: int, what: str, position: int) -> str:
 
 
 def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
-    q = None if tensor.is_float else tensor.quantization
-    quantized = q is not None and tensor.dtype in ("int8", "uint8", "int16")
-    lowest, highest = limits(tensor.dtype) if quantized else (None, None)
     return {
         "name": port.name,
         "tensor": tensor.name,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": float(q.scale[0]) if q is not None else None,
-        "zero_point": int(q.zero_point[0]) if q is not None else None,
-        "lowest": lowest,
-        "highest": highest,
+        **described(tensor),
         "source": {
             "shape": list(port.shape),
             "permutation": None if port.permutation is None else list(port.permutation),

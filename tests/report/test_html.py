@@ -13,6 +13,7 @@ from edgeqwt.report.html import ends, page_html, snippet
 from edgeqwt.report.page import Page
 from edgeqwt.report.pages import build_page
 from edgeqwt.web import chromium
+from tests.browsers import needs_chromium
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&amp;<!--"
 
@@ -99,7 +100,6 @@ def test_notebooks_show_the_same(result: BuildResult, page: Page) -> None:
     assert text.count('class="dot ') == page_html(page).count('class="dot ')
 
 
-needs_chromium = pytest.mark.skipif(chromium.program() is None, reason="no Chromium: Debian's package chromium has it")
 READY = "document.readyState + location.protocol === 'completefile:'"
 
 

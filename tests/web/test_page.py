@@ -17,12 +17,12 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.interface.options import Pixels
 from edgeqwt.web import chromium, litertjs
 from edgeqwt.web.page import PageOptions, demo_files, read_labels
+from tests.browsers import needs_chromium
 from tests.small import graph, images
 
 needs_litertjs = pytest.mark.skipif(
     litertjs.find(litertjs.located(tools_folder())) is None, reason=f"no LiteRT.js: {litertjs.how_to_get()}"
 )
-needs_chromium = pytest.mark.skipif(chromium.program() is None, reason="no Chromium: Debian's package chromium has it")
 STRANGE = "<b>cat</b>"
 
 
