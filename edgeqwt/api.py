@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, evaluate, inspect, limited
 from edgeqwt.api_job import open_job, proved_float
-from edgeqwt.api_web import bundle_demo, serve_demo
+from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
@@ -47,6 +47,7 @@ __all__ = [
     "check",
     "compare",
     "compensate",
+    "demo_assets",
     "evaluate",
     "inspect",
     "install_tool",

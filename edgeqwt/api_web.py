@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeqwt.web.page import PageOptions
-    from edgeqwt.web.server import Server
+    from edgeqwt.web.server import Files, Server
 
 
 def serve_demo(
@@ -51,12 +51,34 @@ def bundle_demo(folder: str | Path, output: str | Path, options: PageOptions | N
         ToolError: LiteRT.js is not installed.
     """
     from edgeqwt.converters.tools import tools_folder
+    from edgeqwt.web.litertjs import required
+    from edgeqwt.web.page import PageOptions, demo_files
+
+    _write_new(demo_files(Path(folder), required(tools_folder()), options or PageOptions(), False), Path(output))
+
+
+def demo_assets(folder: str | Path, output: str | Path, options: PageOptions | None = None) -> None:
+    """Writes what the Android app in `examples/android` shows into its folder of assets.
+
+    Args:
+        folder: a build's output.
+        output: `app/src/main/assets` of the app; must not exist, or be empty.
+        options: labels and pixels.
+
+    Raises:
+        InputError: no build wrote the folder; LiteRT's API for Android cannot feed such a file; the output exists
+            and is not empty, or cannot be written.
+    """
+    from edgeqwt.web.page import PageOptions, app_files
+
+    _write_new(app_files(Path(folder), options or PageOptions()), Path(output))
+
+
+def _write_new(files: Files, target: Path) -> None:
     from edgeqwt.disk import cannot_write
     from edgeqwt.errors import InputError
-    from edgeqwt.web.litertjs import required
-    from edgeqwt.web.page import PageOptions, demo_files, write_bundle
+    from edgeqwt.web.page import write_bundle
 
-    files, target = demo_files(Path(folder), required(tools_folder()), options or PageOptions(), False), Path(output)
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InputError(f"{target} exists and is not an empty folder", "Name a new folder.")

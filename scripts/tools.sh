@@ -19,3 +19,8 @@ sys.exit(found[sys.argv[1]]["version"] is None)' "$name"; then
         fi
     done
 done
+
+# Kotlin's compiler for the test of examples/android, which says that it is skipped without it.
+if [ $# -eq 0 ] && command -v java > /dev/null && command -v apt-get > /dev/null; then
+    bash scripts/kotlin.sh || echo "no Kotlin: the test of examples/android is skipped"
+fi

@@ -63,8 +63,8 @@ def test_public_names() -> None:
         "Interface", "InvariantError", "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision",
         "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile", "ToolError",
         "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
-        "evaluate", "inspect", "install_tool", "load_recipe", "open_job", "open_samples", "progress_display",
-        "recipes", "serve_demo", "targets", "tools",
+        "demo_assets", "evaluate", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
+        "progress_display", "recipes", "serve_demo", "targets", "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
     assert [recipe.name for recipe in edgeqwt.recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]

@@ -29,6 +29,10 @@ def demo(
         Path | None,
         typer.Option(help="Write the page into this new folder, to be hosted anywhere, instead.", metavar="FOLDER"),
     ] = None,
+    android: Annotated[
+        Path | None,
+        typer.Option(help="Write the assets of examples/android into this new folder, instead.", metavar="FOLDER"),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Names of the classes, a text with one a line.", metavar="FILE")
     ] = None,
@@ -55,6 +59,10 @@ def demo(
         check_file(result)
     names = () if labels is None else read_labels(labels)
     options = PageOptions(names, parse(pixels=pixels or ()).pixels.get(ALL), sample_rate)
+    if android is not None:
+        api.demo_assets(folder, android, options)
+        console().print(f"{android} is ready: build the app with `gradle installDebug`.", soft_wrap=True)
+        return
     if bundle is not None:
         api.bundle_demo(folder, bundle, options)
         console().print(f"{bundle} is ready: host it anywhere; https opens camera and microphone.", soft_wrap=True)

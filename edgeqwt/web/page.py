@@ -25,6 +25,10 @@ from edgeqwt.web.server import Files
 STATIC = Path(__file__).with_name("static")
 SCHEMA, VERSION = "edgeqwt.demo", 1
 LARGEST_LABELS = 1 << 20  # bytes
+FILES = {"float": FLOAT_MODEL, "plain": PLAIN_MODEL, "compensated": MODEL}
+"""What is shown of a build's folder, in this order; a build that keeps plain quantization has no second one."""
+APP_TYPES = ("float32", "int8", "uint8", "int32")
+"""What TensorBuffer of LiteRT's Kotlin API (2.3.0) reads and writes; uint8 as int8's bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,58 @@ def demo_files(folder: Path, runtime: LiteRtJs, options: PageOptions, takes_resu
         InputError: no build left anything there, or its files cannot be read.
         ToolError: LiteRT.js is laid out in an unknown way.
     """
+    graphs = _graphs(folder)
+    files: dict[str, bytes | Path] = {_model_file(name): for_browser(graph) for name, graph in graphs.items()}
+    return {**_described(folder, graphs, files, options, takes_results), **page_files("demo", runtime)}
+
+
+def app_files(folder: Path, options: PageOptions) -> Files:
+    """The assets of the Android app in `examples/android`, by path: the build's files as they are, and demo.json.
+
+    Args:
+        folder: a build's output.
+        options: what the files do not say.
+
+    Raises:
+        InputError: no build left anything there, its files cannot be read, or LiteRT's API for Android has no call
+            that feeds an input or reads an output of their type.
+    """
+    graphs = _graphs(folder)
+    for name, graph in graphs.items():
+        for tensor in (graph.tensors[t] for t in (*graph.inputs, *graph.outputs)):
+            if tensor.dtype not in APP_TYPES:
+                hint = (
+                    f"LiteRT's API for Android takes {', '.join(APP_TYPES)}: build with --input or --output-type float."
+                )
+                raise InputError(f"{tensor.name} of {FILES[name]} is of {tensor.dtype}", hint)
+    return _described(folder, graphs, {_model_file(name): folder / FILES[name] for name in graphs}, options, False)
+
+
+def _graphs(folder: Path) -> dict[str, Graph]:
+    """The files that are shown side by side; last the one that the build is for."""
     if not (folder / MODEL).is_file() or not (folder / FLOAT_MODEL).is_file():
         hint = "Name the folder that `edgeqwt build MODEL --output FOLDER` wrote."
         raise InputError(f"{folder} holds no {MODEL} and {FLOAT_MODEL}", hint)
-    graphs = {"float": flatbuffer.read(folder / FLOAT_MODEL)}
-    if (folder / PLAIN_MODEL).is_file():
-        graphs["plain"] = flatbuffer.read(folder / PLAIN_MODEL)
-    graphs["compensated"] = flatbuffer.read(folder / MODEL)
-    sizes = {"float": FLOAT_MODEL, "plain": PLAIN_MODEL, "compensated": MODEL}
-    files: dict[str, bytes | Path] = {f"models/{name}.tflite": for_browser(graph) for name, graph in graphs.items()}
+    return {name: flatbuffer.read(folder / file) for name, file in FILES.items() if (folder / file).is_file()}
+
+
+def _model_file(name: str) -> str:
+    return f"models/{name}.tflite"
+
+
+def _described(
+    folder: Path, graphs: Mapping[str, Graph], models: Mapping[str, bytes | Path], options: PageOptions, takes: bool
+) -> Files:
+    """The models' files with the test vectors, and demo.json, which describes them."""
+    files = dict(models)
     described = {
         "schema": SCHEMA,
         "version": VERSION,
         "models": [
             {
                 "name": name,
-                "file": f"models/{name}.tflite",
-                "bytes": (folder / sizes[name]).stat().st_size,
+                "file": _model_file(name),
+                "bytes": (folder / FILES[name]).stat().st_size,
                 "ports": ports(graph),
             }
             for name, graph in graphs.items()
@@ -81,10 +120,9 @@ def demo_files(folder: Path, runtime: LiteRtJs, options: PageOptions, takes_resu
         "input": _input(graphs["float"], folder, options),
         "vectors": _vectors(folder, files),
         "report": _report(folder),
-        "takes_results": takes_results,
+        "takes_results": takes,
     }
-    files["demo.json"] = json.dumps(described, allow_nan=False).encode()
-    return {**files, **page_files("demo", runtime)}
+    return {**files, "demo.json": json.dumps(described, allow_nan=False).encode()}
 
 
 def page_files(name: str, runtime: LiteRtJs) -> dict[str, bytes | Path]:

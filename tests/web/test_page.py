@@ -14,7 +14,7 @@ from edgeqwt.benchmark.host import HostSettings
 from edgeqwt.converters.tools import tools_folder
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.interface.options import Pixels
+from edgeqwt.interface.options import Pixels, parse
 from edgeqwt.web import chromium, litertjs
 from edgeqwt.web.page import PageOptions, demo_files, read_labels
 from tests.browsers import needs_chromium
@@ -102,6 +102,30 @@ def test_a_bundle(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "site" / "litert" / "wasm" / "a.wasm").read_bytes() == b"\0asm"
     with pytest.raises(InputError, match="not an empty folder"):
         edgeqwt.bundle_demo(built, tmp_path / "site")
+
+
+def test_assets_of_the_android_app(tmp_path: Path, built: Path) -> None:
+    edgeqwt.demo_assets(built, tmp_path / "assets", PageOptions((STRANGE,)))
+    found = json.loads((tmp_path / "assets" / "demo.json").read_text())
+    assert [model["name"] for model in found["models"]] == ["float", "plain", "compensated"]
+    for model, file in zip(found["models"], ("float.tflite", "plain.tflite", "model.tflite"), strict=True):
+        assert (tmp_path / "assets" / model["file"]).read_bytes() == (built / file).read_bytes()
+    assert found["models"][2]["ports"]["inputs"][0]["dtype"] == "int8"
+    for vector in found["vectors"]:
+        assert all((tmp_path / "assets" / name).is_file() for name in (*vector["inputs"], *vector["outputs"]))
+
+
+def test_what_the_android_app_cannot_feed(tmp_path: Path) -> None:
+    flatbuffer.write(graph(), tmp_path / "source.tflite")
+    calibration, out = {"image": images(8)}, tmp_path / "out"
+    edgeqwt.build(
+        tmp_path / "source.tflite", calibration=calibration, recipe="plain", output=out, accept=True,
+        interface=parse(outputs=("int16",)),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="is of int16") as error:
+        edgeqwt.demo_assets(out, tmp_path / "assets")
+    assert "--output-type float" in error.value.hint
+    assert not (tmp_path / "assets").exists()
 
 
 @pytest.mark.tool
