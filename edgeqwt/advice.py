@@ -69,7 +69,7 @@ def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None
             f"that cuts nothing off (--ranges minmax). {wide}"
         )
     if largest == "bias" and recipe.of_role(COMPENSATION) is None:
-        return f"Its error is the same for all samples: let CWAC take it away (--compensate). {wide}"
+        return f"Its error is the same for all samples: let CWAC take it away (--compensation). {wide}"
     if recipe.precision.weight_bits < 8 and op.kind in RULES and RULES[op.kind].linear:
         return f"Give its weights 8 bits: {layer}=w8a8."
     return wide

@@ -20,8 +20,10 @@ from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantE
 from edgeqwt.guard import supervised
 from edgeqwt.invoked import command_line
 from edgeqwt.loading import shown
+from edgeqwt.output import one_line, show_error
 from edgeqwt.signals import ENDING
 
+COMPLETE = "_EDGEQWT_COMPLETE"
 UsageError = typer.BadParameter.__bases__[0]  # click's, wherever this version of typer keeps it
 
 
@@ -95,6 +97,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     start = noted()
     try:
+        if os.environ.get(COMPLETE):  # the shell asks for completions of a command line that it has in the environment
+            typer.main.get_command(app).main([], prog_name="edgeqwt", complete_var=COMPLETE)
         with (
             command_line(arguments),
             typer.main.get_command(app).make_context("edgeqwt", list(arguments) or ["--help"]) as context,
@@ -106,7 +110,10 @@ def run(arguments: Sequence[str]) -> int:
         return end.exit_code
     except KeyboardInterrupt as stop:
         return _stopped(stop, start)
-    except (BrokenPipeError, SystemExit):  # rich makes the second of the first
+    except (BrokenPipeError, SystemExit) as end:
+        if isinstance(end, SystemExit) and not end.code:  # typer, when a shell's completion has been served
+            return 0
+        # rich makes a SystemExit of the first
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return EdgeqwtError.exit_code
     except Exception as error:
@@ -162,16 +169,9 @@ def _reported(error: EdgeqwtError) -> int:
         print(printable(error.log_tail, lines=True), file=sys.stderr)
     if isinstance(error, ConversionError):
         for sentence in error.failures:
-            print(f"  {_line(sentence)}", file=sys.stderr)
-    print(f"edgeqwt: error: {_line(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {_line(error.hint)}", file=sys.stderr)
+            print(f"  {one_line(sentence)}", file=sys.stderr)
+    show_error(error)
     return error.exit_code
-
-
-def _line(text: str) -> str:
-    """One line, whatever a library or a file put into the text."""
-    return printable(" ".join(text.split()))
 
 
 if __name__ == "__main__":

@@ -213,8 +213,28 @@ def _free(descriptor: int) -> bool:
 
 
 @contextmanager
+def made_parents(path: Path) -> Iterator[None]:
+    """Makes the folders that `path` is to lie in; where the block fails, those that it made go again.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # somebody put something there meanwhile
+                parent.rmdir()
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends well; otherwise `path` stays as it was.
+
+    Folders that `path` is to lie in are made.
 
     Raises:
         InputError: the path cannot be written to, or the disk is full.
@@ -224,7 +244,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         for left in path.parent.glob(f".{glob_escape(path.name)}.{MARK}-*"):
             with dead(left):
                 pass
-        with _beside(path) as (work, file):
+        with made_parents(path), _beside(path) as (work, file):
             yield file
             file.flush()
             os.fsync(file.fileno())

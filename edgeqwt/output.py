@@ -9,11 +9,14 @@ import os
 import re
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
 
-from edgeqwt.errors import printable
+from edgeqwt.errors import EdgeqwtError, printable
 from edgeqwt.progress import Advance, Display, silent
 
 if TYPE_CHECKING:
@@ -23,7 +26,34 @@ WIDTH = 100  # of tables where standard output is no terminal
 GAP = 2  # spaces between columns
 LABEL = len("TFLite Micro") + GAP
 
+LABELS = {
+    "next": "bold green",
+    "warning": "bold yellow",
+    "BELOW": "bold red",
+    "error": "bold red",
+    "FAILED": "bold red",
+}
+PATIENCE, OFTEN = 15.0, 60.0  # seconds before the first line on a stage, and between lines at most
+
 Row = Sequence[str]
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+_verbose: ContextVar[bool] = ContextVar("verbose", default=False)
+
+
+@contextmanager
+def loudness(quiet: bool, verbose: bool) -> Iterator[None]:
+    """While the block runs, commands print nothing (`quiet`), or everything (`verbose`), not the worst alone."""
+    tokens = (_quiet, _quiet.set(quiet)), (_verbose, _verbose.set(verbose))
+    try:
+        yield
+    finally:
+        for variable, token in tokens:
+            variable.reset(token)
+
+
+def most(usual: int) -> int | None:
+    """How many of a long list are shown, as the end of a slice: `usual`, or all with --verbose."""
+    return None if _verbose.get() else usual
 
 
 def console() -> Console:
@@ -37,7 +67,22 @@ def console() -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text, lines=True), **options)
 
-    return Printable(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
+    width = None if sys.stdout.isatty() else WIDTH
+    return Printable(highlight=False, markup=False, emoji=False, width=width, quiet=_quiet.get())
+
+
+def show_error(error: EdgeqwtError) -> None:
+    """What was wrong and what to do, on standard error; "error" in red on a terminal, unless NO_COLOR is set."""
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    label = "\x1b[1;31medgeqwt: error:\x1b[0m" if colours else "edgeqwt: error:"
+    print(f"{label} {one_line(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {one_line(error.hint)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """One line, whatever a library or a file put into the text."""
+    return printable(" ".join(text.split()))
 
 
 def markdown(text: str) -> str:
@@ -51,9 +96,18 @@ def markdown_code(text: str) -> str:
 
 
 def progress_display() -> Display:
-    """Progress bars on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
+    """Progress bars on a terminal; elsewhere, as in logs of CI, a line on stages that take long."""
+    if _quiet.get():
         return silent
+    try:
+        # Its own descriptor: while native libraries run, descriptor 2 leads to a log.
+        descriptor = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):  # somebody's object in its place, without a file
+        return silent
+    return _bars(descriptor) if sys.stderr.isatty() else _lines(descriptor)
+
+
+def _bars(descriptor: int) -> Display:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
     from rich.text import Text
@@ -64,12 +118,23 @@ def progress_display() -> Display:
         def render(self, task: Task) -> Text:
             return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
-    # Its own descriptor: while native libraries run, descriptor 2 leads to a log.
-    descriptor = os.dup(sys.stderr.fileno())
+    class Left(ProgressColumn):
+        """How long it will take yet; nothing where nobody knows."""
+
+        def render(self, task: Task) -> Text:
+            left = task.time_remaining
+            return Text("" if left is None or task.total is None or task.finished else f"{_span(left)} left")
 
     @contextmanager
     def display(name: str) -> Iterator[Advance]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:24}"), BarColumn(), TimeElapsedColumn(), Count())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:24}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            Count(),
+            Left(),
+        )
         with (
             open(os.dup(descriptor), "w", encoding=sys.stderr.encoding) as terminal,
             Progress(*columns, console=Console(file=terminal), transient=True) as progress,
@@ -78,6 +143,51 @@ def progress_display() -> Display:
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     return display
+
+
+def _lines(descriptor: int, patience: float = PATIENCE) -> Display:
+    """A line on a stage that takes longer than `patience` seconds, others ever more rarely, and one when it ends."""
+
+    @contextmanager
+    def display(name: str) -> Iterator[Advance]:
+        start, ended = time.monotonic(), threading.Event()
+        reached: list[tuple[int, int | None]] = [(0, None)]
+
+        def tell(stream: TextIO) -> None:
+            wait = patience
+            while not ended.wait(wait):
+                _say(stream, f"{name}: {_progress(*reached[0], time.monotonic() - start)}")
+                wait = min(2 * wait, max(OFTEN, patience))
+
+        with open(os.dup(descriptor), "w", encoding=sys.stderr.encoding) as stream:
+            thread = threading.Thread(target=tell, args=(stream,), daemon=True)
+            thread.start()
+            try:
+                yield lambda done, total: reached.__setitem__(0, (done, total))
+            finally:
+                ended.set()
+                thread.join()
+            if (seconds := time.monotonic() - start) >= patience:
+                _say(stream, f"{name}: done in {_span(seconds)}")
+
+    return display
+
+
+def _say(stream: TextIO, line: str) -> None:
+    with suppress(OSError):  # nobody reads it any more
+        print(f"edgeqwt: {line}", file=stream, flush=True)
+
+
+def _progress(done: int, total: int | None, seconds: float) -> str:
+    """How far a stage is, and how long it will take yet if it goes on as it did."""
+    if not total:
+        return f"{_span(seconds)}"
+    left = f", about {_span(seconds / done * (total - done))} left" if done else ""
+    return f"{done} of {total}, {_span(seconds)}{left}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def print_json(value: Any) -> None:
@@ -104,7 +214,7 @@ def show_table(
         rows: cells; columns that are empty in every row are left out.
         texts: so many columns at the left hold words, the others numbers.
         last: so many rows at the end stand apart.
-        styles: of cells that hold figures, by row and column; terminals without colours show none.
+        styles: of cells, by row and column; terminals without colours show none.
     """
     from rich import box
     from rich.table import Table
@@ -118,8 +228,8 @@ def show_table(
         table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
     found = styles or {}
     for k, row in enumerate(rows):
-        cells: list[str | Text] = [
-            ends_of(row[0], space),
+        cells = [
+            Text(printable(ends_of(row[0], space)), found.get((k, 0), "")),
             *(Text(printable(row[i]), found.get((k, i), "")) for i in kept[1:]),
         ]
         table.add_row(*cells, end_section=k == len(rows) - last - 1)
@@ -135,10 +245,10 @@ def show_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
     for k, (name, sentence) in enumerate(facts):
         label = "" if k and facts[k - 1][0] == name else printable(name)
         if len(label) >= LABEL:
-            out.print(Text(label, "bold"))
+            out.print(Text(label, LABELS.get(name, "bold")))
             label = ""
         first, *others = textwrap.wrap(printable(sentence), max(20, out.width - LABEL), break_on_hyphens=False) or [""]
-        out.print(Text.assemble((label.ljust(LABEL), "bold"), first))
+        out.print(Text.assemble((label.ljust(LABEL), LABELS.get(name, "bold")), first))
         for line in others:
             out.print(" " * LABEL + line)
 

@@ -22,6 +22,12 @@ COMMANDS = (
     "build", "demo", "compensate", "inspect", "compare", "evaluate", "check", "diff", "explore", "bench", "targets",
     "recipes", "tools",
 )  # fmt: skip
+ALIKE = {
+    "--json": "--json Print the result as JSON, and nothing else.",
+    "--fix": "--fix Apply what findings of `edgeqwt check` offer to apply.",
+    "--quiet": "-q, --quiet Print nothing but errors, and JSON where --json asks for it.",
+    "--verbose": "-v, --verbose Print all layers, ops and samples, not the worst alone.",
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +68,58 @@ def test_help_names_commands_and_exit_codes(edgeqwt: Command, arguments: list[st
 def test_help_of_a_command_explains_every_option(edgeqwt: Command, command: str) -> None:
     code, out, _ = edgeqwt(command, "--help")
     assert code == 0
-    for line in out.split("Options:\n")[1].splitlines():
+    options, examples = out.split("\nExamples:\n")
+    for line in options.split("Options:\n")[1].splitlines():
         assert not re.fullmatch(r"  -\S+( [A-Z|]+)?", line), f"no help: {line}"
+    given = {name for line in options.splitlines() for name in re.findall(r"(?:^|[ ,])(-[-\w]+)", line[:34])}
+    for line in examples.splitlines():
+        assert line.startswith("  edgeqwt ")
+        assert set(re.findall(r" (-{1,2}[a-z][-\w]*)", line)) <= given, line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_options_of_one_meaning(edgeqwt: Command, command: str) -> None:
+    _, out, _ = edgeqwt(command, "-h")
+    said = " ".join(out.split())
+    for option, message in ALIKE.items():
+        there = re.search(rf"^  (-\w, )?{option} ", out, re.MULTILINE) is not None
+        assert there or option in ("--json", "--fix")
+        assert not there or message in said, option
+
+
+def test_the_list_of_commands_says_what_each_is_for_in_one_line(edgeqwt: Command) -> None:
+    _, out, _ = edgeqwt("-h")
+    listed = out.split("Commands:\n")[1].split("\n\n")[0]
+    assert "..." not in listed
+    assert max(map(len, listed.splitlines())) <= 80
+
+
+def test_quiet_and_verbose(edgeqwt: Command, files: Small) -> None:
+    assert edgeqwt("targets", "--quiet") == (0, "", "")
+    _, out, _ = edgeqwt("targets", "-q", "--json")
+    assert "tflm-cortex-m4" in strict_json(out)
+    assert "exclude each other" in edgeqwt.refused(2, "inspect", files.model, "-q", "-v")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("edgeqwt ins", {"inspect"}), ("edgeqwt inspect --js", {"--json"}), ("edgeqwt xyz", set())]
+)
+def test_completion_of_a_shell(edgeqwt: Command, monkeypatch: Any, typed: str, offered: set[str]) -> None:
+    monkeypatch.setenv("_EDGEQWT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    code, out, err = edgeqwt()
+    assert (code, set(out.split()), err) == (0, offered, "")
+
+
+def test_completion_is_installed_by_one_command(edgeqwt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(edgeqwt.folder))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = edgeqwt("--show-completion", "bash")
+    assert code == 0
+    assert "_EDGEQWT_COMPLETE=complete_bash" in out
+    assert edgeqwt("--install-completion", "bash")[0] == 0
+    assert "edgeqwt" in (edgeqwt.folder / ".bashrc").read_text()
 
 
 def test_version(edgeqwt: Command) -> None:
@@ -243,16 +299,18 @@ def test_check_tells_findings_and_ends_with_7_where_the_target_refuses(edgeqwt: 
 def test_check_fixes_a_built_file(edgeqwt: Command, files: Small) -> None:
     edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")
     assert edgeqwt("check", "out/model.tflite", "--target", "edgetpu")[0] == 7
-    code, out, err = edgeqwt("check", "out/model.tflite", "--target", "edgetpu", "--fix", "fixed.tflite")
+    code, out, err = edgeqwt("check", "out/model.tflite", "--target", "edgetpu", "--fix", "-o", "fixed.tflite")
     assert (code, err) == (0, "")
     assert "fixed         FULLY_CONNECTED's weights have one scale: 'logits'." in out
     assert edgeqwt("check", "fixed.tflite", "--target", "edgetpu")[0] == 0
+    for half in (["--fix"], ["--output", "other.tflite"]):
+        assert "--fix --output" in edgeqwt.refused(2, "check", "out/model.tflite", "--target", "edgetpu", *half)
 
 
 def test_bench_prints_and_writes_the_same(edgeqwt: Command, files: Small) -> None:
     edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast")
     model = "out/model.tflite"
-    code, out, err = edgeqwt("bench", model, "--on", "tflm-cortex-m4", "--compare", model, "--json", "bench.json")
+    code, out, err = edgeqwt("bench", model, "--on", "tflm-cortex-m4", "--compare", model, "--output", "bench.json")
     assert (code, err) == (0, "")
     message = strict_json((edgeqwt.folder / "bench.json").read_text("utf-8"))
     assert {ratio["ratio"] for ratio in message["compared"]["ratios"]} == {1.0}
@@ -265,8 +323,7 @@ def test_bench_prints_and_writes_the_same(edgeqwt: Command, files: Small) -> Non
     [
         (["--on", "edgetpu"], "nothing can be benchmarked on 'edgetpu'"),
         (["--on", "mars"], "nothing can be benchmarked on 'mars'"),
-        (["--on", "tflm", "--json", "nowhere/bench.json"], "does not exist"),
-        (["--on", "tflm", "--json", "."], "is a folder"),
+        (["--on", "tflm", "--output", "."], "is a folder"),
         (["--on", "android"], "needs LiteRT's benchmark_model"),
         (["--on", "qemu"], "is no ELF program"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from types import MappingProxyType
 import pytest
 
 from edgeqwt import output
+from edgeqwt.errors import InputError
+from edgeqwt.progress import silent
+from tests import small
 
 
 def test_json_is_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +50,45 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fit" in seen
     assert "4/4" in seen
     assert seen.rstrip().endswith("\x1b[2K")  # nothing of it stays
+
+
+def test_progress_in_a_log_is_lines_with_what_is_left(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        display = output._lines(log.fileno(), patience=0.05)
+        with display("fit") as advance:
+            advance(1, 4)
+            small.wait_for(lambda: "left" in (tmp_path / "log").read_text())
+        with display("short") as advance:
+            advance(1, 1)
+    first, *_, last = (tmp_path / "log").read_text().splitlines()
+    assert re.fullmatch(r"edgeqwt: fit: 1 of 4, 0 s, about \d s left", first)
+    assert re.fullmatch(r"edgeqwt: fit: done in \d s", last)
+    assert output._progress(0, None, 130.0) == "2 min"
+
+
+@pytest.mark.parametrize(("no_color", "red"), [("", True), ("1", False)])
+def test_errors_are_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: str, red: bool) -> None:
+    master, slave = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    with os.fdopen(slave, "w") as screen:
+        monkeypatch.setattr("sys.stderr", screen)
+        output.show_error(InputError("no such file", "Name another."))
+        screen.flush()
+        said = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert ("\x1b[1;31m" in said) is red
+    assert said.splitlines()[1] == "  hint: Name another."
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.loudness(quiet=True, verbose=False):
+        output.show_facts(output.console(), [("kept", "all")])
+        assert output.progress_display() is silent
+    with output.loudness(quiet=False, verbose=True):
+        assert list(range(9))[: output.most(3)] == list(range(9))
+    assert list(range(9))[: output.most(3)] == [0, 1, 2]
+    assert capsys.readouterr().out == ""
 
 
 def test_the_console_is_wide_enough_where_it_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

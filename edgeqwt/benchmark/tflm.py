@@ -36,7 +36,7 @@ def bench_tflm(path: Path, samples: SamplesOf | None = None, seed: int = 0) -> B
         arena = measure_arena(data)  # first: it tells in one line what TFLite Micro lacks
     except InterpreterError as error:
         error.hint = (
-            f"`edgeqwt check {path} --target tflm` says why; where it offers a fix, --fix OUT.tflite applies it."
+            f"`edgeqwt check {path} --target tflm` says why; where it offers a fix, --fix -o OUT.tflite applies it."
         )
         raise
     given = "given" if samples is not None else f"random, seed {seed}"

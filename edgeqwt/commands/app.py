@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
+import typer.core
+
+from edgeqwt.output import loudness
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 a file, sample or option cannot be used; 3 the recipe is wrong; 4 an op has no integer "
@@ -13,14 +19,109 @@ EXIT_CODES = (
     "model, or it costs more than its budget; 8 the integer model is too far from the float one; 70 a bug in edgeqwt; "
     "1 anything else, such as too little memory; 130 interrupted."
 )
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors, and JSON where --json asks for it.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print all layers, ops and samples, not the worst alone.")
+]
+
+
+class _Help:
+    """Options under the headings of their groups, then examples as they are typed."""
+
+    epilog: str | None
+
+    def format_options(self: Any, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        general: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record, heading = param.get_help_record(ctx), getattr(param, "rich_help_panel", None)
+            if record is not None and param.param_type_name == "argument":
+                groups["Arguments"].append(record)
+            elif record is not None:
+                (groups.setdefault(heading, []) if heading else general).append(record)
+        for heading, records in [*groups.items(), ("Options", general)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+        if hasattr(self, "format_commands"):
+            self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"  {line}\n")
+
+
+class Command(_Help, typer.core.TyperCommand):
+    """A command."""
+
+
+class Group(_Help, typer.core.TyperGroup):
+    """A command that has others."""
+
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,  # plain help: typer's boxes leave no space for the text
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     help="PyTorch to proved, compensated full-integer TFLite models, for phones, NPUs and microcontrollers.",
     epilog=EXIT_CODES,
 )
+
+
+def command[**P](*examples: str, of: typer.Typer = app) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Registers a command, with --quiet and --verbose.
+
+    Args:
+        examples: command lines, which its help ends with.
+        of: what it is a command of.
+    """
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        of.command(cls=Command, epilog="\n".join(examples))(with_loudness(function))
+        return function
+
+    return register
+
+
+def group(name: str, *examples: str) -> Callable[[Callable[..., None]], typer.Typer]:
+    """Registers a command that has others; the function is what it does alone.
+
+    Args:
+        name: of the command.
+        examples: as for `command`.
+    """
+
+    def register(function: Callable[..., None]) -> typer.Typer:
+        made = typer.Typer(cls=Group, epilog="\n".join(examples), invoke_without_command=True, no_args_is_help=False)
+        made.callback()(with_loudness(function))
+        app.add_typer(made, name=name)
+        return made
+
+    return register
+
+
+def with_loudness(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes --quiet and --verbose besides, and prints accordingly."""
+
+    @wraps(function)
+    def run(*args: Any, quiet: bool, verbose: bool, **options: Any) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("--quiet and --verbose exclude each other")
+        with loudness(quiet, verbose):
+            function(*args, **options)
+
+    kinds = {"quiet": Quiet, "verbose": Verbose}
+    plain = inspect.signature(function, eval_str=True)
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in kinds.items()
+    ]
+    setattr(run, "__signature__", plain.replace(parameters=[*plain.parameters.values(), *more]))  # noqa: B010
+    run.__annotations__ = {**function.__annotations__, **kinds}
+    return run
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command
 from edgeqwt.commands.interfaces import Decides, Inputs, Outputs, Pixels, SplitOutputs, Standardize, parse_interface
 from edgeqwt.commands.options import (
     BatchSize,
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     from edgeqwt.widths.precision import Mixed
 
 
-@app.command()
+@command(
+    "edgeqwt build my_model.py:create -c samples.npy -o out",
+    "edgeqwt build model.onnx -c photos/ --image size=224x224 --evaluation test.npz -o out",
+    "edgeqwt build float.tflite -c samples.npz --precision w4a8 --target ethos-u55-128 --fix -o out",
+    "edgeqwt build my_model.py:create -c samples.npy --layer 'head.*=w8a16' --recipe best -o out",
+)
 def build(
     model: Annotated[
         str,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 EVERYWHERE = "0.0.0.0"
 
 
-@app.command()
+@command(
+    "edgeqwt demo out/ --labels classes.txt",
+    "edgeqwt demo out/ --host 0.0.0.0",
+    "edgeqwt demo out/ --bundle page/",
+)
 def demo(
     folder: Annotated[Path, typer.Argument(help="What `edgeqwt build --output` wrote.", metavar="FOLDER")],
     host: Annotated[
@@ -45,8 +49,9 @@ def demo(
         Path | None, typer.Option(help="Write the result that a page sends to this file.", metavar="FILE.json")
     ] = None,
 ) -> None:
-    """Show a build in a browser: the float, the plain and the compensated file side by side.
+    """Show a build in a browser, its files side by side.
 
+    These are the float, the plain and the compensated one.
     Runs until Ctrl-C. Pages run the models themselves (LiteRT.js); nothing is fetched from elsewhere.
     """
     from edgeqwt import api

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command
 from edgeqwt.commands.options import (
     Calibration,
+    Fix,
     Flash,
     Image,
     Json,
@@ -21,10 +22,13 @@ from edgeqwt.commands.options import (
     Trust,
     parse_images,
 )
-from edgeqwt.errors import TargetError
+from edgeqwt.errors import InputError, TargetError
 
 
-@app.command()
+@command(
+    "edgeqwt compensate int8.tflite --reference float.tflite -c samples.npz -o better.tflite",
+    "edgeqwt compensate int8.tflite --reference float.tflite -c photos/ --image size=96x96 -o better.tflite",
+)
 def compensate(
     model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
     reference: Annotated[
@@ -40,14 +44,15 @@ def compensate(
     accept: Annotated[
         bool | None, typer.Option("--accept", help="Even if the reference is hardly what the file was made from.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Repair an int8 TFLite file of any tool.
 
     The result has the same ops and the same size; it is the file as it was where nothing helps.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, progress_display
-    from edgeqwt.report.terminal import show_compensation
+    from edgeqwt.output import console, print_json, progress_display
+    from edgeqwt.report.terminal import compensation_document, show_compensation
 
     result = api.compensate(
         model,
@@ -61,10 +66,13 @@ def compensate(
         trust=trust,
         display=progress_display(),
     )
-    show_compensation(console(), result, output)
+    if json:
+        print_json(compensation_document(result, output))
+    else:
+        show_compensation(console(), result, output)
 
 
-@app.command()
+@command("edgeqwt inspect model.tflite", "edgeqwt inspect model.tflite --json > model.json")
 def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")], json: Json = False) -> None:
     """Show what is in a TFLite file.
 
@@ -81,7 +89,10 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
         show_description(console(), description)
 
 
-@app.command()
+@command(
+    "edgeqwt compare float.tflite int8.tflite -c samples.npz",
+    "edgeqwt compare float.tflite int8.tflite -c samples.npz --report compared.html",
+)
 def compare(
     first: Annotated[Path, typer.Argument(help="The .tflite file to compare with, usually float.", metavar="A")],
     second: Annotated[Path, typer.Argument(help="The .tflite file to judge.", metavar="B")],
@@ -113,10 +124,13 @@ def compare(
     if json:
         print_json(replace(result, own=replace(result.own, traces=())))
     else:
-        show_comparison(console(), result)
+        show_comparison(console(), result, first, second)
 
 
-@app.command()
+@command(
+    "edgeqwt evaluate float.tflite int8.tflite better.tflite --data test.npz",
+    "edgeqwt evaluate float.tflite int8.tflite --data test.npy --labels labels.npy",
+)
 def evaluate(
     files: Annotated[
         list[Path],
@@ -134,10 +148,10 @@ def evaluate(
     samples: Samples = None,
     json: Json = False,
 ) -> None:
-    """Score TFLite files side by side, of any tool, float or integer.
+    """Score TFLite files side by side.
 
-    Accuracy where there are labels, agreement with the first file, SQNR of what varies; what the differences are worth,
-    paired by sample; and which classes became which.
+    They may be of any tool, float or integer. Accuracy where there are labels, agreement with the first file, SQNR of
+    what varies; what the differences are worth, paired by sample; and which classes became which.
     """
     from edgeqwt import api
     from edgeqwt.output import console, print_json, progress_display
@@ -152,19 +166,26 @@ def evaluate(
         show_scores(console(), found)
 
 
-@app.command()
+@command(
+    "edgeqwt check model.tflite --target ethos-u55-128",
+    "edgeqwt check model.tflite --target ethos-u55-128 --fix -o fixed.tflite",
+    "edgeqwt check float.tflite --target tflm-cortex-m4 --ram 256KiB --flash 1MiB",
+)
 def check(
     model: Annotated[Path, typer.Argument(help="A .tflite file, float or integer.", metavar="FILE")],
     target: Target,
-    fix: Annotated[
-        Path | None, typer.Option(help="Apply what findings offer to apply, and write this file.", metavar="OUT.tflite")
+    fix: Fix = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite")
     ] = None,
     activation_bits: Annotated[int, typer.Option(help="What a float file will get: 8 or 16.", metavar="N")] = 8,
     ram: Ram = None,
     flash: Flash = None,
     json: Json = False,
 ) -> None:
-    """Tell what a target does not take of a TFLite file, and what to do.
+    """Tell what a target does not take of a file.
+
+    And what to do about it.
 
     Exit code 7 where the target would refuse it.
     """
@@ -173,7 +194,12 @@ def check(
     from edgeqwt.profile import Budget
     from edgeqwt.report.findings import show_findings
 
-    findings, done = api.check(model, target, fixed=fix, bits=activation_bits, budget=Budget(ram, flash))
+    if fix != (output is not None):
+        raise InputError(
+            "--fix needs a file to write" if fix else "--output is for what --fix makes",
+            "Give both: --fix --output OUT.tflite.",
+        )
+    findings, done = api.check(model, target, fixed=output, bits=activation_bits, budget=Budget(ram, flash))
     if json:
         print_json({"findings": findings, "fixed": done})
     else:

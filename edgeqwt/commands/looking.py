@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
 
 
-@app.command()
+@command("edgeqwt diff out-fast/ out-best/", "edgeqwt diff out-fast/ out-best/ --report diff.html")
 def diff(
     first: Annotated[Path, typer.Argument(help="Output folder of a build.", metavar="A")],
     second: Annotated[Path, typer.Argument(help="Output folder of another one.", metavar="B")],
     report: Annotated[Path | None, typer.Option(help="Write a page of it, too.", metavar="FILE.html")] = None,
     json: Json = False,
 ) -> None:
-    """Show two builds side by side: quality, size, options, and the ops whose own error changed.
+    """Show two builds side by side.
 
-    Example: edgeqwt diff out-fast/ out-best/ --report diff.html
+    Quality, size, options, and the ops whose own error changed.
     """
     from edgeqwt.disk import write_whole
     from edgeqwt.output import console, print_json
@@ -35,11 +35,11 @@ def diff(
         show_difference(console(), found)
 
 
-@app.command()
+@command("edgeqwt explore out/")
 def explore(folder: Annotated[Path, typer.Argument(help="Output folder of a build.", metavar="FOLDER")]) -> None:
-    """Open a build in Model Explorer, with own errors, gains and bits on every op.
+    """Open a build in Model Explorer.
 
-    Needs ai-edge-model-explorer.
+    Every op has its own error, gains and bits. Needs ai-edge-model-explorer.
     """
     from edgeqwt.report.model_explorer import explore
 

@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command
+from edgeqwt.commands.options import Json
 
 
-@app.command()
+@command(
+    "edgeqwt bench out/model.tflite --on host",
+    "edgeqwt bench out/plain.tflite --compare out/model.tflite --on tflm-cortex-m4",
+    "edgeqwt bench out/model.tflite --on ethos-u55-128 --json > cost.json",
+    "edgeqwt bench out/package/firmware --on qemu",
+)
 def bench(
     model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
     on: Annotated[
@@ -33,38 +39,47 @@ def bench(
     serial: Annotated[
         str | None, typer.Option(help="The Android device, as `adb devices` lists it.", metavar="ID")
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write the result to this file, too; see docs/bench.md.", metavar="FILE.json")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write what --json prints to this file, too.", metavar="FILE.json"),
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Measure a model: latency, memory, cycles, and whether runtimes agree.
+    """Measure latency, memory and cycles of a model.
 
-    Exit code 1 where a check fails.
+    And whether runtimes agree. Exit code 1 where a check fails.
     """
     from edgeqwt import api
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.host import HostSettings
+    from edgeqwt.benchmark.result import document
     from edgeqwt.benchmark.terminal import show_bench, write_bench
-    from edgeqwt.output import console
+    from edgeqwt.output import console, print_json
     from edgeqwt.report.folder import check_file
 
-    if json is not None:
-        check_file(json)
+    if output is not None:
+        check_file(output)
     host = HostSettings(runs=runs, threads=threads, seed=seed)
     options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
     results = api.bench([model] if compare is None else [model, compare], on, options)
-    show_bench(console(), results)
-    if json is not None:
-        write_bench(results, json)
+    if json:
+        print_json(document(*results))
+    else:
+        show_bench(console(), results)
+    if output is not None:
+        write_bench(results, output)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
 
 
-@app.command()
-def targets() -> None:
+@command("edgeqwt targets", "edgeqwt targets --json")
+def targets(json: Json = False) -> None:
     """List the targets that --target knows."""
     from edgeqwt import api
-    from edgeqwt.output import console
+    from edgeqwt.output import console, print_json
     from edgeqwt.report.findings import show_targets
 
-    show_targets(console(), api.targets())
+    if json:
+        print_json({profile.name: profile.title for profile in api.targets()})
+    else:
+        show_targets(console(), api.targets())

@@ -84,7 +84,8 @@ Layer = Annotated[
         metavar="NAME=WIDTHS|keep_float|{TABLE}",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Fix = Annotated[bool, typer.Option("--fix", help="Apply what findings of `edgeqwt check` offer to apply.")]
 
 
 def parse_images(options: list[str] | None) -> ImageOptions | None:

@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command, group
 from edgeqwt.commands.options import Json
 
-recipes = typer.Typer(invoke_without_command=True, no_args_is_help=False)
-app.add_typer(recipes, name="recipes")
 
-
-@recipes.callback()
-def listed(context: typer.Context, json: Json = False) -> None:
-    """List the recipes that come with edgeqwt, and the techniques that they may use.
+@group("recipes", "edgeqwt recipes", "edgeqwt recipes show balanced", "edgeqwt recipes show gptq")
+def recipes(context: typer.Context, json: Json = False) -> None:
+    """List recipes, and the techniques that they may use.
 
     `edgeqwt recipes show NAME` explains one of them, technique by technique.
     """
@@ -38,17 +35,22 @@ def listed(context: typer.Context, json: Json = False) -> None:
     out.print("Next: edgeqwt recipes show NAME; your own recipe is a .toml file, see docs/recipes.md.")
 
 
-@recipes.command()
+@command("edgeqwt recipes show balanced", "edgeqwt recipes show mine.toml", of=recipes)
 def show(
     name: Annotated[str, typer.Argument(help="A recipe, a .toml file, or a technique.", metavar="NAME")],
+    json: Json = False,
 ) -> None:
-    """What a recipe does, technique by technique; or what a technique does, and its options."""
+    """Explain a recipe, or a technique and its options."""
     import edgeqwt
     from edgeqwt.options import meanings, values_of
-    from edgeqwt.output import console, show_facts
+    from edgeqwt.output import console, plain, print_json, show_facts
     from edgeqwt.techniques.registry import first_line, registered
 
     out = console()
+    if json:
+        chosen = registered()[name]() if name in registered() else edgeqwt.load_recipe(name)
+        print_json(plain(chosen))
+        return
     if name in registered():
         cls = registered()[name]
         out.print(first_line(cls))

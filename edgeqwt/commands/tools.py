@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from edgeqwt.commands.app import app
+from edgeqwt.commands.app import command, group
 from edgeqwt.commands.options import Json
 
-tools = typer.Typer(invoke_without_command=True, no_args_is_help=False)
-app.add_typer(tools, name="tools")
 
+@group("tools", "edgeqwt tools", "edgeqwt tools install litert-torch")
+def tools(context: typer.Context, json: Json = False) -> None:
+    """List the tools that edgeqwt calls.
 
-@tools.callback()
-def listed(context: typer.Context, json: Json = False) -> None:
-    """List the tools that edgeqwt calls: version, state, and where they were found.
-
+    Their version, state, and where they were found.
     `edgeqwt tools install NAME` makes an environment for one of them.
     """
     from edgeqwt import api
@@ -33,7 +31,7 @@ def listed(context: typer.Context, json: Json = False) -> None:
     show_table(console(), "Tools", ("tool", "version", "state", "found in", "interpreter"), rows)
 
 
-@tools.command()
+@command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)
 def install(
     name: Annotated[str, typer.Argument(help="onnx2tf, litert-torch, tensorflow or litertjs.", metavar="NAME")],
     python: Annotated[
@@ -43,9 +41,10 @@ def install(
         ),
     ] = None,
 ) -> None:
-    """Make an environment with a tool, at versions that are known to work; one that is there already is made anew.
+    """Make an environment with a tool.
 
-    It goes to $EDGEQWT_TOOLS, or edgeqwt/tools in the user's data folder, and takes some GB and minutes.
+    At versions that are known to work; one that is there already is made anew. It goes to $EDGEQWT_TOOLS, or
+    edgeqwt/tools in the user's data folder, and takes some GB and minutes.
     """
     from edgeqwt import api
     from edgeqwt.output import console, progress_display

@@ -15,10 +15,10 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeqwt.disk import MARK, cannot_write, expect, take, whole_file
+from edgeqwt.disk import MARK, cannot_write, expect, made_parents, take, whole_file
 from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
 from edgeqwt.report.manifest import (
@@ -98,7 +98,8 @@ def check_folder(path: Path, overwrite: bool) -> None:
 def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well.
 
-    When it does not, `path` is what it was before. One build at a time: a second one is refused.
+    When it does not, `path` is what it was before. Folders that it is to lie in are made. One build at a time: a second
+    one is refused.
 
     Raises:
         InputError: as `check_folder`, or another build is writing there; or somebody changed what is there while this
@@ -106,7 +107,7 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     check_folder(path, overwrite)
     shown, path = path, path.resolve()  # where `path` is a link, what it leads to is replaced, and the link stays
-    with _lock(path, shown) as alone:
+    with _parents(path), _lock(path, shown) as alone:
         if alone:
             _sweep(path)
         check_folder(path, overwrite)  # again: another build may have ended in between
@@ -120,6 +121,16 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         finally:
             with held():
                 shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_parents(path))
+        except OSError as error:
+            raise InputError(f"{path} cannot be made: {error.strerror}", "Choose another path.") from None
+        yield
 
 
 def _make(work: Path, path: Path) -> None:
@@ -254,8 +265,9 @@ def _beside(path: Path) -> Path:
 
 
 def _check_parent(path: Path) -> None:
-    parent = path.resolve().parent
+    """Whether a path's folder is there and can be written to, or can be made."""
+    parent = next(parent for parent in path.resolve().parents if parent.exists())
     if not parent.is_dir():
-        raise InputError(f"the folder {parent} does not exist", "Make it first.")
+        raise InputError(f"{parent} is a file, not a folder", "Choose another path.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the folder {parent} cannot be written to", "Choose another path.")

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeqwt.output import Row, show_facts, show_table
+from edgeqwt.output import Row, finite, most, plain, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.page import level_of
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
+from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.choice import Choice
-    from edgeqwt.verify.compare import Comparison
+    from edgeqwt.verify.compare import Comparison, TensorComparison
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.parity import Parity
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
+WIDE = 100  # characters of a line that has space for numbers of channels
 WORST_OPS = 5  # own errors that `compare` tells
 COLOURS = {"good": "green", "poor": "yellow", "below": "red", "unknown": ""}
+BAR, FULL_DB = 5, 40.0  # characters of a layer's bar, and the SQNR that fills it
+BLOCKS = " ▏▎▍▌▋▊▉█"
 NAMED = 3  # differences between runtimes that are reported one by one
 
 
@@ -49,7 +54,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     show_facts(out, [("converter", sentence) for sentence in converter_sentences(result.model)])
     show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
     if result.outcome is not None:
-        _show_layers(out, result.quality, result.outcome, result.model.locations)
+        _show_layers(out, result.quality, result.outcome, result.model.locations, result.recipe.quality)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
     show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
     listed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
@@ -65,7 +70,10 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
                 for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
             ),
             *(("samples", sentence) for sentence in result.warnings),
-            *(("own error", sentence) for sentence in own_sentences(result.own, 2, result.recipe)),
+            *(
+                ("own error", sentence)
+                for sentence in own_sentences(result.own, 2, result.recipe.quality, result.recipe)
+            ),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("float", sentence) for sentence in float_sentences(widths(result.graph))),
@@ -90,7 +98,7 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     """What compensation did to a file of another tool's."""
     from edgeqwt.report.files import page_beside
 
-    _show_layers(out, result.quality, result.outcome, {})
+    _show_layers(out, result.quality, result.outcome, {}, Thresholds())
     graphs = zip(result.quality, (result.original, result.outcome.graph), strict=False)  # one where nothing was done
     show_variants(out, result.quality, {}, {name: len(graph.ops) for name, graph in graphs}, result.sizes)
     out.print()
@@ -99,26 +107,61 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
         *(found.sentence for found in result.shortfalls),
     ]
     listed = (("warning", sentence) for sentence in warnings)
-    show_facts(out, [("kept", kept_sentence(result.choice)), *listed, ("file", str(path))])
+    own = result.traced.get(result.choice.name)
+    errors = [] if own is None else [("own error", sentence) for sentence in own_sentences(own, 2, Thresholds())]
+    show_facts(out, [("kept", kept_sentence(result.choice)), *listed, *errors, ("file", str(path))])
     show_facts(out, [("next", f"open {page_beside(path)}: where the error is born, op by op")])
 
 
-def show_comparison(out: Console, comparison: Comparison) -> None:
-    """How close every tensor is, outputs last."""
+def compensation_document(result: CompensationResult, path: Path) -> dict[str, object]:
+    """What `edgeqwt compensate --json` prints."""
+    return {
+        "file": str(path),
+        "kept": result.choice.name,
+        "reason": result.choice.reason,
+        "bytes": dict(result.sizes),
+        "quality": finite(plain({name: quality.outputs for name, quality in result.quality.items()})),
+        "warnings": [*result.warnings, *(found.sentence for found in result.shortfalls)],
+    }
+
+
+def show_comparison(out: Console, comparison: Comparison, first: Path, second: Path) -> None:
+    """How close every tensor is, outputs last; where it is poor, the ops that err most, and what to do.
+
+    Args:
+        out: where it goes.
+        comparison: of the files.
+        first: the file that was compared with.
+        second: the file that was judged.
+    """
     found = (*comparison.tensors, *comparison.outputs)
     names = [f"{row.name}, {row.part}" if row.part else row.name for row in found]
     rows = [(name, row.kind, *_closeness(row.closeness)) for name, row in zip(names, found, strict=True)]
     header = ("tensor", "op", "SQNR dB", "what\nvaries", "cosine", "max abs", "steps")
     output_rows = len(comparison.outputs)
     rows[: len(rows) - output_rows] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - output_rows]]
-    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows)
-    show_facts(out, [("own error", sentence) for sentence in own_sentences(comparison.own, WORST_OPS)])
+    levels = [level_of(_judged(row), Thresholds()) for row in found]
+    styles = {(k, column): COLOURS[level] for k, level in enumerate(levels) for column in (2, 3)}
+    styles |= {(len(rows) - k, 0): "bold" for k in range(1, output_rows + 1)}
+    show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows, styles=styles)
+    out.print()
+    show_facts(out, [("own error", t) for t in own_sentences(comparison.own, WORST_OPS, Thresholds())])
     show_facts(out, [("warning", sentence) for sentence in comparison.notes])
     for row in comparison.outputs:
         if row.closeness.top1 is not None and not row.part:
             out.print(f"{row.name}: the same largest element in {row.closeness.top1:.4f} of the rows")
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
+    if comparison.own.worst:
+        facts = [
+            ("next", f"edgeqwt compensate {second} --reference {first} -c ... -o better.tflite: repairs it in place")
+        ]
+        show_facts(out, facts)
+
+
+def _judged(row: TensorComparison) -> float:
+    """SQNR of what varies, where it is known."""
+    return row.closeness.sqnr_db if row.closeness.varying_db is None else row.closeness.varying_db
 
 
 def show_description(out: Console, description: Description) -> None:
@@ -166,16 +209,22 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
     )
 
 
-def own_sentences(found: OwnErrors, most: int, recipe: Recipe | None = None) -> Iterator[str]:
-    """The ops that err most by themselves, and what to do about those that are poor, where the recipe is known."""
+def own_sentences(found: OwnErrors, count: int, thresholds: Thresholds, recipe: Recipe | None = None) -> Iterator[str]:
+    """The ops that err most by themselves, and what to do about those that are poor.
+
+    Args:
+        found: errors of all ops.
+        count: how many are told.
+        thresholds: which are poor.
+        recipe: of the build; None: the file is another tool's.
+    """
     from edgeqwt.advice import causes, what_to_do
 
     if found.skipped:
         yield f"not known: {found.skipped}"
-    for op in found.worst[:most]:
+    for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
-        poor = recipe is not None and (op.own_db or 0.0) < recipe.quality.warn_db
-        todo = f". {what_to_do(op, recipe)}" if poor else ""
+        todo = f". {what_to_do(op, recipe)}" if (op.own_db or 0.0) < thresholds.warn_db else ""
         yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
 
 
@@ -268,15 +317,20 @@ def _xnnpack_sentence(graph: Graph, found: BitExactness) -> Iterator[str]:
 
 def _some(sentences: Iterable[str]) -> list[str]:
     listed = list(sentences)
-    return listed[:NAMED] + ([f"and {len(listed) - NAMED} more"] if len(listed) > NAMED else [])
+    named = most(NAMED)
+    return listed if named is None or len(listed) <= named else [*listed[:named], f"and {len(listed) - named} more"]
 
 
-def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome, locations: Mapping[str, str]) -> None:
+def _show_layers(
+    out: Console,
+    quality: Mapping[str, Quality],
+    outcome: Outcome,
+    locations: Mapping[str, str],
+    thresholds: Thresholds,
+) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
     from edgeqwt.compensation.channel_constants import KINDS
     from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
-    from edgeqwt.report.page import level_of
-    from edgeqwt.verify.thresholds import Thresholds
 
     plain, after = (
         {layer.tensor: layer.closeness for layer in quality[name].layers} if name in quality else {}
@@ -284,7 +338,7 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
     )
     changes = linear = tuple(c for c in outcome.changes if c.kind not in KINDS)
     title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
-    if len(changes) > MANY:
+    if (many := most(MANY)) is not None and len(changes) > many:
         by_sqnr = sorted(changes, key=lambda c: _rank((after or plain).get(c.name)))
         worst = {c.name for c in by_sqnr[:WORST]}
         changes = tuple(c for c in changes if c.name in worst)
@@ -294,7 +348,8 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
             locations.get(c.name, c.name),
             _sqnr(plain.get(c.name)),
             _sqnr(after.get(c.name)),
-            f"{c.channels}",
+            bar((after or plain).get(c.name)),
+            f"{c.channels}" if out.width >= WIDE else "",
             f"{c.with_gain or ''}",
             f"{c.with_offset or ''}",
             f"{c.gain_low:.3f}-{c.gain_high:.3f}" if c.with_gain else "",
@@ -302,13 +357,13 @@ def _show_layers(out: Console, quality: Mapping[str, Quality], outcome: Outcome,
         )
         for c in changes
     ]
-    header = ("layer", "before", "compen-\nsated", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
-    found = (plain, after)
+    header = ("layer", "before", "after", "", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
+    levels = [{name: level_of(c.sqnr_db, thresholds) for name, c in values.items()} for values in (plain, after)]
+    shown = (levels[0], levels[1], levels[1] or levels[0])  # numbers of both, and the bar
     styles = {
-        (k, column): COLOURS[level_of(found[column - 1][c.name].sqnr_db, Thresholds())]
+        (k, 1 + i): COLOURS[by_name.get(c.name, "unknown")]
         for k, c in enumerate(changes)
-        for column in (1, 2)
-        if c.name in found[column - 1]
+        for i, by_name in enumerate(shown)
     }
     show_table(out, title, header, rows, styles=styles)
     constants = [c for c in outcome.changes if c.kind in KINDS]
@@ -332,6 +387,14 @@ def _skipped(outcome: Outcome) -> Iterator[str]:
         yield f"{channels:,} of {total:,} channels: {reason}"
     for reason, ops in whole.items():
         yield f"{', '.join(_some(ops))}: {reason}"
+
+
+def bar(closeness: Closeness | None) -> str:
+    """An SQNR as a bar, full at `FULL_DB`."""
+    if closeness is None or math.isnan(closeness.sqnr_db):
+        return ""
+    eighths = round(8 * BAR * min(max(closeness.sqnr_db / FULL_DB, 0.0), 1.0))
+    return (BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8]).strip().ljust(BAR)
 
 
 def _rank(closeness: Closeness | None) -> float:

@@ -48,7 +48,9 @@ def show_variants(
     add("ops", {name: f"{count:,}" for name, count in ops.items()})
     add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
     title = f"Outputs against the float model, on {samples} held-out calibration samples"
-    show_table(out, title, ("", *names), rows, last=2)
+    deciding = [k for k, row in enumerate(rows) if row[0].endswith(DECIDES)]
+    styles = {(k, column): "bold" for k in deciding for column in range(len(names) + 1)}
+    show_table(out, title, ("", *names), rows, last=2, styles=styles)
     if len(quality) > 1:
         classes = any(output.closeness.top1 is not None for q in quality.values() for output in q.outputs)
         chance = "; samples won and lost likewise, with the probability by chance (McNemar)" if classes else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeqwt.disk import noted, written
+from edgeqwt.disk import noted, whole_file, write_whole, written
 from edgeqwt.errors import InputError
 from edgeqwt.report import folder as folder_module
 from edgeqwt.report.folder import FILES, MANIFEST, MODEL, PACKAGE, REPORT, SCHEMA, check_file, copy_file, whole_folder
@@ -321,8 +321,8 @@ def test_places_that_cannot_be_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path / "in" / "side")
     for path, said in [
         (tmp_path / "file", "is a file"),
-        (tmp_path / "no" / "out", r"the folder .*no does not exist"),
-        (tmp_path / "file" / "out", "the folder .*file does not exist"),
+        (tmp_path / "file" / "out", "file is a file, not a folder"),
+        (tmp_path / "file" / "a" / "out", "file is a file, not a folder"),
         (Path(), "is the working folder"),
         (tmp_path / "in", "is the working folder, or around it"),
         (Path("/proc"), "is a mount point"),
@@ -336,9 +336,23 @@ def test_places_that_cannot_be_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
 def test_places_that_cannot_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         check_file(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        check_file(tmp_path / "no" / "out.tflite")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        check_file(tmp_path / "file" / "out.tflite")
     check_file(tmp_path / "out.tflite")
+    check_file(tmp_path / "no" / "such" / "out.tflite")
+
+
+def test_folders_that_output_is_to_lie_in_are_made_and_go_where_it_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "a" / "b" / "out"):
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "a" / "b" / "out.txt"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    make(tmp_path / "a" / "b" / "out", "model")
+    write_whole(tmp_path / "a" / "c" / "out.txt", b"x")
+    assert (tmp_path / "a" / "b" / "out" / MODEL).read_text() == "model"
+    assert [path.name for path in (tmp_path / "a").rglob("*.txt")] == ["out.txt"]
 
 
 def test_copy(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_was_skipped_is_counted_by_reason(result: BuildResult) -> None:
 def test_long_names_show_both_ends_and_odd_names_are_printed_as_they_are() -> None:
     names = ["model/" + "block/" * 30 + "conv", "[bold]x[/bold] :smile:"]
     rows = tuple(TensorComparison(name, "CONV_2D", CLOSE) for name in names)
-    lines = shown(terminal.show_comparison, Comparison(rows, rows[:1], 2, 7))
+    lines = shown(terminal.show_comparison, Comparison(rows, rows[:1], 2, 7), Path("a.tflite"), Path("b.tflite"))
     assert max(map(len, lines)) <= 80
     assert len([line for line in lines if line.startswith("model/") and "…" in line and "block/conv" in line]) == 2
     assert line_of(lines, "[bold]x[/bold] :smile:").split()[-4:] == ["20.0", "1.00000", "0.1", "1.0"]
