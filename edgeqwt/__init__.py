@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         compensate,
         demo_assets,
         evaluate,
+        export,
         inspect,
         install_tool,
         open_job,
@@ -59,8 +60,8 @@ if TYPE_CHECKING:
 
 _NAMES_BY_MODULE = {
     "api": (
-        "bench", "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "inspect",
-        "install_tool", "open_job", "progress_display", "serve_demo", "targets", "tools",
+        "bench", "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export",
+        "inspect", "install_tool", "open_job", "progress_display", "serve_demo", "targets", "tools",
     ),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
@@ -92,8 +93,8 @@ __all__ = [
     "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError",
     "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError",
     "Samples", "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench",
-    "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "inspect", "install_tool",
-    "load_recipe", "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
+    "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export", "inspect",
+    "install_tool", "load_recipe", "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
 ]  # fmt: skip
 
 

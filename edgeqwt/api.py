@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.api_files import compare, evaluate, inspect, limited
+from edgeqwt.api_files import compare, evaluate, export, inspect, limited
 from edgeqwt.api_job import open_job, proved_float
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
 from edgeqwt.calibration.sources import Source, open_samples
@@ -49,6 +49,7 @@ __all__ = [
     "compensate",
     "demo_assets",
     "evaluate",
+    "export",
     "inspect",
     "install_tool",
     "open_job",

@@ -141,6 +141,31 @@ def inspect(path: str | Path) -> Description:
     return describe(flatbuffer.read(Path(path)), Path(path).stat().st_size)
 
 
+def export(path: str | Path, output: str | Path, to: str = "onnx-qdq") -> None:
+    """Writes a .tflite file in another format, with the same integers, scales, names and interface.
+
+    Args:
+        path: of the file, as a rule an integer one.
+        output: the file to write.
+        to: "onnx-qdq": ONNX with QuantizeLinear and DequantizeLinear around every op, opset 21.
+
+    Raises:
+        InputError: it is no readable .tflite file, there is no such format, or the output cannot be written.
+        UnsupportedError: an op has no form there; it is named.
+        MissingPackageError: onnx is not installed.
+    """
+    from edgeqwt.benchmark.describe import read_model
+    from edgeqwt.disk import write_whole
+    from edgeqwt.onnx_qdq.emitters import to_onnx
+    from edgeqwt.onnx_qdq.writer import TARGET
+    from edgeqwt.report.folder import check_file
+
+    if to != TARGET:
+        raise InputError(f"there is no format {to!r}", f"There is {TARGET}.")
+    check_file(Path(output))
+    write_whole(Path(output), to_onnx(read_model(Path(path))[1]))
+
+
 def limited(samples: Samples, limit: int | None) -> Samples:
     """At most so many of the samples.
 

@@ -206,3 +206,20 @@ def check(
         show_findings(console(), findings, done, target)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(TargetError.exit_code)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A .tflite file, as a rule an integer one.", metavar="FILE")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx")],
+    to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
+) -> None:
+    """Write a TFLite file as QDQ ONNX, with the same integers, scales and interface.
+
+    For onnxruntime and the compilers that read it.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console
+
+    api.export(model, output, to)
+    console().print(f"{output} is the same model as {to}", soft_wrap=True)

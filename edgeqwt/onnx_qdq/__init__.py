@@ -1,0 +1,1 @@
+"""Integer graphs as ONNX, with QuantizeLinear and DequantizeLinear around every op."""
