@@ -11,7 +11,7 @@ setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools
 	@bash scripts/setup.sh
 
 # Some GB and minutes: litert-torch brings PyTorch with CUDA. Tests of tools that are not there are skipped.
-tools: .venv/.ready  ## make environments for the converters litert-torch and tensorflow (9 GB)
+tools: .venv/.ready  ## make environments for litert-torch, tensorflow and Qualcomm's compiler (10 GB)
 	@bash scripts/tools.sh
 
 demo: .venv/.ready  ## train a small CNN, build it to int8 with and without compensation, compare

@@ -1,4 +1,4 @@
-"""Which Python environment each conversion tool lives in, and whether it is there.
+"""Which Python environment each tool lives in, and whether it is there.
 
 The tools' pins exclude each other (onnx2tf 2.6.9 wants ai-edge-litert 2.1.2, litert-torch 0.10.0 wants 2.3.0), so
 each may have an environment of its own. An environment variable names its interpreter; else a managed environment
@@ -53,6 +53,13 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             Tool("onnx2tf", ("onnx2tf",), "EDGEQWT_ONNX2TF_PYTHON", "converts PyTorch and ONNX", "1 GB"),
             Tool("litert-torch", ("litert-torch",), "EDGEQWT_LITERT_TORCH_PYTHON", "converts PyTorch", "6.5 GB"),
             Tool("tensorflow", TENSORFLOW, "EDGEQWT_TENSORFLOW_PYTHON", "converts Keras and SavedModel", "2.3 GB"),
+            Tool(
+                "qualcomm",
+                ("onnxruntime-qnn",),
+                "EDGEQWT_QUALCOMM_PYTHON",
+                "compiles for Snapdragon's NPU, and simulates it",
+                "0.6 GB",
+            ),
             Tool("vela", ("ethos-u-vela",), "", "compiles for Arm Ethos-U"),
         )
     }

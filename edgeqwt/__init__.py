@@ -94,7 +94,8 @@ __all__ = [
     "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError",
     "Samples", "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench",
     "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export", "inspect",
-    "install_tool", "load_recipe", "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets", "tools",
+    "install_tool", "load_recipe", "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets",
+    "tools",
 ]  # fmt: skip
 
 

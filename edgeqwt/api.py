@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, evaluate, export, inspect, limited
 from edgeqwt.api_job import open_job, proved_float
+from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
@@ -23,17 +24,14 @@ from edgeqwt.extras import need
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
-from edgeqwt.profile import Budget, Finding, TargetProfile
+from edgeqwt.profile import Budget
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipe import recipe as recipe_files
 from edgeqwt.recipe.overrides import overridden
 
 if TYPE_CHECKING:
-    from edgeqwt.benchmark.bench import Options
-    from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.converters.tools import Found
     from edgeqwt.interface.options import Interface
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.recipe.recipe import Recipe
@@ -152,8 +150,8 @@ def build(
     from edgeqwt.target.budget import require as require_budget
     from edgeqwt.target.check import require
     from edgeqwt.target.fix import fix as fixed
-    from edgeqwt.target.load import load as load_target
     from edgeqwt.target.package.deliver import deliver
+    from edgeqwt.target.plugin import compiled_for, plugin_findings
     from edgeqwt.verify.evaluate import open_evaluation
 
     if metric is not None and evaluation is None:
@@ -163,7 +161,7 @@ def build(
         float_io=float_io, preserve=preserve, interface=interface, outputs=outputs,
     )  # fmt: skip
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
-    profile, stages, limit = load_target(target), Stages(display), budget or Budget()
+    profile, stages, limit = target_of(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
@@ -198,9 +196,12 @@ def build(
         adapt = partial(fixed, profile=profile) if fix else as_it_is
         result = run(converted, data, chosen, profile, scored, stages, source, adapt, proved)
         with stages("package"):
-            findings = require(result.graph, board, bits=bits)
+            findings = plugin_findings(result.graph, profile, require(result.graph, board, bits=bits))
             require_budget(result.graph, profile, limit)
-            result = replace(result, findings=findings)
+            placed = (
+                None if profile.plugin is None or profile.plugin.qnn is None else compiled_for(result.graph, profile)
+            )
+            result = replace(result, findings=findings, placed=placed)
             if folder is not None:
                 result = deliver(result, data, folder / PACKAGE, board)
         if folder is not None:
@@ -275,105 +276,6 @@ def compensate(
 
 def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def check(
-    path: str | Path, target: str, *, fixed: str | Path | None = None, bits: int = 8, budget: Budget | None = None
-) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """What a target does not take of a .tflite file, float or integer, or takes at a price.
-
-    Args:
-        path: of the file.
-        target: a name that `targets()` lists, or the path of a .toml profile.
-        fixed: a file to write, with what findings offer to apply applied; the findings are then its own.
-        bits: width of the activations that a float file will get, 8 or 16.
-        budget: its RAM and flash take the place of the profile's.
-
-    Returns:
-        Findings, errors first, and sentences on what was fixed.
-
-    Raises:
-        InputError: it is no readable .tflite file, there is no such target, or `bits` is neither 8 nor 16.
-    """
-    from edgeqwt.benchmark.describe import read_model
-    from edgeqwt.graph import flatbuffer
-    from edgeqwt.report.folder import check_file as check_output
-    from edgeqwt.runtime.foreign import survived
-    from edgeqwt.target.check import check
-    from edgeqwt.target.fix import fix
-    from edgeqwt.target.load import load
-    from edgeqwt.target.runtime_check import runtime_findings
-
-    if bits not in (8, 16):
-        raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
-    profile, (_, graph) = load(target), read_model(Path(path))
-    graph = survived(graph, str(path))
-    done: tuple[str, ...] = ()
-    if fixed is not None:
-        check_output(Path(fixed))
-        graph, done = fix(graph, profile)
-        flatbuffer.write(graph, Path(fixed))
-    return runtime_findings(graph, profile, check(graph, profile, bits=bits, budget=budget)), done
-
-
-def bench(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
-    """Measures .tflite files, or firmwares, side by side.
-
-    Args:
-        paths: one, or two to compare.
-        where: host, tflm, qemu, android, browser, or a target.
-        options: see `edgeqwt.benchmark.bench.Options`.
-
-    Raises:
-        InputError: no such backend; a file or an option that the backend needs is missing or wrong.
-        ToolError: a program that the backend needs is missing or fails.
-        UnsupportedError: Vela would crash on the model.
-    """
-    from edgeqwt.benchmark.bench import BACKENDS, Options, bench
-    from edgeqwt.converters.tools import tools_folder
-    from edgeqwt.target.load import load, names
-    from edgeqwt.web.litertjs import required
-
-    files = [Path(path) for path in paths]
-    if where == "browser":
-        options = replace(options or Options(), litertjs=required(tools_folder()))
-    if where in BACKENDS or not (where in names() or where.endswith(".toml")):
-        return bench(files, where, None, options)  # which refuses what is no backend
-    profile = load(where)
-    if profile.npu is None and profile.package == "tflm":
-        return bench(files, "tflm", None, options)
-    if profile.npu is None and "xnnpack" in profile.runtimes:
-        return bench(files, "host", None, options)
-    return bench(files, where, profile.npu, options)
-
-
-def targets() -> tuple[TargetProfile, ...]:
-    """The targets that `build` knows."""
-    from edgeqwt.target.load import load, names
-
-    return tuple(load(name) for name in names())
-
-
-def tools() -> tuple[Found, ...]:
-    """The programs that edgeqwt calls, with version, state and path."""
-    from edgeqwt.converters.tools import TOOLS, Found, find, tools_folder
-    from edgeqwt.web import litertjs
-
-    folder = litertjs.located(tools_folder())
-    browsers = litertjs.find(folder)
-    version, problem = (None, "not installed") if browsers is None else (browsers.version, "")
-    return (*map(find, TOOLS), Found(litertjs.NAME, version, str(folder), "npm", problem))
-
-
-def install_tool(name: str, python: str | Path | None = None) -> Found:
-    """Makes a managed environment with a tool; see `converters.tools.install` and `web.litertjs.install`."""
-    from edgeqwt.converters.tools import Found, install, tools_folder
-    from edgeqwt.web import litertjs
-
-    if name == litertjs.NAME:
-        found = litertjs.install(tools_folder())
-        return Found(litertjs.NAME, found.version, str(tools_folder() / litertjs.NAME), "npm")
-    return install(name, None if python is None else str(python))
 
 
 def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:

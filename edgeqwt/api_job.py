@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.api_files import limited
+from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
@@ -58,12 +59,11 @@ def open_job(
     """
     from edgeqwt.job import begun
     from edgeqwt.target.check import require
-    from edgeqwt.target.load import load
 
     chosen = overridden(recipe, precision=precision, layers=layers)
     if chosen.mixed is not None:
         raise RecipeError("mixed precision takes many builds", "Give widths, such as w8a8, or call build.")
-    profile, stages = load(target), Stages(display)
+    profile, stages = target_of(target), Stages(display)
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
     with trusting(trust), TemporaryFolder() as scratch:
         converted, chosen, proved = proved_float(

@@ -29,6 +29,7 @@ from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.evaluate import Evaluation, evaluate
@@ -100,6 +101,7 @@ class BuildResult(Pictured):
         traced: own errors before and after compensation, by variant; of the one that was kept alone where that is the
             plain one.
         worst: the held-out samples on which the file that was kept errs most.
+        placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
     """
 
     sources: Sources
@@ -132,6 +134,7 @@ class BuildResult(Pictured):
     package: tuple[str, ...] = ()
     traced: Mapping[str, OwnErrors] = field(default_factory=dict)
     worst: tuple[WorstSample, ...] = ()
+    placed: Compiled | None = None
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""

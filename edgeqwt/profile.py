@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.runtime.qualcomm import Qnn
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,23 @@ class Npu:
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """An NPU that a vendor's compiler plugin of LiteRT compiles for.
+
+    Attributes:
+        vendor: as the plugin calls itself: Qualcomm.
+        soc: the chip as the vendor calls it, such as SM8650.
+        qnn: where the plugin and its libraries are; None where they are not, or were not looked for.
+        missing: what to do where they are not there, a sentence.
+    """
+
+    vendor: str
+    soc: str
+    qnn: Qnn | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class TargetProfile:
     """A family of devices.
 
@@ -34,8 +52,9 @@ class TargetProfile:
         title: one line for people.
         runtimes: names of `runtime.runners.RUNNERS` that must load and run the model.
         notes: sentences on what was verified and what was not.
-        package: which package `build --output` makes: tflite, tflm or ethos-u.
+        package: which package `build --output` makes: tflite, tflm, ethos-u or npu.
         npu: the NPU that Vela compiles for; None without one.
+        plugin: the NPU that a plugin of LiteRT compiles for; None without one.
         limits: what the device does not take, by the name of a constraint (`targets.constraints`).
     """
 
@@ -45,6 +64,7 @@ class TargetProfile:
     notes: tuple[str, ...] = ()
     package: str = "tflite"
     npu: Npu | None = None
+    plugin: Plugin | None = None
     limits: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -56,12 +76,16 @@ class Kernels:
         target: its name, for messages.
         missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
         missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        narrow_casts: whether the target casts int8 to int16; a table of int16 values stands in for it otherwise.
+        adds_zero: whether its ADD of zero changes a scale; SUB of zero stands in for it otherwise.
         locations: of the model: tensor name to the location in the source, for messages.
     """
 
     target: str = "tflite"
     missing: Set[str] = frozenset()
     missing16: Set[str] = frozenset()
+    narrow_casts: bool = True
+    adds_zero: bool = True
     locations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,11 +95,15 @@ LITERT = Kernels()
 
 def kernels_of(target: TargetProfile, locations: Mapping[str, str] = MappingProxyType({})) -> Kernels:
     """The kernels of a target, and where the ops of a model that it is to run are in their source."""
-    return Kernels(target.name, *_missing_ops(target), locations)
+    cut = "plugin_ops" in target.limits
+    return Kernels(target.name, *_missing_ops(target), not cut, "plugin_zero" not in target.limits, locations)
 
 
 def _missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:
     """Kinds of ops that lowering must do without: in any width, and with 16-bit activations."""
+    taken = target.limits.get("plugin_ops")
+    if isinstance(taken, Mapping):  # LiteRT runs what the NPU leaves over; what is left over cuts the network
+        return frozenset(), frozenset(RULES16) - {*taken.get("int16", ())}
     lacking, lacking16 = (frozenset(kind for kind, row in rows.items() if not row.tflm) for rows in (RULES, RULES16))
     if "tflm" in target.runtimes:
         return lacking, lacking16
@@ -116,8 +144,10 @@ class Budget:
         ram: bytes of memory that is written at run time (the arena).
         flash: bytes of the model.
         cycles: of one inference.
+        partitions: pieces of it that an NPU runs, between which the CPU does.
     """
 
     ram: int | None = None
     flash: int | None = None
     cycles: int | None = None
+    partitions: int | None = None

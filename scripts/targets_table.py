@@ -23,7 +23,9 @@ A target is a profile in `targets/profiles/`: what runs the model, what it does 
 makes for it. `edgeqwt check FILE --target T` lists what stands in a model's way, before conversion (a float file) and
 after it; a build says the same. An *error* means that the target refuses the model, a *warning* that it runs, at a
 price. Where TFLite Micro is to run it, `check` loads an integer file in its interpreter, in a process of its own: what
-it runs has its kernels, whatever the tables say, and what it refuses is an error, in its own words.
+it runs has its kernels, whatever the tables say, and what it refuses is an error, in its own words. Where a vendor's
+compiler plugin of LiteRT is installed (`edgeqwt tools install qualcomm`), `check` and builds run it, and every op that
+it leaves to the CPU is a warning.
 
 {targets}
 {notes}
@@ -77,21 +79,23 @@ flash = 524288  # bytes for the model
 ```
 
 Keys: `extends`, `title`, `runtimes` (what must load and run the file: `reference`, `xnnpack`, `tflm`), `notes`,
-`package` (`tflite`, `tflm`, `ethos-u`), `[npu]` with `accelerator`, `system_config` and `memory_mode` as Vela calls
-them, and `[limits]` with the constraints above. The RAM figure of a check is a lower bound, the activations that exist
-at the same time; the package measures the arena.
+`package` (`tflite`, `tflm`, `ethos-u`, `npu`), `[npu]` with `accelerator`, `system_config` and `memory_mode` as Vela
+calls them, `[plugin]` with `vendor` and `soc` as a compiler plugin of LiteRT calls them, and `[limits]` with the
+constraints above. The RAM figure of a check is a lower bound, the activations that exist at the same time; the package
+measures the arena.
 """
 
 
 def targets() -> str:
     """The table of profiles."""
     lines = [
-        "| Target | What it is | Runs in | RAM, flash | Vela's system config, memory mode |",
+        "| Target | What it is | Runs in | RAM, flash | Vela's system config, memory mode; or the chip |",
         "|---|---|---|---|---|",
     ]
     for profile in map(load, names()):
         sizes = ", ".join(mebibytes(int(str(profile.limits[key]))) for key in ("ram", "flash") if key in profile.limits)
         npu = f"{profile.npu.system_config}, {profile.npu.memory_mode}" if profile.npu else ""
+        npu = profile.plugin.soc if profile.plugin else npu
         lines.append(f"| `{profile.name}` | {profile.title} | {', '.join(profile.runtimes)} | {sizes} | {npu} |")
     return "\n".join(lines) + "\n"
 
@@ -120,7 +124,7 @@ def _who(using: Mapping[str, object]) -> str:
     groups: dict[str, list[str]] = {}
     for name, limit in using.items():
         shown = "" if limit is True or isinstance(limit, Mapping) else f" ({_limit(limit)})"
-        family = "-".join(name.split("-")[:2]) + "-*" if name.startswith("ethos") else name
+        family = name.rpartition("-")[0] + "-*" if name.startswith(("ethos", "qualcomm")) else name
         if family not in groups.setdefault(shown, []):
             groups[shown].append(family)
     return "; ".join(", ".join(f"`{family}`" for family in found) + shown for shown, found in groups.items())
@@ -134,7 +138,7 @@ def kinds() -> str:
     """The lists of kinds."""
     blocks: dict[str, list[TargetProfile]] = {}
     for profile in map(load, names()):
-        for name in ("delegated_ops", "npu_ops", "accelerated_ops"):
+        for name in ("delegated_ops", "npu_ops", "plugin_ops", "accelerated_ops"):
             listed = profile.limits.get(name)
             if isinstance(listed, Mapping):
                 text = "".join(f"\n{fill(f'- {dtype}: {", ".join(found)}', 118)}" for dtype, found in listed.items())

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes managed environments for the converters that cannot live beside edgeqwt: those that are named, or all.
+# Makes managed environments for the tools that cannot live beside edgeqwt: those that are named, or all.
 # What is there already, at whatever version, stays as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # LiteRT.js comes with npm, where that is.
 browser=$(command -v npm > /dev/null && echo litertjs || true)
-for tool in "${@:-litert-torch tensorflow $browser}"; do
+for tool in "${@:-litert-torch tensorflow qualcomm $browser}"; do
     for name in $tool; do
         if .venv/bin/edgeqwt tools --json | .venv/bin/python -c '
 import json, sys

@@ -16,6 +16,8 @@ from edgeqwt.target.model import Model, is_float, short
 from edgeqwt.target.package.ethos_u import compiled_for
 from edgeqwt.target.package.memory import measured_arena
 from edgeqwt.target.package.stripped import stripped
+from edgeqwt.target.plugin import compiled_for as compiled_for_plugin
+from edgeqwt.target.plugin import placement
 
 NAMED = 3
 """How many ops a message names."""
@@ -71,6 +73,10 @@ def own_board(profile: TargetProfile, budget: Budget) -> TargetProfile:
     if budget.cycles is not None and profile.npu is None:
         hint = "Leave it out, or name a target with an NPU, such as ethos-u55-128: its compiler estimates cycles."
         raise InputError(f"nothing here can tell the cycles on {profile.name}, which --max-cycles limits", hint)
+    if budget.partitions is not None and (profile.plugin is None or profile.plugin.qnn is None):
+        hint = "Leave it out, or name a target such as qualcomm-sm8650: its compiler cuts the model."
+        hint = hint if profile.plugin is None else profile.plugin.missing
+        raise InputError(f"nothing here can tell the partitions on {profile.name}, which --max-partitions limits", hint)
     if budget.ram is not None and profile.npu is None and profile.package != "tflm":
         hint = "Leave it out: LiteRT shares the memory of the app that it runs in."
         raise InputError(f"nothing here can tell the RAM on {profile.name}, which --ram limits", hint)
@@ -103,12 +109,29 @@ def require(graph: Graph, profile: TargetProfile, budget: Budget) -> None:
     Raises:
         TargetError: with the figures and the ops that cost most; else as `spent`.
     """
-    if budget == Budget():
+    if budget.partitions is not None:
+        _require_partitions(graph, profile, budget.partitions)
+    if replace(budget, partitions=None) == Budget():
         return
     found = spent(graph, profile)
     message = over(budget, found.ram, found.flash, found.cycles, found.by_op)
     if message is not None:
         raise TargetError(f"the model is over its budget on {profile.name}. {message}", SMALLER)
+
+
+def _require_partitions(graph: Graph, profile: TargetProfile, limit: int) -> None:
+    """Stops where an NPU's compiler cuts a model into more pieces than it may.
+
+    Raises:
+        TargetError: with the ops that stay on the CPU; none goes to the NPU is too many as well.
+        ToolError: the compiler fails.
+    """
+    found = compiled_for_plugin(graph, profile)
+    if found.partitions <= limit and (found.partitions > 0 or not found.ops):
+        return
+    why = f"`edgeqwt check FILE --target {profile.name}` says why; --fix rewrites what can be"
+    hint = f"{why}. Allow more, or replace the ops."
+    raise TargetError(f"more than {limit} partitions on {profile.name}: {placement(found)}", hint)
 
 
 def over(budget: Budget, ram: int | None, flash: int | None, cycles: float | None, costs_by_op: Costs) -> str | None:

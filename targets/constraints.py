@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeqwt.target import number_rules, op_rules, shape_rules
+from edgeqwt.target import number_rules, op_rules, plugin_rules, shape_rules
 from edgeqwt.target.rule import ENTERED, Constraint
 
 # The modules enter their constraints when they are imported.
-_MODULES = (op_rules, shape_rules, number_rules)
+_MODULES = (op_rules, shape_rules, number_rules, plugin_rules)
 
 CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(ENTERED)

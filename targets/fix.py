@@ -24,7 +24,7 @@ from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target.check import check
 from edgeqwt.target.model import is_float, short
 from edgeqwt.target.shape_rules import reduced_block
-from edgeqwt.target.tables import as_native, as_table
+from edgeqwt.target.tables import as_native, as_table, look_up
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
 NAMED = 4  # ops that a sentence names before it counts the rest
@@ -216,6 +216,25 @@ def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
     return True
 
 
+def _cast_as_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    y = graph.tensors[op.outputs[0]]
+    integers = np.arange(-128, 128).astype(np.int16)
+    table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int16", integers, y.quantization))
+    look_up(editor, op.inputs[0], table, op.outputs, y.name, 4)
+    return True
+
+
+def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    x, zero = sorted(op.inputs, key=lambda t: graph.tensors[t].is_constant)
+    wide = bits_of(graph, op)
+    options = {**op.options, **rule_at("SUB", wide).options}
+    extra = {**op.extra, "optionsType": "SubOptions"} if "optionsType" in op.extra else op.extra
+    editor.add_op(Op("SUB", (x, zero), op.outputs, options, rule_at("SUB", wide).version, extra=extra))
+    return True
+
+
 EXACT = "exact"
 FIXES: Mapping[str, Fix] = MappingProxyType(
     {
@@ -226,6 +245,8 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "lookup-table": Fix("Became a table of its 256 values (CAST, ADD, GATHER)", "one step", _lookup_table),
         "native-op": Fix("A table became the op whose values it holds", "one step", _native_op),
         "pool-as-mean": Fix("AVERAGE_POOL_2D over whole maps became MEAN", "one step", _pool_as_mean),
+        "cast-as-table": Fix("CAST from int8 to int16 became a table of 256 values", EXACT, _cast_as_table),
+        "sub-of-zero": Fix("ADD of zero became SUB of zero", EXACT, _sub_of_zero),
         "copied-input": Fix("The input was copied before LiteRT overwrites it", EXACT, _copied_input),
         "mean-reshaped": Fix("MEAN works on a reshaped copy with batch 1", EXACT, _mean_reshaped),
         "per-tensor": Fix(

@@ -1,7 +1,7 @@
 """Read target profiles: TOML -> TargetProfile.
 
-A profile may extend another one: what it does not say is as there; `limits` and `npu` are merged key by
-key, and a limit set to false is lifted. A base that is named with .toml lies beside the file that names it.
+A profile may extend another one: what it does not say is as there; `limits`, `npu` and `plugin` are merged
+key by key, and a limit set to false is lifted. A base that is named with .toml lies beside the file that names it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from annotated_types import Gt
 
 from edgeqwt import options, toml
 from edgeqwt.errors import InputError
-from edgeqwt.profile import Npu, TargetProfile
+from edgeqwt.profile import Npu, Plugin, TargetProfile
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.target.constraints import CONSTRAINTS
 
@@ -41,6 +41,7 @@ class ProfileFile:
         notes: sentences on what was verified and what was not.
         package: what `build --output` makes.
         npu: the NPU that Vela compiles for.
+        plugin: the NPU that a plugin of LiteRT compiles for: vendor and soc.
         limits: what the device does not take; false lifts a limit of the profile below.
     """
 
@@ -48,8 +49,9 @@ class ProfileFile:
     title: str = ""
     runtimes: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
-    package: Literal["tflite", "tflm", "ethos-u"] = "tflite"
+    package: Literal["tflite", "tflm", "ethos-u", "npu"] = "tflite"
     npu: dict[str, Any] = dataclasses.field(default_factory=dict)
+    plugin: dict[str, str] = dataclasses.field(default_factory=dict)
     limits: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -100,7 +102,9 @@ def load(name: str) -> TargetProfile:
     for key in REQUIRED:
         if not table.get(key):
             raise InputError(f"{path}: {key} is missing", "Write it, or name a profile that has it as `extends`.")
-    package, npu = table.get("package", "tflite"), table.get("npu")
+    package, npu, plugin = table.get("package", "tflite"), table.get("npu"), table.get("plugin")
+    if package == "npu" and not (plugin and plugin.get("vendor") and plugin.get("soc")):
+        raise InputError(f"{path}: [plugin] is missing", "The package npu needs the vendor and the soc to compile for.")
     if package == "ethos-u" and npu is None:
         raise InputError(f"{path}: [npu] is missing", "The package ethos-u needs the names that Vela knows the NPU by.")
     for runtime in table["runtimes"]:
@@ -113,6 +117,7 @@ def load(name: str) -> TargetProfile:
         notes=tuple(table["notes"]),
         package=package,
         npu=None if npu is None else _npu(npu, path),
+        plugin=Plugin(plugin.get("vendor", ""), plugin.get("soc", "")) if plugin else None,
         limits=MappingProxyType({key: limit for key, limit in table.get("limits", {}).items() if limit is not False}),
     )
 
@@ -130,7 +135,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{path}: extends = {base!r} names no target", hint)
     other = path.parent / base if base.endswith(".toml") else FOLDER / f"{base}.toml"
     below = _merged(other, (*seen, path.resolve()))
-    for part in ("npu", "limits"):
+    for part in ("npu", "plugin", "limits"):
         if part in below or part in table:
             table[part] = {**below.get(part, {}), **table.get(part, {})}
     return {**below, **table}
@@ -148,6 +153,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}", "Correct the TOML.") from None
     options.filled(ProfileFile, table, str(path), InputError)
     options.filled(_npu_table(), table.get("npu", {}), f"{path} [npu]", InputError)
+    if unknown := [key for key in table.get("plugin", {}) if key not in ("vendor", "soc")]:
+        raise InputError(f"{path} [plugin]: there is no key {unknown[0]!r}", "It has vendor and soc.")
     given = {
         key: limit for key, limit in table.get("limits", {}).items() if limit is not False or key not in CONSTRAINTS
     }

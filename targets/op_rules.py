@@ -71,11 +71,11 @@ def delegated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
 
     Remedy: Leave it, unless `edgeqwt bench --on host` shows that it costs time.
     """
-    for i, uses in _beyond(model, limit):
+    for i, uses in beyond(model, limit):
         wide = any(use.dtype == "int16" for use in uses)
         slow = "Use 8-bit activations where speed matters (recipe int8-only): 16 bits are many times slower."
         fix = "pool-as-mean" if _whole_map(model, uses[0]) else ""
-        yield Hit(i, _described(uses), remedy=slow if wide else "", fix=fix)
+        yield Hit(i, described(uses), remedy=slow if wide else "", fix=fix)
 
 
 @constraint(ERROR)
@@ -94,13 +94,13 @@ def npu_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
 
     Remedy: Replace the op with one that the NPU has (docs/targets.md), or accept the CPU's time for it.
     """
-    for i, uses in _beyond(model, limit):
+    for i, uses in beyond(model, limit):
         lost = [use for use in uses if use.kind in RULES and not _in_micro(use)]
         if lost:
             remedy = "Replace it in the source model: neither the NPU nor the CPU has it."
-            yield Hit(i, f"{_described(lost)}, which TFLite Micro lacks as well", remedy=remedy, severity=ERROR)
+            yield Hit(i, f"{described(lost)}, which TFLite Micro lacks as well", remedy=remedy, severity=ERROR)
         else:
-            yield Hit(i, _described(uses), fix="native-op" if _has_native(model, i, limit) else "")
+            yield Hit(i, described(uses), fix="native-op" if _has_native(model, i, limit) else "")
 
 
 @constraint(WARNING, dict)
@@ -109,8 +109,8 @@ def accelerated_ops(model: Model, limit: Kinds) -> Iterator[Hit]:
 
     Remedy: Replace the op, or move it to the end of the model.
     """
-    for i, uses in _beyond(model, limit):
-        yield Hit(i, _described(uses))
+    for i, uses in beyond(model, limit):
+        yield Hit(i, described(uses))
 
 
 @constraint(WARNING)
@@ -154,7 +154,7 @@ def _stand_in(model: Model, use: Use) -> str:
     return "lookup-table" if RULES[use.kind].elementwise and use.dtype == "int8" and not model.is_float else ""
 
 
-def _beyond(model: Model, limit: Kinds) -> Iterator[tuple[int, list[Use]]]:
+def beyond(model: Model, limit: Kinds) -> Iterator[tuple[int, list[Use]]]:
     """Every op, by its index, with those of the integer ops it is written with that are not in the lists."""
     found: dict[int, list[Use]] = {}
     for use in model.uses:
@@ -163,7 +163,7 @@ def _beyond(model: Model, limit: Kinds) -> Iterator[tuple[int, list[Use]]]:
     yield from found.items()
 
 
-def _described(uses: list[Use]) -> str:
+def described(uses: list[Use]) -> str:
     return ", ".join(use.text for use in uses)
 
 

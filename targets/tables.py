@@ -95,9 +95,15 @@ def as_table(editor: Editor, graph: Graph, i: int) -> bool:
         return False
     values = curve(op, x.quantization, y.quantization)
     table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int8", values, y.quantization))
-    wide, index = (editor.add_tensor(Tensor(f"{y.name}/{part}", x.shape, "int32")) for part in ("int32", "index"))
-    offset = constant(editor, f"{y.name}/128", np.array(128, np.int32))
-    editor.add_op(Op("CAST", (op.inputs[0],), (wide,), {"inDataType": "INT8", "outDataType": "INT32"}))
-    editor.add_op(Op("ADD", (wide, offset), (index,), {"fusedActivationFunction": "NONE"}))
-    editor.add_op(Op("GATHER", (table, index), op.outputs, {"axis": 0, "batchDims": 0}, version=2))
+    look_up(editor, op.inputs[0], table, op.outputs, y.name)
     return True
+
+
+def look_up(editor: Editor, x: int, table: int, outputs: tuple[int, ...], name: str, version: int = 2) -> None:
+    """CAST, ADD and GATHER: the values of a table of 256 at the integers of an int8 tensor."""
+    shape = editor.tensors[x].shape
+    wide, index = (editor.add_tensor(Tensor(f"{name}/{part}", shape, "int32")) for part in ("int32", "index"))
+    offset = constant(editor, f"{name}/128", np.array(128, np.int32))
+    editor.add_op(Op("CAST", (x,), (wide,), {"inDataType": "INT8", "outDataType": "INT32"}))
+    editor.add_op(Op("ADD", (wide, offset), (index,), {"fusedActivationFunction": "NONE"}))
+    editor.add_op(Op("GATHER", (table, index), outputs, {"axis": 0, "batchDims": 0}, version=version))

@@ -11,10 +11,11 @@ from edgeqwt.benchmark.browser import BrowserSettings, bench_browser
 from edgeqwt.benchmark.ethos_u import bench_ethos_u
 from edgeqwt.benchmark.host import HostSettings, bench_host
 from edgeqwt.benchmark.qemu import bench_qemu
+from edgeqwt.benchmark.qualcomm import bench_qualcomm
 from edgeqwt.benchmark.result import BenchResult
 from edgeqwt.benchmark.tflm import SamplesOf, bench_tflm
 from edgeqwt.errors import InputError
-from edgeqwt.profile import Npu
+from edgeqwt.profile import Npu, Plugin
 from edgeqwt.web.litertjs import LiteRtJs, how_to_get
 
 BACKENDS = ("host", "tflm", "qemu", "android", "browser")
@@ -33,6 +34,7 @@ class Options:
         benchmark: LiteRT's benchmark_model for android.
         serial: the Android device, where there are several.
         litertjs: for browser.
+        plugin: of a target whose NPU a plugin of LiteRT compiles for.
     """
 
     host: HostSettings = field(default_factory=HostSettings)
@@ -42,6 +44,7 @@ class Options:
     benchmark: Path | None = None
     serial: str | None = None
     litertjs: LiteRtJs | None = None
+    plugin: Plugin | None = None
 
 
 def bench(
@@ -75,6 +78,8 @@ def bench(
             raise InputError("a benchmark in a browser needs LiteRT.js", how_to_get())
         limits = BrowserSettings(options.host.runs, options.host.seconds, options.seed)
         return bench_browser(paths, options.litertjs, limits)
+    if options.plugin is not None:
+        return tuple(bench_qualcomm(path, options.plugin, options.seed) for path in paths)
     if npu is None:
         hint = f"Choose {', '.join(BACKENDS)}, or a target with an NPU, such as ethos-u55-128."
         raise InputError(f"nothing can be benchmarked on {where!r}", hint)

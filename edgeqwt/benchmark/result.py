@@ -17,8 +17,9 @@ from edgeqwt.output import finite
 SCHEMA = "edgeqwt.bench"
 VERSION = 1
 
-MEASURED, ESTIMATED, EMULATED = "measured", "estimated", "emulated"
-"""Where figures come from: a run of the thing itself, a model of the hardware, or an emulator."""
+MEASURED, ESTIMATED, EMULATED, SIMULATED = "measured", "estimated", "emulated", "simulated"
+"""Where figures come from: a run of the thing itself, a model of the hardware, an emulator, or a simulation of its
+arithmetic alone."""
 NOT_ON_HARDWARE = "not verified on hardware"
 
 
@@ -30,7 +31,7 @@ class Figure:
         name: such as latency_min, arena, cycles_total.
         kernels: which family of kernels it comes from: "xnnpack", "reference", "tflm"; empty elsewhere.
         value: in `unit`.
-        unit: "s", "B", "cycles", "instructions", "ticks" or "MAC".
+        unit: "s", "B", "cycles", "instructions", "ticks", "MAC", "steps", "%", or empty of a count.
     """
 
     name: str
@@ -95,7 +96,7 @@ class BenchResult:
         bytes: its size.
         ops: its ops by kind; empty for a firmware.
         where: "host", "tflm", "qemu", "android", or the NPU.
-        evidence: MEASURED, ESTIMATED or EMULATED.
+        evidence: MEASURED, ESTIMATED, EMULATED or SIMULATED.
         figures: no two have the same name and kernels.
         op_costs: in the order in which they run; empty where the backend does not tell.
         checks: what was compared on the way.

@@ -82,7 +82,9 @@ def said(value: float, unit: str) -> str:
     """A figure with its unit."""
     if unit == "s":
         return f"{value * 1e3:,.3f} ms"
-    return f"{value:,.0f} {unit}"
+    if unit == "%":
+        return f"{value:.2f} %"
+    return f"{value:,.0f} {unit}".rstrip()
 
 
 def _row(figure: Figure) -> tuple[str, str, str]:

@@ -127,6 +127,10 @@ def build(
     max_cycles: Annotated[
         int | None, typer.Option(help="Of one inference, by the NPU's compiler.", min=1, metavar="N")
     ] = None,
+    max_partitions: Annotated[
+        int | None,
+        typer.Option(help="Pieces that the NPU runs, with the CPU between: 1 is the whole model.", min=1, metavar="N"),
+    ] = None,
     min_quality: Annotated[
         float | None,
         typer.Option(
@@ -178,7 +182,7 @@ def build(
         onnx2tf_python=onnx2tf_python,
         overwrite=overwrite,
         fix=fix,
-        budget=Budget(ram, flash, max_cycles),
+        budget=Budget(ram, flash, max_cycles, max_partitions),
         min_quality=min_quality,
         accept=accept,
         trust=trust,

@@ -208,7 +208,7 @@ def check(
         raise typer.Exit(TargetError.exit_code)
 
 
-@app.command()
+@command("edgeqwt export model.tflite -o model.onnx")
 def export(
     model: Annotated[Path, typer.Argument(help="A .tflite file, as a rule an integer one.", metavar="FILE")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx")],

@@ -33,7 +33,9 @@ def tools(context: typer.Context, json: Json = False) -> None:
 
 @command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)
 def install(
-    name: Annotated[str, typer.Argument(help="onnx2tf, litert-torch, tensorflow or litertjs.", metavar="NAME")],
+    name: Annotated[
+        str, typer.Argument(help="onnx2tf, litert-torch, tensorflow, qualcomm or litertjs.", metavar="NAME")
+    ],
     python: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
 from edgeqwt.lowering.forms import is_number, variable_slot
-from edgeqwt.runtime.boundary import limits, real
+from edgeqwt.runtime.boundary import limits, quantized, real
 from edgeqwt.runtime.runners import xnnpack
 
 LEVELS = np.arange(-128, 128).astype(np.int8)
@@ -54,6 +54,12 @@ def to_int8(values: Array, y: Quantization) -> Array:
     """Real values, infinities included, at the output's scale."""
     scaled = np.clip(values.astype(np.float64) / float(y.scale[0]), -1e6, 1e6) + int(y.zero_point[0])
     return np.clip(np.rint(scaled), -128, 127).astype(np.int8)
+
+
+def levels16(x: Quantization, y: Quantization) -> Array:
+    """The int16 values, shape (256,), that stand for those of int8 at another scale."""
+    found: Array = quantized(real(LEVELS, x), y, "int16")
+    return found
 
 
 def thresholds(kind: str, constant: Array, x: Quantization, dtype: str = "int8") -> Array:

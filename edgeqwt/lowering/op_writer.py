@@ -13,7 +13,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import Form, OpRule
 from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.lowering.forms import form_of, variable_slot
-from edgeqwt.lowering.lookup_tables import function_values, thresholds, to_int8
+from edgeqwt.lowering.lookup_tables import function_values, levels16, thresholds, to_int8
 from edgeqwt.lowering.table_chains import chains
 from edgeqwt.lowering.wide_forms import adding, casting, log_softmax
 from edgeqwt.profile import LITERT, Kernels
@@ -214,7 +214,8 @@ class Writer:
         q, name = self.assignment.read(index, op.inputs[0]), self.graph.tensors[target].name
         zero = np.array(q.zero_point[0], DTYPE[bits])
         second = self.editor.add_tensor(Tensor(f"{name}/zero", (), DTYPE[bits], zero, q))
-        self.editor.add_op(adding(bits, x, second, target, op.kind))
+        kind = "ADD" if self.kernels.adds_zero else "SUB"
+        self.editor.add_op(adding(bits, x, second, target, op.kind, kind))
 
     def compare(self, index: int, op: Op) -> None:
         """On int32 copies, whose scales are equal, or of one copy and an equivalent int32 constant."""
@@ -272,8 +273,8 @@ class Writer:
             self.offset = add(Tensor(f"{name}/128", (), "int32", np.array(-QMIN, np.int32)))
         options = {"fusedActivationFunction": "NONE"}
         self.editor.add_op(Op("ADD", (self.widened(source), self.offset), (position,), options))
-        gathering = {"axis": 0, "batchDims": 0}
-        self.editor.add_op(Op("GATHER", (add(table), position), (target,), gathering, version=2))
+        gathering, version = {"axis": 0, "batchDims": 0}, 4 if table.dtype == "int16" else 2
+        self.editor.add_op(Op("GATHER", (add(table), position), (target,), gathering, version=version))
 
     def widened(self, t: int) -> int:
         """An integer tensor's integers in int32."""
@@ -360,10 +361,14 @@ class Writer:
         return self.copies[key]
 
     def widen(self, t: int, copy: int) -> None:
-        """From int8 to int16, which LiteRT's QUANTIZE cannot do: CAST, and ADD for zero point and scale."""
+        """From int8 to int16, which LiteRT's QUANTIZE cannot do: CAST, and ADD for zero point and scale; or a table."""
         x, y = self.editor.tensors[t], self.editor.tensors[copy]
         assert x.quantization is not None
         assert y.quantization is not None
+        if not self.kernels.narrow_casts:
+            values = levels16(x.quantization, y.quantization)
+            self.table(t, copy, Tensor(f"{y.name}/table", (256,), "int16", values, y.quantization))
+            return
         scale, zero_point = x.quantization.scale[0], int(x.quantization.zero_point[0])
         shifted = Quantization.per_tensor(float(scale), 0)
         if y.quantization.same_as(shifted) and zero_point == 0:

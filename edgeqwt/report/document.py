@@ -23,10 +23,12 @@ from edgeqwt.options import values_of
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
+from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
+from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.choice import gain_at, split_at
 from edgeqwt.verify.op_errors import OwnErrors
@@ -43,7 +45,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": VERSION,
         "sources": dataclasses.asdict(result.sources),
-        "target": plain(result.target),
+        "target": _target(result.target),
         "recipe": _recipe(result.recipe),
         "model": _model(result),
         "converter": _converter(result.model),
@@ -68,6 +70,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         "compressed_bytes": compressed_sizes(result),
         "gains": [dataclasses.asdict(gain) for gain in result.gains],
         "package": list(result.package),
+        "npu": _npu(result.placed),
         "layers": layers(result),
         "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
         "paired": {b: _paired(result.quality[a], result.quality[b]) for a, b in pairwise(result.quality)},
@@ -83,6 +86,21 @@ def document(result: BuildResult) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = finite(body)
     return cleaned
+
+
+def _target(target: TargetProfile) -> dict[str, Any]:
+    """The profile; of a vendor's compiler what it is for, not where it lies here."""
+    plugin = target.plugin
+    found: dict[str, Any] = plain(dataclasses.replace(target, plugin=None))
+    return {**found, "plugin": None if plugin is None else {"vendor": plugin.vendor, "soc": plugin.soc}}
+
+
+def _npu(placed: Compiled | None) -> dict[str, Any] | None:
+    """What an NPU's compiler took of the file, and in how many pieces."""
+    if placed is None:
+        return None
+    left = [dataclasses.asdict(op) for op in placed.left]
+    return {"soc": placed.soc, "ops": placed.ops, "partitions": placed.partitions, "on_cpu": left}
 
 
 def own_errors(found: OwnErrors) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def _obstacle(graph: Graph, op: Op, missing: Set[str]) -> str:
     to_integers = op.kind == "CAST" and graph.tensors[op.outputs[0]].dtype not in ("float32", "bool")
     if rule is None or to_integers:
         return NO_KERNEL
-    if op.kind in missing:
+    if op.kind in missing or op.activation in missing:
         return NOT_ON_TARGET
     count = graph.tensors[op.inputs[0]].size / max(1, graph.tensors[op.outputs[0]].size)
     return TOO_MANY if count > rule.largest_count else ""

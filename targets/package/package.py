@@ -10,7 +10,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.runners import InterpreterError
 from edgeqwt.runtime.subprocess_runners import micro_host
-from edgeqwt.target.package import ethos_u, tflite, tflm
+from edgeqwt.target.package import ethos_u, npu, tflite, tflm
 from edgeqwt.target.package.details import Details, of_graph
 from edgeqwt.target.package.vectors import make_vectors
 
@@ -47,6 +47,8 @@ def package(
         return ()
     if profile.package == "tflm":
         return tflm.write(graph, profile, folder, make_vectors(graph, "tflm", feeds), known)
+    if profile.package == "npu":
+        return npu.write(graph, profile, folder, make_vectors(graph, "reference", feeds), known)
     if profile.package == "ethos-u":
         compiled = ethos_u.compiled_for(graph, profile)  # first: it says what the NPU does not take
         vectors = make_vectors(graph, _oracle(graph), feeds)

@@ -18,6 +18,7 @@ from tests.small import ROOT
 PROMISED = """
 tflite tflm tflm-cortex-m4 tflm-cortex-m55 tflm-esp32s3 ethos-u55-32 ethos-u55-64 ethos-u55-128 ethos-u55-256
 ethos-u65-256 ethos-u65-512 ethos-u85-128 ethos-u85-256 ethos-u85-512 ethos-u85-1024 ethos-u85-2048 edgetpu
+qualcomm-sm8550 qualcomm-sm8650 qualcomm-sm8750
 """
 
 

@@ -1,0 +1,235 @@
+"""Networks on Snapdragon's NPU, compiled and simulated here: partitions, and what its arithmetic makes of the files.
+
+Each network is built for a target, and the plain, uncompensated and compensated files run on the same test samples
+in LiteRT with XNNPACK and in the simulation of the NPU. Figures are against the float file. Needs `edgeqwt tools
+install qualcomm`. Nothing here is a latency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from common import Array, cifar10, figures, normalized, shared, show
+from models import dscnn_cifar10, hybrid_cifar10, minilm, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
+from sentences import sentences
+from torch import nn
+
+import edgeqwt
+from edgeqwt.api_targets import target_of
+from edgeqwt.benchmark.qualcomm import simulated
+from edgeqwt.calibration.images import ImageOptions, find_images, read_image
+from edgeqwt.graph.graph import Graph
+from edgeqwt.output import progress_display
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.runtime.boundary import graph_feed, to_real
+from edgeqwt.runtime.runners import Runner, reference, xnnpack
+from edgeqwt.target.plugin import compiled_for
+from edgeqwt.verify.feeds import feed
+
+COMPARED = 64
+"""Samples on which the simulation is compared with LiteRT's reference kernels, which are slow."""
+FILES = ("plain", "uncompensated", "compensated")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network of the benchmark.
+
+    Attributes:
+        name: for the table.
+        model: a module, or the path of a float .tflite file.
+        calibration, test: samples in the model's own layout: arrays, or arrays by input name.
+        labels: of the test samples, or None.
+    """
+
+    name: str
+    model: Callable[[], object]
+    calibration: Callable[[], object]
+    test: Callable[[], list[dict[str, Array]]]
+    labels: Callable[[], Array] | None = None
+
+
+def main() -> None:
+    """Builds, compiles, simulates and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=sorted(NETWORKS), help="all of them by default")
+    parser.add_argument("--target", default="qualcomm-sm8650")
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--samples", type=int, default=512, help="test samples of each network")
+    parser.add_argument("--calibration", type=int, default=128)
+    parser.add_argument("--seeded", action="store_true", help="random weights where there are no trained ones")
+    parser.add_argument("--partitions", action="store_true", help="only compile; simulate nothing")
+    arguments = parser.parse_args()
+    for name in arguments.names or NETWORKS:
+        run(name, NETWORKS[name], arguments)
+
+
+def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
+    """One network's rows."""
+    try:
+        model = network.model()
+    except FileNotFoundError as error:
+        if not arguments.seeded:
+            print(f"{name}: not run: {error}")
+            return
+        model = seeded(name)
+    built = edgeqwt.build(
+        model,
+        calibration=first(network.calibration(), arguments.calibration),
+        target=arguments.target,
+        recipe=arguments.recipe,
+        accept=True,
+        display=progress_display(),
+    )
+    profile = target_of(arguments.target)
+    compiled = compiled_for(built.graph, profile)
+    on = compiled.ops - len(compiled.left)
+    placed = f"{on} of {compiled.ops} ops on the NPU, {compiled.partitions} partitions"
+    print(f"\n{network.name} ({arguments.recipe}): {placed}")
+    for left in compiled.left[:10]:
+        print(f"  on the CPU: {left.kind} {left.tensor[-60:]}")
+    if not arguments.partitions:
+        measure(built, network, arguments)
+    sys.stdout.flush()
+
+
+def measure(built: BuildResult, network: Network, arguments: argparse.Namespace) -> None:
+    """Files in both arithmetics, against the float one."""
+    samples = network.test()[: arguments.samples]
+    labels = None if network.labels is None else network.labels()[: len(samples)]
+    plugin = target_of(arguments.target).plugin
+    assert plugin is not None
+    float_graph = built.prepared.graph
+    named = [binding.spec.name for binding in built.model.inputs]
+    samples = [{name: sample.get(name, sample.get("")) for name in named} for sample in samples]
+    float_feeds = [feed(built.model, float_graph, sample) for sample in samples]
+    wanted = outputs(float_graph, xnnpack(float_graph), float_feeds)
+    rows = []
+    for file in FILES:
+        if file not in built.variants:
+            continue
+        graph = built.variants[file]
+        integers = [graph_feed(graph, feed(built.model, graph, sample)) for sample in samples]
+        phone, exact = xnnpack(graph), reference(graph)
+        usual = [phone.run(values)[graph.outputs[0]] for values in integers]
+        found = simulated(graph, integers, plugin)
+        if found.refused:
+            print(f"  {file}: the simulation refuses it: {found.refused[:300]}")
+            continue
+        raw = [outs[0] for outs in found.outputs]
+        compared = [exact.run(values)[graph.outputs[0]] for values in integers[:COMPARED]]
+        steps = [np.abs(a.astype(np.float64) - b) for a, b in zip(raw, compared, strict=False)]
+        apart = (f"{max(s.max() for s in steps):.0f}", f"{100 * np.mean([np.mean(s > 0) for s in steps]):.1f} %")
+        for where, values, others in (("XNNPACK", usual, ("", "")), ("NPU, simulated", raw, apart)):
+            real = np.concatenate([to_real(graph, graph.outputs[0], v).reshape(1, -1) for v in values])
+            f = figures(real, wanted, labels)
+            accuracy = "" if labels is None else f"{f.accuracy:.4f}"
+            rows.append([file, where, accuracy, f"{f.agreement:.4f}", f"{varying_db(wanted, real):.2f}", *others])
+    title = f"{network.name}: {len(samples)} test samples, against the float file"
+    header = ("file", "arithmetic", "accuracy", "agreement", "dB of what varies", "steps apart", "values apart")
+    show(title, header, rows)
+
+
+def outputs(graph: Graph, runner: Runner, feeds: Sequence[dict[int, Array]]) -> Array:
+    """The first output, flat, for every sample."""
+    return np.concatenate([runner.run(values)[graph.outputs[0]].reshape(1, -1) for values in feeds])
+
+
+def varying_db(wanted: Array, found: Array) -> float:
+    """SQNR of what varies between samples; shape (samples, values)."""
+    signal = np.square(wanted - wanted.mean(axis=0, dtype=np.float64)).sum()
+    return float(10 * np.log10(signal / np.square(found.astype(np.float64) - wanted).sum()))
+
+
+def first(samples: object, count: int) -> object:
+    """The first samples."""
+    if isinstance(samples, dict):
+        return {name: array[:count] for name, array in samples.items()}
+    return samples[:count]  # type: ignore[index]
+
+
+def seeded(name: str) -> nn.Module:
+    """A network with random weights, batch norms settled on images."""
+    torch.manual_seed(0)
+    module: nn.Module = MODULES[name].network().train()
+    with torch.no_grad():
+        for _ in range(3):
+            module(torch.from_numpy(normalized(cifar10()["calibration_images"][:64])))
+    return module.eval()
+
+
+def cifar(part: str) -> Callable[[], Array]:
+    """CIFAR-10's images as networks of our own take them."""
+    return lambda: normalized(cifar10()[f"{part}_images"])
+
+
+def each(arrays: Callable[[], Array]) -> Callable[[], list[dict[str, Array]]]:
+    """Samples one by one."""
+    return lambda: [{"": row[None]} for row in arrays()]
+
+
+def pixels(part: str, scale: float) -> Callable[[], Array]:
+    """CIFAR-10's images with channels last."""
+    return lambda: cifar10()[f"{part}_images"].astype(np.float32) * np.float32(scale)
+
+
+def photographs() -> Array:
+    """300 photographs as visual wake words takes them; the first 128 calibrate."""
+    options = ImageOptions(size=(96, 96), crop="none", layout="NHWC")
+    return np.concatenate([read_image(path, options) for path in find_images(shared() / "data" / "photos")])
+
+
+def words() -> Array:
+    """Random features of keyword spotting's range: there are no recordings."""
+    return np.random.default_rng(0).normal(0, 20, (640, 49, 10, 1)).astype(np.float32)
+
+
+def texts(part: int) -> dict[str, Array]:
+    """Sentences as tokens: 64 to calibrate, 300 others to test with."""
+    return minilm.tokens(sentences(64, 300)[part])
+
+
+def labels() -> Array:
+    """Of CIFAR-10's test images."""
+    return cifar10()["test_labels"]
+
+
+def tiny(name: str) -> Callable[[], str]:
+    """A float file of MLPerf Tiny."""
+    return lambda: str(shared() / "models" / "mlperf_tiny" / f"{name}_float32.tflite")
+
+
+def rows_of(arrays: dict[str, Array]) -> list[dict[str, Array]]:
+    """Samples of several inputs one by one."""
+    count = len(next(iter(arrays.values())))
+    return [{name: array[k : k + 1] for name, array in arrays.items()} for k in range(count)]
+
+
+MODULES = {"mobilenetv2": mobilenetv2_cifar10, "dscnn": dscnn_cifar10, "vit": vit_cifar10, "hybrid": hybrid_cifar10}
+NETWORKS = {
+    "image_classification": Network(
+        "MLPerf image classification", tiny("image_classification"), pixels("calibration", 1.0),
+        each(pixels("test", 1.0)), labels,
+    ),
+    "visual_wake_words": Network(
+        "MLPerf visual wake words", tiny("visual_wake_words"), photographs, each(lambda: photographs()[128:])
+    ),
+    "keyword_spotting": Network(
+        "MLPerf keyword spotting", tiny("keyword_spotting"), words, each(lambda: words()[128:])
+    ),
+    "resnet20": Network("ResNet-20", resnet20_cifar10.create, cifar("calibration"), each(cifar("test")), labels),
+    **{
+        name: Network(module.NAME, module.create, cifar("calibration"), each(cifar("test")), labels)
+        for name, module in MODULES.items()
+    },
+    "minilm": Network("MiniLM", minilm.create, lambda: texts(0), lambda: rows_of(texts(1))),
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

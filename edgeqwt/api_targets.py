@@ -1,0 +1,153 @@
+"""The part of the Python API that asks targets, devices and programs that stand for them; `edgeqwt.api` has it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeqwt.errors import InputError
+from edgeqwt.profile import Budget, Finding, TargetProfile
+
+if TYPE_CHECKING:
+    from edgeqwt.benchmark.bench import Options
+    from edgeqwt.benchmark.result import BenchResult
+    from edgeqwt.converters.tools import Found
+
+
+def target_of(name: str) -> TargetProfile:
+    """A target by name, or from a TOML file of the user's, with its vendor's compiler where that is installed.
+
+    Raises:
+        InputError: there is no such target, or its file is wrong.
+        ToolError: the vendor's compiler is named, and cannot be used.
+    """
+    from edgeqwt.converters.tools import find, how_to_get
+    from edgeqwt.runtime.qualcomm import located
+    from edgeqwt.target.load import load
+
+    profile = load(name)
+    if profile.plugin is None:
+        return profile
+    if profile.plugin.vendor.lower() not in VENDORS:
+        return replace(profile, plugin=replace(profile.plugin, missing=elsewhere(profile.plugin.vendor)))
+    tool = find("qualcomm")
+    if tool.version is None:
+        return replace(profile, plugin=replace(profile.plugin, missing=how_to_get("qualcomm")))
+    return replace(profile, plugin=replace(profile.plugin, qnn=located(tool.python)))
+
+
+VENDORS = ("qualcomm",)
+"""Vendors whose libraries a package registry has."""
+
+
+def elsewhere(vendor: str) -> str:
+    """What to do for another vendor's NPU, a sentence."""
+    return (
+        f"LiteRT's package has a plugin for {vendor} or not (MediaTek, Google Tensor, Samsung, Intel); it needs the "
+        "vendor's own SDK, which no package registry has: compile the file with LiteRT's apply_plugin_main there."
+    )
+
+
+def check(
+    path: str | Path, target: str, *, fixed: str | Path | None = None, bits: int = 8, budget: Budget | None = None
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What a target does not take of a .tflite file, float or integer, or takes at a price.
+
+    Args:
+        path: of the file.
+        target: a name that `targets()` lists, or the path of a .toml profile.
+        fixed: a file to write, with what findings offer to apply applied; the findings are then its own.
+        bits: width of the activations that a float file will get, 8 or 16.
+        budget: its RAM and flash take the place of the profile's.
+
+    Returns:
+        Findings, errors first, and sentences on what was fixed.
+
+    Raises:
+        InputError: it is no readable .tflite file, there is no such target, or `bits` is neither 8 nor 16.
+    """
+    from edgeqwt.benchmark.describe import read_model
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.report.folder import check_file as check_output
+    from edgeqwt.runtime.foreign import survived
+    from edgeqwt.target.check import check
+    from edgeqwt.target.fix import fix
+    from edgeqwt.target.plugin import plugin_findings
+    from edgeqwt.target.runtime_check import runtime_findings
+
+    if bits not in (8, 16):
+        raise InputError(f"activations of {bits} bits", "A float file gets 8 or 16.")
+    profile, (_, graph) = target_of(target), read_model(Path(path))
+    graph = survived(graph, str(path))
+    done: tuple[str, ...] = ()
+    if fixed is not None:
+        check_output(Path(fixed))
+        graph, done = fix(graph, profile)
+        flatbuffer.write(graph, Path(fixed))
+    findings = runtime_findings(graph, profile, check(graph, profile, bits=bits, budget=budget))
+    return plugin_findings(graph, profile, findings), done
+
+
+def bench(paths: Sequence[str | Path], where: str, options: Options | None = None) -> tuple[BenchResult, ...]:
+    """Measures .tflite files, or firmwares, side by side.
+
+    Args:
+        paths: one, or two to compare.
+        where: host, tflm, qemu, android, browser, or a target.
+        options: see `edgeqwt.benchmark.bench.Options`.
+
+    Raises:
+        InputError: no such backend; a file or an option that the backend needs is missing or wrong.
+        ToolError: a program that the backend needs is missing or fails.
+        UnsupportedError: Vela would crash on the model; an op has no form in ONNX, by which an NPU is simulated.
+    """
+    from edgeqwt.benchmark.bench import BACKENDS, Options, bench
+    from edgeqwt.converters.tools import tools_folder
+    from edgeqwt.target.load import names
+    from edgeqwt.web.litertjs import required
+
+    files = [Path(path) for path in paths]
+    if where == "browser":
+        options = replace(options or Options(), litertjs=required(tools_folder()))
+    if where in BACKENDS or not (where in names() or where.endswith(".toml")):
+        return bench(files, where, None, options)  # which refuses what is no backend
+    profile = target_of(where)
+    if profile.plugin is not None:
+        options = replace(options or Options(), plugin=profile.plugin)
+        return bench(files, where, None, options)
+    if profile.npu is None and profile.package == "tflm":
+        return bench(files, "tflm", None, options)
+    if profile.npu is None and "xnnpack" in profile.runtimes:
+        return bench(files, "host", None, options)
+    return bench(files, where, profile.npu, options)
+
+
+def targets() -> tuple[TargetProfile, ...]:
+    """The targets that `build` knows."""
+    from edgeqwt.target.load import load, names
+
+    return tuple(load(name) for name in names())
+
+
+def tools() -> tuple[Found, ...]:
+    """The programs that edgeqwt calls, with version, state and path."""
+    from edgeqwt.converters.tools import TOOLS, Found, find, tools_folder
+    from edgeqwt.web import litertjs
+
+    folder = litertjs.located(tools_folder())
+    browsers = litertjs.find(folder)
+    version, problem = (None, "not installed") if browsers is None else (browsers.version, "")
+    return (*map(find, TOOLS), Found(litertjs.NAME, version, str(folder), "npm", problem))
+
+
+def install_tool(name: str, python: str | Path | None = None) -> Found:
+    """Makes a managed environment with a tool; see `converters.tools.install` and `web.litertjs.install`."""
+    from edgeqwt.converters.tools import Found, install, tools_folder
+    from edgeqwt.web import litertjs
+
+    if name == litertjs.NAME:
+        found = litertjs.install(tools_folder())
+        return Found(litertjs.NAME, found.version, str(tools_folder() / litertjs.NAME), "npm")
+    return install(name, None if python is None else str(python))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeqwt.converters.tools import find
+from edgeqwt.errors import ToolError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.runtime.htp import Job, simulate
+from edgeqwt.runtime.qualcomm import LPAI, Qnn, compile_model, empty_library, located
+from edgeqwt.target.plugin import outputs_of
+from tests.one_op import lowered
+from tests.one_op_specs import case
+
+SOC = "SM8650"
+
+
+@pytest.fixture(scope="module")
+def qnn() -> Qnn:
+    return located(find("qualcomm").python)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="an ELF library for x86-64 Linux")
+def test_the_loader_takes_the_empty_library(tmp_path: Path) -> None:
+    (tmp_path / LPAI).write_bytes(empty_library(LPAI))
+    library = ctypes.CDLL(str(tmp_path / LPAI))
+    with pytest.raises(AttributeError, match="undefined symbol"):
+        _ = library.QnnInterface_getProviders
+
+
+def test_an_environment_without_the_packages_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        located(sys.executable)
+    assert "onnxruntime-qnn" in caught.value.hint
+
+
+def integer(name: str) -> Graph:
+    return lowered(case(name).graph, case(name).samples).graph
+
+
+@pytest.mark.tool("qualcomm")
+def test_a_taken_op_becomes_a_partition(qnn: Qnn) -> None:
+    graph = integer("CONV_2D/3x3-RELU")
+    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, qnn)
+    assert (found.ops, found.partitions, found.left) == (1, 1, ())
+    assert SOC.encode() in found.log.encode()
+    assert b"DISPATCH_OP" in found.model
+
+
+@pytest.mark.tool("qualcomm")
+def test_a_refused_op_is_named(qnn: Qnn) -> None:
+    graph = integer("LOG_SOFTMAX/plain")
+    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, qnn)
+    assert (found.model, found.partitions) == (b"", 0)
+    assert [(left.op, left.kind) for left in found.left] == [(0, "LOG_SOFTMAX")]
+    assert "Failed to validate" in found.reasons[0]
+
+
+@pytest.mark.tool("qualcomm")
+def test_an_unknown_chip_is_an_error(qnn: Qnn) -> None:
+    graph = integer("CONV_2D/1x1")
+    with pytest.raises(ToolError):
+        compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", "SM1", qnn)
+
+
+@pytest.mark.tool("qualcomm")
+@pytest.mark.requires("onnx")
+def test_the_simulation_tells_what_it_refuses_and_runs_the_rest(qnn: Qnn) -> None:
+    from edgeqwt.onnx_qdq.emitters import to_onnx
+
+    low = lowered(case("GELU/image").graph, case("GELU/image").samples)
+    feeds = [{low.graph.tensors[t].name: values[t] for t in low.graph.inputs} for values in low.inputs]
+    first, second = simulate([Job(to_onnx(low.graph), feeds), Job(b"nothing", feeds)], SOC, qnn)
+    assert first.refused == ""
+    assert [len(outs) for outs in first.outputs] == [1] * len(feeds)
+    assert second.refused
