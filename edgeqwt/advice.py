@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import escape
 
 from edgeqwt.graph.graph import Graph
@@ -12,12 +12,13 @@ from edgeqwt.passes.technique import COMPENSATION
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
+from edgeqwt.trials import Trial, lost_logarithms
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
-from edgeqwt.verify.thresholds import Thresholds, coarse_outputs
+from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
 
 
-def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
+def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, trials: Sequence[Trial] = ()) -> str:
     """Where the error comes from, and what may help, as a hint.
 
     Args:
@@ -25,8 +26,9 @@ def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -
         quality: of the model, on held-out samples.
         own: errors of its ops.
         recipe: that it was built by.
+        trials: remedies that were tried.
     """
-    ranked = [*error_sources(own, recipe.quality.min_db), remedies(reference, quality, own, recipe)]
+    ranked = [*error_sources(own, recipe.quality.min_db), remedies(reference, quality, own, recipe, trials)]
     return " ".join([*ranked, "--accept writes it as it is."])
 
 
@@ -57,7 +59,7 @@ def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None
     """
     gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
     if op.kind == "INPUT":
-        return f"Give the input finer steps: --input-type int16, or float{gain}."
+        return f"Give the input finer steps: --input int16, or float{gain}."
     layer = f"--layer {shlex.quote(escape(op.reference))}"
     wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
     if recipe is None:
@@ -75,34 +77,51 @@ def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None
     return wide
 
 
-def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe) -> str:
-    """What may help a model that comes out poor, what helps most first; empty where nothing is left to try.
+def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, trials: Sequence[Trial] = ()) -> str:
+    """What helps a model that comes out poor, or may help; empty where nothing is left to try.
 
     Arguments as those of `advice`.
     """
-    found = ["more and more varied calibration samples"] if quality.samples < 8 else []
-    lost = own.collapsed(recipe.quality.min_db)
-    # The file has a table in place of most functions: the float graph knows what it stands for.
-    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
-    logarithms = [t for op in reference.ops if op.kind == "LOG" for t in op.outputs]
-    if any(reference.tensors[t].name in names for t in logarithms):
-        # A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
-        found.append(
+    if any(trial.enough for trial in trials):
+        return f"Build with {_measured(trials)}"
+    found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
+    messages = [f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(trials)}"] if trials else []
+    if found:
+        messages.append(f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}.")
+    return " ".join(messages)
+
+
+def _measured(trials: Sequence[Trial]) -> str:
+    """What was tried, the best first: it is all that is to be done where it is enough."""
+    best, *others = sorted(trials, key=lambda trial: (not trial.enough, -trial.worst.db))
+    how = "with" if best.compensated else "without"
+    where = f"at the worst output or part, {best.worst.name!r}, on {best.samples} held-out samples {how} compensation"
+    less = f"; {', '.join(f'{t.options} {t.worst.db:.1f} dB' for t in others)}" if others else ""
+    return f"{best.options}: {best.worst.db:.1f} dB of what varies {where}{less}."
+
+
+def _untried(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, tried: bool) -> Iterator[str]:
+    """What may help, what helps most first."""
+    if quality.samples < 8:
+        yield "more and more varied calibration samples"
+    if lost_logarithms(reference, own, recipe.quality.min_db):
+        yield (
             "the model without what comes before its logarithm: let the application compute the logarithm in float and "
             "feed it as the input"
         )
-    found += [f"16 bits at that output (--output-type {name}=int16)" for name in coarse_outputs(reference, quality)]
-    if any(_poor_part(location, recipe.quality) for location in quality.outputs):
-        found.append("--split-outputs, an output of its own for each part")
+    if not tried:
+        coarse = coarse_outputs(reference, quality)
+        yield from (f"16 bits at that output (--output-type {name}=int16)" for name in coarse)
+        if any(_poor_part(location, recipe.quality) for location in quality.outputs):
+            yield "--split-outputs, an output of its own for each part"
     if recipe.precision.weight_bits < 8:
-        found.append("8-bit weights (--precision w8a8)")
-    if recipe.precision.activation_bits == 8:
-        found.append("16-bit activations (--precision w8a16)")
+        yield "8-bit weights (--precision w8a8)"
+    if recipe.precision.activation_bits == 8 and not tried:
+        yield "16-bit activations (--precision w8a16)"
     if recipe.find(Equalization) is None:
-        found.append("--recipe balanced")
+        yield "--recipe balanced"
     elif recipe.find(Reconstruction) is None:
-        found.append("--recipe best")
-    return f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}." if found else ""
+        yield "--recipe best"
 
 
 def _poor_part(location: TensorQuality, thresholds: Thresholds) -> bool:

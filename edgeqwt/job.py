@@ -148,7 +148,8 @@ def begun(
 def _resolved(model: ConvertedModel, graph: Graph, recipe: Recipe, target: TargetProfile) -> Resolved:
     """What the recipe says of single layers, by the tensors of the prepared graph."""
     names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
-    return resolved(recipe.precision, recipe.layers, {name: model.locations.get(name, "") for name in names}, target)
+    sources = {name: model.locations.get(name, "") for name in names}
+    return resolved(recipe.precision, recipe.layers, sources, target, graph)
 
 
 def _coarse_inputs(model: ConvertedModel, recipe: Recipe) -> set[str]:

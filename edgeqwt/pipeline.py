@@ -30,6 +30,7 @@ from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.qualcomm import Compiled
+from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.evaluate import Evaluation, evaluate
@@ -219,10 +220,14 @@ def build(
         own = own_errors(reference, variants[choice.name], context.gate.feeds())
         traced = _traced(reference, variants, choice.name, own, context)
         worst = worst_samples(reference, variants[choice.name], quality[choice.name], context.gate.feeds())
-        remedy = remedies(reference, quality[choice.name], own, recipe) if poor else ""
         limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
+    trials: tuple[Trial, ...] = ()
+    if poor:
+        with stages("try remedies") as advance:
+            trials = tried(context, samples, recipe, quality[choice.name], own, advance, limit)
         if not recipe.quality.accept:
-            require(poor, advice(reference, quality[choice.name], own, recipe))
+            require(poor, advice(reference, quality[choice.name], own, recipe, trials))
+    remedy = remedies(reference, quality[choice.name], own, recipe, trials) if poor else ""
     gains: tuple[Gain, ...] = ()
     if recipe.leave_one_out and model.learned is None:
         with stages("leave one out") as advance:

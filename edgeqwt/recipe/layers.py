@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from edgeqwt import options
 from edgeqwt.errors import RecipeError, TargetError
+from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.technique import RANGES, Technique
 from edgeqwt.profile import TargetProfile
 from edgeqwt.scales.ranges import RangeRule
@@ -17,6 +18,8 @@ from edgeqwt.techniques import registry
 from edgeqwt.widths.precision import Precision, Widths, parse
 
 KEEP_FLOAT = "keep_float"
+UPTO = "upto:"
+"""Before a pattern: the ops that it names, and all from which they compute."""
 HINT = 'Give precision = "w8a16", ranges = "minmax" or keep_float = true.'
 
 
@@ -25,7 +28,8 @@ class LayerSettings:
     """What the layers that a pattern names have of their own; of two patterns the later one counts.
 
     Attributes:
-        match: a pattern such as "head.*" for the names of ops' outputs in the file, or of their modules in the source.
+        match: a pattern such as "head.*" for the names of ops' outputs in the file, or of their modules in the source;
+            "upto:head.*" names all ops that lead there, too.
         precision: their widths, such as "w8a16".
         ranges: the range rule of what they compute: a name such as "minmax", or a table of a name and options.
         keep_float: whether they stay float32, weights included, between DEQUANTIZE and QUANTIZE.
@@ -123,7 +127,11 @@ def range_rule(value: str | Mapping[str, Any], where: str = "ranges") -> Techniq
 
 
 def resolved(
-    precision: Precision, layers: Sequence[LayerSettings], names: Mapping[str, str], target: TargetProfile
+    precision: Precision,
+    layers: Sequence[LayerSettings],
+    names: Mapping[str, str],
+    target: TargetProfile,
+    graph: Graph | None = None,
 ) -> Resolved:
     """What patterns say of the ops of a graph.
 
@@ -132,6 +140,7 @@ def resolved(
         layers: patterns, and what the layers that they name have.
         names: of the tensors that ops compute, and what these are in the source model; empty where nobody knows.
         target: what is to run the result.
+        graph: float, whose tensors these are, for what leads to an op; None where nobody asks for that.
 
     Raises:
         RecipeError: a pattern names no op, or all of them are to stay float.
@@ -140,8 +149,11 @@ def resolved(
     widths, floats = dict(precision.layers), set(precision.floats)
     rules, packs = dict[str, RangeRule](), precision.pack_int4
     for layer in layers:
-        named = _named(layer.match, names)
-        if layer.keep_float and _integers_only(target):
+        named = _named(layer.match.removeprefix(UPTO), names)
+        if layer.match.startswith(UPTO) and graph is not None:
+            leading = upto(graph, named)
+            named = [name for name in names if name in leading]
+        if layer.keep_float and integers_only(target):
             raise TargetError(
                 f"target {target.name} takes no ops on floats: {named[0]!r} is to stay float by layers {layer.match!r}",
                 "Leave keep_float out, give these layers 16 bits (w8a16), or choose another target.",
@@ -160,7 +172,19 @@ def resolved(
     return Resolved(replace(precision, layers=widths, floats=frozenset(floats), pack_int4=packs), rules)
 
 
-def _integers_only(target: TargetProfile) -> bool:
+def upto(graph: Graph, names: Sequence[str]) -> frozenset[str]:
+    """The names of these tensors and of all others from which ops compute them, the graph's inputs excepted."""
+    producers = graph.producers()
+    todo = [t for t, tensor in enumerate(graph.tensors) if tensor.name in {*names} and t in producers]
+    seen = {*todo}
+    while todo:
+        before = [t for t in graph.ops[producers[todo.pop()]].inputs if t in producers and t not in seen]
+        seen.update(before)
+        todo += before
+    return frozenset(graph.tensors[t].name for t in seen)
+
+
+def integers_only(target: TargetProfile) -> bool:
     """Whether a target is made for integers, and has no runtime of its own for what is left over (TFLite Micro has)."""
     return "float_tensors" in target.limits and "tflm" not in target.runtimes
 

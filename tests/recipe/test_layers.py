@@ -164,3 +164,12 @@ def test_a_layer_has_its_own_range_rule(files: small.Small) -> None:
     ]
     assert scales[0]["logits"] < scales[1]["logits"]
     assert scales[0]["image"] == scales[1]["image"]
+
+
+def test_all_that_leads_to_an_op_is_named_by_it() -> None:
+    graph = small.graph()
+    names = {graph.tensors[t].name: "" for op in graph.ops for t in op.outputs}
+    found = resolved(Precision(), [settings("upto:me*", "keep_float", "")], names, TFLITE, graph)
+    assert found.precision.floats == {"features", "mean"}
+    with pytest.raises(RecipeError, match="'maen' names no op"):
+        resolved(Precision(), [settings("upto:maen", "keep_float", "")], names, TFLITE, graph)

@@ -1,0 +1,248 @@
+"""Remedies of a poor model, tried before they are named: each is built as plainly as may be, and judged.
+
+What a message names has to help when it is followed. So the options that could are built one after the other on a part
+of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
+brings every output and every part of one to `FINE_DB`. Where none does, the best is tried with compensation.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from glob import escape
+
+from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
+from edgeqwt.ceiling import Ceiling
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.errors import EdgeqwtError
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.interface.split import split_outputs
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import make
+from edgeqwt.passes.technique import COMPENSATION, plain
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.progress import Advance, Stages
+from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only, upto
+from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.verify.op_errors import OwnErrors
+from edgeqwt.verify.quality import Quality, TensorQuality
+from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
+from edgeqwt.widths.ports import Port
+from edgeqwt.widths.precision import Widths
+
+NEAR_DB = 10.0
+"""By how much the best may fall short of `FINE_DB` for compensation to be tried with it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model comes out worst.
+
+    Attributes:
+        name: of the output, or of the part of one.
+        db: SQNR of what varies that it has.
+    """
+
+    name: str
+    db: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A remedy that was tried.
+
+    Attributes:
+        options: of the command line.
+        worst: the worst output or part with them.
+        samples: held-out samples that say so.
+        compensated: whether the recipe's compensation was tried with them.
+    """
+
+    options: str
+    worst: Place
+    samples: int
+    compensated: bool = False
+
+    @property
+    def enough(self) -> bool:
+        """Whether every output and part is fine with them."""
+        return self.worst.db >= FINE_DB
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a remedy changes.
+
+    Attributes:
+        options: of the command line.
+        split: whether parts become outputs.
+        types: of outputs, by name in the source model; "" for all.
+        wide: whether all activations have 16 bits.
+        floats: names of tensors that stay float, with all that leads to them, and the model's inputs.
+        layers: names of tensors that have 16 bits, with the ops that compute them.
+    """
+
+    options: tuple[str, ...]
+    split: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
+    floats: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+
+
+def tried(
+    context: Context,
+    samples: Samples,
+    recipe: Recipe,
+    quality: Quality,
+    own: OwnErrors,
+    advance: Advance,
+    limit: Ceiling | None = None,
+) -> tuple[Trial, ...]:
+    """The remedies that were tried, in order; the first that is enough comes last, where one is.
+
+    Args:
+        context: of the build.
+        samples: all that it has.
+        recipe: that it followed.
+        quality: of what came out, by the context's graph or one that was made from it.
+        own: errors of its ops; as many held-out samples judge.
+        advance: shows how many were tried.
+        limit: what 16 bits at single tensors promise; None where nobody knows.
+    """
+    if recipe.mixed is not None or context.model.learned is not None:
+        return ()  # the widths were chosen under a limit, or by training
+    layers = _few_layers(own, limit)
+    changes = [*_changes(context, recipe, quality, own, layers)]
+    few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[int, Trial]()
+    for k, change in enumerate(changes):
+        with suppress(EdgeqwtError):  # that way is no way for this model or target
+            found[k] = _tried(context, few, recipe, change)
+        advance(k + 1, len(changes))
+        if k in found and found[k].enough:
+            return tuple(found.values())
+    best = max(found, key=lambda k: found[k].worst.db, default=None)
+    if best is not None and recipe.of_role(COMPENSATION) is not None and found[best].worst.db > FINE_DB - NEAR_DB:
+        with suppress(EdgeqwtError):
+            again = _tried(context, few, recipe, changes[best], compensated=True)
+            found[best] = max(found[best], again, key=lambda trial: trial.worst.db)
+    return tuple(found.values())
+
+
+def worst_place(graph: Graph, quality: Quality) -> Place:
+    """The worst of the outputs and their parts; where an output ends in softmax, what goes into that counts.
+
+    Args:
+        graph: float, with the outputs of `quality`, in its order.
+        quality: on held-out samples.
+    """
+    found = [Place("", math.inf)]
+    for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
+        if graph.tensors[t].is_float:
+            found += [Place(output.tensor, place.closeness.judged_db) for place in _places(graph, t, output, judged)]
+            found += [Place(part.name, part.closeness.judged_db) for part in output.parts]
+    return min(found, key=lambda place: (not math.isnan(place.db), place.db))
+
+
+def _places(graph: Graph, t: int, output: TensorQuality, judged: TensorQuality) -> Iterator[TensorQuality]:
+    yield judged
+    if "SOFTMAX" not in before_saturation(graph, t)[1]:
+        yield output
+
+
+def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
+    """The results of LOG at which a model errs most, or loses what varies: such values have no place in few bits.
+
+    A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
+
+    Args:
+        graph: the float graph: the file has a table in place of most functions.
+        own: errors of the file's ops.
+        min_db: below this all is lost.
+    """
+    lost = own.collapsed(min_db)
+    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    found = (graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs)
+    return tuple(name for name in found if name in names)
+
+
+def _few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
+    """The few tensors at which 16 bits promise to be enough, by their names in the float graph; none where none do."""
+    promised = () if limit is None else next((w.tensors for w in limit.wider if w.db >= FINE_DB), ())
+    names = {op.tensor: op.reference for op in own.ops if op.kind != "INPUT"}
+    return tuple(names[name] for name in promised) if all(name in names for name in promised) else ()
+
+
+def _changes(
+    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, layers: tuple[str, ...]
+) -> Iterator[_Change]:
+    """What could help, the cheapest first."""
+    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
+    logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
+    fronts = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in logarithms]
+    if fronts:
+        yield _Change((*fronts, "--input float"), floats=logarithms)
+        if narrow:
+            yield _Change((*fronts, "--input float", "--precision w8a16"), floats=logarithms, wide=True)
+    names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
+        context.graph.outputs, context.model.outputs, strict=True
+    )}  # fmt: skip
+    coarse = [names[name] for name in coarse_outputs(context.graph, quality) if name in names]
+    named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
+    parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.parts)
+    splits = parts and not recipe.interface.split and not context.model.deciding
+    if coarse and narrow:
+        yield _Change(named, types=dict.fromkeys(coarse, "int16"))
+    if splits:
+        yield _Change(("--split-outputs",), split=True)
+    if splits and narrow:
+        yield _Change(("--split-outputs", "--output-type int16"), split=True, types={"": "int16"})
+    if layers and narrow:
+        named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
+        yield _Change(named, layers=layers)
+    if narrow:
+        yield _Change(("--precision w8a16",), wide=True)
+    if splits and narrow:
+        yield _Change(("--split-outputs", "--precision w8a16"), split=True, wide=True)
+
+
+def _tried(context: Context, samples: Samples, recipe: Recipe, change: _Change, compensated: bool = False) -> Trial:
+    """Builds with a change, and with the recipe's compensation where that is asked for.
+
+    Raises:
+        EdgeqwtError: that cannot be.
+    """
+    model, graph = _on(context.model, context.graph), context.graph
+    if change.split:
+        model = split_outputs(model)
+        graph = prepare(model.graph).graph
+    precision = recipe.precision
+    if change.floats:
+        precision = replace(precision, floats=precision.floats | upto(graph, change.floats))
+    if change.layers:
+        precision = replace(precision, layers={**precision.layers, **dict.fromkeys(change.layers, Widths(8, 16))})
+    if change.wide:
+        precision = replace(precision, weight_bits=8, activation_bits=16, layers={}, pack_int4=False)
+    outputs = zip(graph.outputs, model.outputs, strict=True)
+    types = {graph.tensors[t].name: change.types.get(b.spec.name, change.types.get("", "")) for t, b in outputs}
+    types |= {graph.tensors[t].name: "float" for t in graph.inputs if change.floats and graph.tensors[t].is_float}
+    ports = {name: replace(precision.ports.get(name, Port()), type=kind) for name, kind in types.items() if kind}
+    precision = replace(precision, ports={**precision.ports, **ports})
+    simple = plain(recipe.techniques) if change.wide else tuple(t for t in recipe.techniques if not t.slow)
+    last = tuple(t for t in recipe.techniques if t.role == COMPENSATION) if compensated else ()
+    quick = (*(t for t in simple if t.role != COMPENSATION), *last)
+    small = Context.of(model, graph, samples, context.target, context.preserve, context.ranges)
+    made = make(small, quick, precision, Stages())
+    quality = small.gate.quality(made.reference, {"": made.graph})[""]
+    return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated)
+
+
+def _on(model: ConvertedModel, graph: Graph) -> ConvertedModel:
+    """The model with the prepared graph in place of the converted one."""
+    new = dict(zip((*model.graph.inputs, *model.graph.outputs), (*graph.inputs, *graph.outputs), strict=True))
+    inputs, outputs = (tuple(replace(b, tensor=new[b.tensor]) for b in ends) for ends in (model.inputs, model.outputs))
+    return replace(model, graph=graph, inputs=inputs, outputs=outputs)

@@ -1,0 +1,104 @@
+"""What a poor build's message names was tried, and helps when it is followed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgeqwt
+from edgeqwt.advice import remedies
+from edgeqwt.commands.interfaces import parse_interface
+from edgeqwt.commands.options import parse_layers
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.pipeline import BuildResult
+from edgeqwt.recipe import recipe
+from edgeqwt.trials import Place, Trial, worst_place
+from edgeqwt.verify.op_errors import OwnErrors
+from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.thresholds import FINE_DB
+from tests.chain import NONE, Chain, noise
+
+DENSE = {"weightsFormat": "DEFAULT", "keepNumDims": True, **NONE}
+
+
+def detector() -> Graph:
+    """Boxes in pixels and scores from 0 to 1 in one tensor."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    boxes = chain.op("FULLY_CONNECTED", x, chain.constant(100 * noise(4, 8)), -1, shape=(1, 6, 4), **DENSE)
+    scores = chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 8, seed=1)), -1, shape=(1, 6, 3), **DENSE)
+    scores = chain.op("LOGISTIC", scores, shape=(1, 6, 3))
+    return chain.graph(chain.op("CONCATENATION", boxes, scores, shape=(1, 6, 7), axis=2, name="y", **NONE))
+
+
+def faint() -> Graph:
+    """A probability that hardly varies."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    bias = chain.constant(np.array([-6.0]))
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(0.1 * noise(1, 8)), bias, shape=(1, 6, 1), **DENSE)
+    return chain.graph(chain.op("LOGISTIC", x, shape=(1, 6, 1), name="y"))
+
+
+def spectrum() -> Graph:
+    """The logarithm of powers that span many orders of magnitude, and a layer on it."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    weights = noise(12, 8) * np.logspace(-4, 0, 12)[:, None]
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(weights), -1, shape=(1, 6, 12), **DENSE)
+    x = chain.op("MUL", x, x, shape=(1, 6, 12), **NONE)
+    x = chain.op("ADD", x, chain.constant(1e-10), shape=(1, 6, 12), **NONE)
+    x = chain.op("LOG", x, shape=(1, 6, 12), name="log")
+    out = chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 12, seed=1)), -1, shape=(1, 6, 3), name="y", **DENSE)
+    return chain.graph(out)
+
+
+def built(folder: Path, graph: Graph, options: str = "") -> BuildResult:
+    """A build with options as the command line takes them."""
+    flatbuffer.write(graph, folder / "net.tflite")
+    np.savez(folder / "samples.npz", x=noise(32, 6, 8, seed=4))
+    given: dict[str, list[str]] = {}
+    words = shlex.split(options)
+    flags = [word for word in words if word == "--split-outputs"]
+    pairs = [word for word in words if word not in flags]
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        given.setdefault(key, []).append(value)
+    return edgeqwt.build(
+        folder / "net.tflite",
+        calibration=folder / "samples.npz",
+        recipe="fast",
+        accept=True,
+        precision=given.get("--precision", ["w8a8"])[0],
+        layers=parse_layers(given.get("--layer", [])),
+        interface=parse_interface(given.get("--input"), given.get("--output-type"), None, bool(flags), None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (detector(), "--split-outputs --output-type int16"),
+        (faint(), "--output-type y=int16"),
+        (spectrum(), "--layer upto:log=keep_float --input float"),
+    ],
+)
+def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, graph: Graph, expected: str) -> None:
+    first = built(tmp_path, graph)
+    assert first.shortfalls
+    assert first.remedy.startswith(f"Build with {expected}: ")
+    second = built(tmp_path, graph, expected)
+    assert worst_place(second.made.reference, second.quality[second.choice.name]).db >= FINE_DB
+    assert second.remedy == ""
+
+
+def test_where_nothing_is_enough_the_best_is_told_with_its_figure() -> None:
+    trials = [Trial("--a", Place("boxes", 12.0), 8), Trial("--b", Place("scores", 17.25), 8)]
+    said = remedies(Chain().graph(), Quality(8, (), (), ()), OwnErrors(8, (), 0), recipe.load("fast"), trials)
+    assert said.startswith("No remedy that was tried gives 25 dB everywhere: --b: 17.2 dB of what varies")
+    assert "--a 12.0 dB" in said
+    assert "--precision" not in said
+    assert said.endswith("Try --recipe balanced.")
