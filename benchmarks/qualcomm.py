@@ -24,6 +24,7 @@ from edgeqwt.api_targets import target_of
 from edgeqwt.benchmark.qualcomm import simulated
 from edgeqwt.calibration.images import ImageOptions, find_images, read_image
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import linear_ops
 from edgeqwt.output import progress_display
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.runtime.boundary import graph_feed, to_real
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=512, help="test samples of each network")
     parser.add_argument("--calibration", type=int, default=128)
     parser.add_argument("--seeded", action="store_true", help="random weights where there are no trained ones")
+    parser.add_argument("--offsets", action="store_true", help="only the NPU's mean difference of each linear op")
     parser.add_argument("--partitions", action="store_true", help="only compile; simulate nothing")
     arguments = parser.parse_args()
     for name in arguments.names or NETWORKS:
@@ -93,9 +95,43 @@ def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
     print(f"\n{network.name} ({arguments.recipe}): {placed}")
     for left in compiled.left[:10]:
         print(f"  on the CPU: {left.kind} {left.tensor[-60:]}")
-    if not arguments.partitions:
+    if arguments.offsets:
+        offsets(built, network, arguments)
+    elif not arguments.partitions:
         measure(built, network, arguments)
     sys.stdout.flush()
+
+
+def offsets(built: BuildResult, network: Network, arguments: argparse.Namespace) -> None:
+    """By how much each linear op is off on average, channel by channel: what fitting to the NPU could correct.
+
+    Each op runs by itself in the simulation, on what LiteRT's reference kernels feed it.
+    """
+    plugin, graph = target_of(arguments.target).plugin, built.graph
+    assert plugin is not None
+    written = [t for op in graph.ops for t in op.outputs]
+    runner = reference(graph, written)
+    named = [binding.spec.name for binding in built.model.inputs]
+    samples = [{n: sample.get(n, sample.get("")) for n in named} for sample in network.test()[:COMPARED]]
+    feeds = [graph_feed(graph, feed(built.model, graph, sample)) for sample in samples]
+    values = [{**f, **runner.run(f)} for f in feeds]
+    means, spread = [], []
+    for i in linear_ops(graph):
+        op = graph.ops[i]
+        inputs = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
+        part, new = graph.slice_with_index([i], inputs, op.outputs)
+        found = simulated(part, [{new[t]: v[t] for t in inputs} for v in values], plugin)
+        if found.refused:
+            continue
+        pairs = zip(found.outputs, values, strict=True)
+        off = np.stack([outs[0].astype(np.float64) - v[op.outputs[0]] for outs, v in pairs])
+        flat = off.reshape(-1, off.shape[-1])
+        means.append(np.abs(flat.mean(axis=0)).mean())
+        spread.append(flat.std())
+    print(
+        f"  {len(means)} linear ops alone, {len(samples)} samples: a channel's mean is {np.mean(means):.4f} steps off"
+    )
+    print(f"  (at most {np.max(means):.4f} in a layer's mean); single values scatter by {np.mean(spread):.3f} steps")
 
 
 def measure(built: BuildResult, network: Network, arguments: argparse.Namespace) -> None:

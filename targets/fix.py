@@ -23,6 +23,7 @@ from edgeqwt.runtime.overwritten import overwritten, write_copied
 from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target.check import check
 from edgeqwt.target.model import is_float, short
+from edgeqwt.target.plugin_rules import cut
 from edgeqwt.target.shape_rules import reduced_block
 from edgeqwt.target.tables import as_native, as_table, look_up
 
@@ -235,6 +236,25 @@ def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool
     return True
 
 
+def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    op = graph.ops[i]
+    found = cut(graph, op)
+    if found is None:
+        return False
+    (height, width), (top, left) = found
+    y = graph.tensors[op.outputs[0]]
+    shape = (y.shape[0], height, width, y.shape[3])
+    whole = editor.add_tensor(replace(_bare(y), name=f"{y.name}/whole", shape=shape))
+    size, begin, kept = (
+        constant(editor, f"{y.name}/{what}", np.array(value, np.int32))
+        for what, value in (("size", shape), ("begin", (0, top, left, 0)), ("kept", y.shape))
+    )
+    editor.add_op(replace(op.with_options(padding="VALID"), inputs=(size, *op.inputs[1:]), outputs=(whole,)))
+    version = rule_at("SLICE", bits_of(graph, op)).version
+    editor.add_op(Op("SLICE", (whole, begin, kept), op.outputs, {}, version))
+    return True
+
+
 EXACT = "exact"
 FIXES: Mapping[str, Fix] = MappingProxyType(
     {
@@ -246,6 +266,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "native-op": Fix("A table became the op whose values it holds", "one step", _native_op),
         "pool-as-mean": Fix("AVERAGE_POOL_2D over whole maps became MEAN", "one step", _pool_as_mean),
         "cast-as-table": Fix("CAST from int8 to int16 became a table of 256 values", EXACT, _cast_as_table),
+        "transpose-conv-cut": Fix("TRANSPOSE_CONV is cut to its size by a SLICE", EXACT, _transpose_conv_cut),
         "sub-of-zero": Fix("ADD of zero became SUB of zero", EXACT, _sub_of_zero),
         "copied-input": Fix("The input was copied before LiteRT overwrites it", EXACT, _copied_input),
         "mean-reshaped": Fix("MEAN works on a reshaped copy with batch 1", EXACT, _mean_reshaped),

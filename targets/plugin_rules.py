@@ -36,8 +36,9 @@ def plugin_forms(model: Model, _: bool) -> Iterator[Hit]:
         activation = op.activation if bits_of(model.graph, op) == 16 else "NONE"
         if activation in ("RELU6", "RELU_N1_TO_1"):
             yield Hit(i, f"{op.kind} in 16 bits with {activation}; RELU is taken")
-        elif op.kind == "TRANSPOSE_CONV" and _longer(model.graph, op):
-            yield Hit(i, "a TRANSPOSE_CONV with padding SAME; VALID and a SLICE are taken")
+        elif op.kind == "TRANSPOSE_CONV" and cut(model.graph, op) is not None:
+            fix = "" if model.is_float else "transpose-conv-cut"
+            yield Hit(i, "a TRANSPOSE_CONV with padding SAME; VALID and a SLICE are taken", fix=fix)
         elif op.kind in ("TANH", "HARD_SWISH", "GELU") and len(model.tensor(op.inputs[0]).shape) > 4:
             yield Hit(i, f"{op.kind} of rank 5; a RESHAPE to 4 axes before it is taken")
 
@@ -84,15 +85,17 @@ def adds_zero(graph: Graph, op: Op) -> bool:
     return zero and other.quantization is not None and not other.quantization.same_as(out)
 
 
-def _longer(graph: Graph, op: Op) -> bool:
-    """Whether a TRANSPOSE_CONV cuts its output to the size that padding SAME asks for."""
-    return str(op.options.get("padding", "SAME")) == "SAME" and not is_plain(graph, op)
+def cut(graph: Graph, op: Op) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """How a TRANSPOSE_CONV cuts what it computes to the size that padding SAME asks for.
 
-
-def is_plain(graph: Graph, op: Op) -> bool:
-    """Whether a TRANSPOSE_CONV gives all that it computes: nothing is cut."""
+    Returns:
+        Height and width of all that it computes, and where the output begins in that; None where nothing is cut.
+    """
     x, out = graph.tensors[op.inputs[2]].shape[1:3], graph.tensors[op.outputs[0]].shape[1:3]
     size = graph.tensors[op.inputs[1]].shape[1:3]
     strides = int(op.options.get("strideH", 1)), int(op.options.get("strideW", 1))
-    whole = tuple((n - 1) * s + k for n, s, k in zip(x, strides, size, strict=True))
-    return whole == tuple(out)
+    whole = [(n - 1) * s + k for n, s, k in zip(x, strides, size, strict=True)]
+    more = [w - n for w, n in zip(whole, out, strict=True)]
+    if str(op.options.get("padding", "SAME")) != "SAME" or min(more) < 0 or max(more) == 0:
+        return None
+    return (whole[0], whole[1]), (more[0] // 2, more[1] // 2)

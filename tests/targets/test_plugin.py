@@ -23,8 +23,11 @@ from edgeqwt.target.budget import own_board
 from edgeqwt.target.check import check
 from edgeqwt.target.fix import fix
 from edgeqwt.target.load import load
+from edgeqwt.target.plugin import compiled_for
 from tests import small
 from tests.chain import NONE, Chain, noise
+from tests.one_op import lowered
+from tests.one_op_specs import case
 
 NAME = "qualcomm-sm8650"
 X, Y = Quantization.per_tensor(0.06, 3), Quantization.per_tensor(0.03, -20)
@@ -74,6 +77,30 @@ def test_a_cast_to_16_bits_is_left_over_and_becomes_a_table() -> None:
     assert [op.kind for op in fixed.ops] == ["CAST", "ADD", "GATHER"]
     assert check(fixed, profile) == ()
     np.testing.assert_array_equal(run(fixed), run(graph))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", ["same", "relu", "three-inputs"])
+def test_a_transposed_convolution_is_cut_by_a_slice(name: str, bits: int) -> None:
+    one = case(f"TRANSPOSE_CONV/{name}")
+    low, profile = lowered(one.graph, one.samples, precision=Precision(8, bits)), load(NAME)
+    (found,) = check(low.graph, profile)
+    assert (found.rule, found.fix) == ("plugin_forms", "transpose-conv-cut")
+    fixed, _ = fix(low.graph, profile)
+    assert [op.kind for op in fixed.ops] == ["TRANSPOSE_CONV", "SLICE"]
+    assert check(fixed, profile) == ()
+    before, after = reference(low.graph), reference(fixed)
+    for values in low.inputs:
+        feed = {new: values[old] for old, new in zip(low.graph.inputs, fixed.inputs, strict=True)}
+        np.testing.assert_array_equal(after.run(feed)[fixed.outputs[0]], before.run(values)[low.graph.outputs[0]])
+
+
+@pytest.mark.tool("qualcomm")
+def test_the_compiler_takes_a_transposed_convolution_that_is_cut_by_a_slice() -> None:
+    one = case("TRANSPOSE_CONV/same")
+    fixed, _ = fix(lowered(one.graph, one.samples).graph, load(NAME))
+    found = compiled_for(fixed, target_of(NAME))
+    assert (found.partitions, found.left) == (1, ())
 
 
 def in_integers(graph: Graph, target: str, precision: Precision) -> Graph:
