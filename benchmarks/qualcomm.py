@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--target", default="qualcomm-sm8650")
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--samples", type=int, default=512, help="test samples of each network")
+    parser.add_argument("--files", nargs="*", default=FILES, choices=FILES)
     parser.add_argument("--calibration", type=int, default=128)
     parser.add_argument("--seeded", action="store_true", help="random weights where there are no trained ones")
     parser.add_argument("--offsets", action="store_true", help="only the NPU's mean difference of each linear op")
@@ -126,8 +127,8 @@ def offsets(built: BuildResult, network: Network, arguments: argparse.Namespace)
         pairs = zip(found.outputs, values, strict=True)
         off = np.stack([outs[0].astype(np.float64) - v[op.outputs[0]] for outs, v in pairs])
         flat = off.reshape(-1, off.shape[-1])
-        means.append(np.abs(flat.mean(axis=0)).mean())
-        spread.append(flat.std())
+        means.append(float(np.abs(flat.mean(axis=0)).mean()))
+        spread.append(float(flat.std()))
     print(
         f"  {len(means)} linear ops alone, {len(samples)} samples: a channel's mean is {np.mean(means):.4f} steps off"
     )
@@ -146,7 +147,7 @@ def measure(built: BuildResult, network: Network, arguments: argparse.Namespace)
     float_feeds = [feed(built.model, float_graph, sample) for sample in samples]
     wanted = outputs(float_graph, xnnpack(float_graph), float_feeds)
     rows = []
-    for file in FILES:
+    for file in arguments.files:
         if file not in built.variants:
             continue
         graph = built.variants[file]
