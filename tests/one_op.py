@@ -230,7 +230,8 @@ def lowered(graph: Graph, samples: Sequence[Mapping[int, Array]], **options: Any
     prepared = prepare(graph).graph
     feeds = [dict(zip(prepared.inputs, (s[t] for t in graph.inputs), strict=True)) for s in samples]
     statistics, _ = observe(prepared, feeds, threads=1)
-    kernels = Kernels(missing=options.pop("missing", frozenset()), missing16=options.pop("missing16", frozenset()))
+    lacking = {name: options.pop(name, frozenset()) for name in ("missing", "missing16")}
+    kernels = options.pop("kernels", None) or Kernels(**lacking)
     integer = lower(prepared, statistics, MinMax(), options.pop("precision", Precision()), kernels, **options)
     order = dict(zip(integer.inputs, prepared.inputs, strict=True))
     inputs = tuple(graph_feed(integer, {i: feed[t] for i, t in order.items()}) for feed in feeds)
