@@ -23,11 +23,14 @@ def first_run(model: TorchModel, sample: Sample) -> dict[str, Array]:
         sample: as the calibration data has it, by the names of the model's inputs.
 
     Raises:
-        InputError: forward raises; where another layout, type or shape of one input would do, it says which.
+        InputError: forward raises; where another layout, type or shape of one input would do, it says which. Or it
+            returns no tensors.
     """
     try:
         return model.run(sample)
     except InputError as error:
+        if error.__cause__ is None:  # it took the sample, and returned what is no tensor
+            raise
         for spec in model.inputs:
             for change, (what, hint) in _CHANGES.items():
                 changed = change(np.asarray(sample[spec.name]))
@@ -36,7 +39,12 @@ def first_run(model: TorchModel, sample: Sample) -> dict[str, Array]:
                     raise InputError(
                         f"{model.what}: input {spec.name!r} {found}, and forward does not take it: {what}", hint
                     ) from error
-        raise
+        given = ", ".join(f"{s.name!r} {sample[s.name].shape} {sample[s.name].dtype}" for s in model.inputs)
+        raise InputError(
+            f"{error.message}; it was given {given or 'nothing'}",
+            "Shape the samples as forward takes them (axis 0 of an .npy or .npz file counts them). "
+            "If that is not it, call forward by itself in Python to see the whole traceback.",
+        ) from error
 
 
 def _runs(model: TorchModel, sample: Sample) -> bool:

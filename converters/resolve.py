@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,7 +172,13 @@ def _as_module(what: str, result: object) -> TorchObject:
         return TorchObject(what, _unwrapped(result))
     if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], torch.nn.Module):
         return TorchObject(what, _unwrapped(result[0]), result[1])
-    raise InputError(
-        f"{what} gives {type(result).__name__}, not a torch.nn.Module",
-        "Return the module itself, or the module and its example inputs.",
-    )
+    raise InputError(f"{what} gives {type(result).__name__}, not a torch.nn.Module", _way_out(result))
+
+
+def _way_out(result: object) -> str:
+    """What to return in place of what is no module."""
+    if isinstance(result, Mapping):
+        return "Weights alone do not say what to compute: make the module, call load_state_dict, and return it."
+    if isinstance(result, Iterator) or hasattr(result, "__array__"):
+        return "The model comes first; samples are given by --calibration."
+    return "Return the module itself, or the module and its example inputs."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import io
 import os
 import pickle
@@ -167,12 +168,17 @@ def check_parameters(what: str, module: torch.nn.Module) -> None:
     """Refuses parameters that cannot be converted.
 
     Raises:
-        InputError: naming the first parameter that is not finite, not float32 or not on the CPU.
+        InputError: naming the first parameter that has no values, is not finite, not float32 or not on the CPU.
     """
     import torch
 
     parameters = dict(module.named_parameters())
     for name, value in [*parameters.items(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(value):
+            raise InputError(
+                f"{what}: {name} of a lazy layer has no shape and no values yet",
+                "Call the module once on an example and load its weights, before you return it.",
+            )
         if value.device.type != "cpu":
             raise InputError(f"{what}: {name} is on device {value.device}", "Move the module with .cpu().")
         if not value.is_floating_point():
@@ -189,7 +195,7 @@ def flattened(result: object, what: str) -> dict[str, torch.Tensor]:
     """A model's result as tensors by name, in order.
 
     One tensor is "output", sequences are "output_0", "output_1", ..., mappings give their
-    keys; nested ones are joined with "_". None is left out.
+    keys and dataclasses their fields; nested ones are joined with "_". None is left out.
 
     Raises:
         InputError: it holds something else, or nothing.
@@ -205,10 +211,12 @@ def flattened(result: object, what: str) -> dict[str, torch.Tensor]:
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 yield from walk(item, f"{name or 'output'}_{i}")
+        elif dataclasses.is_dataclass(value):
+            yield from walk({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, name)
         elif value is not None:
             raise InputError(
                 f"{what}: forward returns {type(value).__name__}, which is no tensor",
-                "Return tensors, or tuples, lists or dicts of tensors.",
+                "Return tensors, or tuples, lists, dicts or dataclasses of tensors.",
             )
 
     values = dict(walk(result, ""))

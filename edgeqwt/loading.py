@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -252,10 +253,24 @@ def _as_input_error(error: BaseException, what: str, file: Path | None, fallback
     elif isinstance(error, SystemExit):
         hint = 'Keep what a script does under `if __name__ == "__main__":`.'
     else:
-        hint = "Call it by itself in Python to see the whole traceback."
+        hint = _of_weights(str(error)) or "Call it by itself in Python to see the whole traceback."
     location = _innermost(error, file) or fallback
     raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return InputError(f"{what} raised {raised}" + (f" ({location})" if location else ""), hint)
+
+
+def _of_weights(text: str) -> str:
+    """What to do where load_state_dict misses names that are there behind a prefix; empty where that is not it."""
+    listed, _, rest = text.partition("Unexpected key(s)")
+    missing, unexpected = (set(re.findall(r'"([^"]+)"', part)) for part in (listed, rest))
+    name = min(missing, default="")
+    prefix = next((other.removesuffix(name) for other in sorted(unexpected) if other.endswith(f".{name}")), "")
+    if not name or not prefix or not all(f"{prefix}{key}" in unexpected for key in missing):
+        return ""
+    return (
+        f"The names of the weights begin with {prefix!r}, as DataParallel, Lightning or torch.compile write them: load "
+        f"{{name.removeprefix({prefix!r}): value for name, value in weights.items()}}."
+    )
 
 
 def _innermost(error: BaseException, file: Path | None) -> str | None:

@@ -270,3 +270,39 @@ def test_an_error_in_the_middle_of_a_stream(write: Any) -> None:
     assert next(stream) == 1
     with pytest.raises(EdgeqwtError, match=r"RuntimeError: late \(data.py:3\)"):
         next(stream)
+
+
+WEIGHTS = """
+import torch
+
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+
+def saved(prefix):
+    return {prefix + name: value for name, value in net().state_dict().items()}
+
+def parallel():
+    return net().load_state_dict(saved("module."))
+
+def compiled():
+    return net().load_state_dict(saved("_orig_mod.model."))
+
+def other():
+    return net().load_state_dict({"body.weight": torch.zeros(3)})
+"""
+
+
+@pytest.mark.requires("torch")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("parallel", "load {name.removeprefix('module.'): value for name, value in weights.items()}"),
+        ("compiled", "removeprefix('_orig_mod.model.')"),
+        ("other", "Call it by itself"),
+    ],
+)
+def test_weights_whose_names_have_a_prefix(write: Any, name: str, hint: str) -> None:
+    write("model.py", WEIGHTS)
+    with pytest.raises(InputError, match=r"Error\(s\) in loading state_dict") as caught:
+        calling(load_callable(f"model.py:{name}", "x"), "model function")()
+    assert hint in caught.value.hint

@@ -14,13 +14,15 @@ from edgeqwt.calibration.batches import rebatched
 from edgeqwt.calibration.images import SUFFIXES, ImageOptions, image_folder
 from edgeqwt.calibration.samples import InputSpec, Samples
 from edgeqwt.calibration.settings import EXAMPLE, read_toml
-from edgeqwt.calibration.user_samples import as_array, from_function, from_iterable, from_spec
+from edgeqwt.calibration.user_samples import MODEL_FIRST, as_array, from_function, from_iterable, from_spec, is_module
 from edgeqwt.calibration.validate import validated
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
 Source = str | Path | Mapping[str, Array] | Array | Callable[[], Iterable[Any]] | Iterable[Any] | Samples
 
+_MODELS = (".tflite", ".onnx", ".pt2", ".keras", ".h5")
+_TORCH = (".pt", ".pth", ".ckpt")
 _ACCEPTED = "Give an .npz or .npy file, a folder of images, a .toml that describes one, or file.py:function."
 
 
@@ -73,6 +75,8 @@ def _open(source: Source, images: ImageOptions | None) -> Samples:
         return from_arrays({NAMELESS: source}, "array")
     if hasattr(source, "__array__"):
         return from_arrays({NAMELESS: as_array(source, "array")}, "array")
+    if is_module(source):
+        raise InputError(f"samples cannot come from a model, here {type(source).__name__}", MODEL_FIRST)
     if callable(source):
         return from_function(source, getattr(source, "__qualname__", type(source).__name__))
     try:
@@ -111,4 +115,8 @@ def _open_path(text: str, images: ImageOptions | None) -> Samples:
         raise InputError(f"{text} does not say which function yields the samples", f"Write {text}:function.")
     if suffix in SUFFIXES:
         raise InputError(f"{text} is a single image", "Give the folder that holds the images.")
+    if suffix in _MODELS:
+        raise InputError(f"{text} is a model, not samples", f"{MODEL_FIRST} {_ACCEPTED}")
+    if suffix in _TORCH:
+        raise InputError(f"samples cannot be read from {text}", 'Save tensors with numpy.save("samples.npy", tensor).')
     raise InputError(f"samples cannot be read from {text}", _ACCEPTED)

@@ -18,6 +18,7 @@ from edgeqwt.graph.graph import Array
 from edgeqwt.loading import calling, iterating, load_callable
 
 _WHAT = "calibration function"
+MODEL_FIRST = "The model comes first; samples are given by --calibration (calibration= in Python)."
 _YIELD = "Yield one sample at a time: {input name: array}, one array, or a tuple of arrays, batch dimension included."
 
 
@@ -41,6 +42,8 @@ def from_function(function: Callable[[], Iterable[Any]], origin: str) -> Samples
 
     def values() -> Iterator[Any]:
         returned = calling(function, what)()
+        if is_module(returned):
+            raise InputError(f"{what} returned a model, {_kind(returned)}, not a stream of samples", MODEL_FIRST)
         if isinstance(returned, Mapping | str | bytes | np.ndarray) or not _is_iterable(returned):
             raise InputError(f"{what} returned {_kind(returned)}, not a stream of samples", _YIELD)
         return iterating(returned, what, function)
@@ -145,6 +148,12 @@ def _digest(sample: Sample) -> bytes:
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(array.tobytes())
     return digest.digest()
+
+
+def is_module(value: object) -> bool:
+    """Whether a value is a PyTorch module; there is none where torch was never imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def _is_iterable(value: object) -> bool:

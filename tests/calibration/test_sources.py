@@ -141,3 +141,29 @@ def test_real_images_stream(shared: Path) -> None:
     # cifar10.npz holds sets of different lengths: refused by name, before anything is unpacked.
     with pytest.raises(InputError, match=r"'calibration_images' 1024.*'test_images' 10000"):
         open_samples(shared / "data" / "cifar10.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("net.onnx", "net.onnx is a model, not samples"),
+        ("net.tflite", "net.tflite is a model, not samples"),
+        ("tensors.pt", "samples cannot be read from tensors.pt"),
+    ],
+)
+def test_files_that_hold_no_samples(folder: Path, name: str, said: str) -> None:
+    (folder / name).write_bytes(b"anything")
+    with pytest.raises(InputError, match=said) as caught:
+        open_samples(name)
+    assert ("numpy.save" if name.endswith(".pt") else "The model comes first") in caught.value.hint
+
+
+@pytest.mark.requires("torch")
+def test_a_model_in_the_place_of_samples() -> None:
+    import torch
+
+    with pytest.raises(InputError, match="samples cannot come from a model, here Linear"):
+        open_samples(torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match="returned a model, a Linear, not a stream of samples") as caught:
+        open_samples(lambda: torch.nn.Linear(2, 2)).first()
+    assert "The model comes first" in caught.value.hint

@@ -34,10 +34,23 @@ def test_the_slip_is_named(module: torch.nn.Module, array: Array, message: str, 
     assert hint in caught.value.hint
 
 
-def test_other_failures_stay_as_they_are() -> None:
+def test_other_failures_say_what_forward_was_given() -> None:
     sample = {"input": np.zeros((1, 5, 8, 8), np.float32)}
-    with pytest.raises(InputError, match="forward raised RuntimeError"):
+    with pytest.raises(InputError, match="forward raised RuntimeError") as caught:
         first_run(from_module("m", CONV, sample), sample)
+    assert caught.value.message.endswith("; it was given 'input' (1, 5, 8, 8) float32")
+    assert "axis 0" in caught.value.hint
+
+
+class Number(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> float:
+        return 3.0
+
+
+def test_what_is_no_tensor_is_no_fault_of_the_sample() -> None:
+    sample = {"x": IMAGE}
+    with pytest.raises(InputError, match=r"returns float, which is no tensor$"):
+        first_run(from_module("m", Number(), sample), sample)
 
 
 def test_what_fits_runs() -> None:

@@ -96,8 +96,16 @@ def test_what_is_no_source(source: object, message: str) -> None:
 
 
 def test_a_function_that_returns_something_else(file: Path) -> None:
-    with pytest.raises(InputError, match=r"user_model\.py:dictionary gives dict, not a torch\.nn\.Module"):
+    with pytest.raises(InputError, match=r"user_model\.py:dictionary gives dict, not a torch\.nn\.Module") as caught:
         resolve(f"{file}:dictionary")
+    assert "load_state_dict" in caught.value.hint
+
+
+@pytest.mark.parametrize("samples", [(x for x in "ab"), np.zeros((4, 3)), torch.zeros(4, 3)])
+def test_samples_in_the_models_place(samples: object) -> None:
+    with pytest.raises(InputError, match=r"not a torch\.nn\.Module") as caught:
+        resolve(lambda: samples)
+    assert "samples are given by --calibration" in caught.value.hint
 
 
 def test_a_function_that_raises(file: Path) -> None:

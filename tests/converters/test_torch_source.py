@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,23 @@ def test_nested_results_become_flat() -> None:
         flattened({"x": "text"}, "m")
     with pytest.raises(InputError, match="returns no tensors"):
         flattened([], "m")
+
+
+@dataclass
+class Heads:
+    logits: torch.Tensor
+    boxes: list[torch.Tensor]
+    loss: torch.Tensor | None = None
+
+
+def test_dataclasses_give_their_fields() -> None:
+    one = torch.ones(1)
+    assert list(flattened(Heads(one, [one, one]), "m")) == ["logits", "boxes_0", "boxes_1"]
+
+
+def test_lazy_layers_without_values() -> None:
+    with pytest.raises(InputError, match=r"^m: 0\.weight of a lazy layer has no shape and no values yet$"):
+        check_parameters("m", torch.nn.Sequential(torch.nn.LazyLinear(2)))
 
 
 def test_parameters_that_cannot_be_converted() -> None:
