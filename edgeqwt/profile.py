@@ -79,6 +79,7 @@ class Kernels:
         narrow_casts: whether the target casts int8 to int16; a table of int16 values stands in for it otherwise.
         adds_zero: whether its ADD of zero changes a scale; SUB of zero stands in for it otherwise.
         locations: of the model: tensor name to the location in the source, for messages.
+        bits: of the widest activations that it takes.
     """
 
     target: str = "tflite"
@@ -87,6 +88,7 @@ class Kernels:
     narrow_casts: bool = True
     adds_zero: bool = True
     locations: Mapping[str, str] = field(default_factory=dict)
+    bits: int = 16
 
 
 LITERT = Kernels()
@@ -96,7 +98,8 @@ LITERT = Kernels()
 def kernels_of(target: TargetProfile, locations: Mapping[str, str] = MappingProxyType({})) -> Kernels:
     """The kernels of a target, and where the ops of a model that it is to run are in their source."""
     cut = "plugin_ops" in target.limits
-    return Kernels(target.name, *_missing_ops(target), not cut, "plugin_zero" not in target.limits, locations)
+    bits = 8 if target.limits.get("activation_bits") == 8 else 16
+    return Kernels(target.name, *_missing_ops(target), not cut, "plugin_zero" not in target.limits, locations, bits)
 
 
 def _missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]:

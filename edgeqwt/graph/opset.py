@@ -66,6 +66,7 @@ class OpRule:
         right_scales: smallest and largest input scale at which every kernel is right; beyond, a table
             stands in for an elementwise op at 8 bits, and the 8-bit form for any op at 16.
         largest_count: elements that it may reduce to one.
+        longest_row: elements along the last axis that its 8-bit kernels can sum; longer ones need 16 bits.
         version: operator version of the integer form.
         options: options that the integer form must have.
         bound: largest error of the integer kernels against the exact result of the same
@@ -90,6 +91,7 @@ class OpRule:
     smallest_input: float = 0.0
     right_scales: tuple[float, float] = (0.0, float("inf"))
     largest_count: float = float("inf")
+    longest_row: float = float("inf")
     version: int = 2
     options: Mapping[str, Any] = MappingProxyType({})
     bound: float = ROUNDED_TWICE
@@ -206,7 +208,16 @@ _ROWS = (
     OpRule("ARG_MAX", bound=0.0),
     OpRule("ARG_MIN", bound=0.0),
     # activations
-    OpRule("SOFTMAX", bound=ROUNDED, fixed_output=(1 / 256, -128), smallest_input=2.0**-24),
+    # The reference kernels shift by 23 + log2(sum of exponentials), and abort beyond 31: a sum of 512, as that of
+    # 512 equal logits. Behind such a sum, a step of 1/256 leaves nothing of most values anyway.
+    OpRule(
+        "SOFTMAX",
+        bound=ROUNDED,
+        fixed_output=(1 / 256, -128),
+        smallest_input=2.0**-24,
+        longest_row=511,
+        note="Attention over more than 511 elements has 16 bits: where these are alike, kernels end the process.",
+    ),
     OpRule("LOG_SOFTMAX", bound=ROUNDED, fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
     # TFLite Micro's kernels jump at zero when a step is a large part of the curve.
     OpRule("LOGISTIC", bound=ROUNDED, fixed_output=(1 / 256, -128), elementwise=True, right_scales=(2.0**-24, 2.0)),

@@ -36,7 +36,12 @@ BETWEEN_POINTS = "Interpolates between 513 points: exact where the function is f
 
 def wide(kind: str, version: int, *, note: str = "", **changes: Any) -> OpRule:
     """The 8-bit row with what is different at 16; scale limits of 8-bit kernels do not carry over."""
-    lifted: dict[str, Any] = {"symmetric": (), "largest_ratio": math.inf, "smallest_input": 0.0}
+    lifted: dict[str, Any] = {
+        "symmetric": (),
+        "largest_ratio": math.inf,
+        "smallest_input": 0.0,
+        "longest_row": math.inf,
+    }
     return replace(RULES[kind], version=version, note=note, **{**lifted, "right_scales": (0.0, math.inf), **changes})
 
 

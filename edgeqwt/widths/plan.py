@@ -4,7 +4,7 @@ An op works at one width: what it reads and what it computes have it. Where a re
 not the one that a tensor is computed at, the writer puts a copy in between, shared by all such
 readers. So that no copy is needless, an op that only moves or picks values takes the widest of its
 inputs' widths, or 16 bits where that saves a copy; every other op takes what the precision says, or
-8 bits where it has no 16-bit form.
+8 bits where it has no 16-bit form, or 16 where its 8-bit kernels end the process (`OpRule.longest_row`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.widths.precision import FLOAT, Precision
 
@@ -79,6 +80,7 @@ def planned(
     bits_of |= dict.fromkeys(_float_ports(graph, floats, unquantized), FLOAT)
     computed_bits = {t: bits_of.get(t, interface) for t in graph.inputs if graph.tensors[t].is_float}
     wide = beside_wide_ports(graph, {t for t, bits in bits_of.items() if bits == 16}) if interface == 8 else set()
+    wide |= overlong_rows(graph) if kernels.bits == 16 else set()
     ops: list[int] = []
     kept: dict[int, str] = {}
     for i, op in enumerate(graph.ops):
@@ -134,6 +136,21 @@ def beside_wide_ports(graph: Graph, ports: Set[int]) -> set[int]:
             passes = rule.tied_inputs(graph.ops[i]) or rule.elementwise or graph.ops[i].kind in ("ADD", "SUB", "MUL")
             todo += [producers[t] for t in graph.ops[i].inputs if t in producers] if passes else []
     return found | behind
+
+
+def overlong_rows(graph: Graph) -> set[int]:
+    """Softmax over more elements than its 8-bit kernels can sum where they are alike, as attention over many tokens is.
+
+    Not that of a classifier's outputs: one of its classes stands out, or the classifier says nothing.
+    """
+    decided = {before_saturation(graph, t)[0] for t in graph.outputs}
+    return {
+        i
+        for i, op in enumerate(graph.ops)
+        if op.kind in RULES
+        and op.inputs[0] not in decided
+        and graph.tensors[op.inputs[0]].shape[-1:] > (RULES[op.kind].longest_row,)
+    }
 
 
 def copies(graph: Graph, plan: Plan) -> set[tuple[int, int]]:

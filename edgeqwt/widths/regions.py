@@ -49,7 +49,7 @@ class Region:
 
 
 def regions(graph: Graph) -> tuple[Region, ...]:
-    """The regions of a float graph; where nothing normalizes, as in convolutional networks, recurrent layers only."""
+    """The regions of a float graph; where nothing normalizes or attends, as in most CNNs, recurrent layers only."""
     recurrent = recurrent_ops(graph)
     pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in recurrent))]
     found = []
@@ -58,9 +58,23 @@ def regions(graph: Graph) -> tuple[Region, ...]:
         role = next((role for role, names in ROLES.items() if kinds & {*names}), None)
         if role is not None:
             found.append(Region(role, ops))
-    found = found if any(region.role == "normalization" for region in found) else []
+    transformer = any(region.role == "normalization" for region in found) or attends(graph)
+    found = found if transformer else []
     layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
     return (*found, *(Region(RECURRENCE, ops) for ops in layers))
+
+
+def attends(graph: Graph) -> bool:
+    """Whether the rows of a softmax are factors of a product of two activations: attention, whatever normalizes."""
+    weights = set[int]()
+    for op in graph.ops:
+        if op.kind == "SOFTMAX":
+            weights |= {*op.outputs}
+        elif op.kind == "BATCH_MATMUL" and weights & {*op.inputs}:
+            return True
+        elif op.kind in RULES and op.inputs and op.inputs[0] in weights and RULES[op.kind].tied_inputs(op) == (0,):
+            weights |= {*op.outputs}
+    return False
 
 
 def widened(graph: Graph, precision: Precision, wide: Iterable[Region]) -> Precision:

@@ -317,3 +317,15 @@ def test_quantized_islands_in_a_float_graph_pass_through() -> None:
     # The region's step is about three of the output's.
     integer = run_everywhere(graph, steps=4).graph
     assert [op.kind for op in integer.ops] == ["QUANTIZE", "RESHAPE", "QUANTIZE"]
+
+
+def test_attention_that_is_alike_over_many_keys() -> None:
+    # 600 equal scores: the 8-bit reference kernels end their process, and 1/600 is less than half a step of 1/256.
+    chain = Chain()
+    scores, values = chain.input((1, 1, 600)), chain.input((1, 600, 4))
+    weights = chain.op("SOFTMAX", scores, name="weights", beta=1.0)
+    graph = chain.graph(chain.op("BATCH_MATMUL", weights, values, name="sums"))
+    feeds = [{scores: noise(1, 1, 600, seed=i, scale=0.01), values: noise(1, 600, 4, seed=i) + i} for i in range(3)]
+    integer = run_everywhere(graph, feeds).graph
+    assert [op.kind for op in integer.ops if op.kind == "SOFTMAX"] == ["SOFTMAX"]
+    assert scale_of(integer, "weights") == (1 / 32768, 0)

@@ -138,3 +138,26 @@ def test_a_chain_that_cannot_be_widened_stays() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(RecipeError, match="'x', which no op computes"):
         planned(moved(), Precision(layers={"x": Widths(8, 16)}))
+
+
+def weighted(tokens: int, used: bool = True) -> Graph:
+    """Scores of `tokens` keys and their softmax, which weighs values where it is `used`, and is the output else."""
+    chain = Chain()
+    scores = chain.op("MUL", chain.input((1, 1, tokens)), chain.constant(noise(tokens)), name="scores", **NONE)
+    weights = chain.op("SOFTMAX", scores, name="weights", beta=1.0)
+    if not used:
+        return chain.graph(weights)
+    values = chain.input((1, tokens, 4))
+    return chain.graph(chain.op("BATCH_MATMUL", weights, values, name="sums"))
+
+
+def test_a_softmax_over_more_elements_than_its_kernels_sum_is_wide() -> None:
+    assert widths(weighted(511), Precision()) == {"scores": 8, "weights": 8, "sums": 8}
+    assert widths(weighted(512), Precision()) == {"scores": 8, "weights": 16, "sums": 8}
+    named = Precision(layers={"weights": Widths(8, 8)})
+    assert widths(weighted(512), named)["weights"] == 16
+    assert widths(weighted(512), Precision(), kernels=Kernels(bits=8))["weights"] == 8
+
+
+def test_the_softmax_of_a_classifier_stays_narrow() -> None:
+    assert widths(weighted(1000, used=False), Precision()) == {"scores": 8, "weights": 8}

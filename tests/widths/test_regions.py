@@ -9,6 +9,7 @@ from edgeqwt.widths.plan import planned
 from edgeqwt.widths.precision import Precision, Widths
 from edgeqwt.widths.regions import is_product, regions, widened
 from tests import small
+from tests.chain import Chain
 from tests.prepare import toy
 
 
@@ -36,6 +37,17 @@ def test_what_only_moves_values_is_no_island_of_its_own() -> None:
 
 def test_convolutional_networks_have_none() -> None:
     assert regions(small.graph()) == ()
+
+
+def test_attention_makes_a_transformer_where_nothing_normalizes() -> None:
+    # LeViT has batch norms, which are folded away.
+    chain = Chain()
+    x = chain.input((1, 4, 6))
+    scores = chain.op("BATCH_MATMUL", x, x, adjY=True)
+    weights = chain.op("RESHAPE", chain.op("SOFTMAX", scores, beta=1.0), chain.constant([1, 4, 4]), newShape=(1, 4, 4))
+    assert regions(chain.graph(weights)) == ()
+    graph = chain.graph(chain.op("BATCH_MATMUL", weights, x))
+    assert [region.role for region in regions(graph)] == ["softmax"]
 
 
 def test_products_keep_8_bits() -> None:
