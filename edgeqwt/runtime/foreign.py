@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.runners import InterpreterError
-from edgeqwt.runtime.subprocess_runners import Host
+from edgeqwt.runtime.subprocess_runners import litert_host
 
 SLOW = 1 << 22
 """Elements of activations beyond which the reference kernels, which are slow, only load a model."""
@@ -34,11 +33,6 @@ LARGEST = 8 << 30
 Shapes = dict[int, tuple[int, ...]]
 
 _shapes: dict[bytes, Shapes] = {}
-
-
-@cache
-def _host() -> Host:
-    return Host("LiteRT")
 
 
 def read_foreign(path: Path) -> Graph:
@@ -97,7 +91,7 @@ def computed_shapes(graph: Graph, sample: Mapping[int, Array], run: bool, what: 
         InputError: the process ended over it.
     """
     try:
-        return _host().runner("builtin", graph).exercise(run, sample)
+        return litert_host().runner("builtin", graph).exercise(run, sample)
     except EndedError as error:
         raise _ended(graph, "builtin", what, error) from None
 
@@ -115,7 +109,7 @@ def _tried(graph: Graph, kind: str) -> Shapes:
     open_ended, size = _open(graph), sum(math.prod(t.shape) for t in graph.tensors if not t.is_constant)
     # As a comparison layer by layer looks at all of them, which changes what LiteRT does with memory.
     taps = [t for op in graph.ops for t in op.outputs] if size <= MANY and not open_ended else []
-    return _host().runner(kind, graph, taps).exercise(not open_ended and (kind != "reference" or size <= SLOW))
+    return litert_host().runner(kind, graph, taps).exercise(not open_ended and (kind != "reference" or size <= SLOW))
 
 
 def _as_computed(graph: Graph, shapes: Shapes, what: str) -> Graph:

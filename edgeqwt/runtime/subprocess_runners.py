@@ -171,6 +171,12 @@ class Hosted:
 
 
 @cache
+def litert_host(number: int = 0) -> Host:
+    """One of the processes for LiteRT's interpreters: as many of them run at a time as there are numbers in use."""
+    return Host("LiteRT")
+
+
+@cache
 def micro_host() -> Host:
     """The process for TFLite Micro's interpreters, of builds that follow each other as well."""
     return Host("TFLite Micro")

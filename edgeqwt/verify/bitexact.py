@@ -13,9 +13,11 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, bits_of, stays_float
 from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.child import EndedError
+from edgeqwt.runtime.ended import KernelEndedError, ending_op
 from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, RunnerFactory, Values, reference, xnnpack
-from edgeqwt.runtime.subprocess_runners import micro_host
+from edgeqwt.runtime.runners import Runner, Values
+from edgeqwt.runtime.subprocess_runners import Host, litert_host, micro_host
 
 FLOAT = 32
 
@@ -112,6 +114,8 @@ def compare_runtimes(
 ) -> BitExactness:
     """Runs an integer graph in all three on every sample and compares every op's output.
 
+    All run in other processes: where a check of a kernel's own ends one, the error names the op.
+
     Args:
         graph: an integer graph.
         samples: inputs by tensor index, as real values or integers; read once.
@@ -120,10 +124,14 @@ def compare_runtimes(
 
     Raises:
         InputError: there are no samples.
+        KernelEndedError: a kernel of LiteRT's ends its process on a sample.
         ToolError: LiteRT refuses the graph.
     """
     results = [t for op in graph.ops for t in op.outputs]
-    workers = [tuple(_Watched(kernels, graph, results) for kernels in (reference, xnnpack)) for _ in range(threads)]
+    workers = [
+        tuple(_Watched(litert_host(k), kind, graph, results) for kind in ("reference", "xnnpack"))
+        for k in range(threads)
+    ]
     micro, free = OpByOp(graph), _Tally(graph)
 
     def work(worker: tuple[_Watched, ...], inputs: Mapping[int, Array]) -> tuple[Values, Values]:
@@ -156,14 +164,25 @@ def compare_runtimes(
 
 
 class _Watched:
-    """A runner that looks at every tensor, beside one that looks at the outputs alone, as programs do."""
+    """A runner that looks at every tensor, beside one that looks at the outputs alone, as programs do.
 
-    def __init__(self, kernels: RunnerFactory, graph: Graph, results: Sequence[int]) -> None:
-        self.watched, self.alone = kernels(graph, results), kernels(graph)
+    Args:
+        host: the process of both.
+        kind: a key of `runtime.runners.RUNNERS`.
+        graph, results: see `compare_runtimes`.
+    """
+
+    def __init__(self, host: Host, kind: str, graph: Graph, results: Sequence[int]) -> None:
+        self.host, self.kind, self.graph = host, kind, graph
+        self.watched, self.alone = host.runner(kind, graph, results), host.runner(kind, graph)
         self.lost: set[int] = set()
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
-        found, outputs = self.watched.run(inputs), self.alone.run(inputs)
+        try:
+            found, outputs = self.watched.run(inputs), self.alone.run(inputs)
+        except EndedError as error:
+            op = ending_op(self.graph, inputs, self.kind, self.host)
+            raise KernelEndedError(self.graph, op, self.kind, error) from error
         alike = (np.array_equal(found[t], v, equal_nan=v.dtype.kind == "f") for t, v in outputs.items())
         self.lost |= {t for t, same in zip(outputs, alike, strict=True) if not same}
         return found
@@ -232,7 +251,7 @@ class OpByOp:
             self.unavailable = "the model keeps state between runs, so its ops cannot be run one by one"
             self.pieces: list[_Piece] = []
         else:
-            self.pieces = list(self._load(tuple(range(len(graph.ops)))))
+            self.pieces = [piece for part in self._parts() for piece in self._load(part)]
 
     def check(self, expected: Mapping[int, Array]) -> None:
         """Compares every op on one sample.
@@ -256,6 +275,17 @@ class OpByOp:
             done += self._load(piece.ops[:at])
             waiting += [p for part in self._behind(piece.ops[at:], differing) for p in self._load(part)][::-1]
         self.pieces = done
+
+    def _parts(self) -> Iterator[tuple[int, ...]]:
+        """All ops, those apart that TFLite Micro is known to lack: to find them by halves loads everything often."""
+        start = 0
+        for i, op in enumerate(self.graph.ops):
+            rows = RULES16 if _bits(self.graph, op) == 16 else RULES
+            if op.kind in rows and not rows[op.kind].tflm:
+                yield from (part for part in (tuple(range(start, i)), (i,)) if part)
+                start = i + 1
+        if start < len(self.graph.ops):
+            yield tuple(range(start, len(self.graph.ops)))
 
     def _behind(self, ops: Sequence[int], differing: int) -> Iterator[Sequence[int]]:
         """Ops behind one that differed, in parts that end with those of its kind: they often differ, too."""

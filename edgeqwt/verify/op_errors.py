@@ -23,7 +23,8 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.pairing import partners
 from edgeqwt.runtime.boundary import graph_feed, limits, to_real
-from edgeqwt.runtime.runners import InterpreterError, Values, xnnpack
+from edgeqwt.runtime.runners import InterpreterError, Values
+from edgeqwt.runtime.subprocess_runners import litert_host
 from edgeqwt.verify.comparator import side_by_side
 from edgeqwt.verify.spread import Spread
 from edgeqwt.verify.traces import Trace, Tracing
@@ -109,7 +110,8 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     try:
         taps = {pairs[t] for t in cut} | _computed(first, spared)
         apart, counterparts = _apart(second, cut)
-        alone = xnnpack(apart)
+        # It meets values that the graph itself does not: those of the reference.
+        alone = litert_host().runner("xnnpack", apart)
         totals = {t: _Total() for t in (*second.inputs, *cut)}
 
         def work(values: Values, runs: dict[str, Values]) -> None:

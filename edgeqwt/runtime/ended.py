@@ -1,0 +1,63 @@
+"""Which op ends an interpreter's process: asked when one has ended, so that the error names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeqwt.errors import InvariantError
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset16 import RULES16, bits_of
+from edgeqwt.runtime.child import EndedError
+from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.subprocess_runners import Host
+
+TOGETHER = "no single op, but all of them together,"
+
+
+class KernelEndedError(InterpreterError):
+    """A kernel ended its process on a sample: a check of its own failed, or it wrote where it must not.
+
+    Args:
+        graph: what ran.
+        op: the index of the op that ends the process when it is run alone on the same values; None where none does.
+        kind: of runner, a key of `runtime.runners.RUNNERS`.
+        error: how the process ended.
+    """
+
+    def __init__(self, graph: Graph, op: int | None, kind: str, error: EndedError) -> None:
+        super().__init__(*error.arguments)
+        what = TOGETHER if op is None else graph.describe(op)
+        self.op = "" if op is None else what
+        self.message = f"{what} ends the process of the {kind} kernels on a sample: {error.arguments[2][-1]}"
+        self.args = (self.message,)
+        if op is None or not graph.ops[op].outputs:
+            return
+        name = graph.tensors[graph.ops[op].outputs[0]].name
+        if graph.ops[op].kind in RULES16 and bits_of(graph, graph.ops[op]) == 8:
+            self.hint = f"Give it 16-bit activations: --layer '{name}=w8a16' (the name is the float graph's)."
+
+
+def ending_op(graph: Graph, inputs: Mapping[int, Array], kind: str, host: Host) -> int | None:
+    """The first op that ends the process when it is run alone on what the ops before it computed.
+
+    Args:
+        graph: any, whose ops keep no state.
+        inputs: a sample on which the process ended, as the interpreter takes it.
+        kind: a key of `runtime.runners.RUNNERS`.
+        host: runs the ops one by one.
+
+    Returns:
+        Its index; None where no op does so by itself, or one cannot run alone.
+    """
+    values = dict(inputs)
+    for i, op in enumerate(graph.ops):
+        read = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
+        part, new = graph.slice_with_index([i], read, op.outputs)
+        try:
+            found = host.runner(kind, part).run({new[t]: values[t] for t in read})
+        except EndedError:
+            return i
+        except (InterpreterError, InvariantError, KeyError):
+            return None
+        values |= {t: found[new[t]] for t in op.outputs}
+    return None
