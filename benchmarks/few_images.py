@@ -13,8 +13,9 @@ from common import Array, Requirement, cifar10, finish, normalized, outputs, sho
 from models.resnet20_cifar10 import create
 
 import edgeqwt
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
 from edgeqwt.output import progress_display
-from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
+from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.verify.paired import CHANCE, mcnemar
 from edgeqwt.widths.precision import parse

@@ -25,8 +25,9 @@ from common import (
 from models import dscnn_cifar10, mobilenetv2_cifar10
 
 import edgeqwt
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
 from edgeqwt.output import progress_display
-from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
+from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.document import variants
 from edgeqwt.report.terminal import decibels

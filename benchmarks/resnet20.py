@@ -32,8 +32,9 @@ from common import (
 from models.resnet20_cifar10 import create
 
 import edgeqwt
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
 from edgeqwt.output import progress_display
-from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult
+from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.document import variants
 from edgeqwt.widths.precision import Precision, parse

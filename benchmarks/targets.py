@@ -18,8 +18,8 @@ from edgeqwt.benchmark.host_tasks import latencies
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 from edgeqwt.output import progress_display
-from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
 from edgeqwt.profile import Npu
 from edgeqwt.runtime.arena import measure_arena
 from edgeqwt.runtime.child import in_child

@@ -7,16 +7,17 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.target`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.api_files import compare, evaluate, export, inspect, limited
+from edgeqwt.api_files import compare, compensate, evaluate, export, inspect, limited
 from edgeqwt.api_job import open_job, proved_float
 from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
+from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
@@ -24,7 +25,7 @@ from edgeqwt.extras import need
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
-from edgeqwt.profile import Budget
+from edgeqwt.profile import Budget, TargetProfile
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipe import recipe as recipe_files
 from edgeqwt.recipe.overrides import overridden
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.interface.options import Interface
+    from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.recipe.recipe import Recipe
-    from edgeqwt.repair import CompensationResult
     from edgeqwt.widths.precision import Mixed
 
 __all__ = [
@@ -141,17 +142,10 @@ def build(
             QualityError: the model is too far from the float one.
     """
     from edgeqwt.converters.sequence import find_sequences
-    from edgeqwt.interface.bind import normalized
-    from edgeqwt.pipeline import as_it_is
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
-    from edgeqwt.report.folder import PACKAGE, whole_folder
     from edgeqwt.target.budget import foresee, own_board
-    from edgeqwt.target.budget import require as require_budget
     from edgeqwt.target.check import require
-    from edgeqwt.target.fix import fix as fixed
-    from edgeqwt.target.package.deliver import deliver
-    from edgeqwt.target.plugin import compiled_for, plugin_findings
     from edgeqwt.verify.evaluate import open_evaluation
 
     if metric is not None and evaluation is None:
@@ -164,123 +158,86 @@ def build(
     profile, stages, limit = target_of(target), Stages(display), budget or Budget()
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
-    data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
-    test = (
-        None
-        if evaluation is None
-        else open_samples(evaluation, images=_for_folder(evaluation, images), batch_size=batch_size)
-    )
-    data = normalized(data, chosen.interface)
-    test = None if test is None else normalized(test, chosen.interface)
-    with ExitStack() as stack:
-        stack.enter_context(trusting(trust))
-        folder = None if output is None else stack.enter_context(whole_folder(Path(output), overwrite))
-        scratch = stack.enter_context(_workspace(work))
-        if sequence_length is not None:
-            sequences = find_sequences(model, data.first(), sequence_length)
-            data = sequences.of(data)
-
+    opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
+    data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
+    with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch:
+        sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
+        data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = proved_float(
             model, data, chosen, profile, stages, scratch,
             states=states, converter=converter, onnx2tf_python=onnx2tf_python,
         )  # fmt: skip
-        if sequence_length is not None:
+        if sequences is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
             converted = replace(converted, notes=(sequences.note(), *converted.notes))
             test = None if test is None else sequences.of(test)
-        bits = chosen.precision.activation_bits
-        require(converted.graph, board, bits=bits, fixing=fix)
-        foresee(converted.graph, profile, limit, bits)
+        require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
+        foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
-        adapt = partial(fixed, profile=profile) if fix else as_it_is
-        result = run(converted, data, chosen, profile, scored, stages, source, adapt, proved)
-        with stages("package"):
-            findings = plugin_findings(result.graph, profile, require(result.graph, board, bits=bits))
-            require_budget(result.graph, profile, limit)
-            placed = (
-                None if profile.plugin is None or profile.plugin.qnn is None else compiled_for(result.graph, profile)
-            )
-            result = replace(result, findings=findings, placed=placed)
-            if folder is not None:
-                result = deliver(result, data, folder / PACKAGE, board)
+        result = run(converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved)
+        result = _packaged(result, data, board, limit, folder, stages)
         if folder is not None:
             write_build(result, folder)
     return result
 
 
-@recorded
-def compensate(
-    model: str | Path,
-    reference: str | Path,
+def _opened(
+    source: Source,
     *,
-    calibration: Source,
-    output: str | Path | None = None,
-    recipe: str | Recipe = "balanced",
-    images: ImageOptions | None = None,
-    samples: int | None = None,
-    accept: bool | None = None,
-    trust: bool = False,
-    display: Display = silent,
-) -> CompensationResult:
-    """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
-
-    The result has the same ops and the same size; where compensation does not help on held-out
-    samples it is the file as it was.
+    images: ImageOptions | None,
+    batch_size: int | None,
+    wanted: Interface,
+    most: int | None = None,
+    folders: bool = False,
+) -> Samples:
+    """A build's samples, normalized where the file is to take the raw ones.
 
     Args:
-        model: the int8 file.
-        reference: the float file, or any other source that `build` takes from a file, "file.py:function" included.
-        calibration: as for `build`, in the float file's layout.
-        output: the file to write, and a report beside it as .report.html; none by default.
-        recipe: its ranges and compensation sections count.
-        images: as for `build`.
-        samples: as for `build`.
-        accept: compensate although the reference is hardly what the file was made from.
-        trust: as for `build`.
-        display: shows the stages while they run.
+        source: as the user names it.
+        images: how images of a folder become samples.
+        batch_size: as for `build`.
+        wanted: what inputs are to be like.
+        most: how many of them count.
+        folders: whether `images` are for folders alone: calibration images may go with a test set of another kind.
+    """
+    from edgeqwt.interface.bind import normalized
+
+    images = images if not folders or (isinstance(source, str | Path) and Path(source).is_dir()) else None
+    return normalized(limited(open_samples(source, images=images, batch_size=batch_size), most), wanted)
+
+
+def _fixing(profile: TargetProfile, fix: bool) -> Adapt:
+    """What rewrites integer graphs for the target: what findings offer to apply, where the user asks for it."""
+    from edgeqwt.judgement import as_it_is
+    from edgeqwt.target.fix import fix as fixed
+
+    return partial(fixed, profile=profile) if fix else as_it_is
+
+
+def _packaged(
+    result: BuildResult, data: Samples, board: TargetProfile, limit: Budget, folder: Path | None, stages: Stages
+) -> BuildResult:
+    """A build with what its target finds of the file, and with the target's package, where there is a folder for it.
 
     Raises:
-        EdgeqwtError: see `edgeqwt.errors`; nothing is written then.
+        TargetError: the target does not take the file, or it costs more than its budget.
     """
-    from edgeqwt.converters.convert import convert
-    from edgeqwt.graph import flatbuffer
-    from edgeqwt.repair import check_order, compensate_graph
-    from edgeqwt.report.files import page_beside, write_page
-    from edgeqwt.report.folder import check_file, copy_file
-    from edgeqwt.runtime.foreign import read_foreign
+    from edgeqwt.report.folder import PACKAGE
+    from edgeqwt.target.budget import require as require_budget
+    from edgeqwt.target.check import require
+    from edgeqwt.target.package.deliver import deliver
+    from edgeqwt.target.plugin import compiled_for, plugin_findings
 
-    stages = Stages(display)
-    chosen = recipe_files.with_quality(recipe_files.load(recipe) if isinstance(recipe, str) else recipe, None, accept)
-    if output is not None:
-        check_file(Path(output))
-        check_file(page_beside(Path(output)))
-        if _same_file(Path(output), Path(reference)):
-            raise InputError(
-                f"{output} is the reference file", "Write to another one; the float model is needed again."
-            )
-    graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
-    check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
-    data = limited(open_samples(calibration, images=images), samples)
-    with trusting(trust), _workspace() as work, stages.steps("convert") as step:
-        converted = convert(str(reference), data, work, progress=step)
-    result = compensate_graph(graph, converted, data, chosen, stages)
-    if output is not None:
-        if result.graph is graph:
-            copy_file(Path(model), Path(output))
-        else:
-            flatbuffer.write(result.graph, Path(output))
-        write_page(result, Path(model), str(reference), Path(output))
-    return result
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
-
-
-def _for_folder(source: Source, images: ImageOptions | None) -> ImageOptions | None:
-    """The image options where the source is a folder: calibration images may go with a test set of another kind."""
-    return images if isinstance(source, str | Path) and Path(source).is_dir() else None
+    profile = result.target
+    with stages("package"):
+        found = require(result.graph, board, bits=result.recipe.precision.activation_bits)
+        findings = plugin_findings(result.graph, profile, found)
+        require_budget(result.graph, profile, limit)
+        compiled = profile.plugin is not None and profile.plugin.qnn is not None
+        placed = compiled_for(result.graph, profile) if compiled else None
+        result = replace(result, findings=findings, placed=placed)
+        return result if folder is None else deliver(result, data, folder / PACKAGE, board)
 
 
 @contextmanager
@@ -294,3 +251,10 @@ def _workspace(kept: str | Path | None = None) -> Iterator[Path]:
         return
     with TemporaryFolder() as folder:
         yield folder
+
+
+def _output_folder(output: str | Path | None, overwrite: bool) -> AbstractContextManager[Path | None]:
+    """The folder that takes the place of `output` when all is written; None where nothing is to be written."""
+    from edgeqwt.report.folder import whole_folder
+
+    return nullcontext() if output is None else whole_folder(Path(output), overwrite)

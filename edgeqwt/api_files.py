@@ -11,14 +11,18 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.invoked import recorded
+from edgeqwt.loading import trusting
 from edgeqwt.progress import Display, Stages, silent
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.samples import Sample, Samples
     from edgeqwt.graph.graph import Graph
+    from edgeqwt.recipe.recipe import Recipe
+    from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
@@ -27,6 +31,77 @@ SWAPPED = (
     "the first file is integer and the second float: they are swapped. The first is what is compared with, and the "
     "second what is judged"
 )
+
+
+@recorded
+def compensate(
+    model: str | Path,
+    reference: str | Path,
+    *,
+    calibration: Source,
+    output: str | Path | None = None,
+    recipe: str | Recipe = "balanced",
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    accept: bool | None = None,
+    trust: bool = False,
+    display: Display = silent,
+) -> CompensationResult:
+    """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
+
+    The result has the same ops and the same size; where compensation does not help on held-out
+    samples it is the file as it was.
+
+    Args:
+        model: the int8 file.
+        reference: the float file, or any other source that `build` takes from a file, "file.py:function" included.
+        calibration: as for `build`, in the float file's layout.
+        output: the file to write, and a report beside it as .report.html; none by default.
+        recipe: its ranges and compensation sections count.
+        images: as for `build`.
+        samples: as for `build`.
+        accept: compensate although the reference is hardly what the file was made from.
+        trust: as for `build`.
+        display: shows the stages while they run.
+
+    Raises:
+        EdgeqwtError: see `edgeqwt.errors`; nothing is written then.
+    """
+    from edgeqwt.converters.convert import convert
+    from edgeqwt.graph import flatbuffer
+    from edgeqwt.recipe.recipe import load as load_recipe
+    from edgeqwt.recipe.recipe import with_quality
+    from edgeqwt.repair import check_order, compensate_graph
+    from edgeqwt.report.files import page_beside, write_page
+    from edgeqwt.report.folder import check_file, copy_file
+    from edgeqwt.runtime.foreign import read_foreign
+
+    stages = Stages(display)
+    chosen = with_quality(load_recipe(recipe) if isinstance(recipe, str) else recipe, None, accept)
+    if output is not None:
+        check_file(Path(output))
+        check_file(page_beside(Path(output)))
+        if _same_file(Path(output), Path(reference)):
+            raise InputError(
+                f"{output} is the reference file", "Write to another one; the float model is needed again."
+            )
+    graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
+    check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
+    data = limited(open_samples(calibration, images=images), samples)
+    with trusting(trust), TemporaryFolder() as work, stages.steps("convert") as step:
+        converted = convert(str(reference), data, work, progress=step)
+    result = compensate_graph(graph, converted, data, chosen, stages)
+    if output is not None:
+        if result.graph is graph:
+            copy_file(Path(model), Path(output))
+        else:
+            flatbuffer.write(result.graph, Path(output))
+        write_page(result, Path(model), str(reference), Path(output))
+    return result
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 @recorded

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from platform import python_version
 
-from edgeqwt.advice import advice, remedies
 from edgeqwt.calibration.samples import Samples
-from edgeqwt.ceiling import Ceiling, ceiling
+from edgeqwt.ceiling import Ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.job import begun
+from edgeqwt.job import Job, begun
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, as_it_is, judge
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import as_run, stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
-from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.pictured import Pictured
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
-from edgeqwt.progress import Advance, Stages
+from edgeqwt.progress import Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.qualcomm import Compiled
-from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
-from edgeqwt.verify.choice import Choice, choose
+from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.feeds import feeds
-from edgeqwt.verify.op_errors import OwnErrors, own_errors
+from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
 from edgeqwt.verify.quality import Quality
-from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
-from edgeqwt.verify.worst_samples import WorstSample, worst_samples
+from edgeqwt.verify.thresholds import Shortfall
+from edgeqwt.verify.worst_samples import WorstSample
 
-Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
-
-FLOAT, PLAIN, UNCOMPENSATED, COMPENSATED = "float", "plain", "uncompensated", "compensated"
-
-
-def as_it_is(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
-    """An Adapt that changes nothing."""
-    return graph, ()
+FLOAT = "float"
+"""The name of the float graph that was lowered, beside those of the variants (`judgement.py`)."""
 
 
 @dataclass(frozen=True)
@@ -206,40 +198,17 @@ def build(
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
     job = begun(model, samples, recipe, target, stages, proved)
-    model, samples, recipe, context, warnings = job.model, job.samples, job.recipe, job.context, job.warnings
-    prepared, graph = job.prepared, job.prepared.graph
-    made, recipe, assignment = _made(context, recipe, stages)
-    with stages("judge") as advance:
-        variants, quality, adapted = judged(
-            context, made, recipe, advance, lambda found: as_run(*adapt(found), recipe, target)
-        )
-        choice = choose(quality)
-        warnings = (*warnings, *_unseen(model, quality[choice.name]))
-        poor = shortfalls(made.reference, quality[choice.name], recipe.quality)
-        reference = graph if choice.name == PLAIN else made.reference
-        own = own_errors(reference, variants[choice.name], context.gate.feeds())
-        traced = _traced(reference, variants, choice.name, own, context)
-        worst = worst_samples(reference, variants[choice.name], quality[choice.name], context.gate.feeds())
-        limit = ceiling(reference, variants[choice.name], own, context.gate.feeds()) if recipe.ceiling else None
-    trials: tuple[Trial, ...] = ()
-    if poor:
-        with stages("try remedies") as advance:
-            trials = tried(context, samples, recipe, quality[choice.name], own, advance, limit)
-        if not recipe.quality.accept:
-            require(poor, advice(reference, quality[choice.name], own, recipe, trials))
-    remedy = remedies(reference, quality[choice.name], own, recipe, trials) if poor else ""
-    gains: tuple[Gain, ...] = ()
-    if recipe.leave_one_out and model.learned is None:
-        with stages("leave one out") as advance:
-            small = Context.of(
-                model, graph, samples.head(recipe.leave_one_out), target, recipe.preserve, context.ranges
-            )
-            gains = leave_one_out(context, small, recipe.techniques, recipe.precision, advance)
-    variants = {name: stored(variant, recipe, target) for name, variant in variants.items()}
+    model, context, graph = job.model, job.context, job.prepared.graph
+    made, recipe, assignment = _made(context, job.recipe, stages)
+    judgement = judge(context, job.samples, made, recipe, stages, lambda found: as_run(*adapt(found), recipe, target))
+    gains = _gains(job, recipe)
+    variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
         proof = context.gate.proof_samples(recipe.verify.runtime_samples)
         variants, runtimes, copied = without_overwrites(
-            variants, choice.name, lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance)))
+            variants,
+            judgement.choice.name,
+            lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance))),
         )
         require_runtimes(target, runtimes)
     sizes = sizes_of({FLOAT: graph, **variants})
@@ -247,57 +216,22 @@ def build(
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
     return BuildResult(
-        Sources(source, samples.origin, *named), model, recipe, target, job.total, prepared, job.parity, made,
-        (*adapted, *copied), assignment, variants, gains, choice, poor, own, quality, runtimes, scores, evaluated,
-        sizes, stages.seconds, {**versions(), **model.versions}, warnings, limit, remedy, traced=traced, worst=worst,
+        Sources(source, job.samples.origin, *named), model, recipe, target, job.total, job.prepared, job.parity, made,
+        (*judgement.adapted, *copied), assignment, variants, gains, judgement.choice, judgement.shortfalls,
+        judgement.own, judgement.quality, runtimes, scores, evaluated, sizes, stages.seconds,
+        {**versions(), **model.versions}, (*job.warnings, *judgement.warnings), judgement.ceiling, judgement.remedy,
+        traced=judgement.traced, worst=judgement.worst,
     )  # fmt: skip
 
 
-def _traced(
-    reference: Graph, variants: Mapping[str, Graph], kept: str, own: OwnErrors, context: Context
-) -> dict[str, OwnErrors]:
-    """Own errors of the variants before and after compensation; the plain one has another float graph behind it."""
-    if kept == PLAIN:
-        return {PLAIN: own}
-    names = [name for name in (UNCOMPENSATED, COMPENSATED) if name in variants]
-    return {n: own if n == kept else own_errors(reference, variants[n], context.gate.feeds()) for n in names}
-
-
-def judged(
-    context: Context, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = as_it_is
-) -> tuple[dict[str, Graph], dict[str, Quality], tuple[str, ...]]:
-    """The candidates, the plainest first, and how close each comes to the float graph on held-out samples.
-
-    They are judged as adapted to the target; the last value says what that did.
-    """
-    variants = {UNCOMPENSATED: made.uncompensated}
-    if made.outcome is not None:
-        variants[COMPENSATED] = made.outcome.graph
-    variants, sentences = _adapted(variants, adapt)
-    quality = context.gate.quality(made.reference, variants, advance)
-    simple = plain(recipe.techniques)
-    others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
-    if not others or context.model.learned is not None:
-        return variants, quality, sentences
-    nothing = make(context, simple, recipe.precision, Stages()).graph
-    first, _ = _adapted({PLAIN: nothing}, adapt)
-    return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
-
-
-def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
-    found = {name: adapt(graph) for name, graph in variants.items()}
-    return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
-
-
-def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:
-    """Sentences on outputs of which no held-out sample has anything that decides."""
-    for position, within in model.deciding.items():
-        judged = quality.decisive[position]
-        if judged.closeness.varying_db is None and quality.samples > 1:
-            yield (
-                f"output {judged.tensor!r} is nowhere {within} in the {quality.samples} held-out samples, so that "
-                "nothing says how well that comes out: calibrate with more samples that have it"
-            )
+def _gains(job: Job, recipe: Recipe) -> tuple[Gain, ...]:
+    """What each technique gains, by leave-one-out, where the recipe asks for it."""
+    if not recipe.leave_one_out or job.model.learned is not None:
+        return ()
+    graph, few, whole = job.prepared.graph, job.samples.head(recipe.leave_one_out), job.context
+    with job.stages("leave one out") as advance:
+        small = Context.of(job.model, graph, few, job.target, recipe.preserve, whole.ranges)
+        return leave_one_out(whole, small, recipe.techniques, recipe.precision, advance)
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:

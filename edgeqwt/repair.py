@@ -19,9 +19,10 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.pictured import Pictured
-from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED, sizes_of
+from edgeqwt.pipeline import sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.choice import Choice, choose

@@ -11,7 +11,7 @@ import pytest
 import edgeqwt
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.pipeline import COMPENSATED
+from edgeqwt.judgement import COMPENSATED
 from edgeqwt.recipe.recipe import load, with_precision
 from tests import small
 

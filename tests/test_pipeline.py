@@ -15,7 +15,8 @@ import edgeqwt
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.pipeline import COMPENSATED, PLAIN, UNCOMPENSATED, BuildResult, check_free, require_runtimes
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
+from edgeqwt.pipeline import BuildResult, check_free, require_runtimes
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -193,3 +194,41 @@ def test_no_committed_file_is_large() -> None:
 def test_modules_stay_under_400_lines() -> None:
     lengths = {name: path.read_text().count("\n") for name, path in sources().items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+LONGEST = 50
+"""Lines of a function's body: signature and docstring grow with what they explain, not with what it does."""
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From the first statement behind the docstring to the last one, comments and blank lines between them included."""
+    first = 0 if ast.get_docstring(function) is None else 1
+    return (function.end_lineno or 0) - function.body[first].lineno + 1 if len(function.body) > first else 0
+
+
+def test_functions_do_not_count_what_explains_them() -> None:
+    lines = [
+        "def f(",
+        "    a: int,",
+        ") -> int:",
+        '    """One.',
+        "",
+        '    Two."""',
+        "    # why",
+        "    b = a",
+        "",
+        "    return b",
+    ]
+    (function,) = ast.parse("\n".join(lines)).body
+    assert isinstance(function, ast.FunctionDef)
+    assert body_lines(function) == 3
+
+
+def test_functions_stay_under_50_lines() -> None:
+    found = {
+        f"{name}.{node.name}": body_lines(node)
+        for name, path in sources().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: lines for name, lines in found.items() if lines > LONGEST} == {}

@@ -25,7 +25,8 @@ from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.scales.activations import Activation, Assignment, levels
+from edgeqwt.scales.activations import Assignment, levels
+from edgeqwt.scales.groups import Activation
 from edgeqwt.widths.precision import FLOAT, Precision
 
 

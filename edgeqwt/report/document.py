@@ -18,11 +18,12 @@ from edgeqwt.compensation.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.options import values_of
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
-from edgeqwt.pipeline import COMPENSATED, FLOAT, UNCOMPENSATED, BuildResult
+from edgeqwt.pipeline import FLOAT, BuildResult
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report.folder import SCHEMA

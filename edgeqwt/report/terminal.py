@@ -330,7 +330,7 @@ def _show_layers(
 ) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
     from edgeqwt.compensation.channel_constants import KINDS
-    from edgeqwt.pipeline import COMPENSATED, UNCOMPENSATED
+    from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 
     plain, after = (
         {layer.tensor: layer.closeness for layer in quality[name].layers} if name in quality else {}

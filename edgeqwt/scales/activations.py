@@ -21,6 +21,7 @@ from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.scales.activation_roles import at_layers, exponentials
 from edgeqwt.scales.curves import finer_curves
+from edgeqwt.scales.groups import Activation, Groups
 from edgeqwt.scales.joined_inputs import finer_inputs
 from edgeqwt.scales.ranges import Range, RangeRule, marginless, rule_for, saturated, tailless
 from edgeqwt.widths.plan import Plan, copies, planned
@@ -36,9 +37,6 @@ LIMITING = ("MAXIMUM", "MINIMUM")
 SATURATING = frozenset({"SOFTMAX", "LOGISTIC", "TANH"})
 
 NO_RANGES: Mapping[int, Range] = MappingProxyType({})
-
-Activation = tuple[int, int]
-"""A float activation's index and a width in bits: the tensor where it is computed, or its copy at the other width."""
 
 
 @dataclass(frozen=True)
@@ -73,37 +71,6 @@ class Assignment:
     def read(self, op_index: int, tensor: int) -> Quantization:
         """The parameters of a float activation where an op reads or computes it."""
         return self.at(tensor, self.plan.ops[op_index])
-
-
-class _Groups:
-    """Union-find over tensors and copies; a group may have parameters that are not up for choice."""
-
-    def __init__(self, fixed: Mapping[Activation, tuple[float, int]]) -> None:
-        self.parent: dict[Activation, Activation] = {}
-        self.fixed = dict(fixed)
-        self.symmetric: set[Activation] = set()
-
-    def find(self, activation: Activation) -> Activation:
-        root = activation
-        while (up := self.parent.setdefault(root, root)) != root:
-            root = up
-        self.parent[activation] = root
-        return root
-
-    def fixed_of(self, activation: Activation) -> tuple[float, int] | None:
-        return self.fixed.get(self.find(activation))
-
-    def tie(self, members: list[Activation]) -> None:
-        for activation in members[1:]:
-            kept, gone = sorted((self.find(members[0]), self.find(activation)))
-            self.parent[gone] = kept
-            if gone in self.fixed:
-                self.fixed.setdefault(kept, self.fixed.pop(gone))
-
-    def tie_alike(self, members: list[Activation]) -> None:
-        """Ties those that have the first one's width, and no parameters of their own unless all have the same."""
-        alike = [p for p in members if p[1] == members[0][1] and self.fixed_of(p) == self.fixed_of(members[0])]
-        self.tie(alike)
 
 
 def affine(low: float, high: float) -> Quantization:
@@ -160,6 +127,48 @@ def parameters(
     return symmetric(low, high) if even else affine(low, high)
 
 
+@dataclass(frozen=True, eq=False)
+class _Rules:
+    """Which range rule each group of activations gets.
+
+    Attributes:
+        rule: what chooses ranges as a whole.
+        names: of the tensors of each group.
+        usual: groups that others than softmax and its like read, or the caller does.
+        tailed: groups that linear layers compute or read.
+        far: groups that are read as exponents.
+    """
+
+    rule: RangeRule
+    names: Mapping[Activation, list[str]]
+    usual: Set[Activation]
+    tailed: Set[Activation]
+    far: Set[Activation]
+
+    @classmethod
+    def of(cls, rule: RangeRule, graph: Graph, plan: Plan, groups: Groups, activations: Set[Activation]) -> _Rules:
+        summed, layers, powers = unsaturated(graph), at_layers(graph), exponentials(graph)
+        names: dict[Activation, list[str]] = {}
+        for t, bits in sorted(activations):
+            names.setdefault(groups.find((t, bits)), []).append(graph.tensors[t].name)
+        usual, tailed = ({groups.find((t, b)) for t, b in activations if t in some} for some in (summed, layers))
+        far = {groups.find((t, plan.computed_bits[t])) for t in powers if t in plan.computed_bits}
+        return cls(rule, names, usual, tailed, far)
+
+    def named(self, root: Activation) -> RangeRule:
+        """The rule that the names of a group's tensors ask for."""
+        return rule_for(self.rule, self.names.get(root, ()))
+
+    def at(self, root: Activation) -> RangeRule:
+        """The same, without margins or tails where they do not pay."""
+        own = self.named(root)
+        return saturated(own) if root not in self.usual else own if root in self.tailed else tailless(own)
+
+    def headroom(self, root: Activation) -> float:
+        """What a 16-bit range is larger than what was seen."""
+        return EXPONENTIAL_HEADROOM if root in self.far else HEADROOM
+
+
 def assign(
     graph: Graph,
     statistics: Mapping[int, Statistics],
@@ -179,7 +188,7 @@ def assign(
     """
     plan = plan or planned(graph, Precision())
     tables = finer_curves(graph, statistics, rule, plan) if plan.finer_curves else frozenset()
-    groups = _Groups(_fixed_outputs(graph, plan, tables))
+    groups = Groups(_fixed_outputs(graph, plan, tables))
     for before, after in graph.state_tensors():
         held = _is_activation(graph, before) and _is_activation(graph, after)
         if held and plan.computed_bits[before] != FLOAT:
@@ -194,14 +203,7 @@ def assign(
     lone = _lone(groups, plan, activations)
     merged = _merged(groups, graph, plan, statistics, activations - lone)
     given = {groups.find((t, plan.computed_bits[t])): limits for t, limits in ranges.items()}
-    summed = unsaturated(graph)
-    usual = {groups.find((t, bits)) for t, bits in activations if t in summed}
-    layers = at_layers(graph)
-    tailed = {groups.find((t, bits)) for t, bits in activations if t in layers}
-    far = {groups.find((t, plan.computed_bits[t])) for t in exponentials(graph) if t in plan.computed_bits}
-    named: dict[Activation, list[str]] = {}
-    for t, bits in sorted(activations):
-        named.setdefault(groups.find((t, bits)), []).append(graph.tensors[t].name)
+    rules = _Rules.of(rule, graph, plan, groups, activations)
     chosen: dict[Activation, Quantization] = {}
     for root, s in merged.items():
         even = root in groups.symmetric
@@ -210,14 +212,11 @@ def assign(
         elif root in given:
             chosen[root] = symmetric(*given[root]) if even else spanning(*given[root], root[1])
         else:
-            own = rule_for(rule, named.get(root, ()))
-            own = saturated(own) if root not in usual else own if root in tailed else tailless(own)
-            headroom = EXPONENTIAL_HEADROOM if root in far else HEADROOM
-            chosen[root] = parameters(s, own, root[1], even, headroom)
+            chosen[root] = parameters(s, rules.at(root), root[1], even, rules.headroom(root))
     group = {activation: groups.find(activation) for activation in sorted(activations - lone)}
     requantize = {key: chosen[groups.find(activation)] for key, activation in apart.items()}
     requantize |= {
-        key: parameters(merged[root], rule_for(rule, named.get(root, ())), 8, True)
+        key: parameters(merged[root], rules.named(root), 8, True)
         for key, root in ((key, groups.find(activation)) for key, activation in uneven.items())
     }
     natural = {t: chosen[groups.find((t, plan.computed_bits[t]))] for t in statistics if plan.computed_bits[t] != FLOAT}
@@ -280,7 +279,7 @@ def _tied_slots(graph: Graph, op: Op) -> list[int]:
 
 
 def _grouped(
-    graph: Graph, plan: Plan, groups: _Groups, finer: Set[tuple[int, int]] = frozenset()
+    graph: Graph, plan: Plan, groups: Groups, finer: Set[tuple[int, int]] = frozenset()
 ) -> dict[tuple[int, int], Activation]:
     """Forms the groups; returns (op, slot) -> the activation whose parameters the slot must be requantized to.
 
@@ -307,7 +306,7 @@ def _grouped(
     return apart
 
 
-def _made_symmetric(graph: Graph, plan: Plan, groups: _Groups) -> dict[tuple[int, int], Activation]:
+def _made_symmetric(graph: Graph, plan: Plan, groups: Groups) -> dict[tuple[int, int], Activation]:
     """Marks the groups that need zero point 0; returns (op, slot) -> activation for which a fixed scale forbids it."""
     uneven: dict[tuple[int, int], Activation] = {}
     for i, op in enumerate(graph.ops):
@@ -342,7 +341,7 @@ def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activatio
     return fixed
 
 
-def _lone(groups: _Groups, plan: Plan, activations: set[Activation]) -> set[Activation]:
+def _lone(groups: Groups, plan: Plan, activations: set[Activation]) -> set[Activation]:
     """The wider copies that share their scale with nothing: they can be exact."""
     sizes: dict[Activation, int] = {}
     for activation in activations:
@@ -358,7 +357,7 @@ def _lone(groups: _Groups, plan: Plan, activations: set[Activation]) -> set[Acti
 
 
 def _merged(
-    groups: _Groups, graph: Graph, plan: Plan, statistics: Mapping[int, Statistics], activations: set[Activation]
+    groups: Groups, graph: Graph, plan: Plan, statistics: Mapping[int, Statistics], activations: set[Activation]
 ) -> dict[Activation, Statistics]:
     """Per group, the statistics of all members and of the constants tied to their outputs."""
     merged: dict[Activation, Statistics] = {}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.graph.opset16 import rule_at
-from edgeqwt.scales.activations import Activation, Assignment, constant_range, enlarged, spanning
+from edgeqwt.scales.activations import Assignment, constant_range, enlarged, spanning
+from edgeqwt.scales.groups import Activation
 
 # LiteRT refuses a fused activation whose limits overflow int32 at the output's scale.
 CLIPPED, SMALLEST_CLIPPED = ("RELU6", "RELU_N1_TO_1"), 2.0**-27

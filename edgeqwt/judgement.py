@@ -1,0 +1,150 @@
+"""The integer graphs that a build may keep, judged on held-out samples: which is best, and how good is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from edgeqwt.advice import advice, remedies
+from edgeqwt.calibration.samples import Samples
+from edgeqwt.ceiling import Ceiling, ceiling
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph.graph import Graph
+from edgeqwt.passes.context import Context
+from edgeqwt.passes.run import Made, make
+from edgeqwt.passes.technique import COMPENSATION, plain
+from edgeqwt.progress import Advance, Stages
+from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.trials import Trial, tried
+from edgeqwt.verify.choice import Choice, choose
+from edgeqwt.verify.op_errors import OwnErrors, own_errors
+from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
+from edgeqwt.verify.worst_samples import WorstSample, worst_samples
+
+Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
+"""Rewrites an integer graph for a target; returns sentences on what it did, too."""
+
+PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
+"""The variants, in the order in which they are judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What held-out samples say of a build's variants.
+
+    Attributes:
+        variants: the integer graphs, as adapted to the target: plain post-training quantization where the recipe has
+            other techniques than a range rule and compensation, and before and after compensation.
+        quality: how close each comes to its float graph.
+        adapted: sentences on what was rewritten for the target.
+        choice: which variant is kept, and why.
+        shortfalls: what is poor about it.
+        own: what each of its ops errs by itself.
+        traced: the same of the variants before and after compensation; of the plain one alone where that is kept.
+        worst: the samples on which it errs most.
+        remedy: what may help; empty where nothing is poor.
+        ceiling: what activations of its widths leave at best; None where the recipe does not ask.
+        warnings: outputs of which the samples say nothing.
+    """
+
+    variants: Mapping[str, Graph]
+    quality: Mapping[str, Quality]
+    adapted: tuple[str, ...]
+    choice: Choice
+    shortfalls: tuple[Shortfall, ...]
+    own: OwnErrors
+    traced: Mapping[str, OwnErrors]
+    worst: tuple[WorstSample, ...]
+    remedy: str
+    ceiling: Ceiling | None
+    warnings: tuple[str, ...]
+
+
+def as_it_is(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """An Adapt that changes nothing."""
+    return graph, ()
+
+
+def judge(
+    context: Context, samples: Samples, made: Made, recipe: Recipe, stages: Stages, adapt: Adapt = as_it_is
+) -> Judgement:
+    """Which variant is kept, what it errs and where.
+
+    Args:
+        context: the model, its target, and the gate with the held-out samples.
+        samples: all calibration samples, for small builds that try remedies.
+        made: what the recipe's techniques made.
+        recipe: with the widths that `made` has.
+        stages: shows and times the steps.
+        adapt: how the file will be written for the target.
+
+    Raises:
+        QualityError: the best one does not reach the recipe's quality thresholds, and it does not accept that.
+    """
+    with stages("judge") as advance:
+        variants, quality, adapted = judged(context, made, recipe, advance, adapt)
+        choice = choose(quality)
+        kept, found = variants[choice.name], quality[choice.name]
+        poor = shortfalls(made.reference, found, recipe.quality)
+        reference = context.graph if choice.name == PLAIN else made.reference
+        own = own_errors(reference, kept, context.gate.feeds())
+        traced = _traced(reference, variants, choice.name, own, context)
+        worst = worst_samples(reference, kept, found, context.gate.feeds())
+        limit = ceiling(reference, kept, own, context.gate.feeds()) if recipe.ceiling else None
+    trials: tuple[Trial, ...] = ()
+    if poor:
+        with stages("try remedies") as advance:
+            trials = tried(context, samples, recipe, found, own, advance, limit)
+        if not recipe.quality.accept:
+            require(poor, advice(reference, found, own, recipe, trials))
+    remedy = remedies(reference, found, own, recipe, trials) if poor else ""
+    unseen = tuple(_unseen(context.model, found))
+    return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, unseen)
+
+
+def judged(
+    context: Context, made: Made, recipe: Recipe, advance: Advance, adapt: Adapt = as_it_is
+) -> tuple[dict[str, Graph], dict[str, Quality], tuple[str, ...]]:
+    """The candidates, the plainest first, and how close each comes to the float graph on held-out samples.
+
+    They are judged as adapted to the target; the last value says what that did.
+    """
+    variants = {UNCOMPENSATED: made.uncompensated}
+    if made.outcome is not None:
+        variants[COMPENSATED] = made.outcome.graph
+    variants, sentences = _adapted(variants, adapt)
+    quality = context.gate.quality(made.reference, variants, advance)
+    simple = plain(recipe.techniques)
+    others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
+    if not others or context.model.learned is not None:
+        return variants, quality, sentences
+    nothing = make(context, simple, recipe.precision, Stages()).graph
+    first, _ = _adapted({PLAIN: nothing}, adapt)
+    return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
+
+
+def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:
+    found = {name: adapt(graph) for name, graph in variants.items()}
+    return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
+
+
+def _traced(
+    reference: Graph, variants: Mapping[str, Graph], kept: str, own: OwnErrors, context: Context
+) -> dict[str, OwnErrors]:
+    """Own errors of the variants before and after compensation; the plain one has another float graph behind it."""
+    if kept == PLAIN:
+        return {PLAIN: own}
+    names = [name for name in (UNCOMPENSATED, COMPENSATED) if name in variants]
+    return {n: own if n == kept else own_errors(reference, variants[n], context.gate.feeds()) for n in names}
+
+
+def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:
+    """Sentences on outputs of which no held-out sample has anything that decides."""
+    for position, within in model.deciding.items():
+        judged = quality.decisive[position]
+        if judged.closeness.varying_db is None and quality.samples > 1:
+            yield (
+                f"output {judged.tensor!r} is nowhere {within} in the {quality.samples} held-out samples, so that "
+                "nothing says how well that comes out: calibrate with more samples that have it"
+            )
