@@ -15,12 +15,12 @@ from edgeqwt.pipeline import FLOAT
 from edgeqwt.report.details import bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import GOOD, UNKNOWN, Advice, Cell, Hint, Page, Row, Step, level_of
+from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
     ceiling_sentences,
     converter_sentences,
     kept_sentence,
     parity_sentence,
-    runtime_sentences,
 )
 from edgeqwt.report.variants import decibels
 from edgeqwt.verify.choice import gain_at

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, finite, most, plain, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import level_of
+from edgeqwt.report.runtimes import runtime_sentences, some
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
     from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensation.cwac import Outcome
     from edgeqwt.converted import ConvertedModel
-    from edgeqwt.graph.graph import Graph
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
-    from edgeqwt.verify.bitexact import BitExactness, Difference
     from edgeqwt.verify.choice import Choice
     from edgeqwt.verify.compare import Comparison, TensorComparison
     from edgeqwt.verify.metrics import Closeness
@@ -44,7 +43,6 @@ WORST_OPS = 5  # own errors that `compare` tells
 COLOURS = {"good": "green", "poor": "yellow", "below": "red", "unknown": ""}
 BAR, FULL_DB = 5, 40.0  # characters of a layer's bar, and the SQNR that fills it
 BLOCKS = " ▏▎▍▌▋▊▉█"
-NAMED = 3  # differences between runtimes that are reported one by one
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
@@ -265,62 +263,6 @@ def parity_sentence(parity: Parity) -> str:
     )
 
 
-def runtime_sentences(graph: Graph, found: BitExactness) -> list[tuple[str, str]]:
-    """Runtime, and what was found when the graph that was kept ran in it; a runtime may have several lines."""
-    listed = []
-    if found.ops:
-        bytes_ = "same bytes as" if found.ok else "DIFFERENT bytes from"
-        but = " but for known steps" if found.ok and found.differences else ""
-        listed.append(
-            f"{bytes_} LiteRT's reference kernels in {found.ops} of {len(graph.ops)} ops{but}; {found.samples} samples"
-        )
-    listed += _some(_differing(found))
-    listed += [f"LiteRT WRITES OVER values that output {name!r} still needs" for name in found.overwritten]
-    if found.unavailable and not found.lacking:
-        listed.append(f"does not run the whole model: {found.unavailable}")
-    listed += _lacking(found)
-    named = [("TFLite Micro" if k == 0 else "", sentence) for k, sentence in enumerate(listed)]
-    return [*named, *(("XNNPACK", sentence) for sentence in _xnnpack_sentence(graph, found))]
-
-
-def _differing(found: BitExactness) -> Iterator[str]:
-    """The ops that differ from the reference kernels; those that are known to, by kind."""
-    groups: dict[object, list[Difference]] = {}
-    for d in found.differences:
-        groups.setdefault(d.kind if d.known else (d.op, d.tensor), []).append(d)
-    for same in groups.values():
-        first, values = same[0], sum(d.elements for d in same)
-        where = f"{first.kind} #{first.op} {first.tensor!r}" if len(same) == 1 else f"{first.kind}, {len(same)} ops"
-        largest = max(d.largest for d in same)
-        yield f"{where}: {sum(d.differing for d in same):,} of {values:,} values differ, by {largest:g} at most"
-
-
-def _lacking(found: BitExactness) -> Iterator[str]:
-    """The ops that TFLite Micro does not take, those together that it says the same of."""
-    reasons: dict[tuple[str, str], list[int]] = {}
-    for lack in found.lacking:
-        reasons.setdefault((lack.kind, lack.reason), []).append(lack.op)
-    for (kind, reason), ops in reasons.items():
-        yield f"does not have {kind} {', '.join(_some(f'#{op}' for op in ops))}: {reason}"
-
-
-def _xnnpack_sentence(graph: Graph, found: BitExactness) -> Iterator[str]:
-    from edgeqwt.report.document import largest_steps
-
-    within, at_end = (largest_steps(graph, found.xnnpack), largest_steps(graph, found.xnnpack_outputs))
-    if within == 0:
-        yield "identical to the reference kernels"
-    elif within is not None:
-        end = "" if at_end is None else f", {at_end:g} at the outputs"
-        yield f"up to {within:g} step{'s' if within > 1 else ''} from the reference kernels{end}"
-
-
-def _some(sentences: Iterable[str]) -> list[str]:
-    listed = list(sentences)
-    named = most(NAMED)
-    return listed if named is None or len(listed) <= named else [*listed[:named], f"and {len(listed) - named} more"]
-
-
 def _show_layers(
     out: Console,
     quality: Mapping[str, Quality],
@@ -386,7 +328,7 @@ def _skipped(outcome: Outcome) -> Iterator[str]:
     for reason, channels in reasons.items():
         yield f"{channels:,} of {total:,} channels: {reason}"
     for reason, ops in whole.items():
-        yield f"{', '.join(_some(ops))}: {reason}"
+        yield f"{', '.join(some(ops))}: {reason}"
 
 
 def bar(closeness: Closeness | None) -> str:
