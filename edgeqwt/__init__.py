@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.observations import Observations
     from edgeqwt.calibration.samples import InputSpec, Samples
     from edgeqwt.calibration.sources import open_samples
     from edgeqwt.errors import (
@@ -67,6 +68,7 @@ _NAMES_BY_MODULE = {
     "benchmark.result": ("BenchResult",),
     "calibration.deciding": ("Deciding",),
     "calibration.images": ("ImageOptions",),
+    "calibration.observations": ("Observations",),
     "calibration.samples": ("InputSpec", "Samples"),
     "calibration.sources": ("open_samples",),
     "errors": (
@@ -90,12 +92,12 @@ _MODULES = {name: module for module, names in _NAMES_BY_MODULE.items() for name 
 
 __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
-    "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface", "InvariantError",
-    "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision", "QualityError", "Recipe", "RecipeError",
-    "Samples", "Scores", "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench",
-    "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export", "inspect",
-    "install_tool", "load_recipe", "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "targets",
-    "tools",
+    "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface",
+    "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels", "Precision",
+    "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile", "ToolError",
+    "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
+    "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
+    "progress_display", "recipes", "serve_demo", "targets", "tools",
 ]  # fmt: skip
 
 

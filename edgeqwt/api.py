@@ -33,6 +33,7 @@ from edgeqwt.recipe.overrides import overridden
 if TYPE_CHECKING:
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.observations import Observations
     from edgeqwt.interface.options import Interface
     from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
@@ -92,6 +93,7 @@ def build(
     min_quality: float | None = None,
     accept: bool | None = None,
     trust: bool = False,
+    observations: Observations | None = None,
     display: Display = silent,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
@@ -134,6 +136,7 @@ def build(
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
+        observations: what a job observed of this model on these samples, so that it is not observed again.
         display: shows the stages while they run.
 
     Raises:
@@ -175,7 +178,9 @@ def build(
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
-        result = run(converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved)
+        result = run(
+            converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved, observations
+        )
         result = _packaged(result, data, board, limit, folder, stages)
         if folder is not None:
             write_build(result, folder)

@@ -19,6 +19,7 @@ from edgeqwt.recipe.overrides import overridden
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
+    from edgeqwt.calibration.observations import Observations
     from edgeqwt.converted import ConvertedModel
     from edgeqwt.job import Job
     from edgeqwt.profile import TargetProfile
@@ -40,6 +41,7 @@ def open_job(
     states: Sequence[tuple[str, str]] | None = None,
     converter: str = "auto",
     trust: bool = False,
+    observations: Observations | None = None,
     display: Display = silent,
 ) -> Job:
     """A model converted, proved and ready for its recipe's techniques, which the caller applies one by one.
@@ -70,7 +72,7 @@ def open_job(
             model, data, chosen, profile, stages, scratch, states=states, converter=converter
         )
     require(converted.graph, profile, bits=chosen.precision.activation_bits)
-    return begun(converted, data, chosen, profile, stages, proved)
+    return begun(converted, data, chosen, profile, stages, proved, observations)
 
 
 def proved_float(

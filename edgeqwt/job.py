@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeqwt.calibration.columns import column_warnings
+from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.sample_warnings import sample_warnings
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
@@ -70,6 +71,11 @@ class Job:
         with self.stages("calibrate") as advance:
             return start(self.context.showing(advance), self.recipe.precision)
 
+    def observations(self) -> Observations:
+        """What was observed of the prepared float graph; `save` it for a later build on the same samples."""
+        statistics = self.start().statistics
+        return Observations.of(self.context.graph, self.context.fit.samples, self.model.deciding, statistics)
+
     @property
     def techniques(self) -> Techniques:
         """The recipe's techniques in their order, but for those that do not suit a model trained with quantization."""
@@ -114,6 +120,7 @@ def begun(
     target: TargetProfile,
     stages: Stages,
     proved: Proved | None = None,
+    observations: Observations | None = None,
 ) -> Job:
     """A converted model, ready for techniques.
 
@@ -124,6 +131,7 @@ def begun(
         target: what must be able to run the result.
         stages: shows and times the steps.
         proved: what `prove` returned of this model, where it was called already.
+        observations: what was observed of this model on these samples before, see `Job.observations`.
 
     Raises:
         EdgeqwtError: ParityError, where the float graph does not compute what the source does, is the usual one.
@@ -141,6 +149,7 @@ def begun(
     found = _resolved(model, graph, recipe, target)
     recipe = replace(recipe, precision=found.precision)
     context = Context.of(model, graph, samples, target, recipe.preserve, found.ranges)
+    context = context if observations is None else context.with_observations(observations)
     warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
     return Job(model, samples, total, recipe, target, proved.prepared, proved.parity, context, warnings, stages)
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from platform import python_version
 
+from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.compensation.cwac import Outcome
@@ -180,6 +181,7 @@ def build(
     source: str = "",
     adapt: Adapt = as_it_is,
     proved: Proved | None = None,
+    observations: Observations | None = None,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -193,11 +195,12 @@ def build(
         source: how the user named the source model, for the report.
         adapt: rewrites an integer graph for the target; returns sentences on what it did.
         proved: what `prove` returned of this model, where it was called already.
+        observations: what was observed of this model on these samples before, see `Job.observations`.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
-    job = begun(model, samples, recipe, target, stages, proved)
+    job = begun(model, samples, recipe, target, stages, proved, observations)
     model, context, graph = job.model, job.context, job.prepared.graph
     made, recipe, assignment = _made(context, job.recipe, stages)
     judgement = judge(context, job.samples, made, recipe, stages, lambda found: as_run(*adapt(found), recipe, target))

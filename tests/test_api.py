@@ -60,10 +60,11 @@ def test_public_names() -> None:
     assert dir(edgeqwt) == edgeqwt.__all__ == [
         "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult",
         "ConversionError", "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec",
-        "Interface", "InvariantError", "Job", "Mixed", "PageOptions", "ParityError", "Pixels", "Precision",
-        "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile", "ToolError",
+        "Interface", "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels",
+        "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile",
+        "ToolError",
         "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
-        "demo_assets", "evaluate", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
+        "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
         "progress_display", "recipes", "serve_demo", "targets", "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
@@ -132,7 +133,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     modules = imported_by(f"from edgeqwt import cli; cli.run({arguments!r})")
     assert not [name for name in modules if name.split(".")[0] in HEAVY]
     own = [name for name in modules if name.startswith("edgeqwt") and not name.startswith("edgeqwt.commands")]
-    light = {"signals", "disk", "children", "loading", "guard", "extras", "invoked"}  # what a process needs to end well
+    # What a process needs to end well, and to say so.
+    light = {"signals", "disk", "children", "loading", "guard", "extras", "invoked", "output", "progress"}
     assert {*own} - {f"edgeqwt.{name}" for name in light} == {"edgeqwt", "edgeqwt.errors", "edgeqwt.cli"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.statistics import Statistics
@@ -61,6 +62,7 @@ class Context:
         gate: decides by the other ones.
         preserve: what of the weights' structure stays, of `rounding.structure.KINDS`.
         ranges: range rules of single tensors, by name, in place of the one that techniques choose.
+        observations: what was observed of the prepared graph before; None: it is observed when it is asked for.
         advance: shows the progress of the technique that runs.
     """
 
@@ -71,6 +73,7 @@ class Context:
     gate: Gate
     preserve: frozenset[str] = frozenset(KINDS)
     ranges: Mapping[str, RangeRule] = field(default_factory=dict)
+    observations: Observations | None = None
     advance: Advance = _quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 
@@ -112,12 +115,24 @@ class Context:
 
     def observed(self, graph: Graph) -> dict[int, Statistics]:
         """Statistics of a float graph's activations on the samples to fit on."""
+        if self.observations is not None and graph is self.graph:
+            return dict(self.observations.statistics)
 
         def observed() -> dict[int, Statistics]:
             shown = replace(self.fit, samples=self.fit.samples.shown(self.advance))
             return observe(graph, shown, deciding=self.model.deciding)[0]
 
         return self._once("observed", graph, observed)
+
+    def with_observations(self, found: Observations) -> Context:
+        """The same, with what was observed before of this graph on these samples.
+
+        Raises:
+            InputError: they are of another graph, or of other samples.
+        """
+        wanted = Observations.of(self.graph, self.fit.samples, self.model.deciding)
+        found.require(wanted, self.fit.samples.origin)
+        return replace(self, observations=found)
 
     @property
     def kernels(self) -> Kernels:
