@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import (
     activation_like,
     constant,
@@ -34,6 +34,9 @@ subtracted is one above the same of the other sign."""
 HIDDEN = -40.0
 """What hides a score: exp(-40) is 2^-58, so that a hidden score may lie 23 above the row's largest visible one, and
 1024 of them be in the row, before a sum in float32 shows them. The parity check sees to it on real samples."""
+
+ABSORBS = -1e8
+"""A sum with what lies below this keeps nothing of a score: float32 has steps of 8 there and more."""
 
 MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE", "GATHER")
 
@@ -94,15 +97,76 @@ def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
     return True
 
 
+def _chosen(editor: Editor, graph: Graph, op: Op) -> bool:
+    """Scores to which a mask is added that may hide a whole row: a constant stands in place of those that it hides.
+
+    What is so large absorbs the scores of such a row, and softmax gives equal shares; `soften` would leave it those of
+    the scores. It costs a comparison and a choice, so it is for masks of which samples show that they do that.
+    """
+    if op.activation != "NONE" or not _only_softmax(graph, op.outputs[0]):
+        return False
+    for mask, scores in (op.inputs, op.inputs[::-1]):
+        if value(graph, scores) is not None or graph.tensors[scores].shape != graph.tensors[op.outputs[0]].shape:
+            continue
+        condition = _hidden_where(editor, graph, mask)
+        if condition is not None:
+            fill = constant(editor, f"{graph.tensors[op.outputs[0]].name}/hidden", float32([HIDDEN]))
+            editor.add_op(op_like(op, "SELECT_V2", (condition, fill, scores)))
+            return True
+    return False
+
+
+def _hidden_where(editor: Editor, graph: Graph, mask: int) -> int | None:
+    """Adds the condition under which a summand hides scores; None where it is no mask, or hides no rows."""
+    name, data = graph.tensors[mask].name, value(graph, mask)
+    if data is not None:
+        hidden = data < ABSORBS
+        whole = data.ndim > 1 and bool((hidden | (data == 0)).all()) and bool(hidden.all(-1).any())
+        return constant(editor, f"{name}/where", hidden) if whole else None
+    producers, moves, t = uses(graph).producers, list[Op](), mask
+    while t in producers and graph.ops[producers[t]].kind in MOVING:
+        moves.append(graph.ops[producers[t]])
+        t = moves[-1].inputs[0]
+    op = graph.ops[producers[t]] if t in producers else None
+    slots = [] if op is None else [k for k, u in enumerate(op.inputs) if _absorbs(value(graph, u))]
+    if op is None or len(slots) != 1 or op.activation != "NONE" or not _has_rows(graph.tensors[t].shape):
+        return None
+    others = [u for k, u in enumerate(op.inputs) if k != slots[0]]
+    zero = value(graph, others[-1])
+    chosen = op.kind == "SELECT_V2" and zero is not None and not zero.any()
+    if not chosen and not (op.kind == "MUL" and is_whole(graph, others[0])):
+        return None
+    large, last = constant(editor, f"{name}/large", float32([HIDDEN])), -1
+    inputs = tuple(large if k == slots[0] else u for k, u in enumerate(op.inputs))
+    for k, made in enumerate([replace(op, inputs=inputs), *reversed(moves)]):
+        out = activation_like(editor, graph, made.outputs[0], f"soft{k}", graph.tensors[made.outputs[0]].shape)
+        editor.add_op(replace(made, inputs=(last, *made.inputs[1:]) if k else made.inputs, outputs=(out,)))
+        last = out
+    shape = graph.tensors[mask].shape
+    condition = editor.add_tensor(Tensor(f"{name}/where", shape, "bool"))
+    editor.add_op(Op("LESS", (last, constant(editor, f"{name}/half", float32([HIDDEN / 2]))), (condition,)))
+    return condition
+
+
+def _absorbs(data: Array | None) -> bool:
+    return data is not None and data.dtype == np.float32 and bool(data.size and (data < ABSORBS).all())
+
+
+def _has_rows(shape: tuple[int, ...]) -> bool:
+    """Whether a mask of this shape has several rows; samples of a batch are none."""
+    return any(n != 1 for n in (shape[1:-1] if len(shape) > 2 else shape[:-1]))
+
+
 def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
     """Whether a condition may hide all scores of one row and not those of another; `hides`: where it is true."""
-    data, shape = value(graph, condition), graph.tensors[condition].shape
+    data = value(graph, condition)
     if data is not None:
         return bool(data.ndim and (data == hides).all(-1).any())
-    return any(n != 1 for n in (shape[1:-1] if len(shape) > 2 else shape[:-1]))  # samples of a batch are not rows
+    return _has_rows(graph.tensors[condition].shape)
 
 
 filled = each_op("SELECT_V2", _filled)
+chosen = each_op("ADD", _chosen)
 
 
 def _in_scores(graph: Graph, scores: int, sign: int = 1) -> Iterator[Slot]:

@@ -17,6 +17,11 @@ from edgeqwt.verify.feeds import feed, output_tensor
 from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.rounding import SAFETY, Bounded, Rounding, Verdict
 
+HIDDEN_ROWS = (
+    " An attention mask of -infinity that hides a whole row, such as one of padding, makes NaN of its softmax: use "
+    "-1e9 in its place."
+)
+
 
 @dataclass(frozen=True)
 class OutputParity:
@@ -105,7 +110,8 @@ def _source_outputs(converted: ConvertedModel, sample: Sample, index: int) -> li
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise ParityError(
                 f"output {binding.spec.name!r} of the source model is NaN on sample {index}",
-                "Check the model's weights and that sample: nothing can be compared with NaN.",
+                "Check the model's weights and that sample: nothing can be compared with NaN."
+                + (HIDDEN_ROWS if any(op.kind == "SOFTMAX" for op in converted.graph.ops) else ""),
             )
     return arrays
 

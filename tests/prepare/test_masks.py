@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.prepare.masks import HIDDEN
+from edgeqwt.prepare.masks import HIDDEN, chosen
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import NONE, Chain, noise
 from tests.prepare.test_prepare import assert_same_function, kinds
@@ -174,3 +174,39 @@ def test_a_mask_that_is_subtracted(large: float) -> None:
 def test_what_is_subtracted_and_what_is_added_hide_with_one_sign_each() -> None:
     assert largest(prepare(subtracted(-1e6)).graph) == 1  # it hides what the mask shows: nothing known
     assert largest(prepare(subtracted(1e6, "added, too")).graph) == np.float32(1e6)
+
+
+@pytest.mark.parametrize("spelling", ["a product", "a choice", "a constant"])
+def test_an_added_mask_that_hides_whole_rows_chooses(spelling: str) -> None:
+    """-1e9 absorbs the scores of a row that is hidden altogether: equal shares."""
+    chain, shape = Chain(), (1, 1, 4, 4)
+    scores = chain.input(SCORES)
+    if spelling == "a constant":
+        shown = np.tri(4, dtype=bool)
+        shown[-1] = False
+        hidden = chain.constant(np.where(shown, 0, -1e9).reshape(shape))
+    else:
+        mask = chain.input((1, 4, 4), dtype="int32")
+        mask = chain.op("RESHAPE", mask, chain.constant(shape), shape=shape, dtype="int32", newShape=shape)
+        if spelling == "a product":
+            used = chain.op("CAST", mask, dtype="float32", shape=shape, inDataType="INT32", outDataType="FLOAT32")
+            hidden = chain.op("MUL", chain.op("SUB", chain.constant(1.0), used, **NONE), chain.constant(-1e9), **NONE)
+        else:
+            where = chain.op("EQUAL", mask, chain.constant(np.int32(0)), shape=shape, dtype="bool")
+            hidden = chain.op("SELECT_V2", where, chain.constant(np.array([-1e9])), chain.constant(np.array([0.0])),
+                              shape=shape, dtype="float32")  # fmt: skip
+    graph = chain.graph(chain.op("SOFTMAX", chain.op("ADD", scores, hidden, shape=SCORES, **NONE), beta=1.0))
+    samples = feeds_of_rows(graph) if len(graph.inputs) == 2 else feeds(graph)
+    if len(graph.inputs) == 2:
+        samples = [{t: values.reshape(graph.tensors[t].shape) for t, values in feed.items()} for feed in samples]
+    after, names = chosen(graph)
+    assert len(names) == 1
+    prepared = prepare(after).graph
+    assert smallest(prepared) == HIDDEN
+    assert_same_function(graph, prepared, samples)
+    assert chosen(prepared)[1] == []
+
+
+def test_masks_that_hide_no_rows_by_themselves_stay_added() -> None:
+    assert chosen(multiplied(-1e9))[1] == []  # one row for all
+    assert chosen(multiplied(-1e4))[1] == []  # scores are not absorbed
