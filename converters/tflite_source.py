@@ -118,14 +118,13 @@ class TfliteRunner:
         # Else LiteRT forgets what is still needed.
         graph = flatbuffer.read(path)
         forgetful = bool(overwritten(graph))
-        content: dict[str, Any] = {"model_content": flatbuffer.to_bytes(graph)} if graph.remarks else {}
+        # Not by its path: an op whose result has a constant value in the file writes into the file's memory.
+        content = flatbuffer.to_bytes(graph) if graph.remarks else path.read_bytes()
         with captured_stderr() as log, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors is for debugging
             try:
                 interpreter: Any = Interpreter(
-                    **(content or {"model_path": str(path)}),
-                    num_threads=1,
-                    experimental_preserve_all_tensors=forgetful,
+                    model_content=content, num_threads=1, experimental_preserve_all_tensors=forgetful
                 )
                 for binding, detail in zip(inputs, interpreter.get_input_details(), strict=True):
                     if None not in binding.spec.shape and tuple(detail["shape"]) != binding.spec.shape:

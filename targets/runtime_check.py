@@ -8,7 +8,7 @@ from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.runtime.runners import InterpreterError
-from edgeqwt.runtime.subprocess_runners import subprocess_runners
+from edgeqwt.runtime.subprocess_runners import micro_host
 from edgeqwt.target.model import is_float
 from edgeqwt.target.rule import ERROR, WARNING
 
@@ -32,7 +32,7 @@ def runtime_findings(graph: Graph, profile: TargetProfile, findings: tuple[Findi
     if "tflm" not in profile.runtimes or is_float(graph) or not types <= DTYPES.keys():
         return findings
     try:
-        (runner,) = subprocess_runners("tflm", graph)
+        runner = micro_host().runner("tflm", graph)
         if sum(t.size for t in graph.tensors if not t.is_constant) <= RUN:
             runner.run({t: np.zeros(graph.tensors[t].shape, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs})
     except MissingPackageError as error:

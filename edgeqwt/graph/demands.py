@@ -53,8 +53,11 @@ def contradiction(graph: Graph, i: int) -> str:
     row = DEMANDS.get(op.kind)
     if not op.outputs and op.kind not in WITHOUT_OUTPUT:
         return "it has no output"
-    if row is None:
+    if row is None:  # recurrent ops, which have states, are among them
         return ""
+    for t in op.inputs:
+        if t >= 0 and graph.tensors[t].is_variable:
+            return f"it reads {graph.tensors[t].name!r}, which is a variable"
     if len(op.outputs) > 1 and not row.several:
         return f"it has {len(op.outputs)} outputs"
     for slot in range(row.needed):
@@ -68,7 +71,9 @@ def contradiction(graph: Graph, i: int) -> str:
             if _known(tensor) and not low <= len(tensor.shape) <= high:
                 wanted = f"{low}" if low == high else f"at least {low}" if high == ANY else f"{low} to {high}"
                 return f"{tensor.name!r} has shape {tensor.shape}, its input {slot} has {wanted} dimensions"
-    return _options(op, row) or _indices(graph, op, row) or _moved(graph, op) or row.check(graph, op)
+    return (
+        _options(op, row) or _indices(graph, op, row) or _moved(graph, op) or _result(graph, op) or row.check(graph, op)
+    )
 
 
 def _moved(graph: Graph, op: Op) -> str:
@@ -81,6 +86,16 @@ def _moved(graph: Graph, op: Op) -> str:
             return (
                 f"{source.name!r} is of type {source.dtype}, and {graph.tensors[t].name!r} of {graph.tensors[t].dtype}"
             )
+    return ""
+
+
+def _result(graph: Graph, op: Op) -> str:
+    """What gives one type whatever it reads states that type."""
+    types = RESULTS.get(op.kind)
+    for t in op.outputs if types else ():
+        tensor = graph.tensors[t]
+        if types and tensor.dtype not in types:
+            return f"{tensor.name!r} is of type {tensor.dtype}, its results are of type {' or '.join(types)}"
     return ""
 
 
@@ -216,6 +231,15 @@ MOVING = frozenset(
         "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO",
     }
 )  # fmt: skip
+_COUNTS, _TRUTHS = ("int32", "int64"), ("bool",)
+RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(("SHAPE", "RANK", "ARG_MAX", "ARG_MIN"), _COUNTS),
+        **dict.fromkeys(("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), _TRUTHS),
+        **dict.fromkeys(("LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT", "REDUCE_ANY", "REDUCE_ALL"), _TRUTHS),
+    }
+)
+"""The types of results that do not depend on what is read."""
 STRIDES = ("strideH", "strideW")
 DILATED = (*STRIDES, "dilationHFactor", "dilationWFactor")
 POOLED = (*STRIDES, "filterHeight", "filterWidth")

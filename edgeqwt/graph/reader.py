@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
+from edgeqwt.graph.called import unfit_signature, wrong_call
 from edgeqwt.graph.demands import contradiction
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
@@ -119,6 +120,8 @@ class _Reader:
                     f"signature {self.text(signature.SignatureKey())!r} is of a subgraph that is not there"
                 )
         main, *others = (self.sound(self.subgraph(sub, i)) for i, sub in enumerate(subgraphs))
+        if wrong := wrong_call((main, *others)) or unfit_signature((main, *others)):
+            raise self.refuse(wrong, "Convert the model again.")
         metadata: dict[str, bytes] = {}
         for entry in self.tables(model, "Metadata"):
             name = self.text(entry.Name())
@@ -271,7 +274,9 @@ class _Reader:
     def op(self, o: Any) -> Op:
         code = self.codes[o.OpcodeIndex()]
         kind = self.name("BuiltinOperator", max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
-        table = self.name("BuiltinOptions", o.BuiltinOptionsType())
+        table, fitting = self.name("BuiltinOptions", o.BuiltinOptionsType()), options_type(kind)
+        if table != fitting and "NONE" not in (table, fitting):  # LiteRT takes its own defaults then
+            raise self.refuse(f"the options of a {kind} op are {table}, not {fitting}", "Convert the model again.")
         custom = self.array(o, "CustomOptions")
         if o.LargeCustomOptionsOffset() > 1:
             custom = self.behind(
@@ -280,7 +285,7 @@ class _Reader:
         mutating = self.array(o, "MutatingVariableInputs")
         second = o.BuiltinOptions2Type()
         extra = _set(
-            optionsType=(table, options_type(kind)),
+            optionsType=(table, fitting),
             customOptions=(None if custom is None else custom.tobytes(), None),
             mutatingVariableInputs=(None if mutating is None else tuple(mutating.tolist()), None),
             builtinOptions2Type=(self.name("BuiltinOptions2", second), "NONE"),

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.errors import ToolError
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.errors import InputError, ToolError
+from edgeqwt.graph.graph import DTYPES, Array, Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import without
 from edgeqwt.runtime.runners import reference, xnnpack
 
@@ -36,6 +36,11 @@ def fold(graph: Graph, but: Collection[str] = ()) -> tuple[Graph, list[str]]:
             values = dict(zip(op.outputs, _computed(alone), strict=True))
         for t, array in values.items():
             tensor = graph.tensors[t]
+            if array.dtype != DTYPES[tensor.dtype]:
+                raise InputError(
+                    f"{graph.describe(i)} gives {array.dtype}, and the file states {tensor.dtype} for {tensor.name!r}",
+                    "Convert the model again.",
+                )
             known[t] = replace(tensor, data=array, shape=array.shape, shape_signature=None)
             editor.tensors[t] = known[t]
         folded.append(i)

@@ -196,7 +196,7 @@ def assign(
     finer = finer_inputs(graph, statistics, rule, plan) if plan.finer_joins else frozenset()
     apart = _grouped(graph, plan, groups, finer)
     for members in same_in_every_step(graph):
-        groups.tie_alike([(t, plan.computed_bits[t]) for t in members])
+        groups.tie_alike([(t, plan.computed_bits[t]) for t in members if t in plan.computed_bits])
     uneven = _made_symmetric(graph, plan, groups)
     everything = {(t, plan.computed_bits[t]) for t in statistics} | copies(graph, plan)
     activations = {(t, bits) for t, bits in everything if bits != FLOAT}

@@ -21,13 +21,13 @@ def test_readers_read_or_refuse(tmp_path: Path, kind: str) -> None:
     originals = good(kind, tmp_path)
     for data in originals:
         READERS[kind](data, tmp_path)
-    tally = hunt(originals, kind, 0, COUNTS[kind], lambda data, folder: fault(READERS[kind], data, folder))
+    tally = hunt(originals, kind, 0, range(COUNTS[kind]), lambda data, folder: fault(READERS[kind], data, folder))
     assert (tally.tried, tally.found) == (COUNTS[kind], [])
 
 
 @pytest.mark.requires("torch")
 def test_commands_end_as_the_table_of_exit_codes_says(tmp_path: Path) -> None:
-    tally = hunt(good("tflite", tmp_path)[:2], "commands", 5, 6, lambda data, folder: command_fault(data, folder))
+    tally = hunt(good("tflite", tmp_path)[:2], "commands", 5, range(6), command_fault)
     assert (tally.tried, tally.found) == (6, [])
 
 
@@ -50,7 +50,7 @@ def die(data: bytes, folder: Path) -> str:
 
 def test_a_hunt_counts_dead_processes_and_goes_on() -> None:
     originals = [bytes([0] * 64 + [i]) for i in range(9)]
-    tally = hunt(originals, "image", 1, 30, die)
+    tally = hunt(originals, "image", 1, range(30), die)
     expected = [mutant("image", 1, i, originals[i % 9])[-1] % 3 for i in range(30)]
     assert [i for i, said in tally.found if said == "DIED: signal SIGSEGV"] == [
         i for i in range(30) if expected[i] == 0
