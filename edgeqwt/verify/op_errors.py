@@ -19,7 +19,7 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.calibration.clipped import Factor, factors
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.pairing import partners
 from edgeqwt.runtime.boundary import graph_feed, limits, to_real
@@ -103,7 +103,8 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     """
     pairs = partners(first, second)
     written = [t for op in second.ops for t in op.outputs]
-    cut = [t for t in written if t in pairs and not second.tensors[t].is_variable]
+    held = {t for t in written if second.tensors[t].dtype not in DTYPES or second.tensors[t].is_variable}  # no values
+    cut = [t for t in written if t in pairs and t not in held]
     unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
     spared = {a: factor for a, factor in factors(first).items() if a in pairs.values()}
     size = sum(second.tensors[t].size for t in cut) or 1
