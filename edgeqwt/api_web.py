@@ -47,14 +47,15 @@ def bundle_demo(folder: str | Path, output: str | Path, options: PageOptions | N
     """Writes the demo's page into a folder that any web server can host; see `serve_demo`.
 
     Raises:
-        InputError: no build wrote the folder; the output exists and is not empty, or cannot be written.
+        InputError: no build wrote the folder; the output holds what edgeqwt did not write, or cannot be
+            written.
         ToolError: LiteRT.js is not installed.
     """
     from edgeqwt.converters.tools import tools_folder
     from edgeqwt.web.litertjs import required
     from edgeqwt.web.page import PageOptions, demo_files
 
-    _write_new(demo_files(Path(folder), required(tools_folder()), options or PageOptions(), False), Path(output))
+    _write(demo_files(Path(folder), required(tools_folder()), options or PageOptions(), False), Path(output))
 
 
 def demo_assets(folder: str | Path, output: str | Path, options: PageOptions | None = None) -> None:
@@ -62,27 +63,26 @@ def demo_assets(folder: str | Path, output: str | Path, options: PageOptions | N
 
     Args:
         folder: a build's output.
-        output: `app/src/main/assets` of the app; must not exist, or be empty.
+        output: `app/src/main/assets` of the app.
         options: labels and pixels.
 
     Raises:
-        InputError: no build wrote the folder; LiteRT's API for Android cannot feed such a file; the output exists
-            and is not empty, or cannot be written.
+        InputError: no build wrote the folder; LiteRT's API for Android cannot feed such a file; the output holds
+            what edgeqwt did not write, or cannot be written.
     """
     from edgeqwt.web.page import PageOptions, app_files
 
-    _write_new(app_files(Path(folder), options or PageOptions()), Path(output))
+    _write(app_files(Path(folder), options or PageOptions()), Path(output))
 
 
-def _write_new(files: Files, target: Path) -> None:
+def _write(files: Files, target: Path) -> None:
+    """Writes a folder whole or not at all; what is there is replaced where edgeqwt wrote it and nobody edited it."""
     from edgeqwt.disk import cannot_write
-    from edgeqwt.errors import InputError
+    from edgeqwt.report.folder import whole_folder
     from edgeqwt.web.page import write_bundle
 
-    try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target} exists and is not an empty folder", "Name a new folder.")
-        target.mkdir(parents=True, exist_ok=True)
-        write_bundle(files, target)
-    except OSError as error:
-        raise cannot_write(target, error) from None
+    with whole_folder(target) as folder:
+        try:
+            write_bundle(files, folder)
+        except OSError as error:
+            raise cannot_write(target, error) from None

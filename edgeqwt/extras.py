@@ -23,6 +23,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Install it: pip install ai-edge-model-explorer; or open model.tflite in one that is installed elsewhere, "
             "and load the files of the folder model_explorer as its node data.",
         ),
+        "pandas": ("pandas", "Install it: pip install pandas."),
         "ethosu": ("ethos-u-vela", "Install it: pip install 'edgeqwt[vela]'."),
         "tensorflow": (
             "tensorflow",

@@ -1,14 +1,37 @@
-"""Results as notebooks show them."""
+"""Values as notebooks show them."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 class Pictured:
-    """A result that notebooks show as the head of its report."""
+    """What notebooks show as a picture: of a result the head of its report, of a graph or a recipe a table."""
 
     def _repr_html_(self) -> str:
-        # The report is a view of results and lies above them: it is looked up when somebody looks.
-        shown: str = import_module("edgeqwt.report.notebook").html(self)
+        shown: str = _notebook().html(self)
         return shown
+
+
+class Tabular(Pictured):
+    """A result that can be a table, too."""
+
+    def to_dataframe(self) -> Any:
+        """A pandas.DataFrame with a row for each op: its own error, the error behind it, and what causes it.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        from edgeqwt.extras import need
+
+        need("pandas")
+        return import_module("pandas").DataFrame(_notebook().rows(self))
+
+
+def _notebook() -> ModuleType:
+    # The report is a view of values and lies above them: it is looked up when somebody looks.
+    return import_module("edgeqwt.report.notebook")

@@ -23,7 +23,7 @@ from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import as_run, stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
-from edgeqwt.pictured import Pictured
+from edgeqwt.pictured import Tabular
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Stages
@@ -63,7 +63,7 @@ class Sources:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BuildResult(Pictured):
+class BuildResult(Tabular):
     """Everything that a build made and measured; the report is written from it.
 
     Attributes:

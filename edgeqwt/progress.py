@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
+
+REDRAW = 0.2  # seconds between pictures of one stage in a notebook
 
 # Called with (units done, units in all or None where nobody knows yet).
 Advance = Callable[[int, int | None], None]
@@ -15,6 +20,34 @@ Display = Callable[[str], AbstractContextManager[Advance]]
 def silent(name: str) -> AbstractContextManager[Advance]:
     """Shows nothing."""
     return nullcontext(lambda done, total: None)
+
+
+def automatic(name: str) -> AbstractContextManager[Advance]:
+    """A bar in notebooks, nothing elsewhere: programs say how they want to show it."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return _in_cell(name) if hasattr(shell, "kernel") else silent(name)
+
+
+@contextmanager
+def _in_cell(name: str) -> Iterator[Advance]:
+    """A stage in a notebook's cell, which is gone when it ends."""
+    display, html = (getattr(import_module("IPython.display"), what) for what in ("display", "HTML"))
+    start, seen = time.monotonic(), [-math.inf]
+    shown = display(html(f"{name} …"), display_id=True)
+
+    def advance(done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - seen[0] < REDRAW:
+            return
+        seen[0] = now
+        left = f", about {(now - start) / done * (total - done):.0f} s left" if done and total else ""
+        bar = f'<progress value="{done}" max="{total}"></progress> {done} of {total}' if total else f"{done}"
+        shown.update(html(f"{name} {bar}{left}"))
+
+    try:
+        yield advance
+    finally:
+        shown.update(html(""))
 
 
 class Stages:

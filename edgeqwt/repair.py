@@ -21,7 +21,7 @@ from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 from edgeqwt.lowering.fake_quant import inserted
-from edgeqwt.pictured import Pictured
+from edgeqwt.pictured import Tabular
 from edgeqwt.pipeline import sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
@@ -43,7 +43,7 @@ ONE_SAMPLE = "with one sample nothing is held out that could confirm a correctio
 
 
 @dataclass(frozen=True, eq=False)
-class CompensationResult(Pictured):
+class CompensationResult(Tabular):
     """What compensation made of a file of another tool's; fields as in BuildResult.
 
     Attributes:

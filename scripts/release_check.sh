@@ -17,18 +17,21 @@ rm -rf dist
 "$work/tools/bin/twine" check --strict dist/*
 "$python" scripts/release_contents.py dist/*.tar.gz dist/*.whl
 
-# Each in an environment with what it requires and nothing else, as a program, in a folder without a checkout.
-mkdir "$work/empty"
-for packed in dist/*.whl dist/*.tar.gz; do
-    rm -rf "$work/clean"
-    "$python" -m venv "$work/clean"
-    pip_install "$work/clean/bin/python" "$root/$packed"
-    (cd "$work/empty" && rm -rf ./* && "$work/clean/bin/python" -I "$root/tests/installed.py" >"$work/tried.log") ||
-        { tail -30 "$work/tried.log" >&2; exit 1; }
-    echo "$packed: installed, every command tried"
-done
-
+# The wheel in an environment with what it requires and nothing else, as a program, in a folder without a checkout.
 clean=$work/clean/bin/python
+mkdir "$work/empty"
+"$python" -m venv "$work/clean"
+pip_install "$clean" "$root"/dist/*.whl
+(cd "$work/empty" && "$clean" -I "$root/tests/installed.py" >"$work/tried.log") || { tail -30 "$work/tried.log" >&2; exit 1; }
+echo "$(cd dist && ls ./*.whl): installed, every command tried"
+
+# The source archive in its place has to install the same files: what was tried of one holds for the other.
+installed() { grep -h '^edgeqwt/' "$work"/clean/lib/python*/site-packages/edgeqwt-*.dist-info/RECORD | grep -v '\.pyc,' | sort; }
+installed >"$work/of-wheel"
+pip_install "$clean" --force-reinstall --no-deps "$root"/dist/*.tar.gz
+diff "$work/of-wheel" <(installed) || { echo "the source archive installs other files than the wheel" >&2; exit 1; }
+echo "$(cd dist && ls ./*.tar.gz): installed, $(wc -l <"$work/of-wheel") files, the same as the wheel's"
+
 "$work/tools/bin/cyclonedx-py" environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
     --output-file dist/sbom.json "$clean"
 "$work/tools/bin/pip-licenses" --python "$clean" --format markdown --with-urls --from mixed --output-file dist/licences.md

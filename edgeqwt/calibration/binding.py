@@ -57,6 +57,13 @@ def bound(sample: Sample, names: Sequence[str], required: Sequence[str], origin:
     return {**dict(zip(wanted, unnamed, strict=True)), **known}
 
 
+def label_name(sample: Sample) -> str | None:
+    """What labels of a sample that is not bound yet are called; None where it has none, whatever the model's inputs."""
+    names = [name for name in LABEL_NAMES if name in sample]
+    unnamed = [name for name in sample if name.startswith(_POSITION)]
+    return next(iter(names + unnamed[1:][-1:]), None)  # of several without names, the last may be the labels
+
+
 def inputs_of(sample: Sample, names: Sequence[str]) -> dict[str, Array]:
     """A bound sample without its labels."""
     return {name: array for name, array in sample.items() if name in names or name not in LABEL_NAMES}

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.tensor import DTYPES, Array, Quantization, Tensor, problem
+from edgeqwt.pictured import Pictured
 
 # Here too: who imports the graph's types need not know how they are spread over files.
 __all__ = ["DTYPES", "Array", "Editor", "Graph", "Op", "Quantization", "Signature", "Tensor", "check_invariants"]
@@ -86,7 +87,7 @@ class Signature:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Pictured):
     """A TFLite model: its main subgraph, and what the file holds besides.
 
     Attributes:

@@ -14,6 +14,7 @@ from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
+from edgeqwt.pictured import Pictured
 from edgeqwt.recipe.layers import LayerSettings, layer_tables, settings
 from edgeqwt.recipe.layers import checked as checked_layer
 from edgeqwt.rounding.structure import KINDS
@@ -43,7 +44,7 @@ class Verify:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Pictured):
     """What a build does.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.pairing import partners
-from edgeqwt.pictured import Pictured
+from edgeqwt.pictured import Tabular
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, compared
 from edgeqwt.verify.metrics import Closeness
@@ -34,7 +34,7 @@ class TensorComparison:
 
 
 @dataclass(frozen=True)
-class Comparison(Pictured):
+class Comparison(Tabular):
     """Two graphs on the same samples.
 
     Attributes:

@@ -12,13 +12,13 @@ It returns one number, or a dict of numbers by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeqwt.calibration.binding import LABEL_NAMES, LABELS
+from edgeqwt.calibration.binding import LABEL_NAMES, LABELS, label_name
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.calibration.validate import conform, named
@@ -54,6 +54,37 @@ class Evaluation:
     metric: Metric
     samples: Samples
     inputs: tuple[str, ...]
+
+
+def check_metric(data: Samples, metric: str | Metric | None) -> None:
+    """Finds out before the conversion what would keep the metric from being computed after it.
+
+    Args:
+        data: the evaluation samples; the first one is read.
+        metric: as for `open_evaluation`.
+
+    Raises:
+        InputError: the function cannot be had, or "top1" has no labels, or labels that are no integers.
+    """
+    if _metric(metric)[1] is not top1:
+        return
+    first = data.first()
+    key = label_name(first)
+    if key is None:
+        raise _no_labels(first)
+    kind = np.asarray(first[key]).dtype
+    if kind.kind not in "iu":
+        raise InputError(
+            f"metric {TOP1!r}: {key!r} of {data.origin} is of {kind}", "Give the classes as integers, from 0."
+        )
+
+
+def _no_labels(given: Iterable[str]) -> InputError:
+    listed = ", ".join(map(repr, given)) or "none"
+    return InputError(
+        f"metric {TOP1!r} needs an array {LABELS!r} in the evaluation data; arrays there: {listed}",
+        "Add the class of each sample as labels, or give --metric file.py:function.",
+    )
 
 
 def open_evaluation(
@@ -130,11 +161,7 @@ def top1(outputs: Mapping[str, Array], extras: Mapping[str, Array]) -> float:
     """
     key = next((name for name in LABEL_NAMES if name in extras), None)
     if key is None:
-        given = ", ".join(map(repr, extras)) or "none"
-        raise InputError(
-            f"metric {TOP1!r} needs an array {LABELS!r} in the evaluation data; further arrays there: {given}",
-            "Add the class of each sample as labels, or give --metric file.py:function.",
-        )
+        raise _no_labels(extras)
     name, values = next(iter(outputs.items()))
     labels = extras[key]
     if values.ndim < 2 or labels.size != values[..., 0].size or labels.dtype.kind not in "iu":

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.verify.evaluate import evaluate, open_evaluation, stacked
+from edgeqwt.verify.evaluate import check_metric, evaluate, open_evaluation, stacked
 from tests.verify.helpers import as_source
 
 Images = Mapping[str, npt.NDArray[Any]]
@@ -124,9 +125,28 @@ def test_metrics_that_do_not_exist(model: ConvertedModel, arrays: dict[str, npt.
 
 
 @pytest.mark.parametrize(
+    ("arrays", "metric", "said"),
+    [
+        ({"x": np.zeros((2, 3))}, None, "needs an array 'labels' .* arrays there: 'x'"),
+        ({"x": np.zeros((2, 3)), "labels": np.zeros(2)}, "top1", "'labels' of .* is of float64"),
+        ({"x": np.zeros((2, 3))}, "no_such_file.py:score", "there is no file"),
+        ({"x": np.zeros((2, 3)), "label": np.zeros(2, np.int64)}, None, ""),
+        ([(np.zeros((2, 3)), np.zeros(2, np.int64))], None, ""),
+    ],
+)
+def test_mistakes_that_are_found_before_the_conversion(arrays: Any, metric: str | None, said: str) -> None:
+    data = open_samples(arrays)
+    if not said:
+        check_metric(data, metric)
+        return
+    with pytest.raises(InputError, match=said):
+        check_metric(data, metric)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "needs an array 'labels' .* further arrays there: none"),
+        (None, "needs an array 'labels' .* arrays there: none"),
         (np.zeros(COUNT, np.float32), "does not fit output 'Identity'"),
         (np.zeros((COUNT, 3), np.int64), "does not fit output 'Identity'"),
         (np.full(COUNT, 10), "go from 10 to 10, but output 'Identity' has 10 classes"),

@@ -100,7 +100,9 @@ def test_a_bundle(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) 
     edgeqwt.bundle_demo(built, tmp_path / "site")
     assert json.loads((tmp_path / "site" / "demo.json").read_text())["takes_results"] is False
     assert (tmp_path / "site" / "litert" / "wasm" / "a.wasm").read_bytes() == b"\0asm"
-    with pytest.raises(InputError, match="not an empty folder"):
+    edgeqwt.bundle_demo(built, tmp_path / "site")  # its own, so that it may be replaced
+    (tmp_path / "site" / "mine.txt").write_text("")
+    with pytest.raises(InputError, match=r"holds 'mine\.txt'"):
         edgeqwt.bundle_demo(built, tmp_path / "site")
 
 
