@@ -26,10 +26,7 @@ class Tabular(Pictured):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        from edgeqwt.extras import need
-
-        need("pandas")
-        return import_module("pandas").DataFrame(_notebook().rows(self))
+        return _notebook().frame(self)
 
 
 def _notebook() -> ModuleType:

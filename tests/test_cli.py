@@ -19,8 +19,8 @@ from tests import small
 from tests.small import Command, Small
 
 COMMANDS = (
-    "build", "demo", "compensate", "inspect", "compare", "evaluate", "check", "diff", "explore", "bench", "targets",
-    "recipes", "tools",
+    "build", "demo", "compensate", "inspect", "compare", "evaluate", "check", "export", "diff", "explore",
+    "bench", "targets", "recipes", "tools",
 )  # fmt: skip
 ALIKE = {
     "--json": "--json Print the result as JSON, and nothing else.",

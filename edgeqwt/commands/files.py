@@ -214,9 +214,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx")],
     to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
 ) -> None:
-    """Write a TFLite file as QDQ ONNX, with the same integers, scales and interface.
+    """Write a TFLite file as QDQ ONNX.
 
-    For onnxruntime and the compilers that read it.
+    With the same integers, scales and interface, for onnxruntime and the compilers that read it.
     """
     from edgeqwt import api
     from edgeqwt.output import console

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib import import_module
+from typing import Any
 
 from edgeqwt.errors import printable
+from edgeqwt.extras import need
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe
@@ -69,6 +72,17 @@ def rows(result: object) -> list[dict[str, object]]:
         }
         for op in _own(result).ops
     ]
+
+
+def frame(result: object) -> Any:
+    """The rows as a pandas.DataFrame.
+
+    Raises:
+        MissingPackageError: pandas is not installed.
+        TypeError: as `rows`.
+    """
+    need("pandas")
+    return import_module("pandas").DataFrame(rows(result))
 
 
 def _own(result: object) -> OwnErrors:
