@@ -26,7 +26,7 @@ from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
 from edgeqwt.profile import Budget, TargetProfile
-from edgeqwt.progress import Display, Stages, silent
+from edgeqwt.progress import Display, Stages, automatic
 from edgeqwt.recipe import recipe as recipe_files
 from edgeqwt.recipe.overrides import overridden
 
@@ -94,7 +94,7 @@ def build(
     accept: bool | None = None,
     trust: bool = False,
     observations: Observations | None = None,
-    display: Display = silent,
+    display: Display = automatic,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
 
@@ -137,7 +137,7 @@ def build(
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
         observations: what a job observed of this model on these samples, so that it is not observed again.
-        display: shows the stages while they run.
+        display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
@@ -149,7 +149,7 @@ def build(
     from edgeqwt.report.files import write_build
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
-    from edgeqwt.verify.evaluate import open_evaluation
+    from edgeqwt.verify.evaluate import check_metric, open_evaluation
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
@@ -163,6 +163,8 @@ def build(
     board = own_board(profile, limit)
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
     data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
+    if test is not None:
+        check_metric(test, metric)
     with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch:
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)

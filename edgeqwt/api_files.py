@@ -15,7 +15,7 @@ from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
-from edgeqwt.progress import Display, Stages, silent
+from edgeqwt.progress import Display, Stages, automatic
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
@@ -45,7 +45,7 @@ def compensate(
     samples: int | None = None,
     accept: bool | None = None,
     trust: bool = False,
-    display: Display = silent,
+    display: Display = automatic,
 ) -> CompensationResult:
     """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
 
@@ -62,7 +62,7 @@ def compensate(
         samples: as for `build`.
         accept: compensate although the reference is hardly what the file was made from.
         trust: as for `build`.
-        display: shows the stages while they run.
+        display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then.
@@ -113,7 +113,7 @@ def compare(
     images: ImageOptions | None = None,
     samples: int | None = None,
     report: str | Path | None = None,
-    display: Display = silent,
+    display: Display = automatic,
 ) -> Comparison:
     """SQNR of every tensor that two TFLite files have in common, by name, and of their outputs.
 
@@ -124,7 +124,7 @@ def compare(
         images: as for `build`.
         samples: as for `build`.
         report: an .html file to write, which shows where the second file errs.
-        display: shows the stages while they run.
+        display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
     Raises:
         InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
@@ -162,7 +162,7 @@ def evaluate(
     labels: str | Path | None = None,
     images: ImageOptions | None = None,
     samples: int | None = None,
-    display: Display = silent,
+    display: Display = automatic,
 ) -> Scores:
     """Scores .tflite files of one network side by side, float or integer, of any tool.
 
@@ -172,7 +172,7 @@ def evaluate(
         labels: a .npy or .npz file with one row of integers for each sample, where `data` has none.
         images: as for `build`.
         samples: use at most so many.
-        display: shows the stages while they run.
+        display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
     Raises:
         InputError: a file or the data cannot be used, or the files' inputs and outputs do not correspond.
