@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edgeqwt.errors import InvariantError
+from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.runners import InterpreterError
@@ -21,6 +21,7 @@ def package(
     folder: Path,
     feeds: Iterable[Mapping[int, Array]] | None = None,
     details: Details | None = None,
+    compress: bool = False,
 ) -> tuple[str, ...]:
     """Fills a folder with the package that a target's profile names.
 
@@ -31,6 +32,7 @@ def package(
         feeds: by input tensor of the graph, real values or the tensor's own integers: each becomes a test
             vector. None: a few vectors of random integers.
         details: of the source model (`details.of_build`); None: what the graph itself says.
+        compress: whether weights are behind lookup tables in the firmware's model, which TFLite Micro alone runs.
 
     Returns:
         Sentences that the user must see.
@@ -41,12 +43,15 @@ def package(
         ToolError: the NPU's compiler fails.
     """
     known = of_graph(graph) if details is None else details
+    if compress and profile.package != "tflm":
+        hint = "TFLite Micro alone looks weights up: take a target whose name begins with tflm, or leave --compress out."
+        raise InputError(f"--compress is not for the target {profile.name}", hint)
     if profile.package == "tflite":
         runtime = "xnnpack" if "xnnpack" in profile.runtimes else "reference"
         tflite.write(graph, folder, make_vectors(graph, runtime, feeds), known)
         return ()
     if profile.package == "tflm":
-        return tflm.write(graph, profile, folder, make_vectors(graph, "tflm", feeds), known)
+        return tflm.write(graph, profile, folder, make_vectors(graph, "tflm", feeds), known, compress)
     if profile.package == "npu":
         return npu.write(graph, profile, folder, make_vectors(graph, "reference", feeds), known)
     if profile.package == "ethos-u":

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lookup_weights import DECODE
 
 ETHOS_U = "ethos-u"
 
@@ -48,6 +49,7 @@ CUSTOM_METHODS: Mapping[str, str] = MappingProxyType(
         ETHOS_U: "AddEthosU",
         "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
         "CIRCULAR_BUFFER": "AddCircularBuffer",
+        DECODE: "AddDecode",
     }
 )
 """The same for custom ops, by their custom code."""

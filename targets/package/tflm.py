@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from edgeqwt.errors import InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.lookup_weights import with_lookup_tables
 from edgeqwt.profile import TargetProfile
+from edgeqwt.runtime.subprocess_runners import micro_host
 from edgeqwt.target.package import sources
 from edgeqwt.target.package.details import Details
 from edgeqwt.target.package.interface import write_interface
@@ -18,7 +23,9 @@ from edgeqwt.target.package.templates import write_tree
 from edgeqwt.target.package.vectors import Vectors
 
 
-def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, details: Details) -> tuple[str, ...]:
+def write(
+    graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, details: Details, compress: bool = False
+) -> tuple[str, ...]:
     """Writes README.md, io.json, model.tflite, the C++ component and the firmware project.
 
     Args:
@@ -27,6 +34,7 @@ def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, 
         folder: exists.
         vectors: expected outputs of TFLite Micro.
         details: of the source model.
+        compress: whether the firmware's model has weights behind lookup tables, where that takes fewer bytes.
 
     Returns:
         Sentences that the user must see: what the model takes of the device's memory.
@@ -34,8 +42,8 @@ def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, 
     Raises:
         UnsupportedError: TFLite Micro has no kernel for an op, or an input's type has no C++ type.
     """
-    device = stripped(graph)
-    found = methods(graph, profile.name)
+    device, compressed = _compressed(stripped(graph), vectors) if compress else (stripped(graph), ())
+    found = methods(device, profile.name)
     arena = measured_arena(device)
     flatbuffer.write(graph, folder / "model.tflite")
     write_interface(graph, details, vectors, folder, "model.tflite")
@@ -43,7 +51,31 @@ def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, 
     whole = {"whole_size": str(len(flatbuffer.to_bytes(graph)))}
     write_tree("tflm", folder, {**values, **whole})
     write_tree("component", folder / details.name, values)
-    return tuple(memory_sentences(arena.size, len(flatbuffer.to_bytes(device)), profile))
+    return (*compressed, *memory_sentences(arena.size, len(flatbuffer.to_bytes(device)), profile))
+
+
+def _compressed(device: Graph, vectors: Vectors) -> tuple[Graph, tuple[str, ...]]:
+    """The model with weights behind lookup tables, and what that saves and costs; what it was where nothing is saved.
+
+    Raises:
+        InterpreterError: TFLite Micro refuses it.
+        InvariantError: it gives other bytes than the test vectors.
+    """
+    packed, count = with_lookup_tables(device)
+    if not count:
+        return device, ("No weight takes fewer bytes behind a lookup table: 4-bit or clustered weights do.",)
+    runner = micro_host().runner("tflm", packed)
+    for vector in vectors.items:
+        found = runner.run(dict(zip(packed.inputs, vector.inputs, strict=True)))
+        for t, expected in zip(packed.outputs, vector.outputs, strict=True):
+            if not np.array_equal(found[t], expected):
+                raise InvariantError("the model with lookup tables gives other bytes in TFLite Micro than without")
+    sizes = [len(flatbuffer.to_bytes(graph)) for graph in (device, packed)]
+    arenas = [measured_arena(graph).size for graph in (device, packed)]
+    return packed, (
+        f"{count} weights are behind lookup tables: {sizes[1]:,} bytes of flash in place of {sizes[0]:,}, "
+        f"{arenas[1]:,} bytes of arena in place of {arenas[0]:,}. Each run unpacks them; the test vectors' bytes are the same.",
+    )
 
 
 def memory_sentences(arena: int, model: int, profile: TargetProfile) -> Iterator[str]:

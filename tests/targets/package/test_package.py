@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeqwt.errors import InvariantError, UnsupportedError
+from edgeqwt.errors import InputError, InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Signature
 from edgeqwt.profile import TargetProfile
@@ -18,6 +18,7 @@ from edgeqwt.target.package.package import package
 from edgeqwt.target.package.stripped import stripped
 from edgeqwt.target.package.tflm import memory_sentences
 from tests import small
+from tests.lowering.test_lookup_weights import network
 from tests.targets.package import common
 from tests.targets.placement import integer_cases
 
@@ -155,3 +156,21 @@ def test_no_text_is_left_unfilled_or_too_long_to_read(tmp_path: Path, profile: T
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"@[a-z_]+@", text), path
             assert max(map(len, text.splitlines())) <= 120 or path.suffix in (".md", ".txt"), path
+
+
+@pytest.mark.requires("tflite_micro")
+def test_weights_behind_lookup_tables(tmp_path: Path) -> None:
+    graph, _ = network("w4a8")
+    notes = package(graph, common.TFLM, tmp_path, compress=True)
+    assert re.search(r"2 weights are behind lookup tables: [\d,]+ bytes of flash in place of [\d,]+", notes[0])
+    assert (tmp_path / "model.tflite").read_bytes() == flatbuffer.to_bytes(graph)  # what people and desktop tools read
+    (ops,) = tmp_path.rglob("edgeqwt_model_ops.h")
+    assert "AddDecode()" in ops.read_text()
+    (tmp_path / "none").mkdir()
+    assert "No weight" in package(network("w8a8")[0], common.TFLM, tmp_path / "none", compress=True)[0]
+
+
+def test_lookup_tables_are_for_tflite_micro(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not for the target tflite") as error:
+        package(common.int8(), common.TFLITE, tmp_path, compress=True)
+    assert "tflm" in error.value.hint
