@@ -89,6 +89,7 @@ def build(
     work: str | Path | None = None,
     overwrite: bool = False,
     fix: bool = False,
+    compress: bool = False,
     budget: Budget | None = None,
     min_quality: float | None = None,
     accept: bool | None = None,
@@ -132,6 +133,8 @@ def build(
         work: folder that keeps the conversion's files and logs; a temporary one by default.
         overwrite: replace an output folder that no build made, or that was edited since.
         fix: apply what findings offer to apply.
+        compress: put weights of few values behind lookup tables in the firmware's model, for TFLite Micro; the budget
+            is judged without them.
         budget: what the model may cost on the target.
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
@@ -149,6 +152,7 @@ def build(
     from edgeqwt.report.files import write_build
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
+    from edgeqwt.target.package.package import require_lookup
     from edgeqwt.verify.evaluate import check_metric, open_evaluation
 
     if metric is not None and evaluation is None:
@@ -159,6 +163,8 @@ def build(
     )  # fmt: skip
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
     profile, stages, limit = target_of(target), Stages(display), budget or Budget()
+    if compress:
+        require_lookup(profile)
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
@@ -183,7 +189,7 @@ def build(
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved, observations
         )
-        result = _packaged(result, data, board, limit, folder, stages)
+        result = _packaged(result, data, board, limit, folder, stages, compress)
         if folder is not None:
             write_build(result, folder)
     return result
@@ -223,7 +229,13 @@ def _fixing(profile: TargetProfile, fix: bool) -> Adapt:
 
 
 def _packaged(
-    result: BuildResult, data: Samples, board: TargetProfile, limit: Budget, folder: Path | None, stages: Stages
+    result: BuildResult,
+    data: Samples,
+    board: TargetProfile,
+    limit: Budget,
+    folder: Path | None,
+    stages: Stages,
+    compress: bool,
 ) -> BuildResult:
     """A build with what its target finds of the file, and with the target's package, where there is a folder for it.
 
@@ -244,7 +256,7 @@ def _packaged(
         compiled = profile.plugin is not None and profile.plugin.qnn is not None
         placed = compiled_for(result.graph, profile) if compiled else None
         result = replace(result, findings=findings, placed=placed)
-        return result if folder is None else deliver(result, data, folder / PACKAGE, board)
+        return result if folder is None else deliver(result, data, folder / PACKAGE, board, compress)
 
 
 @contextmanager

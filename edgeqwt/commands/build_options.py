@@ -90,3 +90,9 @@ MaxPartitions = Annotated[
     int | None,
     typer.Option(help="Pieces that the NPU runs, with the CPU between: 1 is the whole model.", min=1, metavar="N"),
 ]
+Compress = Annotated[
+    bool,
+    typer.Option(
+        "--compress", help="For tflm: 4-bit and clustered weights behind lookup tables in the firmware's model."
+    ),
+]

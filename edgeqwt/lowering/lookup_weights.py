@@ -5,8 +5,8 @@ bytes or less; a run takes longer, and the arena needs room for one op's unpacke
 
 The form is that of "TFLM DECODE Operator Design" as TFLite Micro's package writes it (compression/decode.py, lut.py): a
 tensor of packed indices, most significant bit first, and one of 16 bytes of header with the table behind. Measured in
-tflite-micro's kernel: where the unpacked tensor has a scale per channel, it takes one table per channel of the quantized
-axis, whatever the header says of the axis; a stride of 0 makes all channels use the first table.
+tflite-micro's kernel: where the unpacked tensor has a scale per channel, it takes one table per channel of the
+quantized axis, whatever the header says of the axis; a stride of 0 makes all channels use the first table.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from edgeqwt.verify.feeds import feeds
 VECTORS = 4  # samples that become test vectors
 
 
-def deliver(result: BuildResult, samples: Samples, folder: Path, board: TargetProfile | None = None) -> BuildResult:
+def deliver(
+    result: BuildResult, samples: Samples, folder: Path, board: TargetProfile | None = None, compress: bool = False
+) -> BuildResult:
     """Makes a folder with the package that the build's target names.
 
     Args:
@@ -24,6 +26,7 @@ def deliver(result: BuildResult, samples: Samples, folder: Path, board: TargetPr
         samples: calibration samples; the first ones become test vectors.
         folder: the folder; its parent exists.
         board: the target, without the limits that the user's budget replaces; None: the build's target.
+        compress: whether weights are behind lookup tables in the firmware's model.
 
     Returns:
         The result with what was written, and sentences that the user must see.
@@ -33,8 +36,7 @@ def deliver(result: BuildResult, samples: Samples, folder: Path, board: TargetPr
     """
     folder.mkdir()
     some = validated(samples.head(VECTORS), [binding.spec for binding in result.model.inputs])
-    notes = package(
-        result.graph, board or result.target, folder, feeds(result.model, result.graph, some), of_build(result)
-    )
+    vectors, profile = feeds(result.model, result.graph, some), board or result.target
+    notes = package(result.graph, profile, folder, vectors, of_build(result), compress)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return replace(result, notes=notes, package=tuple(files))

@@ -43,9 +43,8 @@ def package(
         ToolError: the NPU's compiler fails.
     """
     known = of_graph(graph) if details is None else details
-    if compress and profile.package != "tflm":
-        hint = "TFLite Micro alone looks weights up: take a target whose name begins with tflm, or leave --compress out."
-        raise InputError(f"--compress is not for the target {profile.name}", hint)
+    if compress:
+        require_lookup(profile)
     if profile.package == "tflite":
         runtime = "xnnpack" if "xnnpack" in profile.runtimes else "reference"
         tflite.write(graph, folder, make_vectors(graph, runtime, feeds), known)
@@ -68,3 +67,14 @@ def _oracle(graph: Graph) -> str:
     except InterpreterError:
         return "reference"
     return "tflm"
+
+
+def require_lookup(profile: TargetProfile) -> None:
+    """Refuses weights behind lookup tables where no runtime of the target looks them up.
+
+    Raises:
+        InputError: the target is not TFLite Micro.
+    """
+    if profile.package != "tflm":
+        hint = "TFLite Micro alone looks weights up: take a target whose name begins with tflm, or leave it out."
+        raise InputError(f"--compress is not for the target {profile.name}", hint)

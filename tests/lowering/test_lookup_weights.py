@@ -100,8 +100,9 @@ def test_a_weight_that_two_ops_read_stays() -> None:
     graph, _ = network()
     first = weights(graph)[0]
     i = next(i for i, op in enumerate(graph.ops) if has_constant_weights(graph, op))
-    twice = replace(graph, ops=(*graph.ops[: i + 1], replace(graph.ops[i], outputs=(len(graph.tensors),)), *graph.ops[i + 1 :]),
-                    tensors=(*graph.tensors, replace(graph.tensors[graph.ops[i].outputs[0]], name="again")))  # fmt: skip
+    again = replace(graph.ops[i], outputs=(len(graph.tensors),))
+    tensors = (*graph.tensors, replace(graph.tensors[graph.ops[i].outputs[0]], name="again"))
+    twice = replace(graph, ops=(*graph.ops[: i + 1], again, *graph.ops[i + 1 :]), tensors=tensors)
     after, count = with_lookup_tables(twice)
     assert count == 1
     assert after.tensors[first].data is not None
