@@ -76,5 +76,5 @@ def require_lookup(profile: TargetProfile) -> None:
         InputError: the target is not TFLite Micro.
     """
     if profile.package != "tflm":
-        hint = "TFLite Micro alone looks weights up: take a target whose name begins with tflm, or leave it out."
+        hint = "TFLite Micro alone looks weights up: build for a target tflm…, or without --compress."
         raise InputError(f"--compress is not for the target {profile.name}", hint)

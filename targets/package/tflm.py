@@ -74,7 +74,7 @@ def _compressed(device: Graph, vectors: Vectors) -> tuple[Graph, tuple[str, ...]
     arenas = [measured_arena(graph).size for graph in (device, packed)]
     return packed, (
         f"{count} weights are behind lookup tables: {sizes[1]:,} bytes of flash in place of {sizes[0]:,}, "
-        f"{arenas[1]:,} bytes of arena in place of {arenas[0]:,}. Each run unpacks them; the test vectors stay.",
+        f"{arenas[1]:,} bytes of arena in place of {arenas[0]:,}. Each run unpacks them; outputs stay.",
     )
 
 
