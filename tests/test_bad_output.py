@@ -34,7 +34,7 @@ def test_output_that_cannot_be(edgeqwt: Command, files: Small) -> None:
     for output, said in [
         ("file", "file is a file"),
         ("mine", "mine holds 'notes.txt', which no build made"),
-        ("no/out", "does not exist"),
+        ("file/out", "file"),  # parents are made, but not of a file
         (".", "is the working folder"),
         ("/proc/out", "cannot be"),  # not even root can write there
     ]:
@@ -99,7 +99,7 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
         ("missing.tflite", int8, "new.tflite", "missing.tflite does not exist"),
         (files.model, files.model, "new.tflite", "is a float file"),
         (files.model, "missing.tflite", "new.tflite", "missing.tflite does not exist"),
-        (files.model, int8, "no/new.tflite", "does not exist"),
+        (files.model, int8, f"{files.model}/new.tflite", "is a file, not a folder"),
         (files.model, int8, "out", "out is a folder"),
         (files.model, int8, files.model, "is the reference file"),
     ]:

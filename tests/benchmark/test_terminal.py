@@ -87,7 +87,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "link.json").is_symlink()
     assert "compared" not in json.loads(path.read_text("utf-8"))
     (tmp_path / "folder").mkdir()
-    for judged in (tmp_path / "folder", tmp_path / "nowhere" / "bench.json"):
+    for judged in (tmp_path / "folder", tmp_path / "bench.json" / "bench.json"):
         with pytest.raises(InputError, match="cannot be written"):
             write_bench([RESULT], judged)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "folder", "link.json"]
