@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, files: Small, stopped: str) -> Non
         "temporary file": 10,
         "smallest file": smallest - 1,
         "middle file": middle - 1,
-        "largest file": largest - 9,
+        "largest file": largest - largest // 100,  # the report holds seconds, whose digits vary
     }
     limit = limits[stopped]
     before = small.tree(tmp_path)
