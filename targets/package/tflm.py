@@ -42,20 +42,21 @@ def write(
     Raises:
         UnsupportedError: TFLite Micro has no kernel for an op, or an input's type has no C++ type.
     """
-    device, compressed = _compressed(stripped(graph), vectors) if compress else (stripped(graph), ())
+    whole = stripped(graph)
+    device = _compressed(whole, vectors) if compress else whole
     found = methods(device, profile.name)
-    arena = measured_arena(device)
+    arena, content = measured_arena(device), flatbuffer.to_bytes(device)
     flatbuffer.write(graph, folder / "model.tflite")
     write_interface(graph, details, vectors, folder, "model.tflite")
-    values = sources.values(flatbuffer.to_bytes(device), graph, details, vectors, found, arena)
-    whole = {"whole_size": str(len(flatbuffer.to_bytes(graph)))}
-    write_tree("tflm", folder, {**values, **whole})
+    values = sources.values(content, graph, details, vectors, found, arena)
+    write_tree("tflm", folder, {**values, "whole_size": str(len(flatbuffer.to_bytes(graph)))})
     write_tree("component", folder / details.name, values)
-    return (*compressed, *memory_sentences(arena.size, len(flatbuffer.to_bytes(device)), profile))
+    compressed = _compression_sentences(whole, device, len(content), arena.size) if compress else ()
+    return (*compressed, *memory_sentences(arena.size, len(content), profile))
 
 
-def _compressed(device: Graph, vectors: Vectors) -> tuple[Graph, tuple[str, ...]]:
-    """The model with weights behind lookup tables, and what that saves and costs; what it was where nothing is saved.
+def _compressed(device: Graph, vectors: Vectors) -> Graph:
+    """The model with weights behind lookup tables; itself where that saves nothing.
 
     Raises:
         InterpreterError: TFLite Micro refuses it.
@@ -63,18 +64,33 @@ def _compressed(device: Graph, vectors: Vectors) -> tuple[Graph, tuple[str, ...]
     """
     packed, count = with_lookup_tables(device)
     if not count:
-        return device, ("No weight takes fewer bytes behind a lookup table: 4-bit or clustered weights do.",)
+        return device
     runner = micro_host().runner("tflm", packed)
     for vector in vectors.items:
         found = runner.run(dict(zip(packed.inputs, vector.inputs, strict=True)))
         for t, expected in zip(packed.outputs, vector.outputs, strict=True):
             if not np.array_equal(found[t], expected):
                 raise InvariantError("the model with lookup tables gives other bytes in TFLite Micro than without")
-    sizes = [len(flatbuffer.to_bytes(graph)) for graph in (device, packed)]
-    arenas = [measured_arena(graph).size for graph in (device, packed)]
-    return packed, (
-        f"{count} weights are behind lookup tables: {sizes[1]:,} bytes of flash in place of {sizes[0]:,}, "
-        f"{arenas[1]:,} bytes of arena in place of {arenas[0]:,}. Each run unpacks them; outputs stay.",
+    return packed
+
+
+def _compression_sentences(whole: Graph, device: Graph, size: int, arena: int) -> Iterator[str]:
+    """What lookup tables save and cost.
+
+    Args:
+        whole: without them.
+        device: with them.
+        size: bytes of the latter's file.
+        arena: of the latter.
+    """
+    count = len(device.ops) - len(whole.ops)  # an op for each weight
+    if not count:
+        yield "No weight takes fewer bytes behind a lookup table: 4-bit or clustered weights do."
+        return
+    yield (
+        f"{count} weights are behind lookup tables: {size:,} bytes of flash in place of "
+        f"{len(flatbuffer.to_bytes(whole)):,}, {arena:,} bytes of arena in place of {measured_arena(whole).size:,}. "
+        "Each run unpacks them; outputs stay."
     )
 
 
