@@ -47,6 +47,27 @@ every run. So on `tflite` a 1×1 convolution of stride 1 is written as FULLY_CON
 the reference kernels' differ by up to two steps), and any other convolution is packed only where it has at least 1 % of
 the model's weights. A build judges the file in these forms.
 
+## Weights behind lookup tables
+
+`--compress`, for the targets `tflm…`, puts weights of few distinct values into the firmware's model as indices of 1 to 7
+bits and a table (TFLite Micro's op `TFLM_DECODE`), where that takes fewer bytes: clustered weights, which builds keep
+clustered (`--preserve clusters`), and 4-bit weights of dense layers, which TFLite Micro does not take packed. The kernels
+see the same integers: the build compares the outputs' bytes in TFLite Micro. `model.tflite` beside the firmware stays as
+it is for LiteRT, which has no such op. `--flash` and `--ram` judge the model without the tables.
+
+Random images, recipe `fast`, weights clustered to 16 values per layer without training (`make benchmark-lookup_weights`;
+what clustering does to a network's accuracy is its author's to measure):
+
+| network | flash | with tables | arena | with tables |
+|---|---|---|---|---|
+| image classification, clustered | 85,408 | 48,672 (−43 %) | 56,112 | 61,664 |
+| visual wake words, clustered | 243,024 | 137,344 (−43 %) | 103,728 | 107,472 |
+| visual wake words as it is | 243,024 | 212,064 (−13 %: five layers have at most 128 values) | 103,728 | 104,768 |
+| image classification as it is | 85,408 | 85,408 (no layer gains) | 56,112 | 56,112 |
+
+Each run unpacks the weights: how much longer it takes was not measured on a device. tflite-micro's wheel runs it; a
+firmware needs a TFLite Micro that has `AddDecode` (2025 or later).
+
 ## Fixes
 
 `--fix` applies these to an integer file, where a finding names them.
