@@ -49,14 +49,14 @@ the model's weights. A build judges the file in these forms.
 
 ## Weights behind lookup tables
 
-`--compress`, for the targets `tflm…`, puts weights of few distinct values into the firmware's model as indices of 1 to 7
-bits and a table (TFLite Micro's op `TFLM_DECODE`), where that takes fewer bytes: clustered weights, which builds keep
-clustered (`--preserve clusters`), and 4-bit weights of dense layers, which TFLite Micro does not take packed. The kernels
-see the same integers: the build compares the outputs' bytes in TFLite Micro. `model.tflite` beside the firmware stays as
-it is for LiteRT, which has no such op. `--flash` and `--ram` judge the model without the tables.
+`--compress`, for the targets `tflm…`, puts weights of few distinct values into the firmware's model as indices of 1 to
+7 bits and a table (TFLite Micro's op `TFLM_DECODE`), where that takes fewer bytes: clustered weights, which builds keep
+clustered (`--preserve clusters`), and 4-bit weights of dense layers, which TFLite Micro does not take packed. The
+kernels see the same integers: the build compares the outputs' bytes in TFLite Micro. `model.tflite` beside the firmware
+stays as it is for LiteRT, which has no such op. `--flash` and `--ram` judge the model without the tables.
 
-Random images, recipe `fast`, weights clustered to 16 values per layer without training (`make benchmark-lookup_weights`;
-what clustering does to a network's accuracy is its author's to measure):
+Random images, recipe `fast`, weights clustered to 16 values per layer without training (`make
+benchmark-lookup_weights`; what clustering does to a network's accuracy is its author's to measure):
 
 | network | flash | with tables | arena | with tables |
 |---|---|---|---|---|
