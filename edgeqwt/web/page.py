@@ -29,6 +29,8 @@ FILES = {"float": FLOAT_MODEL, "plain": PLAIN_MODEL, "compensated": MODEL}
 """What is shown of a build's folder, in this order; a build that keeps plain quantization has no second one."""
 APP_TYPES = ("float32", "int8", "uint8", "int32")
 """What TensorBuffer of LiteRT's Kotlin API (2.3.0) reads and writes; uint8 as int8's bytes."""
+NPU = "npu.json"
+"""In the package of a target whose NPU a vendor's plugin compiles for: which file is for which chip."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ def demo_files(folder: Path, runtime: LiteRtJs, options: PageOptions, takes_resu
 def app_files(folder: Path, options: PageOptions) -> Files:
     """The assets of the Android app in `examples/android`, by path: the build's files as they are, and demo.json.
 
+    The file that the package has for a chip's NPU is among them.
+
     Args:
         folder: a build's output.
         options: what the files do not say.
 
     Raises:
-        InputError: no build left anything there, its files cannot be read, or LiteRT's API for Android has no call
-            that feeds an input or reads an output of their type.
+        InputError: no build left anything there, its files cannot be read, the package is that of another build, or
+            LiteRT's API for Android has no call that feeds an input or reads an output of their type.
     """
     graphs = _graphs(folder)
     for name, graph in graphs.items():
@@ -84,7 +88,25 @@ def app_files(folder: Path, options: PageOptions) -> Files:
                     f"LiteRT's API for Android takes {', '.join(APP_TYPES)}: build with --input or --output-type float."
                 )
                 raise InputError(f"{tensor.name} of {FILES[name]} is of {tensor.dtype}", hint)
-    return _described(folder, graphs, {_model_file(name): folder / FILES[name] for name in graphs}, options, False)
+    models: dict[str, bytes | Path] = {_model_file(name): folder / FILES[name] for name in graphs}
+    return _described(folder, graphs, models, options, False, _compiled(folder, models))
+
+
+def _compiled(folder: Path, models: dict[str, bytes | Path]) -> dict[str, str] | None:
+    """The package's file for an NPU and its chip, for demo.json; the file is added to the models."""
+    package = folder / PACKAGE
+    facts = _json(package / NPU)
+    name, soc = facts.get("compiled"), facts.get("soc")
+    if not isinstance(name, str) or not isinstance(soc, str):
+        return None
+    again = "Build it again: it is of this build no more."
+    for needed in (name, MODEL):
+        if Path(needed).name != needed or not (package / needed).is_file():
+            raise InputError(f"{package} has no file {needed!r}, which its {NPU} names", again)
+    if (package / MODEL).read_bytes() != (folder / MODEL).read_bytes():
+        raise InputError(f"{package / name} was compiled from another model than {folder / MODEL}", again)
+    models[f"models/{name}"] = package / name
+    return {"file": f"models/{name}", "soc": soc}
 
 
 def _graphs(folder: Path) -> dict[str, Graph]:
@@ -100,10 +122,15 @@ def _model_file(name: str) -> str:
 
 
 def _described(
-    folder: Path, graphs: Mapping[str, Graph], models: Mapping[str, bytes | Path], options: PageOptions, takes: bool
+    folder: Path,
+    graphs: Mapping[str, Graph],
+    models: Mapping[str, bytes | Path],
+    options: PageOptions,
+    takes: bool,
+    compiled: Mapping[str, str] | None = None,
 ) -> Files:
-    """The models' files with the test vectors, and demo.json, which describes them."""
-    files = dict(models)
+    """The models' files with the test vectors, and demo.json, which describes them; the compiled file is the last's."""
+    files, last = dict(models), graphs["compensated"]
     described = {
         "schema": SCHEMA,
         "version": VERSION,
@@ -113,6 +140,7 @@ def _described(
                 "file": _model_file(name),
                 "bytes": (folder / FILES[name]).stat().st_size,
                 "ports": ports(graph),
+                "compiled": compiled if graph is last else None,
             }
             for name, graph in graphs.items()
         ],

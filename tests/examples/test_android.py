@@ -87,6 +87,9 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edgeqwt.build(
         folder / "source.tflite", calibration={"image": images(16)}, recipe="plain", output=folder / "out", accept=True
     )
+    package = folder / "out" / "package"
+    (package / "npu.json").write_text(json.dumps({"compiled": "model_SM8650.tflite", "soc": "SM8650"}))
+    (package / "model_SM8650.tflite").write_bytes(b"a program")
     edgeqwt.demo_assets(folder / "out", folder / "assets", PageOptions(("zero",)))
     return folder / "assets"
 
@@ -109,7 +112,9 @@ def test_the_app_compiles_and_computes_as_the_package_says(assets: Path, tmp_pat
         first = np.fromfile(assets / vector["outputs"][0], np.int8)
         other = 127 if first[0] < 0 else -128
         expected.append(f"vector 0 0 {len(first)} 1 {abs(other - int(first[0]))}")
-    assert lines == [*expected, "label zero | class 1"]
+    npu = "npu models/model_SM8650.tflite, SM8650: true, SM8650-AC: true, SM86: false, SM86501: false, SM8550: false"
+    others = ["npu null"] * (len(files) - 1)
+    assert lines == [*expected, *others, npu, "label zero | class 1"]
 
 
 def compiled(folder: Path) -> Path:

@@ -117,6 +117,33 @@ def test_assets_of_the_android_app(tmp_path: Path, built: Path) -> None:
         assert all((tmp_path / "assets" / name).is_file() for name in (*vector["inputs"], *vector["outputs"]))
 
 
+def test_the_file_of_an_npu_goes_into_the_android_app(tmp_path: Path, built: Path) -> None:
+    out, assets = tmp_path / "out", tmp_path / "assets"
+    shutil.copytree(built, out)
+    facts = {"compiled": "model_SM8650.tflite", "soc": "SM8650"}
+    (out / "package" / "npu.json").write_text(json.dumps(facts))
+    (out / "package" / "model_SM8650.tflite").write_bytes(b"a program")
+    edgeqwt.demo_assets(out, assets)
+    models = json.loads((assets / "demo.json").read_text())["models"]
+    expected = {"file": "models/model_SM8650.tflite", "soc": "SM8650"}
+    assert [model["compiled"] for model in models] == [None, None, expected]
+    assert (assets / expected["file"]).read_bytes() == b"a program"
+    # Nothing was compiled where the vendor's compiler is not installed.
+    (out / "package" / "npu.json").write_text(json.dumps(facts | {"compiled": None}))
+    edgeqwt.demo_assets(out, assets)
+    assert json.loads((assets / "demo.json").read_text())["models"][2]["compiled"] is None
+    assert not (assets / expected["file"]).exists()
+    # Neither a file from elsewhere nor the program of another model is taken.
+    for name in ("../model.tflite", "none.tflite"):
+        (out / "package" / "npu.json").write_text(json.dumps(facts | {"compiled": name}))
+        with pytest.raises(InputError, match=r"which its npu\.json names"):
+            edgeqwt.demo_assets(out, assets)
+    (out / "package" / "npu.json").write_text(json.dumps(facts))
+    (out / "model.tflite").write_bytes((built / "plain.tflite").read_bytes())
+    with pytest.raises(InputError, match="compiled from another model"):
+        edgeqwt.demo_assets(out, assets)
+
+
 def test_what_the_android_app_cannot_feed(tmp_path: Path) -> None:
     flatbuffer.write(graph(), tmp_path / "source.tflite")
     calibration, out = {"image": images(8)}, tmp_path / "out"

@@ -25,5 +25,10 @@ fun main(arguments: Array<String>) {
         val found = difference(demo.last.outputs[0], expected, other)
         println("vector ${same.differing} ${same.largest} ${found.elements} ${found.differing} ${found.largest}")
     }
+    for (model in demo.models) println("npu " + model.compiled?.let(::chips))
     println("label " + demo.label(0) + " | " + demo.label(1))
 }
+
+private fun chips(compiled: Compiled): String =
+    listOf("SM8650", "SM8650-AC", "SM86", "SM86501", "SM8550")
+        .joinToString(prefix = "${compiled.file}, ") { "$it: ${compiled.runsOn(it)}" }

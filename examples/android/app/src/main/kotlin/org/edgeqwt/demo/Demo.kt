@@ -63,12 +63,18 @@ class Port(val name: String, val shape: List<Int>, val dtype: String, val scale:
     }
 }
 
+/** What a file was compiled to for the NPU of one chip, `soc`. */
+class Compiled(val file: String, val soc: String) {
+    /** Whether a phone has that chip, by its Build.SOC_MODEL; makers add a variant to the name: SM8650-AC. */
+    fun runsOn(model: String): Boolean = model == soc || model.startsWith("$soc-")
+}
+
 /** One of the files that are shown side by side. */
 class ModelFile(
     val name: String,
     val file: String,
     val bytes: Long,
-    val compiled: String?,
+    val compiled: Compiled?,
     val inputs: List<Port>,
     val outputs: List<Port>,
 )
@@ -164,11 +170,13 @@ class Demo(
                 found.getString("name"),
                 found.getString("file"),
                 found.getLong("bytes"),
-                if (found.isNull("compiled")) null else found.getString("compiled"),
+                if (found.isNull("compiled")) null else compiled(found.getJSONObject("compiled")),
                 objects(ports.getJSONArray("inputs")).map(::port),
                 objects(ports.getJSONArray("outputs")).map(::port),
             )
         }
+
+        private fun compiled(found: JSONObject) = Compiled(found.getString("file"), found.getString("soc"))
 
         private fun port(found: JSONObject): Port {
             val shape = found.getJSONArray("shape")

@@ -147,7 +147,10 @@ class MainActivity : Activity() {
         view(R.id.measure).isEnabled = true
     }
 
-    private fun about(runner: Runner) = "%,d bytes, runs on the %s".format(runner.model.bytes, runner.accelerator)
+    private fun about(runner: Runner): String {
+        val reason = runner.refused?.let { " ($it)" } ?: ""
+        return "%,d bytes, runs on the %s%s".format(runner.model.bytes, runner.accelerator, reason)
+    }
 
     private fun showDifference(card: View, same: Boolean?, decibels: Double) {
         val distance = if (decibels.isInfinite()) "the same values as the float file" else "%.1f dB SQNR".format(decibels)

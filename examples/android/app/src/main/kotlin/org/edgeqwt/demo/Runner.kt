@@ -2,6 +2,7 @@
 package org.edgeqwt.demo
 
 import android.content.Context
+import android.os.Build
 import android.util.Log
 import com.google.ai.edge.litert.Accelerator
 import com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider
@@ -15,10 +16,11 @@ import java.nio.ByteOrder
 /** Milliseconds of one file's runs. */
 class Latency(val least: Double, val median: Double, val ninth: Double, val runs: Int)
 
-/** A file that runs. Close it; use it from one thread. */
+/** A file that runs; `refused` says why not on the NPU that it was compiled for. Close it; use it from one thread. */
 class Runner private constructor(
     val model: ModelFile,
     val accelerator: Accelerator,
+    val refused: String?,
     private val environment: Environment,
     private val compiled: CompiledModel,
 ) : AutoCloseable {
@@ -60,25 +62,35 @@ class Runner private constructor(
 
         /** A file for the first accelerator that takes it: the compiled file on the NPU, else the GPU, else the CPU. */
         fun create(context: Context, model: ModelFile): Runner {
+            val compiled = model.compiled
+            val other = compiled?.takeIf { !it.runsOn(Build.SOC_MODEL) }
+            var refused = other?.let { "its NPU file is for ${it.soc}, this phone has ${Build.SOC_MODEL}" }
             val choices = listOfNotNull(
-                model.compiled?.let { it to Accelerator.NPU },
+                compiled?.takeIf { other == null }?.let { it.file to Accelerator.NPU },
                 // LiteRT's GPU computes in float16: what integers a file has there proves nothing about the NPU's.
                 (model.file to Accelerator.GPU).takeIf { model.inputs.all { it.dtype == Port.FLOAT } },
-                model.file to Accelerator.CPU,
             )
-            for ((file, accelerator) in choices.dropLast(1)) {
-                try {
-                    return open(context, model, file, accelerator)
-                } catch (refused: LiteRtException) {
-                    Log.i(TAG, "$accelerator does not take $file: ${refused.message}")
+            for ((file, accelerator) in choices) {
+                val reason = try {
+                    return open(context, model, file, accelerator, refused)
+                } catch (taken: LiteRtException) {
+                    "the $accelerator does not take it: ${taken.message}"
                 } catch (missing: UnsatisfiedLinkError) {
-                    Log.i(TAG, "$accelerator has no library here: ${missing.message}")
+                    "the $accelerator has no library here: ${missing.message}"
                 }
+                Log.i(TAG, "$file: $reason")
+                if (accelerator == Accelerator.NPU) refused = reason
             }
-            return open(context, model, model.file, Accelerator.CPU)
+            return open(context, model, model.file, Accelerator.CPU, refused)
         }
 
-        private fun open(context: Context, model: ModelFile, file: String, accelerator: Accelerator): Runner {
+        private fun open(
+            context: Context,
+            model: ModelFile,
+            file: String,
+            accelerator: Accelerator,
+            refused: String?,
+        ): Runner {
             val environment = if (accelerator == Accelerator.NPU) {
                 Environment.create(BuiltinNpuAcceleratorProvider(context))
             } else {
@@ -87,10 +99,10 @@ class Runner private constructor(
             try {
                 val options = CompiledModel.Options(accelerator)
                 val compiled = CompiledModel.create(context.assets, file, options, environment)
-                return Runner(model, accelerator, environment, compiled)
-            } catch (refused: LiteRtException) {
+                return Runner(model, accelerator, refused, environment, compiled)
+            } catch (wrong: LiteRtException) {
                 environment.close()
-                throw refused
+                throw wrong
             }
         }
 
