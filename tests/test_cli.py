@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgeqwt import cli, errors
+from edgeqwt.commands import panels
 from edgeqwt.graph import flatbuffer
 from tests import small
 from tests.small import Command, Small
@@ -65,11 +66,26 @@ def test_help_names_commands_and_exit_codes(edgeqwt: Command, arguments: list[st
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_many_options_stand_under_headings(edgeqwt: Command, command: str) -> None:
+    text = edgeqwt(command, "--help")[1].partition("\nExamples:\n")[0]
+    headings = re.split(r"\n(?=[A-Z][\w ]+:\n)", text)[1:]
+    listed = {part.partition(":\n")[0]: re.findall(r"^  (-\S+)", part, re.MULTILINE) for part in headings}
+    options = [option for heading, found in listed.items() if heading != "Arguments" for option in found]
+    if len(options) <= panels.MOST:
+        assert listed["Options"] == options
+    else:
+        assert listed["Options"] == ["-q,", "-v,", "-h,"]  # everything else has a panel
+        assert [heading for heading in panels.PANELS if heading in listed] == [
+            heading for heading in listed if heading not in ("Arguments", "Options")
+        ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_explains_every_option(edgeqwt: Command, command: str) -> None:
     code, out, _ = edgeqwt(command, "--help")
     assert code == 0
     options, examples = out.split("\nExamples:\n")
-    for line in options.split("Options:\n")[1].splitlines():
+    for line in options.splitlines():
         assert not re.fullmatch(r"  -\S+( [A-Z|]+)?", line), f"no help: {line}"
     given = {name for line in options.splitlines() for name in re.findall(r"(?:^|[ ,])(-[-\w]+)", line[:34])}
     for line in examples.splitlines():

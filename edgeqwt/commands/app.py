@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from edgeqwt.commands.panels import MOST, PANELS
 from edgeqwt.output import loudness
 
 EXIT_CODES = (
@@ -28,23 +29,22 @@ Verbose = Annotated[
 
 
 class _Help:
-    """Options under the headings of their groups, then examples as they are typed."""
+    """Options under the headings of their panels, where there are many; then examples as they are typed."""
 
     epilog: str | None
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-        general: list[tuple[str, str]] = []
-        for param in self.get_params(ctx):
-            record, heading = param.get_help_record(ctx), getattr(param, "rich_help_panel", None)
-            if record is not None and param.param_type_name == "argument":
-                groups["Arguments"].append(record)
-            elif record is not None:
-                (groups.setdefault(heading, []) if heading else general).append(record)
-        for heading, records in [*groups.items(), ("Options", general)]:
-            if records:
+        records = [(param, record) for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
+        options = [(param, record) for param, record in records if param.param_type_name != "argument"]
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *PANELS, "Options")}
+        groups["Arguments"] = [record for param, record in records if param.param_type_name == "argument"]
+        for param, record in options:
+            panel = getattr(param, "rich_help_panel", None) if len(options) > MOST else None
+            groups[panel or "Options"].append(record)
+        for heading, listed in groups.items():
+            if listed:
                 with formatter.section(heading):
-                    formatter.write_dl(records)
+                    formatter.write_dl(listed)
         if hasattr(self, "format_commands"):
             self.format_commands(ctx, formatter)
 

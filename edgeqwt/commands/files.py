@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import (
     Calibration,
@@ -33,16 +34,30 @@ def compensate(
     model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
     reference: Annotated[
         str,
-        typer.Option(help="The float .tflite file that it was made from, or its source.", metavar="FLOAT.tflite"),
+        typer.Option(
+            help="The float .tflite file that it was made from, or its source.",
+            metavar="FLOAT.tflite",
+            rich_help_panel=panels.DATA,
+        ),
     ],
     calibration: Calibration,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite", rich_help_panel=panels.OUTPUT
+        ),
+    ],
     recipe: Recipe = "balanced",
     image: Image = None,
     samples: Samples = None,
     trust: Trust = False,
     accept: Annotated[
-        bool | None, typer.Option("--accept", help="Even if the reference is hardly what the file was made from.")
+        bool | None,
+        typer.Option(
+            "--accept",
+            help="Even if the reference is hardly what the file was made from.",
+            rich_help_panel=panels.QUALITY,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -100,7 +115,8 @@ def compare(
     image: Image = None,
     samples: Samples = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page that shows where B errs.", metavar="FILE.html")
+        Path | None,
+        typer.Option(help="Write a page that shows where B errs.", metavar="FILE.html", rich_help_panel=panels.OUTPUT),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -139,10 +155,20 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        str, typer.Option(help="Test samples: as --calibration of `build`, with or without labels.", metavar="DATA")
+        str,
+        typer.Option(
+            help="Test samples: as --calibration of `build`, with or without labels.",
+            metavar="DATA",
+            rich_help_panel=panels.DATA,
+        ),
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Labels where DATA has none: .npy or .npz, one row per sample.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Labels where DATA has none: .npy or .npz, one row per sample.",
+            metavar="FILE",
+            rich_help_panel=panels.DATA,
+        ),
     ] = None,
     image: Image = None,
     samples: Samples = None,
@@ -176,9 +202,14 @@ def check(
     target: Target,
     fix: Fix = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite", rich_help_panel=panels.OUTPUT
+        ),
     ] = None,
-    activation_bits: Annotated[int, typer.Option(help="What a float file will get: 8 or 16.", metavar="N")] = 8,
+    activation_bits: Annotated[
+        int, typer.Option(help="What a float file will get: 8 or 16.", metavar="N", rich_help_panel=panels.TARGET)
+    ] = 8,
     ram: Ram = None,
     flash: Flash = None,
     json: Json = False,
@@ -211,7 +242,10 @@ def check(
 @command("edgeqwt export model.tflite -o model.onnx")
 def export(
     model: Annotated[Path, typer.Argument(help="A .tflite file, as a rule an integer one.", metavar="FILE")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx", rich_help_panel=panels.OUTPUT),
+    ],
     to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
 ) -> None:
     """Write a TFLite file as QDQ ONNX.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
 
@@ -20,28 +21,58 @@ from edgeqwt.commands.options import Json
 def bench(
     model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
     on: Annotated[
-        str, typer.Option("--on", help="host, tflm, qemu, android, browser, or a target with an NPU.", metavar="WHERE")
+        str,
+        typer.Option(
+            "--on",
+            help="host, tflm, qemu, android, browser, or a target with an NPU.",
+            metavar="WHERE",
+            rich_help_panel=panels.RUN,
+        ),
     ],
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="A second file: run both side by side and print ratios.", metavar="OTHER"),
+        typer.Option(
+            "--compare",
+            help="A second file: run both side by side and print ratios.",
+            metavar="OTHER",
+            rich_help_panel=panels.RUN,
+        ),
     ] = None,
-    runs: Annotated[int, typer.Option(help="Of each model (host, android, browser).", min=1)] = 100,
-    threads: Annotated[int, typer.Option(help="Of LiteRT's interpreter.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
+    runs: Annotated[
+        int,
+        typer.Option(help="Of each model (host, android, browser).", min=1, metavar="N", rich_help_panel=panels.RUN),
+    ] = 100,
+    threads: Annotated[
+        int, typer.Option(help="Of LiteRT's interpreter.", min=1, metavar="N", rich_help_panel=panels.RUN)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of random inputs.", metavar="N", rich_help_panel=panels.RUN)] = 0,
     machine: Annotated[
         str | None,
-        typer.Option(help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.", metavar="NAME"),
+        typer.Option(
+            help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.",
+            metavar="NAME",
+            rich_help_panel=panels.RUN,
+        ),
     ] = None,
     benchmark_model: Annotated[
-        Path | None, typer.Option(help="LiteRT's benchmark_model program for the Android device.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="LiteRT's benchmark_model program for the Android device.", metavar="FILE", rich_help_panel=panels.RUN
+        ),
     ] = None,
     serial: Annotated[
-        str | None, typer.Option(help="The Android device, as `adb devices` lists it.", metavar="ID")
+        str | None,
+        typer.Option(help="The Android device, as `adb devices` lists it.", metavar="ID", rich_help_panel=panels.RUN),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write what --json prints to this file, too.", metavar="FILE.json"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write what --json prints to this file, too.",
+            metavar="FILE.json",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
