@@ -26,7 +26,7 @@ from edgeqwt.lowering.lower import Precision
 from edgeqwt.onnx_qdq.emitters import to_onnx
 from edgeqwt.profile import kernels_of
 from edgeqwt.runtime.htp import Job, simulate
-from edgeqwt.runtime.qualcomm import Qnn, compile_model, located
+from edgeqwt.runtime.qualcomm import Toolchain, compile_model, located
 from edgeqwt.runtime.runners import reference
 from edgeqwt.target.load import load
 from edgeqwt.target.model import dtype_of
@@ -76,7 +76,7 @@ def graphs(kinds: list[str]) -> Iterator[tuple[str, Graph]]:
                 yield f"{name}, {bits}", graph
 
 
-def simulated(kinds: list[str], soc: str, qnn: Qnn) -> None:
+def simulated(kinds: list[str], soc: str, toolchain: Toolchain) -> None:
     """Prints how far the simulation is from LiteRT's reference kernels, for the first case of each kind and width."""
     jobs, wanted, kernels = [], [], kernels_of(load("qualcomm-sm8650"))  # the forms that builds write
     for kind in kinds or dict.fromkeys(spec.kind for spec in SPECS.values()):
@@ -94,7 +94,7 @@ def simulated(kinds: list[str], soc: str, qnn: Qnn) -> None:
             runner = reference(low.graph)
             outs = [runner.run(values) for values in low.inputs]
             wanted.append((name, bits, low.graph, [[out[t] for t in low.graph.outputs] for out in outs]))
-    for (name, bits, graph, exact), found in zip(wanted, simulate(jobs, soc, qnn), strict=True):
+    for (name, bits, graph, exact), found in zip(wanted, simulate(jobs, soc, toolchain), strict=True):
         ops = ", ".join(op.kind for op in graph.ops)
         if found.refused:
             print(f"{name}, {bits} bits ({ops}): refused")
@@ -105,12 +105,12 @@ def simulated(kinds: list[str], soc: str, qnn: Qnn) -> None:
         print(f"{name}, {bits} bits ({ops}): {max(o.max() for o in off):g} steps, {100 * share:.1f} % of values differ")
 
 
-def survey(cases: list[tuple[str, Graph]], soc: str, qnn: Qnn) -> Seen:
+def survey(cases: list[tuple[str, Graph]], soc: str, toolchain: Toolchain) -> Seen:
     """Compiles every graph."""
 
     def left(graph: Graph) -> set[int] | None:
         try:
-            compiled = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", soc, qnn)
+            compiled = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", soc, toolchain)
         except ToolError:
             return None
         return {op.op for op in compiled.left}

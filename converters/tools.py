@@ -72,8 +72,8 @@ class Found:
 
     Attributes:
         tool: its name.
-        version: of the tool; None where it is not there.
-        python: the interpreter that has it, or was asked.
+        version: of the tool; None where it is not there, empty where it does not say.
+        python: the interpreter that has it, or was asked; the folder of what is no Python.
         where: the environment variable that names it, "managed", or "the environment of edgeqwt".
         problem: why it cannot be used; empty where it can.
     """

@@ -253,7 +253,7 @@ def _packaged(
         found = require(result.graph, board, bits=result.recipe.precision.activation_bits)
         findings = plugin_findings(result.graph, profile, found)
         require_budget(result.graph, profile, limit)
-        compiled = profile.plugin is not None and profile.plugin.qnn is not None
+        compiled = profile.plugin is not None and profile.plugin.toolchain is not None
         placed = compiled_for(result.graph, profile) if compiled else None
         result = replace(result, findings=findings, placed=placed)
         return result if folder is None else deliver(result, data, folder / PACKAGE, board, compress)

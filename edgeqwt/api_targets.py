@@ -8,46 +8,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.errors import InputError
-from edgeqwt.profile import Budget, Finding, TargetProfile
+from edgeqwt.profile import Budget, Finding, Plugin, TargetProfile
 
 if TYPE_CHECKING:
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.converters.tools import Found
+    from edgeqwt.runtime.vendors import Vendor
 
 
 def target_of(name: str) -> TargetProfile:
     """A target by name, or from a TOML file of the user's, with its vendor's compiler where that is installed.
 
     Raises:
-        InputError: there is no such target, or its file is wrong.
+        InputError: there is no such target, or its file is wrong, or what is named as the vendor's SDK is none.
         ToolError: the vendor's compiler is named, and cannot be used.
     """
-    from edgeqwt.converters.tools import find, how_to_get
-    from edgeqwt.runtime.qualcomm import located
     from edgeqwt.target.load import load
 
     profile = load(name)
-    if profile.plugin is None:
-        return profile
-    if profile.plugin.vendor.lower() not in VENDORS:
-        return replace(profile, plugin=replace(profile.plugin, missing=elsewhere(profile.plugin.vendor)))
-    tool = find("qualcomm")
-    if tool.version is None:
-        return replace(profile, plugin=replace(profile.plugin, missing=how_to_get("qualcomm")))
-    return replace(profile, plugin=replace(profile.plugin, qnn=located(tool.python)))
+    return profile if profile.plugin is None else replace(profile, plugin=_with_toolchain(profile.plugin))
 
 
-VENDORS = ("qualcomm",)
-"""Vendors whose libraries a package registry has."""
+PLUGINS = ("qualcomm", "litert-torch")
+"""Tools whose environments have LiteRT's package with the plugins of all vendors."""
 
 
-def elsewhere(vendor: str) -> str:
-    """What to do for another vendor's NPU, a sentence."""
-    return (
-        f"LiteRT's package has a plugin for {vendor} or not (MediaTek, Google Tensor, Samsung, Intel); it needs the "
-        "vendor's own SDK, which no package registry has: compile the file with LiteRT's apply_plugin_main there."
-    )
+def _with_toolchain(plugin: Plugin) -> Plugin:
+    """A plugin with where its compiler is, or with what to do to have it."""
+    from edgeqwt.converters.tools import find, how_to_get
+    from edgeqwt.runtime.qualcomm import located
+    from edgeqwt.runtime.vendors import VENDORS, sdk_of
+
+    vendor = VENDORS[plugin.vendor]
+    named, packaged = sdk_of(vendor), vendor.folder in PLUGINS
+    if named is None and not packaged:
+        return replace(plugin, missing=vendor.missing)
+    names = PLUGINS if named else (vendor.folder,)
+    tool = next((tool for tool in map(find, names) if tool.version is not None), None)
+    if tool is None:
+        return replace(plugin, missing=how_to_get(names[0]) + (f" {vendor.missing}" if not packaged else ""))
+    return replace(plugin, toolchain=located(tool.python, None if named is None else named[0]))
 
 
 def check(
@@ -134,12 +135,29 @@ def targets() -> tuple[TargetProfile, ...]:
 def tools() -> tuple[Found, ...]:
     """The programs that edgeqwt calls, with version, state and path."""
     from edgeqwt.converters.tools import TOOLS, Found, find, tools_folder
+    from edgeqwt.runtime.vendors import VENDORS
     from edgeqwt.web import litertjs
 
     folder = litertjs.located(tools_folder())
     browsers = litertjs.find(folder)
     version, problem = (None, "not installed") if browsers is None else (browsers.version, "")
-    return (*map(find, TOOLS), Found(litertjs.NAME, version, str(folder), "npm", problem))
+    sdks = [row for row in map(_sdk, VENDORS.values()) if row is not None]
+    return (*map(find, TOOLS), Found(litertjs.NAME, version, str(folder), "npm", problem), *sdks)
+
+
+def _sdk(vendor: Vendor) -> Found | None:
+    """A row on a vendor's SDK; None where another tool brings its libraries and the user names no other."""
+    from edgeqwt.converters.tools import Found
+    from edgeqwt.runtime.vendors import sdk_of
+
+    name = f"{vendor.name} SDK"
+    try:
+        found = sdk_of(vendor)
+    except InputError as error:
+        return Found(name, None, "", f"${vendor.variables[0]}", error.message)
+    if found is None:
+        return None if vendor.folder in PLUGINS else Found(name, None, "", f"${vendor.variables[0]}", "not named")
+    return Found(name, "", str(found[0]), f"${found[1]}")
 
 
 def install_tool(name: str, python: str | Path | None = None) -> Found:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.runtime.qualcomm import Qnn
+from edgeqwt.runtime.qualcomm import Toolchain
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Plugin:
     """An NPU that a vendor's compiler plugin of LiteRT compiles for.
 
     Attributes:
-        vendor: as the plugin calls itself: Qualcomm.
+        vendor: as the plugin calls itself, a key of `runtime.vendors.VENDORS`.
         soc: the chip as the vendor calls it, such as SM8650.
-        qnn: where the plugin and its libraries are; None where they are not, or were not looked for.
+        toolchain: where the plugin and its libraries are; None where they are not, or were not looked for.
         missing: what to do where they are not there, a sentence.
     """
 
     vendor: str
     soc: str
-    qnn: Qnn | None = None
+    toolchain: Toolchain | None = None
     missing: str = ""
 
 

@@ -73,7 +73,7 @@ def own_board(profile: TargetProfile, budget: Budget) -> TargetProfile:
     if budget.cycles is not None and profile.npu is None:
         hint = "Leave it out, or name a target with an NPU, such as ethos-u55-128: its compiler estimates cycles."
         raise InputError(f"nothing here can tell the cycles on {profile.name}, which --max-cycles limits", hint)
-    if budget.partitions is not None and (profile.plugin is None or profile.plugin.qnn is None):
+    if budget.partitions is not None and (profile.plugin is None or profile.plugin.toolchain is None):
         hint = "Leave it out, or name a target such as qualcomm-sm8650: its compiler cuts the model."
         hint = hint if profile.plugin is None else profile.plugin.missing
         raise InputError(f"nothing here can tell the partitions on {profile.name}, which --max-partitions limits", hint)

@@ -19,6 +19,7 @@ from edgeqwt import options, toml
 from edgeqwt.errors import InputError
 from edgeqwt.profile import Npu, Plugin, TargetProfile
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.runtime.vendors import VENDORS
 from edgeqwt.target.constraints import CONSTRAINTS
 
 FOLDER = Path(__file__).parent / "profiles"
@@ -41,7 +42,7 @@ class ProfileFile:
         notes: sentences on what was verified and what was not.
         package: what `build --output` makes.
         npu: the NPU that Vela compiles for.
-        plugin: the NPU that a plugin of LiteRT compiles for: vendor and soc.
+        plugin: the NPU that a plugin of LiteRT compiles for.
         limits: what the device does not take; false lifts a limit of the profile below.
     """
 
@@ -51,7 +52,7 @@ class ProfileFile:
     notes: list[str] = dataclasses.field(default_factory=list)
     package: Literal["tflite", "tflm", "ethos-u", "npu"] = "tflite"
     npu: dict[str, Any] = dataclasses.field(default_factory=dict)
-    plugin: dict[str, str] = dataclasses.field(default_factory=dict)
+    plugin: dict[str, Any] = dataclasses.field(default_factory=dict)
     limits: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -72,6 +73,14 @@ def _npu_table() -> type:
     return dataclasses.make_dataclass("NpuTable", fields, frozen=True, namespace={"__doc__": Npu.__doc__})
 
 
+@cache
+def _plugin_table() -> type:
+    """The table [plugin] of a file that may extend another one."""
+    vendors: Any = Literal[("", *VENDORS)]
+    fields = [(name, kind, dataclasses.field(default="")) for name, kind in (("vendor", vendors), ("soc", str))]
+    return dataclasses.make_dataclass("PluginTable", fields, frozen=True, namespace={"__doc__": Plugin.__doc__})
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a profile's file, for editors."""
     found = options.schema_of(ProfileFile)
@@ -80,7 +89,8 @@ def schema() -> dict[str, Any]:
         kind = {key: row.pop(key) for key in [*row] if key not in ("title", "description")}
         del kind["default"]
         row["anyOf"] = [{"const": False}, kind]
-    found["properties"] |= {"npu": options.schema_of(_npu_table()), "limits": limits}
+    tables = {"npu": _npu_table(), "plugin": _plugin_table()}
+    found["properties"] |= {"limits": limits, **{name: options.schema_of(table) for name, table in tables.items()}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "edgeqwt target"}
 
 
@@ -153,8 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}", "Correct the TOML.") from None
     options.filled(ProfileFile, table, str(path), InputError)
     options.filled(_npu_table(), table.get("npu", {}), f"{path} [npu]", InputError)
-    if unknown := [key for key in table.get("plugin", {}) if key not in ("vendor", "soc")]:
-        raise InputError(f"{path} [plugin]: there is no key {unknown[0]!r}", "It has vendor and soc.")
+    options.filled(_plugin_table(), table.get("plugin", {}), f"{path} [plugin]", InputError)
     given = {
         key: limit for key, limit in table.get("limits", {}).items() if limit is not False or key not in CONSTRAINTS
     }

@@ -30,15 +30,15 @@ def compiled_for(graph: Graph, profile: TargetProfile) -> Compiled:
     """
     plugin = profile.plugin
     assert plugin is not None
-    if plugin.qnn is None:
+    if plugin.toolchain is None:
         raise ToolError("apply_plugin_main", None, "", plugin.missing)
     return _compiled(flatbuffer.to_bytes(graph), tuple(outputs_of(graph).items()), plugin)
 
 
 @lru_cache(maxsize=1)  # findings, budget and package of one build ask for the same
 def _compiled(model: bytes, outputs: tuple[tuple[str, tuple[int, str]], ...], plugin: Plugin) -> Compiled:
-    assert plugin.qnn is not None
-    return compile_model(model, dict(outputs), plugin.vendor, plugin.soc, plugin.qnn)
+    assert plugin.toolchain is not None
+    return compile_model(model, dict(outputs), plugin.vendor, plugin.soc, plugin.toolchain)
 
 
 def placement(compiled: Compiled) -> str:
@@ -91,7 +91,7 @@ def plugin_findings(graph: Graph, profile: TargetProfile, findings: tuple[Findin
 def _not_asked(profile: TargetProfile, error: ToolError) -> Finding:
     plugin = profile.plugin
     assert plugin is not None
-    if plugin.qnn is None:
+    if plugin.toolchain is None:
         reason = f"{plugin.vendor}'s compiler was not asked, only tables: it is not installed"
         return Finding("plugin", WARNING, "", "", reason, plugin.missing)
     return Finding("plugin", ERROR, "", "", error.message, error.hint)

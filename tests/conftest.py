@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeqwt.converters.tools import FOLDER_VARIABLE, TOOLS, find, how_to_get
+from edgeqwt.runtime.vendors import VENDORS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -35,6 +36,8 @@ def _no_other_tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(FOLDER_VARIABLE, os.devnull)
         for tool in TOOLS.values():
             monkeypatch.delenv(tool.variable or "EDGEQWT_NO_TOOL", raising=False)
+        for variable in [name for vendor in VENDORS.values() for name in vendor.variables]:
+            monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")

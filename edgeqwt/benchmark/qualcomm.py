@@ -17,7 +17,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.onnx_qdq.emitters import to_onnx
 from edgeqwt.profile import Plugin
 from edgeqwt.runtime.htp import Job, Simulated, simulate
-from edgeqwt.runtime.qualcomm import Compiled, Qnn, compile_model
+from edgeqwt.runtime.qualcomm import Compiled, Toolchain, compile_model
 from edgeqwt.runtime.runners import reference
 
 SAMPLES = 4
@@ -40,13 +40,13 @@ def bench_qualcomm(path: Path, plugin: Plugin, seed: int = 0) -> BenchResult:
         UnsupportedError: an op has no form in ONNX.
     """
     data, graph = read_model(path)
-    if plugin.qnn is None:
+    if plugin.toolchain is None:
         raise ToolError("apply_plugin_main", None, "", plugin.missing)
     outputs = {graph.tensors[op.outputs[0]].name: (i, op.kind) for i, op in enumerate(graph.ops)}
-    compiled = compile_model(data, outputs, plugin.vendor, plugin.soc, plugin.qnn)
+    compiled = compile_model(data, outputs, plugin.vendor, plugin.soc, plugin.toolchain)
     feeds = list(random_inputs(graph, SAMPLES, seed))
     whole, steps, share = _whole(graph, feeds, plugin)
-    ops, refused = _ops(graph, feeds[0], plugin.soc, plugin.qnn)
+    ops, refused = _ops(graph, feeds[0], plugin.soc, plugin.toolchain)
     return BenchResult(
         **of_model(path, data, graph),
         where=plugin.soc,
@@ -66,7 +66,7 @@ def bench_qualcomm(path: Path, plugin: Plugin, seed: int = 0) -> BenchResult:
             *([_not_alone(refused)] if refused else []),
         ),
         settings={"soc": plugin.soc, "vendor": plugin.vendor, "seed": str(seed)},
-        versions=dict(plugin.qnn.versions),
+        versions=dict(plugin.toolchain.versions),
         machine=this_machine(),
     )
 
@@ -78,9 +78,9 @@ def simulated(graph: Graph, feeds: Sequence[Mapping[int, Array]], plugin: Plugin
         ToolError: the simulation is missing or fails.
         UnsupportedError: an op has no form in ONNX.
     """
-    if plugin.qnn is None:
+    if plugin.toolchain is None:
         raise ToolError("the NPU's simulation", None, "", plugin.missing)
-    return simulate([_job(graph, feeds)], plugin.soc, plugin.qnn)[0]
+    return simulate([_job(graph, feeds)], plugin.soc, plugin.toolchain)[0]
 
 
 def _job(graph: Graph, feeds: Sequence[Mapping[int, Array]]) -> Job:
@@ -102,7 +102,9 @@ def _whole(graph: Graph, feeds: Sequence[Mapping[int, Array]], plugin: Plugin) -
     return found, largest, float(np.mean([np.mean(d > 0) for d in differences])) if differences else 0.0
 
 
-def _ops(graph: Graph, feed: Mapping[int, Array], soc: str, qnn: Qnn) -> tuple[tuple[OpDifference, ...], list[str]]:
+def _ops(
+    graph: Graph, feed: Mapping[int, Array], soc: str, toolchain: Toolchain
+) -> tuple[tuple[OpDifference, ...], list[str]]:
     """Each op by itself, on what LiteRT's reference kernels feed it: how far it is off, and which are refused."""
     written = [t for op in graph.ops for t in op.outputs]
     values = {**feed, **reference(graph, written).run(feed)}
@@ -120,7 +122,7 @@ def _ops(graph: Graph, feed: Mapping[int, Array], soc: str, qnn: Qnn) -> tuple[t
             continue
         parts.append((i, part))
     found: list[OpDifference] = []
-    for (i, part), result in zip(parts, simulate(jobs, soc, qnn), strict=True):
+    for (i, part), result in zip(parts, simulate(jobs, soc, toolchain), strict=True):
         if result.refused:
             refused.append(graph.describe(i))
         else:

@@ -15,8 +15,9 @@ from edgeqwt.commands.options import Json
 def tools(context: typer.Context, json: Json = False) -> None:
     """List the tools that edgeqwt calls.
 
-    Their version, state, and where they were found.
-    `edgeqwt tools install NAME` makes an environment for one of them.
+    Their version, state, and where they were found; and which SDKs of NPUs' vendors you have.
+    `edgeqwt tools install NAME` makes an environment for one of them; a vendor's SDK is found in the folder that its
+    variable names.
     """
     from edgeqwt import api
     from edgeqwt.output import console, print_json, show_table
@@ -27,8 +28,8 @@ def tools(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json(found)
         return
-    rows = [(t.tool, t.version or "", t.problem or "ready", t.where, t.python if t.version else "") for t in found]
-    show_table(console(), "Tools", ("tool", "version", "state", "found in", "interpreter"), rows)
+    rows = [(t.tool, t.version or "", t.problem or "ready", t.where, "" if t.problem else t.python) for t in found]
+    show_table(console(), "Tools", ("tool", "version", "state", "looked for in", "interpreter or folder"), rows)
 
 
 @command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)

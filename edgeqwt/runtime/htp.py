@@ -18,7 +18,7 @@ from edgeqwt.children import Watched
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Array
-from edgeqwt.runtime.qualcomm import Qnn
+from edgeqwt.runtime.qualcomm import Toolchain
 
 SOC_NUMBERS: Mapping[str, str] = {"SM8550": "43", "SM8650": "57", "SM8750": "69"}
 """Qualcomm's numbers of its chips (QNN's HTP documentation, supported Snapdragon devices)."""
@@ -51,26 +51,31 @@ class Simulated:
     refused: str = ""
 
 
-def simulate(jobs: Sequence[Job], soc: str, qnn: Qnn) -> list[Simulated]:
+def simulate(jobs: Sequence[Job], soc: str, toolchain: Toolchain) -> list[Simulated]:
     """Runs models in the simulation.
 
     Args:
         jobs: the models.
         soc: the chip, such as SM8650.
-        qnn: where everything is.
+        toolchain: where everything is.
 
     Raises:
-        ToolError: the process fails.
+        ToolError: the toolchain has no simulation, or the process fails.
     """
+    if not toolchain.simulation:
+        hint = "It is in onnxruntime-qnn, not in the vendor's SDK: install it with `edgeqwt tools install qualcomm`."
+        raise ToolError("the NPU's simulation", None, "", hint)
     with TemporaryFolder() as folder:
         for k, job in enumerate(jobs):
             (folder / f"{k:05}.onnx").write_bytes(job.model)
             arrays = {f"{n}.{name}": array for n, feed in enumerate(job.feeds) for name, array in feed.items()}
             np.savez(folder / f"{k:05}.npz", **arrays)  # type: ignore[arg-type]
         script = str(Path(__file__).with_name("htp_child.py"))
-        command = [qnn.python, "-P", script, str(folder), SOC_NUMBERS.get(soc, "0")]
+        command = [toolchain.python, "-P", script, str(folder), SOC_NUMBERS.get(soc, "0")]
         try:
-            status, printed, _ = Watched(command, folder=folder, variables=qnn.variables(folder)).wait(SECONDS)
+            status, printed, _ = Watched(
+                command, folder=folder, variables=toolchain.variables(*toolchain.simulation)
+            ).wait(SECONDS)
         except subprocess.TimeoutExpired:
             raise ToolError("the NPU's simulation", None, "", f"It did not end within {SECONDS:g} s.") from None
         if status != 0:

@@ -1,7 +1,8 @@
-"""Qualcomm's NPU without one: LiteRT's compiler plugin, and the NPU's arithmetic simulated on this processor.
+"""An NPU's compiler without the NPU: LiteRT's plugin of a vendor; Qualcomm's libraries simulate the arithmetic, too.
 
-`ai-edge-litert` brings the plugin, `onnxruntime-qnn` the vendor's libraries for x86-64 (QNN): both packages live in an
-environment of their own, as their versions exclude those of the converters. The plugin names a libQnnLpai.so as needed,
+`ai-edge-litert` brings the plugin, `onnxruntime-qnn` Qualcomm's libraries for x86-64 (QNN): both packages live in an
+environment of their own, as their versions exclude those of the converters. The vendor's own SDK takes the place of the
+libraries where the user has it (`runtime.vendors`). Qualcomm's plugin names a libQnnLpai.so as needed,
 which onnxruntime-qnn lacks and which is only called for low-power audio chips: a library without any function stands
 in for it (`empty_library`).
 
@@ -23,6 +24,7 @@ from edgeqwt.children import Watched
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.schema import enum_names, schema
+from edgeqwt.runtime.vendors import VENDORS
 
 LPAI = "libQnnLpai.so"
 DISPATCH = "DISPATCH_OP"
@@ -37,23 +39,25 @@ _HARMLESS = ("unexpected GraphHtpSettings option",)
 
 
 @dataclass(frozen=True)
-class Qnn:
+class Toolchain:
     """Where the plugin and the libraries are.
 
     Attributes:
         python: the interpreter of their environment.
-        litert, libraries: folders of the packages ai_edge_litert and onnxruntime_qnn.
+        litert: folder of the package ai_edge_litert.
+        libraries: folders of the vendor's libraries that the plugin loads.
+        simulation: folders of those that simulate the NPU; empty where there is no simulation.
         versions: of the packages, by name.
     """
 
     python: str
     litert: Path
-    libraries: Path
+    libraries: tuple[Path, ...]
+    simulation: tuple[Path, ...]
     versions: tuple[tuple[str, str], ...]
 
-    def variables(self, more: Path) -> dict[str, str]:
-        """The environment in which the libraries are found, those in a folder besides included."""
-        folders = [self.libraries, self.libraries.with_name("onnxruntime_qnn.libs"), more]
+    def variables(self, *folders: Path) -> dict[str, str]:
+        """The environment in which libraries of some folders are found."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         return inherited | {"LD_LIBRARY_PATH": os.pathsep.join(map(str, folders)), "PYTHONNOUSERSITE": "1"}
 
@@ -96,34 +100,51 @@ class Compiled:
     log: str
 
 
-def located(python: str) -> Qnn:
+def located(python: str, sdk: Path | None = None) -> Toolchain:
     """The packages in an interpreter's environment.
+
+    Args:
+        python: the interpreter.
+        sdk: a folder with the vendor's libraries, in place of onnxruntime-qnn's.
 
     Raises:
         ToolError: they are not there, or the interpreter does not run.
     """
     script = (
         "import importlib.util as u, importlib.metadata as m\n"
-        "for n in ('ai_edge_litert', 'onnxruntime_qnn'): print(u.find_spec(n).submodule_search_locations[0])\n"
-        "for n in ('ai-edge-litert', 'onnxruntime-qnn', 'onnxruntime'): print(n, m.version(n))"
+        "for n in ('ai-edge-litert', 'onnxruntime-qnn', 'onnxruntime'):\n"
+        "    s = u.find_spec(n.replace('-', '_'))\n"
+        "    if s: print(n, m.version(n), s.submodule_search_locations[0])"
     )
     done = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    lines = done.stdout.split("\n")
-    if done.returncode != 0:
-        raise ToolError(python, done.returncode, done.stderr, "It must have ai-edge-litert and onnxruntime-qnn.")
-    versions = ((name, version) for name, _, version in (line.partition(" ") for line in lines[2:] if line))
-    return Qnn(python, Path(lines[0]), Path(lines[1]), tuple(versions))
+    found = {name: (version, Path(place)) for name, version, place in map(_words, done.stdout.splitlines())}
+    needed = ("ai-edge-litert", *(() if sdk else ("onnxruntime-qnn",)))
+    if done.returncode != 0 or not found.keys() >= {*needed}:
+        raise ToolError(python, done.returncode, done.stderr, f"It must have {' and '.join(needed)}.")
+    simulation: tuple[Path, ...] = ()
+    if "onnxruntime-qnn" in found:
+        package = found["onnxruntime-qnn"][1]
+        simulation = (package, package.with_name("onnxruntime_qnn.libs"))
+    versions = tuple((name, version) for name, (version, _) in found.items())
+    return Toolchain(python, found["ai-edge-litert"][1], (sdk,) if sdk else simulation, simulation, versions)
 
 
-def compile_model(model: bytes, names: Mapping[str, tuple[int, str]], vendor: str, soc: str, qnn: Qnn) -> Compiled:
+def _words(line: str) -> tuple[str, str, str]:
+    name, version, place = line.split(" ", 2)
+    return name, version, place
+
+
+def compile_model(
+    model: bytes, names: Mapping[str, tuple[int, str]], vendor: str, soc: str, toolchain: Toolchain
+) -> Compiled:
     """Compiles a TFLite model with LiteRT's plugin.
 
     Args:
         model: the file's bytes.
         names: of each op's first output tensor, the op's index and kind.
-        vendor: as the plugin calls itself: Qualcomm.
+        vendor: as the plugin calls itself, a key of `VENDORS`.
         soc: the chip, such as SM8650.
-        qnn: where everything is.
+        toolchain: where everything is.
 
     Raises:
         ToolError: the plugin fails, or compiles nothing without saying that it takes no op.
@@ -133,12 +154,14 @@ def compile_model(model: bytes, names: Mapping[str, tuple[int, str]], vendor: st
         (folder / "model.tflite").write_bytes(model)
         out = folder / "compiled.tflite"
         command = [
-            str(qnn.litert / "tools" / "apply_plugin_main"), "--cmd=apply", f"--model={folder / 'model.tflite'}",
+            str(toolchain.litert / "tools" / "apply_plugin_main"), "--cmd=apply", f"--model={folder / 'model.tflite'}",
             f"--o={out}", f"--soc_manufacturer={vendor}", f"--soc_model={soc}", "--err=--",
-            f"--libs={qnn.litert / 'vendors' / vendor.lower() / 'compiler'}",
+            f"--libs={toolchain.litert / 'vendors' / VENDORS[vendor].folder / 'compiler'}",
         ]  # fmt: skip
         try:
-            status, printed, _ = Watched(command, folder=folder, variables=qnn.variables(folder)).wait(SECONDS)
+            status, printed, _ = Watched(
+                command, folder=folder, variables=toolchain.variables(*toolchain.libraries, folder)
+            ).wait(SECONDS)
         except FileNotFoundError:
             hint = "This package of ai-edge-litert has no compiler plugins: install the pinned one."
             raise ToolError(command[0], None, "", hint) from None

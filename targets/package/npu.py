@@ -40,7 +40,7 @@ def write(graph: Graph, profile: TargetProfile, folder: Path, vectors: Vectors, 
     plugin = profile.plugin
     if plugin is None:
         raise InvariantError(f"target {profile.name} has the package npu, but no plugin")
-    compiled = None if plugin.qnn is None else compiled_for(graph, profile)
+    compiled = None if plugin.toolchain is None else compiled_for(graph, profile)
     size = flatbuffer.write(graph, folder / MODEL)
     name = f"model_{plugin.soc}.tflite"
     if compiled is not None and compiled.model:
@@ -78,7 +78,7 @@ def _facts(plugin: Plugin, compiled: Compiled | None, name: str) -> dict[str, An
         "ops": None,
         "partitions": None,
         "on_cpu": [],
-        "compiler": dict(() if plugin.qnn is None else plugin.qnn.versions),
+        "compiler": dict(() if plugin.toolchain is None else plugin.toolchain.versions),
     }
     if compiled is not None:
         facts |= {

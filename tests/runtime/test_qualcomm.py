@@ -3,16 +3,18 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeqwt.converters.tools import find
-from edgeqwt.errors import ToolError
+from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.htp import Job, simulate
-from edgeqwt.runtime.qualcomm import LPAI, Qnn, compile_model, empty_library, located
+from edgeqwt.runtime.qualcomm import LPAI, Toolchain, compile_model, empty_library, located
+from edgeqwt.runtime.vendors import VENDORS, sdk_of
 from edgeqwt.target.plugin import outputs_of
 from tests.one_op import lowered
 from tests.one_op_specs import case
@@ -21,7 +23,7 @@ SOC = "SM8650"
 
 
 @pytest.fixture(scope="module")
-def qnn() -> Qnn:
+def toolchain() -> Toolchain:
     return located(find("qualcomm").python)
 
 
@@ -39,43 +41,75 @@ def test_an_environment_without_the_packages_is_told(tmp_path: Path) -> None:
     assert "onnxruntime-qnn" in caught.value.hint
 
 
+def test_an_sdk_is_found_below_the_folder_that_a_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = VENDORS["Qualcomm"]
+    assert sdk_of(vendor) is None
+    monkeypatch.setenv("QNN_SDK_ROOT", str(tmp_path))
+    with pytest.raises(InputError, match=r"QNN_SDK_ROOT: .* has no libQnnHtp\.so") as caught:
+        sdk_of(vendor)
+    assert "lib/x86_64-linux-clang" in caught.value.hint
+    (tmp_path / "lib" / "x86_64-linux-clang").mkdir(parents=True)
+    (tmp_path / "lib" / "x86_64-linux-clang" / "libQnnHtp.so").touch()
+    assert sdk_of(vendor) == (tmp_path / "lib" / "x86_64-linux-clang", "QNN_SDK_ROOT")
+
+
 def integer(name: str) -> Graph:
     return lowered(case(name).graph, case(name).samples).graph
 
 
 @pytest.mark.tool("qualcomm")
-def test_a_taken_op_becomes_a_partition(qnn: Qnn) -> None:
+def test_a_taken_op_becomes_a_partition(toolchain: Toolchain) -> None:
     graph = integer("CONV_2D/3x3-RELU")
-    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, qnn)
+    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, toolchain)
     assert (found.ops, found.partitions, found.left) == (1, 1, ())
     assert SOC.encode() in found.log.encode()
     assert b"DISPATCH_OP" in found.model
 
 
 @pytest.mark.tool("qualcomm")
-def test_a_refused_op_is_named(qnn: Qnn) -> None:
+def test_the_users_own_sdk_compiles_alike_and_simulates_nothing(toolchain: Toolchain, tmp_path: Path) -> None:
+    for folder in toolchain.libraries:
+        for path in folder.glob("*.so*"):
+            (tmp_path / path.name).symlink_to(path)
+    own = replace(located(toolchain.python, tmp_path), simulation=())
+    assert own.libraries == (tmp_path,)
+    graph = integer("CONV_2D/3x3-RELU")
+    packaged, found = (
+        compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, where)
+        for where in (toolchain, own)
+    )
+    assert found.model == packaged.model
+    with pytest.raises(ToolError) as caught:
+        simulate([], SOC, own)
+    assert "edgeqwt tools install qualcomm" in caught.value.hint
+
+
+@pytest.mark.tool("qualcomm")
+def test_a_refused_op_is_named(toolchain: Toolchain) -> None:
     graph = integer("LOG_SOFTMAX/plain")
-    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, qnn)
+    found = compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", SOC, toolchain)
     assert (found.model, found.partitions) == (b"", 0)
     assert [(left.op, left.kind) for left in found.left] == [(0, "LOG_SOFTMAX")]
     assert "Failed to validate" in found.reasons[0]
 
 
 @pytest.mark.tool("qualcomm")
-def test_an_unknown_chip_is_an_error(qnn: Qnn) -> None:
+def test_an_unknown_chip_is_an_error(toolchain: Toolchain) -> None:
     graph = integer("CONV_2D/1x1")
     with pytest.raises(ToolError):
-        compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", "SM1", qnn)
+        compile_model(flatbuffer.to_bytes(graph), outputs_of(graph), "Qualcomm", "SM1", toolchain)
 
 
 @pytest.mark.tool("qualcomm")
 @pytest.mark.requires("onnx")
-def test_the_simulation_tells_what_it_refuses_and_runs_the_rest(qnn: Qnn) -> None:
+def test_the_simulation_tells_what_it_refuses_and_runs_the_rest(toolchain: Toolchain) -> None:
     from edgeqwt.onnx_qdq.emitters import to_onnx
 
     low = lowered(case("GELU/image").graph, case("GELU/image").samples)
     feeds = [{low.graph.tensors[t].name: values[t] for t in low.graph.inputs} for values in low.inputs]
-    first, second = simulate([Job(to_onnx(low.graph), feeds), Job(b"nothing", feeds)], SOC, qnn)
+    first, second = simulate([Job(to_onnx(low.graph), feeds), Job(b"nothing", feeds)], SOC, toolchain)
     assert first.refused == ""
     assert [len(outs) for outs in first.outputs] == [1] * len(feeds)
     assert second.refused

@@ -155,13 +155,24 @@ def test_without_the_compiler_tables_are_asked_and_that_is_said(tmp_path: Path) 
     assert "edgeqwt tools install qualcomm" in findings[1].remedy
 
 
-def test_other_vendors_need_their_own_sdk(tmp_path: Path) -> None:
+def test_other_vendors_need_their_own_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'extends = "qualcomm-sm8650"\ntitle = "Dimensity"\n[plugin]\nvendor = "MediaTek"\nsoc = "mt6991"\n'
     (tmp_path / "mine.toml").write_text(text)
     profile = target_of(str(tmp_path / "mine.toml"))
     assert profile.plugin is not None
-    assert profile.plugin.qnn is None
-    assert "the vendor's own SDK" in profile.plugin.missing
+    assert profile.plugin.toolchain is None
+    assert profile.plugin.missing.startswith("Set EDGEQWT_MEDIATEK_SDK to the folder of MediaTek's SDK")
+    monkeypatch.setenv("EDGEQWT_MEDIATEK_SDK", str(tmp_path))
+    with pytest.raises(InputError, match="EDGEQWT_MEDIATEK_SDK"):
+        target_of(str(tmp_path / "mine.toml"))
+    (tmp_path / "libneuronusdk_adapter.mtk.so").touch()
+    profile = target_of(str(tmp_path / "mine.toml"))
+    assert profile.plugin is not None
+    assert "edgeqwt tools install qualcomm" in profile.plugin.missing  # whose environment has all vendors' plugins
+    rows = {row.tool: row for row in edgeqwt.tools()}
+    assert (rows["MediaTek SDK"].problem, rows["MediaTek SDK"].where) == ("", "$EDGEQWT_MEDIATEK_SDK")
+    assert (rows["Samsung SDK"].problem, rows["Samsung SDK"].where) == ("not named", "$EDGEQWT_SAMSUNG_SDK")
+    assert "Qualcomm SDK" not in rows  # its libraries come with the tool qualcomm
 
 
 def test_a_plugin_needs_its_names(tmp_path: Path) -> None:
@@ -169,8 +180,12 @@ def test_a_plugin_needs_its_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[plugin\] is missing"):
         load(str(tmp_path / "mine.toml"))
     (tmp_path / "mine.toml").write_text('extends = "qualcomm-sm8650"\n[plugin]\nchip = "x"\n')
-    with pytest.raises(InputError, match="there is no key 'chip'"):
+    with pytest.raises(InputError, match="unknown key 'chip'"):
         load(str(tmp_path / "mine.toml"))
+    (tmp_path / "mine.toml").write_text('extends = "qualcomm-sm8650"\n[plugin]\nvendor = "Nobody"\n')
+    with pytest.raises(InputError, match=r"\[plugin\]: vendor = 'Nobody'") as caught:
+        load(str(tmp_path / "mine.toml"))
+    assert "MediaTek" in caught.value.hint
 
 
 @pytest.mark.tool("qualcomm")
