@@ -80,7 +80,7 @@ def draw_layers(axes: Axes, report: dict[str, Any]) -> None:
         axes.plot(range(len(rows)), values, "o-", color=color, markersize=4, label=name)
         axes.annotate(name, (len(rows) - 1, values[-1]), (7, 0), textcoords="offset points", color=color, va="center")
     axes.set_xticks(
-        range(len(rows)), [row["place"] or row["name"] for row in rows], rotation=60, ha="right", fontsize=8
+        range(len(rows)), [row["location"] or row["name"] for row in rows], rotation=60, ha="right", fontsize=8
     )
     axes.set_title("SQNR of each layer's output against the float model, dB", loc="left", fontsize=10)
     axes.set_xlim(-0.5, len(rows) + 2.6)

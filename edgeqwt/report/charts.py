@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 1000, 360
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 30
 CEILING_DB = 70.0  # what is better is drawn there
 NAMED = 3  # worst ops that have a number in the chart
-BANDS = 40  # tensors of the memory map that are told apart; of more, the smallest are left out
+BANDS = 40  # tensors that the memory map shows; of more, the smallest are left out
 
 
 def markup(text: str) -> Markup:

@@ -212,7 +212,7 @@ def own_sentences(found: OwnErrors, count: int, thresholds: Thresholds, recipe: 
 
     Args:
         found: errors of all ops.
-        count: how many are told.
+        count: how many are shown.
         thresholds: which are poor.
         recipe: of the build; None: the file is another tool's.
     """

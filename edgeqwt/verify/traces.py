@@ -15,7 +15,7 @@ from edgeqwt.runtime.boundary import limits
 
 BINS = 80  # of a histogram, over the integers' range and an eighth of it on either side
 BESIDE = 8  # of them on either side
-MOST_CHANNELS = 2048  # beyond which channels are not told apart: their sums would outgrow what is summed
+MOST_CHANNELS = 2048  # beyond which channels are not looked at one by one: their sums would outgrow what is summed
 
 
 @dataclass(frozen=True)
