@@ -10,9 +10,7 @@ import pytest
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.demands import DEMANDS
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RULES
 from tests.chain import CONV, DEPTHWISE, NONE, Chain, noise
 from tests.graph import packed
 
@@ -164,7 +162,3 @@ def test_a_shape_that_only_running_tells_is_no_contradiction() -> None:
     model = packed.unpack(flatbuffer.to_bytes(convolution()))
     shaped(b"y")(model)
     assert flatbuffer.from_bytes(packed.pack(model)).tensors[-1].shape == ()
-
-
-def test_every_op_of_the_table_has_its_demands() -> None:
-    assert [kind for kind in RULES if kind not in DEMANDS] == []
