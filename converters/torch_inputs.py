@@ -57,7 +57,10 @@ def _parameters(module: torch.nn.Module) -> tuple[list[str], list[str], bool]:
 
 
 def spec(name: str, array: Array, dtype: str | None) -> InputSpec:
-    # numpy makes float64 where nobody asked for it; the parameters are float32.
+    """An input as example arrays show it: their shape, and their element type where `dtype` names no other.
+
+    numpy makes float64 where nobody asked for it; the parameters are float32.
+    """
     return InputSpec(name, array.shape, dtype or ("float32" if array.dtype.kind == "f" else array.dtype.name))
 
 

@@ -52,6 +52,11 @@ class Stopper:
         self.last = -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Takes a signal.
+
+        Raises:
+            Stopped: it is the first one within PATIENCE seconds.
+        """
         now = time.monotonic()
         if now - self.last > self.PATIENCE:
             self.last = now

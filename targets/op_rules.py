@@ -164,6 +164,7 @@ def beyond(model: Model, limit: Kinds) -> Iterator[tuple[int, list[Use]]]:
 
 
 def described(uses: list[Use]) -> str:
+    """Integer ops as findings name them, such as "EXP on int8, DIV on int8"."""
     return ", ".join(use.text for use in uses)
 
 

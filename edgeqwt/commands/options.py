@@ -127,6 +127,11 @@ Fix = Annotated[
 
 
 def parse_images(options: list[str] | None) -> ImageOptions | None:
+    """What --image gives; None without any.
+
+    Raises:
+        InputError: see `calibration.settings.parse_options`.
+    """
     from edgeqwt.calibration.settings import parse_options
 
     return parse_options(options) if options else None

@@ -33,6 +33,7 @@ class DigitsNet(nn.Module):
         self.classifier = nn.Linear(2 * width, CLASSES)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Logits (n, 10) of images (n, 1, height, width)."""
         logits: Tensor = self.classifier(self.features(image).mean(dim=(2, 3)))
         return logits
 
