@@ -67,7 +67,7 @@ def filled[T](cls: type[T], table: Mapping[str, Any], where: str, raised: type[E
 
 
 def meanings(cls: type) -> dict[str, str]:
-    """What each option of a dataclass means, from the Attributes of its docstring or of those that it is made from."""
+    """What each field of a dataclass or TypedDict means, from the Attributes of its docstring or of its bases'."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
@@ -76,7 +76,8 @@ def meanings(cls: type) -> dict[str, str]:
             keys, colon, meaning = entry.strip().partition(": ")
             if colon:
                 found |= {key: " ".join(meaning.split()) for key in keys.split(", ")}
-    return {field.name: found.get(field.name, "") for field in dataclasses.fields(cls)}
+    names = [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else cls.__annotations__
+    return {name: found.get(name, "") for name in names}
 
 
 def schema_of(cls: type) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -11,14 +11,13 @@ from platform import python_version
 
 from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Samples
-from edgeqwt.ceiling import Ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, begun
-from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, as_it_is, judge
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import as_run, stored
 from edgeqwt.passes.context import Context
@@ -31,15 +30,10 @@ from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
-from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.feeds import feeds
-from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.overwrites import without_overwrites
 from edgeqwt.verify.parity import Parity
-from edgeqwt.verify.quality import Quality
-from edgeqwt.verify.thresholds import Shortfall
-from edgeqwt.verify.worst_samples import WorstSample
 
 FLOAT = "float"
 """The name of the float graph that was lowered, beside those of the variants (`judgement.py`)."""
@@ -62,39 +56,33 @@ class Sources:
     metric: str | None = None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BuildResult(Tabular):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class BuildResult(Judgement, Tabular):
     """Everything that a build made and measured; the report is written from it.
+
+    What held-out samples say of it are the attributes of `Judgement`; its `variants` are the graphs as they are stored,
+    its `warnings` begin with what of the calibration samples speaks against deciding by them.
 
     Attributes:
         sources: what the user named.
         model: what the converter handed over.
+        recipe: what was done, with the widths that were chosen.
+        target: what the model was built for.
         samples: how many calibration samples there were.
         prepared: the float graph in canonical form, and what was rewritten in it.
-        adapted: what was rewritten in the integer graphs for the target.
+        parity: float graph against source model.
         made: the integer graph that the recipe's techniques made, and what each did.
         assignment: which widths were chosen, and why; None where the recipe has them.
-        variants: the integer graphs as they are stored: plain post-training quantization where the
-            recipe has other techniques than a range rule and compensation, and before and after compensation.
         gains: what each technique gains, by leave-one-out; empty where the recipe does not ask for it.
-        choice: which variant was kept, and why.
-        shortfalls: what is poor about it, or below the quality thresholds and accepted.
-        own: what each of its ops errs by itself, on the first held-out samples.
-        parity: float graph against source model.
-        quality: on held-out calibration samples, per variant: every linear layer and the outputs.
         runtimes: LiteRT's reference kernels against TFLite Micro and XNNPACK.
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
-        warnings: what of the calibration samples speaks against deciding by them.
-        ceiling: what activations of these widths leave at best; None where it was not asked for.
-        remedy: what may help, where something is poor; empty otherwise.
+        seconds: wall-clock time of each stage.
+        versions: of Python and of every package that took part.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
-        traced: own errors before and after compensation, by variant; of the one that was kept alone where that is the
-            plain one.
-        worst: the held-out samples on which the file that was kept errs most.
         placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
     """
 
@@ -106,28 +94,17 @@ class BuildResult(Tabular):
     prepared: Prepared
     parity: Parity
     made: Made
-    adapted: tuple[str, ...]
     assignment: Assignment | None
-    variants: Mapping[str, Graph]
     gains: tuple[Gain, ...]
-    choice: Choice
-    shortfalls: tuple[Shortfall, ...]
-    own: OwnErrors
-    quality: Mapping[str, Quality]
     runtimes: BitExactness
     scores: Mapping[str, Mapping[str, float]]
     evaluated: int
     sizes: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-    ceiling: Ceiling | None = None
-    remedy: str = ""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
-    traced: Mapping[str, OwnErrors] = field(default_factory=dict)
-    worst: tuple[WorstSample, ...] = ()
     placed: Compiled | None = None
 
     def __repr__(self) -> str:
@@ -218,13 +195,31 @@ def build(
     check_free(variants, sizes)
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
+    judged = replace(
+        judgement,
+        variants=variants,
+        adapted=(*judgement.adapted, *copied),
+        warnings=(*job.warnings, *judgement.warnings),
+    )
     return BuildResult(
-        Sources(source, job.samples.origin, *named), model, recipe, target, job.total, job.prepared, job.parity, made,
-        (*judgement.adapted, *copied), assignment, variants, gains, judgement.choice, judgement.shortfalls,
-        judgement.own, judgement.quality, runtimes, scores, evaluated, sizes, stages.seconds,
-        {**versions(), **model.versions}, (*job.warnings, *judgement.warnings), judgement.ceiling, judgement.remedy,
-        traced=judgement.traced, worst=judgement.worst,
-    )  # fmt: skip
+        **vars(judged),
+        sources=Sources(source, job.samples.origin, *named),
+        model=model,
+        recipe=recipe,
+        target=target,
+        samples=job.total,
+        prepared=job.prepared,
+        parity=job.parity,
+        made=made,
+        assignment=assignment,
+        gains=gains,
+        runtimes=runtimes,
+        scores=scores,
+        evaluated=evaluated,
+        sizes=sizes,
+        seconds=stages.seconds,
+        versions={**versions(), **model.versions},
+    )
 
 
 def _gains(job: Job, recipe: Recipe) -> tuple[Gain, ...]:

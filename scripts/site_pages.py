@@ -104,14 +104,16 @@ def _fields(part: dict[str, Any], schema: dict[str, Any], prefix: str) -> Iterat
     for name, field in part.get("properties", {}).items():
         path = f"{prefix}.{name}" if prefix else name
         inner = _resolved(field, schema)
-        kind = inner.get("type", "") or ", ".join(sorted({str(one.get("type", "")) for one in inner.get("anyOf", [])}))
-        kind = ", ".join(kind) if isinstance(kind, list) else kind
+        choices = [_resolved(one, schema) for one in inner.get("anyOf", [])]
+        types = [one.get("type", []) for one in (inner, *choices)]
+        kind = ", ".join(dict.fromkeys(t for one in types for t in (one if isinstance(one, list) else [one])))
         said = field.get("description") or inner.get("description") or ""
         if "const" in inner:
             said = said or f"`{inner['const']}`"
         yield f"| `{path}` | {kind} | {_cell(said)} |"
         if path.count(".") < 2:
-            yield from _fields(inner, schema, path)
+            for one in (inner, *choices):
+                yield from _fields(one, schema, path)
             yield from _fields(_resolved(inner.get("items") or {}, schema), schema, f"{path}[]")
             extra = inner.get("additionalProperties")
             yield from _fields(_resolved(extra if isinstance(extra, dict) else {}, schema), schema, f"{path}.NAME")

@@ -1,4 +1,4 @@
-"""Writes docs/techniques.md and the schemas of recipes and targets from the code: python scripts/techniques_page.py."""
+"""Writes docs/techniques.md and the JSON Schemas of all files from the code: python scripts/techniques_page.py."""
 
 from __future__ import annotations
 
@@ -10,14 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from edgeqwt.calibration import settings
 from edgeqwt.options import meanings
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.recipe.recipe import load, names, schema
-from edgeqwt.target.load import schema as target_schema
+from edgeqwt.recipe import recipe
+from edgeqwt.recipe.recipe import load, names
+from edgeqwt.report import schema
+from edgeqwt.target import load as target
 from edgeqwt.techniques.registry import registered
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE, SCHEMA, TARGETS = DOCS / "techniques.md", DOCS / "recipe.schema.json", DOCS / "target.schema.json"
+PAGE = DOCS / "techniques.md"
+SCHEMAS = {
+    "calibration": settings.schema,
+    "recipe": recipe.schema,
+    "target": target.schema,
+    "report": schema.report,
+    "details": schema.details,
+}
+"""By the name of the file in docs/, NAME.schema.json."""
 
 HEAD = """\
 <!-- Written by scripts/techniques_page.py from edgeqwt/techniques: edit the docstrings there. -->
@@ -87,10 +98,10 @@ def _bounds(hint: Any) -> str:
 
 
 def main() -> None:
-    """Writes the three files."""
+    """Writes the page and the schemas."""
     PAGE.write_text(page(), encoding="utf-8")
-    SCHEMA.write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
-    TARGETS.write_text(json.dumps(target_schema(), indent=2) + "\n", encoding="utf-8")
+    for name, made in SCHEMAS.items():
+        (DOCS / f"{name}.schema.json").write_text(json.dumps(made(), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

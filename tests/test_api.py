@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 import edgeqwt
 from edgeqwt.errors import EdgeqwtError, InputError, RecipeError, TargetError
@@ -24,6 +25,7 @@ from edgeqwt.graph.graph import Array
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.profile import Budget
 from edgeqwt.recipe.recipe import load
+from edgeqwt.report import schema
 from edgeqwt.report.document import document
 from edgeqwt.widths.precision import Mixed
 from tests import small
@@ -358,6 +360,7 @@ def test_mixed_precision_holds_its_limit(files: Small) -> None:
     assert len(flatbuffer.to_bytes(result.graph)) <= limit
     assert result.assignment is not None
     assert result.assignment.size <= limit
+    assert [*Draft202012Validator(schema.report()).iter_errors(document(result))] == []
 
 
 @pytest.mark.parametrize("arguments", [{"precision": "mixed"}, {"mixed": Mixed(max_size=9)}])

@@ -8,16 +8,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from edgeqwt import toml
-from edgeqwt.calibration.images import ImageOptions
+from edgeqwt.calibration.images import CHOICES, ImageOptions
 from edgeqwt.calibration.processors import read_processor
 from edgeqwt.errors import InputError
+from edgeqwt.options import meanings
 
 PROCESSOR = "processor"
 """The key that names a processor's JSON file; other keys overrule what it says."""
 KEYS = tuple(field.name for field in fields(ImageOptions))
 EXAMPLE = 'e.g. [images] folder = "photos", size = [224, 224], mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5].'
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of such a file, for editors."""
+    number = {"type": ["number", "string"]}
+    numbers = {"anyOf": [number, {"type": "array", "items": number}]}
+    kinds: dict[str, Any] = {
+        "size": {"type": "array", "items": number, "minItems": 2, "maxItems": 2},
+        "mean": numbers,
+        "std": numbers,
+        **{key: {"enum": list(choices)} for key, choices in CHOICES.items()},
+    }
+    options = {key: {**kinds.get(key, number), "description": said} for key, said in meanings(ImageOptions).items()}
+    folder = {"type": "string", "description": "of the images; relative to the file."}
+    processor = {"type": "string", "description": "a preprocessor_config.json; other keys overrule what it says."}
+    table = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["folder"],
+        "properties": {"folder": folder, PROCESSOR: processor, **options},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgeqwt calibration images",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["images"],
+        "properties": {"images": table},
+    }
 
 
 def read_toml(path: Path) -> tuple[Path, ImageOptions]:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final, Literal, TypedDict
 
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.arena_plan import plan_arena
@@ -22,13 +22,151 @@ from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.traces import BESIDE, BINS, Trace
 from edgeqwt.verify.worst_samples import WorstSample
 
-SCHEMA, VERSION = "edgeqwt.details", 1
+SCHEMA: Final = "edgeqwt.details"
+VERSION: Final = 1
 MOST_HASHED = 1 << 30  # bytes of a file of the user's whose hash is worth its time
+
+
+class Errors(TypedDict):
+    """What one op errs in one variant.
+
+    Attributes:
+        own_db, accumulated_db: as in report.json's `own_errors`, two digits; 999 where there is no error, -999 where
+            nothing is left, null where nothing varies.
+        bias, clipping, rounding: shares of the own error.
+        moves: whether it only moves values.
+    """
+
+    own_db: float | None
+    accumulated_db: float | None
+    bias: float
+    clipping: float
+    rounding: float
+    moves: bool
+
+
+class Values(TypedDict):
+    """The float model's values on the grid of the tensor's integers.
+
+    Attributes:
+        low, high: extremes.
+        beyond: share of values that the integers do not reach.
+        counts: of values in bins of equal width, `bins_beside` of them below the range of the integers and as many
+            above; empty for tensors without a grid.
+        bins, bins_beside: how many bins there are, and how many of them lie on either side.
+    """
+
+    low: float
+    high: float
+    beyond: float
+    counts: list[int]
+    bins_beside: int
+    bins: int
+
+
+class Channels(TypedDict, total=False):
+    """Lists with an entry per channel; lists that say nothing are left out.
+
+    Attributes:
+        own_db: by variant, what varies in each channel over the op's own error, in dB, within -99 and 99; null where it
+            is constant.
+        gain, offset: what compensation folded in; offsets in real values.
+    """
+
+    own_db: dict[str, list[float | None]]
+    gain: list[float]
+    offset: list[float]
+
+
+class OpRow(TypedDict):
+    """One op of model.tflite, or an input that is rounded.
+
+    Attributes:
+        op: its index; null for an input.
+        kind: the TFLite op; INPUT for an input.
+        tensor: its output in the file.
+        measured: the name under which it was measured; empty for float tensors at the borders.
+        location: where the source model computes it; empty where nobody knows.
+        shape, dtype: of that output.
+        scale, zero_point: of that output; null where it is not quantized, or per channel.
+        errors: by variant.
+        values: null where nothing was traced.
+        channels: its channels.
+        skipped: what compensation left alone: how many channels, and why.
+    """
+
+    op: int | None
+    kind: str
+    tensor: str
+    measured: str
+    location: str
+    shape: list[int]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+    errors: dict[str, Errors]
+    values: Values | None
+    channels: Channels
+    skipped: list[tuple[int, str]]
+
+
+class Memory(TypedDict):
+    """The plan of the activations' memory.
+
+    Attributes:
+        bytes: of the arena.
+        ops: of the graph.
+        slots: the tensors, largest first: name, offset and size in bytes, first and last op that needs it.
+    """
+
+    bytes: int
+    ops: int
+    slots: list[tuple[str, int, int, int, int]]
+
+
+class SampleRow(TypedDict):
+    """One of the held-out samples on which the model errs most.
+
+    Attributes:
+        number: its place among the held-out samples, from 0.
+        share: of all held-out samples' squared error, output by output, the largest.
+        wanted, found: the largest element of the first output, in the float model and in the integer one; null where
+            that output has no rows, or several.
+        png: the input, where it may be an image: a PNG in base64; empty otherwise.
+    """
+
+    number: int
+    share: float
+    wanted: int | None
+    found: int | None
+    png: str
+
+
+class Details(TypedDict):
+    """What `edgeqwt build` writes to details.json: what its page draws and report.json does not have.
+
+    Attributes:
+        schema: tells this file from any other.
+        version: of this schema. It rises when a field goes or changes its meaning.
+        series: the variants that `ops` has errors of; the last one is looked at first.
+        memory: null where it was not planned.
+        origin: what the file was made of, with hashes, as pairs of a label and a text.
+        samples: the worst first.
+        ops: inputs first, in the order of the ops.
+    """
+
+    schema: Literal["edgeqwt.details"]
+    version: Literal[1]
+    series: list[str]
+    memory: Memory | None
+    origin: list[tuple[str, str]]
+    samples: list[SampleRow]
+    ops: list[OpRow]
 
 
 def op_rows(
     graph: Graph, traced: Mapping[str, OwnErrors], outcome: Outcome | None, locations: Mapping[str, str]
-) -> list[dict[str, Any]]:
+) -> list[OpRow]:
     """One row per input and op of a graph, in order.
 
     Args:
@@ -41,7 +179,7 @@ def op_rows(
     inside = _behind_borders(graph)
     places: list[tuple[int | None, int]] = [(None, t) for t in graph.inputs]
     places += [(i, op.outputs[0]) for i, op in enumerate(graph.ops) if op.outputs]
-    rows = []
+    rows: list[OpRow] = []
     for op, t in places:
         tensor, measured = graph.tensors[t], inside.get(t, graph.tensors[t].name)
         found = {name: (traced[name], k) for name, e in errors.items() if (k := e.get(measured)) is not None}
@@ -59,11 +197,9 @@ def op_rows(
                 "scale": None if q is None or q.axis is not None else float(q.scale[0]),
                 "zero_point": None if q is None or q.axis is not None else int(q.zero_point[0]),
                 "errors": {name: _error(own.ops[k]) for name, (own, k) in found.items()},
-                **_values(traces.values()),
-                "channels": _channels(
-                    measured, {n: own.traces[k] for n, (own, k) in found.items() if own.traces}, outcome
-                ),
-                "skipped": [[s.channels, s.reason] for s in outcome.skips if s.name == measured] if outcome else [],
+                "values": _values(traces.values()),
+                "channels": _channels(measured, traces, outcome),
+                "skipped": [(s.channels, s.reason) for s in outcome.skips if s.name == measured] if outcome else [],
             }
         )
     return rows
@@ -85,7 +221,7 @@ def _behind_borders(graph: Graph) -> dict[int, str]:
     return found
 
 
-def bare_row(error: OpError, series: str) -> dict[str, Any]:
+def bare_row(error: OpError, series: str) -> OpRow:
     """The row of an op whose graph is not at hand."""
     return {
         "op": error.op, "kind": error.kind, "tensor": error.tensor, "measured": error.tensor, "location": "",
@@ -95,7 +231,7 @@ def bare_row(error: OpError, series: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _error(e: OpError) -> dict[str, Any]:
+def _error(e: OpError) -> Errors:
     return {
         "own_db": _capped(e.own_db),
         "accumulated_db": _capped(e.accumulated_db),
@@ -111,27 +247,24 @@ def _capped(db: float | None) -> float | None:
     return None if db is None or math.isnan(db) else round(max(-999.0, min(999.0, db)), 2)
 
 
-def _values(traces: Iterable[Trace | None]) -> dict[str, Any]:
+def _values(traces: Iterable[Trace | None]) -> Values | None:
     """The reference's values; the same for every variant."""
     trace = next((trace for trace in traces if trace is not None), None)
     if trace is None:
-        return {"values": None}
+        return None
     return {
-        "values": {
-            "low": _digits(trace.low),
-            "high": _digits(trace.high),
-            "beyond": _digits(trace.beyond),
-            "counts": list(trace.counts),
-            "bins_beside": BESIDE,
-            "bins": BINS,
-        }
+        "low": _digits(trace.low),
+        "high": _digits(trace.high),
+        "beyond": _digits(trace.beyond),
+        "counts": list(trace.counts),
+        "bins_beside": BESIDE,
+        "bins": BINS,
     }
 
 
-def _channels(name: str, traces: Mapping[str, Trace | None], outcome: Outcome | None) -> dict[str, Any]:
-    """Lists with an entry per channel; lists that say nothing are left out."""
+def _channels(name: str, traces: Mapping[str, Trace | None], outcome: Outcome | None) -> Channels:
     known = {series: [_tenths(db) for db in trace.own_db] for series, trace in traces.items() if trace and trace.own_db}
-    found: dict[str, Any] = {"own_db": known} if known else {}
+    found: Channels = {"own_db": known} if known else {}
     change = next((c for c in outcome.changes if c.name == name), None) if outcome else None
     if change is not None and any(gain != 1 for gain in change.gains):
         found["gain"] = [_digits(gain) for gain in change.gains]
@@ -148,15 +281,15 @@ def _digits(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def memory_map(graph: Graph) -> dict[str, Any]:
+def memory_map(graph: Graph) -> Memory:
     """The plan of a graph's activations, largest first."""
     plan = plan_arena(graph)
     slots = sorted(plan.slots, key=lambda slot: -slot.bytes)
-    rows = [[graph.tensors[s.tensor].name, s.offset, s.bytes, s.first, s.last] for s in slots]
+    rows = [(graph.tensors[s.tensor].name, s.offset, s.bytes, s.first, s.last) for s in slots]
     return {"bytes": plan.bytes, "ops": len(graph.ops), "slots": rows}
 
 
-def sample_rows(samples: Iterable[WorstSample]) -> list[dict[str, Any]]:
+def sample_rows(samples: Iterable[WorstSample]) -> list[SampleRow]:
     """The worst samples, pictures as PNG."""
     return [
         {
@@ -192,9 +325,9 @@ def hashes(named: Iterable[str | None]) -> dict[str, str]:
     return found
 
 
-def written(details: Mapping[str, Any]) -> str:
+def written(details: Details) -> str:
     """Details as the text of their file: a line for each op and sample."""
-    body = finite({"schema": SCHEMA, "version": VERSION, **details})
+    body = finite(details)
     lines = []
     for key, value in body.items():
         if isinstance(value, list):

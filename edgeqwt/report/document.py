@@ -1,12 +1,10 @@
 """A build's result as plain data: what `report.json` holds.
 
-docs/report.md explains it and docs/report.schema.json pins it; `VERSION` rises when a field goes
-or changes its meaning.
+docs/report.md explains it; `body.Report` says what is in it, and docs/report.schema.json is made from that.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,6 +24,7 @@ from edgeqwt.passes.run import Made
 from edgeqwt.pipeline import FLOAT, BuildResult
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.report import body, rows
 from edgeqwt.report.folder import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
@@ -35,80 +34,75 @@ from edgeqwt.verify.choice import gain_at, split_at
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 
-VERSION = 3
 DELEGATED = "delegated_ops"  # the rule on ops that XNNPACK takes
 
 
 def document(result: BuildResult) -> dict[str, Any]:
     """The report of a build, ready for JSON: numbers that are not finite become null."""
     graphs = variants(result)
-    body = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "sources": dataclasses.asdict(result.sources),
-        "target": _target(result.target),
-        "recipe": _recipe(result.recipe),
-        "model": _model(result),
-        "converter": _converter(result.model),
-        "samples": {
-            "calibration": result.samples,
-            "held_out": len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
-            "evaluation": result.evaluated,
-            "warnings": list(result.warnings),
-        },
-        "parity": dataclasses.asdict(result.parity),
-        "adapted": list(result.adapted),
-        "findings": [dataclasses.asdict(finding) for finding in result.findings],
-        "kept": dataclasses.asdict(result.choice),
-        "ceiling": None if result.ceiling is None else dataclasses.asdict(result.ceiling),
-        "own_errors": own_errors(result.own),
-        "shortfalls": [dataclasses.asdict(found) for found in result.shortfalls],
-        "remedy": result.remedy,
-        "assignment": _assignment(result.assignment),
-        "techniques": _techniques(result.made),
-        "gradients_stop": list(result.made.notes),
-        "structure": [dataclasses.asdict(row) for row in result.made.structure],
-        "compressed_bytes": compressed_sizes(result),
-        "gains": [dataclasses.asdict(gain) for gain in result.gains],
-        "package": list(result.package),
-        "npu": _npu(result.placed),
-        "layers": layers(result),
-        "outputs": {name: _outputs(result.model, quality) for name, quality in result.quality.items()},
-        "paired": {b: _paired(result.quality[a], result.quality[b]) for a, b in pairwise(result.quality)},
-        "scores": {name: dict(scores) for name, scores in result.scores.items()},
-        "bytes": dict(result.sizes),
-        "ops": {name: _ops(graph) for name, graph in graphs.items()},
-        "widths": dataclasses.asdict(widths(result.graph)),
-        "cost_of_compensation": _cost(graphs, result.sizes),
-        "runtimes": _runtimes(result),
-        "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
-        "versions": dict(result.versions),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-    cleaned: dict[str, Any] = finite(body)
+    report = body.Report(
+        schema=SCHEMA,
+        version=body.VERSION,
+        sources=result.sources,
+        target=_target(result.target),
+        recipe=_recipe(result.recipe),
+        model=_model(result),
+        converter=body.Converter(result.model.converter, result.model.attempts) if result.model.converter else None,
+        samples=body.SampleCounts(
+            calibration=result.samples,
+            held_out=len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
+            evaluation=result.evaluated,
+            warnings=result.warnings,
+        ),
+        parity=result.parity,
+        adapted=result.adapted,
+        findings=result.findings,
+        kept=result.choice,
+        ceiling=result.ceiling,
+        own_errors=_own_errors(result.own),
+        shortfalls=result.shortfalls,
+        remedy=result.remedy,
+        assignment=_assignment(result.assignment),
+        techniques=_techniques(result.made),
+        gradients_stop=result.made.notes,
+        structure=result.made.structure,
+        gains=result.gains,
+        package=result.package,
+        npu=_npu(result.placed),
+        layers=_layers(result),
+        outputs={name: _outputs(result.model, quality) for name, quality in result.quality.items()},
+        paired={b: _paired(result.quality[a], result.quality[b]) for a, b in pairwise(result.quality)},
+        scores=result.scores,
+        bytes=result.sizes,
+        compressed_bytes=compressed_sizes(result),
+        ops={name: _ops(graph) for name, graph in graphs.items()},
+        widths=widths(result.graph),
+        cost_of_compensation=_cost(graphs, result.sizes),
+        runtimes=_runtimes(result),
+        seconds={name: round(value, 3) for name, value in result.seconds.items()},
+        versions=result.versions,
+        machine=f"{platform.system()} {platform.machine()}",
+    )
+    cleaned: dict[str, Any] = finite(plain(report))
     return cleaned
 
 
-def _target(target: TargetProfile) -> dict[str, Any]:
-    """The profile; of a vendor's compiler what it is for, not where it lies here."""
-    plugin = target.plugin
-    found: dict[str, Any] = plain(dataclasses.replace(target, plugin=None))
-    return {**found, "plugin": None if plugin is None else {"vendor": plugin.vendor, "soc": plugin.soc}}
+def _target(target: TargetProfile) -> body.Target:
+    plugin = None if target.plugin is None else body.Compiler(target.plugin.vendor, target.plugin.soc)
+    return body.Target(**{**values_of(target), "plugin": plugin})
 
 
-def _npu(placed: Compiled | None) -> dict[str, Any] | None:
-    """What an NPU's compiler took of the file, and in how many pieces."""
+def _npu(placed: Compiled | None) -> body.Compilation | None:
     if placed is None:
         return None
-    left = [dataclasses.asdict(op) for op in placed.left]
-    return {"soc": placed.soc, "ops": placed.ops, "partitions": placed.partitions, "on_cpu": left}
+    return body.Compilation(placed.soc, placed.ops, placed.partitions, placed.left)
 
 
-def own_errors(found: OwnErrors) -> dict[str, Any]:
+def _own_errors(found: OwnErrors) -> rows.RankedErrors:
     """Own errors of a model's ops, in order, each with its rank among those that compute something."""
     ranks = {(op.op, op.tensor): rank for rank, op in enumerate(found.worst, start=1)}
-    ops = [{**dataclasses.asdict(op), "rank": ranks.get((op.op, op.tensor))} for op in found.ops]
-    return {"samples": found.samples, "unpaired": found.unpaired, "skipped": found.skipped, "ops": ops}
+    ops = tuple(rows.RankedError(**vars(op), rank=ranks.get((op.op, op.tensor))) for op in found.ops)
+    return rows.RankedErrors(found.samples, found.unpaired, found.skipped, ops)
 
 
 def variants(result: BuildResult) -> dict[str, Graph]:
@@ -121,8 +115,8 @@ def compressed_sizes(result: BuildResult) -> dict[str, int]:
     return {name: compressed(flatbuffer.to_bytes(graph)) for name, graph in variants(result).items()}
 
 
-def layers(result: BuildResult) -> list[dict[str, Any]]:
-    """One row per linear layer or other op that is corrected, in order: its SQNR, what was fitted and skipped."""
+def _layers(result: BuildResult) -> tuple[rows.LayerRow, ...]:
+    """One row per linear layer or other op that is corrected, in order."""
     layers = {name: {layer.tensor: layer for layer in quality.layers} for name, quality in result.quality.items()}
     plain, compensated = layers[UNCOMPENSATED], layers.get(COMPENSATED, {})
     changes = {change.name: change for change in result.outcome.changes} if result.outcome else {}
@@ -130,171 +124,142 @@ def layers(result: BuildResult) -> list[dict[str, Any]]:
     made_by = {result.uncompensated.tensors[t].name: op.kind for op in result.uncompensated.ops for t in op.outputs}
     # Layers that could not be compared by name, or were left alone as a whole, have their row all the same.
     known = {*plain, *changes, *(skip.name for skip in skips)}
-    return [
-        {
-            "name": name,
-            "location": result.model.locations.get(name, ""),
-            "kind": kind,
-            "sqnr_db": {"before": _sqnr(plain.get(name)), "after": _sqnr(compensated.get(name))},
-            "fit": _fit(changes.get(name)),
-            "skipped": [{"channels": s.channels, "reason": s.reason} for s in skips if s.name == name],
-        }
+    return tuple(
+        rows.LayerRow(
+            name=name,
+            location=result.model.locations.get(name, ""),
+            kind=kind,
+            sqnr_db=rows.BeforeAfter(_sqnr(plain.get(name)), _sqnr(compensated.get(name))),
+            fit=_fit(changes.get(name)),
+            skipped=tuple(rows.SkippedChannels(s.channels, s.reason) for s in skips if s.name == name),
+        )
         for name, kind in made_by.items()
         if name in known
-    ]
+    )
 
 
-def _fit(change: Change | None) -> dict[str, Any] | None:
+def _fit(change: Change | None) -> rows.Fit | None:
     if change is None:
         return None
-    return {
-        "channels": change.channels,
-        "with_gain": change.with_gain,
-        "with_offset": change.with_offset,
-        "gain": [change.gain_low, change.gain_high],
-        "sqnr_db": {"before": change.error_before, "after": change.error_after},
-        "output_scale": change.scale,
-    }
+    return rows.Fit(
+        channels=change.channels,
+        with_gain=change.with_gain,
+        with_offset=change.with_offset,
+        gain=(change.gain_low, change.gain_high),
+        sqnr_db=rows.BeforeAfter(change.error_before, change.error_after),
+        output_scale=change.scale,
+    )
 
 
-def _assignment(found: Assignment | None) -> dict[str, Any] | None:
+def _assignment(found: Assignment | None) -> body.Assigned | None:
     if found is None:
         return None
-    return {
-        "layers": [dataclasses.asdict(layer) for layer in found.layers],
-        "wide": list(found.wide),
-        "copies": found.copies,
-        "bytes": found.size,
-        "relative_time": found.time,
-        "predicted_db": found.predicted_db,
-        "measured_db": found.measured_db,
-        "builds": found.tries,
-    }
-
-
-def _techniques(made: Made) -> list[dict[str, Any]]:
-    """What each technique did, in order, with its options."""
-    return [
-        {
-            "name": step.technique.name,
-            "options": values_of(step.technique),
-            "kept": step.account.kept,
-            "sentences": list(step.account.sentences),
-            "data": plain(step.account.data),
-        }
-        for step in made.steps
-    ]
-
-
-def _recipe(recipe: Recipe) -> dict[str, Any]:
-    listed = [{"name": technique.name, **values_of(technique)} for technique in recipe.techniques]
-    rest = {name: value for name, value in values_of(recipe).items() if name != "techniques"}
-    entries = {key: plain(value) for key, value in rest.items()}
-    return {**entries, "preserve": list(recipe.preserve), "techniques": listed}
-
-
-def _model(result: BuildResult) -> dict[str, Any]:
-    """What goes in and comes out, in the source's terms and in those of the file that was kept."""
-    interface = (
-        ("inputs", result.model.inputs, result.model.graph.inputs, result.graph.inputs),
-        ("outputs", result.model.outputs, result.model.graph.outputs, result.graph.outputs),
+    return body.Assigned(
+        layers=found.layers,
+        wide=found.wide,
+        copies=found.copies,
+        bytes=found.size,
+        relative_time=found.time,
+        predicted_db=found.predicted_db,
+        measured_db=found.measured_db,
+        builds=found.tries,
     )
-    entries: dict[str, Any] = {
-        side: [_end(b, result.graph, dict(zip(before, after, strict=True))[b.tensor]) for b in bindings]
-        for side, bindings, before, after in interface
-    }
-    return {**entries, "notes": result.model.notes, "rewrites": result.prepared.changes}
 
 
-def _converter(model: ConvertedModel) -> dict[str, Any] | None:
-    """Which converter was taken, and what those did wrong that were tried before; None for a .tflite source."""
-    if not model.converter:
-        return None
-    return {"name": model.converter, "failed": [dataclasses.asdict(attempt) for attempt in model.attempts]}
+def _techniques(made: Made) -> tuple[body.TechniqueRun, ...]:
+    """What each technique did, in order, with its options."""
+    return tuple(
+        body.TechniqueRun(
+            step.technique.name,
+            values_of(step.technique),
+            step.account.kept,
+            step.account.sentences,
+            step.account.data,
+        )
+        for step in made.steps
+    )
 
 
-def _end(binding: Binding, graph: Graph, t: int) -> dict[str, Any]:
+def _recipe(recipe: Recipe) -> body.Options:
+    listed = tuple({"name": technique.name, **values_of(technique)} for technique in recipe.techniques)
+    return body.Options(**{**values_of(recipe), "techniques": listed})
+
+
+def _model(result: BuildResult) -> body.Model:
+    """What goes in and comes out, in the source's terms and in those of the file that was kept."""
+
+    def ends(bindings: Iterable[Binding], before: Iterable[int], after: Iterable[int]) -> tuple[body.End, ...]:
+        found = dict(zip(before, after, strict=True))
+        return tuple(_end(b, result.graph, found[b.tensor]) for b in bindings)
+
+    model, graph = result.model, result.graph
+    inputs = ends(model.inputs, model.graph.inputs, graph.inputs)
+    outputs = ends(model.outputs, model.graph.outputs, graph.outputs)
+    return body.Model(inputs, outputs, model.notes, result.prepared.changes)
+
+
+def _end(binding: Binding, graph: Graph, t: int) -> body.End:
     tensor, q = graph.tensors[t], graph.tensors[t].quantization
-    return {
-        "name": binding.spec.name,
-        "shape": binding.spec.shape,
-        "dtype": binding.spec.dtype,
-        "file": {
-            "name": tensor.name,
-            "shape": tensor.shape,
-            "dtype": tensor.dtype,
-            "scale": None if q is None else float(q.scale[0]),
-            "zero_point": None if q is None else int(q.zero_point[0]),
-            "permutation": binding.permutation,
-        },
-    }
+    file = body.FileTensor(
+        name=tensor.name,
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        scale=None if q is None else float(q.scale[0]),
+        zero_point=None if q is None else int(q.zero_point[0]),
+        permutation=binding.permutation,
+    )
+    return body.End(binding.spec.name, binding.spec.shape, binding.spec.dtype, file)
 
 
-def _outputs(model: ConvertedModel, quality: Quality) -> list[dict[str, Any]]:
+def _outputs(model: ConvertedModel, quality: Quality) -> tuple[rows.Output, ...]:
     """One row per output of the graph, each with its name in the source and the tensor that the gate judged."""
     names = {binding.tensor: binding.spec.name for binding in model.outputs}
-    return [
-        {
-            "name": names.get(t, ""),
-            "tensor": found.tensor,
-            **dataclasses.asdict(found.closeness),
-            "parts": [{"name": part.name, **dataclasses.asdict(part.closeness)} for part in found.parts],
-            "judged_at": {
-                "tensor": judged.tensor,
-                "sqnr_db": judged.closeness.sqnr_db,
-                "varying_db": judged.closeness.varying_db,
-            },
-        }
+    return tuple(
+        rows.Output(
+            **vars(found.closeness),
+            name=names.get(t, ""),
+            tensor=found.tensor,
+            parts=tuple(rows.Part(**vars(part.closeness), name=part.name) for part in found.parts),
+            judged_at=rows.Judged(judged.tensor, judged.closeness.sqnr_db, judged.closeness.varying_db),
+        )
         for t, found, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
-    ]
+    )
 
 
-def _paired(before: Quality, after: Quality) -> list[dict[str, Any]]:
+def _paired(before: Quality, after: Quality) -> tuple[rows.PairedOutput, ...]:
     """What a model gains over the one before it, sample by sample, at each output."""
-    rows = []
-    for k in range(len(after.outputs)):
-        gained, classes = gain_at(before, after, k), split_at(before, after, k)
-        row = {"gain_db": gained.db, "standard_error": gained.standard_error}
-        entries = None if classes is None else dataclasses.asdict(classes)
-        rows.append({**row, "classes": entries})
-    return rows
+    gains = [gain_at(before, after, k) for k in range(len(after.outputs))]
+    return tuple(rows.PairedOutput(g.db, g.standard_error, split_at(before, after, k)) for k, g in enumerate(gains))
 
 
-def _ops(graph: Graph) -> dict[str, Any]:
-    return {"total": len(graph.ops), "kinds": dict(sorted(Counter(op.kind for op in graph.ops).items()))}
+def _ops(graph: Graph) -> rows.OpCounts:
+    return rows.OpCounts(len(graph.ops), dict(sorted(Counter(op.kind for op in graph.ops).items())))
 
 
-def _cost(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, Any] | None:
+def _cost(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> rows.Cost | None:
     if COMPENSATED not in graphs:
         return None
     before, after = ([op.kind for op in graphs[name].ops] for name in (UNCOMPENSATED, COMPENSATED))
-    return {
-        "ops": len(after) - len(before),
-        "bytes": sizes[COMPENSATED] - sizes[UNCOMPENSATED],
-        "same_order_of_ops": before == after,
-    }
+    return rows.Cost(len(after) - len(before), sizes[COMPENSATED] - sizes[UNCOMPENSATED], before == after)
 
 
-def _runtimes(result: BuildResult) -> dict[str, Any]:
+def _runtimes(result: BuildResult) -> rows.Runtimes:
     graph, found = result.graph, result.runtimes
-    return {
-        "samples": found.samples,
-        "overwritten": list(found.overwritten),
-        "tflite_micro": {
-            "ok": found.ok,
-            "ops": found.ops,
-            "elements": found.elements,
-            "differences": [_difference(graph, d) for d in found.differences],
-            "lacking": [dataclasses.asdict(lack) for lack in found.lacking],
-            "unavailable": found.unavailable,
-        },
-        "xnnpack": {
-            "largest_steps": largest_steps(graph, found.xnnpack),
-            "largest_steps_at_outputs": largest_steps(graph, found.xnnpack_outputs),
-            "not_taken": _not_taken(result),
-            "tensors": [_difference(graph, d) for d in found.xnnpack],
-        },
-    }
+    micro = rows.Micro(
+        ok=found.ok,
+        ops=found.ops,
+        elements=found.elements,
+        differences=_differences(graph, found.differences),
+        lacking=found.lacking,
+        unavailable=found.unavailable,
+    )
+    xnnpack = rows.Xnnpack(
+        largest_steps=largest_steps(graph, found.xnnpack),
+        largest_steps_at_outputs=largest_steps(graph, found.xnnpack_outputs),
+        not_taken=_not_taken(result),
+        tensors=_differences(graph, found.xnnpack),
+    )
+    return rows.Runtimes(found.samples, found.overwritten, micro, xnnpack)
 
 
 def _not_taken(result: BuildResult) -> dict[str, int] | None:
@@ -310,8 +275,8 @@ def largest_steps(graph: Graph, differences: Iterable[Difference]) -> float | No
     return max((d.largest for d in differences if not _is_real(graph, d)), default=None)
 
 
-def _difference(graph: Graph, difference: Difference) -> dict[str, Any]:
-    return {**dataclasses.asdict(difference), "unit": "real" if _is_real(graph, difference) else "steps"}
+def _differences(graph: Graph, differences: Iterable[Difference]) -> tuple[rows.TensorDifference, ...]:
+    return tuple(rows.TensorDifference(**vars(d), unit="real" if _is_real(graph, d) else "steps") for d in differences)
 
 
 def _is_real(graph: Graph, difference: Difference) -> bool:

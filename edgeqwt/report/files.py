@@ -6,12 +6,12 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeqwt.disk import write_whole
 from edgeqwt.graph import flatbuffer
 from edgeqwt.invoked import asked
-from edgeqwt.report.details import hashes, written
+from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
 from edgeqwt.report.folder import DETAILS, EXPLORER, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
 from edgeqwt.report.html import page_html
 from edgeqwt.report.manifest import PLAIN_MODEL
@@ -83,12 +83,14 @@ def write_comparison(found: Comparison, graph: Graph, first: str, second: str, p
     _write(comparison_page(found, graph, first, second, tuple(_files(named))), path)
 
 
-def details(page: Page) -> dict[str, Any]:
+def details(page: Page) -> Details:
     """What of a page is not in report.json."""
     return {
+        "schema": SCHEMA,
+        "version": VERSION,
         "series": list(page.series),
         "memory": page.memory,
-        "origin": [list(pair) for pair in page.origin],
+        "origin": list(page.origin),
         "samples": list(page.samples),
         "ops": list(page.ops),
     }

@@ -96,10 +96,7 @@ def _data(page: Page) -> dict[str, Any]:
         size = sum(map(len, (*found.get("own_db", {}).values(), found.get("gain", ()), found.get("offset", ()))))
         if size <= left:
             channels[k], left = found, left - size
-    ops = [
-        {**{key: op[key] for key in op if key != "channels"}, "channels": channels.get(k)}
-        for k, op in enumerate(page.ops)
-    ]
+    ops = [{**op, "channels": channels.get(k)} for k, op in enumerate(page.ops)]
     limits = {"min": page.thresholds.min_db, "warn": page.thresholds.warn_db}
     return {"series": list(page.series), "limits": limits, "ops": ops}
 

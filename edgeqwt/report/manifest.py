@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 MODEL, FLOAT_MODEL, PLAIN_MODEL = "model.tflite", "float.tflite", "plain.tflite"
 LOG, REPORT = "conversion.log", "report.json"
@@ -19,7 +20,7 @@ MANIFEST = "edgeqwt.sha256"
 FILES = frozenset({MODEL, FLOAT_MODEL, PLAIN_MODEL, LOG, REPORT, PAGE, DETAILS})
 EXPLORER = "model_explorer"  # a folder of node data for Model Explorer
 PACKAGE = "package"  # a folder; the report lists its files
-SCHEMA = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
+SCHEMA: Final = "edgeqwt.report"  # in the report: what tells a folder of ours from somebody's
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeqwt.report.details import Memory, OpRow, SampleRow
 from edgeqwt.verify.thresholds import Thresholds
 
 GOOD, POOR, BELOW, UNKNOWN = "good", "poor", "below", "unknown"
@@ -103,17 +104,17 @@ class Page:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     series: tuple[str, ...]
-    ops: tuple[Mapping[str, Any], ...]
+    ops: tuple[OpRow, ...]
     kept: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     lead: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
     steps: tuple[Step, ...] = ()
-    memory: Mapping[str, Any] | None = None
+    memory: Memory | None = None
     npu: Mapping[str, Any] | None = None
     advice: tuple[Advice, ...] = ()
-    samples: tuple[Mapping[str, Any], ...] = ()
+    samples: tuple[SampleRow, ...] = ()
     origin: tuple[tuple[str, str], ...] = ()
 
 
@@ -126,13 +127,13 @@ def level_of(db: float | None, thresholds: Thresholds) -> str:
     return POOR if db < thresholds.warn_db else GOOD
 
 
-def own_of(op: Mapping[str, Any], series: str) -> float | None:
+def own_of(op: OpRow, series: str) -> float | None:
     """An op's own error in dB; None where it is not known or the op only moves values."""
     error = op["errors"].get(series)
     return None if error is None or error["moves"] else error["own_db"]
 
 
-def accumulated_of(op: Mapping[str, Any], series: str) -> float | None:
+def accumulated_of(op: OpRow, series: str) -> float | None:
     """The error behind an op, in dB; None where it is not known."""
     error = op["errors"].get(series)
     return None if error is None else error["accumulated_db"]

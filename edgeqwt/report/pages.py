@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeqwt.advice import causes, what_to_do
 from edgeqwt.errors import printable
 from edgeqwt.pipeline import FLOAT
-from edgeqwt.report.details import bare_row, memory_map, op_rows, sample_rows
+from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import GOOD, UNKNOWN, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
@@ -132,7 +132,7 @@ def comparison_page(
     )  # fmt: skip
 
 
-def _compared_rows(found: Comparison, graph: Graph | None, name: str) -> tuple[dict[str, Any], ...]:
+def _compared_rows(found: Comparison, graph: Graph | None, name: str) -> tuple[OpRow, ...]:
     if graph is not None:
         return tuple(op_rows(graph, {name: found.own}, None, {}))
     return tuple(bare_row(error, name) for error in found.own.ops)
@@ -171,7 +171,7 @@ def _lead(result: BuildResult) -> Iterator[str]:
     wanted = result.recipe.quality
     yield (
         f"SQNR of what varies is the part of the outputs that differs between samples, held against the error. "
-        f"Below {wanted.warn_db:g} dB is poor; below {wanted.min_db:g} dB a build stops unless it is told to accept."
+        f"Below {wanted.warn_db:g} dB is poor; below {wanted.min_db:g} dB a build stops unless --accept is given."
     )
     yield f"Kept: {kept_sentence(result.choice)}."
     for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name]):

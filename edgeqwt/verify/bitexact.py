@@ -59,7 +59,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Lacking:
-    """An op that TFLite Micro does not take, when it loads it or when it runs it, and what it says."""
+    """An op that TFLite Micro does not take, when it loads it or when it runs it.
+
+    Attributes:
+        op: its index.
+        kind: its kind.
+        tensor: its output.
+        reason: what TFLite Micro says.
+    """
 
     op: int
     kind: str

@@ -79,7 +79,8 @@ class Split:
     """How two models agree with the reference's classes, sample by sample.
 
     Attributes:
-        lost: samples of which the first model has more rows right than the second; likewise `won`.
+        lost: samples of which the first model has more rows right than the second.
+        won: the reverse.
         probability: of a split at least as uneven by chance; 1 where nothing differs.
     """
 

@@ -16,7 +16,7 @@ from edgeqwt.interface.options import Interface
 from edgeqwt.options import model_of
 from edgeqwt.passes.technique import Technique
 from edgeqwt.recipe.layers import range_rule
-from edgeqwt.recipe.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names
+from edgeqwt.recipe.recipe import FOLDER, Recipe, Verify, _Report, checked, load, names, schema
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.techniques.cwac import Cwac
 from edgeqwt.techniques.equalization import Equalization
@@ -232,16 +232,23 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
     }
 
 
-def test_the_page_of_techniques_and_the_schema_are_as_their_script_writes_them() -> None:
+def test_the_page_of_techniques_and_the_schemas_are_as_their_script_writes_them() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "techniques_page.py"))
     assert (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8") == script["page"]()
-    schema = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
-    assert schema == json.loads(json.dumps(script["schema"]()))
+    assert len(script["SCHEMAS"]) == 5
+    for name, made in script["SCHEMAS"].items():
+        written_down = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text(encoding="utf-8"))
+        Draft202012Validator.check_schema(written_down)
+        assert written_down == json.loads(json.dumps(made())), "run scripts/techniques_page.py"
+
+
+def test_the_schema_takes_every_recipe() -> None:
+    validator = Draft202012Validator(schema())
     for name in names():
         table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-        assert [*Draft202012Validator(schema).iter_errors(table)] == []
+        assert [*validator.iter_errors(table)] == []
     wrong = {"techniques": [{"name": "gptq", "scales": 999}]}
-    assert [*Draft202012Validator(schema).iter_errors(wrong)]
+    assert [*validator.iter_errors(wrong)]
 
 
 def test_every_option_of_every_technique_is_explained() -> None:

@@ -13,7 +13,10 @@ from jsonschema import Draft202012Validator
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.pipeline import BuildResult
+from edgeqwt.report.details import written
 from edgeqwt.report.document import document, largest_steps, variants
+from edgeqwt.report.files import details
+from edgeqwt.report.pages import build_page
 from edgeqwt.verify.bitexact import Difference
 from tests.report.conftest import build, with_detail
 
@@ -33,30 +36,23 @@ def objects(value: Any, where: str = "$") -> Iterator[tuple[str, dict[str, Any]]
         yield from objects(part, f"{where}.{key}")
 
 
-def test_the_schema_is_a_schema() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+@pytest.mark.parametrize("name", ["report", "details"])
+def test_every_field_of_the_schema_is_described(name: str) -> None:
+    schema = json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    groups = [field for _, value in objects(schema) for field in [value.get("properties")] if isinstance(field, dict)]
+    fields = [(name, field) for group in groups for name, field in group.items()]
+    assert len(fields) > 30
+    assert [name for name, field in fields if not field.get("description")] == []
+    open_ones = [where for where, v in objects(schema) if "properties" in v and v["additionalProperties"] is not False]
+    assert open_ones == []
 
 
-def test_every_field_of_the_schema_is_described() -> None:
-    fields = [field for _, value in objects(SCHEMA) for field in [value.get("properties")] if isinstance(field, dict)]
-    by_variant = {"float", "plain", "uncompensated", "compensated"}
-    named = [(name, field) for group in fields if not group.keys() <= by_variant for name, field in group.items()]
-    assert len(named) > 80
-    assert [name for name, field in named if "description" not in field and "$ref" not in field] == []
-
-
-def test_no_object_takes_unknown_fields() -> None:
-    open_ones = {
-        where
-        for where, value in objects(SCHEMA)
-        if value.get("type") == "object" and value.get("additionalProperties") is not False
-    }
-    # Keys that users or packages choose: their values' types are pinned instead.
-    assert all("type" in dict(objects(SCHEMA))[where]["additionalProperties"] for where in open_ones)
-    assert {where.rpartition(".")[2] for where in open_ones} == {
-        "additionalProperties", "data", "items", "kinds", "layers", "limits", "narrow", "options", "scores", "seconds",
-        "verify", "versions", "wide", "inputs", "outputs", "ports", "pixels",
-    }  # fmt: skip
+@pytest.mark.parametrize("fixture", ["result", "plain_result"])
+def test_details_are_what_their_schema_says(fixture: str, request: pytest.FixtureRequest) -> None:
+    schema = json.loads((DOCS / "details.schema.json").read_text(encoding="utf-8"))
+    found = json.loads(written(details(build_page(request.getfixturevalue(fixture)))))
+    assert [error.json_path for error in Draft202012Validator(schema).iter_errors(found)] == []
+    assert found["ops"][1]["kind"] == "CONV_2D"
 
 
 @pytest.mark.parametrize("fixture", ["result", "plain_result"])
