@@ -1,4 +1,11 @@
-"""The loop: techniques one after the other, each with what came out of the one before."""
+"""The loop: techniques one after the other, each with what came out of the one before.
+
+What happens to a model (`make`): its prepared float graph is observed on the samples to fit on. Techniques that work on
+the float graph come first: they choose widths and range rules, or rewrite the graph so that it loses less. Others then
+choose scales. Before the first one that works on integers the graph is lowered: every op gets its integer form, weights
+are rounded to nearest. Techniques round weights anew, and last correct scales and biases. Each says what it did, and
+hands back the state that it got where held-out samples do not confirm it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +70,7 @@ class Made:
     @property
     def reference(self) -> Graph:
         """The float graph that it is to compute: the prepared one, equalized."""
-        return self.state.wanted
+        return self.state.reference
 
     @property
     def outcome(self) -> Outcome | None:
@@ -102,7 +109,7 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
         state = lowered_for(technique, state, context, stages)
         after, accounted = apply(technique, state, context, stages)
         steps.append(Step(technique, accounted, state))
-        if accounted.withdraws:
+        if accounted.withdraws:  # all again without them: what came before may have been done for their sake
             made = make(context, without(techniques, *accounted.withdraws), precision, stages)
             return replace(made, steps=(steps[-1], *made.steps))
         state = after
@@ -148,8 +155,8 @@ def start(context: Context, precision: Precision) -> State:
     if learned is None:
         return State(graph, statistics, precision, ranges, scales=_clustered(graph, precision, kept), structure=kept)
     # It is to compute what the network computes that rounds as it was trained.
-    scales, reference = learned_scales(graph, learned), inserted(graph, learned)
-    return State(graph, statistics, precision, ranges, scales=scales, structure=kept, reference=reference)
+    scales, trained = learned_scales(graph, learned), inserted(graph, learned)
+    return State(graph, statistics, precision, ranges, scales=scales, structure=kept, trained=trained)
 
 
 def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:

@@ -17,17 +17,21 @@ from edgeqwt.widths.regions import Region
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A model between two techniques.
+    """A model between two techniques: a float graph, what was observed in it, and how it will be made integers.
+
+    Scales follow from `statistics`, `precision` and `ranges` whenever the state is lowered (`Context.lowered`), but for
+    those that `scales` gives; weights are rounded to nearest then. `integer` is the graph that came of it once a
+    technique changed more of it than lowering would make again.
 
     Attributes:
         graph: float; what is lowered.
         statistics: of its activations, by tensor index.
         precision: widths of weights and activations.
-        ranges: chooses the ranges of activations.
-        scales: stand in for those that the rules choose.
+        ranges: chooses the ranges of activations from their statistics.
+        scales: stand in for those that would follow.
         structure: zeros and clusters of the weights that stay.
         regions: connected ops whose activations have 16 bits for the accuracy's sake.
-        reference: the float graph that errors count against; None: `graph`.
+        trained: the float graph that rounds as training with quantization did; None where there was no such training.
         integer: the integer graph; None until a technique works on one, and after the float graph changed.
     """
 
@@ -38,13 +42,13 @@ class State:
     scales: Scales = RULED
     structure: Structure = UNSTRUCTURED
     regions: tuple[Region, ...] = ()
-    reference: Graph | None = None
+    trained: Graph | None = None
     integer: Graph | None = None
 
     @property
-    def wanted(self) -> Graph:
-        """The float graph that the integer one is to compute."""
-        return self.graph if self.reference is None else self.reference
+    def reference(self) -> Graph:
+        """The float graph that the integer one is to compute, and that errors count against."""
+        return self.graph if self.trained is None else self.trained
 
 
 @dataclass(frozen=True, eq=False)

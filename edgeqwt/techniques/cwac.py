@@ -36,7 +36,7 @@ class Cwac(solve.Options, Technique):
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)
         outcome = compensate(
-            state.integer, state.wanted, context.gate.stream(), state.statistics, state.ranges, options,
+            state.integer, state.reference, context.gate.stream(), state.statistics, state.ranges, options,
             context.advance, weights,
         )  # fmt: skip
         changed = sum(change.with_gain + change.with_offset > 0 for change in outcome.changes)

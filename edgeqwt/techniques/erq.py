@@ -1,4 +1,7 @@
-"""ERQ: half of the weights are rounded at a time, the rest refitted."""
+"""ERQ: half of the weights are rounded at a time, the rest refitted.
+
+Options and mathematics are those of `rounding.methods.Erq`; `weight_rounding.Rounding` applies it and has it judged.
+"""
 
 from __future__ import annotations
 

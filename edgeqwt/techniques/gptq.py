@@ -1,4 +1,7 @@
-"""GPTQ: each weight is rounded with the later ones making up for it."""
+"""GPTQ: each weight is rounded with the later ones making up for it.
+
+Options and mathematics are those of `rounding.methods.Gptq`; `weight_rounding.Rounding` applies it and has it judged.
+"""
 
 from __future__ import annotations
 

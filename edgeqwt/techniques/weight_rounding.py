@@ -20,7 +20,7 @@ class Rounding(Technique):
     gradients = "token weights"
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
-        """Weights rounded by the rule, layer by layer; to nearest where that is better on held-out samples."""
+        """Weights rounded by the rule, layer by layer; as they were where that is better on held-out samples."""
         assert state.integer is not None
         weights = context.row_weights(state.graph)
         found = reround(
@@ -28,11 +28,11 @@ class Rounding(Technique):
             token_weights=weights, kept=state.structure,
         )  # fmt: skip
         after = replace(state, integer=found)
-        if not decision_tensors(context.graph):
+        if not decision_tensors(context.graph):  # no float output: there is no error to judge by
             return after, Account()
         nearest, gain = context.gate.noise(state.integer), context.gate.gain_db(state.integer, found)
         if context.gate.noise(found) <= nearest:
             return after, Account(data={"gain_db": gain})
         lost = f"it loses {-gain:.2f} dB on held-out samples"
         reason = lost if nearest > 0 else "to nearest there is no error on held-out samples"
-        return state, Account((f"to nearest: {reason}",), {"skipped": reason}, kept=False)
+        return state, Account((f"weights stay rounded to nearest: {reason}",), {"skipped": reason}, kept=False)
