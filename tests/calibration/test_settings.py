@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from edgeqwt.calibration.images import ImageOptions
-from edgeqwt.calibration.settings import make_options, parse_options, read_toml
+from edgeqwt.calibration.settings import make_options, parse_options, read_toml, schema
 from edgeqwt.errors import InputError
 
 FULL = """
@@ -31,6 +33,13 @@ def refused(tmp_path: Path, text: str | bytes) -> InputError:
     assert "\n" not in caught.value.message
     assert caught.value.hint
     return caught.value
+
+
+def test_the_schema_takes_what_is_read_and_nothing_else() -> None:
+    table = tomllib.loads(FULL)
+    assert [*Draft202012Validator(schema()).iter_errors(table)] == []
+    for key, wrong in (("size", [224]), ("crop", "left"), ("colour", "RGB"), ("resize", True)):
+        assert len([*Draft202012Validator(schema()).iter_errors({"images": {**table["images"], key: wrong}})]) == 1
 
 
 def test_every_option_in_a_file(tmp_path: Path) -> None:
