@@ -51,7 +51,7 @@ def from_function(function: Callable[[], Iterable[Any]], origin: str) -> Samples
     return _samples(values, what, origin)
 
 
-def from_iterable(values: Iterable[Any], origin: str = "calibration samples") -> Samples:
+def from_iterable(values: Iterable[Any]) -> Samples:
     """Samples from a list, data loader, data set or other object that gives the same values each time.
 
     Rows of a data set, torch's or Hugging Face's, are single samples and get a batch dimension.
@@ -59,6 +59,7 @@ def from_iterable(values: Iterable[Any], origin: str = "calibration samples") ->
     Raises:
         InputError: when it can be iterated only once; while reading, as `from_function`.
     """
+    origin = "calibration samples"
     items = table_rows(values)
     if items is not None:
         return _samples(lambda: iterating(items(), origin, None), origin, origin)

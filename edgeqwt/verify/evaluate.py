@@ -32,7 +32,7 @@ from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.feeds import feed, output_tensor
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.images import ImageOptions
+    pass
 
 Metric = Callable[[dict[str, Array], dict[str, Array]], Any]
 
@@ -87,24 +87,18 @@ def _no_labels(given: Iterable[str]) -> InputError:
     )
 
 
-def open_evaluation(
-    source: Source,
-    metric: str | Metric | None,
-    converted: ConvertedModel,
-    images: ImageOptions | None = None,
-) -> Evaluation:
+def open_evaluation(source: Source, metric: str | Metric | None, converted: ConvertedModel) -> Evaluation:
     """Evaluation data and a metric from what the user names.
 
     Args:
         source: as for calibration, with any further arrays for the metric beside the model's inputs.
         metric: "top1" (the default), "file.py:function", "package.module:function", or a function.
         converted: the model.
-        images: how images become samples, where `source` is a folder of them.
 
     Raises:
         InputError: the data or the function cannot be had.
     """
-    data = open_samples(source, images=images)
+    data = open_samples(source)
     specs = tuple(binding.spec for binding in converted.inputs)
     name, function = _metric(metric)
     return Evaluation(name, function, with_extras(data, specs), tuple(spec.name for spec in specs))

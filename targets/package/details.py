@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ class Details:
     joined: tuple[Joined, ...] = ()
 
 
-def of_graph(graph: Graph, name: str = NAME) -> Details:
+def of_graph(graph: Graph) -> Details:
     """Details of a .tflite file of unknown origin: names from its signature, or of its tensors."""
     signature = graph.signatures[0] if graph.signatures else None
     named = {} if signature is None else {t: n for n, t in (*signature.inputs, *signature.outputs)}
@@ -61,10 +60,10 @@ def of_graph(graph: Graph, name: str = NAME) -> Details:
         tensor = graph.tensors[t]
         return Port(named.get(t) or tensor.name, tensor.shape)
 
-    return Details(tuple(map(port, graph.inputs)), tuple(map(port, graph.outputs)), identifier(name))
+    return Details(tuple(map(port, graph.inputs)), tuple(map(port, graph.outputs)))
 
 
-def of_build(result: BuildResult, name: str = NAME) -> Details:
+def of_build(result: BuildResult) -> Details:
     """Details of a build: names and layouts of its source model."""
     model = result.model
     # The name alone: the package is for others, and where the file lay is nobody's business.
@@ -74,13 +73,7 @@ def of_build(result: BuildResult, name: str = NAME) -> Details:
     states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}
     inputs = _ports(model.graph.inputs, model.inputs, states)
     outputs = _ports(model.graph.outputs, model.outputs, states)
-    return Details(inputs, outputs, identifier(name), origin, model.joined)
-
-
-def identifier(text: str) -> str:
-    """The text as a C++ identifier that no standard reserves."""
-    word = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
-    return word if word and word[0].isalpha() else f"model_{word}".rstrip("_")
+    return Details(inputs, outputs, origin=origin, joined=model.joined)
 
 
 def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...], states: Mapping[int, str]) -> tuple[Port, ...]:

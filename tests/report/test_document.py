@@ -52,7 +52,7 @@ def test_details_are_what_their_schema_says(fixture: str, request: pytest.Fixtur
     schema = json.loads((DOCS / "details.schema.json").read_text(encoding="utf-8"))
     found = json.loads(written(details(build_page(request.getfixturevalue(fixture)))))
     assert [error.json_path for error in Draft202012Validator(schema).iter_errors(found)] == []
-    assert found["ops"][1]["kind"] == "CONV_2D"
+    assert "CONV_2D" in {op["kind"] for op in found["ops"]}
 
 
 @pytest.mark.parametrize("fixture", ["result", "plain_result"])

@@ -2,20 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from edgeqwt.graph.graph import Signature
-from edgeqwt.target.package.details import identifier, of_graph
+from edgeqwt.target.package.details import of_graph
 from tests.targets.package import common
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("edgeqwt_model", "edgeqwt_model"), ("My Model-2.tflite", "my_model_2_tflite"), ("2nd", "model_2nd"),
-     ("__x__", "x"), ("", "model"), ("日本", "model"), ("class 9", "class_9")],
-)  # fmt: skip
-def test_identifiers(text: str, expected: str) -> None:
-    assert identifier(text) == expected
 
 
 def test_a_file_is_named_by_its_tensors() -> None:
