@@ -28,7 +28,9 @@ from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityErro
 from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
 from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
+from edgeqwt.prepare.prepare import sentence
 from edgeqwt.runtime.foreign import survived
+from edgeqwt.runtime.misread import MISREAD, read_rightly
 
 AUTO = "auto"
 CONVERTERS: tuple[Converter, ...] = (
@@ -211,8 +213,11 @@ def _from_tflite(path: Path, samples: Samples, workdir: Path) -> ConvertedModel:
     inputs, outputs = tflite_source.bindings(graph)
     if not is_fake_quantized(graph):
         run = replace(tflite_source.TfliteRunner.open(path, inputs, outputs), fresh=bool(written)).run
+        graph, names = read_rightly(graph)
+        notes = (*notes, *([sentence(MISREAD, names)] if names else []))
         return ConvertedModel(graph, inputs, outputs, run, notes=(*remarks, *notes))
     below, learned = extracted(graph)
+    below, _ = read_rightly(below)
     inputs, outputs = tflite_source.bindings(below)
     few = validated(samples, [binding.spec for binding in inputs]).head(trained.SAMPLES)
     source = tflite_source.TfliteRunner.open(path, inputs, outputs)

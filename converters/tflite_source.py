@@ -17,6 +17,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.lowering.fake_quant import is_fake_quantized
 from edgeqwt.runtime.foreign import read_foreign
+from edgeqwt.runtime.misread import misread
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.overwritten import overwritten, protected
 
@@ -113,18 +114,22 @@ class TfliteRunner:
         Raises:
             InputError: LiteRT refuses it.
         """
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        # Else LiteRT forgets what is still needed.
+        # Else LiteRT forgets what is still needed, or XNNPACK computes something else.
         graph = flatbuffer.read(path)
         forgetful = bool(overwritten(graph))
+        plain, usual = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.AUTO
         # Not by its path: an op whose result has a constant value in the file writes into the file's memory.
         content = flatbuffer.to_bytes(graph) if graph.remarks else path.read_bytes()
         with captured_stderr() as log, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors is for debugging
             try:
                 interpreter: Any = Interpreter(
-                    model_content=content, num_threads=1, experimental_preserve_all_tensors=forgetful
+                    model_content=content,
+                    num_threads=1,
+                    experimental_preserve_all_tensors=forgetful,
+                    experimental_op_resolver_type=plain if misread(graph, any_size=True) else usual,
                 )
                 for binding, detail in zip(inputs, interpreter.get_input_details(), strict=True):
                     if None not in binding.spec.shape and tuple(detail["shape"]) != binding.spec.shape:

@@ -21,6 +21,7 @@ from edgeqwt.converters.trained import SAMPLES, Bindings, check_rounding
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
+from edgeqwt.runtime.misread import read_rightly
 
 NAME = "tensorflow"
 
@@ -65,7 +66,7 @@ class TensorFlow:
         if is_fake_quantized(graph):
             source, graph, learned = _below(source, graph, (inputs, outputs), work)
             inputs, outputs = bind(graph, source.inputs, source.sample, source.run(source.sample))
-        graph = named_as_in_source(graph, (*inputs, *outputs))
+        graph = named_as_in_source(read_rightly(graph)[0], (*inputs, *outputs))
         computed = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
         return ConvertedModel(
             graph=graph,

@@ -32,6 +32,8 @@ SWAPPED = (
     "second what is judged"
 )
 
+MENDED = "`edgeqwt check FILE --target tflite --fix -o OUT` writes such layers so that every kernel computes them."
+
 
 @recorded
 def compensate(
@@ -87,6 +89,8 @@ def compensate(
             )
     graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
     check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
+    for sentence in _as_meant(model, graph)[1]:
+        raise InputError(sentence.removesuffix(f" {MENDED}"), MENDED)
     data = limited(open_samples(calibration, images=images), samples)
     with trusting(trust), TemporaryFolder() as work, stages.steps("convert") as step:
         converted = convert(str(reference), data, work, progress=step)
@@ -147,9 +151,12 @@ def compare(
     specs = _real_inputs(graph, other if len(other) == len(own) and given == set(other) else own)
     checked = validated(data, specs)
     graph, judged = (_closed(g, specs, checked.first()) for g in (graph, judged))
+    (graph, said), (judged, more) = _as_meant(first, graph), _as_meant(second, judged)
     with stages("compare") as advance:
         values = ({t: s[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)} for s in checked)
-        found = replace(compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=notes)
+        found = replace(
+            compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=(*notes, *said, *more)
+        )
     if report is not None:
         write_comparison(found, judged, str(first), str(second), Path(report))
     return found
@@ -201,7 +208,9 @@ def evaluate(
         check_interfaces(graph, first, "Name files of one model.")
     with Stages(display)("evaluate") as advance:
         shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
-        return score(graphs, names, shown)
+        meant = {path: _as_meant(path, graph) for path, graph in graphs.items()}
+        found = score({path: graph for path, (graph, _) in meant.items()}, names, shown)
+        return replace(found, notes=tuple(sentence for _, notes in meant.values() for sentence in notes))
 
 
 def inspect(path: str | Path) -> Description:
@@ -250,6 +259,28 @@ def limited(samples: Samples, limit: int | None) -> Samples:
     if limit is not None and limit < 1:
         raise InputError(f"{limit} samples were asked for", "Use at least one.")
     return samples if limit is None else samples.head(limit)
+
+
+def _as_meant(path: str | Path, graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """What is run of a file here, and a sentence where XNNPACK computes layers of it wrongly.
+
+    A float file is what others are held against: such layers are written so that they are computed as they are meant.
+    An integer one stays as phones run it.
+    """
+    from edgeqwt.repair import is_integer
+    from edgeqwt.runtime.misread import misread, read_rightly
+
+    found = misread(graph)
+    if not found:
+        return graph, ()
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    sentence = (
+        f"XNNPACK, as phones have it, computes {graph.describe(found[0])}{more} of {path} wrongly (padding SAME, "
+        "kernels smaller than strides)"
+    )
+    if is_integer(graph):
+        return graph, (f"{sentence}. {MENDED}",)
+    return read_rightly(graph)[0], (f"{sentence}; here it is run as it is meant.",)
 
 
 def _closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> Graph:

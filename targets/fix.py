@@ -19,6 +19,7 @@ from edgeqwt.prepare.joins import write_tree
 from edgeqwt.prepare.rewriting import constant
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.profile import TargetProfile
+from edgeqwt.runtime.misread import write_rightly
 from edgeqwt.runtime.overwritten import overwritten, write_copied
 from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target.check import check
@@ -118,6 +119,11 @@ def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> boo
 
 def _copied_input(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
     return any(write_copied(editor, graph, i, t) for k, t in overwritten(graph) if k == i)
+
+
+def _same_written_out(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+    write_rightly(editor, graph, graph.ops[i])
+    return True
 
 
 def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
@@ -269,6 +275,7 @@ FIXES: Mapping[str, Fix] = MappingProxyType(
         "transpose-conv-cut": Fix("TRANSPOSE_CONV is cut to its size by a SLICE", EXACT, _transpose_conv_cut),
         "sub-of-zero": Fix("ADD of zero became SUB of zero", EXACT, _sub_of_zero),
         "copied-input": Fix("The input was copied before LiteRT overwrites it", EXACT, _copied_input),
+        "same-written-out": Fix("Padding SAME that XNNPACK computes wrongly was written out", EXACT, _same_written_out),
         "mean-reshaped": Fix("MEAN works on a reshaped copy with batch 1", EXACT, _mean_reshaped),
         "per-tensor": Fix(
             "FULLY_CONNECTED's weights have one scale",

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from edgeqwt.errors import EdgeqwtError, UnsupportedError
 from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.lowering.preconditions import check_lowerable
 from edgeqwt.profile import kernels_of
+from edgeqwt.runtime import misread as convolutions
 from edgeqwt.runtime import overwritten as memory
 from edgeqwt.target.model import Model, Use, short
 from edgeqwt.target.rule import ERROR, WARNING, Hit, Kinds, constraint
@@ -86,6 +88,17 @@ def overwritten(model: Model, _: bool) -> Iterator[Hit]:
     """
     for i, t in () if model.is_float else memory.overwritten(model.graph):
         yield Hit(i, f"{short(model.tensor(t).name)!r} is read later on", t, fix="copied-input")
+
+
+@constraint(ERROR)
+def misread(model: Model, _: bool) -> Iterator[Hit]:
+    """XNNPACK gives the bias alone for a convolution with padding SAME whose kernels end before the image does.
+
+    Remedy: Write it with padding VALID, or behind a SLICE that drops what no kernel reads. Builds do it.
+    """
+    for i in convolutions.misread(model.graph):
+        w = model.tensor(slots(model.graph.ops[i]).weight).shape
+        yield Hit(i, f"kernels of {w[1]}x{w[2]}, further apart than that", fix="same-written-out")
 
 
 @constraint(WARNING, dict)

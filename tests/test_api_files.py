@@ -10,14 +10,18 @@ import pytest
 
 import edgeqwt
 from edgeqwt.calibration.observe import observe
+from edgeqwt.calibration.sources import open_samples
+from edgeqwt.converters.convert import convert
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.runtime.misread import MISREAD, read_rightly
 from edgeqwt.scales.ranges import MinMax
+from edgeqwt.verify.parity import check_parity
 from tests import small
-from tests.chain import NONE, Chain, noise
+from tests.chain import CONV, NONE, Chain, noise
 from tests.small import Command, images
 
 
@@ -132,3 +136,32 @@ def test_a_reference_from_its_source(tmp_path: Path) -> None:
         edgeqwt.compensate(
             tmp_path / "out" / "model.tflite", f"{tmp_path}/net.py:other", calibration=samples, recipe="fast"
         )
+
+
+def test_what_xnnpack_computes_wrongly_is_said_and_not_compensated(tmp_path: Path) -> None:
+    chain = Chain()
+    x = chain.input((1, 6, 5, 2), "image")
+    options = {**CONV, "padding": "SAME", "strideH": 2, "strideW": 2}
+    y = chain.op(
+        "CONV_2D", x, chain.constant(noise(3, 1, 3, 2)), chain.constant(noise(3)), shape=(1, 3, 3, 3), **options
+    )
+    graph, data = chain.graph(y), noise(8, 1, 6, 5, 2, seed=3)
+    meant = read_rightly(graph)[0]
+    statistics, _ = observe(meant, [{x: sample} for sample in data])
+    good = lower(meant, statistics, MinMax(), Precision())
+    bad = lower(graph, {t: statistics[t] for t in (x, y)}, MinMax(), Precision())
+    files = {name: tmp_path / f"{name}.tflite" for name in ("float", "good", "bad")}
+    for path, written in zip(files.values(), (graph, good, bad), strict=True):
+        flatbuffer.write(written, path)
+    samples = {"image": data[:, 0]}
+    found = edgeqwt.compare(files["float"], files["good"], calibration=samples)
+    assert found.outputs[0].closeness.sqnr_db > 30  # 8 bits
+    assert "run as it is meant" in found.notes[0]
+    scores = edgeqwt.evaluate([files["float"], files["bad"]], data=samples)
+    assert scores.files[1].outputs[0].sqnr_db < 3
+    assert ["bad.tflite wrongly" in note for note in scores.notes] == [False, True]
+    with pytest.raises(InputError, match="XNNPACK, as phones have it, computes CONV_2D #0"):
+        edgeqwt.compensate(files["bad"], files["float"], calibration=samples)
+    converted = convert(str(files["float"]), open_samples(samples), tmp_path)
+    assert check_parity(converted, prepare(converted.graph).graph, open_samples(samples)).samples == 8
+    assert converted.notes == (f"{MISREAD}: 'conv_2d0'.",)

@@ -5,25 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeqwt.autograd.call import Call
+from edgeqwt.graph.padding import Sides, same_padding
 
 if TYPE_CHECKING:
     import torch
 
 
-def same_padding(call: Call, size: tuple[int, int], kernel: tuple[int, int]) -> list[tuple[int, int]]:
-    """Padding before and after, along height and width; where it is odd, TFLite puts the odd one behind."""
-    if call.option("padding") != "SAME":
-        return [(0, 0), (0, 0)]
-    strides = (int(call.option("strideH", 1)), int(call.option("strideW", 1)))
-    dilations = (int(call.option("dilationHFactor", 1)), int(call.option("dilationWFactor", 1)))
-    found = []
-    for n, k, stride, dilation in zip(size, kernel, strides, dilations, strict=True):
-        total = max((-(-n // stride) - 1) * stride + (k - 1) * dilation + 1 - n, 0)
-        found.append((total // 2, total - total // 2))
-    return found
-
-
-def padded(x: torch.Tensor, amounts: list[tuple[int, int]], value: float = 0.0) -> torch.Tensor:
+def padded(x: torch.Tensor, amounts: Sides, value: float = 0.0) -> torch.Tensor:
     """An NCHW value padded along height and width."""
     import torch.nn.functional as F  # noqa: N812 (its usual name)
 
@@ -36,7 +24,7 @@ def _convolved(call: Call, weight: torch.Tensor, groups: int) -> torch.Tensor:
     import torch.nn.functional as F  # noqa: N812
 
     x = call[0].permute(0, 3, 1, 2)
-    amounts = same_padding(call, (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
+    amounts = same_padding(call.op, (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
     even = all(before == after for before, after in amounts)
     y = F.conv2d(
         x if even else padded(x, amounts),
@@ -69,8 +57,8 @@ def transpose_conv(call: Call) -> torch.Tensor:
     weight = call[1].permute(3, 0, 1, 2)
     strides = (int(call.option("strideH", 1)), int(call.option("strideW", 1)))
     y = F.conv_transpose2d(call[2].permute(0, 3, 1, 2), weight, stride=strides)
-    (top, _), (left, _) = same_padding(call, (height, width), (weight.shape[2], weight.shape[3]))
-    missing = [(0, max(0, top + height - y.shape[2])), (0, max(0, left + width - y.shape[3]))]
+    (top, _), (left, _) = same_padding(call.op, (height, width), (weight.shape[2], weight.shape[3]))
+    missing = (0, max(0, top + height - y.shape[2])), (0, max(0, left + width - y.shape[3]))
     y = padded(y, missing)[:, :, top : top + height, left : left + width].permute(0, 2, 3, 1)
     bias = call.optional(3)
     return call.activated(y if bias is None else y + bias)

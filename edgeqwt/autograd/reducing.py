@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeqwt.autograd.call import Call
-from edgeqwt.autograd.convolutions import padded, same_padding
+from edgeqwt.autograd.convolutions import padded
+from edgeqwt.graph.padding import same_padding
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +74,7 @@ def average_pool(call: Call) -> torch.Tensor:
     import torch.nn.functional as F  # noqa: N812 (its usual name)
 
     x, kernel, strides = _window(call)
-    amounts = same_padding(call, (x.shape[2], x.shape[3]), kernel)
+    amounts = same_padding(call.op, (x.shape[2], x.shape[3]), kernel)
     if not any(n for pair in amounts for n in pair):
         return call.activated(F.avg_pool2d(x, kernel, strides).permute(0, 2, 3, 1))
     sums = F.avg_pool2d(padded(x, amounts), kernel, strides, divisor_override=1)
@@ -87,7 +88,7 @@ def max_pool(call: Call) -> torch.Tensor:
     import torch.nn.functional as F  # noqa: N812
 
     x, kernel, strides = _window(call)
-    amounts = same_padding(call, (x.shape[2], x.shape[3]), kernel)
+    amounts = same_padding(call.op, (x.shape[2], x.shape[3]), kernel)
     y = F.max_pool2d(padded(x, amounts, -np.inf), kernel, strides)
     return call.activated(y.permute(0, 2, 3, 1))
 

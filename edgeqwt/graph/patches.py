@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Op
+from edgeqwt.graph.padding import same_padding
 
 # Kinds whose patches are understood here; the others are rounded to nearest.
 PATCHED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -61,11 +62,7 @@ def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int) -> Array:
     stride = (int(op.options["strideH"]), int(op.options["strideW"]))
     dilation = (int(op.options.get("dilationHFactor", 1)), int(op.options.get("dilationWFactor", 1)))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    before_after = [(0, 0)]
-    for size, r, s in zip(x.shape[1:3], reach, stride, strict=True):
-        total = max((-(-size // s) - 1) * s + r - size, 0) if op.options["padding"] == "SAME" else 0
-        before_after.append((total // 2, total - total // 2))  # TFLite puts the odd one behind
-    padded = np.pad(x, [*before_after, (0, 0)])
+    padded = np.pad(x, [(0, 0), *same_padding(op, x.shape[1:3], kernel), (0, 0)])
     view: Array = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=(1, 2))  # type: ignore[call-overload]
     rows, columns = stride[0] * every, stride[1] * every
     taken: Array = view[:, ::rows, ::columns, :, :: dilation[0], :: dilation[1]]

@@ -18,6 +18,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.padding import margins, same_padding
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
 from edgeqwt.runtime.runners import reference
@@ -198,12 +199,8 @@ def _pads(graph: Graph, op: Op) -> bool:
     if op.options.get("padding") != "SAME":
         return False
     s = slots(op)
-    x, y, w = (graph.tensors[t].shape for t in (s.data, s.output, s.weight))
-    for axis, side in ((1, "H"), (2, "W")):
-        dilation, stride = op.options.get(f"dilation{side}Factor", 1), op.options.get(f"stride{side}", 1)
-        if (y[axis] - 1) * stride + (w[axis] - 1) * dilation + 1 > x[axis]:
-            return True
-    return False
+    x, w = (graph.tensors[t].shape for t in (s.data, s.weight))
+    return max(margins(op, x[1:3], w[1:3])) > 0
 
 
 def _way(graph: Graph, layer: _Layer, span: tuple[float, float] | None) -> str:
@@ -323,12 +320,8 @@ def _padded(editor: Editor, graph: Graph, pad: int, source: int, number: float) 
 def _padded_like(editor: Editor, graph: Graph, op: Op, source: int, number: float) -> int:
     """What a convolution with SAME padding reads, padded with a number instead."""
     s = slots(op)
-    x, y, w = (graph.tensors[t].shape for t in (s.data, s.output, s.weight))
-    amounts = np.zeros((4, 2), np.int32)
-    for axis, side in ((1, "H"), (2, "W")):
-        dilation, stride = op.options.get(f"dilation{side}Factor", 1), op.options.get(f"stride{side}", 1)
-        total = max((y[axis] - 1) * stride + (w[axis] - 1) * dilation + 1 - x[axis], 0)
-        amounts[axis] = total // 2, total - total // 2
+    x, w = (graph.tensors[t].shape for t in (s.data, s.weight))
+    amounts = np.array([(0, 0), *same_padding(op, x[1:3], w[1:3]), (0, 0)], np.int32)
     shape = tuple(int(n + a.sum()) for n, a in zip(x, amounts, strict=True))
     return _padv2(editor, source, shape, amounts, number, f"{graph.tensors[s.output].name}/padded")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Op
+from edgeqwt.graph.padding import same_padding
 from edgeqwt.onnx_qdq.writer import Writer, is_quantized
 
 LARGEST_BIAS = 2**31 - 1
@@ -42,12 +43,7 @@ def window(w: Writer, op: Op, size: tuple[int, int]) -> dict[str, Any]:
     o = op.options
     strides = int(o.get("strideH", 1)), int(o.get("strideW", 1))
     dilations = int(o.get("dilationHFactor", 1)), int(o.get("dilationWFactor", 1))
-    image, out = w.tensor(op.inputs[0]).shape[1:3], w.tensor(op.outputs[0]).shape[1:3]
-    pads = [(0, 0), (0, 0)]
-    if str(o.get("padding", "SAME")) == "SAME":
-        reach = [(n - 1) * d + 1 for n, d in zip(size, dilations, strict=True)]
-        total = [max((n - 1) * s + r - i, 0) for n, s, r, i in zip(out, strides, reach, image, strict=True)]
-        pads = [(p // 2, p - p // 2) for p in total]
+    pads = same_padding(op, w.tensor(op.inputs[0]).shape[1:3], size)
     found: dict[str, Any] = {
         "strides": strides,
         "pads": (pads[0][0], pads[1][0], pads[0][1], pads[1][1]),

@@ -40,6 +40,7 @@ from edgeqwt.prepare import (
     steps,
     tidy,
 )
+from edgeqwt.runtime.misread import MISREAD, read_rightly
 from edgeqwt.runtime.overwritten import protected
 
 Pass = Callable[[Graph], tuple[Graph, list[str]]]
@@ -103,6 +104,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "AVERAGE_POOL_2D over whole maps became MEAN, whose scale is its own": canonical.whole_map_pool,
         "DEPTH_TO_SPACE became RESHAPE and TRANSPOSE": canonical.depth_to_space,
         "SPACE_TO_BATCH_ND got its padding from a PAD": canonical.space_to_batch,
+        MISREAD: read_rightly,
         "Convolutions without a bias got one of zeros": linear_forms.zero_bias,
         "BATCH_MATMUL with constant weights became FULLY_CONNECTED": linear_forms.matmul,
         "One RESHAPE was enough around FULLY_CONNECTED": layer_splits.join_reshapes,

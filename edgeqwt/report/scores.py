@@ -32,7 +32,8 @@ def show_scores(out: Console, found: Scores) -> None:
     header = ("file", "accuracy", "same as\nthe first", "SQNR dB", "what\nvaries, dB")
     show_table(out, f"{found.samples:,} samples, beside {first}", header, rows)
     out.print()
-    show_facts(out, [(label, text) for f in found.files for label, text in _facts(f)])
+    notes = [("warning", sentence) for sentence in found.notes]
+    show_facts(out, [*notes, *((label, text) for f in found.files for label, text in _facts(f))])
 
 
 def _facts(found: Score) -> Iterator[tuple[str, str]]:

@@ -79,11 +79,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """Files side by side, the first one first; `samples` were run, which had `rows` rows of classes."""
+    """Files side by side.
+
+    Attributes:
+        samples: how many were run.
+        rows: of classes that they had.
+        files: the first one first.
+        notes: what of the files speaks against taking the figures as they are.
+    """
 
     samples: int
     rows: int
     files: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
 
 
 def score(

@@ -23,6 +23,7 @@ from edgeqwt.target.load import load, names
 from tests.chain import samples
 from tests.one_op import lowered
 from tests.one_op_specs import case
+from tests.runtime.test_misread import WRONG, convolution, integer
 from tests.runtime.test_overwritten import shortcut
 from tests.targets.placement import integer_cases, placed
 
@@ -257,3 +258,13 @@ def test_a_profile_with_a_limit_of_its_own_is_fixed_too() -> None:
     assert named(graph, limited(per_tensor_dense=True)) == {"per-tensor"}
     found: Mapping[str, Any] = limited(per_tensor_dense=True).limits
     assert fix(graph, limited(**found))[1] != ()
+
+
+@pytest.mark.parametrize("name", ["both axes", "height"])
+def test_padding_that_xnnpack_misreads_is_written_out(name: str) -> None:
+    graph = integer(convolution("CONV_2D", *WRONG[name]))
+    (found,) = check(graph, load("tflite"))
+    assert (found.rule, found.severity, found.fix) == ("misread", "error", "same-written-out")
+    after = fixed(graph, load("tflite"), "same-written-out")
+    assert check(after, load("tflite")) == ()
+    assert difference(graph, after) == 0
