@@ -10,8 +10,7 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.prepare.steps import share_weights
-from edgeqwt.techniques.regions16 import with_regions
-from edgeqwt.widths.regions import regions
+from edgeqwt.techniques.regions16 import of_roles, with_regions
 
 LOSS_DB = 1.5  # more than one unusual sample among few held out makes of it
 
@@ -63,7 +62,7 @@ def _split(state: State, context: Context) -> State:
     graph, names = split(state.graph, inside)
     if not names:
         return state
-    return with_regions(replace(state, graph=graph, statistics=context.observed(graph)), regions(graph))
+    return with_regions(replace(state, graph=graph, statistics=context.observed(graph)), of_roles(state, graph))
 
 
 def _nothing(reason: str, found: equalizing.Equalized) -> Account:

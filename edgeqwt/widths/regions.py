@@ -7,16 +7,19 @@ connected piece of what lies between; its role is that of the op that gives it i
 
 A recurrent layer that is written out step by step is a region as well, its products included: what a step rounds
 away is missing in all that follow, and as all of it has 16 bits, no copies of other widths are needed inside.
+
+So are layers on vectors, such as those between a global mean and the gate of squeeze-and-excitation (Hu et al. 2018),
+products included: what is off in a gate is off at all positions alike, and a position is a small part of the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.linear import is_linear
+from edgeqwt.graph.linear import is_linear, multiplications
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.widths.plan import connected
@@ -31,8 +34,10 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
-RECURRENCE = "recurrence"
-"""The role of recurrent layers."""
+RECURRENCE, VECTORS = "recurrence", "vectors"
+"""The roles of recurrent layers, and of layers on vectors."""
+LITTLE = 0.05
+"""Of a network's multiplications: what layers on vectors may have at most."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Region:
     """Connected ops between matrix products.
 
     Attributes:
-        role: of `ROLES`, or `RECURRENCE`.
+        role: of `ROLES`, or `RECURRENCE`, or `VECTORS`.
         ops: indices, in order.
     """
 
@@ -49,7 +54,7 @@ class Region:
 
 
 def regions(graph: Graph) -> tuple[Region, ...]:
-    """The regions of a float graph; where nothing normalizes or attends, as in most CNNs, recurrent layers only."""
+    """The regions of a float graph; where nothing normalizes or attends, recurrent layers and those on vectors only."""
     recurrent = recurrent_ops(graph)
     pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in recurrent))]
     found = []
@@ -60,8 +65,10 @@ def regions(graph: Graph) -> tuple[Region, ...]:
             found.append(Region(role, ops))
     transformer = any(region.role == "normalization" for region in found) or attends(graph)
     found = found if transformer else []
+    taken = recurrent.union(*(region.ops for region in found if region.role != "activation"))
+    vectors = [*_on_vectors(graph, taken)]
     layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
-    return (*found, *(Region(RECURRENCE, ops) for ops in layers))
+    return (*_without(found, vectors), *(Region(RECURRENCE, ops) for ops in layers), *vectors)
 
 
 def attends(graph: Graph) -> bool:
@@ -98,6 +105,37 @@ def is_product(graph: Graph, op: Op) -> bool:
     constant = all(graph.tensors[t].is_constant for t in op.inputs[:1] if t >= 0)
     multiplies = is_linear(op) or op.kind == "BATCH_MATMUL"
     return (multiplies and graph.tensors[op.outputs[0]].shape[-1] > 1) or (op.kind == "GATHER" and constant)
+
+
+def _without(found: Iterable[Region], others: Iterable[Region]) -> Iterator[Region]:
+    """The regions without the ops that others have."""
+    taken = {i for region in others for i in region.ops}
+    for region in found:
+        if ops := tuple(i for i in region.ops if i not in taken):
+            yield replace(region, ops=ops)
+
+
+def _on_vectors(graph: Graph, taken: Set[int]) -> Iterator[Region]:
+    """Connected ops that read and compute vectors alone and hand some on to each other, where that is little work."""
+    inside = [
+        i
+        for i, op in enumerate(graph.ops)
+        if i not in taken and op.kind in RULES16 and not {*op.outputs} & {*graph.outputs} and _has_vectors(graph, op)
+    ]
+    work = [multiplications(graph, op) for op in graph.ops]
+    if sum(work[i] for i in inside) > LITTLE * sum(work):
+        return
+    for piece in connected(graph, inside):
+        read = {t for i in piece for t in graph.ops[i].inputs}
+        computing = [graph.ops[i] for i in piece if not RULES[graph.ops[i].kind].tied_inputs(graph.ops[i])]
+        if any(t in read for op in computing for t in op.outputs):
+            yield Region(VECTORS, tuple(sorted(piece)))
+
+
+def _has_vectors(graph: Graph, op: Op) -> bool:
+    """Whether the activations that an op reads and computes are real and have one position each."""
+    found = [graph.tensors[t] for t in op.tensors if t >= 0 and not graph.tensors[t].is_constant]
+    return all(tensor.is_float and tensor.size == max(tensor.shape, default=0) for tensor in found)
 
 
 def _pieces(graph: Graph) -> list[tuple[int, ...]]:

@@ -21,7 +21,7 @@ from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import load
 from edgeqwt.techniques.ranges import MseRanges
-from edgeqwt.techniques.regions16 import Regions16, Regions16Review, RoleChoice
+from edgeqwt.techniques.regions16 import Regions16, Regions16Review, RoleChoice, with_regions
 from edgeqwt.techniques.weighted_ranges import WeightedRanges
 from edgeqwt.widths.precision import Precision
 from edgeqwt.widths.regions import regions
@@ -75,6 +75,14 @@ def test_regions_are_wide_where_they_gain(language: Context) -> None:
     }
     assert {*settled.precision.layers} <= names
     assert len(account.sentences) == len(choices)
+
+
+def test_a_role_that_is_not_wide_stays_so_when_roles_are_reviewed(language: Context) -> None:
+    stream = [region for region in regions(language.graph) if region.role == "normalization"]
+    wide = with_regions(begin(language), stream)
+    after, account = Regions16Review().apply(wide, language)
+    assert [role["role"] for role in account.data["roles"]] == ["normalization"]
+    assert list(after.regions) == stream
 
 
 def test_too_small_a_gain_is_no_reason(language: Context) -> None:

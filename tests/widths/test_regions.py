@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
+from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.widths.plan import planned
 from edgeqwt.widths.precision import Precision, Widths
 from edgeqwt.widths.regions import is_product, regions, widened
 from tests import small
-from tests.chain import Chain
+from tests.chain import CONV, NONE, Chain
 from tests.prepare import toy
 
 
@@ -67,3 +70,36 @@ def test_what_has_no_16_bit_form_is_left_out() -> None:
     names = {graph.tensors[t].name: op.kind for op in graph.ops for t in op.outputs}
     wide = widened(graph, Precision(), regions(graph)).layers
     assert "DIV" not in {names[name] for name in wide}
+
+
+def gated(size: int) -> Graph:
+    """A convolution, squeeze-and-excitation on what it computes, and a classifier."""
+    chain, rng = Chain(), np.random.default_rng(0)
+
+    def conv(x: int, cin: int, cout: int, k: int, activation: str) -> int:
+        weights = chain.constant(rng.normal(size=(cout, k, k, cin)))
+        return chain.op("CONV_2D", x, weights, chain.constant(np.zeros(cout)), **{**CONV, **fused(activation)})
+
+    def fused(activation: str) -> dict[str, str]:
+        return {"fusedActivationFunction": activation}
+
+    def mean(x: int) -> int:
+        return chain.op("MEAN", x, chain.constant(np.array([1, 2], np.int32)), keepDims=True)
+
+    x = conv(chain.input((1, size, size, 3)), 3, 16, 3, "RELU")
+    gate = chain.op("LOGISTIC", conv(conv(mean(x), 16, 4, 1, "RELU"), 4, 16, 1, "NONE"))
+    return chain.graph(conv(mean(chain.op("MUL", x, gate, **NONE)), 16, 5, 1, "NONE"))
+
+
+def test_layers_on_vectors_are_a_region_up_to_the_gate() -> None:
+    graph = gated(16)
+    (found,) = regions(graph)
+    assert found.role == "vectors"
+    assert [graph.ops[i].kind for i in found.ops] == ["CONV_2D", "CONV_2D", "LOGISTIC"]
+    plan = planned(graph, widened(graph, Precision(), [found]))
+    assert [bits for op, bits in zip(graph.ops, plan.ops, strict=True) if op.kind in ("MEAN", "MUL")] == [8, 8, 8]
+    assert [plan.ops[i] for i in found.ops] == [16, 16, 16]
+
+
+def test_vectors_that_are_most_of_the_work_are_none() -> None:
+    assert regions(gated(2)) == ()
