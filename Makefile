@@ -2,7 +2,7 @@
 
 python := .venv/bin/python
 
-.PHONY: setup tools demo test fuzz check docs notebooks release-check benchmark help
+.PHONY: setup tools demo test fuzz fuzz-kernels check docs notebooks release-check benchmark help
 
 setup: .venv/.ready  ## find a Python, make .venv, install edgeqwt and the tools of its developers
 	@echo "Ready. Next: make demo, make test, or .venv/bin/edgeqwt --help"
@@ -24,6 +24,9 @@ test: .venv/.ready  ## run the whole test suite, on two cores
 COUNT ?= 100000
 fuzz: .venv/.ready  ## damaged and hostile files for every reader, 100 000 each
 	@$(python) -m tests.fuzz.hunt --count $(COUNT) $(ARGS)
+
+fuzz-kernels: .venv/.ready  ## random integer graphs in every runtime, against exact arithmetic
+	@$(python) -m tests.fuzz.differential --count $(COUNT) $(ARGS)
 
 check: .venv/.ready  ## lint, formatting, types, import rules
 	@$(python) -m ruff check

@@ -43,7 +43,8 @@ ALL = (-1,)
 
 # A result is rounded to the nearest step: 0.5, and a little for the multiplier's own rounding. The reference
 # kernels round after the multiplication and again after the shift: when they shift by one bit, 0.25 more.
-ROUNDED, ROUNDED_TWICE = 0.51, 0.76
+# Some round a third time, or hold a multiplier in few bits.
+ROUNDED, ROUNDED_TWICE, ROUNDED_THRICE = 0.51, 0.76, 1.01
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,10 @@ def rewritten(kind: str, note: str, bound: float = ROUNDED_TWICE, micro: int = 0
 COMPARED = "The int8 kernels abort at scales of 1 and more and go blind below 1/256: int32 is exact."
 # Levels of products, each rounded at its own scale: so much for the tested factors.
 PRODUCT = 8.0
+POSITIONS = (
+    "Positions have 10 bits: the last of n lines is off by n/2048 of a pixel, unless the factor is 2, 4, 8, ...; "
+    "XNNPACK is exact."
+)
 ONE_VARIABLE = "Where one of both inputs is one number."
 UNREAD = "Where SAME's kernels end before the image, XNNPACK gives the bias alone: VALID, or a SLICE first, instead."
 ROUNDS = "TFLite Micro rounds exact ties differently."
@@ -182,7 +187,7 @@ _ROWS = (
     # XNNPACK computes nonsense from a ratio of 256 on; the reference kernels abort from 2^19 on.
     OpRule("ADD", largest_ratio=200.0),
     OpRule("SUB", largest_ratio=200.0),
-    OpRule("MUL", ratio=math.prod, largest_ratio=200.0, version=3, note=ROUNDS),
+    OpRule("MUL", ratio=math.prod, largest_ratio=200.0, version=3, micro=1, note=ROUNDS),
     # LiteRT's int8 DIV refuses divisors whose integer is 0 (not whose value is), and all runtimes shift
     # by more than 31 bits, into nonsense, where a numerator of one or two steps meets a large divisor.
     OpRule(
@@ -190,6 +195,7 @@ _ROWS = (
         F.RECIPROCAL,
         version=1,
         bound=3.0,
+        micro=1,
         note="By a constant: MUL. x / y: MUL of x by a table of 1 / y, the more exact the less 1 / y varies. "
         "The int8 kernels of DIV are not used: they give wrong results for small numerators.",
     ),
@@ -198,8 +204,9 @@ _ROWS = (
     moving("MAXIMUM", ALL),
     moving("MINIMUM", ALL),
     # reductions and pooling
-    OpRule("MEAN"),
-    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates."),
+    # The reference kernels shift sums left in 32 bits: 256 times the ratio must stay below 2^31, or they wrap around.
+    OpRule("MEAN", largest_ratio=2.0**22),
+    rewritten("SUM", "Written as MEAN and MUL: LiteRT's reference kernel saturates.", micro=1),
     moving("REDUCE_MAX"),
     moving("REDUCE_MIN"),
     rewritten("REDUCE_PROD", "Of at most 64 elements: written as products of halves.", bound=PRODUCT),
@@ -219,20 +226,45 @@ _ROWS = (
         longest_row=511,
         note="Attention over more than 511 elements has 16 bits: where these are alike, kernels end the process.",
     ),
-    OpRule("LOG_SOFTMAX", bound=ROUNDED, fixed_output=(16 / 256, 127), smallest_input=2.0**-24),
+    OpRule(
+        "LOG_SOFTMAX",
+        bound=ROUNDED,
+        fixed_output=(16 / 256, 127),
+        smallest_input=2.0**-24,
+        note="Wrong in the reference kernels and TFLite Micro where exponentials, the largest being 1, sum up to 4096: "
+        "of as many classes or more that are nearly alike.",
+    ),
     # TFLite Micro's kernels jump at zero when a step is a large part of the curve.
-    OpRule("LOGISTIC", bound=ROUNDED, fixed_output=(1 / 256, -128), elementwise=True, right_scales=(2.0**-24, 2.0)),
-    OpRule("TANH", bound=ROUNDED, fixed_output=(1 / 128, 0), elementwise=True, right_scales=(2.0**-24, 2.0)),
+    *(
+        OpRule(
+            kind,
+            bound=ROUNDED,
+            fixed_output=fixed,
+            elementwise=True,
+            right_scales=(2.0**-24, 2.0),
+            micro=1,
+            note="TFLite Micro differs by one step now and then.",
+        )
+        for kind, fixed in (("LOGISTIC", (1 / 256, -128)), ("TANH", (1 / 128, 0)))
+    ),
     OpRule("L2_NORMALIZATION", bound=ROUNDED, fixed_output=(1 / 128, 0), note="Has no epsilon."),
     # The kernels check that the exponent of s_x / (128 s_y) is not positive.
-    OpRule("HARD_SWISH", elementwise=True, largest_ratio=100.0, right_scales=(0.0, 2.0**20), version=1),
+    OpRule(
+        "HARD_SWISH",
+        bound=ROUNDED_THRICE,
+        elementwise=True,
+        largest_ratio=100.0,
+        right_scales=(0.0, 2.0**20),
+        version=1,
+    ),
     OpRule("GELU", bound=ROUNDED, elementwise=True, tflm=False, note="A table where the target has no such op."),
     clamped("RELU"),
     clamped("RELU6"),
     clamped("RELU_N1_TO_1"),
-    OpRule("LEAKY_RELU", elementwise=True, version=1, note=ROUNDS),
-    OpRule("PRELU", version=1, note=ROUNDS),
-    OpRule("ABS", elementwise=True, note=ROUNDS),
+    # XNNPACK's multipliers have 8 bits behind the point: 255 steps are off by half of one, before rounding.
+    OpRule("LEAKY_RELU", bound=ROUNDED_THRICE, elementwise=True, version=1, micro=1, note=ROUNDS),
+    OpRule("PRELU", version=1, micro=1, note=ROUNDS),
+    OpRule("ABS", elementwise=True, micro=1, note=ROUNDS),
     table("RELU_0_TO_1"),
     table("ELU"),
     table("EXP"),
@@ -247,8 +279,8 @@ _ROWS = (
     table("CEIL"),
     table("ROUND"),
     table("SIGN"),
-    rewritten("SQUARE", "Written as MUL."),
-    rewritten("NEG", "Written as MUL by -1."),
+    rewritten("SQUARE", "Written as MUL.", micro=1),
+    rewritten("NEG", "Written as MUL by -1.", micro=1),
     # moving values about: one scale for all
     moving("RESHAPE", version=1),
     moving("SQUEEZE", version=1),
@@ -271,7 +303,7 @@ _ROWS = (
     moving("PAD"),
     moving("PADV2", (0, 2)),
     moving("MIRROR_PAD"),
-    OpRule("RESIZE_BILINEAR", same_scale=(0,)),
+    OpRule("RESIZE_BILINEAR", same_scale=(0,), note=POSITIONS),
     moving("RESIZE_NEAREST_NEIGHBOR"),
     moving("SPACE_TO_DEPTH"),
     rewritten("DEPTH_TO_SPACE", "Written as RESHAPE and TRANSPOSE: LiteRT has no reference kernel.", bound=0.0),

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import ROUNDED, ROUNDS, RULES, Form, OpRule
+from edgeqwt.graph.opset import ROUNDED, ROUNDED_TWICE, ROUNDS, RULES, Form, OpRule
 
 BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int16": 16})
 """The types of activations, and their widths."""
@@ -41,6 +41,7 @@ def wide(kind: str, version: int, *, note: str = "", **changes: Any) -> OpRule:
         "largest_ratio": math.inf,
         "smallest_input": 0.0,
         "longest_row": math.inf,
+        "micro": 0,
     }
     return replace(RULES[kind], version=version, note=note, **{**lifted, "right_scales": (0.0, math.inf), **changes})
 
@@ -62,8 +63,14 @@ _ROWS = (
     wide("MUL", 4, largest_ratio=1.0, micro=1, note=ROUNDS),
     wide("MAXIMUM", 4),
     wide("MINIMUM", 4),
-    wide("MEAN", 3, largest_count=2.0**16, note="Of at most 65536 elements: the kernels' sums have 32 bits."),
-    wide("SUM", 1, note="Written as MEAN and MUL."),
+    wide(
+        "MEAN",
+        3,
+        largest_count=2.0**16,
+        largest_ratio=2.0**14,
+        note="Of at most 65536 elements: the kernels' sums have 32 bits.",
+    ),
+    wide("SUM", 1, micro=1, note="Written as MEAN and MUL."),
     wide("REDUCE_MAX", 3, tflm=False),
     wide("REDUCE_MIN", 3, tflm=False),
     wide("REDUCE_PROD", 1, bound=12.0, micro=6, note="Written as products of halves."),
@@ -97,15 +104,15 @@ _ROWS = (
     wide("RELU", 3, **SUMMED),
     wide("RELU6", 3, **SUMMED),
     wide("RELU_N1_TO_1", 3, **SUMMED),
-    wide("LEAKY_RELU", 2, micro=1, note=ROUNDS),
+    wide("LEAKY_RELU", 2, bound=ROUNDED_TWICE, micro=1, note=ROUNDS),
     wide("ABS", 3),
     interpolated("GELU", 2, bound=280.0),
     interpolated("EXP", 2, bound=175.0),
     interpolated("LOG", 2, bound=1720.0),
     interpolated("RSQRT", 3, bound=300.0, micro=300, tflm=True),
     wide("SQRT", 1, form=Form.DIRECT, bound=1.0, tflm=False),
-    wide("SQUARE", 1, note="Written as MUL."),
-    wide("NEG", 1, note="Written as MUL by -1."),
+    wide("SQUARE", 1, micro=1, note="Written as MUL."),
+    wide("NEG", 1, micro=1, note="Written as MUL by -1."),
     wide("RESHAPE", 1),
     wide("SQUEEZE", 1),
     wide("EXPAND_DIMS", 1),

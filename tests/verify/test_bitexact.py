@@ -165,7 +165,9 @@ def test_a_model_with_state_is_not_checked_op_by_op() -> None:
         ("CONV_2D", 1, 8, False),
         ("FULLY_CONNECTED", 1, 16, True),
         ("MUL", 1, 16, True),
-        ("MUL", 1, 8, False),
+        ("MUL", 1, 8, True),
+        ("MUL", 2, 8, False),
+        ("ADD", 1, 8, False),
         ("CONV_2D", 1, 16, False),
     ],
 )
