@@ -22,6 +22,7 @@ ALLOWED = {
     ("stretch", "edgeqwt/calibration/processors.py"): "of pictures",
     ("stretch", "docs/calibration.md"): "of pictures",
     ("stretch", "edgeqwt/report/templates/report.css"): "a word of CSS",
+    ("stretches", "docs/calibration.schema.json"): "of pictures",
     ("stretched", "edgeqwt/calibration/processors.py"): "of pictures",
     ("stretched", "edgeqwt/verify/worst_samples.py"): "of pictures",
     ("stretches", "edgeqwt/calibration/images.py"): "of pictures",
