@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Tensor
+from edgeqwt.graph.opset import RULES
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.runtime.runners import reference
+from edgeqwt.runtime.boundary import limits, to_real
+from edgeqwt.runtime.runners import RUNNERS, reference
 from tests.graph.random_graphs import random_graph, random_inputs
 from tests.one_op import lowered
 
@@ -81,3 +83,29 @@ def test_what_is_lowered_has_integers_ties_and_the_same_interface(seed: int, ops
         if op.kind in ("SPLIT", "CONCATENATION"):
             tied = [q for q in scales if q is not None]
             assert all(q.same_as(tied[0]) for q in tied)
+
+
+@pytest.mark.requires("tflite_micro")
+@settings(QUIET, max_examples=8)
+@given(seed=seeds, ops=st.integers(1, 8))
+def test_every_runtime_computes_each_lowered_op_within_its_bound(seed: int, ops: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, ops)
+    found = lowered(graph, [random_inputs(rng, graph) for _ in range(3)])
+    if not found.graph.ops:
+        return
+    results = [t for op in found.graph.ops for t in op.outputs]
+    runs = {name: factory(found.graph, results).run(found.inputs[0]) for name, factory in RUNNERS.items()}
+    for values in runs.values():
+        known = {**found.inputs[0], **values}
+        known |= {t: tensor.data for t, tensor in enumerate(found.graph.tensors) if tensor.data is not None}
+        for op in found.graph.ops:
+            if op.kind == "SUB":
+                a, b = (to_real(found.graph, t, known[t]).astype(np.float64) for t in op.inputs)
+                out = found.graph.tensors[op.outputs[0]]
+                assert out.quantization is not None
+                steps = (a - b) / out.quantization.scale[0] + out.quantization.zero_point[0]
+                exact = np.clip(steps, *limits(out.dtype))
+                assert np.abs(known[op.outputs[0]] - exact).max() <= RULES["SUB"].bound
+    for t in results:
+        np.testing.assert_array_equal(runs["reference"][t], runs["tflm"][t])
