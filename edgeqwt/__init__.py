@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         open_job,
         progress_display,
         serve_demo,
+        study,
         targets,
         tools,
     )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from edgeqwt.recipe.recipe import list_recipes as recipes
     from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
+    from edgeqwt.simulation.study import Study
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
     from edgeqwt.web.page import PageOptions
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 _NAMES_BY_MODULE = {
     "api": (
         "bench", "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export",
-        "inspect", "install_tool", "open_job", "progress_display", "serve_demo", "targets", "tools",
+        "inspect", "install_tool", "open_job", "progress_display", "serve_demo", "study", "targets", "tools",
     ),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
@@ -82,6 +84,7 @@ _NAMES_BY_MODULE = {
     "recipe.recipe": ("Recipe", "load_recipe", "recipes"),
     "repair": ("CompensationResult",),
     "profile": ("Budget", "Finding", "TargetProfile"),
+    "simulation.study": ("Study",),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
     "web.page": ("PageOptions",),
@@ -94,10 +97,10 @@ __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
     "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface",
     "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels", "Precision",
-    "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "TargetError", "TargetProfile", "ToolError",
+    "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "TargetError", "TargetProfile", "ToolError",
     "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
     "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
-    "progress_display", "recipes", "serve_demo", "targets", "tools",
+    "progress_display", "recipes", "serve_demo", "study", "targets", "tools",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, compensate, evaluate, export, inspect, limited
 from edgeqwt.api_job import open_job, proved_float
+from edgeqwt.api_study import study
 from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
 from edgeqwt.calibration.samples import Samples
@@ -55,6 +56,7 @@ __all__ = [
     "open_job",
     "progress_display",
     "serve_demo",
+    "study",
     "targets",
     "tools",
 ]  # fmt: skip

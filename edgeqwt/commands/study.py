@@ -1,0 +1,81 @@
+"""The command that simulates what no integer kernel runs: study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeqwt.commands import panels
+from edgeqwt.commands.app import command
+from edgeqwt.commands.options import Calibration, Image, Json, Samples, Trust, parse_images
+
+
+@command(
+    "edgeqwt study vit.py:create -c samples.npz --precision w4a4",
+    "edgeqwt study vit.py:create -c samples.npz --methods mse,repq_vit --corrections none,cwac,qwt",
+    "edgeqwt study vit.pt2 -c samples.npz --precision w6a6 --data test.npz --labels labels.npy --json",
+)
+def study(
+    model: Annotated[str, typer.Argument(help="As for `build`.", metavar="MODEL")],
+    calibration: Calibration,
+    precision: Annotated[
+        str,
+        typer.Option(help="Bits of weights and activations, 2 to 16.", metavar="wNaN", rich_help_panel=panels.RECIPE),
+    ] = "w4a4",
+    methods: Annotated[
+        str,
+        typer.Option(help="By name, see docs/literature.md.", metavar="NAME,...", rich_help_panel=panels.RECIPE),
+    ] = "plain,mse,repq_vit",
+    corrections: Annotated[
+        str,
+        typer.Option(
+            help="Of none, offset, cwac, cwac_ratio, low_rank, qwt.", metavar="NAME,...", rich_help_panel=panels.RECIPE
+        ),
+    ] = "none,cwac,qwt",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge by these, not by held-out calibration samples.", metavar="DATA", rich_help_panel=panels.DATA
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels where DATA has none: .npy or .npz.", metavar="FILE", rich_help_panel=panels.DATA),
+    ] = None,
+    image: Image = None,
+    samples: Samples = None,
+    trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Compare settings of papers in simulation.
+
+    4- and 6-bit activations, logarithmic steps, ranges per token: what no kernel of TFLite runs, on the graph and the
+    samples that a build has, without and with corrections (CWAC, QwT). It writes no file.
+    """
+    from edgeqwt import api
+    from edgeqwt.output import console, print_json, progress_display
+    from edgeqwt.report.study import show_study
+
+    found = api.study(
+        model,
+        calibration=calibration,
+        precision=precision,
+        methods=_names(methods),
+        corrections=_names(corrections),
+        data=data,
+        labels=labels,
+        images=parse_images(image),
+        samples=samples,
+        trust=trust,
+        display=progress_display(),
+    )
+    if json:
+        print_json(found)
+    else:
+        show_study(console(), found)
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]

@@ -1,0 +1,281 @@
+"""One walk through a float graph that fits a whole simulation, and the simulation, which runs it on other samples.
+
+Both networks, float and simulated, run side by side on all samples to fit on, op by op: a layer's quantizers are fitted
+to the float network's values, its weights and its correction to what the simulated network really hands it. So each
+layer meets the errors of those before it, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edgeqwt.autograd.call import Call
+from edgeqwt.autograd.evaluate import as_tensor
+from edgeqwt.autograd.kernels import kernel
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import slots
+from edgeqwt.simulation.corrections import Corrected, Correction, confirmed
+from edgeqwt.simulation.methods import Method
+from edgeqwt.simulation.quantizers import Fitted
+from edgeqwt.simulation.sites import Site, sites
+from edgeqwt.simulation.weights import rounded
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensor = torch.Tensor
+
+
+class Machine:
+    """Runs a float graph op by op, on samples that are stacked along a new first axis.
+
+    Args:
+        graph: float.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._kernels = [kernel(graph, op) for op in graph.ops]
+        self._constants = {
+            t: as_tensor(tensor.data) for t, tensor in enumerate(graph.tensors) if tensor.data is not None
+        }
+        last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
+        self._dead: dict[int, list[int]] = {}
+        for t, i in last.items():
+            if t >= 0 and t not in graph.outputs:
+                self._dead.setdefault(i, []).append(t)
+
+    def run(self, i: int, inputs: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """One op's outputs by tensor index.
+
+        Args:
+            i: index of the op.
+            inputs: values by slot: activations with the samples' axis, and constants that take the place of the file's,
+                without it.
+        """
+        import torch
+
+        op = self.graph.ops[i]
+        read = {s: inputs[s] if s in inputs else self._constants[t] for s, t in enumerate(op.inputs) if t >= 0}
+        stacked = [s for s, t in enumerate(op.inputs) if t >= 0 and not self.graph.tensors[t].is_constant]
+
+        def one(*values: Tensor) -> tuple[Tensor, ...]:
+            given = {**read, **dict(zip(stacked, values, strict=True))}
+            found = self._kernels[i](Call(self.graph, op, [given.get(s) for s in range(len(op.inputs))]))
+            return found if isinstance(found, tuple) else (found,)
+
+        if not stacked:
+            return dict(zip(op.outputs, one(), strict=True))
+        outputs = torch.func.vmap(one)(*[read[s] for s in stacked])
+        return dict(zip(op.outputs, outputs, strict=True))
+
+    def inputs(self, i: int, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The activations that an op reads, by slot."""
+        return {s: values[t] for s, t in enumerate(self.graph.ops[i].inputs) if t in values}
+
+    def release(self, i: int, values: dict[int, Tensor]) -> None:
+        """Forgets what nothing reads after an op."""
+        for t in self._dead.get(i, ()):
+            values.pop(t, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What became of one op.
+
+    Attributes:
+        quantizers: of its operands, by slot.
+        constants: in place of the file's, by slot.
+        correction: of its output, from its first operand.
+        block: the tensor that a correction of a block reads in place of that operand.
+    """
+
+    quantizers: Mapping[int, Fitted] = field(default_factory=dict)
+    constants: Mapping[int, Tensor] = field(default_factory=dict)
+    correction: Corrected | None = None
+    block: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A float graph with simulated integers.
+
+    Attributes:
+        machine: runs the graph.
+        ops: what became of its ops, by index.
+    """
+
+    machine: Machine
+    ops: Mapping[int, Simulated]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that corrections would add to a file."""
+        return sum(op.correction.parameters for op in self.ops.values() if op.correction is not None)
+
+    def __call__(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The graph's outputs, by tensor index, for inputs stacked along a first axis."""
+        known, graph = dict(values), self.machine.graph
+        blocks = {op.block for op in self.ops.values() if op.block is not None}
+        kept: dict[int, Tensor] = {t: v for t, v in known.items() if t in blocks}
+        for i in range(len(graph.ops)):
+            found = _run(self.machine, i, known, self.ops.get(i), kept)
+            known |= found
+            kept |= {t: v for t, v in found.items() if t in blocks}
+            self.machine.release(i, known)
+        return {t: known[t] for t in graph.outputs}
+
+
+def _run(
+    machine: Machine, i: int, values: Mapping[int, Tensor], op: Simulated | None, kept: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    inputs = machine.inputs(i, values)
+    if op is None:
+        return machine.run(i, inputs)
+    rounded_inputs = {s: op.quantizers[s].rounds(v) if s in op.quantizers else v for s, v in inputs.items()}
+    found = machine.run(i, {**rounded_inputs, **op.constants})
+    if op.correction is None:
+        return found
+    first = next(iter(found))
+    read = rounded_inputs[min(inputs)] if op.block is None else kept[op.block]
+    return {**found, first: op.correction.apply(read, found[first])}
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Widths of a study.
+
+    Attributes:
+        weights, activations: in bits.
+        ends: of the first and the last linear op.
+    """
+
+    weights: int
+    activations: int
+    ends: int
+
+
+def exact_outputs(machine: Machine, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The float graph's outputs, by tensor index."""
+    return Simulation(machine, {})(values)
+
+
+def fitted(
+    machine: Machine,
+    method: Method,
+    correction: Correction | None,
+    bits: Bits,
+    values: Mapping[int, Tensor],
+    advance: Callable[[int, int | None], None],
+) -> Simulation:
+    """The simulation of a method with a correction.
+
+    Args:
+        machine: of the float graph.
+        method: quantizers and rounding.
+        correction: of linear ops or blocks; None for none.
+        bits: widths.
+        values: inputs of the samples to fit on, by tensor index, stacked.
+        advance: shows the progress.
+    """
+    graph = machine.graph
+    by_op: dict[int, list[Site]] = {}
+    for site in sites(graph):
+        by_op.setdefault(site.op, []).append(site)
+    linear = [i for i, found in by_op.items() if graph.ops[i].kind != "BATCH_MATMUL"]
+    ends = {linear[0], linear[-1]} if linear else set[int]()
+    blocks = dict(block_ends(graph)) if correction is not None and correction.blocks else {}
+    exact, known, ops = dict(values), dict(values), dict[int, Simulated]()
+    kept: dict[int, tuple[Tensor, Tensor]] = {t: (v, v) for t, v in values.items()}
+    quantizers = dict[int, Fitted]()
+    for i in range(len(graph.ops)):
+        wanted = machine.run(i, machine.inputs(i, exact))
+        wide = Bits(bits.ends, bits.ends, bits.ends) if i in ends else bits
+        if i in by_op:
+            ops[i] = _layer(machine, i, by_op[i], method, wide, (exact, known), quantizers)
+        found = _run(machine, i, known, ops.get(i), {})
+        if correction is not None and (i in blocks if correction.blocks else i in linear):
+            ops[i] = _corrected(
+                machine, i, ops.get(i, Simulated()), correction, known, found, wanted, blocks.get(i), kept
+            )
+            found = _run(machine, i, known, ops[i], {t: v for t, (_, v) in kept.items()})
+        exact |= wanted
+        known |= found
+        kept |= {t: (wanted[t], found[t]) for t in found if t in blocks.values()}
+        machine.release(i, exact)
+        machine.release(i, known)
+        advance(i + 1, len(graph.ops))
+    return Simulation(machine, ops)
+
+
+def _layer(
+    machine: Machine,
+    i: int,
+    found: list[Site],
+    method: Method,
+    bits: Bits,
+    values: tuple[Mapping[int, Tensor], Mapping[int, Tensor]],
+    known: dict[int, Fitted],
+) -> Simulated:
+    """An op's quantizers and weights; a tensor that several ops read is quantized once."""
+    exact, simulated = values
+    quantizers: dict[int, Fitted] = {}
+    constants: dict[int, Tensor] = {}
+    graph = machine.graph
+    for site in found:
+        if site.tensor not in known:
+            known[site.tensor] = method.quantizer(site.role).fit(exact[site.tensor], bits.activations)
+        quantizers[site.slot] = known[site.tensor]
+        if graph.ops[i].kind != "BATCH_MATMUL":
+            op, s = graph.ops[i], slots(graph.ops[i])
+            slot, data = op.inputs.index(s.weight), graph.tensors[s.weight].data
+            assert data is not None
+            factors = quantizers[site.slot].factors if site.linear else None
+            read = quantizers[site.slot].rounds(simulated[site.tensor])
+            constants[slot] = as_tensor(
+                rounded(op, data, s.axis, bits.weights, method.weights, read, exact[site.tensor],
+                        None if factors is None else factors.double().numpy())
+            )  # fmt: skip
+    return Simulated(quantizers, constants)
+
+
+def _corrected(
+    machine: Machine,
+    i: int,
+    op: Simulated,
+    rule: Correction,
+    known: Mapping[int, Tensor],
+    found: Mapping[int, Tensor],
+    wanted: Mapping[int, Tensor],
+    block: int | None,
+    kept: Mapping[int, tuple[Tensor, Tensor]],
+) -> Simulated:
+    """An op with the correction of its output, where that is confirmed."""
+    first = next(iter(found))
+    if block is None:
+        inputs = machine.inputs(i, known)
+        slot = min(inputs)
+        read = op.quantizers[slot].rounds(inputs[slot]) if slot in op.quantizers else inputs[slot]
+    else:
+        read = kept[block][1]
+    return Simulated(op.quantizers, op.constants, confirmed(rule, read, found[first], wanted[first]), block)
+
+
+def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:
+    """Blocks of a residual network: (the ADD that ends one, the tensor that it began with), of one shape.
+
+    A sum is the end of a block where nothing else is alive behind it: all that follows depends on it alone.
+    """
+    last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
+    alive, begin = set(graph.inputs), None
+    for i, op in enumerate(graph.ops):
+        alive |= {*op.outputs}
+        alive = {t for t in alive if last.get(t, -1) > i or t in graph.outputs}
+        output = op.outputs[0]
+        if alive == {output}:
+            real = op.kind == "ADD" and not any(graph.tensors[t].is_constant for t in op.inputs)
+            if real and begin is not None and graph.tensors[begin].shape == graph.tensors[output].shape:
+                yield i, begin
+            begin = output

@@ -1,0 +1,161 @@
+"""Writes docs/literature.md from the code and docs/literature.json: python scripts/literature_page.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeqwt.simulation.corrections import CORRECTIONS
+from edgeqwt.simulation.methods import METHODS
+from edgeqwt.techniques.registry import registered
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE, MEASURED = DOCS / "literature.md", DOCS / "literature.json"
+
+
+@dataclass(frozen=True)
+class System:
+    """One paper's system.
+
+    Attributes:
+        name: of the system, with the year.
+        techniques: what of it works in files, by the names of techniques.
+        methods: what of it is simulated, by the names of methods or corrections of studies.
+        note: what integer kernels allow, or what is missing.
+    """
+
+    name: str
+    techniques: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    note: str = ""
+
+
+SYSTEMS = (
+    System("QwT-v2", ("cwac",), ("cwac", "cwac_ratio"), "the whole of it: free in files"),
+    System(
+        "QwT (Fu et al. 2024)", (), ("qwt",), "costs ops: simulated, and as real int8 ops in `make benchmark-ablation`"
+    ),
+    System(
+        "ZeroQuant (2022)", (), ("zeroquant",), "token-wise ranges; group-wise weights and distillation are not here"
+    ),
+    System(
+        "RepQ-ViT (2023)",
+        ("equalization",),
+        ("repq_vit",),
+        "factors of channels work in files; logarithmic steps do not",
+    ),
+    System("RepQuant (2024)", ("equalization",), ("repquant",), "likewise"),
+    System(
+        "PTQ4ViT (2022)", ("hessian_guided", "weighted_ranges"), ("ptq4vit",), "two ranges in one tensor do not exist"
+    ),
+    System("EasyQuant (2020)", ("easyquant",), ("easyquant",)),
+    System("LAPQ (2021)", ("lapq", "lp_ranges")),
+    System("HPTQ (2021)", ("power_of_two_ranges", "power_of_two_weight_scales")),
+    System("ERQ (2024)", ("erq",), ("erq",)),
+    System(
+        "SmoothQuant (2023)", ("equalization",), ("smoothquant",), "with factors that are optimized, not an exponent"
+    ),
+    System("NoisyQuant (2023)", (), ("noisyquant",), "an ADD before each layer in a file: not built"),
+    System("MREM (2022)", ("reconstruction",), (), "one process; its parallel modules are not here"),
+    System("GPTQ (2022)", ("gptq",), ("gptq",)),
+    System("AIQViT (2025)", (), ("aiqvit", "low_rank"), "low-rank layers cost ops; the focused interval is one scale"),
+    System("DopQ-ViT (2024)", (), ("dopq_vit",), "kernels know equal steps alone"),
+    System("ADFQ-ViT (2024)", (), ("adfq_vit",), "ranges per position would be a MUL; its optimization is not here"),
+    System("FIMA-Q (2025)", (), (), "not here; `brecq` and `reconstruction` have the Fisher diagonal"),
+    System("aespa (2024)", (), (), "not here"),
+    System("VQ4DiT (2024)", (), (), "not here; `--compress` stores weights of few values behind tables"),
+    System("Q-DiT, PTQ4DiT, LRQ-DiT, static scales per time step", (), (), "not here"),
+    System("PTQ for ViT (Liu et al. 2021)", (), (), "not here"),
+    System("Q-HyViT, Trio-ViT", (), (), "not here as such; hybrids and linear attention build with what there is"),
+    System("EfficientLLMs study", (), (), "not here"),
+)
+
+HEAD = """\
+<!-- Written by scripts/literature_page.py: edit the table there, or docstrings; figures: make benchmark-literature. -->
+
+# Literature
+
+What of the papers that this project stands on works here. *Files*: techniques of recipes, whose figures are those of
+integer files in the real interpreter ([techniques.md](techniques.md)). *Simulation*: what no kernel of TFLite runs,
+such as activations of 4 bits or logarithmic steps; `edgeqwt study` computes it in floats, on the graph, the samples
+and the layers that a build has. **A simulated figure says nothing of a file**, and no file comes out of a study.
+
+```sh
+edgeqwt study my_model.py:create -c samples.npz --precision w4a4 --methods mse,repq_vit --corrections none,cwac,qwt
+```
+
+A study quantizes the operands of linear layers and of both products of attention, as the papers do; norms, softmax,
+GELU and residual sums stay in float, the first and the last layer have 8 bits. Each layer is fitted to what the
+simulated layers before it hand on. A correction stays where one in four samples, which it was not fitted on, bears it
+out. `added numbers` is what a correction would add to a file: none for an offset and for CWAC.
+
+"""
+
+
+def page() -> str:
+    """The page."""
+    return HEAD + "\n".join([*_systems(), "", *_methods(), "", *_measured()]) + "\n"
+
+
+def _systems() -> Iterator[str]:
+    known = {*registered(), *METHODS, *CORRECTIONS}
+    yield "| system | in files | in simulation | |"
+    yield "|---|---|---|---|"
+    for system in SYSTEMS:
+        assert {*system.techniques} <= {*registered()}, system.name
+        assert {*system.methods} <= known, system.name
+        files = ", ".join(f"[`{name}`](techniques.md#{name})" for name in system.techniques) or "—"
+        yield f"| {system.name} | {files} | {', '.join(f'`{n}`' for n in system.methods) or '—'} | {system.note} |"
+
+
+def _methods() -> Iterator[str]:
+    yield "## Methods of studies"
+    yield ""
+    yield "| method | made from | what it does |"
+    yield "|---|---|---|"
+    for name, method in METHODS.items():
+        yield f"| `{name}` | {method.paper or '—'} | {method.what} |"
+    yield ""
+    yield "| correction | made from |"
+    yield "|---|---|"
+    for name, rule in CORRECTIONS.items():
+        yield f"| `{name}` | {rule.paper if rule is not None else '—'} |"
+
+
+def _measured() -> Iterator[str]:
+    yield "## Measured"
+    yield ""
+    if not MEASURED.exists():
+        yield "Nothing yet: `make benchmark-literature`."
+        return
+    yield "dB of what varies at the output, and the share of images with the float network's class, in simulation"
+    yield "(`benchmarks/literature.py --write`)."
+    for found in json.loads(MEASURED.read_text(encoding="utf-8")):
+        yield ""
+        yield f"### {found['network']}, {found['precision']}"
+        yield ""
+        yield f"{found['images']} test images; the float network's accuracy is {found['accuracy']:.3f}."
+        yield ""
+        yield from _table(found["rows"])
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    columns = list(dict.fromkeys(row["correction"] for row in rows))
+    cells = {(row["method"], row["correction"]): row for row in rows}
+    yield f"| method | {' | '.join(columns)} |"
+    yield f"|---|{'---|' * len(columns)}"
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = [cells[method, column] for column in columns]
+        yield f"| `{method}` | {' | '.join(f'{r["varying_db"]:.1f} dB, {r["agreement"]:.3f}' for r in found)} |"
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

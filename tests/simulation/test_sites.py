@@ -1,0 +1,33 @@
+"""Which activations a study quantizes, and what it takes them for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgeqwt.simulation.simulate import block_ends
+from edgeqwt.simulation.sites import Role, sites
+from tests.simulation.blocks import graph
+
+
+def test_operands_of_layers_and_products_by_what_they_are() -> None:
+    network = graph()
+    found = sites(network)
+    kinds = Counter((network.ops[s.op].kind, s.role) for s in found)
+    assert kinds == {
+        ("FULLY_CONNECTED", Role.NORM): 8,  # three of attention and one behind it, in two blocks
+        ("FULLY_CONNECTED", Role.GELU): 2,
+        ("FULLY_CONNECTED", Role.OTHER): 4,  # the first, the head behind a mean, two behind P·V
+        ("BATCH_MATMUL", Role.SOFTMAX): 2,
+        ("BATCH_MATMUL", Role.OTHER): 6,
+    }
+    assert all(s.linear == (network.ops[s.op].kind == "FULLY_CONNECTED") for s in found)
+    assert all(network.ops[s.op].inputs[s.slot] == s.tensor for s in found)
+
+
+def test_blocks_end_at_residual_sums_that_everything_behind_depends_on() -> None:
+    network = graph()
+    ends = list(block_ends(network))
+    sums = [i for i, op in enumerate(network.ops) if op.kind == "ADD" and network.tensors[op.outputs[0]].shape[-1] == 8]
+    assert [i for i, _ in ends] == sums
+    begins = [begin for _, begin in ends]
+    assert begins[1:] == [network.ops[i].outputs[0] for i in sums[:-1]]
