@@ -71,6 +71,33 @@ def slice_sizes(model: Model, _: bool) -> Iterator[Hit]:
             yield Hit(i, f"the sizes are {sizes.reshape(-1).tolist()}", fix="slice-sizes")
 
 
+@constraint(WARNING, int)
+def log_softmax_row(model: Model, limit: int) -> Iterator[Hit]:
+    """LOG_SOFTMAX over more than {limit} classes is wrong where so many are nearly alike: the kernels' sums end there.
+
+    Remedy: Leave it out: the largest class is the same without it, and an application can compute it from the rest.
+    """
+    for i, op in enumerate(model.graph.ops):
+        shape = model.tensor(op.inputs[0]).shape if op.kind == "LOG_SOFTMAX" else ()
+        if shape and shape[-1] > limit:
+            yield Hit(i, f"it has {shape[-1]}")
+
+
+@constraint(WARNING, int)
+def resized_lines(model: Model, limit: int) -> Iterator[Hit]:
+    """RESIZE_BILINEAR to more than {limit} lines is off by over 1/16 of a pixel at the end: positions have 10 bits.
+
+    Remedy: Resize by 2, 4 or 8, which is exact, or to a smaller size.
+    """
+    for i, op in enumerate(model.graph.ops):
+        if op.kind == "RESIZE_BILINEAR":
+            x, y = model.tensor(op.inputs[0]).shape[1:3], model.tensor(op.outputs[0]).shape[1:3]
+            last = bool(op.options.get("alignCorners"))
+            steps = [(a - last, b - last) for a, b in zip(x, y, strict=True)]
+            if any(b > limit and 1024 * a % b for a, b in steps):
+                yield Hit(i, f"from {x[0]}x{x[1]} to {y[0]}x{y[1]}")
+
+
 @constraint(WARNING)
 def npu_scalars(model: Model, _: bool) -> Iterator[Hit]:
     """The NPU does not run ops on tensors without dimensions.

@@ -232,6 +232,10 @@ def test_open_shapes_are_refused_but_for_the_batch() -> None:
         ("CONV_2D/huge-bias", {"bias_bits": 16}, {"bias_bits"}),
         ("CONV_2D/huge-bias", {"bias_bits": 32}, set()),
         ("CONV_2D/1x1", {"activation_bits": 8}, set()),
+        ("LOG_SOFTMAX/plain", {"log_softmax_row": 3}, {"log_softmax_row"}),
+        ("LOG_SOFTMAX/plain", {"log_softmax_row": 4095}, set()),
+        ("RESIZE_BILINEAR/plain-7", {"resized_lines": 6}, {"resized_lines"}),
+        ("RESIZE_BILINEAR/plain-7", {"resized_lines": 128}, set()),
     ],
 )
 def test_limits(name: str, limits: Mapping[str, Any], expected: set[str]) -> None:
