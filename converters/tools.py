@@ -7,7 +7,6 @@ is used, which `edgeqwt tools install` makes; else the environment that edgeqwt 
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from types import MappingProxyType
 
 from edgeqwt.converters import child
 from edgeqwt.errors import InputError, ToolError
+from edgeqwt.extras import versions_of
 
 FOLDER_VARIABLE = "EDGEQWT_TOOLS"
 """Environment variable: the folder of managed environments, one folder each."""
@@ -117,9 +117,8 @@ def find(name: str, chosen: str | None = None) -> Found:
     managed = managed_python(name)
     if managed.exists() and not (managed.parents[1] / UNFINISHED).exists():
         return _asked(tool, str(managed), MANAGED)
-    versions = [v for v in map(_own_version, tool.packages) if v]
-    if versions:
-        return Found(name, versions[0], sys.executable, OWN)
+    for version in versions_of(*tool.packages).values():
+        return Found(name, version, sys.executable, OWN)
     return Found(name, None, sys.executable, OWN, "not installed")
 
 
@@ -134,13 +133,6 @@ def how_to_get(name: str) -> str:
     if not tool.variable:
         return f"Install it: pip install {tool.packages[0]}."
     return f"Install it with `edgeqwt tools install {name}`, or set {tool.variable} to a Python that has it."
-
-
-def _own_version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _asked(tool: Tool, python: str, where: str) -> Found:

@@ -106,12 +106,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from edgeqwt.extras import versions_of
 
-        try:
-            return version("edgeqwt")
-        except PackageNotFoundError:  # an uninstalled checkout
-            return "0+unknown"
+        return versions_of("edgeqwt").get("edgeqwt", "0+unknown")  # an uninstalled checkout
     if name in _MODULES:
         return getattr(import_module(f"edgeqwt.{_MODULES[name]}"), _RENAMED.get(name, name))
     raise AttributeError(f"module 'edgeqwt' has no attribute {name!r}")

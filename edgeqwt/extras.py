@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -47,6 +48,17 @@ class MissingPackageError(ToolError):
         super().__init__(package, None, "", hint)
         self.message = f"the package {package} is needed, which is not installed"
         self.args = (self.message,)
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Versions of installed packages; those that are not installed are left out."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def need(*modules: str) -> None:

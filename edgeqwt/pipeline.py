@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from platform import python_version
@@ -14,6 +13,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
+from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.job import Job, begun
@@ -289,10 +289,4 @@ def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide what a file computes."""
-    found = {"python": python_version()}
-    for package in ("edgeqwt", "numpy", "ai-edge-litert", "tflite-micro"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # an uninstalled checkout
-            continue
-    return found
+    return {"python": python_version(), **versions_of("edgeqwt", "numpy", "ai-edge-litert", "tflite-micro")}

@@ -16,11 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeqwt.benchmark.benchmark_model import parse, parse_ops
-from edgeqwt.benchmark.describe import of_model, package_versions, read_model
+from edgeqwt.benchmark.describe import of_model, read_model
 from edgeqwt.benchmark.elf import read_elf
 from edgeqwt.benchmark.program import run_program
 from edgeqwt.benchmark.result import MEASURED, NOT_ON_HARDWARE, BenchResult
 from edgeqwt.errors import InputError, ToolError
+from edgeqwt.extras import versions_of
 
 FOLDER = "/data/local/tmp"
 """Where adb's shell may write and run programs."""
@@ -104,7 +105,7 @@ def bench_android(path: Path, settings: AndroidSettings) -> BenchResult:
             f"That edgeqwt reads adb and benchmark_model rightly was tried with stand-ins only: {NOT_ON_HARDWARE}.",
         ),
         settings={"threads": str(settings.threads), "runs at least": str(settings.runs)},
-        versions={**package_versions("edgeqwt"), "android": about["build.version.release"]},
+        versions={**versions_of("edgeqwt"), "android": about["build.version.release"]},
         machine=f"{about['product.manufacturer']} {about['product.model']} ({abi})",
     )
 

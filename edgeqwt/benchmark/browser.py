@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeqwt.benchmark.describe import of_model, package_versions, read_model, this_machine
+from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.benchmark.result import MEASURED, BenchResult, Check, Figure
 from edgeqwt.errors import ToolError
+from edgeqwt.extras import versions_of
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.web.chromium import Page, browser
@@ -128,7 +129,7 @@ def _result(
             "seconds at most": f"{settings.seconds:g}",
             "inputs": f"random, seed {settings.seed}",
         },
-        versions={**package_versions("edgeqwt", "ai-edge-litert"), "LiteRT.js": runtime.version, "browser": agent},
+        versions={**versions_of("edgeqwt", "ai-edge-litert"), "LiteRT.js": runtime.version, "browser": agent},
         machine=this_machine(),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +49,3 @@ def of_file(path: Path) -> dict[str, Any]:
 def this_machine() -> str:
     """System and processor type; nothing that names the machine itself."""
     return f"{platform.system()} {platform.machine()}"
-
-
-def package_versions(*names: str) -> dict[str, str]:
-    """Versions of installed packages; those that are not installed are left out."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

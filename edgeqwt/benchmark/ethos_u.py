@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeqwt.benchmark.describe import of_model, package_versions, read_model, this_machine
+from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.result import ESTIMATED, NOT_ON_HARDWARE, BenchResult, Check, Figure, OpCost
+from edgeqwt.extras import versions_of
 from edgeqwt.profile import Npu
 from edgeqwt.runtime.vela import Compiled, compile_model
 
@@ -32,7 +33,7 @@ def bench_ethos_u(path: Path, npu: Npu) -> BenchResult:
             f"An estimate, {NOT_ON_HARDWARE}.",
         ),
         settings={"system_config": npu.system_config, "memory_mode": npu.memory_mode},
-        versions=package_versions("edgeqwt", "ethos-u-vela"),
+        versions=versions_of("edgeqwt", "ethos-u-vela"),
         machine=this_machine(),
     )
 

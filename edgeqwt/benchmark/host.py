@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edgeqwt.benchmark import host_tasks
-from edgeqwt.benchmark.describe import of_model, package_versions, read_model, this_machine
+from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.benchmark.litert_profile import op_times
 from edgeqwt.benchmark.result import MEASURED, BenchResult, Figure, OpCost
+from edgeqwt.extras import versions_of
 from edgeqwt.runtime.child import in_child
 from edgeqwt.runtime.runners import InterpreterError
 
@@ -129,7 +130,7 @@ def _result(model: _Model, figures: Sequence[Figure], notes: Sequence[str], sett
             "seconds at most": f"{settings.seconds:g}",
             "inputs": f"random, seed {settings.seed}",
         },
-        versions=package_versions("edgeqwt", "ai-edge-litert", "numpy"),
+        versions=versions_of("edgeqwt", "ai-edge-litert", "numpy"),
         machine=this_machine(),
     )
 

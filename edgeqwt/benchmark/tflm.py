@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from edgeqwt.benchmark.describe import of_model, package_versions, read_model, this_machine
+from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.benchmark.result import MEASURED, NOT_ON_HARDWARE, BenchResult, Check, Figure, OpDifference
+from edgeqwt.extras import versions_of
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.arena import Arena, measure_arena
 from edgeqwt.runtime.runners import InterpreterError
@@ -56,7 +57,7 @@ def bench_tflm(path: Path, samples: SamplesOf | None = None, seed: int = 0) -> B
             f"TFLite Micro's own kernels, compiled for this machine; {NOT_ON_HARDWARE}.",
         ),
         settings={"samples": str(found.samples), "inputs": given},
-        versions=package_versions("edgeqwt", "tflite-micro", "ai-edge-litert"),
+        versions=versions_of("edgeqwt", "tflite-micro", "ai-edge-litert"),
         machine=this_machine(),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 from collections.abc import Callable
 from functools import wraps
@@ -12,6 +11,7 @@ import typer
 import typer.core
 
 from edgeqwt.commands.panels import MOST, PANELS
+from edgeqwt.extras import versions_of
 from edgeqwt.output import loudness
 
 EXIT_CODES = (
@@ -126,10 +126,8 @@ def with_loudness(function: Callable[..., None]) -> Callable[..., None]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        try:
-            print(f"edgeqwt {importlib.metadata.version('edgeqwt')}")
-        except importlib.metadata.PackageNotFoundError:
-            print("edgeqwt, run from a checkout that is not installed")
+        found = versions_of("edgeqwt").get("edgeqwt")
+        print("edgeqwt, run from a checkout that is not installed" if found is None else f"edgeqwt {found}")
         raise typer.Exit
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from edgeqwt.graph.graph import Op, Tensor
 
@@ -72,19 +73,16 @@ def moved(ops: Sequence[Op], tensors: Sequence[Tensor], order: Sequence[int]) ->
 
 
 def _sorted(before: Sequence[set[int]]) -> tuple[int, ...]:
-    """Indices, each after those that it waits for, the smallest first; those that wait in a circle are left out."""
-    after: list[list[int]] = [[] for _ in before]
-    for i, earlier in enumerate(before):
-        for j in earlier:
-            after[j].append(i)
-    left = [len(earlier) for earlier in before]
-    ready = [i for i, count in enumerate(left) if not count]
-    found = []
-    while ready:
-        i = heapq.heappop(ready)
-        found.append(i)
-        for j in after[i]:
-            left[j] -= 1
-            if not left[j]:
-                heapq.heappush(ready, j)
+    """Indices, each after those that it waits for, the smallest first; none where some wait in a circle."""
+    sorter = TopologicalSorter(dict(enumerate(before)))
+    try:
+        sorter.prepare()
+    except CycleError:
+        return ()
+    found, ready = list[int](), list[int]()
+    while sorter.is_active():
+        for i in sorter.get_ready():
+            heapq.heappush(ready, i)
+        found.append(heapq.heappop(ready))
+        sorter.done(found[-1])
     return tuple(found)
