@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
-from tests import small
+from tests import reports, small
 from tests.small import Command, Small, images
 
 CODE = """
@@ -47,16 +46,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Small:
 @pytest.fixture
 def edgeqwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return small.command(tmp_path, monkeypatch, capsys)
-
-
-def report(folder: Path) -> dict[str, Any]:
-    """The report of a build; a constant that JSON does not have is an error."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    found: dict[str, Any] = json.loads((folder / "report.json").read_text(), parse_constant=refuse)
-    return found
 
 
 # -- the model -------------------------------------------------------------------
@@ -210,7 +199,7 @@ def test_zero_channels_are_built(edgeqwt: Command, files: Small, edit: Any, prec
     flatbuffer.write(small.graph(edit), edgeqwt.folder / "zero.tflite")
     code, _, err = edgeqwt("build", "zero.tflite", "-c", files.samples, "-o", "out", "--precision", precision)
     assert (code, err) == (0, "")
-    assert report(edgeqwt.folder / "out")["runtimes"]["tflite_micro"]["ok"]
+    assert reports.read(edgeqwt.folder / "out")["runtimes"]["tflite_micro"]["ok"]
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -1e-30, 1e30])
@@ -223,7 +212,7 @@ def test_constant_activations_are_built_or_refused(edgeqwt: Command, files: Smal
         return
     code, _, err = edgeqwt("build", files.model, "-c", "constant.npz", "-o", "out")
     assert code == 0, err
-    assert report(edgeqwt.folder / "out")["samples"]["calibration"] == 8
+    assert reports.read(edgeqwt.folder / "out")["samples"]["calibration"] == 8
 
 
 # -- samples ---------------------------------------------------------------------
@@ -279,7 +268,7 @@ def test_what_is_no_set_of_samples(edgeqwt: Command, files: Small, source: str, 
 def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> None:
     code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--samples", count)
     assert (code, err) == (0, "")
-    assert report(edgeqwt.folder / "out")["samples"]["calibration"] == count
+    assert reports.read(edgeqwt.folder / "out")["samples"]["calibration"] == count
 
 
 # -- options ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from edgeqwt import cli, errors
 from edgeqwt.graph import flatbuffer
-from tests import small
+from tests import reports, small
 from tests.small import Command, Small
 
 
@@ -47,7 +47,7 @@ def test_build(edgeqwt: Command, files: Small) -> None:
         "details.json", "edgeqwt.sha256", "float.tflite", "model.tflite", "model_explorer", "package", "report.html",
         "report.json",
     ]  # fmt: skip
-    report = strict_json(Path("out/report.json").read_text())
+    report = reports.read(Path("out"))
     assert report["bytes"][report["kept"]["name"]] == Path("out/model.tflite").stat().st_size
     assert set(report["scores"]["float"]) == {"top1"}
     assert "out/model.tflite" in out
@@ -60,7 +60,7 @@ def test_build_options_reach_the_build(edgeqwt: Command, files: Small) -> None:
     options = ["--precision", "w3a8", "--ranges", "minmax", "--no-compensation", "--float-io", "--target", "tflm"]
     code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", *options)
     assert (code, err) == (0, "")
-    report = strict_json(Path("out/report.json").read_text())
+    report = reports.read(Path("out"))
     assert report["recipe"]["precision"]["weight_bits"] == 3
     names = [technique["name"] for technique in report["recipe"]["techniques"]]
     assert names[0] == "minmax_ranges"

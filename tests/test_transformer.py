@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.runners import reference
 from edgeqwt.verify.metrics import compare
+from tests import reports
 from tests.small import ROOT
 
 pytestmark = pytest.mark.requires("torch", "onnx2tf")
@@ -55,7 +55,7 @@ def graph(bucket: Path) -> Graph:
 def test_each_length_has_a_whole_folder(built: Path) -> None:
     assert sorted(path.name for path in built.iterdir() if path.is_dir()) == sorted(f"seq{n}" for n in LENGTHS)
     for n in LENGTHS:
-        report = json.loads((built / f"seq{n}" / "report.json").read_text())
+        report = reports.read(built / f"seq{n}")
         assert [end["shape"] for end in report["model"]["inputs"]] == [[1, n], [1, n]]
         assert report["model"]["notes"][0].startswith(f"sequences are {n} long")
         assert report["model"]["notes"][1] == "input 'input_ids' int64 became int32"
@@ -70,7 +70,7 @@ def test_no_tensor_is_float_and_ids_are_32_bits(bucket: Path) -> None:
 
 
 def test_every_op_is_proved_but_those_that_tflite_micro_does_not_have(bucket: Path) -> None:
-    micro = json.loads((bucket / "report.json").read_text())["runtimes"]["tflite_micro"]
+    micro = reports.read(bucket)["runtimes"]["tflite_micro"]
     assert micro["ok"]
     assert {lack["kind"] for lack in micro["lacking"]} == {"GELU", "SQRT"}  # SQRT: in regions of 16 bits
     assert micro["ops"] + len(micro["lacking"]) == len(graph(bucket).ops)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.loading import load_callable
+from tests import reports
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "digits"
@@ -37,19 +37,17 @@ def test_it_runs_and_prints_what_its_reports_say(tmp_path: Path) -> None:
     assert [row[:2] for row in rows] == [
         ("float", ""), ("8 bit", "plain"), ("8 bit", "edgeqwt"), ("4 bit", "plain"), ("4 bit", "edgeqwt"),
     ]  # fmt: skip
-    reports = {
-        bits: json.loads((tmp_path / f"out/digits-w{bits}/report.json").read_text(encoding="utf-8")) for bits in (8, 4)
-    }
+    built = {bits: reports.read(tmp_path / f"out/digits-w{bits}") for bits in (8, 4)}
     variants = {"": "float", "plain": "plain", "edgeqwt": "compensated"}
     for weights, message, accuracy, wrong in rows:
-        report = reports[4 if weights == "4 bit" else 8]
+        report = built[4 if weights == "4 bit" else 8]
         measured = report["scores"][variants[message]]["top1"]
         assert float(accuracy) == pytest.approx(measured, abs=5e-5)
         assert int(wrong) == round((1 - measured) * 597)
     # Even two epochs learn: chance is 0.1.
     assert float(rows[0][2]) > 0.5
-    assert reports[8]["recipe"]["precision"]["weight_bits"] == 8
-    assert reports[4]["recipe"]["precision"]["weight_bits"] == 4
+    assert built[8]["recipe"]["precision"]["weight_bits"] == 8
+    assert built[4]["recipe"]["precision"]["weight_bits"] == 4
 
 
 def test_the_network_learns_and_is_the_same_every_time(model: ModuleType) -> None:

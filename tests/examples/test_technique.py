@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph import flatbuffer
+from tests import reports
 from tests.small import ROOT, graph, images
 
 PACKAGE = ROOT / "examples" / "technique"
@@ -50,7 +50,7 @@ def test_a_technique_of_another_package_is_used(installed: Path, tmp_path: Path)
     arguments = ("build", "float.tflite", "-c", "samples.npz", "-o", "out", "--recipe", "mine.toml", "--accept")
     done = run(installed, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = reports.read(tmp_path / "out")
     (message,) = [technique for technique in report["techniques"] if technique["name"] == "clip_weights"]
     assert message["options"] == {"deviations": 19.0}
     assert message["data"]["layers"] == 2

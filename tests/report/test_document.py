@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.pipeline import BuildResult
@@ -19,13 +18,10 @@ from edgeqwt.report.files import details
 from edgeqwt.report.pages import build_page
 from edgeqwt.verify.bitexact import Difference
 from tests.report.conftest import build, with_detail
+from tests.reports import problems
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMA = json.loads((DOCS / "report.schema.json").read_text(encoding="utf-8"))
-
-
-def problems(report: Any) -> list[str]:
-    return [error.json_path for error in Draft202012Validator(SCHEMA).iter_errors(report)]
 
 
 def objects(value: Any, where: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -49,9 +45,8 @@ def test_every_field_of_the_schema_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("fixture", ["result", "plain_result"])
 def test_details_are_what_their_schema_says(fixture: str, request: pytest.FixtureRequest) -> None:
-    schema = json.loads((DOCS / "details.schema.json").read_text(encoding="utf-8"))
     found = json.loads(written(details(build_page(request.getfixturevalue(fixture)))))
-    assert [error.json_path for error in Draft202012Validator(schema).iter_errors(found)] == []
+    assert problems(found, "details") == []
     assert "CONV_2D" in {op["kind"] for op in found["ops"]}
 
 

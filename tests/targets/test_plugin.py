@@ -24,7 +24,7 @@ from edgeqwt.target.check import check
 from edgeqwt.target.fix import fix
 from edgeqwt.target.load import load
 from edgeqwt.target.plugin import compiled_for
-from tests import small
+from tests import reports, small
 from tests.chain import NONE, Chain, noise
 from tests.one_op import lowered
 from tests.one_op_specs import case
@@ -193,7 +193,7 @@ def test_a_build_compiles_counts_and_packs(tmp_path: Path) -> None:
     model = small.write(tmp_path)
     options: Mapping[str, object] = {"calibration": str(model.samples), "target": NAME, "recipe": "plain"}
     edgeqwt.build(str(model.model), output=tmp_path / "out", budget=Budget(partitions=1), **options)  # type: ignore[arg-type]
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = reports.read(tmp_path / "out")
     assert report["npu"] == {"soc": "SM8650", "ops": len(report["npu"]["on_cpu"]) + 4, "partitions": 1, "on_cpu": []}
     assert report["target"]["plugin"] == {"vendor": "Qualcomm", "soc": "SM8650"}
     files = {path.name for path in (tmp_path / "out" / "package").iterdir()}
