@@ -28,51 +28,31 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="What `edgeqwt build --output` wrote.", metavar="FOLDER")],
     host: Annotated[
         str,
-        typer.Option(
-            help="Address to listen at; 0.0.0.0: phones on the same network can open the page.",
-            metavar="ADDRESS",
-            rich_help_panel=panels.RUN,
+        panels.run(
+            help="Address to listen at; 0.0.0.0: phones on the same network can open the page.", metavar="ADDRESS"
         ),
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="0: any that is free.", min=0, max=65535, metavar="N", rich_help_panel=panels.RUN)
-    ] = 0,
+    port: Annotated[int, panels.run(help="0: any that is free.", min=0, max=65535, metavar="N")] = 0,
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the page into this new folder, to be hosted anywhere, instead.",
-            metavar="FOLDER",
-            rich_help_panel=panels.OUTPUT,
-        ),
+        panels.output(help="Write the page into this new folder, to be hosted anywhere, instead.", metavar="FOLDER"),
     ] = None,
     android: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the assets of examples/android into this new folder, instead.",
-            metavar="FOLDER",
-            rich_help_panel=panels.OUTPUT,
-        ),
+        panels.output(help="Write the assets of examples/android into this new folder, instead.", metavar="FOLDER"),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Names of the classes, a text with one a line.", metavar="FILE", rich_help_panel=panels.DATA),
+        panels.data(help="Names of the classes, a text with one a line.", metavar="FILE"),
     ] = None,
     pixels: Annotated[
         list[str] | None,
-        typer.Option(
-            help="How training normalized pixels, as for build: 'mean=… std=…'.",
-            metavar="VALUES",
-            rich_help_panel=panels.DATA,
-        ),
+        panels.data(help="How training normalized pixels, as for build: 'mean=… std=…'.", metavar="VALUES"),
     ] = None,
-    sample_rate: Annotated[
-        int, typer.Option(help="In Hz, of a model of waveforms.", min=1000, metavar="HZ", rich_help_panel=panels.DATA)
-    ] = 16000,
+    sample_rate: Annotated[int, panels.data(help="In Hz, of a model of waveforms.", min=1000, metavar="HZ")] = 16000,
     result: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the result that a page sends to this file.", metavar="FILE.json", rich_help_panel=panels.OUTPUT
-        ),
+        panels.output(help="Write the result that a page sends to this file.", metavar="FILE.json"),
     ] = None,
 ) -> None:
     """Show a build in a browser, its files side by side.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from edgeqwt.commands import panels
 
 if TYPE_CHECKING:
@@ -13,56 +11,47 @@ if TYPE_CHECKING:
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.interface(
         "--input",
         help="Type of the inputs, or of one: uint8, int8, int16, float; image=uint8. With uint8, samples that are "
         "pixels make the file take pixels.",
         metavar="[NAME=]TYPE",
-        rich_help_panel=panels.INTERFACE,
     ),
 ]
 Outputs = Annotated[
     list[str] | None,
-    typer.Option(
-        "--output-type",
-        help="Type of the outputs, or of one: uint8, int8, int16, float.",
-        metavar="[NAME=]TYPE",
-        rich_help_panel=panels.INTERFACE,
+    panels.interface(
+        "--output-type", help="Type of the outputs, or of one: uint8, int8, int16, float.", metavar="[NAME=]TYPE"
     ),
 ]
 Pixels = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.interface(
         help="How training normalized pixels, x = (pixel * scale - mean) / std: the file takes the pixels. "
         "--pixels 'mean=0.485,0.456,0.406 std=0.229,0.224,0.225'; scale is 1/255 if not given.",
         metavar="KEY=VALUE",
-        rich_help_panel=panels.INTERFACE,
     ),
 ]
 SplitOutputs = Annotated[
     bool,
-    typer.Option(
-        "--split-outputs",
-        help="Make what the last concatenations join outputs of their own, with scales of their own.",
-        rich_help_panel=panels.INTERFACE,
+    panels.interface(
+        "--split-outputs", help="Make what the last concatenations join outputs of their own, with scales of their own."
     ),
 ]
 Standardize = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.interface(
         help="An input whose columns differ by orders of magnitude, or all: the file takes (x - mean) / std.",
         metavar="NAME|all",
-        rich_help_panel=panels.INTERFACE,
     ),
 ]
 
 Decides = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.quality(
         help="What decides in the outputs, or in one: 'above=0.5', 'columns=4:84 output=boxes'; errors elsewhere do "
         "not count. Once for each output.",
         metavar="KEY=VALUE",
-        rich_help_panel=panels.QUALITY,
     ),
 ]
 

@@ -15,34 +15,27 @@ if TYPE_CHECKING:
 
 Calibration = Annotated[
     str,
-    typer.Option(
+    panels.data(
         "--calibration",
         "-c",
         help="Calibration samples: .npz or .npy in the source model's layout, a folder of images (see --image), "
         "a .toml that describes one, or file.py:function.",
         metavar="DATA",
-        rich_help_panel=panels.DATA,
     ),
 ]
 Image = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.data(
         help="How images of a calibration folder become samples, e.g. --image size=96x96 --image mean=0.5,0.5,0.5; "
         "see docs/calibration.md.",
         metavar="KEY=VALUE",
-        rich_help_panel=panels.DATA,
     ),
 ]
 Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Let a model file run code of its own while it is loaded; see docs/sources.md.",
-        rich_help_panel=panels.DATA,
-    ),
+    bool, panels.data("--trust", help="Let a model file run code of its own while it is loaded; see docs/sources.md.")
 ]
 NAMED = "balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md."
-Recipe = Annotated[str, typer.Option(help=NAMED, metavar="NAME|FILE", rich_help_panel=panels.RECIPE)]
+Recipe = Annotated[str, panels.recipe(help=NAMED, metavar="NAME|FILE")]
 
 
 def parse_bytes(text: str) -> int:
@@ -57,73 +50,43 @@ def parse_bytes(text: str) -> int:
 
 
 MaxSize = Annotated[
-    int | None,
-    typer.Option(
-        help="With mixed: bytes of the file at most.", parser=parse_bytes, metavar="SIZE", rich_help_panel=panels.RECIPE
-    ),
+    int | None, panels.recipe(help="With mixed: bytes of the file at most.", parser=parse_bytes, metavar="SIZE")
 ]
 Ram = Annotated[
-    int | None,
-    typer.Option(
-        help="What it may write at run time, such as 256KiB.",
-        parser=parse_bytes,
-        metavar="SIZE",
-        rich_help_panel=panels.TARGET,
-    ),
+    int | None, panels.target(help="What it may write at run time, such as 256KiB.", parser=parse_bytes, metavar="SIZE")
 ]
 Flash = Annotated[
-    int | None,
-    typer.Option(
-        help="What it may take as stored, such as 1MiB.",
-        parser=parse_bytes,
-        metavar="SIZE",
-        rich_help_panel=panels.TARGET,
-    ),
+    int | None, panels.target(help="What it may take as stored, such as 1MiB.", parser=parse_bytes, metavar="SIZE")
 ]
 Target = Annotated[
-    str,
-    typer.Option(
-        help="A name that `edgeqwt targets` lists, or a .toml file of your own.",
-        metavar="NAME|FILE",
-        rich_help_panel=panels.TARGET,
-    ),
+    str, panels.target(help="A name that `edgeqwt targets` lists, or a .toml file of your own.", metavar="NAME|FILE")
 ]
-Samples = Annotated[
-    int | None, typer.Option(help="Use at most so many samples.", min=1, metavar="N", rich_help_panel=panels.DATA)
-]
+Samples = Annotated[int | None, panels.data(help="Use at most so many samples.", min=1, metavar="N")]
 BatchSize = Annotated[
     str,
-    typer.Option(
+    panels.data(
         help="Rows of the file's inputs, whatever the size of the data's batches; keep: as the data has them.",
         metavar="N|keep",
-        rich_help_panel=panels.DATA,
     ),
 ]
 State = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.data(
         help="An input and an output that are one state, fed back at the next run; may be repeated; none: there are "
         "none.  [default: what names and shapes tell]",
         metavar="IN=OUT",
-        rich_help_panel=panels.DATA,
     ),
 ]
 LAYER_EXAMPLES = """'head.*=w8a16', 'head.*=keep_float' or 'stem.*={ranges = "minmax"}'"""
 Layer = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.recipe(
         help=f"What layers have of their own, by name, such as {LAYER_EXAMPLES}; several times.",
         metavar="NAME=WIDTHS|keep_float|{TABLE}",
-        rich_help_panel=panels.RECIPE,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, and nothing else.", rich_help_panel=panels.OUTPUT)
-]
-Fix = Annotated[
-    bool,
-    typer.Option("--fix", help="Apply what findings of `edgeqwt check` offer to apply.", rich_help_panel=panels.TARGET),
-]
+Json = Annotated[bool, panels.output("--json", help="Print the result as JSON, and nothing else.")]
+Fix = Annotated[bool, panels.target("--fix", help="Apply what findings of `edgeqwt check` offer to apply.")]
 
 
 def parse_images(options: list[str] | None) -> ImageOptions | None:
