@@ -27,9 +27,10 @@ DTYPE: Mapping[int, str] = MappingProxyType({bits: dtype for dtype, bits in BITS
 # 64-bit accumulators are scaled by a multiplier of 16 bits, which is off by 2^-15 at most: one step of the largest.
 COARSE = ROUNDED + 1.0
 LINEAR: Mapping[str, Any] = MappingProxyType({"bound": COARSE, "largest_ratio": 127.0})  # multiplied by < 2^7
-# Twice the larger input scale, over 2^15 output scales, must be below 1.
+# Twice the larger input scale, over 2^15 output scales, must be below 1. Inputs are rounded to 2^-14 of the larger one
+# before: at the largest ratio half a step of the output, so that each is off by a quarter.
 SUMMED: Mapping[str, Any] = MappingProxyType(
-    {"bound": ROUNDED, "largest_ratio": 2.0**13, "options": MappingProxyType({"potScaleInt16": False})}
+    {"bound": ROUNDED + 2 * 0.25, "largest_ratio": 2.0**13, "options": MappingProxyType({"potScaleInt16": False})}
 )
 BETWEEN_POINTS = "Interpolates between 513 points: exact where the function is flat, off where it is steep."
 
