@@ -7,20 +7,21 @@ weights are off by e is e A e^T; `loss` is that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from edgeqwt.graph.graph import Array
-from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.rounding.cholesky import cholesky, solved
 
-# (real weights, scale of each channel, limit, where integers must be zero) -> integers within +-limit, as float64.
-Method = Callable[[Array, Array, int, Array | None], Array]
+# (real weights, scale of each channel, limit, where integers must be zero) -> integers within +-limit, as float64,
+# and the loss of each channel.
+Method = Callable[[Array, Array, int, Array | None], tuple[Array, Array]]
 
 # A step that lowers a loss by less than this share of the error's size is rounding noise.
 NOISE = 1e-9
-WIDE = 2048  # terms from which on a layer's matrices are so large that detours pay
-BLOCK = 64  # terms whose errors are spread within the block one at a time, and over later ones together
+BLOCK = 64  # terms whose errors are spread within the block one at a time, and over other ones together
+TOGETHER = 1 << 16  # weights whose steps are looked for at a time: about what a core's cache holds
 
 
 def damped(hessian: Array, share: float) -> Array:
@@ -29,86 +30,32 @@ def damped(hessian: Array, share: float) -> Array:
     It keeps inputs that calibration hardly saw from soaking up the error. Where nothing was seen, the identity:
     all weights count alike.
     """
-    mean = np.trace(hessian, axis1=-2, axis2=-1) / hessian.shape[-1]
-    ridge: Array = np.where(mean > 0, share * mean, 1.0)
-    damping: Array = ridge[:, None, None] * np.eye(hessian.shape[-1])
-    return hessian + damping
+    found = hessian.copy()
+    diagonal = np.einsum("gtt->gt", found)
+    diagonal += ridge_of(diagonal.mean(axis=1), share)[:, None]
+    return found
 
 
-def refitted(weights: Array, hessian: Array, cross: Array, share: float) -> Array:
+def ridge_of(mean: Array, share: float) -> Array:
+    """A share of the second moments' mean diagonals, shape (groups,), or 1 where nothing was seen."""
+    return np.where(mean > 0, share * mean, 1.0)
+
+
+def refitted(weights: Array, hessian: Array, pull: Array, share: float) -> Array:
     """Real weights that make up for errors of the layer's inputs: ERQ's Aqer (Zhong et al. 2024, section 4.1).
 
     Minimizes ||W' X - W Y||^2 + l ||W' - W||^2 over W', where X are the inputs that the layer gets and Y those
     that it would get from the float network. The derivative is zero where W' (X X^T + l) = W Y X^T + l W, so
 
-        W' = W + W (Y X^T - X X^T) (X X^T + l)^-1.
+        W' = W + W (Y - X) X^T (X X^T + l)^-1.
 
     Args:
         weights: W.
         hessian: X X^T.
-        cross: Y X^T.
+        pull: W (Y - X) X^T, of the weights' shape.
         share: l as a share of the mean diagonal of X X^T.
     """
-    return weights + _times_inverse(weights @ (cross - hessian), damped(hessian, share))
-
-
-def best_ridge(weights: Array, folds: Sequence[tuple[Array, Array]], shares: Sequence[float]) -> float:
-    """The share with which weights refitted on one fold of the samples err least on the others.
-
-    Args:
-        weights: real.
-        folds: each fold's hessian and cross, as `refitted` takes them; two or more.
-        shares: to choose from; the last of equally good ones is taken.
-    """
-
-    def error(share: float) -> float:
-        total = 0.0
-        for k, (hessian, cross) in enumerate(folds):
-            moved = refitted(weights, hessian, cross, share)
-            for other, aim in (fold for j, fold in enumerate(folds) if j != k):
-                # ||W' X - W Y||^2 without the term that all shares have in common.
-                total += float(((moved @ other) * moved).sum() - 2 * ((weights @ aim) * moved).sum())
-        return total
-
-    return min(reversed(shares), key=error)
-
-
-def best_ridge_of_rows(weights: Array, folds: Sequence[tuple[Array, Array]], shares: Sequence[float]) -> float:
-    """What `best_ridge` chooses, from rows of inputs instead of moments: much faster where they are fewer than terms.
-
-    With E = (Y - X) W^T, by the identity X^T X (X^T X + l)^-1 = X^T (X X^T + l)^-1 X and its like, the refitted weights
-    change the outputs of other rows X' by
-
-        X' (W' - W)^T = X' X^T (X X^T + l)^-1 E,
-
-    so that nothing of the size of terms times terms is inverted.
-
-    Args:
-        weights: real, shape (groups, channels, terms).
-        folds: each fold's rows X that the layer gets, and Y that it would get from the float network; shape
-            (groups, rows, terms).
-        shares: to choose from; the last of equally good ones is taken.
-    """
-    folds = [(x.astype(np.float64), y.astype(np.float64)) for x, y in folds]
-    wanted = [(y - x) @ weights.swapaxes(-1, -2) for x, y in folds]
-    terms = weights.shape[-1]
-
-    def errors(_: None, k: int) -> Array:
-        """Of each share, fitted on fold k, on the others."""
-        x = folds[k][0]
-        own, eye = x @ x.swapaxes(-1, -2), np.eye(x.shape[1])
-        others = [j for j in range(len(folds)) if j != k]
-        across = [folds[j][0] @ x.swapaxes(-1, -2) for j in others]
-        mean = np.trace(own, axis1=-2, axis2=-1) / terms
-        found = []
-        for share in shares:
-            ridge = np.where(mean > 0, share * mean, 1.0)[:, None, None]
-            pull = np.linalg.solve(own + ridge * eye, wanted[k])
-            found.append(sum(float(np.square(a @ pull - wanted[j]).sum()) for a, j in zip(across, others, strict=True)))
-        return np.array(found)
-
-    total = sum(ordered([None] * min(THREADS, len(folds)), errors, range(len(folds))))
-    return shares[len(shares) - 1 - int(np.argmin(np.asarray(total)[::-1]))]
+    return weights + solved(cholesky(damped(hessian, share)), pull)
 
 
 def nearest(weights: Array, scale: Array, limit: int) -> Array:
@@ -120,27 +67,40 @@ def nearest(weights: Array, scale: Array, limit: int) -> Array:
 def one_by_one(hessian: Array) -> Method:
     """Rounds one term at a time and spreads its error over those still real: GPTQ (Frantar et al. 2022, algorithm 1).
 
+    With A = L L^T the loss is the square of e L, e being what the weights are off by. Terms that are rounded first
+    stand last in A, so that what a term adds to the loss depends on those before it alone:
+
+        (e L)_k = e_k L_kk + sum over j > k of e_j L_jk,
+
+    which the integer makes as small as it can be. The paper inverts A first, for the same integers.
+
     Args:
         hessian: damped.
     """
     # Terms of large inputs first: their errors can then still be made up for (the paper's "act order").
-    order = _largest_first(hessian)
-    factor = _inverse_factor(_permuted(hessian, order))
+    order = _largest_first(hessian)[:, ::-1]
+    factor = cholesky(_permuted(hessian, order))
 
-    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> Array:
-        real = np.take_along_axis(weights, order[:, None, :], axis=2)
-        pruned = None if zeros is None else np.take_along_axis(zeros, order[:, None, :], axis=2)
-        integers, errors = np.empty_like(real), np.zeros_like(real)
-        for k in range(real.shape[2]):
-            first = k - k % BLOCK
-            if k == first:  # all that earlier blocks spread over this one, as one product
-                real[:, :, k : k + BLOCK] -= errors[:, :, :k] @ factor[:, :k, k : k + BLOCK]
-            value = real[:, :, k] - (errors[:, :, first:k] @ factor[:, first:k, k, None])[..., 0]
-            integers[:, :, k] = np.clip(np.rint(value / scale), -limit, limit)
-            if pruned is not None:
-                integers[:, :, k][pruned[:, :, k]] = 0
-            errors[:, :, k] = (value - integers[:, :, k] * scale) / factor[:, k, k, None]
-        return _restored(integers, order)
+    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> tuple[Array, Array]:
+        # Terms before channels, so that a term's channels lie side by side.
+        real = _in_order(weights, order)
+        pruned = None if zeros is None else _in_order(zeros, order)
+        integers, errors, total = np.empty_like(real), np.empty_like(real), np.zeros_like(scale)
+        for last in range(real.shape[1], 0, -BLOCK):
+            first = max(last - BLOCK, 0)
+            met = factor[:, last:, first:last].swapaxes(-1, -2) @ errors[:, last:]  # all that later terms left
+            own = np.ascontiguousarray(factor[:, first:last, first:last].swapaxes(-1, -2))
+            for k in range(last - 1, first - 1, -1):
+                i = k - first
+                left = met[:, i] + (own[:, None, i, i + 1 :] @ errors[:, k + 1 : last])[:, 0]
+                value = real[:, k] + left / own[:, i, i, None]
+                rounded = np.clip(np.rint(value / scale), -limit, limit)
+                if pruned is not None:
+                    rounded[pruned[:, k]] = 0
+                integers[:, k], stored = rounded, rounded * scale
+                errors[:, k] = real[:, k] - stored
+                total += np.square((value - stored) * own[:, i, i, None])
+        return _restored(integers.swapaxes(-1, -2), order), total
 
     return method
 
@@ -158,7 +118,7 @@ def half_by_half(hessian: Array) -> Method:
     order = _largest_first(hessian)
     moments = _permuted(hessian, order)
 
-    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> Array:
+    def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> tuple[Array, Array]:
         real = np.take_along_axis(weights, order[:, None, :], axis=2)
         pruned = None if zeros is None else np.take_along_axis(zeros, order[:, None, :], axis=2)
         integers, first = np.empty_like(real), 0
@@ -171,9 +131,11 @@ def half_by_half(hessian: Array) -> Method:
                 rounded[still] = 0
             rounded = refined(real[:, :, half], scale, rounded, moments[:, half, half], limit, still)
             pull = (rounded * scale[..., None] - real[:, :, half]) @ moments[:, half, rest]
-            real[:, :, rest] -= _times_inverse(pull, moments[:, rest, rest])
+            if middle < real.shape[2]:
+                real[:, :, rest] -= solved(cholesky(moments[:, rest, rest]), pull)
             integers[:, :, half], first = rounded, middle
-        return _restored(integers, order)
+        found = _restored(integers, order)
+        return found, loss(weights, scale, found, hessian)
 
     return method
 
@@ -186,40 +148,70 @@ def refined(
     A step d of term j changes the loss by 2 d (e A)_j + d^2 A_jj; the loss never grows. Integers that must be zero
     take no step.
     """
-    shape = integers.shape
-    group = np.repeat(np.arange(shape[0]), shape[1])
-    integers = integers.reshape(-1, shape[2]).copy()
-    step = np.broadcast_to(scale, shape[:2]).reshape(-1, 1)
-    error = integers * step - weights.reshape(integers.shape)
-    slope = (error.reshape(shape) @ hessian).reshape(integers.shape)
-    square = step**2 * np.diagonal(hessian, axis1=-2, axis2=-1)[group]
-    if zeros is not None:
-        square = np.where(zeros.reshape(square.shape), np.inf, square)
+    found = integers.copy()
+    stepped(weights, weights @ hessian, scale, found, found @ hessian, hessian, limit, zeros)
+    return found
+
+
+def stepped(
+    weights: Array, aim: Array, scale: Array, integers: Array, moved: Array, hessian: Array, limit: int,
+    zeros: Array | None = None,
+) -> None:  # fmt: skip
+    """Takes the steps of `refined` in place.
+
+    Args:
+        weights: W, real.
+        aim: W A.
+        scale: of each channel.
+        integers: Q; they change.
+        moved: Q A, which changes with them.
+        hessian: A.
+        limit: of the integers.
+        zeros: where they stay zero.
+    """
+    groups, channels, terms = integers.shape
+    count = max(1, TOGETHER // terms)
+    diagonal = np.diagonal(hessian, axis1=-2, axis2=-1)
+    for g in range(groups):
+        step = np.broadcast_to(scale, (groups, channels))[g][:, None]
+        for first in range(0, channels, count):
+            some = slice(first, first + count)
+            mine, half = (step[some], integers[g, some], moved[g, some]), step[some] / 2 * diagonal[g]
+            if zeros is not None:
+                half[zeros[g, some]] = np.inf
+            _step_rows(*mine, mine[0] * mine[2] - aim[g, some], weights[g, some], half, hessian[g], limit)
+
+
+def _step_rows(
+    step: Array, integers: Array, moved: Array, slope: Array, weights: Array, half: Array, hessian: Array, limit: int
+) -> None:
+    """The steps of some channels of one group; slope is e A, half what half a step adds to it."""
+    noise = NOISE * np.abs(((step * integers - weights) * slope).sum(axis=1))
     rows = np.arange(len(integers))  # channels that still improve
     while len(rows):
-        pull = 2 * step[rows] * slope[rows]
-        up = np.where(integers[rows] < limit, square[rows] + pull, np.inf)
-        down = np.where(integers[rows] > -limit, square[rows] - pull, np.inf)
-        best = np.minimum(up, down).argmin(axis=1)
-        here = np.arange(len(rows)), best
-        sign = np.where(up[here] <= down[here], 1.0, -1.0)
-        noise = NOISE * np.abs(np.einsum("ct,ct->c", error[rows], slope[rows]))
-        helps = np.minimum(up[here], down[here]) < -noise
-        rows, best, sign = rows[helps], best[helps], sign[helps]
-        moved = sign * step[rows, 0]
+        # Down the slope a step wins 2 step (|slope| - half); up the slope it never does.
+        wins = np.abs(slope[rows]) - half[rows]
+        wins[-np.sign(slope[rows]) * integers[rows] >= limit] = -np.inf
+        best = wins.argmax(axis=1)
+        helps = 2 * step[rows, 0] * wins[np.arange(len(rows)), best] > noise[rows]
+        rows, best = rows[helps], best[helps]
+        sign = -np.sign(slope[rows, best])
         integers[rows, best] += sign
-        error[rows, best] += moved
-        slope[rows] += moved[:, None] * hessian[group[rows], best]
-    return integers.reshape(shape)
+        change = sign[:, None] * hessian[best]
+        moved[rows] += change
+        slope[rows] += step[rows] * change
 
 
-def fitted_scale(weights: Array, integers: Array, hessian: Array, otherwise: Array) -> Array:
+def fitted_scale(integers: Array, aim: Array, moved: Array, otherwise: Array) -> Array:
     """The scale of each channel at which its integers q have the smallest loss: w A q^T / q A q^T.
 
-    It is `otherwise`, shape (groups, channels), where that is not a positive number.
+    Args:
+        integers: Q.
+        aim: W A of the real weights W.
+        moved: Q A.
+        otherwise: what it is where that is not a positive number, shape (groups, channels).
     """
-    moved = integers @ hessian
-    power, product = (moved * integers).sum(axis=2), (moved * weights).sum(axis=2)
+    power, product = (moved * integers).sum(axis=2), (aim * integers).sum(axis=2)
     usable = (power > 0) & (product > 0)
     scale: Array = np.where(usable, product / np.where(usable, power, 1.0), otherwise)
     return scale
@@ -232,38 +224,17 @@ def loss(weights: Array, scale: Array, integers: Array, hessian: Array) -> Array
     return total
 
 
-def _times_inverse(values: Array, symmetric: Array) -> Array:
-    """values @ inverse(symmetric)."""
-    product: Array = np.linalg.solve(symmetric, values.swapaxes(-1, -2)).swapaxes(-1, -2)
-    return product
-
-
-def _inverse_factor(hessian: Array) -> Array:
-    """U, upper triangular, with U^T U the inverse: GPTQ's Cholesky form, without inverting first."""
-    backwards = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]  # upper, times its transpose the Hessian
-    # In order in memory: BLAS takes no matrix that runs backwards, and numpy's own loops take ten times as long.
-    return _upper_inverse(np.ascontiguousarray(backwards))
-
-
-def _upper_inverse(upper: Array) -> Array:
-    """The inverse of upper triangular matrices; of large ones in halves, a sixth of the work of an inverse."""
-    size = upper.shape[-1]
-    if size < WIDE:
-        return np.asarray(np.linalg.inv(upper))
-    half, inverse = size // 2, np.zeros_like(upper)
-    first, last = (_upper_inverse(part) for part in (upper[:, :half, :half], upper[:, half:, half:]))
-    inverse[:, :half, :half], inverse[:, half:, half:] = first, last
-    inverse[:, :half, half:] = -first @ (upper[:, :half, half:] @ last)
-    return inverse
-
-
 def _largest_first(hessian: Array) -> Array:
     return np.argsort(-np.diagonal(hessian, axis1=-2, axis2=-1), axis=-1, kind="stable")
 
 
 def _permuted(hessian: Array, order: Array) -> Array:
-    rows = np.take_along_axis(hessian, order[:, :, None], axis=1)
-    return np.take_along_axis(rows, order[:, None, :], axis=2)
+    return np.stack([h[np.ix_(o, o)] for h, o in zip(hessian, order, strict=True)])
+
+
+def _in_order(values: Array, order: Array) -> Array:
+    """(groups, terms, channels), terms reordered."""
+    return np.take_along_axis(values.swapaxes(-1, -2), order[:, :, None], axis=1)
 
 
 def _restored(values: Array, order: Array) -> Array:

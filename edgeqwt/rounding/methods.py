@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import batched
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -15,22 +16,22 @@ from annotated_types import Ge, Interval
 from edgeqwt.graph.graph import Array
 from edgeqwt.rounding.least_squares import (
     Method,
-    best_ridge,
-    best_ridge_of_rows,
     damped,
     fitted_scale,
     half_by_half,
-    loss,
     nearest,
     one_by_one,
-    refined,
     refitted,
+    stepped,
 )
+from edgeqwt.rounding.ridge import best_ridge, best_ridge_of_rows
 from edgeqwt.runtime.parallel import THREADS, ordered
 
 NARROWEST = 0.6  # of the scale at which no weight is clipped: below it, 4-bit weights lose more than they win
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # to choose from; the last one leaves weights as they are
-THREADED = 512  # terms from which on scales are tried on several threads
+MANY = 512  # terms from which on scales are tried on several threads, and not all where few do
+TURN = 2  # scales that are tried before channels that lose by the narrower ones are done
+LOST = 2.0  # times the smallest loss
 POLISHES = 3  # turns of steps and scales; later ones change next to nothing
 
 
@@ -43,20 +44,21 @@ class Layer:
         scale: of each channel as the graph has it, shape (groups, channels).
         limit: integers lie within +-limit.
         hessian: sum of x x^T over the inputs x that the weights meet, shape (groups, terms, terms).
-        cross: sum of y x^T, with y the same inputs in the float network; None where nobody asked for it.
-        folds: hessian and cross of each of some parts of the samples; empty without cross.
+        pull: sum of w (y - x) x^T, of the weights' shape, with y the same inputs in the float network; None where
+            nobody asked for it.
+        folds: hessian and pull of each of some parts of the samples; empty without pull.
         bounds: smallest and largest scale that each channel can have, of the shape of `scale`, or None
             where the scales cannot change.
         zeros: where integers must be zero, shape of the weights; None for nowhere.
-        rows: of layers with many terms, in place of `folds`: some of each fold's inputs and of those that it would have
-            in the float network, shape (groups, rows, terms).
+        rows: of layers with many terms, in place of `folds`: some of each fold's inputs x, shape (groups, rows, terms),
+            and w (y - x) of them, shape (groups, rows, channels).
     """
 
     weights: Array
     scale: Array
     limit: int
     hessian: Array
-    cross: Array | None = None
+    pull: Array | None = None
     folds: tuple[tuple[Array, Array], ...] = ()
     bounds: tuple[Array, Array] | None = None
     zeros: Array | None = None
@@ -148,50 +150,66 @@ def _rounded(
     layer: Layer, how: Callable[[Array], Method], damping: float, ridge: float, scales: int, refine: bool
 ) -> Rounded:
     """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
-    hessian, weights = damped(layer.hessian, damping), layer.weights
-    if layer.cross is not None:
-        share = ridge or _ridge(layer)
-        weights = refitted(weights, layer.hessian, layer.cross, share)
-    method = how(hessian)
-    best: Rounded | None = None
-    least: Array = np.zeros(())
-
-    def tried(_: None, scale: Array) -> tuple[Array, Array, Array]:
-        integers = method(weights, scale, layer.limit, layer.zeros)
-        return scale, integers, loss(weights, scale, integers, hessian)
-
-    workers = [None] * (THREADS if weights.shape[2] >= THREADED else 1)
-    for scale, integers, error in ordered(workers, tried, [layer.scale, *_candidates(layer, scales)]):
-        if best is None:
-            best, least = Rounded(integers, scale), error
-            continue
-        wins = error < least
-        best = Rounded(np.where(wins[..., None], integers, best.integers), np.where(wins, scale, best.scale))
-        least = np.minimum(error, least)
-    assert best is not None
+    weights = layer.weights
+    if layer.pull is not None:
+        weights = refitted(weights, layer.hessian, layer.pull, ridge or _ridge(layer))
+    hessian = damped(layer.hessian, damping)
+    best = _best(layer, weights, how(hessian), [layer.scale, *_candidates(layer, scales)])
     return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+
+
+def _best(layer: Layer, weights: Array, method: Method, scales: list[Array]) -> Rounded:
+    """Each channel at the scale with the smallest loss.
+
+    The loss of a channel falls and then grows as its scale becomes smaller: a channel is done when that is much more
+    than at its best. At 8 bits most are done after two turns. Of few terms the losses are too uneven for that.
+    """
+    workers = [None] * (THREADS if weights.shape[2] >= MANY else 1)
+    found, scale = np.zeros_like(weights), layer.scale.copy()
+    least: Array = np.full(scale.shape, np.inf)
+    open_ones: Array = np.arange(weights.shape[1])  # channels that are not done
+    leaving = weights.shape[0] == 1 and weights.shape[2] >= MANY
+    for turn in batched(scales, TURN):
+        here = open_ones
+        zeros = None if layer.zeros is None else layer.zeros[:, here]
+
+        def tried(_: None, one: Array, here: Array = here, zeros: Array | None = zeros) -> tuple[Array, Array, Array]:
+            return one[:, here], *method(weights[:, here], one[:, here], layer.limit, zeros)
+
+        for one, integers, error in ordered(workers, tried, turn):
+            wins = error < least[:, here]
+            found[:, here] = np.where(wins[..., None], integers, found[:, here])
+            scale[:, here] = np.where(wins, one, scale[:, here])
+            least[:, here] = np.where(wins, error, least[:, here])
+        if leaving:
+            open_ones = here[(error <= LOST * least[:, here])[0]]
+        if not len(open_ones):
+            break
+    return Rounded(found, scale)
 
 
 def _ridge(layer: Layer) -> float:
     """How strongly the layer's weights are held where they are, by cross-validation where there are folds."""
     if len(layer.rows) > 1:
-        return best_ridge_of_rows(layer.weights, layer.rows, RIDGES)
-    return best_ridge(layer.weights, layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0]
+        return best_ridge_of_rows(layer.rows, RIDGES)
+    return best_ridge(layer.folds, RIDGES) if len(layer.folds) > 1 else RIDGES[0]
 
 
 def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:
     """Turns of single steps and, where scales are searched, of the best scale for the integers: neither can lose."""
-    integers, scale = refined(weights, start.scale, start.integers, hessian, layer.limit, layer.zeros), start.scale
+    integers, scale = start.integers.copy(), start.scale
+    aim, moved = weights @ hessian, integers @ hessian
+    stepped(weights, aim, scale, integers, moved, hessian, layer.limit, layer.zeros)
     if layer.bounds is None or not with_scales:
         return Rounded(integers, scale)
     for _ in range(POLISHES):
-        scale = np.clip(fitted_scale(weights, integers, hessian, scale), *layer.bounds)
-        integers = refined(weights, scale, integers, hessian, layer.limit, layer.zeros)
+        scale = np.clip(fitted_scale(integers, aim, moved, scale), *layer.bounds)
+        stepped(weights, aim, scale, integers, moved, hessian, layer.limit, layer.zeros)
     return Rounded(integers, scale)
 
 
 def _candidates(layer: Layer, count: int) -> list[Array]:
-    """Scales to try besides the graph's own."""
+    """Scales to try besides the graph's own, from the widest on."""
     if layer.bounds is None:
         return []
     widest = np.abs(layer.weights).max(axis=2) / layer.limit

@@ -21,13 +21,12 @@ from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
-from edgeqwt.rounding.least_squares import WIDE
 from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
+from edgeqwt.rounding.moments import Moments, Rows, moments
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
-from edgeqwt.rounding.wide_layers import Kept, Sides, wide_moments
 from edgeqwt.runtime.boundary import feed_as
-from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.threads import one_thread
 from edgeqwt.scales.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.widths.precision import Precision
@@ -35,10 +34,7 @@ from edgeqwt.widths.precision import Precision
 # Of one sample, about, that second moments are summed over. With 64 of them ResNet-20 loses 0.2 dB at 4-bit weights;
 # they are what is most of, where samples are few.
 POSITIONS = 1024
-FOLDS = 2  # of the samples, for what is chosen by cross-validation
 CHUNK = 8  # samples whose patches a thread has in memory at a time
-# The float network's inputs are rounded to this share of the integer input's step: see `_moments`.
-FRACTION = {"int8": 256, "int16": 4}
 
 Run = Callable[[Chunk], Array]
 
@@ -93,10 +89,10 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            folds, rows = _moments(graph, i, weights.shape, workers, count, counting(weights_of[k]))
-            layer = _layer(graph, i, reference, source, precision, folds)
-            same = zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights)
-            layer = replace(layer, zeros=same, rows=rows)
+            found = _moments(graph, i, weights, workers, count, counting(weights_of[k]))
+            layer = _layer(graph, i, reference, source, precision, found)
+            layer = replace(layer, zeros=zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights))
+            del found  # as large as what is factored now
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)
@@ -121,93 +117,74 @@ def _roundable(graph: Graph) -> list[int]:
     ]
 
 
-def _steadied(weights: Array, inputs: list[Array]) -> Array:
+def _steadied(weights: Array, ours: Array, theirs: Array | None) -> Array:
     """The rows' weights, less for rows whose inputs err far more than most; shape (groups, rows, 1).
 
     A few tokens on which a range saturates err by more than all others together, and no weights can mend that: one
     step of reweighted least squares, as in `compensate.layer`.
     """
-    if len(inputs) < 2:
+    if theirs is None:
         return weights[None, :, None]
-    errors = np.square(inputs[1] - inputs[0]).sum(axis=2)
+    errors = np.square(theirs - ours).sum(axis=2, dtype=np.float64)
     counted = weights > 0.1 * weights.mean()  # not padding
     usual = np.median(errors[:, counted], axis=1, keepdims=True) if counted.any() else np.ones((len(errors), 1))
     return np.asarray(weights / (1 + errors / np.maximum(usual, 1e-9)))[..., None]
 
 
 def _moments(
-    graph: Graph,
-    i: int,
-    weights_shape: tuple[int, ...],
-    workers: list[list[Run]],
-    count: int,
-    row_weights: Sequence[Array] = (),
-) -> tuple[list[list[Array]], Kept]:
-    """Sums of x x^T, and of y x^T where the workers run the float graph too, over positions and each fold's samples.
+    graph: Graph, i: int, weights: Array, workers: list[list[Run]], count: int, row_weights: Sequence[Array] = ()
+) -> Moments:
+    """Sums over positions and samples of what the op reads, in steps of its input's scale.
 
-    A fold is every other chunk of samples. Of layers with many terms the sums are those of all samples, and some rows
-    of each fold come with them.
-
-    In steps of the input's scale; float64, (groups, terms, terms). The integers x are below 2^9 (2^15 with
-    int16), and y is rounded to 1/256 (1/4) of a step, so products are integers below 2^27 (2^33) of such
-    fractions, unless y is far outside of x's range: every partial sum below 2^53 is exact, and the result does not
-    depend on the order of the additions. Rows with weights, one array of them per sample, are added in order.
+    Args:
+        graph: integer.
+        i: the op.
+        weights: real, as the float graph has them.
+        workers: run the integer graph up to the op's input, and the float graph where that is asked for.
+        count: samples.
+        row_weights: of each sample's rows; none: all count alike.
     """
     op, x = graph.ops[i], slots(graph.ops[i]).data
     tensor = graph.tensors[x]
     assert tensor.quantization is not None
     scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
+    dtype = np.dtype(np.float32 if tensor.dtype == "int8" else np.float64)  # see `moments`
     # Neighbouring positions say nearly the same, and large maps have thousands of them.
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
     every = max(1, math.ceil(math.sqrt(math.prod(height_width) / POSITIONS)))
 
-    def rows(values: Array) -> Array:
-        return patches(op, values.reshape(-1, *tensor.shape[1:]), weights_shape, every)
+    def patched(values: Array) -> Array:
+        return patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every)
 
-    def sides(runs: list[Run], first: int) -> Sides:
+    def rows(runs: list[Run], first: int) -> Rows:
         chunk = range(first, min(first + CHUNK, count))
-        ours = rows(runs[0](chunk).astype(np.float64) - zero_point)
-        both = [ours]
-        for run in runs[1:]:
-            steps = np.rint(run(chunk).astype(np.float64) * (FRACTION[tensor.dtype] / scale))
-            both.append(rows(steps) / FRACTION[tensor.dtype])
-        counted = _steadied(np.concatenate([row_weights[n] for n in chunk]), both) if row_weights else None
-        return both, counted
+        ours = patched(runs[0](chunk).astype(dtype) - zero_point)
+        theirs = patched(runs[1](chunk).astype(dtype) / scale) if len(runs) > 1 else None
+        counted = np.concatenate([row_weights[n] for n in chunk]) if row_weights else None
+        steadied = None if counted is None else _steadied(counted, ours, theirs)
+        if theirs is None:
+            return Rows(ours, None, steadied)
+        columns = matrix(op.kind, weights.astype(dtype), len(ours)).swapaxes(-1, -2)
+        return Rows(ours, (theirs - ours) @ columns, steadied)
 
-    def work(runs: list[Run], first: int) -> list[Array]:
-        both, counted = sides(runs, first)
-        ours = both[0] if counted is None else both[0] * counted
-        return [np.matmul(side.transpose(0, 2, 1), ours) for side in both]
-
-    if op.kind != "DEPTHWISE_CONV_2D" and math.prod(weights_shape[1:]) >= WIDE:
-        total, kept = wide_moments(workers, sides, CHUNK, count)
-        return [total], kept
-    folds: list[list[Array]] = []
-    for k, parts in enumerate(ordered(workers, work, range(0, count, CHUNK))):
-        if k < FOLDS:
-            folds.append(parts)
-        else:
-            folds[k % FOLDS] = [t + p for t, p in zip(folds[k % FOLDS], parts, strict=True)]
-    return folds, ()
+    return moments(workers, rows, CHUNK, count)
 
 
-def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, folds: list[list[Array]]) -> Layer:
+def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, found: Moments) -> Layer:
     """The op as a rounding rule sees it."""
     op, s = graph.ops[i], slots(graph.ops[i])
-    hessian, *rest = (sum(parts[1:], parts[0]) for parts in zip(*folds, strict=True))
-    cross = rest[0] if rest else None
-    paired = tuple((fold[0], fold[1]) for fold in folds) if rest else ()
     data, q = reference.tensors[slots(source).weight].data, graph.tensors[s.weight].quantization
     assert data is not None
     assert q is not None
-    weights = matrix(op.kind, data.astype(np.float64), len(hessian))
+    weights = matrix(op.kind, data.astype(np.float64), len(found.hessian))
     shape = weights.shape[:2]
     scale = np.broadcast_to(q.scale.astype(np.float64), (math.prod(shape),)).reshape(shape)
     limit = 2 ** (precision.of(graph.tensors[s.output].name).weights - 1) - 1
+    layer = Layer(weights, scale, limit, found.hessian, found.pull, found.folds, rows=found.rows)
     if len(q.scale) != scale.size or (s.bias >= 0 and len(graph.consumers()[s.bias]) > 1):
-        return Layer(weights, scale, limit, hessian, cross, paired)
+        return layer
     low, high = _bounds(graph, i, reference, source)
-    return Layer(weights, scale, limit, hessian, cross, paired, (low.reshape(shape), high.reshape(shape)))
+    return replace(layer, bounds=(low.reshape(shape), high.reshape(shape)))
 
 
 def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, Array]:

@@ -64,14 +64,15 @@ def _by_rule(
 ) -> Array:
     x, y = (_rows(op, values, weights.shape) for values in (inputs, exact))
     groups = len(x)
+    real = matrix(op.kind, weights, groups)
     parts = [(a, b) for a, b in zip(np.array_split(x, FOLDS, axis=1), np.array_split(y, FOLDS, axis=1), strict=True)]
-    folds = [(a.transpose(0, 2, 1) @ a, b.transpose(0, 2, 1) @ a) for a, b in parts]
+    folds = [(a.transpose(0, 2, 1) @ a, real @ ((b - a).transpose(0, 2, 1) @ a)) for a, b in parts]
     layer = Layer(
-        matrix(op.kind, weights, groups),
+        real,
         scale.reshape(groups, -1),
         limit,
         sum(h for h, _ in folds),
-        sum(c for _, c in folds) if rule.float_targets else None,
+        sum(p for _, p in folds) if rule.float_targets else None,
         tuple(folds) if rule.float_targets else (),
     )
     found = rule.round(layer)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.rounding import methods
 from edgeqwt.rounding.least_squares import damped, loss, refitted
 from edgeqwt.rounding.methods import Erq, Gptq, Layer, Nearest, RoundingRule
 
@@ -17,8 +18,8 @@ SEEDS = range(4)
 
 def layer(weights: Array, inputs: Array, scale: Array = SCALE, limit: int = 127, wanted: Array | None = None) -> Layer:
     """One group whose weights meet `inputs`, shape (samples, terms), and should have met `wanted`."""
-    cross = None if wanted is None else (wanted.T @ inputs)[None]
-    return Layer(weights[None], scale, limit, (inputs.T @ inputs)[None], cross)
+    pull = None if wanted is None else (weights @ (wanted - inputs).T @ inputs)[None]
+    return Layer(weights[None], scale, limit, (inputs.T @ inputs)[None], pull)
 
 
 def hard(seed: int, noise: float = 0.0) -> tuple[Layer, Array, Array]:
@@ -66,13 +67,31 @@ def test_inputs_that_never_occur(rule: RoundingRule) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_searched_scales_never_lose_in_the_rules_own_objective(seed: int) -> None:
     one, _, _ = hard(seed)
-    one = replace(one, cross=None)
+    one = replace(one, pull=None)
     hessian = damped(one.hessian, 0.01)
     plain, searched, refined = (r.round(one) for r in (Gptq(), Gptq(scales=9), Gptq(scales=9, refine=True)))
     losses = [loss(one.weights, r.scale, r.integers, hessian) for r in (plain, searched, refined)]
     assert np.all(losses[1] <= losses[0])
     assert np.all(losses[2] <= losses[1])
     assert losses[1].sum() < 0.95 * losses[0].sum()  # and it is not for nothing
+
+
+@pytest.mark.parametrize("limit", [7, 127])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_channels_are_done_when_no_other_scale_suits_them(
+    seed: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of all scales, each tried alone; at 8 bits by fewer of them, as narrow ones lose many times as much."""
+    if limit == 127:
+        monkeypatch.setattr(methods, "MANY", 1)
+    one, _, _ = hard(seed)
+    one = replace(one, pull=None, limit=limit, scale=one.scale * 7 / limit)
+    hessian = damped(one.hessian, 0.01)
+    widest = np.abs(one.weights).max(axis=2) / limit
+    alone = [Gptq().round(replace(one, scale=scale * widest, bounds=None)) for scale in np.linspace(1, 0.6, 9)]
+    losses = [loss(one.weights, r.scale, r.integers, hessian) for r in alone]
+    found = Gptq(scales=9).round(one)
+    np.testing.assert_allclose(loss(one.weights, found.scale, found.integers, hessian), np.min(losses, axis=0))
 
 
 def test_scales_stay_where_they_cannot_change() -> None:
@@ -93,11 +112,11 @@ def test_float_targets_make_up_for_wrong_inputs(rule: RoundingRule, seed: int) -
         rounded = found.round(problem)
         return float(np.square(inputs @ (rounded.integers * rounded.scale[..., None])[0].T - targets).sum())
 
-    own = error(Gptq(), replace(one, cross=None))
+    own = error(Gptq(), replace(one, pull=None))
     assert error(rule, one) < 0.9 * own
     # The real solution, without rounding, is the bound.
-    assert one.cross is not None
-    best = refitted(one.weights, one.hessian, one.cross, 1e-9)
+    assert one.pull is not None
+    best = refitted(one.weights, one.hessian, one.pull, 1e-9)
     assert error(rule, one) > np.square(inputs @ best[0].T - targets).sum()
 
 

@@ -187,7 +187,7 @@ def test_layers_with_many_terms_are_rounded_as_others(monkeypatch: pytest.Monkey
     calibration = samples(graph, 24)
     plain = lower(graph, observe(graph, calibration)[0], MinMax(), Precision(4))
     usual = reround(plain, graph, calibration, EVERYTHING, Precision(4))
-    monkeypatch.setattr("edgeqwt.rounding.reround.WIDE", 16)
+    monkeypatch.setattr("edgeqwt.rounding.moments.WIDE", 16)
     wide = reround(plain, graph, calibration, EVERYTHING, Precision(4))
     assert flatbuffer.to_bytes(wide) == flatbuffer.to_bytes(usual)
     assert flatbuffer.to_bytes(wide) != flatbuffer.to_bytes(plain)
