@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from platform import python_version
@@ -16,6 +16,7 @@ from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import multiplications
 from edgeqwt.job import Job, begun
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
 from edgeqwt.mixed.build import Assignment, make_mixed
@@ -37,6 +38,10 @@ from edgeqwt.verify.parity import Parity
 
 FLOAT = "float"
 """The name of the float graph that was lowered, beside those of the variants (`judgement.py`)."""
+
+PROOF_WORK = 1 << 33
+"""Multiplications that kernels written for clarity do in the proof, all samples together: some ten seconds of each."""
+LEAST_PROOF = 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class BuildResult(Judgement, Tabular):
         notes: sentences on the package that the user must see; likewise.
         package: the files of the package, relative to its folder; likewise.
         placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
+        peaks: MiB of memory that the process had taken at most by the end of each stage.
     """
 
     sources: Sources
@@ -106,6 +112,7 @@ class BuildResult(Judgement, Tabular):
     notes: tuple[str, ...] = ()
     package: tuple[str, ...] = ()
     placed: Compiled | None = None
+    peaks: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""
@@ -184,7 +191,7 @@ def build(
     gains = _gains(job, recipe)
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
-        proof = context.gate.proof_samples(recipe.verify.runtime_samples)
+        proof = context.gate.proof_samples(proof_count(variants[judgement.choice.name], recipe.verify.runtime_samples))
         variants, runtimes, copied = without_overwrites(
             variants,
             judgement.choice.name,
@@ -218,6 +225,7 @@ def build(
         evaluated=evaluated,
         sizes=sizes,
         seconds=stages.seconds,
+        peaks=stages.peaks,
         versions={**versions(), **model.versions},
     )
 
@@ -230,6 +238,12 @@ def _gains(job: Job, recipe: Recipe) -> tuple[Gain, ...]:
     with job.stages("leave one out") as advance:
         small = Context.of(job.model, graph, few, job.target, recipe.preserve, whole.ranges)
         return leave_one_out(whole, small, recipe.techniques, recipe.precision, advance)
+
+
+def proof_count(graph: Graph, wanted: int) -> int:
+    """How many samples the runtimes are compared on: fewer than wanted of networks that take seconds for each."""
+    work = sum(multiplications(graph, op) for op in graph.ops)
+    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(work, 1)))
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:

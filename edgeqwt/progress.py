@@ -55,11 +55,13 @@ class Stages:
 
     Attributes:
         seconds: wall-clock seconds of each finished stage, in order.
+        peaks: MiB of memory that this process had taken at most by the end of each; none where the system does not say.
     """
 
     def __init__(self, display: Display = silent) -> None:
         self.display = display
         self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, int] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Advance]:
@@ -84,6 +86,18 @@ class Stages:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        if (peak := _peak()) is not None:
+            self.peaks[name] = peak
+
+
+def _peak() -> int | None:
+    """MiB that this process had resident at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    # In bytes on macOS, in KiB elsewhere.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
 def counted[T](items: Iterable[T], advance: Advance, total: int | None) -> Iterator[T]:

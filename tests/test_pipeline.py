@@ -12,14 +12,18 @@ import numpy.typing as npt
 import pytest
 
 import edgeqwt
+from edgeqwt import pipeline
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import multiplications
 from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
-from edgeqwt.pipeline import BuildResult, check_free, require_runtimes
+from edgeqwt.pipeline import BuildResult, check_free, proof_count, require_runtimes
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+from tests.chain import Chain
+from tests.compensation.nets import conv
 
 Array = npt.NDArray[Any]
 
@@ -147,3 +151,22 @@ def test_resnet20_from_pytorch(shared: Path, cifar10: Mapping[str, Array]) -> No
     wanted, found = outputs(built.prepared.graph, nhwc), outputs(built.graph, nhwc)
     assert (wanted.argmax(1) == found.argmax(1)).mean() >= 0.97
     assert built.runtimes.ok
+
+
+def test_networks_that_take_seconds_for_a_sample_are_proved_on_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain()
+    graph = chain.graph(conv(chain, chain.input((1, 6, 6, 4)), 4, 1))
+    work = sum(multiplications(graph, op) for op in graph.ops)
+    assert work > 0
+    assert proof_count(graph, 32) == 32
+    monkeypatch.setattr(pipeline, "PROOF_WORK", 5 * work)
+    assert [proof_count(graph, wanted) for wanted in (1, 4, 32)] == [1, 4, 5]
+    monkeypatch.setattr(pipeline, "PROOF_WORK", work - 1)
+    assert proof_count(graph, 32) == 2
+
+
+def test_stages_have_seconds_and_memory(built: BuildResult) -> None:
+    assert built.peaks.keys() == built.seconds.keys()
+    peaks = [*built.peaks.values()]
+    assert peaks[0] > 50  # an interpreter with numpy has more
+    assert built.peaks["judge"] >= built.peaks["prepare"]

@@ -251,7 +251,9 @@ class Report:
         cost_of_compensation: the compensated file against the int8 file; null where compensation is off.
         runtimes: model.tflite in the runtimes.
         seconds: wall-clock seconds of each stage, in the order in which they ran. The only part of the report that is
-            not the same for the same build.
+            not the same for the same build, with peak_mib.
+        peak_mib: MiB of memory that the process had taken at most by the end of each stage; empty where the system
+            does not say.
         versions: Python and every package that took part, name to version.
         machine: operating system and processor family, such as Linux x86_64.
     """
@@ -290,5 +292,6 @@ class Report:
     cost_of_compensation: Cost | None
     runtimes: Runtimes
     seconds: Mapping[str, float]
+    peak_mib: Mapping[str, int]
     versions: Mapping[str, str]
     machine: str

@@ -80,6 +80,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         cost_of_compensation=_cost(graphs, result.sizes),
         runtimes=_runtimes(result),
         seconds={name: round(value, 3) for name, value in result.seconds.items()},
+        peak_mib=result.peaks,
         versions=result.versions,
         machine=f"{platform.system()} {platform.machine()}",
     )
