@@ -22,6 +22,7 @@ from edgeqwt.graph.schema import (
 )
 
 LARGEST_FILE = 2**31  # bytes; offsets in a flatbuffer have 31 bits
+OTHERS = 1 << 16  # bytes of a small file beside its constants; a large one has an eighth of its size more
 
 
 def bytes_from_graph(graph: Graph) -> bytes:
@@ -32,12 +33,15 @@ def bytes_from_graph(graph: Graph) -> bytes:
     """
     from flatbuffers.builder import BuilderSizeError
 
-    builder = _sharing_builder()(1 << 16)
+    writer = _Writer()
+    model = writer.model(graph)
+    # A builder that begins small copies all that it has each time that it doubles.
+    builder = _sharing_builder()(writer.size + writer.size // 8 + OTHERS)
     try:
-        builder.Finish(_Writer().model(graph).Pack(builder), IDENTIFIER)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
     except BuilderSizeError:
         raise _too_large() from None
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def _too_large() -> InputError:
