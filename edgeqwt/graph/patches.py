@@ -6,6 +6,8 @@ that look at the inputs' second moments need no more than this.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Op
@@ -13,6 +15,11 @@ from edgeqwt.graph.padding import same_padding
 
 # Kinds whose patches are understood here; the others are rounded to nearest.
 PATCHED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+
+
+def terms_of(kind: str, shape: tuple[int, ...]) -> int:
+    """How many products one output is the sum of, given the weights' shape in the file."""
+    return math.prod(shape[1:3] if kind == "DEPTHWISE_CONV_2D" else shape[1:])
 
 
 def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) -> Array:

@@ -202,7 +202,9 @@ def _step_rows(
         slope[rows] += step[rows] * change
 
 
-def fitted_scale(integers: Array, aim: Array, moved: Array, otherwise: Array) -> Array:
+def fitted_scale(
+    integers: Array, aim: Array, moved: Array, otherwise: Array, total: Callable[[Array], Array] = lambda values: values
+) -> Array:
     """The scale of each channel at which its integers q have the smallest loss: w A q^T / q A q^T.
 
     Args:
@@ -210,8 +212,9 @@ def fitted_scale(integers: Array, aim: Array, moved: Array, otherwise: Array) ->
         aim: W A of the real weights W.
         moved: Q A.
         otherwise: what it is where that is not a positive number, shape (groups, channels).
+        total: adds up over groups that share scales.
     """
-    power, product = (moved * integers).sum(axis=2), (aim * integers).sum(axis=2)
+    power, product = total((moved * integers).sum(axis=2)), total((aim * integers).sum(axis=2))
     usable = (power > 0) & (product > 0)
     scale: Array = np.where(usable, product / np.where(usable, power, 1.0), otherwise)
     return scale

@@ -52,6 +52,7 @@ class Layer:
         zeros: where integers must be zero, shape of the weights; None for nowhere.
         rows: of layers with many terms, in place of `folds`: some of each fold's inputs x, shape (groups, rows, terms),
             and w (y - x) of them, shape (groups, rows, channels).
+        parted: the groups are parts of the same channels' terms (`blocks`), and a channel has one scale in all of them.
     """
 
     weights: Array
@@ -63,6 +64,11 @@ class Layer:
     bounds: tuple[Array, Array] | None = None
     zeros: Array | None = None
     rows: tuple[tuple[Array, Array], ...] = ()
+    parted: bool = False
+
+    def by_channel(self, values: Array) -> Array:
+        """What is known of each group's channels, (groups, channels), added up over the parts of a channel."""
+        return np.broadcast_to(values.sum(axis=0), values.shape) if self.parted else values
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +174,7 @@ def _best(layer: Layer, weights: Array, method: Method, scales: list[Array]) -> 
     found, scale = np.zeros_like(weights), layer.scale.copy()
     least: Array = np.full(scale.shape, np.inf)
     open_ones: Array = np.arange(weights.shape[1])  # channels that are not done
-    leaving = weights.shape[0] == 1 and weights.shape[2] >= MANY
+    leaving = (weights.shape[0] == 1 or layer.parted) and weights.shape[2] >= MANY
     for turn in batched(scales, TURN):
         here = open_ones
         zeros = None if layer.zeros is None else layer.zeros[:, here]
@@ -176,7 +182,8 @@ def _best(layer: Layer, weights: Array, method: Method, scales: list[Array]) -> 
         def tried(_: None, one: Array, here: Array = here, zeros: Array | None = zeros) -> tuple[Array, Array, Array]:
             return one[:, here], *method(weights[:, here], one[:, here], layer.limit, zeros)
 
-        for one, integers, error in ordered(workers, tried, turn):
+        for one, integers, apart in ordered(workers, tried, turn):
+            error = layer.by_channel(apart)
             wins = error < least[:, here]
             found[:, here] = np.where(wins[..., None], integers, found[:, here])
             scale[:, here] = np.where(wins, one, scale[:, here])
@@ -203,7 +210,7 @@ def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_
     if layer.bounds is None or not with_scales:
         return Rounded(integers, scale)
     for _ in range(POLISHES):
-        scale = np.clip(fitted_scale(integers, aim, moved, scale), *layer.bounds)
+        scale = np.clip(fitted_scale(integers, aim, moved, scale, layer.by_channel), *layer.bounds)
         stepped(weights, aim, scale, integers, moved, hessian, layer.limit, layer.zeros)
     return Rounded(integers, scale)
 
@@ -213,4 +220,6 @@ def _candidates(layer: Layer, count: int) -> list[Array]:
     if layer.bounds is None:
         return []
     widest = np.abs(layer.weights).max(axis=2) / layer.limit
+    if layer.parted:
+        widest = np.broadcast_to(widest.max(axis=0), widest.shape)
     return [np.clip(share * widest, *layer.bounds) for share in np.linspace(1.0, NARROWEST, count)]

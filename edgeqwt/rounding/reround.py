@@ -18,9 +18,10 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.pairing import op_counterparts
-from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
+from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches, terms_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
+from edgeqwt.rounding.blocks import cut, joined, parts
 from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
 from edgeqwt.rounding.moments import Moments, Rows, moments
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
@@ -34,7 +35,8 @@ from edgeqwt.widths.precision import Precision
 # Of one sample, about, that second moments are summed over. With 64 of them ResNet-20 loses 0.2 dB at 4-bit weights;
 # they are what is most of, where samples are few.
 POSITIONS = 1024
-CHUNK = 8  # samples whose patches a thread has in memory at a time
+CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
+ELEMENTS = 1 << 23  # of their patches, at most, or one sample's
 
 Run = Callable[[Chunk], Array]
 
@@ -100,6 +102,16 @@ def reround(
     return graph
 
 
+def in_parts(graph: Graph) -> dict[str, int]:
+    """Into how many parts the terms of large layers are cut (`blocks`), by the name of the output."""
+    found = {}
+    for i in _roundable(graph):
+        op = graph.ops[i]
+        if (count := parts(terms_of(op.kind, graph.tensors[slots(op).weight].shape))) > 1:
+            found[graph.tensors[op.outputs[0]].name] = count
+    return found
+
+
 def _roundable(graph: Graph) -> list[int]:
     """The linear ops of integers whose weights are theirs alone: what suits one op's inputs need not suit another's.
 
@@ -153,21 +165,34 @@ def _moments(
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
     every = max(1, math.ceil(math.sqrt(math.prod(height_width) / POSITIONS)))
 
+    terms = terms_of(op.kind, weights.shape)
+    count_of_parts = parts(terms)
+    positions = math.prod(-(-side // every) for side in height_width)
+    if op.kind == "FULLY_CONNECTED":
+        positions = tensor.size // terms
+    size = max(1, min(CHUNK, ELEMENTS // (terms * positions)))
+
     def patched(values: Array) -> Array:
-        return patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every)
+        found = patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every)
+        return cut(found, count_of_parts)
 
     def rows(runs: list[Run], first: int) -> Rows:
-        chunk = range(first, min(first + CHUNK, count))
+        chunk = range(first, min(first + size, count))
         ours = patched(runs[0](chunk).astype(dtype) - zero_point)
         theirs = patched(runs[1](chunk).astype(dtype) / scale) if len(runs) > 1 else None
         counted = np.concatenate([row_weights[n] for n in chunk]) if row_weights else None
         steadied = None if counted is None else _steadied(counted, ours, theirs)
         if theirs is None:
             return Rows(ours, None, steadied)
-        columns = matrix(op.kind, weights.astype(dtype), len(ours)).swapaxes(-1, -2)
+        columns = _in_parts(op.kind, weights.astype(dtype), len(ours), count_of_parts).swapaxes(-1, -2)
         return Rows(ours, (theirs - ours) @ columns, steadied)
 
-    return moments(workers, rows, CHUNK, count)
+    return moments(workers, rows, size, count)
+
+
+def _in_parts(kind: str, weights: Array, groups: int, count: int) -> Array:
+    """Weights as (groups, channels, terms), with parts of the terms for groups where there are several."""
+    return cut(matrix(kind, weights, groups if count == 1 else 1), count)
 
 
 def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, found: Moments) -> Layer:
@@ -176,15 +201,23 @@ def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precis
     data, q = reference.tensors[slots(source).weight].data, graph.tensors[s.weight].quantization
     assert data is not None
     assert q is not None
-    weights = matrix(op.kind, data.astype(np.float64), len(found.hessian))
+    count = parts(terms_of(op.kind, data.shape))
+    weights = _in_parts(op.kind, data.astype(np.float64), len(found.hessian), count)
     shape = weights.shape[:2]
-    scale = np.broadcast_to(q.scale.astype(np.float64), (math.prod(shape),)).reshape(shape)
+
+    def by_channel(values: Array) -> Array:
+        """In groups; of parts of terms all alike."""
+        one = shape if count == 1 else (1, shape[1])
+        return np.broadcast_to(np.broadcast_to(values, (math.prod(one),)).reshape(one), shape)
+
+    scale = by_channel(q.scale.astype(np.float64))
     limit = 2 ** (precision.of(graph.tensors[s.output].name).weights - 1) - 1
-    layer = Layer(weights, scale, limit, found.hessian, found.pull, found.folds, rows=found.rows)
-    if len(q.scale) != scale.size or (s.bias >= 0 and len(graph.consumers()[s.bias]) > 1):
+    layer = Layer(weights, scale, limit, found.hessian, found.pull, found.folds, rows=found.rows, parted=count > 1)
+    channels = scale.size // count
+    if len(q.scale) != channels or (s.bias >= 0 and len(graph.consumers()[s.bias]) > 1):
         return layer
     low, high = _bounds(graph, i, reference, source)
-    return replace(layer, bounds=(low.reshape(shape), high.reshape(shape)))
+    return replace(layer, bounds=(by_channel(low), by_channel(high)))
 
 
 def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, Array]:
@@ -213,8 +246,11 @@ def _written(graph: Graph, i: int, reference: Graph, source: Op, rounded: Rounde
     weight, x = graph.tensors[s.weight], graph.tensors[s.data]
     assert weight.quantization is not None
     assert x.quantization is not None
-    data = from_matrix(op.kind, rounded.integers.astype(np.int8), weight.shape)
-    old, new = weight.quantization, rounded.scale.reshape(-1).astype(np.float32)
+    integers, scale, terms = rounded.integers.astype(np.int8), rounded.scale, terms_of(op.kind, weight.shape)
+    if parts(terms) > 1:
+        integers, scale = joined(integers, terms), scale[:1]
+    data = from_matrix(op.kind, integers, weight.shape)
+    old, new = weight.quantization, scale.reshape(-1).astype(np.float32)
     if len(old.scale) != len(new) or np.array_equal(old.scale, new):
         return graph.with_tensors({s.weight: replace(weight, data=data)})
     changes = {s.weight: replace(weight, data=data, quantization=replace(old, scale=new))}

@@ -8,7 +8,7 @@ from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.rounding.reround import reround
+from edgeqwt.rounding.reround import in_parts, reround
 
 
 class Rounding(Technique):
@@ -28,11 +28,16 @@ class Rounding(Technique):
             token_weights=weights, kept=state.structure,
         )  # fmt: skip
         after = replace(state, integer=found)
+        noted = tuple(
+            f"{name!r} has too many terms for one second moment: cut into {count} parts, of which each makes up for "
+            "its own errors alone"
+            for name, count in in_parts(state.integer).items()
+        )
         if not decision_tensors(context.graph):  # no float output: there is no error to judge by
-            return after, Account()
+            return after, Account(noted)
         nearest, gain = context.gate.noise(state.integer), context.gate.gain_db(state.integer, found)
         if context.gate.noise(found) <= nearest:
-            return after, Account(data={"gain_db": gain})
+            return after, Account(noted, {"gain_db": gain})
         lost = f"it loses {-gain:.2f} dB on held-out samples"
         reason = lost if nearest > 0 else "to nearest there is no error on held-out samples"
         return state, Account((f"weights stay rounded to nearest: {reason}",), {"skipped": reason}, kept=False)
