@@ -24,7 +24,7 @@ def built(folder: Path, variant: dict[str, object], recipe: str) -> dict[str, by
     shutil.copytree(folder.parent / "files", folder)
     cores = sorted(os.sched_getaffinity(0))[: int(str(variant.get("cores", 99)))]
     variables = {name: str(value) for name, value in variant.items() if name != "cores"}
-    arguments = ["build", "float.tflite", "-c", "samples.npz", "-o", "out", "--recipe", recipe]
+    arguments = ["build", "float.tflite", "-c", "samples.npz", "-o", "out", "--recipe", recipe, "-q"]
     command = small.process(arguments, folder, variables=variables, preexec_fn=lambda: os.sched_setaffinity(0, cores))
     assert command.communicate()[1] == ""
     found = tree(folder / "out")
