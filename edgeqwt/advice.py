@@ -61,9 +61,9 @@ def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None
     if op.kind == "INPUT":
         return f"Give the input finer steps: --input int16, or float{gain}."
     layer = f"--layer {shlex.quote(escape(op.reference))}"
-    wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
     if recipe is None:
-        return f"Build from the float file (edgeqwt build) with {wide[0].lower()}{wide[1:]}"
+        return f"Build from the float file (edgeqwt build) with 16-bit activations for it: {layer}=w8a16{gain}."
+    wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
     largest = max((op.clipping, "clipping"), (op.bias, "bias"), (op.rounding, "rounding"))[1]
     if largest == "clipping":
         return (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # of tables where standard output is no terminal
 GAP = 2  # spaces between columns
+WORDS = 20  # characters that a column of words keeps where there is little room
 LABEL = len("TFLite Micro") + GAP
 
 LABELS = {
@@ -223,19 +224,31 @@ def show_table(
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
     widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
+    label = max((len(row[0]) for row in rows), default=0)
+    widths = _narrowed(widths, out.width - min(label, out.width // 3))
     space = max(12, out.width - sum(width + GAP for width in widths))
+    shown = dict(zip(kept, (space, *widths), strict=True))
     for i in kept:
-        table.add_column(header[i], justify="left" if i < texts else "right", no_wrap=True)
+        lines = "\n".join(ends_of(line, shown[i]) for line in header[i].splitlines())
+        table.add_column(lines, justify="left" if i < texts else "right", no_wrap=True)
     found = styles or {}
     for k, row in enumerate(rows):
         cells = [
             Text(printable(ends_of(row[0], space)), found.get((k, 0), "")),
-            *(Text(printable(row[i]), found.get((k, i), "")) for i in kept[1:]),
+            *(Text(printable(ends_of(row[i], shown[i])), found.get((k, i), "")) for i in kept[1:]),
         ]
         table.add_row(*cells, end_section=k == len(rows) - last - 1)
     out.print()
     out.print(title, style="bold")
     out.print(table)
+
+
+def _narrowed(widths: Sequence[int], room: int) -> list[int]:
+    """Widths of columns where the widest, which hold words, give way until all fit into `room`; numbers stay whole."""
+    cap = max(widths, default=0)
+    while cap > WORDS and sum(min(width, cap) + GAP for width in widths) > room:
+        cap -= 1
+    return [min(width, cap) for width in widths]
 
 
 def show_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeqwt.report.page import Page
 
 WIDTH, HEIGHT = 1000, 360
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 30
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 30, 34
 CEILING_DB = 70.0  # what is better is drawn there
 NAMED = 3  # worst ops that have a number in the chart
 BANDS = 40  # tensors that the memory map shows; of more, the smallest are left out
@@ -86,12 +86,12 @@ def _grid(plot: _Plot, ops: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
             yield markup('<path class="rule" d="M{a} {y}H{b}"/><text class="tick" x="{x}" y="{t}">{db}</text>').format(
                 a=LEFT, b=plot.right, y=y, x=LEFT - 6, t=y + 4, db=db
             )
-    yield markup('<text class="tick unit" x="{x}" y="{y}">dB</text>').format(x=LEFT - 6, y=TOP - 3)
-    every = max(1, -(-len(ops) // 20))
+    yield markup('<text class="tick unit" x="{x}" y="{y}">dB</text>').format(x=LEFT - 6, y=TOP - 13)
+    every = max(1, -(-len(ops) // 16))
     for k in range(0, len(ops), every):
         label = "in" if ops[k]["op"] is None else str(ops[k]["op"])
         yield markup('<text class="tick op" x="{x}" y="{y}">{label}</text>').format(
-            x=plot.x(k), y=plot.bottom + 16, label=label
+            x=plot.x(k), y=plot.bottom + 19, label=label
         )
 
 
@@ -116,7 +116,7 @@ def _dots(plot: _Plot, rows: Sequence[int], page: Page) -> Iterator[Markup]:
             continue
         x, y, number = plot.x(k), plot.y(db), worst.get(op["measured"])
         mark = markup("") if number is None else markup('<text class="rank" x="{x}" y="{y}">{n}</text>').format(
-            x=x, y=round(y + (20 if y < 40 else -9), 1), n=number
+            x=x, y=round(y + (24 if y < 54 else -13), 1), n=number
         )  # fmt: skip
         yield markup(
             '<g class="dot {level}" data-row="{row}"><circle cx="{x}" cy="{y}" r="{r}"/>{mark}'
@@ -179,7 +179,7 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
     ]
     parts.append(
         markup('<text class="tick op" x="{x}" y="{y}">ops in the order in which they run</text>').format(
-            x=(LEFT + right) / 2, y=height - 1
+            x=(LEFT + right) / 2, y=height - 5
         )
     )
     return markup('<svg class="chart memory" viewBox="0 0 {w} {h}" role="img" aria-label="{t}">{parts}</svg>').format(

@@ -75,7 +75,7 @@ def difference(first: Path, second: Path) -> Difference:
 def show_difference(out: Console, found: Difference) -> None:
     """Both builds, values that differ marked, and the ops that changed most."""
     rows = [(name, a, b, "" if a == b else "differs") for name, a, b in found.rows]
-    show_table(out, "Two builds side by side", ("", *found.names, ""), rows)
+    show_table(out, "Two builds side by side", ("", *found.names, ""), rows, texts=3)
     ops = [
         (op.tensor, op.kind, f"{op.first:.1f}", f"{op.second:.1f}", f"{op.gain:+.1f}")
         for op in found.ops[:MOST]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -119,6 +120,7 @@ def _environment() -> Environment:
     )
     found.filters["db"] = _decibels
     found.filters["ends"] = ends
+    found.filters["options"] = options
     return found
 
 
@@ -128,6 +130,14 @@ def ends(name: str, most: int = 44) -> str:
         return name
     head = (most - 1) // 3
     return f"{name[:head]}…{name[head + 1 - most :]}"
+
+
+def options(sentence: str) -> Markup:
+    """A sentence whose options of commands stand out, and are not broken at their hyphens."""
+    from markupsafe import Markup, escape
+
+    marked = re.sub(r"(?<![\w-])--[a-z][a-z0-9-]*", r'<code class="option">\g<0></code>', str(escape(sentence)))
+    return Markup(marked)
 
 
 def _decibels(value: float | None) -> str:

@@ -92,7 +92,7 @@ def compensation_page(result: CompensationResult, model: str, origin: Sequence[t
         "compensate", Path(model).name, level, headline, columns, rows, series,
         tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
         (("reference", "the float file"), ("held-out samples", str(quality.samples))),
-        (f"Kept: {kept_sentence(result.choice)}.",), hints, wanted, (), memory_map(result.graph), None,
+        (f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."), hints, wanted, (), memory_map(result.graph), None,
         tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def comparison_page(
         notes.append(Advice("warning", f"Own errors are not known: {found.own.skipped}"))
     return Page(
         "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
-        name, (("compared with", Path(first).name), ("samples", str(found.samples))), (), _hints(found.own, None),
+        name, (("compared with", Path(first).name), ("samples", str(found.samples))), (f"{_meaning(wanted)}.",), _hints(found.own, None),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
     )  # fmt: skip
 
@@ -167,12 +167,16 @@ def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _meaning(wanted: Thresholds) -> str:
+    return (
+        "SQNR of what varies holds the part of the outputs that differs between samples against the error: each 6 dB "
+        f"halve the error; below {wanted.warn_db:g} dB is poor"
+    )
+
+
 def _lead(result: BuildResult) -> Iterator[str]:
     wanted = result.recipe.quality
-    yield (
-        f"SQNR of what varies is the part of the outputs that differs between samples, held against the error. "
-        f"Below {wanted.warn_db:g} dB is poor; below {wanted.min_db:g} dB a build stops unless --accept is given."
-    )
+    yield f"{_meaning(wanted)}; below {wanted.min_db:g} dB a build stops unless --accept is given."
     yield f"Kept: {kept_sentence(result.choice)}."
     for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name]):
         yield f"Ceiling: {sentence}."
@@ -190,7 +194,7 @@ def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
             op.op,
             op.kind,
             op.tensor,
-            f"errs by itself so that {decibels(op.own_db or 0.0)} dB would be left: {causes(op)}",
+            f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
             what_to_do(op, recipe, wider.get(op.tensor)),
         )
         for op in own.worst[:WORST]

@@ -56,7 +56,7 @@ def test_a_page_tells_what_was_measured(page: Page, result: BuildResult) -> None
     assert f"{result.sizes['float']:,}" in text
     assert "edgeqwt build model.tflite" in text
     worst = result.own.worst[0]
-    assert f"{worst.own_db:.1f} dB would be left" in text
+    assert f"alone would leave {worst.own_db:.1f} dB" in text
     assert [row["op"] for row in page.ops] == [None, *range(len(result.graph.ops))]
     assert page.ops[1]["errors"].keys() == {"uncompensated", "compensated"}
     values = page.ops[1]["values"]

@@ -105,7 +105,7 @@
       yield make("h4", {}, "Values in the float model, on the grid of its integers");
       yield histogram(op);
       const v = op.values;
-      yield make("p", { class: "faint" }, `${number(v.low)} to ${number(v.high)}; ${v.beyond ? percent(v.beyond) : "none"} beyond the range.`);
+      yield make("p", { class: "faint" }, `${number(v.low)} to ${number(v.high)}; ${v.beyond ? percent(v.beyond) : "none"} beyond the range${used(op)}.`);
     }
     const channels = op.channels;
     if (channels === null) yield make("p", { class: "faint" }, "Channels of this op are in details.json; this page has those of the worst ops.");
@@ -135,6 +135,12 @@
       x += width;
     }
     return chart;
+  }
+
+  // A range that is much wider than its values has coarse steps for nothing.
+  function used(op) {
+    const share = (op.values.high - op.values.low) / (op.scale * (op.dtype.endsWith("16") ? 65535 : 255));
+    return share < 0.5 ? `, of which they use ${percent(share)}` : "";
   }
 
   function histogram(op) {
