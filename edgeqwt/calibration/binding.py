@@ -1,11 +1,14 @@
 """Which of a sample's arrays go to which of the model's inputs.
 
 Sources differ in what they say of their arrays: a mapping names them, a single array has no name (`NAMELESS`), and
-what a data loader yields, such as (images, labels), has an order only (`positional`).
+what a data loader yields, such as (images, labels), has an order only (`positional`). So have the arrays of a file that
+`np.savez(path, images, labels)` wrote, which numpy calls arr_0, arr_1, ... And where the model needs one input and
+the sample has one array of no known name, they belong together.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from edgeqwt.calibration.arrays import NAMELESS
@@ -18,6 +21,8 @@ LABELS = "labels"
 LABEL_NAMES = (LABELS, "label", "targets", "target")
 """What labels are called: arrays of these names are no inputs, unless the model has an input of that name."""
 _POSITION = "#"
+_NUMBERED = re.compile(r"arr_\d{1,9}")
+"""What numpy.savez calls arrays that it is given without names."""
 
 
 def positional(arrays: Sequence[Array]) -> dict[str, Array]:
@@ -37,8 +42,8 @@ def bound(sample: Sample, names: Sequence[str], required: Sequence[str], origin:
     Raises:
         InputError: the arrays have no names, and their number does not say which inputs they are.
     """
-    unnamed = [array for name, array in sample.items() if name == NAMELESS or name.startswith(_POSITION)]
-    known = {name: a for name, a in sample.items() if name != NAMELESS and not name.startswith(_POSITION)}
+    ordered = _unnamed(sample, names, required)
+    unnamed, known = [sample[name] for name in ordered], {n: a for n, a in sample.items() if n not in ordered}
     if not unnamed:
         return known
     if len(unnamed) > 1:
@@ -50,7 +55,7 @@ def bound(sample: Sample, names: Sequence[str], required: Sequence[str], origin:
     wanted = list(names if len(unnamed) == len(names) else required)
     if len(unnamed) != len(wanted):
         if len(unnamed) == 1:
-            found, hint = "has no input names", "Give an .npz with one array per input name, or yield {name: array}."
+            found, hint = "has no input names", "Give an .npz with one array per input, or yield {name: array}."
         else:
             found, hint = f"gives {len(unnamed)} arrays without names", "Yield {name: array}."
         raise InputError(f"{origin} {found}, but the model has {len(names)} inputs: {listed(names)}", hint)
@@ -60,7 +65,7 @@ def bound(sample: Sample, names: Sequence[str], required: Sequence[str], origin:
 def label_name(sample: Sample) -> str | None:
     """What labels of a sample that is not bound yet are called; None where it has none, whatever the model's inputs."""
     names = [name for name in LABEL_NAMES if name in sample]
-    unnamed = [name for name in sample if name.startswith(_POSITION)]
+    unnamed = _unnamed(sample)
     return next(iter(names + unnamed[1:][-1:]), None)  # of several without names, the last may be the labels
 
 
@@ -72,6 +77,16 @@ def inputs_of(sample: Sample, names: Sequence[str]) -> dict[str, Array]:
 def listed(names: Sequence[str] | Mapping[str, object]) -> str:
     """Names as messages show them."""
     return ", ".join(repr(name) for name in names)
+
+
+def _unnamed(sample: Sample, names: Sequence[str] = (), required: Sequence[str] = ()) -> list[str]:
+    """The arrays that no input is named by, in order."""
+    numbered = [name for name in sample if _NUMBERED.fullmatch(name) and name not in names]
+    ordered = sorted(numbered, key=lambda name: int(name.rpartition("_")[2]))
+    found = [*(name for name in sample if name == NAMELESS or name.startswith(_POSITION)), *ordered]
+    others = [name for name in sample if name not in names and name not in LABEL_NAMES]
+    only = len(required) == 1 and len(others) == 1 and required[0] not in sample
+    return found or (others if only else [])
 
 
 def _are_labels(arrays: Sequence[Array], required: int) -> bool:

@@ -92,7 +92,8 @@ def compensation_page(result: CompensationResult, model: str, origin: Sequence[t
         "compensate", Path(model).name, level, headline, columns, rows, series,
         tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
         (("reference", "the float file"), ("held-out samples", str(quality.samples))),
-        (f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."), hints, wanted, (), memory_map(result.graph), None,
+        (f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."), hints, wanted, (),
+        memory_map(result.graph), None,
         tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
     )  # fmt: skip
 
@@ -127,7 +128,8 @@ def comparison_page(
         notes.append(Advice("warning", f"Own errors are not known: {found.own.skipped}"))
     return Page(
         "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
-        name, (("compared with", Path(first).name), ("samples", str(found.samples))), (f"{_meaning(wanted)}.",), _hints(found.own, None),
+        name, (("compared with", Path(first).name), ("samples", str(found.samples))),
+        (f"{_meaning(wanted)}.",), _hints(found.own, None),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.calibration.arrays import NAMELESS
-from edgeqwt.calibration.binding import bound, inputs_of, positional
+from edgeqwt.calibration.binding import bound, inputs_of, label_name, positional
 from edgeqwt.errors import InputError
 
 IMAGE, MASK, CLASSES = np.zeros((2, 3)), np.ones((2, 3)), np.array([4, 5])
@@ -41,6 +41,27 @@ def test_named_arrays_keep_their_names() -> None:
     assert bound(sample, ["x"], ["x"], "file") == sample
     assert set(inputs_of(sample, ["x"])) == {"x"}
     assert set(inputs_of(sample, ["x", "label"])) == {"x", "label"}
+
+
+def test_arrays_that_numpy_named_are_in_order() -> None:
+    many = {f"arr_{i}": np.full((2, 3), i) for i in (10, 2, 1, 0, *range(3, 10), 11)}
+    inputs = [f"in{i}" for i in range(12)]
+    assert [found[0, 0] for found in (bound(many, inputs, inputs, "file")[name] for name in inputs)] == [*range(12)]
+    assert bound({"arr_0": IMAGE}, ["x"], ["x"], "file") == {"x": IMAGE}
+    assert set(bound({"arr_0": IMAGE, "labels": CLASSES}, ["x"], ["x"], "file")) == {"x", "labels"}
+    assert set(bound({"arr_0": IMAGE, "arr_1": CLASSES}, ["x"], ["x"], "file")) == {"x", "labels"}
+    assert label_name({"arr_0": IMAGE, "arr_1": CLASSES}) == "arr_1"
+    # An input of that name is that array.
+    assert bound({"arr_1": IMAGE, "arr_0": MASK}, ["arr_1", "arr_0"], ["arr_1", "arr_0"], "file")["arr_1"] is IMAGE
+
+
+def test_the_only_array_is_the_only_input() -> None:
+    assert bound({"images": IMAGE}, ["x"], ["x"], "file") == {"x": IMAGE}
+    assert set(bound({"images": IMAGE, "labels": CLASSES}, ["x"], ["x"], "file")) == {"x", "labels"}
+    assert set(bound({"images": IMAGE, "mask": MASK}, ["x", "mask"], ["x"], "file")) == {"x", "mask"}
+    unclear = {"images": IMAGE, "masks": MASK}
+    assert bound(unclear, ["x"], ["x"], "file") == unclear  # refused where names are checked
+    assert bound({"images": IMAGE}, ["x", "y"], ["x", "y"], "file") == {"images": IMAGE}
 
 
 def test_an_array_without_a_name_and_a_folders_classes() -> None:

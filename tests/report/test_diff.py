@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from edgeqwt.errors import InputError
 from edgeqwt.extras import MissingPackageError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.output import ends_of
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.report.diff import difference, difference_html
+from edgeqwt.report.diff import difference, difference_html, show_difference
 from edgeqwt.report.files import write_build
 from edgeqwt.report.model_explorer import explore
-from tests.report.test_html import HOSTILE
+from edgeqwt.web import chromium
+from tests.browsers import needs_chromium
+from tests.report.test_html import CUT, HOSTILE, READY
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,33 @@ def test_two_builds_side_by_side(folders: list[Path], result: BuildResult, plain
         assert op.first == pytest.approx(own[op.tensor], abs=0.005)  # two digits are written
     changes = [abs(op.gain) for op in found.ops]
     assert changes == sorted(changes, reverse=True)
+
+
+@needs_chromium
+def test_a_phone_shows_both_builds(folders: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "diff.html"
+    path.write_text(difference_html(difference(*folders)), encoding="utf-8")
+    with chromium.browser() as shown:
+        shown.size(390, 800)
+        shown.open(path.as_uri())
+        shown.wait(READY)
+        assert shown.value("document.documentElement.scrollWidth") <= 390
+        assert shown.value(CUT) == 0
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_terminal_shows_whole_labels(folders: list[Path], width: int) -> None:
+    found = difference(*folders)
+    out = Console(width=width, file=io.StringIO(), force_terminal=False)
+    longer = tuple((name, f"{a} " * 9, b) for name, a, b in found.rows)
+    show_difference(out, replace(found, names=("a" * 60, "b"), rows=longer))
+    assert isinstance(out.file, io.StringIO)
+    lines = out.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for name, _, _ in found.rows:
+        shown = {ends_of(name, space) for space in range(width // 3, width)}
+        assert any(line.startswith(text) for line in lines for text in shown), name
+    assert any(line.rstrip().endswith("differs") for line in lines)
 
 
 def test_nothing_differs_from_itself(folders: list[Path]) -> None:

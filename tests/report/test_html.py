@@ -131,12 +131,33 @@ def test_a_browser_shows_it(page: Page, tmp_path: Path, spoiled: bool) -> None:
         assert [url for url in shown.requests if not url.startswith(("data:", path.as_uri()))] == []
 
 
+CUT = "[...document.querySelectorAll('.scroll, .list')].filter(x => x.scrollWidth > x.clientWidth).length"
+"""How many tables and charts are wider than what shows them."""
+
+
 @needs_chromium
-def test_nothing_sticks_out_of_a_phone(page: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_everything_is_seen_without_scrolling_sideways(page: Page, tmp_path: Path, width: int) -> None:
+    ops = [{"name": op["tensor"], "kind": op["kind"], "where": "NPU", "cycles": 123_456} for op in page.ops]
+    npu = {"ops": ops, "accelerator": "ethos-u55-128", "system_config": "a", "memory_mode": "b", "seconds": 0.1}
+    npu["cycles"] = {"total": 12_345_678}
+    long = tuple({**op, "tensor": "model/block" * 9, "location": "model/block" * 9} for op in page.ops)
     path = tmp_path / "report.html"
-    path.write_text(page_html(page), encoding="utf-8")
+    path.write_text(page_html(replace(page, npu=npu, ops=long)), encoding="utf-8")
     with chromium.browser() as shown:
+        shown.size(width, 800)
         shown.open(path.as_uri())
         shown.wait(READY)
-        shown.size(390, 800)
-        assert shown.value("document.documentElement.scrollWidth") <= 390
+        assert shown.value("document.documentElement.scrollWidth") <= width
+        assert shown.value(CUT) == 0
+        assert shown.value("document.querySelectorAll('.variants thead th').length") == 1 + len(page.columns)
+        right = (
+            "Math.max(...[...document.querySelectorAll('.variants td.kept')].map(x => x.getBoundingClientRect().right))"
+        )
+        assert 0 < shown.value(right) <= width
+        # Names of models stand above their figures.
+        left = "x => Math.round(x.getBoundingClientRect().right)"
+        assert shown.value(
+            f"JSON.stringify([...document.querySelectorAll('.variants thead th:not(.text)')].map({left})) === "
+            f"JSON.stringify([...document.querySelectorAll('.variants tbody tr:first-child td:not(.text)')].map({left}))"
+        )
