@@ -140,7 +140,8 @@ def compare(
     if json:
         print_json(replace(result, own=replace(result.own, traces=())))
     else:
-        show_comparison(console(), result, first, second)
+        images = [part for option in image or [] for part in ("--image", option)]
+        show_comparison(console(), result, first, second, ["-c", calibration, *images])
 
 
 @command(

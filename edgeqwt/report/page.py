@@ -14,6 +14,9 @@ GOOD, POOR, BELOW, UNKNOWN = "good", "poor", "below", "unknown"
 """Levels: above both quality thresholds, below the one that warns, below the one that refuses."""
 
 
+VERDICTS = {GOOD: "good", POOR: "poor", BELOW: "below the quality thresholds", UNKNOWN: "not known"}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One figure of a table.

@@ -14,13 +14,14 @@ from edgeqwt.errors import printable
 from edgeqwt.pipeline import FLOAT
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
-from edgeqwt.report.page import GOOD, UNKNOWN, Advice, Cell, Hint, Page, Row, Step, level_of
+from edgeqwt.report.page import VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
     ceiling_sentences,
     converter_sentences,
     kept_sentence,
     parity_sentence,
+    verdict,
 )
 from edgeqwt.report.variants import decibels
 from edgeqwt.verify.choice import gain_at
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 
 FULL_BAR = 50.0  # dB: a bar as long as its column
 WORST = 3  # ops that are named with what to do
-VERDICTS = {
-    GOOD: "good",
-    "poor": "poor",
-    "below": "below the quality thresholds",
-    UNKNOWN: "not known",
-}
 
 
 def build_page(
@@ -120,7 +115,7 @@ def comparison_page(
         for row in ends
         if row.closeness.top1 is not None
     ]
-    headline = f"{decibels(worst)} dB of what varies at the worst output: {VERDICTS[level]}"
+    headline = verdict(found, wanted)
     notes = [Advice("warning", note) for note in found.notes]
     if found.unmatched:
         notes.append(Advice("note", f"{found.unmatched} tensors of the first file are not in the second."))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, finite, most, plain, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
-from edgeqwt.report.page import level_of
+from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
@@ -123,7 +124,9 @@ def compensation_document(result: CompensationResult, path: Path) -> dict[str, o
     }
 
 
-def show_comparison(out: Console, comparison: Comparison, first: Path, second: Path) -> None:
+def show_comparison(
+    out: Console, comparison: Comparison, first: Path, second: Path, data: Sequence[str] = ("-c", "...")
+) -> None:
     """How close every tensor is, outputs last; where it is poor, the ops that err most, and what to do.
 
     Args:
@@ -131,6 +134,7 @@ def show_comparison(out: Console, comparison: Comparison, first: Path, second: P
         comparison: of the files.
         first: the file that was compared with.
         second: the file that was judged.
+        data: the options that named the samples.
     """
     found = (*comparison.tensors, *comparison.outputs)
     names = [f"{row.name}, {row.part}" if row.part else row.name for row in found]
@@ -143,6 +147,7 @@ def show_comparison(out: Console, comparison: Comparison, first: Path, second: P
     styles |= {(len(rows) - k, 0): "bold" for k in range(1, output_rows + 1)}
     show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows, styles=styles)
     out.print()
+    show_facts(out, [("verdict", verdict(comparison, Thresholds()))])
     show_facts(out, [("own error", t) for t in own_sentences(comparison.own, WORST_OPS, Thresholds())])
     show_facts(out, [("warning", sentence) for sentence in comparison.notes])
     for row in comparison.outputs:
@@ -151,10 +156,14 @@ def show_comparison(out: Console, comparison: Comparison, first: Path, second: P
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
     if comparison.own.worst:
-        facts = [
-            ("next", f"edgeqwt compensate {second} --reference {first} -c ... -o better.tflite: repairs it in place")
-        ]
-        show_facts(out, facts)
+        files = [str(second), "--reference", str(first), *data, "-o", "better.tflite"]
+        show_facts(out, [("next", f"{shlex.join(['edgeqwt', 'compensate', *files])} repairs it in place")])
+
+
+def verdict(comparison: Comparison, wanted: Thresholds) -> str:
+    """How good the second file is at its worst output, in a sentence."""
+    worst = min((row.closeness.judged_db for row in comparison.outputs if not row.part), default=math.nan)
+    return f"{decibels(worst)} dB of what varies at the worst output: {VERDICTS[level_of(worst, wanted)]}"
 
 
 def _judged(row: TensorComparison) -> float:
