@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from glob import escape
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.passes.technique import COMPENSATION
+from edgeqwt.recipe.layers import pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
@@ -49,18 +50,21 @@ def causes(op: OpError) -> str:
     return ", ".join(f"{share:.0%} {name}" for name, share in ranked if share >= 0.005) or "nothing"
 
 
-def what_to_do(op: OpError, recipe: Recipe | None, wider_db: float | None = None) -> str:
+def what_to_do(
+    op: OpError, recipe: Recipe | None, wider_db: float | None = None, names: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """What may help one op, by the largest part of its own error.
 
     Args:
         op: one of the worst.
         recipe: that the file was built by; None where another tool made it.
         wider_db: what 16 bits at its output alone would leave of the whole model, in dB, where that was measured.
+        names: of the float graph's ops, and what they are in the source; empty where nobody knows.
     """
     gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
     if op.kind == "INPUT":
         return f"Give the input finer steps: --input int16, or float{gain}."
-    layer = f"--layer {shlex.quote(escape(op.reference))}"
+    layer = f"--layer {shlex.quote(pattern_of(op.reference, names))}"
     if recipe is None:
         return f"Build from the float file (edgeqwt build) with 16-bit activations for it: {layer}=w8a16{gain}."
     wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."

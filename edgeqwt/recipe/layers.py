@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from glob import escape
 from typing import Any, cast
 
 from edgeqwt import options
@@ -189,8 +190,28 @@ def integers_only(target: TargetProfile) -> bool:
     return "float_tensors" in target.limits and "tflm" not in target.runtimes
 
 
+def pattern_of(name: str, names: Mapping[str, str]) -> str:
+    """A short pattern that names one op and no other.
+
+    Its module in the source, the last of the names that a converter joined by semicolons, or the whole name.
+
+    Args:
+        name: of the op's output.
+        names: as for `resolved`; empty where nobody knows.
+    """
+    last = name.rpartition(";")[2]
+    for pattern in (escape(names.get(name, "")), f"*;{escape(last)}"):
+        if _matching(pattern, names) == [name]:
+            return pattern
+    return escape(name)
+
+
+def _matching(match: str, names: Mapping[str, str]) -> list[str]:
+    return [name for name, source in names.items() if fnmatch(name, match) or (source and fnmatch(source, match))]
+
+
 def _named(match: str, names: Mapping[str, str]) -> list[str]:
-    found = [name for name, source in names.items() if fnmatch(name, match) or (source and fnmatch(source, match))]
+    found = _matching(match, names)
     if not found:
         close = get_close_matches(match, dict.fromkeys([*names, *filter(None, names.values())]), 3, 0.0)
         raise RecipeError(f"layers: {match!r} names no op", f"Such as {', '.join(map(repr, close))} are there.")

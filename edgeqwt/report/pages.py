@@ -20,6 +20,7 @@ from edgeqwt.report.terminal import (
     ceiling_sentences,
     converter_sentences,
     kept_sentence,
+    names_of,
     parity_sentence,
     verdict,
 )
@@ -182,7 +183,7 @@ def _lead(result: BuildResult) -> Iterator[str]:
 
 
 def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
-    recipe = None if result is None else result.recipe
+    recipe, names = (None, {}) if result is None else (result.recipe, names_of(result))
     wider = {} if result is None or result.ceiling is None else {
         found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
     }  # fmt: skip
@@ -192,7 +193,7 @@ def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
             op.kind,
             op.tensor,
             f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
-            what_to_do(op, recipe, wider.get(op.tensor)),
+            what_to_do(op, recipe, wider.get(op.tensor), names),
         )
         for op in own.worst[:WORST]
     )

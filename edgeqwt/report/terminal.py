@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
     from edgeqwt.verify.choice import Choice
@@ -69,10 +68,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
                 for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
             ),
             *(("samples", sentence) for sentence in result.warnings),
-            *(
-                ("own error", sentence)
-                for sentence in own_sentences(result.own, 2, result.recipe.quality, result.recipe)
-            ),
+            *(("own error", sentence) for sentence in own_sentences(result.own, 2, result.recipe.quality, result)),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("float", sentence) for sentence in float_sentences(widths(result.graph))),
@@ -216,23 +212,33 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
     )
 
 
-def own_sentences(found: OwnErrors, count: int, thresholds: Thresholds, recipe: Recipe | None = None) -> Iterator[str]:
+def own_sentences(
+    found: OwnErrors, count: int, thresholds: Thresholds, built: BuildResult | None = None
+) -> Iterator[str]:
     """The ops that err most by themselves, and what to do about those that are poor.
 
     Args:
         found: errors of all ops.
         count: how many are shown.
         thresholds: which are poor.
-        recipe: of the build; None: the file is another tool's.
+        built: the build; None: the file is another tool's.
     """
     from edgeqwt.advice import causes, what_to_do
 
+    recipe, names = (None, {}) if built is None else (built.recipe, names_of(built))
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
-        todo = f". {what_to_do(op, recipe)}" if (op.own_db or 0.0) < thresholds.warn_db else ""
+        todo = f". {what_to_do(op, recipe, names=names)}" if (op.own_db or 0.0) < thresholds.warn_db else ""
         yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
+
+
+def names_of(result: BuildResult) -> dict[str, str]:
+    """What the ops of a build's float graph compute, by name, and what that is in the source."""
+    graph, locations = result.prepared.graph, result.model.locations
+    names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
+    return {name: locations.get(name, "") for name in names}
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:

@@ -14,7 +14,7 @@ from edgeqwt.commands.options import parse_layers
 from edgeqwt.errors import InputError, RecipeError, TargetError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
-from edgeqwt.recipe.layers import LayerSettings, resolved, settings
+from edgeqwt.recipe.layers import LayerSettings, pattern_of, resolved, settings
 from edgeqwt.recipe.recipe import load, with_layers, with_precision
 from edgeqwt.report.document import document
 from edgeqwt.report.widths import float_sentences, widths
@@ -25,6 +25,21 @@ from tests import small
 
 NAMES = {"wa/conv1": "features.0", "wa/conv2": "features.1", "wa/logits": "head.fc"}
 TFLITE = load_target("tflite")
+
+
+def test_the_shortest_pattern_that_names_one_op() -> None:
+    assert pattern_of("wa/conv2", NAMES) == "features.1"
+    assert pattern_of("wa/conv2", {}) == "wa/conv2"
+    assert pattern_of("a[0]", {}) == "a[[]0]"
+    unrolled = {"cell/0": "cell", "cell/1": "cell"}  # one module, several ops
+    assert pattern_of("cell/1", unrolled) == "cell/1"
+    joined = {"model/relu;model/conv1": "", "model/relu;model/conv2": "", "other": "", "model/bn;model/conv2": ""}
+    assert pattern_of("model/relu;model/conv1", joined) == "*;model/conv1"
+    assert pattern_of("model/relu;model/conv2", joined) == "model/relu;model/conv2"
+    for names in (NAMES, unrolled, joined):
+        for name in names:
+            found = resolved(Precision(), [LayerSettings(pattern_of(name, names), "w8a16")], names, TFLITE)
+            assert found.precision.layers.keys() == {name}
 
 
 def test_patterns_name_tensors_or_modules_and_later_ones_count() -> None:
