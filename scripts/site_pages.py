@@ -189,7 +189,7 @@ def with_formulas(markdown: str) -> str:
     from latex2mathml.converter import convert
 
     made = [
-        f"\n{convert(part.strip(), display='block')}\n" if number % 2 else part
+        f'\n<div class="formula">{convert(part.strip(), display="block")}</div>\n' if number % 2 else part
         for number, part in enumerate(re.split(r"^\$\$$", markdown, flags=re.MULTILINE))
     ]
     return "".join(made)

@@ -219,7 +219,7 @@ def test_constant_activations_are_built_or_refused(edgeqwt: Command, files: Smal
 
 
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
-    "other name": ({"picture": images(4)}, "lacks 'image' and has unknown 'picture'"),
+    "other name": ({"picture": images(4), "more": images(4)}, "lacks 'image' and has unknown 'picture', 'more'"),
     "further array": ({"image": images(4), "more": np.arange(4)}, "unknown 'more'"),
     "other layout": ({"image": images(4).transpose(0, 3, 1, 2)}, "has shape (1, 3, 8, 8), expected (1, 8, 8, 3)"),
     "pixels": ({"image": np.zeros((4, 8, 8, 3), np.uint8)}, "is uint8, expected float32"),

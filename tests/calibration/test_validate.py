@@ -53,8 +53,8 @@ def test_a_nameless_source_for_two_inputs() -> None:
 
 
 def test_missing_and_unknown_names() -> None:
-    error = refused(from_arrays({"image": good()}, "s.npz"), IMAGE)
-    assert error.message == "s.npz: sample 0 lacks 'x' and has unknown 'image'"
+    error = refused(from_arrays({"image": good(), "mask": good()}, "s.npz"), IMAGE)
+    assert error.message == "s.npz: sample 0 lacks 'x' and has unknown 'image', 'mask'"
     assert error.hint == "The model's inputs are: 'x'."
     assert "lacks 'ids'" in refused(from_arrays({"x": good()}), IMAGE, IDS).message
     assert "has unknown 'more'" in refused(from_arrays({"x": good(), "more": np.arange(4)}), IMAGE).message

@@ -168,7 +168,7 @@ def test_data_that_does_not_fit_the_model(
     model: ConvertedModel, graphs: dict[str, Graph], arrays: dict[str, npt.NDArray[Any]]
 ) -> None:
     with pytest.raises(InputError, match="sample 0 of the evaluation data lacks 'input_1'"):
-        _score(model, graphs, {"image": arrays["input_1"], "labels": arrays["labels"]})
+        _score(model, graphs, {"image": arrays["input_1"], "more": arrays["input_1"], "labels": arrays["labels"]})
     with pytest.raises(InputError, match="sample 0: input 'input_1' has shape"):
         _score(model, graphs, {**arrays, "input_1": arrays["input_1"].transpose(0, 3, 1, 2)})
     broken = arrays["input_1"].copy()
