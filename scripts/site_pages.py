@@ -45,12 +45,17 @@ def commands() -> str:
 
 def _command(command: Any, name: str) -> Iterator[str]:
     """Sections of a command and those below it."""
+    from click import Context
+
+    from edgeqwt.commands.panels import headed
+
     if name != "edgeqwt":
         yield f"## `{name}`"
         yield re.sub(r"\f.*", "", inspect.cleandoc(command.help or ""), flags=re.DOTALL).strip()
-        rows = [_parameter(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
-        if rows := [row for row in rows if "`--help`" not in row]:
-            yield "\n".join(["| argument or option | default | meaning |", "|---|---|---|", *rows])
+        for panel, group in headed(p for p in command.get_params(Context(command)) if p.name != "help").items():
+            rows = [_parameter(parameter) for parameter in group if not getattr(parameter, "hidden", False)]
+            heading = "argument or option" if panel == "Options" else panel
+            yield "\n".join([f"| {heading} | default | meaning |", "|---|---|---|", *rows]) if rows else ""
     for below, inner in getattr(command, "commands", {}).items():
         yield from _command(inner, f"{name} {below}")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from edgeqwt.commands.panels import MOST, PANELS
+from edgeqwt.commands.panels import headed
 from edgeqwt.extras import versions_of
 from edgeqwt.output import loudness
 
@@ -34,17 +34,9 @@ class _Help:
     epilog: str | None
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
-        records = [(param, record) for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
-        options = [(param, record) for param, record in records if param.param_type_name != "argument"]
-        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *PANELS, "Options")}
-        groups["Arguments"] = [record for param, record in records if param.param_type_name == "argument"]
-        for param, record in options:
-            panel = getattr(param, "rich_help_panel", None) if len(options) > MOST else None
-            groups[panel or "Options"].append(record)
-        for heading, listed in groups.items():
-            if listed:
-                with formatter.section(heading):
-                    formatter.write_dl(listed)
+        for heading, listed in headed(param for param in self.get_params(ctx) if param.get_help_record(ctx)).items():
+            with formatter.section(heading):
+                formatter.write_dl([param.get_help_record(ctx) for param in listed])
         if hasattr(self, "format_commands"):
             self.format_commands(ctx, formatter)
 
