@@ -151,11 +151,11 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
     size, ops = memory["bytes"], max(1, memory["ops"])
     if not size:
         return markup("")
-    height, right = 260, WIDTH - RIGHT
+    top, height, right = 24, 236, WIDTH - RIGHT  # of the plan; type of phones has room above and below
     parts = []
     for k, (name, offset, count, first, last) in enumerate(memory["slots"][:BANDS]):
         x, width = LEFT + (first + 1) * (right - LEFT) / (ops + 1), (last - first + 1) * (right - LEFT) / (ops + 1)
-        y, tall = (height - 24) * (1 - (offset + count) / size) + 8, (height - 24) * count / size
+        y, tall = height * (1 - (offset + count) / size) + top, height * count / size
         parts.append(
             markup(
                 '<rect class="slot tone{tone}" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}">'
@@ -174,16 +174,16 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
         )
     scale = markup('<text class="tick" x="{x}" y="{y:.1f}">{text}</text>')
     parts += [
-        scale.format(x=LEFT - 6, y=(height - 24) * (1 - share) + 12, text=_short_bytes(size * share))
+        scale.format(x=LEFT - 6, y=height * (1 - share) + top + 4, text=_short_bytes(size * share))
         for share in (0, 0.5, 1)
     ]
     parts.append(
         markup('<text class="tick op" x="{x}" y="{y}">ops in the order in which they run</text>').format(
-            x=(LEFT + right) / 2, y=height - 5
+            x=(LEFT + right) / 2, y=top + height + 26
         )
     )
     return markup('<svg class="chart memory" viewBox="0 0 {w} {h}" role="img" aria-label="{t}">{parts}</svg>').format(
-        w=WIDTH, h=height, t=f"Plan of {size:,} bytes of activations", parts=markup("").join(parts)
+        w=WIDTH, h=top + height + 34, t=f"Plan of {size:,} bytes of activations", parts=markup("").join(parts)
     )
 
 

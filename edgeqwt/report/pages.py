@@ -167,8 +167,8 @@ def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:
 
 def _meaning(wanted: Thresholds) -> str:
     return (
-        "SQNR of what varies holds the part of the outputs that differs between samples against the error: each 6 dB "
-        f"halve the error; below {wanted.warn_db:g} dB is poor"
+        "SQNR of what varies holds the part of the outputs that differs between samples against the error: 6 dB "
+        f"more is half of the error; below {wanted.warn_db:g} dB is poor"
     )
 
 
