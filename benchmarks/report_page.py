@@ -35,7 +35,7 @@ def main() -> None:
             browser.size(WIDTH, HEIGHT)
             browser.open(page.resolve().as_uri())
             browser.wait("document.readyState === 'complete'")
-            end = int(browser.value(END)) + 10
+            end = int(browser.value(END)) + 4
             browser.screenshot(shot)
         with Image.open(shot) as whole:
             part = whole.convert("RGB").crop((0, 0, WIDTH, end))
