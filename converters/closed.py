@@ -15,6 +15,7 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters.control_flow import FLOW, check_resolved, resolved
 from edgeqwt.errors import ToolError, UnsupportedError
+from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.prepare.constants import ROUNDING, fold
 from edgeqwt.runtime.foreign import computed_shapes
@@ -53,6 +54,7 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
 
     Raises:
         UnsupportedError: a shape, or which ops run, depends on the values of the inputs.
+        InputError: with these shapes, an op contradicts its tensors.
     """
     notes = list[str]()
     changes = {}
@@ -80,6 +82,7 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
         graph = folded
     check_resolved(graph)
     _check_fixed(graph)
+    check_demands(graph, "the model")
     return graph, tuple(notes)
 
 

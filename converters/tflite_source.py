@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,12 @@ from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.lowering.fake_quant import is_fake_quantized
+from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.runtime.foreign import read_foreign
 from edgeqwt.runtime.misread import misread
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.overwritten import overwritten, protected
+from edgeqwt.runtime.runners import InterpreterError, Trial
 
 ROUNDING = ("QUANTIZE", "FAKE_QUANT")
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})
@@ -106,13 +111,15 @@ class TfliteRunner:
     inputs: tuple[Binding, ...]
     outputs: tuple[Binding, ...]
     fresh: bool = False  # whether states begin anew in every run
+    trial: Trial | None = None
+    what: str = "the model"
 
     @staticmethod
     def open(path: Path, inputs: tuple[Binding, ...], outputs: tuple[Binding, ...]) -> TfliteRunner:
         """Loads the file; where it had to be repaired to be read (see `Graph.remarks`), what was made of it.
 
         Raises:
-            InputError: LiteRT refuses it.
+            InputError: LiteRT refuses it, or it ends LiteRT's process.
         """
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -122,6 +129,9 @@ class TfliteRunner:
         plain, usual = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.AUTO
         # Not by its path: an op whose result has a constant value in the file writes into the file's memory.
         content = flatbuffer.to_bytes(graph) if graph.remarks else path.read_bytes()
+        trial = None
+        with contextlib.suppress(InterpreterError), _named(path):
+            trial = Trial(graph, (), "xnnpack")
         with captured_stderr() as log, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors is for debugging
             try:
@@ -141,19 +151,53 @@ class TfliteRunner:
         if failure is not None:
             reason = " ".join(next((line for line in log if "ERROR" in line), str(failure)).split())
             raise InputError(f"LiteRT cannot load {path}: {reason}", "Convert the model again.") from failure
-        return TfliteRunner(interpreter, inputs, outputs)
+        return TfliteRunner(interpreter, inputs, outputs, trial=trial, what=str(path))
 
     def run(self, sample: Sample) -> dict[str, Array]:
-        """One sample's outputs by name."""
+        """One sample's outputs by name.
+
+        Raises:
+            InputError: LiteRT fails on it, or it ends LiteRT's process.
+        """
         if self.fresh:
             self.interpreter.reset_all_variables()
-        details = self.interpreter.get_input_details()
+        details, given = self.interpreter.get_input_details(), dict[int, Array]()
         for binding, detail in zip(self.inputs, details, strict=True):
-            array = np.ascontiguousarray(sample[binding.spec.name], detail["dtype"]).reshape(detail["shape"])
-            self.interpreter.set_tensor(detail["index"], array)
-        self.interpreter.invoke()
+            array = np.ascontiguousarray(sample[binding.spec.name], detail["dtype"])
+            if array.size != np.prod(detail["shape"]):
+                raise InputError(
+                    f"{self.what}: LiteRT gives input {binding.spec.name!r} the shape {tuple(detail['shape'])}, "
+                    f"samples have {array.shape}",
+                    "Convert the model again.",
+                )
+            given[binding.tensor] = array.reshape(detail["shape"])
+        try:
+            if self.trial is not None and all(self.trial.graph.tensors[t].shape == v.shape for t, v in given.items()):
+                with _named(self.what):
+                    self.trial.run(given)
+            for detail, array in zip(details, given.values(), strict=True):
+                self.interpreter.set_tensor(detail["index"], array)
+            self.interpreter.invoke()
+        except (RuntimeError, ValueError, MemoryError, IndexError, InterpreterError) as error:
+            raise InputError(
+                f"LiteRT cannot run {self.what} on a sample: {' '.join(str(error).split())[:300]}",
+                "The samples are beyond what an op takes, or the file is damaged: convert the model again.",
+            ) from error
         found = self.interpreter.get_output_details()
         return {
             binding.spec.name: np.array(self.interpreter.get_tensor(detail["index"]))
             for binding, detail in zip(self.outputs, found, strict=True)
         }
+
+
+@contextmanager
+def _named(what: str | Path) -> Iterator[None]:
+    """What ends LiteRT's process over somebody's file is the file's fault.
+
+    Raises:
+        InputError: it did.
+    """
+    try:
+        yield
+    except KernelEndedError as error:
+        raise InputError(f"{what}: {error.message}", "The file is damaged: convert the model again.") from error

@@ -18,6 +18,7 @@ Every error has a one-line message (what was wrong, and where) and a hint
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class EdgeqwtError(Exception):
@@ -40,6 +41,17 @@ class EdgeqwtError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that another process hands it on as it is, whatever its constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[EdgeqwtError], arguments: tuple[Any, ...], state: dict[str, Any]) -> EdgeqwtError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(EdgeqwtError):

@@ -70,7 +70,12 @@ def conform(array: Array, spec: InputSpec, where: str) -> Array:
     Raises:
         InputError: when shape, type or values are not what the input expects.
     """
-    dtype = np.dtype(spec.dtype)
+    try:
+        dtype = np.dtype(spec.dtype)
+    except TypeError:  # numpy has no such type: int4, string, resource
+        raise InputError(
+            f"{where} is expected to be {spec.dtype}, which is not supported", "Use float, integer or bool inputs."
+        ) from None
     _check_shape(array.shape, spec.shape, where, tokens=dtype.kind in "iu")
     if dtype.kind == "f":
         return _as_float(array, dtype, where)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph, Op, Tensor
 
 Check = Callable[[Graph, Op], str]
@@ -45,6 +46,19 @@ class Demand:
     more: int = 0
     positive: tuple[str, ...] = ()
     check: Check = lambda graph, op: ""
+
+
+def check_demands(graph: Graph, what: str) -> None:
+    """Refuses a graph one of whose ops contradicts its tensors.
+
+    Raises:
+        InputError: it names the op; `what` is the file.
+    """
+    for i in range(len(graph.ops)):
+        if wrong := contradiction(graph, i):
+            raise InputError(
+                f"{what}: {graph.describe(i)} contradicts its tensors: {wrong}", "Convert the model again."
+            )
 
 
 def contradiction(graph: Graph, i: int) -> str:
@@ -209,6 +223,15 @@ def _channels(axis: int, grouped: bool) -> Check:
     return check
 
 
+def _rows(graph: Graph, op: Op) -> str:
+    """Rows as long as those of the weights, where dimensions are kept: else LiteRT writes beyond its output."""
+    data, weights = (graph.tensors[t] for t in op.inputs[:2])
+    kept = op.options.get("keepNumDims") and weights.is_constant and _known(data) and data.shape
+    if not kept or data.shape[-1] in (-1, weights.shape[-1]):
+        return ""
+    return f"{weights.name!r} of shape {weights.shape} does not fit {data.name!r} of shape {data.shape}"
+
+
 def _split(slot: int) -> Check:
     """As many outputs as parts."""
     axes = _axes(0, 1) if slot == 0 else _axes(2)
@@ -269,7 +292,7 @@ DEMANDS: Mapping[str, Demand] = MappingProxyType(
             3, {1: FOUR, 2: FOUR}, STRIDES, indices=(0,), check=_channels(0, grouped=False), more=1
         ),
         "CONV_3D": Demand(2, {0: (5, 5), 1: (5, 5)}, (*DILATED, "strideD", "dilationDFactor"), more=1),
-        "FULLY_CONNECTED": Demand(2, {1: (2, 2)}, more=1),
+        "FULLY_CONNECTED": Demand(2, {1: (2, 2)}, check=_rows, more=1),
         "BATCH_MATMUL": Demand(2, {0: (2, ANY), 1: (2, ANY)}),
         "AVERAGE_POOL_2D": Demand(1, {0: FOUR}, POOLED),
         "MAX_POOL_2D": Demand(1, {0: FOUR}, POOLED),

@@ -62,6 +62,11 @@ def from_bytes(data: bytes, origin: str = "model") -> Graph:
     return graph_from_bytes(data, origin)[0]
 
 
+def from_own_bytes(data: bytes) -> Graph:
+    """What `to_bytes` wrote of a graph of our own, some of whose shapes may not be known yet."""
+    return graph_from_bytes(data, "model", demanding=False)[0]
+
+
 def write(graph: Graph, path: Path) -> int:
     """Writes a .tflite file whole or not at all, and returns its size in bytes.
 

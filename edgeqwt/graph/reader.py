@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.called import unfit_signature, wrong_call
-from edgeqwt.graph.demands import contradiction
+from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
@@ -25,10 +25,11 @@ SHARING = 4  # how often a file's texts and lists may be used again before it is
 TABLE = 32  # bytes that a table counts for; the smallest take 12, so this is within SHARING of them
 
 
-def graph_from_bytes(data: bytes, origin: str, *, open_ends: bool = False) -> tuple[Graph, int]:
+def graph_from_bytes(data: bytes, origin: str, *, open_ends: bool = False, demanding: bool = True) -> tuple[Graph, int]:
     """The model in a flatbuffer, and how many of the graph's inputs are the file's own; `origin` names it in messages.
 
-    Constants are read-only views of `data`. With `open_ends`, activations that nothing writes are further inputs.
+    Constants are read-only views of `data`. With `open_ends`, activations that nothing writes are further inputs. Not
+    `demanding`, it takes ops that contradict their tensors: of a graph of our own some shapes may not be known yet.
 
     Raises:
         InputError: the bytes are no TFLite model, are damaged, or hold something that edgeqwt
@@ -37,7 +38,7 @@ def graph_from_bytes(data: bytes, origin: str, *, open_ends: bool = False) -> tu
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise InputError(f"{origin} is not a TFLite model", "A .tflite file has the letters TFL3 at byte 4.")
     try:
-        reader = _Reader(data, origin, open_ends)
+        reader = _Reader(data, origin, open_ends, demanding)
         return reader.graph(), reader.own
     except InputError:
         raise
@@ -53,8 +54,8 @@ _AGAIN = "It may be cut off or incomplete: copy or export it again."
 class _Reader:
     """Reads one file. Where a method takes a field, it is the accessor's name in the generated code."""
 
-    def __init__(self, data: bytes, origin: str, open_ends: bool) -> None:
-        self.data, self.origin, self.open_ends = data, origin, open_ends
+    def __init__(self, data: bytes, origin: str, open_ends: bool, demanding: bool) -> None:
+        self.data, self.origin, self.open_ends, self.demanding = data, origin, open_ends, demanding
         self.own = 0  # inputs of the main subgraph, in the file
         self.left = SHARING * len(data)  # bytes that may still be read
         self.arrays: dict[tuple[int, str, int], Array] = {}
@@ -169,9 +170,11 @@ class _Reader:
         for t in graph.inputs:
             if graph.tensors[t].is_variable:
                 raise self.refuse(f"input {graph.tensors[t].name!r} is a variable", "Convert the model again.")
-        for i in range(len(graph.ops)):
-            if wrong := contradiction(graph, i):
-                raise self.refuse(f"{graph.describe(i)} contradicts its tensors: {wrong}", "Convert the model again.")
+        twice = next((t for t in graph.inputs if graph.inputs.count(t) > 1), None)
+        if twice is not None:
+            raise self.refuse(f"input {graph.tensors[twice].name!r} is listed twice", "Convert the model again.")
+        if self.demanding:
+            check_demands(graph, self.origin)
         return graph
 
     def signature(self, s: Any) -> Signature:

@@ -18,8 +18,8 @@ from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Graph
 from edgeqwt.runtime.child import Child, EndedError, Limits
+from edgeqwt.runtime.interpreters import InterpreterError, arena_size
 from edgeqwt.runtime.native_log import captured_stderr
-from edgeqwt.runtime.runners import InterpreterError, arena_size
 from edgeqwt.runtime.subprocess_runners import SECONDS
 
 ALIGNMENT = 16

@@ -84,7 +84,9 @@ def feed_as(graph: Graph, reference: Graph, values: Mapping[int, Array]) -> dict
 
 
 def to_real(graph: Graph, tensor: int, array: Array) -> Array:
-    """One tensor's values as real values: dequantized where the tensor is quantized."""
+    """One tensor's values as real values: dequantized where the tensor is quantized, complex ones as pairs."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], axis=-1)
     quantization = graph.tensors[tensor].quantization
     return array if quantization is None or array.dtype.kind == "f" else real(array, quantization)
 

@@ -23,9 +23,9 @@ from typing import Any
 
 from edgeqwt.children import end_with_parent, limit_memory
 from edgeqwt.disk import temporary_file
-from edgeqwt.errors import InvariantError
+from edgeqwt.errors import EdgeqwtError, InvariantError
+from edgeqwt.runtime.interpreters import InterpreterError
 from edgeqwt.runtime.native_log import captured_stderr, log_is_own_file
-from edgeqwt.runtime.runners import InterpreterError
 
 # The new process finds modules where this one does, whether edgeqwt is installed or not.
 _START = (
@@ -85,6 +85,7 @@ class Child:
         Raises:
             EndedError: the process ended, or it was ended because it took longer than it may.
             InterpreterError: the function raised; what was printed is in the message.
+            EdgeqwtError: the function raised one; it is handed on as it is.
         """
         self.send(function, *arguments, doing=doing, limits=limits)
         return self.receive(doing)
@@ -105,8 +106,8 @@ class Child:
         except BaseException:
             self.end()  # its answer is still on the way, and would be taken for the next one's
             raise
-        if failure == "interpreter":
-            raise InterpreterError(*answer)
+        if failure == "edgeqwt":
+            raise answer
         if failure == "library":
             raise InterpreterError(self.what, doing, answer)
         if failure == "import":
@@ -191,8 +192,18 @@ def _end(process: subprocess.Popen[bytes], errors: Any) -> None:
 # -- the other side ----------------------------------------------------------------
 
 
+_serving = False
+
+
+def serving() -> bool:
+    """Whether this process is one that was started here: what ends it is an error of another one's."""
+    return _serving
+
+
 def serve() -> None:
     """Answers calls on standard input until there are no more."""
+    global _serving
+    _serving = True
     end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Control-C ends the process that started this one, and so this one
     messages = sys.stdin.buffer
@@ -219,8 +230,8 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[s
             return "", function(*arguments)
         except Exception as error:
             failure = error
-    if isinstance(failure, InterpreterError):
-        return "interpreter", failure.arguments
+    if isinstance(failure, EdgeqwtError):
+        return "edgeqwt", failure.with_traceback(None)
     if isinstance(failure, ImportError):
         return "import", str(failure)
     if isinstance(failure, RuntimeError | ValueError | MemoryError):

@@ -4,37 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeqwt.errors import InvariantError
+from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.opset16 import RULES16, bits_of
 from edgeqwt.runtime.child import EndedError
-from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.interpreters import InterpreterError
 from edgeqwt.runtime.subprocess_runners import Host
 
 TOGETHER = "no single op, but all of them together,"
 
 
 class KernelEndedError(InterpreterError):
-    """A kernel ended its process on a sample: a check of its own failed, or it wrote where it must not.
+    """A kernel ended its process: a check of its own failed, or it wrote where it must not.
 
     Args:
         graph: what ran.
         op: the index of the op that ends the process when it is run alone on the same values; None where none does.
         kind: of runner, a key of `runtime.runners.RUNNERS`.
         error: how the process ended.
+        when: the words for what it was doing.
     """
 
-    def __init__(self, graph: Graph, op: int | None, kind: str, error: EndedError) -> None:
+    def __init__(self, graph: Graph, op: int | None, kind: str, error: EndedError, when: str = "on a sample") -> None:
         super().__init__(*error.arguments)
         what = TOGETHER if op is None else graph.describe(op)
         self.op = "" if op is None else what
-        self.message = f"{what} ends the process of the {kind} kernels on a sample: {error.arguments[2][-1]}"
+        self.message = f"{what} ends the process of the {kind} kernels {when}: {error.arguments[2][-1]}"
         self.args = (self.message,)
         if op is None or not graph.ops[op].outputs:
             return
         name = graph.tensors[graph.ops[op].outputs[0]].name
         if graph.ops[op].kind in RULES16 and bits_of(graph, graph.ops[op]) == 8:
             self.hint = f"Give it 16-bit activations: --layer '{name}=w8a16' (the name is the float graph's)."
+
+
+def unloadable_op(graph: Graph, kind: str, host: Host) -> int | None:
+    """The first op that ends the process when it is loaded alone; None where none does."""
+    for i, op in enumerate(graph.ops):
+        read = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
+        try:
+            host.runner(kind, graph.slice([i], read, op.outputs))
+        except EndedError:
+            return i
+        except (InterpreterError, InvariantError, InputError):  # it makes no sense alone
+            continue
+    return None
 
 
 def ending_op(graph: Graph, inputs: Mapping[int, Array], kind: str, host: Host) -> int | None:
@@ -57,7 +71,7 @@ def ending_op(graph: Graph, inputs: Mapping[int, Array], kind: str, host: Host) 
             found = host.runner(kind, part).run({new[t]: values[t] for t in read})
         except EndedError:
             return i
-        except (InterpreterError, InvariantError, KeyError):
+        except (InterpreterError, InvariantError, InputError, KeyError):
             return None
         values |= {t: found[new[t]] for t in op.outputs}
     return None

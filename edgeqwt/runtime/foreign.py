@@ -16,9 +16,10 @@ import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.child import EndedError
-from edgeqwt.runtime.runners import InterpreterError
+from edgeqwt.runtime.interpreters import InterpreterError
 from edgeqwt.runtime.subprocess_runners import litert_host
 
 SLOW = 1 << 22
@@ -134,7 +135,9 @@ def _as_computed(graph: Graph, shapes: Shapes, what: str) -> Graph:
             "Give it smaller inputs.",
         )
     try:
-        return graph.with_tensors(changes) if changes else graph
+        graph = graph.with_tensors(changes) if changes else graph
+        check_demands(graph, what)
+        return graph
     except InvariantError as error:
         raise InputError(
             f"{what} states other shapes than LiteRT computes: {error.message}", "Convert the model again."

@@ -15,7 +15,7 @@ from dataclasses import replace
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.graph.opset16 import BITS
-from edgeqwt.runtime.runners import LiteRT
+from edgeqwt.runtime.runners import TriedLiteRT
 
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
 """Ops that write to their input's memory what is there already."""
@@ -46,7 +46,7 @@ def protected(graph: Graph) -> Graph:
 
 def _memory_ranges(graph: Graph) -> dict[int, range]:
     """Where each computed tensor lies in memory, in bytes."""
-    interpreter = LiteRT(graph, kernels="reference").interpreter
+    interpreter = TriedLiteRT(graph, kernels="reference").interpreter
     found = {}
     for t in dict.fromkeys(t for op in graph.ops for t in op.outputs):
         try:

@@ -1,221 +1,138 @@
-"""Run a Graph in a real interpreter: LiteRT's reference kernels, LiteRT with XNNPACK, TFLite Micro.
+"""Run a Graph in a real interpreter of LiteRT's, in this process, once it is known not to end it.
 
-A runner is prepared once for a graph and the tensors to look at (`taps`), and
-then run sample by sample. Taps are made outputs of a copy of the graph, which
-costs nothing and works alike in all interpreters.
+Kernels end the process where a check of theirs fails, and a graph that a build makes may be one that no test of a
+kernel's has seen. So each graph is loaded in another process first, and run there on the first sample: a graph that
+survives one sample hardly dies on another. What ends the other process is an error that names the op. It costs one
+inference and the sending of the graph; a graph whose ops all ran in others, as kernels' checks see them, is not tried.
 
-What interpreters print is caught when they load a model. LiteRT gives the reason of a later
-failure in its exception; TFLite Micro prints it, so its first run is caught too. Other runs are
-not: the capture lets in one thread at a time.
+A runner is prepared once for a graph and the tensors to look at (`taps`), and then run sample by sample.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
-from typing import Any, Protocol
+import weakref
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgeqwt.errors import InvariantError, ToolError
-from edgeqwt.extras import optional
-from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Array, Graph
-from edgeqwt.guard import running
-from edgeqwt.runtime.native_log import captured_stderr
+from edgeqwt.graph.graph import Array, Graph, Tensor
+from edgeqwt.runtime.child import EndedError, serving
+from edgeqwt.runtime.ended import KernelEndedError, ending_op, unloadable_op
+from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, Runner, RunnerFactory, TFLiteMicro, Values
+from edgeqwt.runtime.subprocess_runners import Hosted, litert_host
 
-Values = dict[int, Array]
+# Here too: who runs graphs need not know where the interpreters are.
+__all__ = ["RUNNERS", "InterpreterError", "Runner", "RunnerFactory", "TFLiteMicro", "Values", "reference", "xnnpack"]
 
-
-class InterpreterError(ToolError):
-    """An interpreter refuses a model, or fails while it runs one.
-
-    Args:
-        interpreter: its name.
-        doing: "load" or "run".
-        lines: what it said, the cause first.
-    """
-
-    def __init__(self, interpreter: str, doing: str, lines: Sequence[str]) -> None:
-        reason = "; ".join(dict.fromkeys(line.strip() for line in lines))
-        super().__init__(interpreter, 1, "\n".join(lines), "`edgeqwt inspect` shows the ops of the model.")
-        self.message = f"{interpreter} cannot {doing} the model: {reason[:300] or 'it gave no reason'}"
-        self.args = (self.message,)
-        self.arguments = (interpreter, doing, tuple(lines))
-
-
-class Runner(Protocol):
-    """One prepared interpreter. Not for use by two threads at once."""
-
-    def run(self, inputs: Mapping[int, Array]) -> Values:
-        """Runs one sample.
-
-        Args:
-            inputs: by tensor index of the graph; shapes and element types as the graph's.
-
-        Returns:
-            The graph's outputs and taps by tensor index, as fresh arrays.
-
-        Raises:
-            InvariantError: the inputs are not the graph's, or have another shape or element type.
-            InterpreterError: the interpreter fails, e.g. on a division by zero.
-        """
-        ...
-
-
-class RunnerFactory(Protocol):
-    """Makes a runner of one kind: what `RUNNERS` holds."""
-
-    def __call__(self, graph: Graph, taps: Sequence[int] = ()) -> Runner:
-        """Prepares a runner.
-
-        Raises:
-            InterpreterError: the interpreter refuses the model; its own words are in the message.
-        """
-        ...
-
-
-class LiteRT:
-    """LiteRT's interpreter on one thread, with one family of kernels."""
-
-    def __init__(self, graph: Graph, taps: Sequence[int] = (), *, kernels: str = "xnnpack") -> None:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        resolver = {
-            "reference": OpResolverType.BUILTIN_REF,
-            "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            "xnnpack": OpResolverType.BUILTIN,
-        }[kernels]
-        self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
-        self.name = f"LiteRT ({kernels} kernels)"
-        self.note = f"{self.name} on {span(graph)}"
-        content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        with _failures(self.name, "load", capture=True), running(self.note):
-            self.interpreter: Any = Interpreter(
-                model_content=content, num_threads=1, experimental_op_resolver_type=resolver
-            )
-            self.interpreter.allocate_tensors()
-
-    def run(self, inputs: Mapping[int, Array]) -> Values:
-        """See Runner."""
-        check_inputs(self.graph, inputs)
-        for tensor, array in inputs.items():
-            self.interpreter.set_tensor(tensor, array)
-        with _failures(self.name, "run", capture=False), running(self.note):
-            self.interpreter.invoke()
-        return {t: self.interpreter.get_tensor(t) for t in self.wanted}
-
-
-class TFLiteMicro:
-    """The TFLite Micro interpreter of the tflite-micro package: bit-true to the microcontroller's.
-
-    It holds Python's interpreter lock while it runs, so more threads do not make it faster;
-    `runtime.subprocess_runners` does.
-    """
-
-    name = "TFLite Micro"
-
-    def __init__(self, graph: Graph, taps: Sequence[int] = ()) -> None:
-        with optional():
-            from tflite_micro import runtime
-
-        self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
-        content = flatbuffer.to_bytes(tapped(graph, self.wanted))
-        with _failures(self.name, "load", capture=True), running(f"{self.name} on {span(graph)}"):
-            self.interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena_size(graph))
-        self.ran = False
-
-    def run(self, inputs: Mapping[int, Array]) -> Values:
-        """See Runner."""
-        check_inputs(self.graph, inputs)
-        for position, tensor in enumerate(self.graph.inputs):
-            self.interpreter.set_input(inputs[tensor], position)
-        with _failures(self.name, "run", capture=not self.ran), running(f"{self.name} on {span(self.graph)}"):
-            self.interpreter.invoke()
-        self.ran = True
-        return {t: np.array(self.interpreter.get_output(i)) for i, t in enumerate(self.wanted)}
-
-
-def arena_size(graph: Graph) -> int:
-    """Bytes that are more than enough for TFLite Micro; it ends the process where there are too few.
-
-    All activations at once and scratch of their size, 4 bytes an element; unpacked int4 weights;
-    a multiplier and a shift per scale; and some memory for the interpreter's own records.
-    """
-    tensors = [t for part in (graph, *graph.others) for t in part.tensors]
-    ops = sum(len(part.ops) for part in (graph, *graph.others))
-    activations = sum(t.size for t in tensors if not t.is_constant)
-    unpacked = sum(t.size for t in tensors if t.dtype == "int4")
-    scales = sum(t.quantization.scale.size for t in tensors if t.quantization is not None)
-    return 8 * activations + 2 * unpacked + 64 * scales + 4096 * ops + (1 << 20)
+SMALL = 256  # elements of constants that say how values move
+Form = tuple[object, ...]
+_survivors: set[Form] = set()  # forms of ops that ran in another process
+_trials: weakref.WeakValueDictionary[frozenset[Form], Hosted] = weakref.WeakValueDictionary()  # that have not run yet
 
 
 def reference(graph: Graph, taps: Sequence[int] = ()) -> Runner:
     """LiteRT's reference kernels (BUILTIN_REF)."""
-    return LiteRT(graph, taps, kernels="reference")
+    return _runner(graph, taps, "reference")
 
 
 def xnnpack(graph: Graph, taps: Sequence[int] = ()) -> Runner:
     """LiteRT as it runs by default: XNNPACK, and optimized kernels for what it does not take."""
-    return LiteRT(graph, taps, kernels="xnnpack")
+    return _runner(graph, taps, "xnnpack")
 
 
-def computed_shapes(runner: LiteRT) -> dict[int, tuple[int, ...]]:
-    """The shapes of a loaded graph's tensors, those that LiteRT tells of."""
-    found = runner.interpreter.get_tensor_details()
-    return {detail["index"]: tuple(int(n) for n in detail["shape"]) for detail in found}
+def _runner(graph: Graph, taps: Sequence[int], kernels: str) -> Runner:
+    return LiteRT(graph, taps, kernels=kernels) if serving() else TriedLiteRT(graph, taps, kernels=kernels)
+
+
+class Trial:
+    """A graph that is loaded in another process, and runs there on the first sample; neither again if it survives.
+
+    Args:
+        graph: any.
+        taps: as for `Runner`.
+        kernels: of LiteRT's: "reference", "xnnpack" or "builtin".
+
+    Raises:
+        KernelEndedError: it ended the process.
+        InterpreterError: LiteRT refuses the model.
+    """
+
+    def __init__(self, graph: Graph, taps: Sequence[int], kernels: str) -> None:
+        self.graph, self.kernels = graph, kernels
+        self.forms = _forms(graph, kernels)
+        self.there = _trials.get(self.forms)
+        if self.there is not None or self.forms <= _survivors:
+            return
+        try:
+            self.there = _trials[self.forms] = litert_host().runner(kernels, graph, taps)
+        except EndedError as error:
+            op = unloadable_op(graph, kernels, litert_host())
+            raise KernelEndedError(graph, op, kernels, error, "when it is loaded") from error
+
+    def run(self, inputs: Mapping[int, Array]) -> None:
+        """Runs one sample there, if no trial of this graph has run one.
+
+        Raises:
+            KernelEndedError: it ended the process.
+            InterpreterError: it fails.
+        """
+        if self.there is None:
+            return
+        with self.there.host.lock:
+            try:
+                if not self.forms <= _survivors:
+                    self.there.run(inputs)
+            except EndedError as error:
+                op = ending_op(self.graph, inputs, self.kernels, litert_host())
+                raise KernelEndedError(self.graph, op, self.kernels, error) from error
+        _survivors.update(self.forms)
+        self.there = None
+
+
+def _forms(graph: Graph, kernels: str) -> frozenset[Form]:
+    """Each op with all that a kernel checks: options, shapes, types, small constants such as axes, sizes of scales.
+
+    Weights are not among it, and scales count by their powers of two: what a search tries one after the other, and the
+    parts of a graph that ran as a whole, have one form each.
+    """
+    forms = set[Form]()
+    for part in (graph, *graph.others):
+        tensors = {t: _form(part.tensors[t]) for t in {t for op in part.ops for t in op.tensors}}
+        forms |= {
+            (
+                (kernels, op.kind, op.custom_code, op.version, op.extra.get("customOptions")),
+                repr(sorted(op.options.items())),  # some are lists
+                tuple(tensors.get(t) for t in (*op.inputs, -1, *op.outputs)),
+            )
+            for op in part.ops
+        }
+    return frozenset(forms)
+
+
+def _form(tensor: Tensor) -> Form:
+    q, data = tensor.quantization, tensor.data
+    small = data is not None and q is None and data.dtype.kind in "iu" and data.size <= SMALL
+    powers = None if q is None else (*np.frexp([q.scale.min(), q.scale.max()])[1].tolist(), q.axis)
+    value = data.tobytes() if small and data is not None else data is None
+    return tensor.shape, tensor.shape_signature, tensor.dtype, tensor.is_variable, value, powers
+
+
+class TriedLiteRT(LiteRT):
+    """LiteRT in this process, behind a trial in another one.
+
+    Raises:
+        KernelEndedError: a kernel ended the other process; also by `run`, on its first sample.
+        InterpreterError: LiteRT refuses the model.
+    """
+
+    def __init__(self, graph: Graph, taps: Sequence[int] = (), *, kernels: str = "xnnpack") -> None:
+        self.trial = Trial(graph, taps, kernels)
+        super().__init__(graph, taps, kernels=kernels)
+
+    def run(self, inputs: Mapping[int, Array]) -> Values:
+        """See Runner."""
+        self.trial.run(inputs)
+        return super().run(inputs)
 
 
 RUNNERS: Mapping[str, RunnerFactory] = {"reference": reference, "xnnpack": xnnpack, "tflm": TFLiteMicro}
-
-
-def span(graph: Graph) -> str:
-    """The ops of a graph in a few words: its first and its last."""
-    if not graph.ops:
-        return "a model without ops"
-    return " to ".join(graph.describe(i) for i in dict.fromkeys((0, len(graph.ops) - 1)))
-
-
-def tapped(graph: Graph, wanted: Sequence[int]) -> Graph:
-    """The graph with the wanted tensors as its outputs and without signatures, which would no longer fit."""
-    return replace(graph, outputs=tuple(wanted), signatures=(), metadata={}, others=graph.others)
-
-
-def check_inputs(graph: Graph, inputs: Mapping[int, Array]) -> None:
-    """Raises InvariantError unless the arrays are what the graph's inputs take."""
-    if inputs.keys() != {*graph.inputs}:
-        raise InvariantError(f"a runner was given tensors {sorted(inputs)}, the graph's inputs are {graph.inputs}")
-    for t, array in inputs.items():
-        tensor = graph.tensors[t]
-        if array.shape != tensor.shape or array.dtype != DTYPES.get(tensor.dtype, np.void):
-            raise InvariantError(
-                f"input {tensor.name!r} takes {tensor.dtype} {tensor.shape}, it was given {array.dtype} {array.shape}"
-            )
-
-
-@contextmanager
-def _failures(interpreter: str, doing: str, capture: bool) -> Iterator[None]:
-    """Turns what an interpreter raises into an InterpreterError; with `capture`, also what it prints."""
-    failure: Exception | None = None
-    context: AbstractContextManager[list[str]] = captured_stderr() if capture else nullcontext([])
-    with context as log:
-        try:
-            yield
-        except (RuntimeError, ValueError, MemoryError, IndexError) as error:  # std::out_of_range is the last one
-            failure = error
-    if failure is not None:
-        raise InterpreterError(interpreter, doing, _cause(str(failure), log)) from failure
-
-
-# What TFLite Micro raises when it has printed the cause.
-_EMPTY_WORDS = ("TFLM failed to allocate tensors", "Interpreter invocation failed.")
-
-
-def _cause(raised: str, printed: Sequence[str]) -> list[str]:
-    """The lines that say why an interpreter failed, the cause first."""
-    # LiteRT's messages run into each other.
-    lines = [*re.sub(r"(?<=\S)(?=Node number \d)", "\n", raised).splitlines(), *printed]
-    messages = [line for line in lines if line.strip() and not line.startswith("INFO") and line not in _EMPTY_WORDS]
-    return messages or [raised]

@@ -20,7 +20,7 @@ from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.child import Child, EndedError, Limits
-from edgeqwt.runtime.runners import RUNNERS, LiteRT, Runner, Values, check_inputs, computed_shapes
+from edgeqwt.runtime.interpreters import LiteRT, Runner, Values, check_inputs, computed_shapes, loaded
 
 SECONDS = 600.0
 """Of one inference: the slowest that a build meets, reference kernels on a large network, take a tenth of it."""
@@ -33,7 +33,7 @@ def subprocess_runners(kind: str, graph: Graph, taps: Sequence[int] = (), count:
     """Runners of one kind, each in a process of its own that ends with the runner.
 
     Args:
-        kind: a key of RUNNERS, or "builtin".
+        kind: a key of `runtime.runners.RUNNERS`, or "builtin".
         graph: what they run.
         taps: see `Runner`.
         count: how many runners.
@@ -190,8 +190,7 @@ _RUNNERS: dict[int, Runner] = {}
 def _load(key: int, kind: str, data: bytes, taps: tuple[int, ...], unused: Sequence[int] = ()) -> None:
     for old in unused:
         _RUNNERS.pop(old, None)
-    graph = flatbuffer.from_bytes(data)
-    _RUNNERS[key] = LiteRT(graph, taps, kernels=kind) if kind == "builtin" else RUNNERS[kind](graph, taps)
+    _RUNNERS[key] = loaded(kind, flatbuffer.from_own_bytes(data), taps)
 
 
 def _run(key: int, inputs: Mapping[int, Array]) -> Values:

@@ -163,3 +163,9 @@ def test_a_float64_beyond_float32() -> None:
     x = good().astype(np.float64)
     x[1, 0, 0, 0] = 1e300
     assert "sample 1 has values beyond the range of float32" in refused(from_arrays({"x": x}), IMAGE).message
+
+
+@pytest.mark.parametrize("dtype", ["int4", "resource", "complex64"])
+def test_inputs_of_types_that_no_sample_has(dtype: str) -> None:
+    error = refused(from_arrays({"x": good()}), InputSpec("x", (1, 3, 4, 5), dtype))
+    assert f"is expected to be {dtype}, which is not supported" in error.message

@@ -11,6 +11,7 @@ What is found is printed at once with the numbers that make the mutant again, an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeqwt.errors import EdgeqwtError
+from edgeqwt.graph import flatbuffer
 from tests.fuzz.commands import ACCEPTED, one_command_fault
 from tests.fuzz.forked import each
 from tests.fuzz.mutate import mutant
@@ -27,6 +30,7 @@ from tests.fuzz.readers import READERS, fault, good
 SECONDS = 20  # for one mutant
 COMMANDS = "commands"
 KINDS = (*READERS, COMMANDS)
+TRIES = 6  # one in four is accepted
 SUFFIXES = {
     "tflite": ".tflite",
     COMMANDS: ".tflite",
@@ -89,8 +93,16 @@ def hunt(
 
 
 def made(originals: Sequence[bytes], kind: str, seed: int, index: int) -> bytes:
-    """The mutant of a number."""
-    return mutant("tflite" if kind == COMMANDS else kind, seed, index, originals[index % len(originals)])
+    """The mutant of a number; for commands the first of some that the reader accepts, where one is among them."""
+    original = originals[index % len(originals)]
+    if kind != COMMANDS:
+        return mutant(kind, seed, index, original)
+    for k in range(TRIES):
+        found = mutant("tflite", seed, TRIES * index + k, original)
+        with contextlib.suppress(EdgeqwtError):
+            flatbuffer.from_bytes(found)
+            break
+    return found
 
 
 def main() -> int:

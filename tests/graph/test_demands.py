@@ -162,3 +162,17 @@ def test_a_shape_that_only_running_tells_is_no_contradiction() -> None:
     model = packed.unpack(flatbuffer.to_bytes(convolution()))
     shaped(b"y")(model)
     assert flatbuffer.from_bytes(packed.pack(model)).tensors[-1].shape == ()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_that_the_weights_do_not_fit(keep: bool) -> None:
+    """LiteRT takes 8 numbers for two rows of 4; keeping the dimensions, it makes room for one and writes both."""
+    chain = Chain()
+    x = chain.input((1, 8), "x")
+    y = chain.op("FULLY_CONNECTED", x, chain.constant(noise(5, 4), "w"), -1, name="y", keepNumDims=keep, **NONE)
+    data = flatbuffer.to_bytes(chain.graph(y))
+    if not keep:
+        flatbuffer.from_bytes(data)
+        return
+    with pytest.raises(InputError, match=r"FULLY_CONNECTED #0 -> 'y' contradicts .*'w' of shape \(5, 4\) does not fit"):
+        flatbuffer.from_bytes(data)

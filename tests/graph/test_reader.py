@@ -124,7 +124,14 @@ def unknown_activation() -> Any:
     return built
 
 
+def listed_twice() -> Any:
+    built = simple()
+    built.subgraphs[0].inputs = [0, 0]
+    return built
+
+
 REFUSED = {
+    "input twice": (listed_twice, "input 'x' is listed twice"),
     "sparse": (sparse, "tensor 'constant' is stored sparse"),
     "external buffers": (external_buffers, "its constants lie in other files"),
     "external tensor": (external_tensor, "the value of tensor 'constant' lies in another file"),

@@ -69,3 +69,9 @@ def test_stored_integers_pass_through_unquantized() -> None:
     graph = Graph((Tensor("x", (1,), "int8", None, Quantization.per_tensor(0.5, 1)),), (), (0,), (0,))
     stored = np.array([9], np.int8)
     assert graph_feed(graph, {0: stored})[0] is stored
+
+
+def test_complex_values_are_pairs() -> None:
+    graph = Graph((Tensor("x", (2,), "complex64"),), (), (0,), (0,))
+    found = to_real(graph, 0, np.array([1 + 2j, -3j], np.complex64))
+    assert (found.dtype, found.tolist()) == (np.float32, [[1, 2], [0, -3]])

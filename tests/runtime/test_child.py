@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.runtime.child import Child, EndedError, Limits
 from edgeqwt.runtime.runners import InterpreterError
@@ -67,3 +68,14 @@ def test_a_host_starts_again_and_its_runners_load_again() -> None:
     with pytest.raises(EndedError):
         other.run(inputs)
     host.alive().end()
+
+
+def refuse() -> None:
+    raise UnsupportedError("ADD #1 -> 'y'", "tflm", "it has no kernel", "Leave it out.")
+
+
+def test_errors_of_edgeqwt_arrive_as_they_were_raised() -> None:
+    with pytest.raises(UnsupportedError, match="ADD #1 -> 'y' cannot be integer on target tflm") as caught:
+        Child("LiteRT").call(refuse)
+    error = caught.value
+    assert (error.op, error.target, error.hint, error.exit_code) == ("ADD #1 -> 'y'", "tflm", "Leave it out.", 4)

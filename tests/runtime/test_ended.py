@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.child import EndedError
+from edgeqwt.runtime.child import EndedError, in_child
 from edgeqwt.runtime.ended import KernelEndedError, ending_op
-from edgeqwt.runtime.subprocess_runners import litert_host
+from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.runtime.subprocess_runners import Hosted, litert_host
 from edgeqwt.verify.bitexact import compare_runtimes
+from tests.runtime.test_foreign import added
 
 
 def attention(tokens: int) -> Graph:
@@ -61,3 +63,33 @@ def test_where_no_op_does_so_alone_none_is_named() -> None:
         "no single op, but all of them together, ends the process of the xnnpack kernels on a sample: "
         "its process ended with signal SIGSEGV"
     )
+
+
+class TestTrials:
+    """What kernels end is another process first; this one goes on with an error that names the op."""
+
+    def test_a_graph_whose_kernel_aborts(self) -> None:
+        runner = reference(attention(512))
+        with pytest.raises(KernelEndedError, match=r"SOFTMAX #1 -> 'weights' ends .* on a sample: .*SIGABRT"):
+            runner.run(alike(512))
+        # Nothing is known to be safe since: another sample is tried anew, and runs here then.
+        assert reference(attention(512)).run(peaked(512))[3].shape == (1, 1, 512)
+
+    def test_loading_is_tried_as_well(self) -> None:
+        with pytest.raises(KernelEndedError, match=r"ADD #1 -> 'sum' ends the .* when it is loaded: .*SIGABRT"):
+            xnnpack(added(2.0**24))
+
+    def test_workers_for_one_graph_share_one_trial(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        graph, runs = attention(10), []
+        monkeypatch.setattr(Hosted, "run", lambda self, inputs: runs.append(self))
+        workers = [xnnpack(graph), xnnpack(graph)]
+        outputs = [worker.run(peaked(10))[3] for worker in (*workers, *workers, xnnpack(graph))]
+        assert len(runs) == 1
+        assert all(np.array_equal(outputs[0], other) for other in outputs)
+
+    def test_within_a_process_of_ours_there_is_none(self) -> None:
+        assert in_child(_kind_of_runner) == "LiteRT"
+
+
+def _kind_of_runner() -> str:
+    return type(xnnpack(attention(4))).__name__

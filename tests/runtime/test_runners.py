@@ -13,7 +13,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.runners import RUNNERS, InterpreterError, LiteRT, TFLiteMicro, reference, xnnpack
+from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, TFLiteMicro
+from edgeqwt.runtime.runners import RUNNERS, reference, xnnpack
 from tests.graph.random_graphs import random_graph, random_inputs
 
 KINDS = sorted(RUNNERS)
