@@ -2,15 +2,18 @@
 
 Each network is built for a target, and the plain, uncompensated and compensated files run on the same test samples
 in LiteRT with XNNPACK and in the simulation of the NPU. Figures are against the float file. Needs `edgeqwt tools
-install qualcomm`. Nothing here is a latency.
+install qualcomm`. Nothing here is a latency. With `--keep FOLDER` a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,10 +26,10 @@ import edgeqwt
 from edgeqwt.api_targets import target_of
 from edgeqwt.benchmark.qualcomm import simulated
 from edgeqwt.calibration.images import ImageOptions, find_images, read_image
+from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import linear_ops
 from edgeqwt.output import progress_display
-from edgeqwt.pipeline import BuildResult
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.runners import Runner, reference, xnnpack
 from edgeqwt.target.plugin import compiled_for
@@ -35,6 +38,8 @@ from edgeqwt.verify.feeds import feed
 COMPARED = 64
 """Samples on which the simulation is compared with LiteRT's reference kernels, which are slow."""
 FILES = ("plain", "uncompensated", "compensated")
+SLICE = 32
+"""Samples between two writes to the folder that keeps them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,22 @@ class Network:
     labels: Callable[[], Array] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What is taken of a build.
+
+    Attributes:
+        model: the converted one, which knows what samples become.
+        floating, graph: the float file and the one that was kept.
+        variants: integer files by name.
+    """
+
+    model: ConvertedModel
+    floating: Graph
+    graph: Graph
+    variants: dict[str, Graph]
+
+
 def main() -> None:
     """Builds, compiles, simulates and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -67,6 +88,8 @@ def main() -> None:
     parser.add_argument("--seeded", action="store_true", help="random weights where there are no trained ones")
     parser.add_argument("--offsets", action="store_true", help="only the NPU's mean difference of each linear op")
     parser.add_argument("--partitions", action="store_true", help="only compile; simulate nothing")
+    parser.add_argument("--compared", type=int, default=COMPARED, help="samples for the slow reference kernels")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for builds and outputs, to go on from")
     arguments = parser.parse_args()
     for name in arguments.names or NETWORKS:
         run(name, NETWORKS[name], arguments)
@@ -74,21 +97,24 @@ def main() -> None:
 
 def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
     """One network's rows."""
+
+    def build() -> Built:
+        found = edgeqwt.build(
+            model_of(name, network, arguments.seeded),
+            calibration=first(network.calibration(), arguments.calibration),
+            target=arguments.target,
+            recipe=arguments.recipe,
+            accept=True,
+            display=progress_display(),
+        )
+        return Built(found.model, found.prepared.graph, found.graph, dict(found.variants))
+
+    keep = None if arguments.keep is None else arguments.keep / f"{name}-{arguments.recipe}-{arguments.target}"
     try:
-        model = network.model()
+        built = kept(keep and keep / "built", build)
     except FileNotFoundError as error:
-        if not arguments.seeded:
-            print(f"{name}: not run: {error}")
-            return
-        model = seeded(name)
-    built = edgeqwt.build(
-        model,
-        calibration=first(network.calibration(), arguments.calibration),
-        target=arguments.target,
-        recipe=arguments.recipe,
-        accept=True,
-        display=progress_display(),
-    )
+        print(f"{name}: not run: {error}")
+        return
     profile = target_of(arguments.target)
     compiled = compiled_for(built.graph, profile)
     on = compiled.ops - len(compiled.left)
@@ -99,11 +125,35 @@ def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
     if arguments.offsets:
         offsets(built, network, arguments)
     elif not arguments.partitions:
-        measure(built, network, arguments)
+        measure(built, network, arguments, keep)
     sys.stdout.flush()
 
 
-def offsets(built: BuildResult, network: Network, arguments: argparse.Namespace) -> None:
+def model_of(name: str, network: Network, random: bool) -> object:
+    """The network, with random weights where it has not been trained and that is allowed."""
+    try:
+        return network.model()
+    except FileNotFoundError:
+        if not random:
+            raise
+        return seeded(name)
+
+
+def kept[T](path: Path | None, make: Callable[[], T]) -> T:
+    """What was made before and kept in a file of this program's own, else made now."""
+    if path is None:
+        return make()
+    if path.is_file():
+        found: T = pickle.loads(path.read_bytes())
+        return found
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_bytes(pickle.dumps(made))
+    path.with_suffix(".part").rename(path)
+    return made
+
+
+def offsets(built: Built, network: Network, arguments: argparse.Namespace) -> None:
     """By how much each linear op is off on average, channel by channel: what fitting to the NPU could correct.
 
     Each op runs by itself in the simulation, on what LiteRT's reference kernels feed it.
@@ -135,13 +185,13 @@ def offsets(built: BuildResult, network: Network, arguments: argparse.Namespace)
     print(f"  (at most {np.max(means):.4f} in a layer's mean); single values scatter by {np.mean(spread):.3f} steps")
 
 
-def measure(built: BuildResult, network: Network, arguments: argparse.Namespace) -> None:
+def measure(built: Built, network: Network, arguments: argparse.Namespace, keep: Path | None) -> None:
     """Files in both arithmetics, against the float one."""
     samples = network.test()[: arguments.samples]
     labels = None if network.labels is None else network.labels()[: len(samples)]
     plugin = target_of(arguments.target).plugin
     assert plugin is not None
-    float_graph = built.prepared.graph
+    float_graph = built.floating
     named = [binding.spec.name for binding in built.model.inputs]
     samples = [{name: sample.get(name, sample.get("")) for name in named} for sample in samples]
     float_feeds = [feed(built.model, float_graph, sample) for sample in samples]
@@ -154,12 +204,15 @@ def measure(built: BuildResult, network: Network, arguments: argparse.Namespace)
         integers = [graph_feed(graph, feed(built.model, graph, sample)) for sample in samples]
         phone, exact = xnnpack(graph), reference(graph)
         usual = [phone.run(values)[graph.outputs[0]] for values in integers]
-        found = simulated(graph, integers, plugin)
-        if found.refused:
-            print(f"  {file}: the simulation refuses it: {found.refused[:300]}")
+        parts = []
+        for k in range(0, len(integers), SLICE):
+            simulation = partial(simulated, graph, integers[k : k + SLICE], plugin)
+            parts.append(kept(keep and keep / f"{file}-{k}", simulation))
+        if parts[0].refused:
+            print(f"  {file}: the simulation refuses it: {parts[0].refused[:300]}")
             continue
-        raw = [outs[0] for outs in found.outputs]
-        compared = [exact.run(values)[graph.outputs[0]] for values in integers[:COMPARED]]
+        raw = [outs[0] for part in parts for outs in part.outputs]
+        compared = [exact.run(values)[graph.outputs[0]] for values in integers[: arguments.compared]]
         steps = [np.abs(a.astype(np.float64) - b) for a, b in zip(raw, compared, strict=False)]
         apart = (f"{max(s.max() for s in steps):.0f}", f"{100 * np.mean([np.mean(s > 0) for s in steps]):.1f} %")
         for where, values, others in (("XNNPACK", usual, ("", "")), ("NPU, simulated", raw, apart)):
@@ -227,8 +280,8 @@ def words() -> Array:
 
 
 def texts(part: int) -> dict[str, Array]:
-    """Sentences as tokens: 64 to calibrate, 300 others to test with."""
-    return minilm.tokens(sentences(64, 300)[part])
+    """Sentences as tokens: 64 to calibrate, 512 others to test with."""
+    return minilm.tokens(sentences(64, 512)[part])
 
 
 def labels() -> Array:

@@ -19,11 +19,13 @@ class Npu:
         accelerator: such as ethos-u55-128.
         system_config: clock and memories, such as Ethos_U55_High_End_Embedded.
         memory_mode: which memory holds what, such as Shared_Sram.
+        system: what Vela's file has to say of the system config, in its keys, where that is no config of Vela's own.
     """
 
     accelerator: str
     system_config: str
     memory_mode: str
+    system: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

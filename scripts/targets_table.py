@@ -100,10 +100,10 @@ flash = 524288  # bytes for the model
 ```
 
 Keys: `extends`, `title`, `runtimes` (what must load and run the file: `reference`, `xnnpack`, `tflm`), `notes`,
-`package` (`tflite`, `tflm`, `ethos-u`, `npu`), `[npu]` with `accelerator`, `system_config` and `memory_mode` as Vela
-calls them, `[plugin]` with `vendor` and `soc` as a compiler plugin of LiteRT calls them, and `[limits]` with the
-constraints above. The RAM figure of a check is a lower bound, the activations that exist at the same time; the package
-measures the arena.
+`package` (`tflite`, `tflm`, `ethos-u`, `npu`), `[npu]` with `accelerator`, `system_config`, `memory_mode` and `system`
+as Vela calls them, `[plugin]` with `vendor` and `soc` as a compiler plugin of LiteRT calls them, and `[limits]` with
+the constraints above. The RAM figure of a check is a lower bound, the activations that exist at the same time; the
+package measures the arena.
 """
 
 

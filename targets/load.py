@@ -69,7 +69,10 @@ def _limits() -> type:
 @cache
 def _npu_table() -> type:
     """The table [npu] of a file that may extend another one."""
-    fields = [(field.name, str, dataclasses.field(default="")) for field in dataclasses.fields(Npu)]
+    fields: list[Any] = [
+        (field.name, str, dataclasses.field(default="")) for field in dataclasses.fields(Npu) if field.name != "system"
+    ]
+    fields.append(("system", dict[str, str | int | float], dataclasses.field(default_factory=dict)))
     return dataclasses.make_dataclass("NpuTable", fields, frozen=True, namespace={"__doc__": Npu.__doc__})
 
 
@@ -145,6 +148,9 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{path}: extends = {base!r} names no target", hint)
     other = path.parent / base if base.endswith(".toml") else FOLDER / f"{base}.toml"
     below = _merged(other, (*seen, path.resolve()))
+    if "npu" in table and ("system" in table["npu"] or "system_config" in table["npu"]):
+        own = table["npu"].get("system", {})  # without it, another system config is one of Vela's own
+        table["npu"]["system"] = {**below.get("npu", {}).get("system", {}), **own} if own else {}
     for part in ("npu", "plugin", "limits"):
         if part in below or part in table:
             table[part] = {**below.get(part, {}), **table.get(part, {})}
@@ -171,8 +177,11 @@ def _read(path: Path) -> dict[str, Any]:
     return table
 
 
-def _npu(table: Mapping[str, str], path: Path) -> Npu:
-    npu = options.filled(Npu, table, f"{path} [npu]", InputError)
+def _npu(table: Mapping[str, Any], path: Path) -> Npu:
+    system = tuple((key, str(value)) for key, value in table.get("system", {}).items())
+    npu = options.filled(Npu, {**table, "system": system}, f"{path} [npu]", InputError)
+    if any("\n" in part for pair in (*system, (npu.system_config, "")) for part in pair):
+        raise InputError(f"{path} [npu]: a name or a value has several lines", "Write each in one line.")
     known = [name for name in names() if name.startswith("ethos-u")]  # the profiles are called as Vela calls the NPUs
     if npu.accelerator not in known:
         raise InputError(f"{path} [npu]: accelerator = {npu.accelerator!r}", f"Choose one of {', '.join(known)}.")

@@ -48,6 +48,11 @@ class Accelerator(Protocol):
         """Which memory holds what, such as Shared_Sram."""
         ...
 
+    @property
+    def system(self) -> tuple[tuple[str, str], ...]:
+        """Keys and values of the system config; empty where Vela's own file has it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -127,7 +132,12 @@ def refuse_what_crashes(graph: Graph, target: str) -> None:
 
 def _run(model: bytes, npu: Accelerator, folder: Path) -> str:
     (folder / "model.tflite").write_bytes(model)
-    command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out", "--config", CONFIG,
+    # Vela takes several files and wants whole paths of those that are not its own.
+    own = folder / "system.ini"
+    lines = [f"[System_Config.{npu.system_config}]", *(f"{key}={value}" for key, value in npu.system)]
+    own.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    configs = ["--config", CONFIG, *(["--config", str(own)] if npu.system else [])]
+    command = [sys.executable, "-m", "ethosu.vela", "model.tflite", "--output-dir", "out", *configs,
                "--accelerator-config", npu.accelerator, "--system-config", npu.system_config,
                "--memory-mode", npu.memory_mode, "--verbose-performance", "--show-cpu-operations"]  # fmt: skip
     watched = Watched(command, folder=folder)

@@ -8,15 +8,20 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edgeqwt.errors import InputError
+from edgeqwt.errors import InputError, ToolError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.profile import Npu
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target.constraints import CONSTRAINTS
 from edgeqwt.target.load import FOLDER, load, names, schema
+from tests.one_op import lowered
+from tests.one_op_specs import case
 
 PROMISED = """
 tflite tflm tflm-cortex-m4 tflm-cortex-m55 tflm-esp32s3 ethos-u55-32 ethos-u55-64 ethos-u55-128 ethos-u55-256
 ethos-u65-256 ethos-u65-512 ethos-u85-128 ethos-u85-256 ethos-u85-512 ethos-u85-1024 ethos-u85-2048 edgetpu
-qualcomm-sm8550 qualcomm-sm8650 qualcomm-sm8750
+qualcomm-sm8550 qualcomm-sm8650 qualcomm-sm8750 himax-we2 alif-ensemble-hp alif-ensemble-he stm32n6
 """
 
 
@@ -39,7 +44,7 @@ def test_every_profile_is_whole(name: str) -> None:
     assert profile.notes
     assert all(note.endswith(".") for note in profile.notes)
     assert set(profile.limits) <= set(CONSTRAINTS)
-    assert (profile.npu is not None) == (profile.package == "ethos-u") == name.startswith("ethos-u")
+    assert (profile.npu is not None) == (profile.package == "ethos-u")
 
 
 def test_what_was_not_verified_is_said() -> None:
@@ -59,6 +64,29 @@ def test_the_npus_names_are_velas(name: str) -> None:
     assert f"Memory_Mode.{npu.memory_mode}" in config
     assert npu.accelerator == name
     assert npu.system_config.startswith(f"Ethos_{name.split('-')[1].upper()}")
+
+
+@pytest.mark.requires("ethosu")
+def test_a_profile_describes_its_memories_to_vela(tmp_path: Path) -> None:
+    half = '[npu]\nsystem_config = "Half"\n[npu.system]\ncore_clock = 2e8\n'
+    mine = must(load(written(tmp_path, 'extends = "himax-we2"\ntitle = "At half the clock"\n' + half)).npu)
+    full = must(load("himax-we2").npu)
+    assert dict(mine.system)["axi1_port"] == "OffChipFlash"  # as in the profile below
+    model = flatbuffer.to_bytes(lowered(case("CONV_2D/3x3-RELU").graph, case("CONV_2D/3x3-RELU").samples).graph)
+    fast, slow = compile_model(model, full), compile_model(model, mine)
+    assert (fast.clock, slow.clock) == (4e8, 2e8)
+    assert (slow.cycles["total"], slow.seconds) == (fast.cycles["total"], 2 * fast.seconds)
+    arms = '[npu]\nsystem_config = "Ethos_U55_Deep_Embedded"\n'
+    assert must(load(written(tmp_path, 'extends = "himax-we2"\ntitle = "Arm\'s"\n' + arms)).npu).system == ()
+    wrong = '[npu.system]\naxi0_port = "Nowhere"\n'
+    with pytest.raises(ToolError, match="vela"):
+        compile_model(model, must(load(written(tmp_path, 'extends = "himax-we2"\ntitle = "Wrong"\n' + wrong)).npu))
+
+
+def must(npu: Npu | None) -> Npu:
+    """The NPU of a profile that has one."""
+    assert npu is not None
+    return npu
 
 
 @pytest.mark.parametrize("name", ["toaster", "", "../profiles/tflite", "TFLITE"])
