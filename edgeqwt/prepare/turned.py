@@ -1,0 +1,177 @@
+"""Ops that do not care for the order of axes are computed before a TRANSPOSE, where that saves one.
+
+f(transposed x) = transposed f(x) for ops on elements, and for reductions with their axes renamed. Converters put the
+axes of a picture in their source's order before such ops and often never back: SiLU, then a mean over height and width,
+is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.opset import RULES
+from edgeqwt.prepare.rewriting import activation_like, constant, uses, value
+
+PAIRED = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
+ALONE = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "SQUARE", "NEG")
+REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
+
+
+@dataclass(frozen=True)
+class Region:
+    """Ops that can be computed on the other side of a TRANSPOSE.
+
+    Attributes:
+        order: of the TRANSPOSE.
+        entries: the TRANSPOSEs whose inputs it can read, by the tensor that each writes.
+        members: ops that compute tensors in the order of before.
+        closing: reductions behind which the order is the same as it was.
+    """
+
+    order: tuple[int, ...]
+    entries: dict[int, int]
+    members: frozenset[int]
+    closing: frozenset[int]
+
+
+def before_transposes(graph: Graph) -> tuple[Graph, list[str]]:
+    """Computes regions before their TRANSPOSEs, one after the other, where fewer elements are moved then."""
+    names, i = list[str](), 0
+    while i < len(graph.ops):
+        region = _region(graph, i) if _order(graph, i) is not None else None
+        if region is None or not _pays(graph, region):
+            i += 1
+            continue
+        names.append(graph.tensors[graph.ops[i].outputs[0]].name)
+        graph, i = _rewritten(graph, region), 0
+    return graph, names
+
+
+def _order(graph: Graph, i: int) -> tuple[int, ...] | None:
+    """The order of a TRANSPOSE of real values; None for other ops."""
+    op = graph.ops[i]
+    if op.kind != "TRANSPOSE" or not graph.tensors[op.inputs[0]].is_float or graph.tensors[op.inputs[0]].is_constant:
+        return None
+    order = value(graph, op.inputs[1])
+    return None if order is None else tuple(int(a) for a in order.reshape(-1))
+
+
+def _region(graph: Graph, seed: int) -> Region | None:
+    """What lies behind a TRANSPOSE and can be computed before it."""
+    order = _order(graph, seed)
+    assert order is not None
+    producers = uses(graph).producers
+    inside, entries = {graph.ops[seed].outputs[0]}, {graph.ops[seed].outputs[0]: seed}
+    members, closing = set[int](), set[int]()
+    for i in range(seed + 1, len(graph.ops)):
+        op = graph.ops[i]
+        if not inside.intersection(op.inputs):
+            continue
+        turned = {t: producers[t] for t in op.inputs if t in producers and _order(graph, producers[t]) == order}
+        if not all(t in inside or t in turned or _fits(graph, t, len(order)) for t in _operands(op)):
+            continue
+        if op.kind in REDUCING and value(graph, op.inputs[1]) is not None and not op.options.get("keepDims"):
+            if _in_order(graph, op, order):
+                closing.add(i)
+        elif _is_elementwise(op) or (op.kind in REDUCING and value(graph, op.inputs[1]) is not None):
+            members.add(i)
+            entries |= turned
+            inside |= {*turned, *op.outputs}
+    return Region(order, entries, frozenset(members), frozenset(closing)) if members or closing else None
+
+
+def _operands(op: Op) -> tuple[int, ...]:
+    return op.inputs[:1] if op.kind in REDUCING else op.inputs
+
+
+def _is_elementwise(op: Op) -> bool:
+    return op.kind in PAIRED or op.kind in ALONE or (op.kind in RULES and RULES[op.kind].elementwise)
+
+
+def _fits(graph: Graph, t: int, rank: int) -> bool:
+    """Whether a constant is a number, or has an axis for each of the others' and can be transposed."""
+    data = value(graph, t)
+    return data is not None and (data.size == 1 or data.ndim == rank)
+
+
+def _in_order(graph: Graph, op: Op, order: tuple[int, ...]) -> bool:
+    """Whether the axes that a reduction leaves are in the same order on both sides of a TRANSPOSE."""
+    gone = _axes(graph, op, len(order))
+    left = [a for i, a in enumerate(order) if i not in gone]
+    return left == sorted(left)
+
+
+def _axes(graph: Graph, op: Op, rank: int) -> set[int]:
+    axes = value(graph, op.inputs[1])
+    assert axes is not None
+    return {int(a) % rank for a in axes.reshape(-1)}
+
+
+def _pays(graph: Graph, region: Region) -> bool:
+    """Whether fewer elements are transposed than before."""
+    saved = sum(graph.tensors[t].size for t in region.entries if not _stays(graph, region, t))
+    return sum(graph.tensors[t].size for t in _exits(graph, region)) < saved
+
+
+def _exits(graph: Graph, region: Region) -> list[int]:
+    """Tensors of members that something else wants as they were; behind another TRANSPOSE back they are not."""
+    return [t for i in sorted(region.members) for t in graph.ops[i].outputs if _stays(graph, region, t)]
+
+
+def _stays(graph: Graph, region: Region, t: int) -> bool:
+    readers = (i for i in uses(graph).readers.get(t, []) if i not in region.members | region.closing)
+    return t in uses(graph).named or any(not _goes_back(graph, region, i) for i in readers)
+
+
+def _goes_back(graph: Graph, region: Region, i: int) -> bool:
+    order = _order(graph, i)
+    return order is not None and [region.order[a] for a in order] == sorted(order)
+
+
+def _rewritten(graph: Graph, region: Region) -> Graph:
+    editor, order = Editor(graph), region.order
+    back = tuple(int(a) for a in np.argsort(order))
+    now = {t: graph.ops[i].inputs[0] for t, i in region.entries.items()}
+    stays = {*_exits(graph, region)}
+
+    def read(op: Op) -> tuple[int, ...]:
+        """An op's inputs as they are before the TRANSPOSE."""
+        if op.kind in REDUCING:
+            axes = np.array(sorted(order[a] for a in _axes(graph, op, len(order))), np.int32)
+            return now[op.inputs[0]], constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", axes)
+        return tuple(now[t] if t in now else turned_constant(t) for t in op.inputs)
+
+    def turned_constant(t: int) -> int:
+        data = value(graph, t)
+        assert data is not None
+        if data.size == 1:
+            return t
+        return constant(editor, graph.tensors[t].name, np.ascontiguousarray(data.transpose(back)))
+
+    dropped = {i for t, i in region.entries.items() if not _stays(graph, region, t)}
+    for i, op in enumerate(graph.ops):
+        if i in region.members:
+            out = op.outputs[0]
+            inputs, shape = read(op), _shape(graph.tensors[out].shape, back)
+            now[out] = activation_like(editor, graph, out, "turned", shape)
+            editor.add_op(replace(op, inputs=inputs, outputs=(now[out],)))
+            if out in stays:
+                by = constant(editor, f"{graph.tensors[out].name}/order", np.array(order, np.int32))
+                editor.add_op(Op("TRANSPOSE", (now[out], by), (out,)))
+        elif i in region.closing:
+            editor.add_op(replace(op, inputs=read(op)))
+        elif op.inputs and op.inputs[0] in now and _order(graph, i) is not None and _goes_back(graph, region, i):
+            # The same order as before: nothing moves, and the next pass drops it.
+            same = constant(editor, f"{graph.tensors[op.outputs[0]].name}/order", np.arange(len(order), dtype=np.int32))
+            editor.add_op(replace(op, inputs=(now[op.inputs[0]], same)))
+        elif i not in dropped:
+            editor.add_op(op)
+    return editor.finish()
+
+
+def _shape(shape: tuple[int, ...], order: Iterable[int]) -> tuple[int, ...]:
+    return tuple(shape[a] for a in order)

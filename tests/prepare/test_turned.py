@@ -1,0 +1,96 @@
+"""Ops on elements and reductions before a TRANSPOSE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from edgeqwt.prepare.prepare import prepare
+from tests.chain import CONV, NONE, Chain, noise
+from tests.prepare import toy
+from tests.prepare.test_prepare import assert_same_function, kinds
+
+CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+SHAPE = (1, 6, 4, 5)  # channels first: no two axes of a length
+
+
+def picture(chain: Chain) -> int:
+    """A convolution's output, then its axes in another framework's order."""
+    x = chain.input((1, 4, 5, 3))
+    weights, bias = chain.constant(noise(6, 3, 3, 3, seed=1)), chain.constant(noise(6, seed=2))
+    return toy.transpose(chain, chain.op("CONV_2D", x, weights, bias, shape=(1, 4, 5, 6), **CONV), *CHANNELS_FIRST)
+
+
+def silu(chain: Chain, x: int) -> int:
+    """x times its logistic function."""
+    shape = chain.tensors[x].shape
+    return chain.op("MUL", x, chain.op("LOGISTIC", x, shape=shape), shape=shape, **NONE)
+
+
+def mean(chain: Chain, x: int, *axes: int, keep: bool = False) -> int:
+    """MEAN."""
+    shape = chain.tensors[x].shape
+    gone = {a % len(shape) for a in axes}
+    left = tuple(1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone)
+    return chain.op("MEAN", x, chain.constant(list(axes)), shape=left, keepDims=keep)
+
+
+def pooled(chain: Chain) -> int:
+    return mean(chain, silu(chain, picture(chain)), 2, 3)
+
+
+def squeezed_and_excited(chain: Chain) -> int:
+    x = silu(chain, picture(chain))
+    gate = chain.op("LOGISTIC", mean(chain, x, -1, -2, keep=True), shape=(1, 6, 1, 1))
+    scaled = chain.op("MUL", x, gate, shape=SHAPE, **NONE)
+    by_channel = chain.op("ADD", scaled, chain.constant(noise(1, 6, 1, 1, seed=3)), shape=SHAPE, **NONE)
+    return mean(chain, by_channel, 2, 3)
+
+
+def there_and_back(chain: Chain) -> int:
+    return chain.op("EXP", toy.transpose(chain, silu(chain, picture(chain)), *CHANNELS_LAST), shape=(1, 4, 5, 6))
+
+
+def joined(chain: Chain) -> int:
+    return chain.op("MUL", picture(chain), picture(chain), shape=SHAPE, **NONE)
+
+
+@pytest.mark.parametrize("build", [pooled, squeezed_and_excited, there_and_back])
+def test_no_transpose_is_left(build: Callable[[Chain], int]) -> None:
+    chain = Chain()
+    graph = chain.graph(build(chain))
+    prepared = prepare(graph).graph
+    assert "TRANSPOSE" in kinds(graph)
+    assert "TRANSPOSE" not in kinds(prepared)
+    assert_same_function(graph, prepared)
+    assert prepare(prepared).graph is prepared
+
+
+def test_two_transposes_become_one() -> None:
+    chain = Chain()
+    graph = chain.graph(joined(chain))
+    prepared = prepare(graph).graph
+    assert kinds(prepared).count("TRANSPOSE") == 1
+    assert_same_function(graph, prepared)
+
+
+def other_order(chain: Chain) -> int:
+    return mean(chain, silu(chain, picture(chain)), 3)  # (channels, height) is what is wanted
+
+
+def as_many(chain: Chain) -> int:
+    return silu(chain, picture(chain))
+
+
+def by_rows(chain: Chain) -> int:
+    return chain.op("ADD", silu(chain, picture(chain)), chain.constant(noise(5, seed=4)), shape=SHAPE, **NONE)
+
+
+@pytest.mark.parametrize("build", [other_order, as_many, by_rows])
+def test_where_it_saves_nothing_the_graph_stays(build: Callable[[Chain], int]) -> None:
+    chain = Chain()
+    graph = chain.graph(build(chain))
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == kinds(graph)
+    assert_same_function(graph, prepared)
