@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--offsets", action="store_true", help="only the NPU's mean difference of each linear op")
     parser.add_argument("--partitions", action="store_true", help="only compile; simulate nothing")
     parser.add_argument("--compared", type=int, default=COMPARED, help="samples for the slow reference kernels")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for builds and outputs, to go on from")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for outputs, to go on from")
     arguments = parser.parse_args()
     for name in arguments.names or NETWORKS:
         run(name, NETWORKS[name], arguments)
@@ -111,7 +111,7 @@ def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
 
     keep = None if arguments.keep is None else arguments.keep / f"{name}-{arguments.recipe}-{arguments.target}"
     try:
-        built = kept(keep and keep / "built", build)
+        built = build()  # the same each time; what samples become is a function, which no file keeps
     except FileNotFoundError as error:
         print(f"{name}: not run: {error}")
         return
