@@ -124,6 +124,8 @@ def rows() -> Iterator[Row]:
         "offset (bias correction)": BiasCorrection(),
         "gain and offset": Cwac(rewrite_scales=False),
         "gain, offset and scales (CWAC)": Cwac(),
+        "CWAC, no margin for gains": Cwac(gain_margin=0.0),
+        "CWAC, 5 % margin for gains": Cwac(gain_margin=0.05),
     }.items():
         yield Row("corrections", name, mse.with_technique(correction))
     yield Row("corrections", "linear layers (QwT)", mse, linear=True)
