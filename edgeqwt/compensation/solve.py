@@ -43,7 +43,7 @@ class Options:
     offset: bool = True
     gain_limit: Annotated[float, Ge(1)] = 4.0
     margin: Annotated[float, Interval(ge=0, le=1)] = 1e-3
-    gain_margin: Annotated[float, Interval(ge=0, le=1)] = 0.02
+    gain_margin: Annotated[float, Interval(ge=0, le=1)] = 0.05
     constants: bool = True
     rewrite_scales: bool = True
     rewrite_outputs: bool = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Trial:
         if self.there is not None or self.forms <= _survivors:
             return
         try:
-            self.there = _trials[self.forms] = litert_host().runner(kernels, graph, taps)
+            self.there = _trials[self.forms] = litert_host().runner(kernels, replace(graph, signatures=()), taps)
         except EndedError as error:
             op = unloadable_op(graph, kernels, litert_host())
             raise KernelEndedError(graph, op, kernels, error, "when it is loaded") from error

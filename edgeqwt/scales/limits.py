@@ -64,7 +64,7 @@ def _too_small(graph: Graph, i: int, assignment: Assignment, weight_scale: Weigh
             x = float(assignment.read(i, op.inputs[rule.data]).scale[0])
             inputs = [x * float(weight_scale(i, op, rule, assignment).max())]
         else:
-            inputs = [_scale(graph, t, assignment, bits) for t in op.inputs]
+            inputs = [_scale(graph, t, assignment, bits) for t in op.inputs if graph.tensors[t].is_float]
         needed = max(needed, rule.ratio(inputs) / rule.largest_ratio)
     if float(assignment.read(i, out).scale[0]) < needed:
         found[out, bits] = 1.01 * needed

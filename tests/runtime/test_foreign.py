@@ -12,6 +12,7 @@ from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.runtime import foreign
 from edgeqwt.runtime.child import Limits
 from tests import small
+from tests.chain import CONV, Chain, noise
 
 
 def added(scale: float) -> Graph:
@@ -29,9 +30,13 @@ def test_what_ends_the_process_is_named() -> None:
 
 
 def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeqwt.runtime.subprocess_runners.allowed", lambda graph: Limits(seconds=1e-6))
+    chain = Chain()
+    x = chain.input((1, 128, 128, 64))  # 600 million products: a second in the reference kernels
+    filters, bias = chain.constant(noise(64, 3, 3, 64)), chain.constant(noise(64))
+    graph = chain.graph(chain.op("CONV_2D", x, filters, bias, shape=(1, 128, 128, 64), **CONV))
+    monkeypatch.setattr("edgeqwt.runtime.subprocess_runners.allowed", lambda graph: Limits(seconds=0.02))
     with pytest.raises(InputError, match=r"ends LiteRT's process .* as long as it may take"):
-        foreign.survived(added(0.25), "m.tflite")
+        foreign.survived(graph, "m.tflite")
 
 
 def padded(rows: int, stated: int) -> Graph:
