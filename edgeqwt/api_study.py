@@ -36,7 +36,7 @@ def study(
 
     Args:
         model: as for `build`.
-        calibration: as for `build`; at most 48 of its samples are fitted on, one in four is held out.
+        calibration: as for `build`; at most 64 of its samples are fitted on, one in four is held out.
         precision: widths of weights and activations, such as w4a4 or w6a6, 2 to 16 bits each; the first and the last
             linear op have 8.
         methods: quantizers of activations and rounding of weights, see docs/literature.md.
@@ -54,12 +54,12 @@ def study(
     """
     from edgeqwt.simulation.corrections import CORRECTIONS
     from edgeqwt.simulation.methods import METHODS
-    from edgeqwt.simulation.study import bits_of, named
+    from edgeqwt.simulation.study import bits_of, check_names
     from edgeqwt.simulation.study import study as compared
 
     bits = bits_of(precision)
-    named("method", methods, METHODS)
-    named("correction", corrections, CORRECTIONS)
+    check_names("method", methods, METHODS)
+    check_names("correction", corrections, CORRECTIONS)
     job = open_job(
         model, calibration=calibration, recipe="plain", images=images, samples=samples, converter=converter,
         trust=trust, display=display,

@@ -22,27 +22,23 @@ def study(
     calibration: Calibration,
     precision: Annotated[
         str,
-        typer.Option(help="Bits of weights and activations, 2 to 16.", metavar="wNaN", rich_help_panel=panels.RECIPE),
+        panels.recipe(help="Bits of weights and activations, 2 to 16.", metavar="wNaN"),
     ] = "w4a4",
     methods: Annotated[
         str,
-        typer.Option(help="By name, see docs/literature.md.", metavar="NAME,...", rich_help_panel=panels.RECIPE),
+        panels.recipe(help="By name, see docs/literature.md.", metavar="NAME,..."),
     ] = "plain,mse,repq_vit",
     corrections: Annotated[
         str,
-        typer.Option(
-            help="Of none, offset, cwac, cwac_ratio, low_rank, qwt.", metavar="NAME,...", rich_help_panel=panels.RECIPE
-        ),
+        panels.recipe(help="Of none, offset, cwac, cwac_ratio, low_rank, qwt.", metavar="NAME,..."),
     ] = "none,cwac,qwt",
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Judge by these, not by held-out calibration samples.", metavar="DATA", rich_help_panel=panels.DATA
-        ),
+        panels.data(help="Judge by these, not by held-out calibration samples.", metavar="DATA"),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Labels where DATA has none: .npy or .npz.", metavar="FILE", rich_help_panel=panels.DATA),
+        panels.data(help="Labels where DATA has none: .npy or .npz.", metavar="FILE"),
     ] = None,
     image: Image = None,
     samples: Samples = None,

@@ -2,13 +2,13 @@
 
 Both networks, float and simulated, run side by side on all samples to fit on, op by op: a layer's quantizers are fitted
 to the float network's values, its weights and its correction to what the simulated network really hands it. So each
-layer meets the errors of those before it, and nothing is computed twice.
+layer meets the errors of those before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgeqwt.autograd.call import Call
@@ -131,16 +131,31 @@ class Simulation:
 def _run(
     machine: Machine, i: int, values: Mapping[int, Tensor], op: Simulated | None, kept: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
+    """An op's corrected outputs."""
+    found, first = _computed(machine, i, values, op)
+    return found if op is None else _applied(op, found, first, kept)
+
+
+def _computed(
+    machine: Machine, i: int, values: Mapping[int, Tensor], op: Simulated | None
+) -> tuple[dict[int, Tensor], Tensor | None]:
+    """An op's outputs before their correction, and the first activation that it reads, as it reads it."""
     inputs = machine.inputs(i, values)
-    if op is None:
-        return machine.run(i, inputs)
-    rounded_inputs = {s: op.quantizers[s].rounds(v) if s in op.quantizers else v for s, v in inputs.items()}
-    found = machine.run(i, {**rounded_inputs, **op.constants})
+    if op is not None:
+        inputs = {s: op.quantizers[s].rounds(v) if s in op.quantizers else v for s, v in inputs.items()}
+    found = machine.run(i, inputs if op is None else {**inputs, **op.constants})
+    return found, inputs[min(inputs)] if inputs else None
+
+
+def _applied(
+    op: Simulated, found: dict[int, Tensor], first: Tensor | None, kept: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
     if op.correction is None:
         return found
-    first = next(iter(found))
-    read = rounded_inputs[min(inputs)] if op.block is None else kept[op.block]
-    return {**found, first: op.correction.apply(read, found[first])}
+    read = first if op.block is None else kept[op.block]
+    assert read is not None
+    output = next(iter(found))
+    return {**found, output: op.correction.apply(read, found[output])}
 
 
 @dataclass(frozen=True)
@@ -188,22 +203,24 @@ def fitted(
     ends = {linear[0], linear[-1]} if linear else set[int]()
     blocks = dict(block_ends(graph)) if correction is not None and correction.blocks else {}
     exact, known, ops = dict(values), dict(values), dict[int, Simulated]()
-    kept: dict[int, tuple[Tensor, Tensor]] = {t: (v, v) for t, v in values.items()}
+    kept: dict[int, Tensor] = dict(values)
     quantizers = dict[int, Fitted]()
     for i in range(len(graph.ops)):
         wanted = machine.run(i, machine.inputs(i, exact))
         wide = Bits(bits.ends, bits.ends, bits.ends) if i in ends else bits
         if i in by_op:
             ops[i] = _layer(machine, i, by_op[i], method, wide, (exact, known), quantizers)
-        found = _run(machine, i, known, ops.get(i), {})
+        found, first = _computed(machine, i, known, ops.get(i))
         if correction is not None and (i in blocks if correction.blocks else i in linear):
-            ops[i] = _corrected(
-                machine, i, ops.get(i, Simulated()), correction, known, found, wanted, blocks.get(i), kept
-            )
-            found = _run(machine, i, known, ops[i], {t: v for t, (_, v) in kept.items()})
+            block, output = blocks.get(i), next(iter(found))
+            read = first if block is None else kept[block]
+            assert read is not None
+            fit = confirmed(correction, read, found[output], wanted[output])
+            ops[i] = replace(ops.get(i, Simulated()), correction=fit, block=block)
+            found = _applied(ops[i], found, first, kept)
         exact |= wanted
         known |= found
-        kept |= {t: (wanted[t], found[t]) for t in found if t in blocks.values()}
+        kept |= {t: value for t, value in found.items() if t in blocks.values()}
         machine.release(i, exact)
         machine.release(i, known)
         advance(i + 1, len(graph.ops))
@@ -239,28 +256,6 @@ def _layer(
                         None if factors is None else factors.double().numpy())
             )  # fmt: skip
     return Simulated(quantizers, constants)
-
-
-def _corrected(
-    machine: Machine,
-    i: int,
-    op: Simulated,
-    rule: Correction,
-    known: Mapping[int, Tensor],
-    found: Mapping[int, Tensor],
-    wanted: Mapping[int, Tensor],
-    block: int | None,
-    kept: Mapping[int, tuple[Tensor, Tensor]],
-) -> Simulated:
-    """An op with the correction of its output, where that is confirmed."""
-    first = next(iter(found))
-    if block is None:
-        inputs = machine.inputs(i, known)
-        slot = min(inputs)
-        read = op.quantizers[slot].rounds(inputs[slot]) if slot in op.quantizers else inputs[slot]
-    else:
-        read = kept[block][1]
-    return Simulated(op.quantizers, op.constants, confirmed(rule, read, found[first], wanted[first]), block)
 
 
 def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:

@@ -95,8 +95,8 @@ def bits_of(text: str) -> Bits:
     return Bits(weights, activations, max(ENDS, weights, activations))
 
 
-def named(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> list[str]:
-    """The names, if there are such things.
+def check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Refuses names of what does not exist.
 
     Raises:
         RecipeError: there is no such thing.
@@ -104,7 +104,6 @@ def named(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> list[str
     for name in names:
         if name not in known:
             raise RecipeError(f"there is no {kind} {name!r} in studies", f"Choose {', '.join(known)}.")
-    return list(names)
 
 
 def study(
@@ -127,8 +126,6 @@ def study(
     """
     import torch
 
-    named("method", methods, METHODS)
-    named("correction", corrections, CORRECTIONS)
     machine = Machine(job.context.graph)
     fit = _stacked(job.context.fit.head(samples))
     held_out = list(((s, None) for s in job.context.gate.feeds()) if judged is None else judged)
@@ -181,6 +178,5 @@ def _accuracy(outputs: Sequence[Array], labels: Sequence[Array | None]) -> float
     pairs = [(o, label) for o, label in zip(outputs, labels, strict=True) if label is not None]
     if not pairs:
         return None
-    return sum(bool((o.reshape(-1, o.shape[-1]).argmax(-1) == np.ravel(label)).all()) for o, label in pairs) / len(
-        pairs
-    )
+    right = [bool((o.reshape(-1, o.shape[-1]).argmax(-1) == np.ravel(label)).all()) for o, label in pairs]
+    return sum(right) / len(right)
