@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Array, Graph
@@ -38,12 +38,12 @@ class KernelEndedError(InterpreterError):
             self.hint = f"Give it 16-bit activations: --layer '{name}=w8a16' (the name is the float graph's)."
 
 
-def unloadable_op(graph: Graph, kind: str, host: Host) -> int | None:
-    """The first op that ends the process when it is loaded alone; None where none does."""
+def first_ending(graph: Graph, tried: Callable[[Graph], object]) -> int | None:
+    """The first op that ends the process when it is tried alone; None where none does."""
     for i, op in enumerate(graph.ops):
         read = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
         try:
-            host.runner(kind, graph.slice([i], read, op.outputs))
+            tried(graph.slice([i], read, op.outputs))
         except EndedError:
             return i
         except (InterpreterError, InvariantError, InputError):  # it makes no sense alone

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.runtime.child import EndedError
+from edgeqwt.runtime.ended import TOGETHER, first_ending
 from edgeqwt.runtime.interpreters import InterpreterError
 from edgeqwt.runtime.subprocess_runners import litert_host
 
@@ -151,19 +152,5 @@ def _open(graph: Graph) -> bool:
 
 
 def _culprit(graph: Graph, kind: str) -> str:
-    """The first op that ends the process when it is tried alone."""
-    for i, op in enumerate(graph.ops):
-        read = dict.fromkeys(t for t in op.inputs if t >= 0)
-        if _ends(graph, i, [t for t in read if not graph.tensors[t].is_constant], op.outputs, kind):
-            return graph.describe(i)
-    return "no single op, but all of them together,"
-
-
-def _ends(graph: Graph, i: int, inputs: Sequence[int], outputs: Sequence[int], kind: str) -> bool:
-    try:
-        _tried(graph.slice([i], inputs, outputs), kind)
-    except EndedError:
-        return True
-    except (InterpreterError, InvariantError):  # it makes no sense alone
-        return False
-    return False
+    op = first_ending(graph, lambda part: _tried(part, kind))
+    return TOGETHER if op is None else graph.describe(op)

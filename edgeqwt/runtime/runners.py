@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.runtime.child import EndedError, serving
-from edgeqwt.runtime.ended import KernelEndedError, ending_op, unloadable_op
+from edgeqwt.runtime.ended import KernelEndedError, ending_op, first_ending
 from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, Runner, RunnerFactory, TFLiteMicro, Values
 from edgeqwt.runtime.subprocess_runners import Hosted, litert_host
 
@@ -67,7 +67,7 @@ class Trial:
         try:
             self.there = _trials[self.forms] = litert_host().runner(kernels, replace(graph, signatures=()), taps)
         except EndedError as error:
-            op = unloadable_op(graph, kernels, litert_host())
+            op = first_ending(graph, lambda part: litert_host().runner(kernels, part))
             raise KernelEndedError(graph, op, kernels, error, "when it is loaded") from error
 
     def run(self, inputs: Mapping[int, Array]) -> None:
