@@ -18,6 +18,9 @@ from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
 
+CONSTANT_DB = 30.0
+"""By how much the whole of an output outweighs what varies of it where that is said."""
+
 
 def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, trials: Sequence[Trial] = ()) -> str:
     """Where the error comes from, and what may help, as a hint.
@@ -29,8 +32,21 @@ def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, t
         recipe: that it was built by.
         trials: remedies that were tried.
     """
-    ranked = [*error_sources(own, recipe.quality.min_db), remedies(reference, quality, own, recipe, trials)]
+    found = [*unchanging(quality), *error_sources(own, recipe.quality.min_db)]
+    ranked = [*found, remedies(reference, quality, own, recipe, trials)]
     return " ".join([*ranked, "--accept writes it as it is."])
+
+
+def unchanging(quality: Quality) -> Iterator[str]:
+    """Sentences about outputs that are nearly the same for all samples: no integers may have steps so small."""
+    for output in quality.outputs:
+        varying, whole = output.closeness.varying_db, output.closeness.sqnr_db
+        if varying is not None and whole - varying > CONSTANT_DB:
+            share = 10 ** ((varying - whole) / 20)
+            yield (
+                f"Output {output.tensor!r} is nearly the same for all samples: it changes by {share:.1%} of its size. "
+                "Calibrate with samples of all that the model is to tell apart."
+            )
 
 
 def error_sources(own: OwnErrors, min_db: float) -> Iterator[str]:

@@ -34,9 +34,6 @@ from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Widths
 
-NEAR_DB = 10.0
-"""By how much the best may fall short of `FINE_DB` for compensation to be tried with it."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -126,7 +123,7 @@ def tried(
         if k in found and found[k].enough:
             return tuple(found.values())
     best = max(found, key=lambda k: found[k].worst.db, default=None)
-    if best is not None and recipe.of_role(COMPENSATION) is not None and found[best].worst.db > FINE_DB - NEAR_DB:
+    if best is not None and recipe.of_role(COMPENSATION) is not None:
         with suppress(EdgeqwtError):
             again = _tried(context, few, recipe, changes[best], compensated=True)
             found[best] = max(found[best], again, key=lambda trial: trial.worst.db)

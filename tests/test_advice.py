@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeqwt.advice import advice, remedies
+from edgeqwt.advice import advice, remedies, unchanging
 from edgeqwt.recipe import recipe
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors
@@ -68,3 +68,12 @@ def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, named: bool) 
     assert [("fixed" in f.sentence, f.below) for f in found] == ([(True, False)] if named else [])
     said = remedies(graph, quality, NOTHING, recipe.load("fast"))
     assert ("--output-type score=int16" in said) == named
+
+
+@pytest.mark.parametrize(("spread", "said"), [(1e-3, True), (1.0, False)])
+def test_outputs_that_are_the_same_for_all_samples_are_named(spread: float, said: bool) -> None:
+    values = [noise(10, seed=0) + spread * noise(10, seed=k) for k in (1, 2)]
+    sums = [compare(v, v + 1e-3, None, varying=True) for v in values]
+    judged = TensorQuality("out", 0, "CONV_2D", sums[0].plus(sums[1]).result())
+    found = [*unchanging(Quality(2, (), (judged,), (judged,)))]
+    assert [("'out'" in sentence, "0.1%" in sentence) for sentence in found] == ([(True, True)] if said else [])

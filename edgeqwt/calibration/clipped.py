@@ -24,6 +24,11 @@ class Summand:
     other: int
     total: int
 
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The tensors whose values say what is needed."""
+        return self.other, self.total
+
     def needed(self, value: Array, values: Mapping[int, Array]) -> Array:
         """The value, and where the sum is zero the value nearest to zero that keeps it so.
 
@@ -59,6 +64,11 @@ class Factor:
     """
 
     others: tuple[int, ...]
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The tensors whose values say what is needed."""
+        return self.others
 
     def needed(self, value: Array, values: Mapping[int, Array]) -> Array:
         """The value, and zero where all that it multiplies is zero: the products are zero whatever it is.

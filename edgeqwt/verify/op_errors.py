@@ -18,7 +18,7 @@ from itertools import islice
 
 import numpy as np
 
-from edgeqwt.calibration.clipped import Factor, factors
+from edgeqwt.calibration.clipped import spared
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.pairing import partners
@@ -106,10 +106,10 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     held = {t for t in written if second.tensors[t].dtype not in DTYPES or second.tensors[t].is_variable}  # no values
     cut = [t for t in written if t in pairs and t not in held]
     unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
-    spared = {a: factor for a, factor in factors(first).items() if a in pairs.values()}
+    partly = {a: need for a, need in spared(first).items() if a in pairs.values() and first.tensors[a].is_float}
     size = sum(second.tensors[t].size for t in cut) or 1
     try:
-        taps = {pairs[t] for t in cut} | _computed(first, spared)
+        taps = {pairs[t] for t in cut} | {a for need in partly.values() for a in need.reads if a not in first.inputs}
         apart, counterparts = _apart(second, cut)
         # It meets values that the graph itself does not: those of the reference.
         alone = litert_host().runner("xnnpack", apart)
@@ -123,9 +123,9 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
             for t in real:
                 judged = fed[t] if t in fed else own[counterparts[t]]
                 three = real[t], to_real(second, t, judged), to_real(second, t, found[t])
-                if pairs[t] in spared:  # what multiplies zeros alone may be anything
-                    met = spared[pairs[t]].met(real[t].shape, values)
-                    three = np.where(met, three[0], 0), np.where(met, three[1], 0), np.where(met, three[2], 0)
+                if need := partly.get(pairs[t]):  # what a reader clips away, or multiplies by zero, may be anything
+                    wanted, own_values, free = (need.needed(value, values) for value in three)
+                    three = wanted, own_values, free
                 totals[t].add(second, t, *three)
 
         few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
@@ -137,11 +137,6 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t]), totals[t]) for t in (*inputs, *cut)]
     known = [(row, total.tracing.result()) for row, total in rows if row is not None]
     return OwnErrors(len(few), tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
-
-
-def _computed(graph: Graph, spared: Mapping[int, Factor]) -> set[int]:
-    """What factors multiply, inputs excepted."""
-    return {other for factor in spared.values() for other in factor.others if other not in graph.inputs}
 
 
 def _apart(graph: Graph, cut: list[int]) -> tuple[Graph, dict[int, int]]:

@@ -12,7 +12,7 @@ from edgeqwt.graph.pairing import partners
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
 from edgeqwt.verify.op_errors import OpError, own_errors
-from tests.calibration.test_clipped import normalized, with_a_row_of_zeros
+from tests.calibration.test_clipped import normalized, residual, with_a_row_of_zeros
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.scales.problems import problem
 
@@ -135,3 +135,15 @@ def test_what_multiplies_zeros_alone_does_not_err() -> None:
     assert row.own_db is not None
     assert row.own_db > 20
     assert row.clipping == 0
+
+
+def test_what_a_clipped_sum_does_not_need_does_not_err() -> None:
+    """Below minus the other summand the sum is zero whatever the value, and the range rightly ends there."""
+    graph, x, y, _ = residual("RELU")
+    # Some hundred values: of them the smallest reach far below -x.
+    data = [{x: np.abs(noise(1, 6, 6, 4, seed=k)) * 0.1} for k in range(8)]
+    found = problem(graph, data, MinMax()).lower(Scales())
+    row = next(op for op in own_errors(graph, found, data).ops if op.reference == graph.tensors[y].name)
+    assert row.own_db is not None
+    assert row.own_db > 20
+    assert row.clipping < 0.5
