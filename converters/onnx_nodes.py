@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,11 +39,19 @@ class Values:
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, int] = {}
         self._read(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
-        sizes = {n for node in model.graph.node if node.op_type in SIZED for n in node.input[1:] if n in self._static}
-        sizes -= set(self._initializers)
-        if sizes:  # inference loses track of sizes that are computed
-            plain = onnx.ModelProto()
-            plain.CopyFrom(model)
+        self._static = self._follows()
+        self._read_behind_computed_sizes()
+
+    def _read_behind_computed_sizes(self) -> None:
+        """Shapes behind sizes that are computed, of which inference loses track; behind these others become known."""
+        import onnx
+
+        asked = {n for node in self.model.graph.node if node.op_type in SIZED for n in node.input[1:]}
+        known, plain = set(self._initializers), onnx.ModelProto()
+        while sizes := (asked & self._static) - known:
+            known |= sizes
+            if not plain.graph.node:
+                plain.CopyFrom(self.model)
             kept = [node for node in plain.graph.node if sizes.isdisjoint(node.output)]
             del plain.graph.node[:]
             plain.graph.node.extend(kept)
@@ -54,6 +61,7 @@ class Values:
                 if (array := self.constant(name)) is not None
             )
             self._read(onnx.shape_inference.infer_shapes(plain, data_prop=True).graph)
+            self._static = self._follows()
 
     def _read(self, graph: onnx.GraphProto) -> None:
         """Takes down the types and shapes that inference found."""
@@ -82,8 +90,7 @@ class Values:
         """The node that computes a value."""
         return self._producers.get(name)
 
-    @cached_property
-    def _static(self) -> frozenset[str]:
+    def _follows(self) -> frozenset[str]:
         """The values that follow from constants and shapes alone."""
         known = set(self._initializers)
         for node in self.model.graph.node:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
 from edgeqwt.converters.onnx_scatter import elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
@@ -64,6 +65,7 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: with static input shapes.
     """
+    model = in_float32(model)
     if not any(node.op_type in RULES for node in model.graph.node):  # what follows costs a look at all shapes
         return model
     values = Values(model)

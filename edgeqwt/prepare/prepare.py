@@ -71,6 +71,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "ONE_HOT became EQUAL": decomposed.one_hot,
         "REDUCE_ANY became REDUCE_ALL": decomposed.any_of,
         "DYNAMIC_UPDATE_SLICE became CONCATENATION": decomposed.update,
+        "FULLY_CONNECTED with computed weights became BATCH_MATMUL": product_layouts.computed_weights,
         "BATCH_MATMUL with a transposed vector on the left got a RESHAPE": product_layouts.lying_left,
         "BATCH_MATMUL reads the rows of its right side": product_layouts.lying_right,
         "RESHAPE and TRANSPOSE in a row became fewer": moves.shorten,

@@ -20,6 +20,39 @@ def _left(editor: Editor, graph: Graph, op: Op) -> bool:
     return True
 
 
+def _layer(editor: Editor, graph: Graph, op: Op) -> bool:
+    """x @ w^T with computed w: a product of two activations, each with its own scale, and no layer with weights."""
+    x, w = op.inputs[:2]
+    tensors, out = graph.tensors, op.outputs[0]
+    if tensors[w].is_constant or not (tensors[x].is_float and tensors[w].is_float):
+        return False
+    count, length = tensors[w].shape
+    rows = tensors[x].size // length
+
+    def moved(source: int, target: int) -> int:
+        write(editor, (Move(editor.tensors[target].shape),), source, target)
+        return target
+
+    def add(suffix: str, *shape: int) -> int:
+        return activation_like(editor, graph, out, suffix, shape)
+
+    # XNNPACK wants three axes.
+    left, right = moved(x, add("left", 1, rows, length)), moved(w, add("right", 1, count, length))
+    last = add("product", 1, rows, count)
+    editor.add_op(Op("BATCH_MATMUL", (left, right), (last,), {"adjX": False, "adjY": True}))
+    if len(op.inputs) > 2 and op.inputs[2] >= 0:
+        total = add("total", 1, rows, count)
+        editor.add_op(Op("ADD", (last, op.inputs[2]), (total,), {"fusedActivationFunction": op.activation}))
+        last = total
+    elif op.activation != "NONE":
+        clipped = add("clipped", 1, rows, count)
+        editor.add_op(Op(op.activation, (last,), (clipped,)))
+        last = clipped
+    moved(last, out)
+    return True
+
+
+computed_weights = each_op("FULLY_CONNECTED", _layer)
 lying_left = each_op("BATCH_MATMUL", _left)
 
 

@@ -115,6 +115,16 @@ def shuffled(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return first * second + mixed[:, 1 : half + 1]
 
 
+def halved_again(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Halves, and halves of what was computed from them, as in YOLO's blocks: sizes that are computed one by one."""
+    import torch
+
+    for _ in range(3):
+        first, second = x.chunk(2, 1)
+        x = torch.cat((first, inner(second)), 1)
+    return x
+
+
 def limited(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Integers clamped to 0..1, to one side, and used as an index."""
     import torch
@@ -152,6 +162,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "spectrum": (layer(nn.Identity, spectrum), (1, 64), "STFT", "Conv"),
         "each with each": (layer(nn.Identity, outer), (1, 2, 36), "", "Expand"),
         "halves": (layer(lambda: nn.Conv2d(3, 3, 1), shuffled), (1, 6, 4, 4), "", "Split"),
+        "halves of halves": (layer(lambda: nn.Conv2d(3, 3, 1), halved_again), (1, 6, 4, 4), "Slice", "Split"),
         "limits": (layer(lambda: nn.Embedding(6, 4), limited), line, "Clip", "Max"),
         "volume": (layer(lambda: nn.Conv3d(3, 4, 3, (2, 1, 2), (1, 0, 1), dilation=(1, 2, 1))), volume, "", "Conv"),
         "depthwise": (layer(lambda: nn.Conv3d(3, 6, (3, 1, 3), padding=1, groups=3)), volume, "", "Gather"),
@@ -183,7 +194,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 NAMES = """
 groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, each with each,
-halves, limits, volume, depthwise, grown, volumes
+halves, halves of halves, limits, volume, depthwise, grown, volumes
 """
 
 

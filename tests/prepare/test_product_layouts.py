@@ -10,7 +10,7 @@ from edgeqwt.graph.flatbuffer import to_bytes
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.prepare.product_layouts import lying_left, lying_right
+from edgeqwt.prepare.product_layouts import computed_weights, lying_left, lying_right
 from edgeqwt.runtime.arena import measure_arena
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import TFLiteMicro, reference
@@ -101,3 +101,20 @@ def test_micro_needs_less_memory_for_products_that_read_rows() -> None:
         assert_array_equal(*(found[g.outputs[0]] for g, found in runs))
     keys = 16 * 64
     assert measure_arena(to_bytes(before)).bytes - measure_arena(to_bytes(after)).bytes >= keys
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("activation", ["NONE", "RELU"])
+def test_layers_with_computed_weights_are_products(bias: bool, activation: str) -> None:
+    """torch's matmul of two matrices, one of them transposed, is such a layer for some converters."""
+    chain = Chain()
+    x, weights = chain.input((2, ROWS, WIDTH)), chain.op("TANH", chain.input((5, WIDTH)))
+    inputs = (x, weights, chain.constant(noise(5)) if bias else -1)
+    options = {"fusedActivationFunction": activation, "keepNumDims": True, "weightsFormat": "DEFAULT"}
+    graph = chain.graph(chain.op("FULLY_CONNECTED", *inputs, shape=(2, ROWS, 5), **options))
+    found, _ = computed_weights(graph)
+    assert "FULLY_CONNECTED" not in kinds(found)
+    assert_same_function(graph, found)
+    prepared = prepare(graph).graph
+    integer = lower(prepared, observe(prepared, samples(prepared, 4))[0], Mse(), parse("w8a8"))
+    assert [integer.tensors[t].dtype for t in integer.outputs] == ["int8"]

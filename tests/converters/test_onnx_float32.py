@@ -1,0 +1,52 @@
+"""float64 that an exporter wrote becomes float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edgeqwt.converters.onnx_float32 import in_float32
+from edgeqwt.converters.onnx_source import OnnxRunner
+
+if TYPE_CHECKING:
+    import onnx
+
+pytestmark = pytest.mark.requires("onnx", "onnxruntime")
+
+
+def model(wide: bool, wide_input: bool = False) -> onnx.ModelProto:
+    """2 (x + 1/3), with a constant, an initializer and a cast, as torch writes them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    dtype, kind = (np.float64, TensorProto.DOUBLE) if wide else (np.float32, TensorProto.FLOAT)
+    held = numpy_helper.from_array(np.array([1 / 3], dtype), "third")
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value=numpy_helper.from_array(np.array([2.0], dtype))),
+        helper.make_node("Cast", ["x"], ["y"], to=kind),
+        helper.make_node("Add", ["y", "third"], ["z"]),
+        helper.make_node("Mul", ["z", "two"], ["out"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.DOUBLE if wide_input else TensorProto.FLOAT, [1, 4])
+    out = helper.make_tensor_value_info("out", kind, [1, 4])
+    graph = helper.make_graph(nodes, "net", [x], [out], [held])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_everything_is_float32() -> None:
+    sample = {"x": np.linspace(-1, 1, 4, dtype=np.float32)[None]}
+    found = in_float32(model(wide=True))
+    (wanted,), (got,) = OnnxRunner(model(wide=False)).run(sample).values(), OnnxRunner(found).run(sample).values()
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_what_has_no_float64_comes_back_as_it_is() -> None:
+    given = model(wide=False)
+    assert in_float32(given) is given
+
+
+def test_inputs_in_float64_stay() -> None:
+    given = model(wide=True, wide_input=True)
+    assert in_float32(given) is given
