@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeqwt.advice import advice, remedies
@@ -45,7 +45,7 @@ class Judgement:
         worst: the samples on which it errs most.
         remedy: what may help; empty where nothing is poor.
         ceiling: what activations of its widths leave at best; None where the recipe does not ask.
-        warnings: outputs of which the samples say nothing.
+        warnings: what of the samples speaks against deciding by them, and outputs of which they say nothing.
     """
 
     variants: Mapping[str, Graph]
@@ -67,7 +67,13 @@ def as_it_is(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
 
 def judge(
-    context: Context, samples: Samples, made: Made, recipe: Recipe, stages: Stages, adapt: Adapt = as_it_is
+    context: Context,
+    samples: Samples,
+    made: Made,
+    recipe: Recipe,
+    stages: Stages,
+    adapt: Adapt = as_it_is,
+    warnings: Sequence[str] = (),
 ) -> Judgement:
     """Which variant is kept, what it errs and where.
 
@@ -78,6 +84,7 @@ def judge(
         recipe: with the widths that `made` has.
         stages: shows and times the steps.
         adapt: how the file will be written for the target.
+        warnings: what of the samples speaks against deciding by them.
 
     Raises:
         QualityError: the best one does not reach the recipe's quality thresholds, and it does not accept that.
@@ -97,10 +104,10 @@ def judge(
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
         if not recipe.quality.accept:
-            require(poor, advice(reference, found, own, recipe, trials))
+            require(poor, " ".join([*warnings, advice(reference, found, own, recipe, trials)]))
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    unseen = tuple(_unseen(context.model, found))
-    return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, unseen)
+    said = (*warnings, *_unseen(context.model, found))
+    return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
 
 
 def judged(

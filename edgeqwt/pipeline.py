@@ -187,7 +187,11 @@ def build(
     job = begun(model, samples, recipe, target, stages, proved, observations)
     model, context, graph = job.model, job.context, job.prepared.graph
     made, recipe, assignment = _made(context, job.recipe, stages)
-    judgement = judge(context, job.samples, made, recipe, stages, lambda found: as_run(*adapt(found), recipe, target))
+
+    def written(found: Graph) -> tuple[Graph, tuple[str, ...]]:
+        return as_run(*adapt(found), recipe, target)
+
+    judgement = judge(context, job.samples, made, recipe, stages, written, job.warnings)
     gains = _gains(job, recipe)
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
@@ -202,12 +206,7 @@ def build(
     check_free(variants, sizes)
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
-    judged = replace(
-        judgement,
-        variants=variants,
-        adapted=(*judgement.adapted, *copied),
-        warnings=(*job.warnings, *judgement.warnings),
-    )
+    judged = replace(judgement, variants=variants, adapted=(*judgement.adapted, *copied))
     return BuildResult(
         **vars(judged),
         sources=Sources(source, job.samples.origin, *named),

@@ -55,7 +55,14 @@ def test_where_all_was_tried_nothing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "named"), [("LOGISTIC", 0.2, True), ("LOGISTIC", 1e-3, False), ("ABS", 0.2, False)]
+    ("kind", "error", "named"),
+    [
+        ("LOGISTIC", 0.2, True),
+        ("LOGISTIC", 1e-3, False),
+        ("ABS", 0.2, False),
+        ("LOG_SOFTMAX", 0.2, True),
+        ("SOFTMAX", 0.2, False),
+    ],
 )
 def test_a_fixed_scale_that_is_too_coarse(kind: str, error: float, named: bool) -> None:
     chain = Chain()
