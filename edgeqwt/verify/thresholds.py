@@ -96,7 +96,7 @@ def coarse_outputs(reference: Graph, quality: Quality) -> dict[str, str]:
     found = {}
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
         passed = before_saturation(reference, t)[1] if reference.tensors[t].is_float else []
-        # Of probabilities the largest count, which SOFTMAX's steps tell; who asks for logarithms asks for the small ones.
+        # Of probabilities the largest count, which steps of SOFTMAX tell; logarithms are asked for the small ones.
         curve = next((kind for kind in passed if RULES[kind].fixed_output is not None and kind != "SOFTMAX"), "")
         db = output.closeness.judged_db
         if curve and judged.tensor != output.tensor and db < FINE_DB and db + LOST_DB < judged.closeness.judged_db:
