@@ -114,7 +114,7 @@ def share_constants(graph: Graph) -> tuple[Graph, list[str]]:
 
 
 def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
-    """Drops RESHAPE, TRANSPOSE, SLICE and the like that leave shape and order as they are."""
+    """Drops RESHAPE, TRANSPOSE, SLICE and their like that leave shape and order as they are."""
     editor, dropped, names = Editor(graph), set(), []
     producers = uses(graph).producers
     renamed: dict[int, int] = {}
@@ -140,7 +140,7 @@ def drop_identities(graph: Graph) -> tuple[Graph, list[str]]:
 
 
 def _is_identity(graph: Graph, op: Op) -> bool:
-    if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE"):
+    if op.kind not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "BROADCAST_TO"):
         return False
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     if x.shape != y.shape or (x.shape_signature or x.shape) != (y.shape_signature or y.shape) or x.is_constant:
