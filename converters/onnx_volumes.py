@@ -8,6 +8,7 @@ everything else gets the volume back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def _convolution(volumes: Volumes, node: onnx.NodeProto) -> str | None:
     window = _Window.of(given, (depth, *kernel))
     x = volumes.images_of(node.input[0])
     taps = window.taps(volumes.editing, x)
-    joined = volumes.editing.joined(taps, 1)
+    joined = _side_by_side(volumes.editing, taps)
     if groups > 1 and depth > 1:  # a group's channels of all images lie side by side
         channels = np.arange(depth * groups * inputs).reshape(depth, groups, inputs).transpose(1, 0, 2)
         order = volumes.editing.array(channels.reshape(-1).astype(np.int64))
@@ -142,6 +143,18 @@ def _convolution(volumes: Volumes, node: onnx.NodeProto) -> str | None:
         kernel_shape=kernel,
         **window.flat(),
     )
+
+
+def _side_by_side(editing: Editing, parts: list[str]) -> str:
+    """Images with the channels of several images each.
+
+    Where all lengths are equal, onnx2tf takes the last axis for the channels: over three axes it looks for no layouts.
+    """
+    count, channels, *size = editing.values.shapes[parts[0]]
+    if {channels} != {*size}:
+        return editing.joined(parts, 1)
+    joined = editing.joined([editing.reshaped(part, (count, channels, math.prod(size))) for part in parts], 1)
+    return editing.reshaped(joined, (count, channels * len(parts), *size))
 
 
 def _transposed(volumes: Volumes, node: onnx.NodeProto) -> str | None:
@@ -161,7 +174,7 @@ def _transposed(volumes: Volumes, node: onnx.NodeProto) -> str | None:
     padded = _padded(volumes.editing, x, reach - 1, reach - 1)
     around = [volumes.editing.sliced(padded, 0, reach - 1 - m, reach - 1 - m + count) for m in range(reach)]
     flat = {**window.flat(), "output_padding": given.get("output_padding", (0, 0, 0))[1:]}
-    joined, phases = volumes.editing.joined(around, 1), []
+    joined, phases = _side_by_side(volumes.editing, around), []
     for r in range(stride):
         taps: list[Array] = [
             weights[:, :, r + m * stride] if r + m * stride < depth else np.zeros_like(weights[:, :, 0])
@@ -170,7 +183,7 @@ def _transposed(volumes: Volumes, node: onnx.NodeProto) -> str | None:
         inner = [joined, volumes.editing.array(np.concatenate(taps)), *node.input[2:]]
         size: Shape = (count, outputs, *shape[3:])
         phases.append(volumes.editing.add("ConvTranspose", inner, size, kernel_shape=kernel, **flat))
-    woven = volumes.editing.joined(phases, 1)
+    woven = _side_by_side(volumes.editing, phases)
     woven = volumes.editing.reshaped(woven, (count * stride, outputs, *shape[3:]))
     return volumes.editing.sliced(woven, 0, before, before + shape[2])
 

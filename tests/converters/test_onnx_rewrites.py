@@ -224,21 +224,22 @@ def test_what_needs_no_rewriting_comes_back_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.requires("onnx2tf")
 def test_onnx2tf_converts_the_forms(tmp_path: Path) -> None:
-    """One network with a grouped Conv1d, slopes over a line, a volume, and an assignment to a range."""
+    """A grouped Conv1d, slopes over a line, volumes (one with as many channels as places), an assignment to a range."""
     from torch import nn
 
     def forward(inner: Any, x: torch.Tensor) -> torch.Tensor:
         y = inner[1](inner[0](x))
-        z = inner[2](y.reshape(1, 2, 2, 4, 6))
+        z = inner[3](inner[2](y.reshape(1, 2, 4, 4, 4)))
         out = z.flatten(2).clone()
         out[:, :, :3] = out[:, :, :3].tanh()
         return out
 
     def make() -> Any:
-        return nn.ModuleList([nn.Conv1d(4, 8, 3, padding=1, groups=2), nn.PReLU(8), nn.Conv3d(2, 3, 3, padding=1)])
+        volumes = nn.Conv3d(2, 4, 3, padding=1), nn.Conv3d(4, 3, 3, padding=1)
+        return nn.ModuleList([nn.Conv1d(4, 8, 3, padding=1, groups=2), nn.PReLU(8), *volumes])
 
     module = layer(make, forward)
-    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 4, 12)).astype(np.float32)})
+    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 4, 16)).astype(np.float32)})
     found, sample = convert(module, samples, tmp_path), samples.first()
     wanted = next(iter(found.run_source(sample).values()))
     values = xnnpack(found.graph).run(found.graph_inputs(sample))
