@@ -15,7 +15,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Attempt, ConvertedModel
 from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
 from edgeqwt.converters.closed import closed
-from edgeqwt.converters.converter import Converter, Work
+from edgeqwt.converters.converter import Converter, NothingElseError, Work
 from edgeqwt.converters.keras_source import FILES as KERAS_FILES
 from edgeqwt.converters.resolve import TorchObject, resolve
 from edgeqwt.converters.sequence_lstm import written_out
@@ -35,6 +35,7 @@ from edgeqwt.runtime.misread import MISREAD, read_rightly
 AUTO = "auto"
 CONVERTERS: tuple[Converter, ...] = (
     Onnx2tf(),
+    Onnx2tf(three_axes=True),
     LitertTorch(),
     TensorFlow(),
     Onnx2tf("tensorflow", "tensorflow", onnx2tf_tool.TENSORFLOW),
@@ -163,6 +164,8 @@ def _tried[T](
         try:
             with steps() as step:
                 model = converter.convert(source, replace(work, progress=step))
+        except NothingElseError:
+            continue
         except EdgeqwtError as error:
             failure = error
         else:
@@ -172,6 +175,8 @@ def _tried[T](
                 if isinstance(error, InputError) and not isinstance(error, ParityError):
                     raise
                 failure = error
+        if attempts and attempts[-1].converter == converter.name:
+            continue  # the same tool's second try: what stopped the first is about the model as it came
         errors.append(failure)
         attempts.append(_attempt(converter.name, found.version, failure))
     raise _none(source.what, attempts, errors, absent)

@@ -32,6 +32,10 @@ class Work:
         return self.folder / "torch_export.log"
 
 
+class NothingElseError(Exception):
+    """A converter would be given what the one before it was given: there is nothing to try."""
+
+
 class Converter(Protocol):
     """One way from a source model to a float TFLite graph.
 
@@ -58,5 +62,6 @@ class Converter(Protocol):
 
         Raises:
             EdgeqwtError: it cannot; the next converter may.
+            NothingElseError: it is not tried.
         """
         ...

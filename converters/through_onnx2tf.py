@@ -24,9 +24,10 @@ from edgeqwt.converters import (
     trained,
 )
 from edgeqwt.converters.binding import bind, changes
-from edgeqwt.converters.converter import Work
+from edgeqwt.converters.converter import NothingElseError, Work
 from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
+from edgeqwt.converters.onnx_equal_axes import over_three_axes
 from edgeqwt.converters.onnx_rounding import rounds, without_rounding
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.recurrent import unrolled
@@ -40,6 +41,7 @@ from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 if TYPE_CHECKING:
     import onnx
 
+THREE_AXES = "Ops on maps with as many channels as rows and columns are over three axes: onnx2tf mistook their layout"
 REDUCED_PRECISION = "reduced_precision_support"
 EXPORT_TOLERANCE = 2**-10
 """Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
@@ -55,11 +57,13 @@ class Onnx2tf:
         name: as users write it.
         tool: whose environment it runs in.
         backend: onnx2tf's name of it.
+        three_axes: whether ops on maps whose layout it cannot tell are written over three axes, which costs moves.
     """
 
     name: str = "onnx2tf"
     tool: str = "onnx2tf"
     backend: str = onnx2tf_tool.FLATBUFFER
+    three_axes: bool = False
 
     def takes(self, source: Source) -> bool:
         """Torch and ONNX."""
@@ -78,6 +82,7 @@ class Onnx2tf:
         Raises:
             ParityError: torch's own ONNX export computes something else than the module.
             ToolError: onnx2tf is missing or fails.
+            NothingElseError: there are no such maps.
             InputError, UnsupportedError: torch cannot export the module, or the file cannot be used.
         """
         import onnx
@@ -86,6 +91,11 @@ class Onnx2tf:
         work.progress("converting to TFLite")
         path = work.folder / "source.onnx"
         exported = replace(exported, proto=onnx_rewrites.rewritten(exported.proto))
+        if self.three_axes:
+            apart = over_three_axes(exported.proto)
+            if apart is exported.proto:
+                raise NothingElseError
+            exported = replace(exported, proto=apart, notes=(*exported.notes, THREE_AXES))
         onnx.save(exported.proto, path)
         python = self.find(work).python
         conversion = onnx2tf_tool.run_onnx2tf(path, work.folder, python, backend=self.backend)
