@@ -12,22 +12,27 @@ in .npz files that a request names. What the library prints goes to standard err
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import json
 import os
+import re
+import runpy
 import signal
 import sys
 import zipfile
 from typing import Any
 
 LEGACY = "TF_USE_LEGACY_KERAS"
+_UNTRUSTED = runpy.run_path(os.path.join(os.path.dirname(__file__), "keras_untrusted.py"))
 
 
 def is_legacy(path: str) -> bool:
     """Whether a file was written by Keras 2, which is tf_keras today."""
     if path.endswith(".keras"):
         with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"]).startswith("2.")
+            return str(json.loads(_UNTRUSTED["text_of"](archive, "metadata.json"))["keras_version"]).startswith("2.")
     if path.endswith((".h5", ".hdf5")):
         import h5py
 
@@ -37,40 +42,15 @@ def is_legacy(path: str) -> bool:
     return False
 
 
-PLAIN = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "builtins")
-"""Packages whose layers and functions a model may name."""
-CODE = ("Lambda", "__lambda__")
-
-
-def check_plain(path: str) -> None:
-    """Refuses a Keras file that holds Python code, or names a module to be imported.
-
-    Raises:
-        ValueError: naming what it holds.
-    """
-    if path.endswith(".keras"):
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    elif path.endswith((".h5", ".hdf5")):
-        import h5py
-
-        with h5py.File(path) as file:
-            text = file.attrs.get("model_config", "{}")
-            config = json.loads(text.decode() if isinstance(text, bytes) else text)
-    else:
-        return
-    waiting = [config]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            module, kind = part.get("module"), part.get("class_name")
-            if kind in CODE or part.get("function_type") == "lambda":
-                raise ValueError(f"not loaded: it has a {kind or 'lambda'} layer, which is Python code")
-            if isinstance(module, str) and "class_name" in part and module.partition(".")[0] not in PLAIN:
-                raise ValueError(f"not loaded: it imports the module {module!r}")
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
+def _import_named(path: str) -> None:
+    """Imports the modules that a trusted .keras file names, from its folder, too: they register layers of users."""
+    sys.path.append(os.path.dirname(path))
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json").decode()
+    for module in sorted(set(re.findall(r'"module": "([\w.]+)"', config))):
+        if not re.match(r"(keras|tf_keras|tensorflow\w*|builtins)\b", module):
+            with contextlib.suppress(ModuleNotFoundError):  # of a loss, perhaps, which nobody needs
+                importlib.import_module(module)
 
 
 class Model:
@@ -207,7 +187,9 @@ def main(path: str, trusted: str = "") -> None:
                 if is_legacy(path):
                     os.environ[LEGACY] = "1"
                 if not trusted:
-                    check_plain(path)
+                    _UNTRUSTED["check_plain"](path)
+                elif path.endswith(".keras"):
+                    _import_named(path)
                 model = Model(path, bool(trusted))
             reply = answer(model, json.loads(line))
         except Exception as error:  # TensorFlow and Keras raise anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import weakref
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.children import limit_memory
 from edgeqwt.converters import child
-from edgeqwt.converters.untrusted import TRUST, check_saved_model
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph.graph import Array
@@ -22,6 +23,17 @@ from edgeqwt.loading import is_trusted
 
 CHILD = Path(__file__).with_name("keras_child.py")
 FILES = (".keras", ".h5", ".hdf5")
+EXPORT = "Export a SavedModel (model.export), which holds the graph alone; or: "
+TRUST = (
+    "Give --trust if you know who made it, with the modules of its own layers beside the file: their code runs then."
+)
+MEMORY, THREADS, GROWTH = 16 << 30, 256 << 20, 64
+"""Bytes of address space that TensorFlow may use, most of which it never touches: in all, for the threads of each
+processor, and for each of a model's."""
+
+
+def _size(path: Path) -> int:
+    return sum(part.stat().st_size for part in (path, *path.rglob("*")) if part.is_file())
 
 
 def is_saved_model(path: Path) -> bool:
@@ -64,8 +76,6 @@ class KerasModel:
             InputError: TensorFlow does not read it.
             ToolError: TensorFlow does not run.
         """
-        if is_saved_model(path):
-            check_saved_model(path)
         temporary = TemporaryFolder()
         try:
             with log.open("wb") as said:
@@ -81,6 +91,7 @@ class KerasModel:
         except OSError as error:
             temporary.cleanup()
             raise ToolError("tensorflow", None, str(error), f"{python} does not run.") from error
+        limit_memory(process.pid, MEMORY + THREADS * (os.cpu_count() or 1) + GROWTH * _size(path))
         try:
             reply = _ask(process, {"do": "describe"}, path, log)
         except BaseException:
@@ -133,9 +144,9 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
     if "error" in answer:
         reason = " ".join(str(answer["error"]).split())[:400]
         what = {"describe": "load", "run": "run", "convert": "convert"}[request["do"]]
-        hint = "Layers of your own, and Lambda layers, are not loaded: export a SavedModel (model.export) instead."
+        hint = TRUST if path.is_dir() else EXPORT + TRUST
         if "not loaded: " in reason and what == "load":
-            raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", TRUST)
+            raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", hint)
         raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else "")
     return answer
 

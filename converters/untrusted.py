@@ -1,9 +1,9 @@
 """What a model file of a stranger's may hold so that loading and running it executes nothing but a model.
 
 torch.export's reader unpickles what it does not know, evaluates expressions of sizes as Python, calls whatever
-function of torch's a node names, and loads shared libraries that lie in the archive. TorchScript and TensorFlow's
-graphs have ops that write files. Each is looked for before the file is loaded; what is not plain is refused, unless the
-user trusts it.
+function of torch's a node names, and loads shared libraries that lie in the archive. TorchScript has ops that write
+files. Each is looked for before the file is loaded; what is not plain is refused, unless the user trusts it. What
+TensorFlow reads is looked through in its own environment (`keras_untrusted`).
 """
 
 from __future__ import annotations
@@ -51,10 +51,6 @@ _FUNCTIONS = frozenset(
     }
 )  # fmt: skip
 _TORCHSCRIPT = re.compile(rf"\b(torch\.(save|load|from_file|_\w*load\w*)|ops\.(?!{_NAMESPACES}\.)\w+\.\w+)\s*\(")
-_WRITING = (
-    "WriteFile", "ReadFile", "WriteSummary", "PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "DumpDebug",
-    "SaveSlices", "DatasetToTFRecord", "GenerateVocabRemapping", "RegisterDataset",
-)  # fmt: skip
 
 
 def check_program(path: Path) -> None:
@@ -157,21 +153,6 @@ def check_torchscript(path: Path) -> None:
                     raise _refused(path, f"it calls {called[1]}, which is no op of a model")
     except UNREADABLE:
         return  # as above
-
-
-def check_saved_model(folder: Path) -> None:
-    """Refuses a SavedModel with ops that read or write files or call Python.
-
-    Raises:
-        InputError: naming the op; not where the user trusts it.
-    """
-    if is_trusted():
-        return
-    data = (folder / "saved_model.pb").read_bytes()
-    for kind in _WRITING:
-        # Field 2 of a NodeDef, its op: a text with its length before it.
-        if b"\x12" + bytes([len(kind)]) + kind.encode() in data:
-            raise _refused(folder, f"it has the op {kind}, which reaches beyond the model")
 
 
 def _refused(path: Path, why: str) -> InputError:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.calibration.arrays import from_npy, from_npz
-from edgeqwt.converters import keras_child, untrusted
+from edgeqwt.converters import keras_untrusted, untrusted
 from edgeqwt.converters.onnx_source import load as load_onnx
 from edgeqwt.converters.resolve import load_torchscript, resolve
 from edgeqwt.errors import InputError
@@ -232,13 +232,24 @@ def keras_file(path: Path, layer: dict[str, object]) -> Path:
             {"module": "keras.layers", "class_name": "Dense", "config": {"x": {"module": "a.b", "class_name": "C"}}},
             "a.b",
         ),
-        ({"class_name": "Lambda", "config": {"function_type": "lambda"}}, "Lambda"),
+        ({"class_name": "Other", "config": {"function_type": "lambda"}}, "a lambda"),
+        ({"class_name": "ResidualWrapper", "config": {"residual_fn_type": "lambda"}}, "lambda"),
+        ({"module": "builtins", "class_name": "function", "config": "eval"}, "'builtins'"),
+        ({"module": "builtins", "class_name": "function", "config": "x", "registered_name": "exec"}, "'builtins'"),
+        ({"module": "keras.utils", "class_name": "function", "config": "get_file"}, "'keras.utils'"),
+        ({"module": "keras.models", "class_name": "function", "config": "load_model"}, "'keras.models'"),
+        ({"module": "keras.layers", "class_name": "X", "registered_name": "a>Lambda", "config": {}}, "Lambda"),
+        ({"module": "keras", "class_name": "layers.Dense", "config": {}}, "which is no layer"),
+        ({"class_name": "StringLookup", "config": {"vocabulary": "secrets.txt"}}, "the file 'secrets.txt'"),
+        ({"class_name": "TFOpLambda", "config": {"function": "io.write_file"}}, "calls 'io.write_file'"),
+        ({"class_name": "TFOpLambda", "config": {"function": "compat.v1.py_func"}}, "py_func"),
+        ({"class_name": "ClassMethod", "config": {"cls_symbol": "io.TFRecordWriter"}}, "ClassMethod"),
     ],
 )
 def test_keras_layers_that_are_code(tmp_path: Path, layer: dict[str, object], said: str) -> None:
     path = keras_file(tmp_path / "m.keras", layer)
     with pytest.raises(ValueError, match="not loaded: ") as caught:
-        keras_child.check_plain(str(path))
+        keras_untrusted.check_plain(str(path))
     assert said in str(caught.value)
 
 
@@ -250,20 +261,55 @@ def test_keras_lambda_in_hdf5(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}})
     with pytest.raises(ValueError, match="Lambda"):
-        keras_child.check_plain(str(tmp_path / "m.h5"))
+        keras_untrusted.check_plain(str(tmp_path / "m.h5"))
 
 
-def test_plain_keras_layers_pass(tmp_path: Path) -> None:
-    dense = {"module": "keras.layers", "class_name": "Dense", "config": {"activation": "relu"}, "registered_name": None}
-    keras_child.check_plain(str(keras_file(tmp_path / "m.keras", dense)))
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"module": "keras.layers", "class_name": "Dense", "config": {"activation": "relu"}, "registered_name": None},
+        {"class_name": "TFOpLambda", "config": {"function": "__operators__.add"}},
+        {"class_name": "TFOpLambda", "config": {"function": "compat.v1.nn.conv2d"}},
+        {"module": "builtins", "class_name": "function", "config": "gelu", "registered_name": "function"},
+        {
+            "module": "tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper",
+            "class_name": "QuantizeWrapperV2",
+            "config": {},
+        },
+    ],
+)
+def test_plain_keras_layers_pass(tmp_path: Path, layer: dict[str, object]) -> None:
+    keras_untrusted.check_plain(str(keras_file(tmp_path / "m.keras", layer)))
 
 
-def test_saved_models_that_write_files(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(b"\x0a\x05write\x12\x09WriteFile\x1a\x01a")
-    with pytest.raises(InputError, match="the op WriteFile"):
-        untrusted.check_saved_model(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"\x0a\x09WriteFile\x12\x06MatMul\x1a\x01a")
-    untrusted.check_saved_model(tmp_path)
+def test_what_a_keras_file_was_trained_with_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    loss = {"module": "my_losses", "class_name": "function", "config": "mine"}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Sequential", "compile_config": {"loss": loss}}))
+    keras_untrusted.check_plain(str(path))
+
+
+@pytest.mark.requires("h5py")
+@pytest.mark.parametrize("way", ["link", "external", "virtual"])
+def test_weights_that_lie_in_other_files(tmp_path: Path, way: str) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["w"] = np.zeros(4, np.float32)
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        group = file.create_group("weights")
+        if way == "link":
+            group["w"] = h5py.ExternalLink("other.h5", "w")
+        elif way == "external":
+            group.create_dataset("w", (4,), np.float32, external=[(str(tmp_path / "other.h5"), 0, 16)])
+        else:
+            layout = h5py.VirtualLayout((4,), np.float32)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "w", (4,))
+            group.create_virtual_dataset("w", layout)
+        group["itself"] = file["weights"]
+    with pytest.raises(ValueError, match="'w' lies in another file"):
+        keras_untrusted.check_plain(str(tmp_path / "m.h5"))
 
 
 @pytest.mark.requires("onnx")
