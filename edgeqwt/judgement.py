@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edgeqwt.advice import advice, remedies
@@ -15,6 +16,7 @@ from edgeqwt.passes.run import Made, make
 from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
@@ -37,7 +39,7 @@ class Judgement:
         variants: the integer graphs, as adapted to the target: plain post-training quantization where the recipe has
             other techniques than a range rule and compensation, and before and after compensation.
         quality: how close each comes to its float graph.
-        adapted: sentences on what was rewritten for the target.
+        adapted: sentences on what was rewritten for the target, or dropped because it does not run.
         choice: which variant is kept, and why.
         shortfalls: what is poor about it.
         own: what each of its ops errs by itself.
@@ -121,14 +123,39 @@ def judged(
     if made.outcome is not None:
         variants[COMPENSATED] = made.outcome.graph
     variants, sentences = _adapted(variants, adapt)
-    quality = context.gate.quality(made.reference, variants, advance)
+    quality, ended = of_those_that_run(variants, lambda v: context.gate.quality(made.reference, v, advance))
+    variants, sentences = {name: variants[name] for name in quality}, (*sentences, *ended)
     simple = plain(recipe.techniques)
     others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
     if not others or context.model.learned is not None:
         return variants, quality, sentences
     nothing = make(context, simple, recipe.precision, Stages()).graph
     first, _ = _adapted({PLAIN: nothing}, adapt)
-    return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
+    with suppress(KernelEndedError):  # what cannot run is nothing to be held against
+        return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
+    return variants, quality, sentences
+
+
+def of_those_that_run(
+    variants: Mapping[str, Graph], quality: Callable[[Mapping[str, Graph]], dict[str, Quality]]
+) -> tuple[dict[str, Quality], tuple[str, ...]]:
+    """The quality of variants without the compensated one where a kernel ends its process, and a sentence on that.
+
+    Raises:
+        KernelEndedError: the kernels of another one end their process.
+    """
+    try:
+        return quality(variants), ()
+    except KernelEndedError as error:
+        if error.graph is not variants.get(COMPENSATED):
+            raise
+        others = {name: graph for name, graph in variants.items() if name != COMPENSATED}
+        return quality(others), (dropped(error),)
+
+
+def dropped(error: KernelEndedError) -> str:
+    """A sentence on a compensated model that cannot be kept."""
+    return f"the compensated model is dropped: {error.message}"
 
 
 def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Graph], tuple[str, ...]]:

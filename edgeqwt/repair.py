@@ -19,12 +19,13 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.pictured import Tabular
 from edgeqwt.pipeline import sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
@@ -114,7 +115,11 @@ def compensate_graph(
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
-        quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
+        try:
+            quality = {**first, **layer_quality(wanted, {COMPENSATED: outcome.graph}, data)}
+        except KernelEndedError as error:
+            quality, variants = first, {UNCOMPENSATED: graph}
+            warnings.append(dropped(error))
         traced = {n: own_errors(wanted, g, feeds(reference, wanted, held_out)) for n, g in variants.items()}
     choice = choose(quality)
     kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.quality)

@@ -1,7 +1,9 @@
-"""What a build says that refuses its result."""
+"""What a build says that refuses its result, and which variants it judges."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,12 @@ import pytest
 
 import edgeqwt
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, of_those_that_run
+from edgeqwt.runtime.ended import KernelEndedError
+from edgeqwt.verify.quality import Quality, layer_quality
 from tests.chain import NONE, Chain, noise
+from tests.runtime.test_foreign import added
 
 DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": False}
 
@@ -27,3 +34,27 @@ def test_columns_of_other_magnitude_are_named_where_they_cost_the_result(tmp_pat
     interface = edgeqwt.Interface(standardize=("x",))
     built = edgeqwt.build(tmp_path / "net.tflite", calibration=values.astype(np.float32), interface=interface)
     assert not built.shortfalls
+
+
+def quality(variants: Mapping[str, Graph]) -> dict[str, Quality]:
+    good = added(1.0)
+    reference = replace(good, tensors=tuple(replace(t, dtype="float32", quantization=None) for t in good.tensors))
+    return layer_quality(reference, variants, [{0: np.array([1.0, 2.0 + k], np.float32)} for k in range(3)])
+
+
+def test_a_compensated_model_that_does_not_run_is_dropped() -> None:
+    found, said = of_those_that_run({UNCOMPENSATED: added(1.0), COMPENSATED: added(2.0**24)}, quality)
+    assert list(found) == [UNCOMPENSATED]
+    [sentence] = said
+    assert sentence.startswith("the compensated model is dropped: ADD #1 -> 'sum' ends the process of the xnnpack")
+
+
+def test_models_that_run_are_judged() -> None:
+    found, said = of_those_that_run({UNCOMPENSATED: added(1.0), COMPENSATED: added(1.0)}, quality)
+    assert list(found) == [UNCOMPENSATED, COMPENSATED]
+    assert said == ()
+
+
+def test_where_the_other_one_does_not_run_the_error_says_so() -> None:
+    with pytest.raises(KernelEndedError, match="ADD #1"):
+        of_those_that_run({UNCOMPENSATED: added(2.0**24), COMPENSATED: added(1.0)}, quality)

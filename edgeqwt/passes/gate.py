@@ -78,6 +78,8 @@ class Gate:
             at: tensors of the float graph where errors count, in place of the decision tensors.
         """
         old, new = self.noise(before, at), self.noise(after, at)
+        if math.inf in (old, new):  # the kernels of one of them end their process
+            return 0.0 if old == new else math.copysign(math.inf, old - new)
         return 10 * math.log10(old / new) if new > 0 < old else 0.0
 
     def noise(self, integer: Graph, at: tuple[int, ...] = ()) -> float:

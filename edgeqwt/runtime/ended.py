@@ -17,6 +17,9 @@ TOGETHER = "no single op, but all of them together,"
 class KernelEndedError(InterpreterError):
     """A kernel ended its process: a check of its own failed, or it wrote where it must not.
 
+    Attributes:
+        graph: what ran.
+
     Args:
         graph: what ran.
         op: the index of the op that ends the process when it is run alone on the same values; None where none does.
@@ -28,6 +31,7 @@ class KernelEndedError(InterpreterError):
     def __init__(self, graph: Graph, op: int | None, kind: str, error: EndedError, when: str = "on a sample") -> None:
         super().__init__(*error.arguments)
         what = TOGETHER if op is None else graph.describe(op)
+        self.graph = graph
         self.op = "" if op is None else what
         self.message = f"{what} ends the process of the {kind} kernels {when}: {error.arguments[2][-1]}"
         self.args = (self.message,)

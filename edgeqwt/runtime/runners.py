@@ -1,9 +1,11 @@
 """Run a Graph in a real interpreter of LiteRT's, in this process, once it is known not to end it.
 
 Kernels end the process where a check of theirs fails, and a graph that a build makes may be one that no test of a
-kernel's has seen. So each graph is loaded in another process first, and run there on the first sample: a graph that
-survives one sample hardly dies on another. What ends the other process is an error that names the op. It costs one
+kernel's has seen. So each graph is loaded in another process first, and run there on the first sample: nearly all that
+kernels check are shapes, types and scales. What ends the other process is an error that names the op. It costs one
 inference and the sending of the graph; a graph whose ops all ran in others, as kernels' checks see them, is not tried.
+Where a kernel checks values, too (`OpRule.longest_row`), all samples run in the other process: of the graphs that
+builds make, classifiers of many classes alone have such an op.
 
 A runner is prepared once for a graph and the tensors to look at (`taps`), and then run sample by sample.
 """
@@ -17,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Tensor
+from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.child import EndedError, serving
 from edgeqwt.runtime.ended import KernelEndedError, ending_op, first_ending
 from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, Runner, RunnerFactory, TFLiteMicro, Values
@@ -48,6 +51,8 @@ def _runner(graph: Graph, taps: Sequence[int], kernels: str) -> Runner:
 class Trial:
     """A graph that is loaded in another process, and runs there on the first sample; neither again if it survives.
 
+    Where kernels check values, it runs there on every sample.
+
     Args:
         graph: any.
         taps: as for `Runner`.
@@ -60,34 +65,49 @@ class Trial:
 
     def __init__(self, graph: Graph, taps: Sequence[int], kernels: str) -> None:
         self.graph, self.kernels = graph, kernels
-        self.forms = _forms(graph, kernels)
-        self.there = _trials.get(self.forms)
-        if self.there is not None or self.forms <= _survivors:
+        self.forms, self.always = _forms(graph, kernels), kernels == "reference" and _checks_values(graph)
+        self.there = None if self.always else _trials.get(self.forms)
+        if self.there is not None or (self.forms <= _survivors and not self.always):
             return
         try:
-            self.there = _trials[self.forms] = litert_host().runner(kernels, replace(graph, signatures=()), taps)
+            self.there = litert_host().runner(kernels, replace(graph, signatures=()), taps)
         except EndedError as error:
             op = first_ending(graph, lambda part: litert_host().runner(kernels, part))
             raise KernelEndedError(graph, op, kernels, error, "when it is loaded") from error
+        if not self.always:
+            _trials[self.forms] = self.there
 
-    def run(self, inputs: Mapping[int, Array]) -> None:
-        """Runs one sample there, if no trial of this graph has run one.
+    def run(self, inputs: Mapping[int, Array]) -> Values | None:
+        """What a sample gives there; None where it may run here.
 
         Raises:
             KernelEndedError: it ended the process.
             InterpreterError: it fails.
         """
         if self.there is None:
-            return
+            return None
         with self.there.host.lock:
             try:
-                if not self.forms <= _survivors:
-                    self.there.run(inputs)
+                found = None if self.forms <= _survivors and not self.always else self.there.run(inputs)
             except EndedError as error:
                 op = ending_op(self.graph, inputs, self.kernels, litert_host())
                 raise KernelEndedError(self.graph, op, self.kernels, error) from error
-        _survivors.update(self.forms)
-        self.there = None
+        if not self.always:
+            _survivors.update(self.forms)
+            self.there = None
+        return found
+
+
+def _checks_values(graph: Graph) -> bool:
+    """Whether an op is one whose kernels end the process on some values, whatever they did on others."""
+    return any(
+        op.kind in RULES
+        and graph.tensors[op.inputs[0]].dtype in ("int8", "uint8")
+        and graph.tensors[op.inputs[0]].shape[-1:] > (RULES[op.kind].longest_row,)
+        for part in (graph, *graph.others)
+        for op in part.ops
+        if op.inputs
+    )
 
 
 def _forms(graph: Graph, kernels: str) -> frozenset[Form]:
@@ -119,7 +139,7 @@ def _form(tensor: Tensor) -> Form:
 
 
 class TriedLiteRT(LiteRT):
-    """LiteRT in this process, behind a trial in another one.
+    """LiteRT in this process, behind a trial in another one; in that one alone where kernels check values.
 
     Raises:
         KernelEndedError: a kernel ended the other process; also by `run`, on its first sample.
@@ -132,8 +152,8 @@ class TriedLiteRT(LiteRT):
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         """See Runner."""
-        self.trial.run(inputs)
-        return super().run(inputs)
+        found = self.trial.run(inputs)
+        return super().run(inputs) if found is None else found
 
 
 RUNNERS: Mapping[str, RunnerFactory] = {"reference": reference, "xnnpack": xnnpack, "tflm": TFLiteMicro}

@@ -6,6 +6,7 @@ tensors, and a `Comparator` keeps the float graph's inputs and outputs for many 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
@@ -19,6 +20,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.pairing import counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
+from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, Values, xnnpack
 from edgeqwt.verify.metrics import Sums, compare
@@ -230,8 +232,15 @@ class Comparator:
     def noise(self, integer: Graph) -> float:
         """Squared error over the squares of what varies, summed over the outputs: 0.001 is 30 dB with one output.
 
-        An output that joins parts of several kinds counts as so many outputs.
+        An output that joins parts of several kinds counts as so many outputs. A graph whose kernels end their process
+        errs without bound: no candidate of the kind is kept.
         """
+        try:
+            return self._noise(integer)
+        except KernelEndedError:
+            return math.inf
+
+    def _noise(self, integer: Graph) -> float:
         pairs = counterparts(self.graph, integer)
         taps = {t: pairs[t] for t in self.outputs}
 

@@ -8,7 +8,7 @@ import pytest
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.runtime.child import EndedError, in_child
 from edgeqwt.runtime.ended import KernelEndedError, ending_op
-from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.runtime.runners import TriedLiteRT, reference, xnnpack
 from edgeqwt.runtime.subprocess_runners import Hosted, litert_host
 from edgeqwt.verify.bitexact import compare_runtimes
 from tests.runtime.test_foreign import added
@@ -74,6 +74,20 @@ class TestTrials:
             runner.run(alike(512))
         # Nothing is known to be safe since: another sample is tried anew, and runs here then.
         assert reference(attention(512)).run(peaked(512))[3].shape == (1, 1, 512)
+
+    def test_a_kernel_that_aborts_on_a_later_sample(self) -> None:
+        graph, short = attention(512), attention(511)
+        runner, other = reference(graph), reference(short)
+        assert isinstance(runner, TriedLiteRT)
+        assert isinstance(other, TriedLiteRT)
+        first = runner.run(peaked(512))[3]
+        assert first[0, 0, 3] > first[0, 0, 4]
+        with pytest.raises(KernelEndedError, match=r"SOFTMAX #1 -> 'weights' ends .* on a sample"):
+            runner.run(alike(512))
+        assert np.array_equal(runner.run(peaked(512))[3], first)
+        assert runner.trial.there is not None
+        other.run(alike(511))
+        assert other.trial.there is None, "short rows run here, after the first one"
 
     def test_loading_is_tried_as_well(self) -> None:
         with pytest.raises(KernelEndedError, match=r"ADD #1 -> 'sum' ends the .* when it is loaded: .*SIGABRT"):

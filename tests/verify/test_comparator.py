@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.parts import Part
 from tests import small
 from tests.chain import samples
+from tests.runtime.test_foreign import added
 from tests.scales.problems import problem
 
 
@@ -97,3 +99,12 @@ def test_parts_count_as_outputs_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     with Comparator(graph, inputs) as comparator:
         ratios = [np.square((got - real)[..., s]).sum() / varying(real[..., s]) for s in (slice(0, 1), slice(1, 4))]
         assert comparator.noise(integer) == pytest.approx(sum(ratios))
+
+
+def test_a_candidate_whose_kernel_ends_its_process_errs_without_bound() -> None:
+    """Nobody keeps it, and the process that compares goes on."""
+    good, bad = added(1.0), added(2.0**24)
+    tensors = tuple(replace(t, dtype="float32", quantization=None) for t in good.tensors)
+    with Comparator(replace(good, tensors=tensors), [{0: np.array([1.0, 2.0 + k], np.float32)} for k in range(3)]) as c:
+        assert c.noise(bad) == math.inf
+        assert c.noise(good) < 0.1
