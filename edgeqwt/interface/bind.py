@@ -22,6 +22,7 @@ from edgeqwt.interface.options import ALL, Interface, Pixels
 from edgeqwt.widths.ports import Port
 
 SPANS: Mapping[str, tuple[float, float]] = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
+MOVED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE")
 LOOKED_AT = 32  # samples that pixels are recognized in, and standardized by
 WHOLE = 0.02  # of a pixel: how far from whole ones float32 and rounded means leave them
 
@@ -125,23 +126,18 @@ def _checked(samples: Samples) -> Iterator[Sample]:
 
 
 def _with_real_inputs(model: ConvertedModel) -> tuple[ConvertedModel, dict[str, Port]]:
-    """Integer inputs that CASTs to float alone read hold real numbers: those integers. Their CASTs go."""
-    graph, readers = model.graph, model.graph.consumers()
-    named = {*graph.outputs, *(t for s in graph.signatures for _, t in s.outputs)}
-
-    def real(t: int) -> bool:
-        ops = [graph.ops[i] for i in readers.get(t, [])]
-        casts = all(op.kind == "CAST" and graph.tensors[op.outputs[0]].is_float for op in ops)
-        return graph.tensors[t].dtype in SPANS and graph.tensors[t].quantization is None and casts and bool(ops)
-
-    taken = [t for t in graph.inputs if real(t)]
-    if not taken:
+    """Integer inputs that CASTs to float alone read, moved or not, hold real numbers: those integers. Their CASTs go."""
+    graph = model.graph
+    integers = [t for t in graph.inputs if graph.tensors[t].dtype in SPANS and graph.tensors[t].quantization is None]
+    behind = {t: found for t in integers if (found := _cast_behind(graph, t))}
+    if not behind:
         return model, {}
-    ports = {graph.tensors[t].name: Port(graph.tensors[t].dtype, SPANS[graph.tensors[t].dtype]) for t in taken}
-    editor, casts = Editor(graph), {i for t in taken for i in readers[t]}
-    for t in taken:
-        editor.tensors[t] = replace(graph.tensors[t], dtype="float32")
+    ports = {graph.tensors[t].name: Port(graph.tensors[t].dtype, SPANS[graph.tensors[t].dtype]) for t in behind}
+    named = {*graph.outputs, *(t for s in graph.signatures for _, t in s.outputs)}
+    editor, casts = Editor(graph), {i for found in behind.values() for i in found}
     gone = {graph.ops[i].outputs[0]: graph.ops[i].inputs[0] for i in casts if graph.ops[i].outputs[0] not in named}
+    for t in {*behind, *gone.values()} | {graph.ops[i].inputs[0] for i in casts}:
+        editor.tensors[t] = replace(graph.tensors[t], dtype="float32")
     for i, op in enumerate(graph.ops):
         if i in casts and op.outputs[0] in gone:
             continue
@@ -149,6 +145,22 @@ def _with_real_inputs(model: ConvertedModel) -> tuple[ConvertedModel, dict[str, 
             op = Op("RESHAPE", op.inputs, op.outputs, {"newShape": graph.tensors[op.outputs[0]].shape})
         editor.add_op(replace(op, inputs=tuple(gone.get(t, t) for t in op.inputs)))
     return _regraphed(model, editor.finish(), graph), ports
+
+
+def _cast_behind(graph: Graph, t: int) -> list[int]:
+    """The CASTs to float that read a tensor, directly or behind ops that move its values; none where others do."""
+    found, readers, todo = list[int](), graph.consumers(), [t]
+    while todo:
+        t = todo.pop()
+        for i in readers.get(t, []):
+            op = graph.ops[i]
+            if op.kind == "CAST" and graph.tensors[op.outputs[0]].is_float:
+                found.append(i)
+            elif op.kind in MOVED and op.inputs[0] == t and op.outputs[0] not in graph.outputs:
+                todo.append(op.outputs[0])
+            else:
+                return []
+    return found
 
 
 def _regraphed(model: ConvertedModel, graph: Graph, old: Graph) -> ConvertedModel:

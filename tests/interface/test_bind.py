@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 import edgeqwt
+from edgeqwt.calibration.arrays import from_arrays
+from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.interface.bind import bound
 from edgeqwt.interface.options import Interface, Pixels
 from edgeqwt.runtime.runners import RUNNERS
+from edgeqwt.widths.ports import Port
 from tests.chain import CONV, NONE, Chain, noise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -81,6 +86,26 @@ def test_bytes_that_the_model_casts_go_in_as_they_are(tmp_path: Path) -> None:
     result = build(tmp_path, None, pixels(), cast=True)
     tensor = result.graph.tensors[result.graph.inputs[0]]
     assert (tensor.dtype, [op.kind for op in result.graph.ops][:3]) == ("uint8", ["QUANTIZE", "PADV2", "CONV_2D"])
+
+
+def test_bytes_that_are_moved_before_they_are_cast_go_in_as_they_are() -> None:
+    chain = Chain()
+    image = chain.input((1, 8, 8, 3), "image", "uint8")
+    x = chain.op("TRANSPOSE", image, chain.constant(np.array([0, 3, 1, 2], np.int32)), shape=(1, 3, 8, 8))
+    x = chain.op("CAST", x, shape=(1, 3, 8, 8), inDataType="UINT8", outDataType="FLOAT32")
+    graph = chain.graph(chain.op("MUL", x, chain.constant([1 / 255]), shape=(1, 3, 8, 8), **NONE))
+    ends = [(graph.inputs, (1, 8, 8, 3), "uint8"), (graph.outputs, (1, 3, 8, 8), "float32")]
+    inputs, outputs = (
+        tuple(Binding(InputSpec(graph.tensors[t].name, shape, dtype), t) for t in tensors)
+        for tensors, shape, dtype in ends
+    )
+    model = ConvertedModel(graph, inputs, outputs, lambda sample: {})
+    found = bound(model, from_arrays({"image": pixels()}), Interface())
+    assert [op.kind for op in found.model.graph.ops] == ["TRANSPOSE", "MUL"]
+    assert {found.model.graph.tensors[t].dtype for op in found.model.graph.ops for t in op.inputs} == {
+        "float32", "int32",
+    }  # fmt: skip
+    assert found.ports["image"] == Port("uint8", (0.0, 255.0))
 
 
 def test_usual_pixels_are_recognized(tmp_path: Path) -> None:
