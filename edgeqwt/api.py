@@ -155,7 +155,7 @@ def build(
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
     from edgeqwt.target.package.package import require_lookup
-    from edgeqwt.verify.evaluate import check_metric, open_evaluation
+    from edgeqwt.verify.evaluate import check_metric, open_evaluation, try_metric
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
@@ -187,6 +187,8 @@ def build(
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else open_evaluation(test, metric, converted)
+        if scored is not None:
+            try_metric(scored, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved, observations

@@ -77,7 +77,11 @@ Evaluation = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    panels.quality(help="How --evaluation is scored: top1, or file.py:function.  [default: top1]", metavar="NAME"),
+    panels.quality(
+        help="How --evaluation is scored: top1, or file.py:function of two dicts of arrays by name: outputs, and "
+        "what is in the data besides inputs (docs/comparing.md).  [default: top1]",
+        metavar="NAME",
+    ),
 ]
 MinQuality = Annotated[
     float | None,

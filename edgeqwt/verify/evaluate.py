@@ -13,8 +13,8 @@ It returns one number, or a dict of numbers by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +31,11 @@ from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 from edgeqwt.verify.feeds import feed, output_tensor
 
-if TYPE_CHECKING:
-    pass
-
 Metric = Callable[[dict[str, Array], dict[str, Array]], Any]
 
 TOP1 = "top1"
+FEW = 8
+"""Samples on which a metric is tried."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,27 @@ def evaluate(
     return {name: _scores(evaluation, stacked(outputs[name]), stacked(extras)) for name in graphs}
 
 
+def try_metric(evaluation: Evaluation, converted: ConvertedModel) -> None:
+    """Computes the metric of the float model once, so that what is wrong with it shows before the quantization.
+
+    Raises:
+        InputError: as `evaluate` does.
+    """
+    graphs = {"float": converted.graph}
+    few = replace(evaluation, samples=evaluation.samples.head(FEW))
+    try:
+        evaluate(few, converted, graphs)
+    except InputError:
+        if evaluation.metric is top1:
+            raise
+        evaluate(evaluation, converted, graphs)  # some need more than a few samples: one of each class, say
+
+
 def top1(outputs: Mapping[str, Array], extras: Mapping[str, Array]) -> float:
-    """Share of samples whose largest element of the first output is the one that `labels` says.
+    """Share of rows whose largest element of the first output is the one that `labels` says.
+
+    Classes lie along the last axis. Where only that fits the labels they lie along the second one, as torch's
+    `cross_entropy` has them: one label for each pixel, say.
 
     Raises:
         InputError: there are no labels, or they do not fit the output.
@@ -158,11 +176,14 @@ def top1(outputs: Mapping[str, Array], extras: Mapping[str, Array]) -> float:
         raise _no_labels(extras)
     name, values = next(iter(outputs.items()))
     labels = extras[key]
+    if values.ndim > 2 and labels.shape == (values.shape[0], *values.shape[2:]) != values.shape[:-1]:
+        values = np.moveaxis(values, 1, -1)
     if values.ndim < 2 or labels.size != values[..., 0].size or labels.dtype.kind not in "iu":
         raise InputError(
             f"metric {TOP1!r}: {LABELS!r} ({labels.dtype}, shape {labels.shape}) does not fit output {name!r} of shape "
             f"{values.shape}",
-            "Give one integer per sample, or --metric file.py:function.",
+            "Give one integer for each row of classes: the class of a sample or, of dense outputs, of each pixel. Or "
+            "--metric file.py:function.",
         )
     if labels.min() < 0 or labels.max() >= values.shape[-1]:
         raise InputError(

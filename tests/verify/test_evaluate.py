@@ -14,7 +14,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.verify.evaluate import check_metric, evaluate, open_evaluation, stacked
+from edgeqwt.verify.evaluate import check_metric, evaluate, open_evaluation, stacked, top1, try_metric
 from tests.verify.helpers import as_source
 
 Images = Mapping[str, npt.NDArray[Any]]
@@ -193,6 +193,31 @@ def test_outputs_come_in_the_layout_of_the_source(
 
     _score(turned, {"float": graph}, {"input_1": arrays["input_1"][:3]}, metric)
     assert shapes == [(3, 16, 32, 32)]
+
+
+def test_top1_of_pixels_has_classes_where_torch_has_them() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    assert top1({"map": values}, {"labels": values.argmax(1)}) == 1
+    assert top1({"map": np.moveaxis(values, 1, -1)}, {"labels": values.argmax(1)}) == 1
+    square = np.random.default_rng(0).normal(size=(2, 4, 4, 4))  # either axis fits: the last one is it
+    assert top1({"map": square}, {"labels": square.argmax(-1)}) == 1
+
+
+def test_a_metric_is_tried_on_a_few_samples_and_on_all_where_it_needs_them(
+    model: ConvertedModel, arrays: dict[str, npt.NDArray[Any]]
+) -> None:
+    seen: list[int] = []
+
+    def metric(outputs: Any, extras: Any) -> float:
+        seen.append(len(extras["labels"]))
+        return float(extras["labels"][10])  # there is none among the first few
+
+    try_metric(open_evaluation(arrays, metric, model), model)
+    assert seen == [8, COUNT]
+    with pytest.raises(InputError, match="KeyError"):
+        try_metric(open_evaluation(arrays, lambda outputs, extras: outputs["classes"], model), model)
+    with pytest.raises(InputError, match="does not fit output"):
+        try_metric(open_evaluation({**arrays, "labels": np.zeros((COUNT, 3), np.int64)}, None, model), model)
 
 
 def test_stacking() -> None:
