@@ -34,18 +34,15 @@ def compensate(
     model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
     reference: Annotated[
         str,
-        typer.Option(
+        panels.data(
             help="The float .tflite file that it was made from, or its source.",
             metavar="FLOAT.tflite",
-            rich_help_panel=panels.DATA,
         ),
     ],
     calibration: Calibration,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite", rich_help_panel=panels.OUTPUT
-        ),
+        panels.output("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite"),
     ],
     recipe: Recipe = "balanced",
     image: Image = None,
@@ -53,10 +50,9 @@ def compensate(
     trust: Trust = False,
     accept: Annotated[
         bool | None,
-        typer.Option(
+        panels.quality(
             "--accept",
             help="Even if the reference is hardly what the file was made from.",
-            rich_help_panel=panels.QUALITY,
         ),
     ] = None,
     json: Json = False,
@@ -95,7 +91,7 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
     """
     from edgeqwt import api
     from edgeqwt.output import console, print_json
-    from edgeqwt.report.terminal import show_description
+    from edgeqwt.report.inspect import show_description
 
     description = api.inspect(model)
     if json:
@@ -116,7 +112,7 @@ def compare(
     samples: Samples = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write a page that shows where B errs.", metavar="FILE.html", rich_help_panel=panels.OUTPUT),
+        panels.output(help="Write a page that shows where B errs.", metavar="FILE.html"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -157,18 +153,16 @@ def evaluate(
     ],
     data: Annotated[
         str,
-        typer.Option(
+        panels.data(
             help="Test samples: as --calibration of `build`, with or without labels.",
             metavar="DATA",
-            rich_help_panel=panels.DATA,
         ),
     ],
     labels: Annotated[
         Path | None,
-        typer.Option(
+        panels.data(
             help="Labels where DATA has none: .npy or .npz, one row per sample.",
             metavar="FILE",
-            rich_help_panel=panels.DATA,
         ),
     ] = None,
     image: Image = None,
@@ -204,13 +198,9 @@ def check(
     fix: Fix = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite", rich_help_panel=panels.OUTPUT
-        ),
+        panels.output("--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite"),
     ] = None,
-    activation_bits: Annotated[
-        int, typer.Option(help="What a float file will get: 8 or 16.", metavar="N", rich_help_panel=panels.TARGET)
-    ] = 8,
+    activation_bits: Annotated[int, panels.target(help="What a float file will get: 8 or 16.", metavar="N")] = 8,
     ram: Ram = None,
     flash: Flash = None,
     json: Json = False,
@@ -245,7 +235,7 @@ def export(
     model: Annotated[Path, typer.Argument(help="A .tflite file, as a rule an integer one.", metavar="FILE")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The file to write.", metavar="OUT.onnx", rich_help_panel=panels.OUTPUT),
+        panels.output("--output", "-o", help="The file to write.", metavar="OUT.onnx"),
     ],
     to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
 ) -> None:

@@ -22,56 +22,48 @@ def bench(
     model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
     on: Annotated[
         str,
-        typer.Option(
+        panels.run(
             "--on",
             help="host, tflm, qemu, android, browser, or a target with an NPU.",
             metavar="WHERE",
-            rich_help_panel=panels.RUN,
         ),
     ],
     compare: Annotated[
         Path | None,
-        typer.Option(
+        panels.run(
             "--compare",
             help="A second file: run both side by side and print ratios.",
             metavar="OTHER",
-            rich_help_panel=panels.RUN,
         ),
     ] = None,
     runs: Annotated[
         int,
-        typer.Option(help="Of each model (host, android, browser).", min=1, metavar="N", rich_help_panel=panels.RUN),
+        panels.run(help="Of each model (host, android, browser).", min=1, metavar="N"),
     ] = 100,
-    threads: Annotated[
-        int, typer.Option(help="Of LiteRT's interpreter.", min=1, metavar="N", rich_help_panel=panels.RUN)
-    ] = 1,
-    seed: Annotated[int, typer.Option(help="Of random inputs.", metavar="N", rich_help_panel=panels.RUN)] = 0,
+    threads: Annotated[int, panels.run(help="Of LiteRT's interpreter.", min=1, metavar="N")] = 1,
+    seed: Annotated[int, panels.run(help="Of random inputs.", metavar="N")] = 0,
     machine: Annotated[
         str | None,
-        typer.Option(
+        panels.run(
             help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.",
             metavar="NAME",
-            rich_help_panel=panels.RUN,
         ),
     ] = None,
     benchmark_model: Annotated[
         Path | None,
-        typer.Option(
-            help="LiteRT's benchmark_model program for the Android device.", metavar="FILE", rich_help_panel=panels.RUN
-        ),
+        panels.run(help="LiteRT's benchmark_model program for the Android device.", metavar="FILE"),
     ] = None,
     serial: Annotated[
         str | None,
-        typer.Option(help="The Android device, as `adb devices` lists it.", metavar="ID", rich_help_panel=panels.RUN),
+        panels.run(help="The Android device, as `adb devices` lists it.", metavar="ID"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        panels.output(
             "--output",
             "-o",
             help="Write what --json prints to this file, too.",
             metavar="FILE.json",
-            rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
     json: Json = False,

@@ -28,8 +28,9 @@ def tools(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json(found)
         return
-    rows = [(t.tool, t.version or "", t.problem or "ready", t.where, "" if t.problem else t.python) for t in found]
-    show_table(console(), "Tools", ("tool", "version", "state", "looked for in", "interpreter or folder"), rows)
+    rows = [(t.tool, t.version or "", t.problem or "ready", t.where if t.problem else t.python) for t in found]
+    header = ("tool", "version", "state", "interpreter or folder;\nelse where it was looked for")
+    show_table(console(), "Tools", header, rows, texts=4)
 
 
 @command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)

@@ -116,12 +116,13 @@ def _values(report: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[t
         kept = report["kept"]["name"]
         for metric, value in report["scores"].get(kept, {}).items():
             yield metric, "none" if value is None else f"{value:.4f}"
-        for output in report["outputs"][kept]:
-            name = output["tensor"]
+        outputs = report["outputs"][kept]
+        for output in outputs:
+            where = f" at {output['tensor']!r}" if len(outputs) > 1 else ""
             db = output["judged_at"]["varying_db"]
-            yield f"what varies at {name!r}, dB", "none" if db is None else f"{db:.2f}"
+            yield f"what varies{where}, dB", "none" if db is None else f"{db:.2f}"
             if output["top1"] is not None:
-                yield f"same largest element at {name!r}", f"{output['top1']:.4f}"
+                yield f"same largest element{where}", f"{output['top1']:.4f}"
         yield "bytes", f"{report['bytes'][kept]:,}"
         yield "ops", f"{report['ops'][kept]['total']:,}"
         yield "bytes of activations", f"{details['memory']['bytes']:,}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from edgeqwt.output import show_facts
+from edgeqwt.output import LABEL, show_facts
 from edgeqwt.profile import Finding, TargetProfile
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
     """Each target with what it is; then what was verified, once for all of which it is true."""
     for notes, group in groupby(sorted(profiles, key=lambda p: p.name), lambda p: p.notes):
         for profile in group:
-            out.print(f"{profile.name}: {profile.title}", style="bold")
+            title = fill(f"{profile.name}: {profile.title}", out.width, subsequent_indent=" " * LABEL)
+            out.print(title, style="bold")
         show_facts(out, [("", note) for note in notes])
 
 

@@ -1,9 +1,9 @@
-"""What is in a TFLite file: as data (`describe`), and as tables to read (`render`)."""
+"""What is in a TFLite file: as data (`describe`), and as tables to read (`show_description`)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,10 @@ from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.linear import multiplications
 from edgeqwt.graph.opset import RULES
+from edgeqwt.output import show_table
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
-WIDTH = 100  # columns that a table takes at most
-NAMES = ("name", "output")  # columns that give way
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -241,25 +238,26 @@ def _macs(graph: Graph, op: Op) -> int:
 # -- to read -------------------------------------------------------------------------------
 
 
-def render(description: Description) -> Group:
-    """Tables that fit 100 columns, for a rich console."""
-    from rich.console import Group
-
-    d = description
+def show_description(out: Console, d: Description) -> None:
+    """Tables of what is in a file, and totals."""
     interface = (*(("input", t) for t in d.inputs), *(("output", t) for t in d.outputs))
-    interface_rows = [(end, _first(t.name), _shape(t.shape), t.dtype, *_affine(t)) for end, t in interface]
-    ops_rows = [(str(op.index), op.kind, *_output_cells(op), _count(op.constant_bytes)) for op in d.ops]
-    weights_rows = [
-        (str(op.index), op.kind, *_weights_cells(op.weights), _count(op.macs)) for op in d.ops if op.weights
-    ]
-    tables = [_table("", ("", "name", "shape", "type", "scale", "zero"), interface_rows, words=4)]
-    if ops_rows:
-        header = ("#", "op", "output", "shape", "type", "scale", "zero", "constants")
-        tables.append(_table("ops, with the bytes of their constants", header, ops_rows, words=5))
-    if weights_rows:
-        header = ("#", "op", "type", "bits", "scales", "smallest", "largest", "MACs")
-        tables.append(_table("weights, with their scales", header, weights_rows, words=3))
-    return Group(*tables, "\n".join(_totals(description)))
+    rows = [(_first(t.name), end, _shape(t.shape), t.dtype, *_affine(t)) for end, t in interface]
+    show_table(out, "Inputs and outputs", ("tensor", "", "shape", "type", "scale", "zero"), rows, texts=4)
+    ops = [(_output_name(op), _op_cell(op), *_output_cells(op.output), _count(op.constant_bytes)) for op in d.ops]
+    if ops:
+        header = ("output", "op", "shape", "type", "scale", "zero", "constants")
+        show_table(out, "Ops, with the bytes of their constants", header, ops, texts=4)
+    weights = [(_op_cell(op), *_weights_cells(op.weights), _count(op.macs)) for op in d.ops if op.weights]
+    if weights:
+        header = ("op", "type", "bits", "scales", "smallest", "largest", "MACs")
+        show_table(out, "Weights, with their scales", header, weights, texts=2)
+    out.print()
+    for line in _totals(d):
+        out.print(line)
+
+
+def _op_cell(op: OpInfo) -> str:
+    return f"{op.index} {op.kind}"
 
 
 def _totals(d: Description) -> list[str]:
@@ -268,8 +266,8 @@ def _totals(d: Description) -> list[str]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in d.kinds.items())
         lines = [f"{len(d.ops)} ops, {d.integer_ops} of them on integers only: {kinds}"]
     if d.macs:
-        lines.append(f"{d.macs:,} multiply-accumulates in a run".replace(",", " "))
-    lines.append(f"{d.size_bytes} bytes, {d.constant_bytes} of them constants")
+        lines.append(f"{d.macs:,} multiply-accumulates in a run")
+    lines.append(f"{d.size_bytes:,} bytes, {d.constant_bytes:,} of them constants")
     for s in d.signatures:
         lines.append(f"signature {s.key!r}: takes {_list(s.inputs)}, gives {_list(s.outputs)}")
     lines += [f"subgraph {s.name!r}: {s.ops} ops" for s in d.subgraphs]
@@ -278,43 +276,13 @@ def _totals(d: Description) -> list[str]:
     return [*lines, f"description: {printable(d.description)}"] if d.description else lines
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> Table:
-    """A table; columns that are empty in all rows are left out, and names take the space that the others leave.
-
-    Args:
-        title: of the table, or "".
-        header: column names.
-        rows: cells.
-        words: so many columns from the left hold words, except "#"; the others numbers.
-    """
-    from rich import box
-    from rich.table import Table
-
-    filled = [c for c in range(len(header)) if any(row[c] for row in rows)]
-    widths = {c: max(len(header[c]), *(len(row[c]) for row in rows)) for c in filled}
-    space = WIDTH - sum(widths[c] + 2 for c in filled if header[c] not in NAMES)
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for c in filled:
-        left = c < words and header[c] != "#"
-        table.add_column(header[c], justify="left" if left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_short(row[c], space - 2) if header[c] in NAMES else row[c] for c in filled))
-    return table
-
-
-def _output_cells(op: OpInfo) -> tuple[str, str, str, str, str]:
-    t = op.output
-    if t is None:
-        return "", "", "", "", ""
+def _output_name(op: OpInfo) -> str:
     more = f" +{op.more_outputs}" if op.more_outputs else ""
-    return (f"{_first(t.name)}{more}", _shape(t.shape), t.dtype, *_affine(t))
+    return "" if op.output is None else f"{_first(op.output.name)}{more}"
+
+
+def _output_cells(t: TensorInfo | None) -> tuple[str, str, str, str]:
+    return ("", "", "", "") if t is None else (_shape(t.shape), t.dtype, *_affine(t))
 
 
 def _weights_cells(w: WeightInfo | None) -> tuple[str, str, str, str, str]:
@@ -335,7 +303,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _count(number: int) -> str:
-    return str(number) if number else ""
+    return f"{number:,}" if number else ""
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -345,8 +313,3 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _first(name: str) -> str:
     """The first of the names of merged ops, which TensorFlow's converter joins with semicolons."""
     return printable(name.split(";")[0])
-
-
-def _short(name: str, width: int) -> str:
-    """Of a long name the end, where names differ."""
-    return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
-    from edgeqwt.report.inspect import Description
     from edgeqwt.verify.choice import Choice
     from edgeqwt.verify.compare import Comparison, TensorComparison
     from edgeqwt.verify.metrics import Closeness
@@ -165,13 +164,6 @@ def verdict(comparison: Comparison, wanted: Thresholds) -> str:
 def _judged(row: TensorComparison) -> float:
     """SQNR of what varies, where it is known."""
     return row.closeness.sqnr_db if row.closeness.varying_db is None else row.closeness.varying_db
-
-
-def show_description(out: Console, description: Description) -> None:
-    """What `inspect` found."""
-    from edgeqwt.report.inspect import render
-
-    out.print(render(description))
 
 
 def kept_sentence(choice: Choice) -> str:
