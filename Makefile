@@ -37,7 +37,7 @@ check: .venv/.ready  ## lint, formatting, types, import rules
 # Warnings are errors; nothing but the registry's packages is fetched, and the pages name no other server.
 docs: .venv-docs/.ready  ## build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
-	@echo "Open build/site/index.html; its search wants a server: $(python) -m http.server --directory build/site"
+	@echo "Open build/site/index.html"
 
 notebooks: .venv-docs/.ready  ## run the notebooks of examples/notebooks
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv-docs/bin/python scripts/notebooks.py $(ARGS)
