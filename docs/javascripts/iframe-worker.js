@@ -13,8 +13,9 @@
 
   // The name is what the search's script looks for to find its own files.
   window.IFrameWorker = window.Worker = class extends EventTarget {
-    constructor(url) {
+    constructor(path) {
       super()
+      const url = new URL(path, location.href)
       this.element = document.createElement("iframe")
       this.element.hidden = true
       document.body.append(this.element)
@@ -22,7 +23,7 @@
       frame.importScripts = (...urls) =>
         urls.reduce((before, next) => before.then(() => load(frame, new URL(next, url).href)), Promise.resolve())
       frame.postMessage = (data) => tell(this, data)
-      this.loaded = load(frame, new URL(url, location.href).href)
+      this.loaded = load(frame, url.href)
       this.postMessage = (data) => this.loaded.then(() => tell(frame, data))
     }
     terminate() {
