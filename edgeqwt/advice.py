@@ -66,6 +66,11 @@ def causes(op: OpError) -> str:
     return ", ".join(f"{share:.0%} {name}" for name, share in ranked if share >= 0.005) or "nothing"
 
 
+def clipped(op: OpError) -> bool:
+    """Whether values beyond its range are the largest part of an op's own error."""
+    return op.clipping >= max(op.bias, op.rounding)
+
+
 def what_to_do(
     op: OpError, recipe: Recipe | None, wider_db: float | None = None, names: Mapping[str, str] = MappingProxyType({})
 ) -> str:
@@ -78,19 +83,23 @@ def what_to_do(
         names: of the float graph's ops, and what they are in the source; empty where nobody knows.
     """
     gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
+    if recipe is None and clipped(op):
+        return (
+            "Samples go beyond its range, so it was calibrated with others: build from the float file with these "
+            "(edgeqwt build)."
+        )
     if op.kind == "INPUT":
         return f"Give the input finer steps: --input int16, or float{gain}."
     layer = f"--layer {shlex.quote(pattern_of(op.reference, names))}"
     if recipe is None:
         return f"Build from the float file (edgeqwt build) with 16-bit activations for it: {layer}=w8a16{gain}."
     wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
-    largest = max((op.clipping, "clipping"), (op.bias, "bias"), (op.rounding, "rounding"))[1]
-    if largest == "clipping":
+    if clipped(op):
         return (
             "Values lie beyond its range: calibrate with samples that reach as far as real ones do, or choose a range "
             f"that cuts nothing off (--ranges minmax). {wide}"
         )
-    if largest == "bias" and recipe.of_role(COMPENSATION) is None:
+    if op.bias > op.rounding and recipe.of_role(COMPENSATION) is None:
         return f"Its error is the same for all samples: let CWAC take it away (--compensation). {wide}"
     if recipe.precision.weight_bits < 8 and op.kind in RULES and RULES[op.kind].linear:
         return f"Give its weights 8 bits: {layer}=w8a8."

@@ -288,6 +288,11 @@ def finite(value: Any) -> Any:
     return value
 
 
+def first_name(name: str) -> str:
+    """The first of the names of merged ops, which TensorFlow's converter joins with semicolons."""
+    return name.partition(";")[0] or name
+
+
 def ends_of(name: str, space: int) -> str:
     """A long name without its middle: both of its ends tell something, the last one more."""
     if len(name) <= space:

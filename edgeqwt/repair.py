@@ -38,6 +38,16 @@ from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 SAME_WEIGHTS = 1.0
 STRANGE_LAYERS = 0.25  # share of layers beyond that, or with gains beyond the usual ones, that is too many
 USUAL_GAINS = (0.5, 2.0)
+OTHER_PARENT = (
+    "the reference is hardly what the file was made from",
+    "Name the float file that it was made from, after training for quantization if there was such.",
+)
+OTHER_SAMPLES = (
+    "the file computes hardly anything of what the reference does on these samples, although its weights are the same",
+    "Are they in the layout and on the scale that it was made for? `edgeqwt compare` says which ops err; where samples "
+    "go beyond ranges, build from the float file with them: no compensation restores what is cut off.",
+)
+"""Why a file is not compensated, and what to do."""
 LEAST_DB = 0.0  # of what varies: below, the file's output errs by more than the reference's varies
 
 ONE_SAMPLE = "with one sample nothing is held out that could confirm a correction"
@@ -94,8 +104,10 @@ def compensate_graph(
     one = sum(1 for _ in samples.head(2)) == 1
     with stages("judge"):
         first = layer_quality(wanted, {UNCOMPENSATED: graph}, feeds(reference, wanted, held_out))
-    warnings = [*_strange_weights(graph, wanted), *_far_away(first[UNCOMPENSATED], bool(reference.learned))]
-    _require(warnings, recipe)
+    warnings = [*_strange_weights(graph, wanted)]
+    _require(warnings, recipe, OTHER_PARENT)
+    warnings += _far_away(first[UNCOMPENSATED], bool(reference.learned))
+    _require(warnings, recipe, OTHER_SAMPLES)
     if one:
         nothing = Outcome(graph, (), (), 1)
         choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
@@ -111,7 +123,7 @@ def compensate_graph(
         calibration = feeds(reference, wanted, fit)
         outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
     warnings += _strange_gains(outcome)
-    _require(warnings, recipe)
+    _require(warnings, recipe, OTHER_PARENT)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
@@ -130,13 +142,10 @@ def compensate_graph(
     )
 
 
-def _require(warnings: list[str], recipe: Recipe) -> None:
+def _require(warnings: list[str], recipe: Recipe, why: tuple[str, str]) -> None:
     if warnings and not recipe.quality.accept:
-        raise QualityError(
-            f"the reference is hardly what the file was made from: {'; '.join(warnings)}",
-            "Name the float file that it was made from, after training for quantization if there was such; or "
-            "compensate all the same with --accept.",
-        )
+        what, hint = why
+        raise QualityError(f"{what}: {'; '.join(warnings)}", f"{hint} --accept compensates it all the same.")
 
 
 def _far_away(quality: Quality, learned: bool) -> Iterator[str]:

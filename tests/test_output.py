@@ -124,3 +124,8 @@ def test_nothing_in_a_name_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture
 def test_names_in_markdown_are_text() -> None:
     assert output.markdown(HOSTILE) == "\ufffd\\]0;t\ufffd\ufffd\\[2Ja \ufffd\\|\\`\\<b\\> \\[x\\](y)"
     assert output.markdown_code("a`|b\n#") == "a'\\|b #"
+
+
+def test_merged_names_are_shown_by_their_first() -> None:
+    assert output.first_name("relu/Relu;bn/add;conv") == "relu/Relu"
+    assert output.first_name(";odd") == ";odd"

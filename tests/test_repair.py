@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import edgeqwt
 from edgeqwt import repair
 from edgeqwt.errors import QualityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.report.terminal import show_comparison
 from tests import small
 
 IMAGES = {"image": small.images(48)}
@@ -83,6 +86,22 @@ def test_a_file_that_has_nothing_to_do_with_the_reference(files: tuple[Path, Pat
     flatbuffer.write(small.graph(shift), tmp_path / "other.tflite")
     with pytest.raises(QualityError, match="dB SQNR of what varies to begin with"):
         edgeqwt.compensate(files[1], tmp_path / "other.tflite", calibration=IMAGES)
+
+
+def test_a_file_that_cuts_samples_off_is_to_be_built_anew(tmp_path: Path) -> None:
+    """Its calibration samples were 30 times smaller: that is said, and no compensation is offered."""
+    flatbuffer.write(small.graph(), tmp_path / "float.tflite")
+    quiet = {"image": IMAGES["image"] / 30}
+    made = edgeqwt.build(tmp_path / "float.tflite", calibration=quiet, recipe="plain", accept=True)
+    flatbuffer.write(made.graph, tmp_path / "int8.tflite")
+    compared = edgeqwt.compare(tmp_path / "float.tflite", tmp_path / "int8.tflite", calibration=IMAGES)
+    out = io.StringIO()
+    show_comparison(Console(file=out, width=100), compared, Path("a.tflite"), Path("b.tflite"), ["-c", "s.npz"])
+    said = " ".join(out.getvalue().split())
+    assert "INPUT 'image'" in said
+    assert "Samples go beyond its range" in said
+    assert "next edgeqwt build a.tflite -c s.npz -o out chooses ranges that hold these samples" in said
+    assert "compensate" not in said
 
 
 def test_one_sample_confirms_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:

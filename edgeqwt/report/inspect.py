@@ -13,7 +13,7 @@ from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.graph.linear import multiplications
 from edgeqwt.graph.opset import RULES
-from edgeqwt.output import show_table
+from edgeqwt.output import first_name, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +241,7 @@ def _macs(graph: Graph, op: Op) -> int:
 def show_description(out: Console, d: Description) -> None:
     """Tables of what is in a file, and totals."""
     interface = (*(("input", t) for t in d.inputs), *(("output", t) for t in d.outputs))
-    rows = [(_first(t.name), end, _shape(t.shape), t.dtype, *_affine(t)) for end, t in interface]
+    rows = [(first_name(t.name), end, _shape(t.shape), t.dtype, *_affine(t)) for end, t in interface]
     show_table(out, "Inputs and outputs", ("tensor", "", "shape", "type", "scale", "zero"), rows, texts=4)
     ops = [(_output_name(op), _op_cell(op), *_output_cells(op.output), _count(op.constant_bytes)) for op in d.ops]
     if ops:
@@ -278,7 +278,7 @@ def _totals(d: Description) -> list[str]:
 
 def _output_name(op: OpInfo) -> str:
     more = f" +{op.more_outputs}" if op.more_outputs else ""
-    return "" if op.output is None else f"{_first(op.output.name)}{more}"
+    return "" if op.output is None else f"{first_name(op.output.name)}{more}"
 
 
 def _output_cells(t: TensorInfo | None) -> tuple[str, str, str, str]:
@@ -308,8 +308,3 @@ def _count(number: int) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "×".join("?" if n < 0 else str(n) for n in shape) or "scalar"
-
-
-def _first(name: str) -> str:
-    """The first of the names of merged ops, which TensorFlow's converter joins with semicolons."""
-    return printable(name.split(";")[0])

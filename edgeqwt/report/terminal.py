@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeqwt.output import Row, finite, most, plain, show_facts, show_table
+from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, show_table
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
@@ -132,7 +132,7 @@ def show_comparison(
         data: the options that named the samples.
     """
     found = (*comparison.tensors, *comparison.outputs)
-    names = [f"{row.name}, {row.part}" if row.part else row.name for row in found]
+    names = [first_name(row.name) + (f", {row.part}" if row.part else "") for row in found]
     rows = [(name, row.kind, *_closeness(row.closeness)) for name, row in zip(names, found, strict=True)]
     header = ("tensor", "op", "SQNR dB", "what\nvaries", "cosine", "max abs", "steps")
     output_rows = len(comparison.outputs)
@@ -151,8 +151,19 @@ def show_comparison(
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
     if comparison.own.worst:
-        files = [str(second), "--reference", str(first), *data, "-o", "better.tflite"]
-        show_facts(out, [("next", f"{shlex.join(['edgeqwt', 'compensate', *files])} repairs it in place")])
+        show_facts(out, [("next", _after_comparison(comparison, first, second, data))])
+
+
+def _after_comparison(comparison: Comparison, first: Path, second: Path, data: Sequence[str]) -> str:
+    """The command that makes a better file: compensation, but where values are cut off, which it cannot restore."""
+    from edgeqwt.advice import clipped
+
+    poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
+    if any(clipped(op) for op in poor):
+        command = shlex.join(["edgeqwt", "build", str(first), *data, "-o", "out"])
+        return f"{command} chooses ranges that hold these samples; what is cut off, no compensation restores"
+    files = [str(second), "--reference", str(first), *data, "-o", "better.tflite"]
+    return f"{shlex.join(['edgeqwt', 'compensate', *files])} repairs it in place"
 
 
 def verdict(comparison: Comparison, wanted: Thresholds) -> str:
@@ -217,13 +228,14 @@ def own_sentences(
     """
     from edgeqwt.advice import causes, what_to_do
 
-    recipe, names = (None, {}) if built is None else (built.recipe, names_of(built))
+    known = {op.reference: "" for op in found.ops}
+    recipe, names = (None, known) if built is None else (built.recipe, names_of(built))
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
         todo = f". {what_to_do(op, recipe, names=names)}" if (op.own_db or 0.0) < thresholds.warn_db else ""
-        yield f"{op.kind} {op.tensor!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
+        yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
 
 
 def names_of(result: BuildResult) -> dict[str, str]:
