@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeqwt.output import ends_of, first_name
 from edgeqwt.report.page import Page, accumulated_of, level_of, own_of
 
 if TYPE_CHECKING:
@@ -126,10 +127,7 @@ def _environment() -> Environment:
 
 def ends(name: str, most: int = 44) -> str:
     """A long name with both ends: which layer it is stands at one of them, and what of it at the other."""
-    if len(name) <= most:
-        return name
-    head = (most - 1) // 3
-    return f"{name[:head]}…{name[head + 1 - most :]}"
+    return ends_of(first_name(name), most)
 
 
 def options(sentence: str) -> Markup:

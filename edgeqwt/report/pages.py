@@ -20,7 +20,8 @@ from edgeqwt.report.terminal import (
     ceiling_sentences,
     converter_sentences,
     kept_sentence,
-    names_of,
+    names_in,
+    next_command,
     parity_sentence,
     verdict,
 )
@@ -116,7 +117,9 @@ def comparison_page(
         for row in ends
         if row.closeness.top1 is not None
     ]
-    headline = verdict(found, wanted)
+    headline, lead = verdict(found, wanted), [f"{_meaning(wanted)}."]
+    if found.own.worst:
+        lead.append(f"Next: {next_command(found, Path(first).name, name, ['-c', 'DATA'])}.")
     notes = [Advice("warning", note) for note in found.notes]
     if found.unmatched:
         notes.append(Advice("note", f"{found.unmatched} tensors of the first file are not in the second."))
@@ -125,7 +128,7 @@ def comparison_page(
     return Page(
         "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
         name, (("compared with", Path(first).name), ("samples", str(found.samples))),
-        (f"{_meaning(wanted)}.",), _hints(found.own, None),
+        tuple(lead), _hints(found.own, None),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
     )  # fmt: skip
 
@@ -183,7 +186,7 @@ def _lead(result: BuildResult) -> Iterator[str]:
 
 
 def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
-    recipe, names = (None, {}) if result is None else (result.recipe, names_of(result))
+    recipe, names = None if result is None else result.recipe, names_in(own, result)
     wider = {} if result is None or result.ceiling is None else {
         found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
     }  # fmt: skip

@@ -151,18 +151,18 @@ def show_comparison(
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
     if comparison.own.worst:
-        show_facts(out, [("next", _after_comparison(comparison, first, second, data))])
+        show_facts(out, [("next", next_command(comparison, str(first), str(second), data))])
 
 
-def _after_comparison(comparison: Comparison, first: Path, second: Path, data: Sequence[str]) -> str:
+def next_command(comparison: Comparison, first: str, second: str, data: Sequence[str]) -> str:
     """The command that makes a better file: compensation, but where values are cut off, which it cannot restore."""
     from edgeqwt.advice import clipped
 
     poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
     if any(clipped(op) for op in poor):
-        command = shlex.join(["edgeqwt", "build", str(first), *data, "-o", "out"])
+        command = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
         return f"{command} chooses ranges that hold these samples; what is cut off, no compensation restores"
-    files = [str(second), "--reference", str(first), *data, "-o", "better.tflite"]
+    files = [second, "--reference", first, *data, "-o", "better.tflite"]
     return f"{shlex.join(['edgeqwt', 'compensate', *files])} repairs it in place"
 
 
@@ -228,8 +228,7 @@ def own_sentences(
     """
     from edgeqwt.advice import causes, what_to_do
 
-    known = {op.reference: "" for op in found.ops}
-    recipe, names = (None, known) if built is None else (built.recipe, names_of(built))
+    recipe, names = None if built is None else built.recipe, names_in(found, built)
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
@@ -238,8 +237,10 @@ def own_sentences(
         yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
 
 
-def names_of(result: BuildResult) -> dict[str, str]:
-    """What the ops of a build's float graph compute, by name, and what that is in the source."""
+def names_in(own: OwnErrors, result: BuildResult | None) -> dict[str, str]:
+    """What the ops of the float graph compute, by name, and what that is in the source where a build knows it."""
+    if result is None:
+        return {op.reference: "" for op in own.ops}
     graph, locations = result.prepared.graph, result.model.locations
     names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
     return {name: locations.get(name, "") for name in names}
