@@ -1,8 +1,7 @@
-"""What each extra weighs: the files of the distributions that it brings besides those of no extra, in megabytes.
+"""What each extra weighs, as the table of docs/how-to/install.md: .venv/bin/python scripts/extras.py.
 
-    .venv/bin/python scripts/extras.py
-
-Counts what is installed in the environment that runs it; an extra of which something is missing there is named so.
+Counts files of the distributions that an extra brings besides those of no extra, in the environment that runs this; an
+extra of which something is not installed there is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,21 +17,28 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-GPU = re.compile(r"nvidia-|cuda-|triton$")
+GPU = re.compile(r"(nvidia|cuda|triton)\b|torch/lib/libtorch_(cuda|nvshmem)")
+"""Distributions, and files of torch, that its builds for CPUs do not have."""
 
 
 def main() -> None:
-    """Prints one line for each extra, and for no extra."""
+    """Prints the table."""
+    print("| extra | MB besides those of no extra | of these for GPUs |\n|---|---|---|")
+    for name, (size, gpu) in sizes().items():
+        print(f"| {name} | {size:,} | {f'{gpu:,}' if gpu else ''} |")
+
+
+def sizes() -> dict[str, tuple[int, int]]:
+    """Megabytes of no extra (`none`) and of each that is installed whole, and those of them that only GPUs need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    base, missing = closure(map(Requirement, project["dependencies"]))
-    print(f"{'none':12} {megabytes(base):7,}{'  incomplete' if missing else ''}")
+    base, _ = closure(map(Requirement, project["dependencies"]))
+    found = {"none": base}
     for extra in extras:
-        found, missing = closure(required(extra, extras))
-        more = found - base
-        gpu = megabytes({name for name in more if GPU.match(name)})
-        notes = [f"{gpu:,} for GPUs"] * bool(gpu) + [f"not installed: {', '.join(sorted(missing))}"] * bool(missing)
-        print(f"{extra:12} {megabytes(more):7,}  {'; '.join(notes)}".rstrip())
+        more, missing = closure(required(extra, extras))
+        if not missing:
+            found[extra] = more - base
+    return {name: (megabytes(more), megabytes(more, GPU.match)) for name, more in found.items()}
 
 
 def required(extra: str, extras: dict[str, list[str]]) -> Iterator[Requirement]:
@@ -64,13 +70,14 @@ def closure(requirements: Iterable[Requirement]) -> tuple[set[str], set[str]]:
     return found, missing
 
 
-def megabytes(names: Iterable[str]) -> int:
-    """Size of the files of installed distributions."""
+def megabytes(names: Iterable[str], counted: Callable[[str], object] = lambda name: True) -> int:
+    """Size of the files of installed distributions, where the distribution's or the file's name counts."""
     total = 0
     for name in names:
         for file in importlib.metadata.distribution(name).files or []:
-            with suppress(OSError):  # what was never compiled
-                total += Path(str(file.locate())).stat().st_size
+            if counted(name) or counted(str(file)):
+                with suppress(OSError):  # what was never compiled
+                    total += Path(str(file.locate())).stat().st_size
     return round(total / 1e6)
 
 
