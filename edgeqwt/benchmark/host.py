@@ -142,5 +142,5 @@ def _profile(model: _Model, settings: HostSettings) -> tuple[tuple[OpCost, ...],
     try:
         found: list[OpCost] = in_child(op_times, str(model.path))
     except InterpreterError as error:
-        return (), [f"No time per op: {error.message}"]
+        return (), [f"No time per op: {error.message.partition(';')[0]}"]  # what follows is LiteRT's log
     return tuple(found), []

@@ -9,7 +9,20 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgeqwt.benchmark.result import MEASURED, SCHEMA, VERSION, BenchResult, Check, Figure, OpCost, compare, document
+from edgeqwt.benchmark.result import (
+    EMULATED,
+    ESTIMATED,
+    MEASURED,
+    SCHEMA,
+    SIMULATED,
+    VERSION,
+    BenchResult,
+    Check,
+    Figure,
+    OpCost,
+    compare,
+    document,
+)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -41,8 +54,9 @@ def test_the_document_follows_the_schema() -> None:
     assert "compared" not in read
 
 
-def test_a_comparison_follows_the_schema() -> None:
-    other = replace(RESULT, bytes=500, figures=(Figure("latency_min", "xnnpack", 0.001, "s"),))
+@pytest.mark.parametrize("evidence", [MEASURED, ESTIMATED, EMULATED, SIMULATED])
+def test_a_comparison_follows_the_schema(evidence: str) -> None:
+    other = replace(RESULT, bytes=500, figures=(Figure("latency_min", "xnnpack", 0.001, "s"),), evidence=evidence)
     read = valid(document(RESULT, other))
     assert read["compared"]["other"]["bytes"] == 500
     assert [(r["name"], r["ratio"]) for r in read["compared"]["ratios"]] == [("file", 2.0), ("latency_min", 2.0)]
