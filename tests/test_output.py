@@ -75,7 +75,9 @@ def test_errors_are_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color:
         monkeypatch.setattr("sys.stderr", screen)
         output.show_error(InputError("no such file", "Name another."))
         screen.flush()
-        said = os.read(master, 1 << 16).decode()
+        said = ""
+        while "another." not in said:  # a terminal hands on what it has so far
+            said += os.read(master, 1 << 16).decode()
     os.close(master)
     assert ("\x1b[1;31m" in said) is red
     assert said.splitlines()[1] == "  hint: Name another."
