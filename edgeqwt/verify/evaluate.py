@@ -79,7 +79,7 @@ def check_metric(data: Samples, metric: str | Metric | None) -> None:
 
 
 def _no_labels(given: Iterable[str]) -> InputError:
-    listed = ", ".join(map(repr, given)) or "none"
+    listed = ", ".join(repr(name) if name else "one without a name" for name in given) or "none"
     return InputError(
         f"metric {TOP1!r} needs an array {LABELS!r} in the evaluation data; arrays there: {listed}",
         "Add the class of each sample as labels, or give --metric file.py:function.",
