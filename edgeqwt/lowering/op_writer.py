@@ -365,13 +365,14 @@ class Writer:
         x, y = self.editor.tensors[t], self.editor.tensors[copy]
         assert x.quantization is not None
         assert y.quantization is not None
-        if not self.kernels.narrow_casts:
+        scale, zero_point = x.quantization.scale[0], int(x.quantization.zero_point[0])
+        shifted = Quantization.per_tensor(float(scale), 0)
+        same = y.quantization.same_as(shifted) and zero_point == 0
+        if not self.kernels.narrow_casts or (self.kernels.quick_tables and not same):
             values = levels16(x.quantization, y.quantization)
             self.table(t, copy, Tensor(f"{y.name}/table", (256,), "int16", values, y.quantization))
             return
-        scale, zero_point = x.quantization.scale[0], int(x.quantization.zero_point[0])
-        shifted = Quantization.per_tensor(float(scale), 0)
-        if y.quantization.same_as(shifted) and zero_point == 0:
+        if same:
             self.editor.add_op(casting(t, copy, "int8", "int16"))
             return
         cast = self.editor.add_tensor(Tensor(f"{x.name}/cast", x.shape, "int16", None, shifted))
