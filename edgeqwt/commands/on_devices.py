@@ -17,17 +17,20 @@ from edgeqwt.commands.options import Json
     "edgeqwt bench out/plain.tflite --compare out/model.tflite --on tflm-cortex-m4",
     "edgeqwt bench out/model.tflite --on ethos-u55-128 --json > cost.json",
     "edgeqwt bench out/package/firmware --on qemu",
+    "edgeqwt bench --calibrate-pace",
 )
 def bench(
-    model: Annotated[Path, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")],
+    model: Annotated[
+        Path | None, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")
+    ] = None,
     on: Annotated[
-        str,
+        str | None,
         panels.run(
             "--on",
             help="host, tflm, qemu, android, browser, or a target with an NPU.",
             metavar="WHERE",
         ),
-    ],
+    ] = None,
     compare: Annotated[
         Path | None,
         panels.run(
@@ -42,6 +45,10 @@ def bench(
     ] = 100,
     threads: Annotated[int, panels.run(help="Of LiteRT's interpreter.", min=1, metavar="N")] = 1,
     seed: Annotated[int, panels.run(help="Of random inputs.", metavar="N")] = 0,
+    calibrate_pace: Annotated[
+        bool,
+        panels.run("--calibrate-pace", help="Without FILE: measure this machine's op times, for --max-latency."),
+    ] = False,
     machine: Annotated[
         str | None,
         panels.run(
@@ -77,9 +84,15 @@ def bench(
     from edgeqwt.benchmark.host import HostSettings
     from edgeqwt.benchmark.result import document
     from edgeqwt.benchmark.terminal import show_bench, write_bench
+    from edgeqwt.errors import InputError
     from edgeqwt.output import console, print_json
     from edgeqwt.report.folder import check_file
 
+    if calibrate_pace:
+        _show_pace(runs, json)
+        return
+    if model is None or on is None:
+        raise InputError("bench needs a FILE and --on WHERE", "Or --calibrate-pace, which measures ops without a file.")
     if output is not None:
         check_file(output)
     host = HostSettings(runs=runs, threads=threads, seed=seed)
@@ -93,6 +106,21 @@ def bench(
         write_bench(results, output)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _show_pace(runs: int, json: bool) -> None:
+    """Measures and prints op times, as a recipe has them."""
+    from dataclasses import asdict
+
+    from edgeqwt.benchmark.pace import measure
+    from edgeqwt.output import console, print_json
+
+    found = asdict(measure(runs))
+    if json:
+        print_json(found)
+        return
+    table = "".join(f"{name} = {value}\n" for name, value in found.items())
+    console().print(f"[mixed.op_times]\n{table}", markup=False, highlight=False, end="")
 
 
 @command("edgeqwt targets", "edgeqwt targets --json")

@@ -126,7 +126,7 @@ def _checked(samples: Samples) -> Iterator[Sample]:
 
 
 def _with_real_inputs(model: ConvertedModel) -> tuple[ConvertedModel, dict[str, Port]]:
-    """Integer inputs that CASTs to float alone read, moved or not, hold real numbers: those integers. Their CASTs go."""
+    """Integer inputs that CASTs to float alone read, moved or not, hold real numbers. Their CASTs go."""
     graph = model.graph
     integers = [t for t in graph.inputs if graph.tensors[t].dtype in SPANS and graph.tensors[t].quantization is None]
     behind = {t: found for t in integers if (found := _cast_behind(graph, t))}
