@@ -47,8 +47,10 @@ convolutions many times slower than in int8.
 
 Where an op's width is not that of a tensor that it reads, a copy of the tensor goes in between, one for all such
 readers: QUANTIZE from int16 to int8; from int8 to int16, which LiteRT's QUANTIZE cannot do, CAST, and an ADD for the
-zero point unless it is 0. The wider copy is exact where it need not share another tensor's scale. Ops that only move
-or pick values have the widest of their inputs' widths, or 16 bits where that saves a copy.
+zero point unless it is 0. For targets that run in XNNPACK a table (CAST, ADD, GATHER in 32 bits) takes the ADD's place:
+LiteRT's 16-bit ADD of a number takes three times as long. The wider copy is exact where it need not share another
+tensor's scale. Ops that only move or pick values have the widest of their inputs' widths, or 16 bits where that saves a
+copy.
 """
 
 NARROW = """\

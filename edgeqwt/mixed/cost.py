@@ -20,6 +20,8 @@ from edgeqwt.widths.precision import OpTimes, Widths
 # An op, its tensors, their names and scales: about so much a copy adds to a file. The choice is checked
 # against the true size, so that this only steers.
 COPY_BYTES = {8: 200.0, 16: 480.0}
+TABLE_BYTES = 1120.0
+"""A copy to 16 bits that is a table (`profile.Kernels.quick_tables`)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def size(graph: Graph, tflm: bool) -> Costs:
         bias = channels * (8 if widths.activations == 16 else 4)
         return _padded(-(-weights.size // 2) if packed else weights.size) + len(found.ops) * _padded(bias)
 
-    return Costs(layer, lambda i, bits: 0.0, lambda t, bits: COPY_BYTES[bits])
+    copy = COPY_BYTES if tflm else {**COPY_BYTES, 16: TABLE_BYTES}
+    return Costs(layer, lambda i, bits: 0.0, lambda t, bits: copy[bits])
 
 
 def latency(graph: Graph, op_times: OpTimes) -> Costs:
