@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.linear import channel_rows, linear_ops, slots
 
 # Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of
 # weights and their own rounding is 0.99 at 4 bits, and at 2 bits 0.9 to 0.5, the less the larger the layer.
@@ -71,8 +71,8 @@ def partners(first: Graph, second: Graph) -> dict[int, int]:
 def most_alike(first: Graph, free: Iterable[int], second: Graph, i: int) -> int | None:
     """The linear op of the first graph that has the most similar weights to one of the second; None without any.
 
-    Partners have one kind, equally shaped weights and outputs, both a bias or both none, and similar weights; an op
-    with the same output name goes first, then the most similar one.
+    Partners compute one kind of sum (a 1x1 convolution is a FULLY_CONNECTED), have equally shaped outputs, both a bias
+    or both none, and similar weights; an op with the same output name goes first, then the most similar one.
 
     Args:
         first: usually float.
@@ -145,16 +145,17 @@ def _likeness(graph: Graph, i: int, reference: Graph, j: int) -> float:
     """The cosine of two ops' weights, more where they have one name, 0 where they cannot be partners."""
     op, other = graph.ops[i], reference.ops[j]
     out, wanted = graph.tensors[op.outputs[0]], reference.tensors[other.outputs[0]]
-    if op.kind != other.kind or out.shape != wanted.shape:
+    if out.shape != wanted.shape:
         return 0.0
     if _has_bias(graph, op) != _has_bias(reference, other) and not _rounded_away(graph, op):
         return 0.0
-    weights = [g.tensors[slots(o).weight] for g, o in ((graph, op), (reference, other))]
-    if weights[0].shape != weights[1].shape:
+    if _summed(graph, op) != _summed(reference, other):
         return 0.0
-    ours, theirs = (np.moveaxis(w.real, slots(op).axis, 0) for w in weights)
+    ours, theirs = (
+        channel_rows(g.tensors[slots(o).weight].real, slots(o).axis) for g, o in ((graph, op), (reference, other))
+    )
     named_alike = out.name == wanted.name
-    norms = [np.linalg.norm(w.reshape(len(w), -1), axis=1) for w in (ours, theirs)]
+    norms = [np.linalg.norm(rows, axis=1) for rows in (ours, theirs)]
     used = (norms[0] > 0) & (norms[1] > 0)
     if not used.any():  # nothing but zeros: only the name can tell
         return 2.0 if named_alike and not norms[0].any() and not norms[1].any() else 0.0
@@ -163,6 +164,14 @@ def _likeness(graph: Graph, i: int, reference: Graph, j: int) -> float:
     if cosine < (SIMILAR_AND_NAMED_ALIKE if named_alike else SIMILAR) or not SAME_SIZE[0] < size < SAME_SIZE[1]:
         return 0.0
     return 1 + cosine if named_alike else cosine
+
+
+def _summed(graph: Graph, op: Op) -> tuple[str, tuple[int, ...]]:
+    """An op's kind and the shape of its weights: those of a FULLY_CONNECTED for a 1x1 convolution."""
+    shape = graph.tensors[slots(op).weight].shape
+    if op.kind == "CONV_2D" and shape[1:3] == (1, 1):
+        return "FULLY_CONNECTED", (shape[0], shape[3])
+    return op.kind, shape
 
 
 def _has_bias(graph: Graph, op: Op) -> bool:

@@ -10,7 +10,8 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import linear_ops, slots
-from tests.chain import NONE, Chain, noise
+from edgeqwt.lowering.int4 import with_dense_pointwise
+from tests.chain import CONV, NONE, Chain, noise
 from tests.compensation.nets import RELU, conv, dense, made, mean, plain_net, residual_net
 
 NETS = [plain_net, residual_net]
@@ -132,6 +133,23 @@ def test_activation_fused_in_the_reference_only() -> None:
     graph = case.integer.with_ops({0: op.with_options(**NONE)})
     pairs, _ = match(graph, case.floating)
     assert pairs[0] == Pair(0, 0, None)
+
+
+def test_a_pointwise_convolution_may_have_become_a_dense_layer() -> None:
+    """As files with 4-bit weights have it; another convolution of the same outputs is no candidate."""
+    chain = Chain()
+    x = conv(chain, chain.input((1, 5, 5, 4)), 8, 1)
+    weights, bias = chain.constant(noise(8, 1, 1, 8, scale=0.5), "w"), chain.constant(noise(8), "b")
+    case = made(chain.graph(chain.op("CONV_2D", x, weights, bias, name="point", **CONV)), bits=4)
+    graph = renamed(with_dense_pointwise(case.integer))
+    assert [op.kind for op in graph.ops] == ["CONV_2D", "FULLY_CONNECTED"]
+    pairs, alone = match(graph, case.floating)
+    assert not alone
+    assert [(p.integer, p.reference) for p in pairs] == [(0, 0), (1, 1)]
+    # XNNPACK's bytes are those of the convolution, and so are corrections.
+    found, wanted = case.compensated(graph=graph), case.compensated()
+    assert [c.gain_high for c in found.changes] == [c.gain_high for c in wanted.changes]
+    assert len(found.changes) == 2
 
 
 def test_shared_weights_pair_twice() -> None:
