@@ -89,6 +89,8 @@ def bench(
     from edgeqwt.report.folder import check_file
 
     if calibrate_pace:
+        if model is not None:
+            raise InputError("--calibrate-pace measures the machine, not a file", "Give one of the two.")
         _show_pace(runs, json)
         return
     if model is None or on is None:
