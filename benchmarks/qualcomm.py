@@ -26,7 +26,6 @@ import edgeqwt
 from edgeqwt.api_targets import target_of
 from edgeqwt.benchmark.qualcomm import simulated
 from edgeqwt.calibration.images import ImageOptions, find_images, read_image
-from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import linear_ops
 from edgeqwt.output import progress_display
@@ -62,18 +61,23 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """What is taken of a build.
+    """What is taken of a build; a file keeps it, which the converted model could not be part of.
 
     Attributes:
-        model: the converted one, which knows what samples become.
         floating, graph: the float file and the one that was kept.
         variants: integer files by name.
+        feeds: of the float file, for each test sample, by input tensor.
     """
 
-    model: ConvertedModel
     floating: Graph
     graph: Graph
     variants: dict[str, Graph]
+    feeds: list[dict[int, Array]]
+
+    def integers(self, graph: Graph) -> list[dict[int, Array]]:
+        """What an integer file of the build is fed with."""
+        pairs = list(zip(self.floating.inputs, graph.inputs, strict=True))
+        return [graph_feed(graph, {new: values[old] for old, new in pairs}) for values in self.feeds]
 
 
 def main() -> None:
@@ -89,7 +93,7 @@ def main() -> None:
     parser.add_argument("--offsets", action="store_true", help="only the NPU's mean difference of each linear op")
     parser.add_argument("--partitions", action="store_true", help="only compile; simulate nothing")
     parser.add_argument("--compared", type=int, default=COMPARED, help="samples for the slow reference kernels")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for outputs, to go on from")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for builds and outputs, to go on from")
     arguments = parser.parse_args()
     for name in arguments.names or NETWORKS:
         run(name, NETWORKS[name], arguments)
@@ -107,11 +111,15 @@ def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
             accept=True,
             display=progress_display(),
         )
-        return Built(found.model, found.prepared.graph, found.graph, dict(found.variants))
+        floating = found.prepared.graph
+        named = [binding.spec.name for binding in found.model.inputs]
+        samples = [{n: sample.get(n, sample.get("")) for n in named} for sample in network.test()[: arguments.samples]]
+        feeds = [feed(found.model, floating, sample) for sample in samples]
+        return Built(floating, found.graph, dict(found.variants), feeds)
 
     keep = None if arguments.keep is None else arguments.keep / f"{name}-{arguments.recipe}-{arguments.target}"
     try:
-        built = build()  # the same each time; what samples become is a function, which no file keeps
+        built = kept(keep and keep / f"built-{arguments.samples}-{arguments.calibration}", build)
     except FileNotFoundError as error:
         print(f"{name}: not run: {error}")
         return
@@ -123,7 +131,7 @@ def run(name: str, network: Network, arguments: argparse.Namespace) -> None:
     for left in compiled.left[:10]:
         print(f"  on the CPU: {left.kind} {left.tensor[-60:]}")
     if arguments.offsets:
-        offsets(built, network, arguments)
+        offsets(built, arguments)
     elif not arguments.partitions:
         measure(built, network, arguments, keep)
     sys.stdout.flush()
@@ -153,7 +161,7 @@ def kept[T](path: Path | None, make: Callable[[], T]) -> T:
     return made
 
 
-def offsets(built: Built, network: Network, arguments: argparse.Namespace) -> None:
+def offsets(built: Built, arguments: argparse.Namespace) -> None:
     """By how much each linear op is off on average, channel by channel: what fitting to the NPU could correct.
 
     Each op runs by itself in the simulation, on what LiteRT's reference kernels feed it.
@@ -162,10 +170,7 @@ def offsets(built: Built, network: Network, arguments: argparse.Namespace) -> No
     assert plugin is not None
     written = [t for op in graph.ops for t in op.outputs]
     runner = reference(graph, written)
-    named = [binding.spec.name for binding in built.model.inputs]
-    samples = [{n: sample.get(n, sample.get("")) for n in named} for sample in network.test()[:COMPARED]]
-    feeds = [graph_feed(graph, feed(built.model, graph, sample)) for sample in samples]
-    values = [{**f, **runner.run(f)} for f in feeds]
+    values = [{**f, **runner.run(f)} for f in built.integers(graph)[:COMPARED]]
     means, spread = [], []
     for i in linear_ops(graph):
         op = graph.ops[i]
@@ -179,29 +184,22 @@ def offsets(built: Built, network: Network, arguments: argparse.Namespace) -> No
         flat = off.reshape(-1, off.shape[-1])
         means.append(float(np.abs(flat.mean(axis=0)).mean()))
         spread.append(float(flat.std()))
-    print(
-        f"  {len(means)} linear ops alone, {len(samples)} samples: a channel's mean is {np.mean(means):.4f} steps off"
-    )
+    print(f"  {len(means)} linear ops alone, {len(values)} samples: a channel's mean is {np.mean(means):.4f} steps off")
     print(f"  (at most {np.max(means):.4f} in a layer's mean); single values scatter by {np.mean(spread):.3f} steps")
 
 
 def measure(built: Built, network: Network, arguments: argparse.Namespace, keep: Path | None) -> None:
     """Files in both arithmetics, against the float one."""
-    samples = network.test()[: arguments.samples]
-    labels = None if network.labels is None else network.labels()[: len(samples)]
+    labels = None if network.labels is None else network.labels()[: len(built.feeds)]
     plugin = target_of(arguments.target).plugin
     assert plugin is not None
-    float_graph = built.floating
-    named = [binding.spec.name for binding in built.model.inputs]
-    samples = [{name: sample.get(name, sample.get("")) for name in named} for sample in samples]
-    float_feeds = [feed(built.model, float_graph, sample) for sample in samples]
-    wanted = outputs(float_graph, xnnpack(float_graph), float_feeds)
+    wanted = outputs(built.floating, xnnpack(built.floating), built.feeds)
     rows = []
     for file in arguments.files:
         if file not in built.variants:
             continue
         graph = built.variants[file]
-        integers = [graph_feed(graph, feed(built.model, graph, sample)) for sample in samples]
+        integers = built.integers(graph)
         phone, exact = xnnpack(graph), reference(graph)
         usual = [phone.run(values)[graph.outputs[0]] for values in integers]
         parts = []
@@ -220,7 +218,7 @@ def measure(built: Built, network: Network, arguments: argparse.Namespace, keep:
             f = figures(real, wanted, labels)
             accuracy = "" if labels is None else f"{f.accuracy:.4f}"
             rows.append([file, where, accuracy, f"{f.agreement:.4f}", f"{varying_db(wanted, real):.2f}", *others])
-    title = f"{network.name}: {len(samples)} test samples, against the float file"
+    title = f"{network.name}: {len(built.feeds)} test samples, against the float file"
     header = ("file", "arithmetic", "accuracy", "agreement", "dB of what varies", "steps apart", "values apart")
     show(title, header, rows)
 
