@@ -1,7 +1,8 @@
 """Files of one network at other widths and by other recipes in XNNPACK: bytes, latency, time by kind of op.
 
 Runs of the files alternate, so that what else the machine does hits all of them alike; figures are ratios to the first
-file. Weights may be random (`--seeded`): time does not depend on them.
+file. Weights may be random (`--seeded`): time does not depend on them. Files may be built while the machine is busy
+(`--keep FOLDER --build`, which goes on where it was stopped) and timed when it is not (`--keep FOLDER`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ KINDS = 8
 def main() -> None:
     """Builds, runs and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=NAMES)
+    parser.add_argument("names", nargs="*", choices=NAMES, help="all of them by default")
     parser.add_argument("--files", nargs="+", default=FILES, metavar="RECIPE:PRECISION", help="'float' is one, too")
     parser.add_argument("--samples", type=int, default=16, help="for calibration")
     parser.add_argument("--runs", type=int, default=200)
@@ -37,12 +38,17 @@ def main() -> None:
     parser.add_argument("--ops", action="store_true", help="time by kind of op")
     parser.add_argument("--seeded", action="store_true", help="random weights where there are no trained ones")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the files, which are not built again")
+    parser.add_argument("--build", action="store_true", help="only build what is missing in that folder")
     arguments = parser.parse_args()
+    if arguments.build and arguments.keep is None:
+        parser.error("--build needs --keep FOLDER")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in arguments.names:
+        for name in arguments.names or NAMES:
             paths = [built(name, label, folder, arguments) for label in arguments.files]
+            if arguments.build:
+                continue
             settings = HostSettings(
                 runs=arguments.runs, seconds=arguments.seconds, kernels=("xnnpack",), profile=arguments.ops
             )
