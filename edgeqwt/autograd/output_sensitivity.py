@@ -47,21 +47,26 @@ def output_sensitivity(
     watched = [t for t in (*program.given, *computed) if graph.tensors[t].is_float]
     generator = torch.Generator().manual_seed(seed)
 
-    def scalar(
-        shifts: dict[int, torch.Tensor], values: dict[int, torch.Tensor], signs: dict[int, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        seen: dict[int, torch.Tensor] = {}
+    def slopes(
+        values: dict[int, torch.Tensor], signs: list[dict[int, torch.Tensor]]
+    ) -> tuple[list[dict[int, torch.Tensor]], dict[int, torch.Tensor]]:
+        """One sample's gradients for each of some signs, from one run forward, and its activations."""
 
-        def shifted(t: int, value: torch.Tensor) -> torch.Tensor:
-            if t in shifts:
-                seen[t] = value
-                return value + shifts[t]
-            return value
+        def shifted(shifts: dict[int, torch.Tensor]) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+            seen: dict[int, torch.Tensor] = {}
 
-        found = program.one({t: shifted(t, v) for t, v in values.items()}, hook=shifted)
-        return torch.stack([(found[t] * signs[t]).sum() for t in outputs]).sum(), seen
+            def shift(t: int, value: torch.Tensor) -> torch.Tensor:
+                if t in shifts:
+                    seen[t] = value
+                    return value + shifts[t]
+                return value
 
-    gradients = torch.func.vmap(torch.func.grad(scalar, has_aux=True), in_dims=(None, 0, 0))
+            found = program.one({t: shift(t, v) for t, v in values.items()}, hook=shift)
+            return {t: found[t] for t in outputs}, seen
+
+        _, back, seen = torch.func.vjp(shifted, zeros, has_aux=True)  # type: ignore[misc]  # three with has_aux
+        return [back(drawn)[0] for drawn in signs], seen
+
     zeros = {t: torch.zeros(graph.tensors[t].shape) for t in watched}
     total = {t: torch.zeros(graph.tensors[t].shape, dtype=torch.float64) for t in watched}
     count = 0
@@ -69,9 +74,11 @@ def output_sensitivity(
     with torch_threads(1):
         for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
-            for _ in range(draws):
-                signs = {t: _signs((len(chunk), *graph.tensors[t].shape), generator) for t in outputs}
-                found, seen = gradients(zeros, values, signs)
+            signs = [
+                {t: _signs((len(chunk), *graph.tensors[t].shape), generator) for t in outputs} for _ in range(draws)
+            ]
+            gradients, seen = torch.func.vmap(slopes)(values, signs)
+            for found in gradients:
                 for t in watched:
                     total[t] += torch.where(seen[t] != 0, found[t], 0.0).double().square().sum(dim=0)
             count += len(chunk)
