@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.simulation.study import Study
+    from edgeqwt.sweeps.run import Sweep, sweep
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
     from edgeqwt.web.page import PageOptions
@@ -85,6 +86,7 @@ _NAMES_BY_MODULE = {
     "repair": ("CompensationResult",),
     "profile": ("Budget", "Finding", "TargetProfile"),
     "simulation.study": ("Study",),
+    "sweeps.run": ("Sweep", "sweep"),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
     "web.page": ("PageOptions",),
@@ -97,10 +99,10 @@ __all__ = [
     "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult", "ConversionError",
     "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec", "Interface",
     "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels", "Precision",
-    "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "TargetError", "TargetProfile", "ToolError",
-    "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
+    "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "Sweep", "TargetError", "TargetProfile",
+    "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
     "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
-    "progress_display", "recipes", "serve_demo", "study", "targets", "tools",
+    "progress_display", "recipes", "serve_demo", "study", "sweep", "targets", "tools",
 ]  # fmt: skip
 
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import typer
 
-from edgeqwt import extras
 from edgeqwt.commands import app
-from edgeqwt.disk import explained, noted, written
-from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, InvariantError, ToolError, printable
-from edgeqwt.guard import supervised
+from edgeqwt.disk import noted, written
+from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ToolError, printable
+from edgeqwt.guard import as_error, supervised
 from edgeqwt.invoked import command_line
 from edgeqwt.loading import shown
 from edgeqwt.output import one_line, show_error
@@ -159,14 +158,7 @@ def _as_edgeqwt(error: BaseException, start: int) -> EdgeqwtError:
         usage: Any = error
         command = usage.ctx.command_path if usage.ctx is not None else "edgeqwt"
         return InputError(usage.format_message().rstrip("."), f"See `{command} --help`.")
-    if missing := extras.missing_package(error):
-        return missing
-    if isinstance(error, OSError) and error.strerror:
-        note = _written(start)
-        return explained(error, f"{note[0].upper()}{note[1:]}." if note.startswith("nothing") else f"{note}.")
-    if isinstance(error, MemoryError):
-        return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
-    return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")
+    return as_error(error, _written(start))
 
 
 def _reported(error: EdgeqwtError) -> int:

@@ -25,6 +25,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "and load the files of the folder model_explorer as its node data.",
         ),
         "pandas": ("pandas", "Install it: pip install pandas."),
+        "ray": ("ray", "Install it on every machine of the cluster: pip install 'edgeqwt[ray]'."),
         "ethosu": ("ethos-u-vela", "Install it: pip install 'edgeqwt[vela]'."),
         "tensorflow": (
             "tensorflow",

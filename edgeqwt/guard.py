@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from edgeqwt.children import end_with_parent
-from edgeqwt.errors import EdgeqwtError, ToolError
+from edgeqwt.disk import explained
+from edgeqwt.errors import EdgeqwtError, InvariantError, ToolError
+from edgeqwt.extras import missing_package
 
 PATIENCE = 6.0
 """Seconds after which a signal that comes again ends a process that does not react."""
@@ -116,3 +118,22 @@ def ended(number: int, notes: Sequence[str]) -> EdgeqwtError:
     error = ToolError("native code", 128 + number, "", "`edgeqwt inspect` shows the ops of a model.")
     error.message = f"{name} ended the command{while_}; nothing was written"
     return error
+
+
+def as_error(error: BaseException, written: str = "nothing was written") -> EdgeqwtError:
+    """Whatever Python code raised, as an error with a message, a hint and an exit code.
+
+    Args:
+        error: of any kind.
+        written: what had been written by then, in words.
+    """
+    if isinstance(error, EdgeqwtError):
+        return error
+    if missing := missing_package(error):
+        return missing
+    if isinstance(error, OSError) and error.strerror:
+        begun = written.startswith("nothing")
+        return explained(error, f"{written[0].upper()}{written[1:]}." if begun else f"{written}.")
+    if isinstance(error, MemoryError):
+        return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
+    return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")

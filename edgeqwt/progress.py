@@ -86,11 +86,11 @@ class Stages:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        if (peak := _peak()) is not None:
-            self.peaks[name] = peak
+        if (most := peak()) is not None:
+            self.peaks[name] = most
 
 
-def _peak() -> int | None:
+def peak() -> int | None:
     """MiB that this process had resident at most; None where the system does not say."""
     try:
         import resource

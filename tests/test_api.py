@@ -61,10 +61,11 @@ def test_public_names() -> None:
         "BenchOptions", "BenchResult", "Budget", "BuildResult", "Comparison", "CompensationResult",
         "ConversionError", "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec",
         "Interface", "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels",
-        "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "TargetError",
-        "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check",
+        "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "Sweep",
+        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check",
         "compare", "compensate", "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe",
-        "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "study", "targets", "tools",
+        "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "study", "sweep", "targets",
+        "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"
     assert [recipe.name for recipe in edgeqwt.recipes()] == ["balanced", "best", "fast", "int8-only", "plain"]

@@ -55,6 +55,15 @@ class Group(_Help, typer.core.TyperGroup):
     """A command that has others."""
 
 
+class Running(Group):
+    """A command that has others, of which `run` is the one that is meant where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is no command's name are the arguments of `run`."""
+        meant = bool(args) and args[0] not in self.commands and args[0] not in ctx.help_option_names
+        return super().parse_args(ctx, ["run", *args] if meant else args)
+
+
 app = typer.Typer(
     rich_markup_mode=None,  # plain help: typer's boxes leave no space for the text
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
@@ -78,16 +87,22 @@ def command[**P](*examples: str, of: typer.Typer = app) -> Callable[[Callable[P,
     return register
 
 
-def group(name: str, *examples: str) -> Callable[[Callable[..., None]], typer.Typer]:
+def group(
+    name: str, *examples: str, cls: type[Group] = Group, alone: bool = True
+) -> Callable[[Callable[..., None]], typer.Typer]:
     """Registers a command that has others; the function is what it does alone.
 
     Args:
         name: of the command.
         examples: as for `command`.
+        cls: of the group.
+        alone: whether it does something alone; else it shows its help.
     """
 
     def register(function: Callable[..., None]) -> typer.Typer:
-        made = typer.Typer(cls=Group, epilog="\n".join(examples), invoke_without_command=True, no_args_is_help=False)
+        made = typer.Typer(
+            cls=cls, epilog="\n".join(examples), invoke_without_command=alone, no_args_is_help=not alone
+        )
         made.callback()(with_loudness(function))
         app.add_typer(made, name=name)
         return made

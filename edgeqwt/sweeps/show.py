@@ -1,0 +1,105 @@
+"""A sweep in the terminal: its table, and quality over costs as characters; and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from edgeqwt.output import show_facts, show_table
+from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, points
+from edgeqwt.sweeps.table import BUILT, COLUMNS, FAILED, LOST, Row, counts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeqwt.sweeps.run import Sweep
+
+HEADER = (
+    "build", "target", "recipe", "widths", "samples", "plain,\ndB", "kept,\ndB", "same\ntop-1", "score", "bytes",
+    "cycles", "latency,\nms", "s", "MiB", "best",
+)  # fmt: skip
+WIDTH, HEIGHT = 60, 12  # characters of a chart
+BEST, OTHER = "●", "·"
+
+
+def show_sweep(out: Console, found: Sweep) -> None:
+    """The builds of each model, the best first; what failed and why; quality over costs."""
+    rows = ordered(found.rows)
+    built, best = [row for row in rows if row.status == BUILT], best_keys(rows)
+    if built:
+        show_table(out, "Builds", HEADER, [(*cells(row), BEST if row.key in best else "") for row in built], texts=5)
+    for model in dict.fromkeys(row.model for row in built):
+        for cost in COSTS:
+            shown = points([row for row in built if row.model == model], cost)
+            if len({point.cost for point in shown}) > 1:
+                out.print()
+                out.print(f"{model}: dB of what varies over {cost.title}; {BEST} best", style="bold")
+                for line in chart(shown, cost):
+                    out.print(line)
+    failed = [row for row in rows if row.status in (FAILED, LOST)]
+    if failed:
+        out.print()
+        show_facts(out, [fact for row in failed for fact in _failure(row)])
+    said = ", ".join(f"{count} {status}" for status, count in counts(found.rows).items())
+    out.print()
+    out.print(f"{said}; the table is in {found.folder}", soft_wrap=True)
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Model by model as in the plan, the best first, then what has no quality."""
+    places = {model: k for k, model in enumerate(dict.fromkeys(row.model for row in rows))}
+    return sorted(rows, key=lambda row: (places[row.model], row.kept_db is None, -(row.kept_db or 0.0)))
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as people read it, without what failed."""
+    return (
+        row.model, row.target, row.recipe, row.precision, row.calibration, _number(row.plain_db, 1),
+        _number(row.kept_db, 1), _number(row.agreement, 3), _number(row.score, 4), _number(row.bytes),
+        _number(row.cycles), _number(row.latency_ms, 3), _number(row.seconds, 1), _number(row.peak_mib),
+    )  # fmt: skip
+
+
+def name_of(row: Row) -> str:
+    """The cell of a row in a line."""
+    return ", ".join(filter(None, (row.model, row.target, row.recipe, row.precision, row.calibration)))
+
+
+def chart(shown: Sequence[Point], cost: Cost) -> Iterator[str]:
+    """Points as characters, dear to the right, good above."""
+    low, high = (f(point.db for point in shown) for f in (min, max))
+    cheap, dear = (f(point.cost for point in shown) for f in (min, max))
+    grid = [[" "] * WIDTH for _ in range(HEIGHT)]
+    for point in sorted(shown, key=lambda point: point.best):
+        x = round((point.cost - cheap) / (dear - cheap) * (WIDTH - 1))
+        y = round((high - point.db) / ((high - low) or 1.0) * (HEIGHT - 1))
+        grid[y][x] = BEST if point.best else OTHER
+    for k, line in enumerate(grid):
+        label = f"{high:.1f}" if k == 0 else f"{low:.1f}" if k == HEIGHT - 1 else ""
+        yield f"{label:>7} │{''.join(line).rstrip()}"
+    left, right = (f"{value:,.{cost.digits}f}" for value in (cheap, dear))
+    yield f"{'':7} └{'─' * WIDTH}"
+    yield f"{'':9}{left}{right:>{WIDTH - len(left)}}"
+
+
+def print_csv(rows: Sequence[Row]) -> None:
+    """All columns of the table, as CSV on standard output."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(row) for row in rows)
+
+
+def _failure(row: Row) -> Iterator[tuple[str, str]]:
+    code = f" (exit code {row.exit_code})" if row.status == FAILED else ""
+    yield row.status, f"{name_of(row)}: {row.message}{code}"
+    if row.hint:
+        yield "hint", row.hint
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
