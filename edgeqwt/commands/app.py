@@ -100,9 +100,7 @@ def group(
     """
 
     def register(function: Callable[..., None]) -> typer.Typer:
-        made = typer.Typer(
-            cls=cls, epilog="\n".join(examples), invoke_without_command=alone, no_args_is_help=not alone
-        )
+        made = typer.Typer(cls=cls, epilog="\n".join(examples), invoke_without_command=alone, no_args_is_help=not alone)
         made.callback()(with_loudness(function))
         app.add_typer(made, name=name)
         return made

@@ -65,7 +65,7 @@ def show(
 ) -> None:
     """Show the table of a sweep, and quality over what it costs.
 
-    The best of each model are marked: no other build of it is better and costs less.
+    The best are marked: no other build of that model, judged on the same samples, is better and costs less.
     """
     from edgeqwt.disk import write_whole
     from edgeqwt.sweeps.page import page_html

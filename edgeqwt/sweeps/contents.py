@@ -56,8 +56,8 @@ def digest_of(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _behind(path: Path) -> list[str]:
     """The folder that a description of images names."""
-    from edgeqwt.calibration.settings import read_toml
     from edgeqwt import toml
+    from edgeqwt.calibration.settings import read_toml
 
     try:
         if path.suffix != ".toml" or "images" not in toml.read(path):
@@ -101,11 +101,11 @@ def versions(npu: bool = False) -> Mapping[str, str]:
 # -- files on their way ---------------------------------------------------------
 
 
-def packed(path: Path) -> bytes:
-    """A file or folder as an archive."""
+def packed(path: Path, name: str) -> bytes:
+    """A file or folder as an archive, by a name in it; "." is what the folder holds."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(path, path.name)
+        archive.add(path, name)
     return buffer.getvalue()
 
 

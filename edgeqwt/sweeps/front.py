@@ -44,11 +44,21 @@ class Point:
     best: bool
 
 
+def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Builds whose qualities can be compared, by name: of one model, judged on the held-out samples of one set."""
+    sets = {model: {row.calibration for row in rows if row.model == model} for model in {row.model for row in rows}}
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        name = f"{row.model}, {row.calibration}" if len(sets[row.model]) > 1 else row.model
+        found.setdefault(name, []).append(row)
+    return found
+
+
 def points(rows: Sequence[Row], cost: Cost) -> tuple[Point, ...]:
     """The builds whose cost and quality are known, the cheapest first.
 
     Args:
-        rows: of one model: qualities of several cannot be compared.
+        rows: of one group.
         cost: what it is held against.
     """
     known = [
@@ -65,12 +75,6 @@ def points(rows: Sequence[Row], cost: Cost) -> tuple[Point, ...]:
 
 
 def best_keys(rows: Sequence[Row]) -> frozenset[str]:
-    """The keys of the builds on a front of their own model, by any cost but latency, which varies from run to run."""
-    chosen = [cost for cost in COSTS if cost.column != "latency_ms"]
-    return frozenset(
-        point.row.key
-        for model in dict.fromkeys(row.model for row in rows)
-        for cost in chosen
-        for point in points([row for row in rows if row.model == model], cost)
-        if point.best
-    )
+    """The keys of the builds on a front of their group, by any cost but latency, which varies from run to run."""
+    found = [points(group, cost) for group in groups(rows).values() for cost in COSTS if cost.column != "latency_ms"]
+    return frozenset(point.row.key for shown in found for point in shown if point.best)

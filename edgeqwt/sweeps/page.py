@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, markup
 from edgeqwt.report.html import rendered
-from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, points
+from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, groups, points
 from edgeqwt.sweeps.show import HEADER, cells, name_of, ordered
 from edgeqwt.sweeps.table import BUILT, FAILED, LOST, counts
 
@@ -39,13 +39,12 @@ def page_html(found: Sweep) -> str:
 
 def _charts(found: Sweep) -> Iterator[tuple[str, Markup, list[tuple[int, str]]]]:
     """A title, a drawing, and what its colours stand for."""
-    for model in dict.fromkeys(row.model for row in found.built):
-        own = [row for row in found.built if row.model == model]
+    for name, own in groups(found.built).items():
         kinds = list(dict.fromkeys(f"{row.recipe} {row.precision}".strip() for row in own))
         for cost in COSTS:
             shown = points(own, cost)
             if len({point.cost for point in shown}) > 1:
-                yield f"{model}: quality over {cost.title}", scatter(shown, cost, kinds), list(enumerate(kinds))
+                yield f"{name}: quality over {cost.title}", scatter(shown, cost, kinds), list(enumerate(kinds))
 
 
 def scatter(shown: Sequence[Point], cost: Cost, kinds: Sequence[str]) -> Markup:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from edgeqwt.api_targets import target_of
+from edgeqwt.disk import expect
 from edgeqwt.progress import Display, automatic
+from edgeqwt.report.manifest import MANIFEST
 from edgeqwt.sweeps import local, table
 from edgeqwt.sweeps import plan as plans
 from edgeqwt.sweeps.plan import Cell, Plan
 from edgeqwt.sweeps.table import BUILT, FAILED, FINISHED, Row
 from edgeqwt.sweeps.work import row_of
 
+LOCAL = "local"
 BUILDS = "builds"
 """The folder of the builds' outputs, in the sweep's."""
 
@@ -51,13 +55,13 @@ def sweep(
     *,
     output: str | Path,
     jobs: int | None = None,
-    on: str = "local",
+    on: str = LOCAL,
     again: bool = False,
     display: Display = automatic,
 ) -> Sweep:
     """Builds all that a plan asks for: models × targets × recipes × precisions × calibration sets.
 
-    A build that fails is a row with its error. What a sweep into the same folder has finished before is not built again,
+    A build that fails is a row with its error. What a sweep into the same folder has finished is not built again,
     unless its source, samples, options or versions have changed: one that was interrupted goes on where it stopped.
 
     Args:
@@ -77,8 +81,11 @@ def sweep(
     cells = plans.cells(wanted, where, base, target_of)
     folder = Path(output).resolve()
     with table.opened(folder) as results:
+        expect(folder / table.FILE, folder / table.FILE)  # whoever interrupts the sweep hears that it is there
         results.plan(map(row_of, cells))
-        finished = {row.key for row in results.rows() if row.status in FINISHED and not (again and row.status == FAILED)}
+        finished = {
+            row.key for row in results.rows() if row.status in FINISHED and not (again and row.status == FAILED)
+        }
         left = [cell for cell in cells if cell.key not in finished]
         with display(f"{len(cells)} builds") as advance:
             advance(0, len(left))
@@ -97,15 +104,17 @@ def opened(folder: str | Path) -> Sweep:
     return Sweep(Path(folder), table.read(Path(folder)))
 
 
-def _built(
-    cells: Sequence[Cell], folder: Path, wanted: Plan, jobs: int | None, on: str
-) -> Iterator[tuple[Cell, Row]]:
+def _built(cells: Sequence[Cell], folder: Path, wanted: Plan, jobs: int | None, on: str) -> Iterator[tuple[Cell, Row]]:
     """Cells with their rows, in the order in which they end."""
     if not cells:
         return iter(())
     folder.mkdir(exist_ok=True)
-    if on == "local":
-        return local.run(cells, folder, wanted, jobs)
+    # What a driver built that was killed before it could say so needs its row alone, which takes no cluster.
+    standing = [cell for cell in cells if (folder / cell.folder / MANIFEST).is_file()]
+    missing = [cell for cell in cells if cell not in standing]
+    if on == LOCAL:
+        return local.run([*standing, *missing], folder, wanted, jobs)
     from edgeqwt.sweeps import on_ray
 
-    return on_ray.run(cells, folder, wanted, jobs, on)
+    there = on_ray.run(missing, folder, wanted, jobs, on) if missing else ()
+    return chain(local.run(standing, folder, wanted, jobs), there)

@@ -9,7 +9,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import show_facts, show_table
-from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, points
+from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, groups, points
 from edgeqwt.sweeps.table import BUILT, COLUMNS, FAILED, LOST, Row, counts
 
 if TYPE_CHECKING:
@@ -26,17 +26,17 @@ BEST, OTHER = "●", "·"
 
 
 def show_sweep(out: Console, found: Sweep) -> None:
-    """The builds of each model, the best first; what failed and why; quality over costs."""
+    """The builds of each group, the best first; what failed and why; quality over costs."""
     rows = ordered(found.rows)
     built, best = [row for row in rows if row.status == BUILT], best_keys(rows)
     if built:
         show_table(out, "Builds", HEADER, [(*cells(row), BEST if row.key in best else "") for row in built], texts=5)
-    for model in dict.fromkeys(row.model for row in built):
+    for name, group in groups(built).items():
         for cost in COSTS:
-            shown = points([row for row in built if row.model == model], cost)
+            shown = points(group, cost)
             if len({point.cost for point in shown}) > 1:
                 out.print()
-                out.print(f"{model}: dB of what varies over {cost.title}; {BEST} best", style="bold")
+                out.print(f"{name}: dB of what varies over {cost.title}; {BEST} best", style="bold")
                 for line in chart(shown, cost):
                     out.print(line)
     failed = [row for row in rows if row.status in (FAILED, LOST)]
@@ -49,9 +49,12 @@ def show_sweep(out: Console, found: Sweep) -> None:
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Model by model as in the plan, the best first, then what has no quality."""
-    places = {model: k for k, model in enumerate(dict.fromkeys(row.model for row in rows))}
-    return sorted(rows, key=lambda row: (places[row.model], row.kept_db is None, -(row.kept_db or 0.0)))
+    """Group by group as in the plan, the best first, then what has no quality."""
+    return [
+        row
+        for group in groups(rows).values()
+        for row in sorted(group, key=lambda row: (row.kept_db is None, -(row.kept_db or 0.0), row.bytes or 0))
+    ]
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -101,5 +104,3 @@ def _failure(row: Row) -> Iterator[tuple[str, str]]:
 
 def _number(value: float | None, digits: int = 0) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
-
-

@@ -79,9 +79,7 @@ def _built(cell: Cell, folder: str) -> Row:
 
 def _failed(row: Row, error: EdgeqwtError) -> Row:
     failures = "".join(f"; {sentence}" for sentence in getattr(error, "failures", ()))
-    return replace(
-        row, status=FAILED, message=f"{error.message}{failures}", hint=error.hint, exit_code=error.exit_code
-    )
+    return replace(row, status=FAILED, message=f"{error.message}{failures}", hint=error.hint, exit_code=error.exit_code)
 
 
 def _measured(folder: Path) -> dict[str, Any]:
@@ -131,7 +129,9 @@ def _latency(path: Path) -> float:
 
 def _other_versions(own: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     odd = next(name for name in (*wanted, *own) if own.get(name) != wanted.get(name))
-    return f"this machine has {odd} {own.get(odd, 'not at all')}, and the one with the plan {wanted.get(odd, 'has not')}"
+    return (
+        f"this machine has {odd} {own.get(odd, 'not at all')}, and the one with the plan {wanted.get(odd, 'has not')}"
+    )
 
 
 def _peak() -> int | None:
