@@ -62,8 +62,8 @@ def test_public_names() -> None:
         "ConversionError", "Deciding", "EdgeqwtError", "Finding", "ImageOptions", "InputError", "InputSpec",
         "Interface", "InvariantError", "Job", "Mixed", "Observations", "PageOptions", "ParityError", "Pixels",
         "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "Sweep",
-        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check",
-        "compare", "compensate", "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe",
+        "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo",
+        "check", "compare", "compensate", "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe",
         "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "study", "sweep", "targets",
         "tools",
     ]  # fmt: skip

@@ -92,7 +92,8 @@ def versions(npu: bool = False) -> Mapping[str, str]:
     Args:
         npu: whether an NPU's compiler takes part.
     """
-    code = sorted(p for part in (PACKAGE, PACKAGE / "converters", PACKAGE / "target") for p in part.rglob("*.py"))
+    parts = (PACKAGE, PACKAGE / "converters", PACKAGE / "target")  # the last two may be links
+    code = sorted(path for part in parts for path in part.rglob("*") if path.suffix in (".py", ".toml"))
     inside = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
     packages = (*CONVERTERS, *(["ethos-u-vela"] if npu else []))
     return {**core_versions(), **versions_of(*packages), "code": inside[:16]}
