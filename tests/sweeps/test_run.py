@@ -1,4 +1,4 @@
-"""Sweeps: failures are rows, what is finished stays, the table, the front and the page; on Ray, with kills on the way."""
+"""Sweeps: failures are rows, what is finished stays; the table, the front, the page; on Ray, with kills on the way."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def test_a_table_keeps_what_is_finished(tmp_path: Path) -> None:
 def test_a_page_escapes_names_and_shows_failures() -> None:
     failed = row("c", None, 0, status="failed", message="<b>no</b>", exit_code=7)
     text = page_html(Sweep(Path("s"), (row("a", 20.0, 100), row("b", 30.0, 200), failed)))
-    assert "&lt;b&gt;no" in text and "<b>no" not in text
+    assert "&lt;b&gt;no" in text
+    assert "<b>no" not in text
     assert "(exit code 7)" in text
     assert text.count('class="dot best"') == 2
 
@@ -89,7 +90,8 @@ def test_a_failure_is_a_row_and_what_is_finished_stays(files: Path, tmp_path: Pa
     found = edgeqwt.sweep(plan, output=tmp_path / "s", jobs=1)
     good, bad = found.rows
     assert (good.status, good.exit_code, bad.status, bad.exit_code) == ("built", 0, "failed", 2)
-    assert bad.message and bad.hint
+    assert bad.message
+    assert bad.hint
     folder = found.path(good)
     report = json.loads((folder / "report.json").read_text())
     assert (good.bytes, good.kept) == (report["bytes"][good.kept], report["kept"]["name"])
@@ -123,9 +125,9 @@ def test_a_cluster_builds_the_same_bytes_whatever_is_killed(files: Path, tmp_pat
         small.wait_for(lambda: workers(driver.pid), 240)
         os.kill(workers(driver.pid)[0], signal.SIGKILL)
         small.wait_for(lambda: len(built()) >= 3, 240)
-        driver_of_ray = [c for c in children(driver.pid) if c != driver.pid][0]
+        command = next(c for c in children(driver.pid) if c != driver.pid)
         before = built()
-        os.kill(driver_of_ray, signal.SIGKILL)
+        os.kill(command, signal.SIGKILL)
         driver.communicate()
     with small.process(arguments, tmp_path) as again:
         again.communicate()
