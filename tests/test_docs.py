@@ -205,12 +205,8 @@ def test_commands_name_options_that_exist() -> None:
     assert len(shown) >= 40
     for page, (_, command, *words) in shown:
         parts = (known[command], *getattr(known[command], "commands", {}).values())
-        options = {
-            option
-            for part in parts
-            for parameter in part.params
-            for option in (*parameter.opts, *parameter.secondary_opts)
-        }
+        found = [parameter for part in parts for parameter in part.params]
+        options = {option for parameter in found for option in (*parameter.opts, *parameter.secondary_opts)}
         given = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert given <= options, page
 
