@@ -106,7 +106,8 @@ def check(part: object, where: str) -> None:
 
 def _said(error: Any, cls: type, where: str) -> tuple[str, str]:
     """The first thing that is wrong and what to do about it, in the words of this program."""
-    first = error.errors()[0]
+    found = error.errors()
+    first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])  # the misspelling of what is missing
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function"))
     if first["type"] == "extra_forbidden":
         names = sorted(f.name for f in dataclasses.fields(cls))
