@@ -36,19 +36,19 @@ def run(cells: Sequence[Cell], folder: Path, plan: Plan, jobs: int | None) -> It
         jobs: how many at a time; None: as many as fit.
     """
     count = jobs or jobs_that_fit(plan)
-    slots: SimpleQueue[set[int] | None] = SimpleQueue()
+    free: SimpleQueue[set[int] | None] = SimpleQueue()
     for cores in _cores(count, plan.cores):
-        slots.put(cores)
+        free.put(cores)
     running: set[Child] = set()
 
     def work(cell: Cell) -> Row:
-        cores = slots.get()
+        cores = free.get()
         if cores is not None:
             os.sched_setaffinity(0, cores)  # this thread's, which the process that it starts inherits
         try:
             return _until_kept(cell, str(folder / cell.folder), plan.retries, running)
         finally:
-            slots.put(cores)
+            free.put(cores)
 
     pool = ThreadPoolExecutor(count)
     try:
@@ -82,6 +82,6 @@ def _cores(count: int, each: int) -> list[set[int] | None]:
     """Cores for each job: its own as long as there are enough, else any."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * count
-    free = sorted(os.sched_getaffinity(0))
-    parts: list[set[int] | None] = [set(free[k * each : (k + 1) * each]) for k in range(len(free) // each)]
+    own = sorted(os.sched_getaffinity(0))
+    parts: list[set[int] | None] = [set(own[k * each : (k + 1) * each]) for k in range(len(own) // each)]
     return [parts[k] if k < len(parts) else None for k in range(count)]

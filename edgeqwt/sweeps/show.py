@@ -73,8 +73,8 @@ def name_of(row: Row) -> str:
 
 def chart(shown: Sequence[Point], cost: Cost) -> Iterator[str]:
     """Points as characters, dear to the right, good above."""
-    low, high = (f(point.db for point in shown) for f in (min, max))
-    cheap, dear = (f(point.cost for point in shown) for f in (min, max))
+    dbs, costs = [point.db for point in shown], [point.cost for point in shown]
+    low, high, cheap, dear = min(dbs), max(dbs), min(costs), max(costs)
     grid = [[" "] * WIDTH for _ in range(HEIGHT)]
     for point in sorted(shown, key=lambda point: point.best):
         x = round((point.cost - cheap) / (dear - cheap) * (WIDTH - 1))
