@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 from edgeqwt.runtime.child import Child
 from edgeqwt.runtime.parallel import THREADS
@@ -39,14 +40,14 @@ def run(cells: Sequence[Cell], folder: Path, plan: Plan, jobs: int | None) -> It
     free: SimpleQueue[set[int] | None] = SimpleQueue()
     for cores in _cores(count, plan.cores):
         free.put(cores)
-    running: set[Child] = set()
+    running, stopping = set[Child](), Event()
 
     def work(cell: Cell) -> Row:
         cores = free.get()
         if cores is not None:
             os.sched_setaffinity(0, cores)  # this thread's, which the process that it starts inherits
         try:
-            return _until_kept(cell, str(folder / cell.folder), plan.retries, running)
+            return _until_kept(cell, str(folder / cell.folder), plan.retries, running, stopping)
         finally:
             free.put(cores)
 
@@ -56,14 +57,15 @@ def run(cells: Sequence[Cell], folder: Path, plan: Plan, jobs: int | None) -> It
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
+        stopping.set()
         pool.shutdown(wait=False, cancel_futures=True)
         for child in list(running):
             child.end()
         pool.shutdown()
 
 
-def _until_kept(cell: Cell, folder: str, retries: int, running: set[Child]) -> Row:
-    """The row of a cell, begun again where its process was lost."""
+def _until_kept(cell: Cell, folder: str, retries: int, running: set[Child], stopping: Event) -> Row:
+    """The row of a cell, begun again where its process was lost and nobody is stopping the sweep."""
     for _ in range(retries + 1):
         mine: list[Child] = []
 
@@ -73,7 +75,7 @@ def _until_kept(cell: Cell, folder: str, retries: int, running: set[Child]) -> R
 
         row = build(cell, folder, started)
         running.difference_update(mine)
-        if row.status != LOST:
+        if row.status != LOST or stopping.is_set():
             break
     return row
 
@@ -84,4 +86,4 @@ def _cores(count: int, each: int) -> list[set[int] | None]:
         return [None] * count
     own = sorted(os.sched_getaffinity(0))
     parts: list[set[int] | None] = [set(own[k * each : (k + 1) * each]) for k in range(len(own) // each)]
-    return [parts[k] if k < len(parts) else None for k in range(count)]
+    return [parts[k] if k < len(parts) else set(own) for k in range(count)]
