@@ -16,7 +16,7 @@ from tests.small import Command, Small
 
 COMMANDS = (
     "build", "demo", "compensate", "inspect", "compare", "evaluate", "check", "export", "diff", "explore",
-    "bench", "targets", "study", "sweep", "recipes", "tools",
+    "bench", "targets", "study", "recipes", "sweep", "tools",
 )  # fmt: skip
 ALIKE = {
     "--json": "--json Print the result as JSON, and nothing else.",
