@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
 from edgeqwt.converters.onnx_scatter import elements, positions
@@ -262,23 +263,6 @@ def _norm_of_lines(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _one_sided_einsum(editing: Editing, node: onnx.NodeProto) -> bool:
-    """Einsum of one tensor, which sums over axes and turns the others."""
-    before, arrow, after = attributes(node)["equation"].replace(" ", "").partition("->")
-    shape = editing.values.shapes.get(node.input[0], ())
-    distinct = len(set(before)) == len(before) == len(shape) and not set(before + after) & set(",.")
-    if len(node.input) != 1 or not arrow or not distinct:
-        return False
-    x, summed = node.input[0], [a for a, letter in enumerate(before) if letter not in after]
-    kept = [letter for letter in before if letter in after]
-    left = tuple(shape[before.index(letter)] for letter in kept)
-    if summed:
-        x = editing.add("ReduceSum", [x, editing.integers(*summed)], left, keepdims=0)
-    order = [kept.index(letter) for letter in after]
-    editing.add("Transpose", [x], output=node.output[0], perm=order)
-    return True
-
-
 def _slices(editing: Editing, node: onnx.NodeProto) -> bool:
     return _back_to_front(editing, node) or _divided(editing, node)
 
@@ -362,7 +346,7 @@ RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyTyp
         **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
         **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),
         "Clip": _whole_limits,
-        "Einsum": _one_sided_einsum,
+        "Einsum": einsum,
         "Elu": _elu,
         "InstanceNormalization": _norm_of_lines,
         "Mod": _remainder,

@@ -17,6 +17,7 @@ from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
+from edgeqwt.techniques.range_tails import price_of_tails
 from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
@@ -93,7 +94,7 @@ def judge(
     """
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
-        choice = choose(quality)
+        choice = choose(quality, price_of_tails(made) if PLAIN in quality else 0.0)
         kept, found = variants[choice.name], quality[choice.name]
         poor = shortfalls(made.reference, found, recipe.quality)
         reference = context.graph if choice.name == PLAIN else made.reference

@@ -97,6 +97,14 @@ def torch_einsum(x: torch.Tensor) -> torch.Tensor:
     return torch.einsum("abc->cb", x)
 
 
+def bilinear(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Forms of two vectors, with a letter that is kept by all, one that is summed in one tensor, and four tensors."""
+    import torch
+
+    forms = torch.einsum("bti,oij,btj->tbo", x, inner.weight, x.relu())
+    return forms + torch.einsum("bti,oi,ok,oij->bo", x, inner.weight[:, 0], inner.weight[:, 1], inner.weight)
+
+
 def outer(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Each value with each: over one axis, and over axes that leave no other free."""
     some = inner(x).reshape(1, 1, 2, 36)
@@ -153,6 +161,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
         ),
         "elu": (layer(lambda: nn.ELU(0.5)), line, "", "Elu"),
         "sum": (layer(nn.Identity, lambda _, x: torch_einsum(x)), line, "Einsum", "ReduceSum"),
+        "bilinear": (layer(lambda: nn.Bilinear(12, 12, 3), bilinear), line, "Einsum", "MatMul"),
         "turned": (layer(nn.Identity, lambda _, x: x.flip((1, 2))), line, "Slice", "Gather"),
         "sorted": (layer(nn.Identity, lambda _, x: x.sort(-1)[0]), line, "", "TopK"),
         "range": (layer(lambda: nn.Linear(6, 6), assigned), token, "ScatterND", "Concat"),
@@ -193,8 +202,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = """
-groups, slopes, norm, group norm, elu, sum, turned, sorted, range, woven, frame, added, spectrum, each with each,
-halves, halves of halves, limits, volume, depthwise, grown, volumes
+groups, slopes, norm, group norm, elu, sum, bilinear, turned, sorted, range, woven, frame, added, spectrum,
+each with each, halves, halves of halves, limits, volume, depthwise, grown, volumes
 """
 
 
