@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.interpreters import Files, InterpreterError, LiteRT, TFLiteMicro
+from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, TFLiteMicro
 from edgeqwt.runtime.runners import RUNNERS, reference, xnnpack
 from tests.graph.random_graphs import random_graph, random_inputs
 
@@ -32,24 +31,6 @@ def feed(graph: Graph, *values: int) -> dict[int, Array]:
     return {
         t: np.full(graph.tensors[t].shape, v, graph.tensors[t].dtype) for t, v in zip(graph.inputs, values, strict=True)
     }
-
-
-# -- files -------------------------------------------------------------------------------
-
-
-def test_interpreters_of_one_graph_share_its_file() -> None:
-    graph, other = one_op("ADD", 2), one_op("ADD", 2)
-    size = len(flatbuffer.to_bytes(graph))
-    files = Files(3 * size)
-    first = files.of(graph, (2,))
-    assert files.of(graph, (2,)) is first
-    assert files.of(graph, (2, 0)) is not first
-    assert files.of(other, (2,)) is not first
-    assert files.of(other, (2,)) == first
-    assert Files(size // 2).of(graph, (2,)) == first  # too large to be kept
-    del graph
-    gc.collect()
-    assert [*files.known] == [other]
 
 
 # -- values ------------------------------------------------------------------------------
