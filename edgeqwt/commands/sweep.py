@@ -19,11 +19,11 @@ Csv = Annotated[bool, panels.output("--csv", help="Print the table as CSV, and n
 Html = Annotated[Path | None, panels.output(help="Write a page of it, too.", metavar="FILE.html")]
 
 
-@group("sweep", *EXAMPLES, "edgeqwt sweep show sweep/ --html sweep.html", cls=Running, alone=False)
+@group("sweep", "edgeqwt sweep run --help", "edgeqwt sweep show --help", cls=Running, alone=False)
 def sweep() -> None:
-    """Build models × targets × recipes × precisions × calibration sets.
+    """Build many models for many targets, as a plan says.
 
-    `edgeqwt sweep PLAN` is `edgeqwt sweep run PLAN`. What is finished is not built again: a sweep that was interrupted
+    Models × targets × recipes × precisions × calibration sets. `edgeqwt sweep PLAN` is `edgeqwt sweep run PLAN`. What is finished is not built again: a sweep that was interrupted
     goes on where it stopped.
     """
 

@@ -88,14 +88,15 @@ class Trial:
             return None
         with self.there.host.lock:
             try:
-                found = None if self.forms <= _survivors and not self.always else self.there.run(inputs)
+                found = self.there.run(inputs) if self.always or not self.forms <= _survivors else None
             except EndedError as error:
                 op = ending_op(self.graph, inputs, self.kernels, litert_host())
                 raise KernelEndedError(self.graph, op, self.kernels, error) from error
-        if not self.always:
-            _survivors.update(self.forms)
-            self.there = None
-        return found
+        if self.always:
+            return found
+        _survivors.update(self.forms)
+        self.there = None
+        return None  # what tried the forms may be of another graph that has the same ones
 
 
 def _checks_values(graph: Graph) -> bool:

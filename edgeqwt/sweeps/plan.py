@@ -221,7 +221,8 @@ class _Contents:
     def read(self, key: str, text: str) -> tuple[str, str, tuple[str, ...]]:
         """What `build` is given for a text, the digest of what it stands for, and the files that it needs."""
         if (key, text) not in self.known:
-            full = file_of(text, self.folder)
+            named = key in ("recipes", "targets") and not text.endswith(".toml")
+            full = text if named else file_of(text, self.folder)
             if key == "recipes":
                 self.checked(key, recipes.load, full)
             if key == "targets":

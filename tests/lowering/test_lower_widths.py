@@ -94,7 +94,7 @@ def test_a_copy_is_shared_by_its_readers() -> None:
 def test_a_wider_copy_is_exact(low: float) -> None:
     chain = Chain()
     x = chain.input((1, 300))
-    y = chain.op("MUL", x, chain.constant(np.float32(1)), name="y", **NONE)
+    y = chain.op("MUL", x, chain.constant(np.float32(2)), name="y", **NONE)
     graph = chain.graph(chain.op("RESHAPE", y, chain.constant([300, 1]), newShape=(300, 1), name="z"))
     feeds = [{x: np.random.default_rng(0).uniform(low, 1, (1, 300)).astype(np.float32)}]
     found = lowered(

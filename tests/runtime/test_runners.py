@@ -225,3 +225,21 @@ def test_loading_litert_says_nothing_to_the_user() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_graphs_of_the_same_ops_have_results_of_their_own() -> None:
+    """They are tried together where the forms of their ops are new: what differs is a weight."""
+
+    def scaled(factor: float) -> Graph:
+        shape = (3, 17, 11)  # of no other test
+        tensors = (
+            Tensor("x", shape, "float32"),
+            Tensor("factor", (), "float32", np.array(factor, np.float32)),
+            Tensor("y", shape, "float32"),
+        )
+        return Graph(tensors, (Op("MUL", (0, 1), (2,), {"fusedActivationFunction": "NONE"}),), (0,), (2,))
+
+    runners = [xnnpack(scaled(factor)) for factor in (2.0, 3.0)]
+    ones = {0: np.ones((3, 17, 11), np.float32)}
+    assert [float(runner.run(ones)[2].max()) for runner in runners] == [2.0, 3.0]
+    assert [float(runner.run(ones)[2].max()) for runner in reversed(runners)] == [3.0, 2.0]
