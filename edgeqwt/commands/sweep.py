@@ -23,8 +23,8 @@ Html = Annotated[Path | None, panels.output(help="Write a page of it, too.", met
 def sweep() -> None:
     """Build many models for many targets, as a plan says.
 
-    Models × targets × recipes × precisions × calibration sets. `edgeqwt sweep PLAN` is `edgeqwt sweep run PLAN`. What is finished is not built again: a sweep that was interrupted
-    goes on where it stopped.
+    Models × targets × recipes × precisions × calibration sets. `edgeqwt sweep PLAN` is `edgeqwt sweep run PLAN`. What
+    is finished is not built again: a sweep that was interrupted goes on where it stopped.
     """
 
 
