@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.converters.source import Source
@@ -20,11 +20,13 @@ class Work:
         folder: files and logs are left in it.
         onnx2tf_python: interpreter that has onnx2tf, as the user named it for this call.
         progress: receives the name of each step as it begins.
+        kept: what one converter leaves for the next ones of the same source, by a name of theirs.
     """
 
     folder: Path
     onnx2tf_python: str | None = None
     progress: Callable[[str], None] = lambda step: None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def torch_log(self) -> Path:

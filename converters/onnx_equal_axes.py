@@ -6,11 +6,11 @@ tensors of one op for such of different layouts. Over three axes it looks for no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeqwt.converters.onnx_nodes import Editing, Shape, Values, attributes
+from edgeqwt.converters.onnx_nodes import Editing, Rule, Shape, Values, attributes
 
 if TYPE_CHECKING:
     import onnx
@@ -28,12 +28,9 @@ def over_three_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     editing, changed = Editing(Values(model)), False
     for node in model.graph.node:
         editing.at(node)
-        before = len(editing.nodes), len(editing.initializers)
-        rule = RULES.get(node.op_type)
-        if rule is not None and rule(editing, node):
+        if editing.replaced(RULES.get(node.op_type), node):
             changed = True
         else:
-            del editing.nodes[before[0] :], editing.initializers[before[1] :]
             editing.nodes.append(node)
     return editing.finish() if changed else model
 
@@ -142,7 +139,7 @@ def _turned(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
-RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyType(
+RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Where"), _binary),
         "Concat": _concat,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import onnx
 
 Shape = tuple[int, ...]
+Rule = Callable[["Editing", "onnx.NodeProto"], bool]
+"""Adds what stands in for a node and returns True, or returns False; see `Editing.replaced`."""
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -147,6 +149,14 @@ class Editing:
     def at(self, node: onnx.NodeProto) -> None:
         """Names what is added from now on after a node, and puts it at the node's location in the source."""
         self._location = node
+
+    def replaced(self, rule: Rule | None, node: onnx.NodeProto) -> bool:
+        """Whether a rule put something else in the node's place; where it did not, nothing that it added stays."""
+        before = len(self.nodes), len(self.initializers)
+        if rule is not None and rule(self, node):
+            return True
+        del self.nodes[before[0] :], self.initializers[before[1] :]
+        return False
 
     def array(self, data: Array) -> str:
         """A new constant's name."""

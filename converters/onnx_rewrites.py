@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
-from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
+from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
 from edgeqwt.converters.onnx_scatter import elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
 
@@ -76,22 +76,13 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     volumes, changed = Volumes(editing), False
     for node in model.graph.node:
         editing.at(node)
-        if volumes.rewrite(node) or _replaced(editing, node):
+        if volumes.rewrite(node) or editing.replaced(RULES.get(node.op_type), node):
             changed = True
         else:
             editing.nodes.append(node)
     for output in model.graph.output:
         volumes.volume(output.name)
     return editing.finish() if changed else model
-
-
-def _replaced(editing: Editing, node: onnx.NodeProto) -> bool:
-    rule = RULES.get(node.op_type)
-    before = len(editing.nodes), len(editing.initializers)
-    if rule is not None and rule(editing, node):
-        return True
-    del editing.nodes[before[0] :], editing.initializers[before[1] :]
-    return False
 
 
 # -- rules -----------------------------------------------------------------------------
@@ -341,7 +332,7 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
-RULES: Mapping[str, Callable[[Editing, onnx.NodeProto], bool]] = MappingProxyType(
+RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
         **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),

@@ -82,12 +82,14 @@ class Onnx2tf:
         Raises:
             ParityError: torch's own ONNX export computes something else than the module.
             ToolError: onnx2tf is missing or fails.
-            NothingElseError: there are no such maps.
+            NothingElseError: there are no such maps, or the try before this did not get as far as them.
             InputError, UnsupportedError: torch cannot export the module, or the file cannot be used.
         """
         import onnx
 
-        exported = _exported(source, work) if source.kind == TORCH else _unrolled(source)
+        if self.three_axes and ONNX not in work.kept:
+            raise NothingElseError
+        exported = _as_onnx(source, work)
         work.progress("converting to TFLite")
         path = work.folder / "source.onnx"
         exported = replace(exported, proto=onnx_rewrites.rewritten(exported.proto))
@@ -109,6 +111,14 @@ class _Exported:
     source: Source
     proto: onnx.ModelProto
     notes: tuple[str, ...]
+
+
+def _as_onnx(source: Source, work: Work) -> _Exported:
+    """The source as ONNX, made once for all tries."""
+    if ONNX not in work.kept:
+        work.kept[ONNX] = _exported(source, work) if source.kind == TORCH else _unrolled(source)
+    found: _Exported = work.kept[ONNX]
+    return found
 
 
 def _exported(source: Source, work: Work) -> _Exported:

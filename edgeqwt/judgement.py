@@ -17,7 +17,7 @@ from edgeqwt.passes.technique import COMPENSATION, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
-from edgeqwt.techniques.range_tails import price_of_tails
+from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
@@ -94,7 +94,7 @@ def judge(
     """
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
-        choice = choose(quality, price_of_tails(made) if PLAIN in quality else 0.0)
+        choice = choose(quality, _price_of_tails(made) if PLAIN in quality else 0.0)
         kept, found = variants[choice.name], quality[choice.name]
         poor = shortfalls(made.reference, found, recipe.quality)
         reference = context.graph if choice.name == PLAIN else made.reference
@@ -111,6 +111,15 @@ def judge(
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
     said = (*warnings, *_unseen(context.model, found))
     return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
+
+
+def _price_of_tails(made: Made) -> float:
+    """What ranges with tails lost on held-out samples, in dB; 0 where they lost nothing or there are none.
+
+    The plain model has no tails: what they cost is not held against the others.
+    """
+    account = made.account(RangeTails.name)
+    return max(0.0, -account.data["gain_db"]) if account is not None and account.kept and account.data else 0.0
 
 
 def judged(

@@ -76,11 +76,8 @@ class Factor:
         A normalization's 1 / sqrt(variance + epsilon) is a million on a row of zeros (a class token before training, a
         token that a mask has emptied), where those of other rows are about one.
         """
-        return np.where(self.met(value.shape, values), value, np.zeros((), value.dtype))
-
-    def met(self, shape: tuple[int, ...], values: Mapping[int, Array]) -> Array:
-        """Where the tensor, of some shape, multiplies anything but zeros."""
-        return np.asarray(np.logical_or.reduce([_any_in_row(values[other] != 0, shape) for other in self.others]))
+        multiplies = np.logical_or.reduce([_any_in_row(values[other] != 0, value.shape) for other in self.others])
+        return np.where(multiplies, value, np.zeros((), value.dtype))
 
 
 def _any_in_row(found: Array, shape: tuple[int, ...]) -> Array:

@@ -9,13 +9,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
-from edgeqwt.runtime.child import Child
+from edgeqwt.runtime.child import MIB, Child
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.sweeps.plan import Cell, Plan
 from edgeqwt.sweeps.table import LOST, Row
 from edgeqwt.sweeps.work import build
-
-MIB = 1 << 20
 
 
 def jobs_that_fit(plan: Plan) -> int:

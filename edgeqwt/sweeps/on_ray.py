@@ -18,8 +18,9 @@ from edgeqwt.errors import EdgeqwtError, ToolError
 from edgeqwt.extras import need
 from edgeqwt.report.folder import whole_folder
 from edgeqwt.report.manifest import MANIFEST
+from edgeqwt.runtime.child import MIB
 from edgeqwt.sweeps.contents import mirrored, packed, unpacked
-from edgeqwt.sweeps.local import MIB, jobs_that_fit
+from edgeqwt.sweeps.local import jobs_that_fit
 from edgeqwt.sweeps.plan import Cell, Plan
 from edgeqwt.sweeps.table import BUILT, LOST, Row
 from edgeqwt.sweeps.work import build, lost

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.guard import as_error
+from edgeqwt.progress import peak
 from edgeqwt.report.manifest import MANIFEST, MODEL, PACKAGE, REPORT
 from edgeqwt.runtime.child import Child, EndedError
 from edgeqwt.sweeps.contents import versions
@@ -74,7 +75,7 @@ def _built(cell: Cell, folder: str) -> Row:
             row = replace(row, latency_ms=_latency(output / MODEL))
     except Exception as error:
         row = _failed(row, as_error(error))
-    return replace(row, seconds=round(time.perf_counter() - start, 3), peak_mib=row.peak_mib or _peak())
+    return replace(row, seconds=round(time.perf_counter() - start, 3), peak_mib=row.peak_mib or peak())
 
 
 def _failed(row: Row, error: EdgeqwtError) -> Row:
@@ -132,9 +133,3 @@ def _other_versions(own: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     return (
         f"this machine has {odd} {own.get(odd, 'not at all')}, and the one with the plan {wanted.get(odd, 'has not')}"
     )
-
-
-def _peak() -> int | None:
-    from edgeqwt.progress import peak
-
-    return peak()

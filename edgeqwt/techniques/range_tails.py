@@ -8,7 +8,6 @@ from typing import Annotated
 from annotated_types import Interval
 
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.run import Made
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.scales.ranges import Mse, default_of, with_default
@@ -49,12 +48,3 @@ class RangeTails(Technique):
             return after, Account((), data)
         message = f"ranges end where values do: wider ones lose {-verdict.gain_db:.2f} dB on held-out samples"
         return state, Account((message,), data, kept=False)
-
-
-def price_of_tails(made: Made) -> float:
-    """What ranges with tails lost on held-out samples, in dB; 0 where they lost nothing or there are none.
-
-    The plain model has no tails: what they cost is not held against the others.
-    """
-    account = made.account(RangeTails.name)
-    return max(0.0, -account.data["gain_db"]) if account is not None and account.kept and account.data else 0.0

@@ -122,10 +122,9 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
             own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
             for t in real:
                 judged = fed[t] if t in fed else own[counterparts[t]]
-                three = real[t], to_real(second, t, judged), to_real(second, t, found[t])
+                three = [real[t], to_real(second, t, judged), to_real(second, t, found[t])]
                 if need := partly.get(pairs[t]):  # what a reader clips away, or multiplies by zero, may be anything
-                    wanted, own_values, free = (need.needed(value, values) for value in three)
-                    three = wanted, own_values, free
+                    three = [need.needed(value, values) for value in three]
                 totals[t].add(second, t, *three)
 
         few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
