@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Attempt, ConvertedModel
+from edgeqwt.converters import cache as conversions
 from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
 from edgeqwt.converters.closed import closed
 from edgeqwt.converters.converter import Converter, NothingElseError, Work
@@ -73,6 +74,7 @@ def first_to_pass[T](
     *,
     converter: str = AUTO,
     onnx2tf_python: str | None = None,
+    cache: bool = True,
     steps: Steps = lambda: nullcontext(lambda step: None),
 ) -> T:
     """Converts a source model with the first converter whose result passes a gate.
@@ -89,6 +91,7 @@ def first_to_pass[T](
             search.
         converter: the one to use, by name; "auto" for all that take the source and are installed, in order.
         onnx2tf_python: interpreter that has onnx2tf, for this call; see `tools.find`.
+        cache: whether what a converter wrote of the same file before counts, see `converters.cache`.
         steps: opens the stage in which a conversion is shown.
 
     Returns:
@@ -102,7 +105,7 @@ def first_to_pass[T](
     """
     wanted = _chosen(converter)
     workdir.mkdir(parents=True, exist_ok=True)
-    work = Work(workdir.resolve(), onnx2tf_python)
+    work = Work(workdir.resolve(), onnx2tf_python, cache=conversions.opened(cache))
     with optional(), steps() as step:
         step("loading the source model")
         found = resolve(source)

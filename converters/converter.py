@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeqwt.converted import ConvertedModel
+from edgeqwt.converters.cache import Cache
 from edgeqwt.converters.source import Source
 from edgeqwt.converters.tools import Found
 
@@ -21,12 +22,14 @@ class Work:
         onnx2tf_python: interpreter that has onnx2tf, as the user named it for this call.
         progress: receives the name of each step as it begins.
         kept: what one converter leaves for the next ones of the same source, by a name of theirs.
+        cache: what converters wrote before; None: they run.
     """
 
     folder: Path
     onnx2tf_python: str | None = None
     progress: Callable[[str], None] = lambda step: None
     kept: dict[str, Any] = field(default_factory=dict)
+    cache: Cache | None = None
 
     @property
     def torch_log(self) -> Path:

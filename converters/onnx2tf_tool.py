@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeqwt.converters import child
+from edgeqwt.converters.cache import Cache, key_of
 from edgeqwt.errors import ToolError
 
 PYTHON_VARIABLE = "EDGEQWT_ONNX2TF_PYTHON"
@@ -41,6 +42,7 @@ class Conversion:
         sources: TFLite tensor name to the ONNX values that it carries, in the order of the ONNX
             nodes (several, where ops were fused); names as onnx2tf spells them, see `spelled`.
         simplified: whether onnxsim could simplify the model first.
+        cached: whether an earlier run on the same file left it.
     """
 
     tflite: Path
@@ -48,6 +50,7 @@ class Conversion:
     version: str
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     simplified: bool = True
+    cached: bool = False
 
 
 def spelled(name: str) -> str:
@@ -69,7 +72,14 @@ def find_python(chosen: str | None) -> str:
     return os.path.abspath(found)
 
 
-def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, backend: str = FLATBUFFER) -> Conversion:
+def run_onnx2tf(
+    onnx_file: Path,
+    workdir: Path,
+    python: str | None = None,
+    *,
+    backend: str = FLATBUFFER,
+    cache: Cache | None = None,
+) -> Conversion:
     """Converts an ONNX model with static shapes to float32 TFLite.
 
     Args:
@@ -77,6 +87,7 @@ def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, ba
         workdir: everything is written below it.
         python: see `find_python`.
         backend: of onnx2tf.
+        cache: where runs are kept; None: nowhere.
 
     Raises:
         ToolError: onnx2tf is missing, fails, or leaves no model.
@@ -88,19 +99,22 @@ def run_onnx2tf(onnx_file: Path, workdir: Path, python: str | None = None, *, ba
     folder.mkdir(parents=True)
     variables = child.environment(python)
     version = _version(python, variables)
-    copy = folder / "model.onnx"
+    copy, tflite = folder / "model.onnx", folder / "out" / "model_float32.tflite"
+    command = ["-m", "onnx2tf", "-i", copy.name, "-o", "out", "-tb", backend, "-v", "info"]
+    key = "" if cache is None else key_of(onnx_file, python, *command)
+    if cache is not None and cache.restore(key, workdir):
+        return _conversion(tflite, log, version, cached=True)
     shutil.copyfile(onnx_file, copy)
-    command = [python, "-m", "onnx2tf", "-i", copy.name, "-o", "out", "-tb", backend, "-v", "info"]
-    status = child.run_logged(command, folder, variables, log)
-    text = log.read_text("utf-8")
-    tflite = folder / "out" / "model_float32.tflite"
+    status = child.run_logged([python, *command], folder, variables, log)
     if status != 0 or not tflite.is_file():
         hint = (
             "If an op is not supported, replace it, or cut the model before it. "
             f"--work FOLDER keeps the whole log, as {log.name}."
         )
         raise ToolError("onnx2tf", status, child.tail(log), hint)
-    return Conversion(tflite, log, version, _sources(tflite.parent), UNSIMPLIFIED not in text)
+    if cache is not None:
+        cache.keep(key, workdir, (tflite, log, *_reports(tflite.parent)))
+    return _conversion(tflite, log, version)
 
 
 # -- the child process -------------------------------------------------------------
@@ -122,9 +136,18 @@ def _version(python: str, variables: Mapping[str, str]) -> str:
 # -- what it wrote -----------------------------------------------------------------
 
 
+def _conversion(tflite: Path, log: Path, version: str, cached: bool = False) -> Conversion:
+    simplified = UNSIMPLIFIED not in log.read_text("utf-8")
+    return Conversion(tflite, log, version, _sources(tflite.parent), simplified, cached)
+
+
+def _reports(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*_tensor_correspondence_report.json"))
+
+
 def _sources(folder: Path) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for report in folder.glob("*_tensor_correspondence_report.json"):
+    for report in _reports(folder):
         for record in json.loads(report.read_text("utf-8"))["records"]:
             # "inferred" is a guess through later ops: the tensor that it names holds another value.
             if record["exists_in_final_model"] and record["status"] != "inferred":

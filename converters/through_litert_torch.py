@@ -17,6 +17,7 @@ from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.converters import child, tools, torch_source, trace
 from edgeqwt.converters.binding import bind, changes
+from edgeqwt.converters.cache import key_of
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.layout import named_after_locations, named_as_in_source, without_transposes
 from edgeqwt.converters.source import TORCH, Source
@@ -73,7 +74,7 @@ class LitertTorch:
         program = torch_source.program_of(source.torch, source.sample, work.torch_log)
         work.progress("converting with litert-torch")
         file = work.folder / "litert_torch" / "model.tflite"
-        log = _run(program, file, found, work)
+        log, cached = _run(program, file, found, work)
         graph, moved_in, moved_out = without_transposes(_read(file, found, log))
         if is_fake_quantized(graph):
             raise InputError(
@@ -98,16 +99,21 @@ class LitertTorch:
             notes=(*source.notes, *graph.remarks, *changes(graph, inputs, outputs)),
             log=log,
             versions={**(source.versions or {}), NAME: found.version},
+            cached=cached,
         )
 
 
-def _run(program: torch.export.ExportedProgram, file: Path, found: Found, work: Work) -> Path:
-    """Runs litert-torch on the program; returns its log."""
+def _run(program: torch.export.ExportedProgram, file: Path, found: Found, work: Work) -> tuple[Path, bool]:
+    """Runs litert-torch on the program; returns its log, and whether all of it came from the cache."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     given = file.with_name("model.pt2")
     torch_source.save(program, given, work.torch_log)
     log = work.folder / "litert_torch.log"
+    key = "" if work.cache is None else key_of(given, found.python, NAME, CHILD.read_text("utf-8"))
+    if work.cache is not None and work.cache.restore(key, work.folder):
+        given.unlink()
+        return log, True
     command = [found.python, "-P", str(CHILD), str(given), str(file)]
     try:
         status: int | None = child.run_logged(command, file.parent, child.environment(found.python), log)
@@ -120,7 +126,9 @@ def _run(program: torch.export.ExportedProgram, file: Path, found: Found, work: 
             f"--work FOLDER keeps the whole log, as {log.name}."
         )
         raise ToolError(NAME, status, child.tail(log), hint)
-    return log
+    if work.cache is not None:
+        work.cache.keep(key, work.folder, (file, log))
+    return log, False
 
 
 def _read(file: Path, found: Found, log: Path) -> Graph:

@@ -100,7 +100,7 @@ class Onnx2tf:
             exported = replace(exported, proto=apart, notes=(*exported.notes, THREE_AXES))
         onnx.save(exported.proto, path)
         python = self.find(work).python
-        conversion = onnx2tf_tool.run_onnx2tf(path, work.folder, python, backend=self.backend)
+        conversion = onnx2tf_tool.run_onnx2tf(path, work.folder, python, backend=self.backend, cache=work.cache)
         return _read_back(exported, conversion)
 
 
@@ -166,6 +166,7 @@ def _read_back(exported: _Exported, conversion: Conversion) -> ConvertedModel:
         log=conversion.log,
         versions={**(source.versions or {}), **onnx_source.versions(), "onnx2tf": conversion.version},
         learned=learned,
+        cached=conversion.cached,
     )
 
 

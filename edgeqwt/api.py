@@ -96,6 +96,7 @@ def build(
     min_quality: float | None = None,
     accept: bool | None = None,
     trust: bool = False,
+    cache: bool = True,
     observations: Observations | None = None,
     display: Display = automatic,
 ) -> BuildResult:
@@ -141,6 +142,7 @@ def build(
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
+        cache: take what a converter wrote of the same model before, see docs/how-to/slow-builds.md.
         observations: what a job observed of this model on these samples, so that it is not observed again.
         display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
@@ -178,7 +180,7 @@ def build(
         data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = proved_float(
             model, data, chosen, profile, stages, scratch,
-            states=states, converter=converter, onnx2tf_python=onnx2tf_python,
+            states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
         )  # fmt: skip
         if sequences is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])

@@ -41,6 +41,7 @@ def open_job(
     states: Sequence[tuple[str, str]] | None = None,
     converter: str = "auto",
     trust: bool = False,
+    cache: bool = True,
     observations: Observations | None = None,
     display: Display = silent,
 ) -> Job:
@@ -69,7 +70,7 @@ def open_job(
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
     with trusting(trust), TemporaryFolder() as scratch:
         converted, chosen, proved = proved_float(
-            model, data, chosen, profile, stages, scratch, states=states, converter=converter
+            model, data, chosen, profile, stages, scratch, states=states, converter=converter, cache=cache
         )
     require(converted.graph, profile, bits=chosen.precision.activation_bits)
     return begun(converted, data, chosen, profile, stages, proved, observations)
@@ -86,6 +87,7 @@ def proved_float(
     states: Sequence[tuple[str, str]] | None = None,
     converter: str = "auto",
     onnx2tf_python: str | None = None,
+    cache: bool = True,
 ) -> tuple[ConvertedModel, Recipe, Proved]:
     """The float graph of the first converter whose result computes what the source does.
 
@@ -99,6 +101,7 @@ def proved_float(
         states: as for `build`.
         converter: as for `build`.
         onnx2tf_python: as for `build`.
+        cache: as for `build`.
 
     Returns:
         The converted model, the recipe with what its inputs and outputs became, and the proof.
@@ -115,4 +118,7 @@ def proved_float(
         return found, own, prove(found, data, own, target, stages)
 
     steps = partial(stages.steps, "convert")
-    return first_to_pass(model, data, scratch, gate, converter=converter, onnx2tf_python=onnx2tf_python, steps=steps)
+    return first_to_pass(
+        model, data, scratch, gate,
+        converter=converter, onnx2tf_python=onnx2tf_python, cache=cache, steps=steps,
+    )  # fmt: skip

@@ -148,6 +148,7 @@ class ConvertedModel:
             float network below, with the weights that training rounded to. None otherwise.
         converter: that made the graph; empty where the source is a .tflite file.
         attempts: the converters that were tried before it.
+        cached: whether that converter did not run: what it wrote of the same file before was at hand.
         deciding: what of outputs decides, by their position, where the recipe says so.
     """
 
@@ -164,6 +165,7 @@ class ConvertedModel:
     learned: LearnedRanges | None = None
     converter: str = ""
     attempts: tuple[Attempt, ...] = ()
+    cached: bool = False
     deciding: Mapping[int, Within] = field(default_factory=dict)
 
     def graph_inputs(self, sample: Sample) -> dict[int, Array]:

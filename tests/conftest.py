@@ -29,6 +29,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"no {name}: {how_to_get(name)}")
 
 
+os.environ["EDGEQWT_CACHE"] = "off"  # tests convert, and leave the user's cache alone
+
+
 @pytest.fixture(autouse=True)
 def _no_other_tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Converters of other environments stay out of tests that do not ask for them: they are slow."""

@@ -66,6 +66,7 @@ def build(
     trust: options.Trust = False,
     accept: own.Accept = None,
     overwrite: own.Overwrite = False,
+    cache: own.Cache = True,
 ) -> None:
     """Build an int8 TFLite model, and prove it.
 
@@ -107,6 +108,7 @@ def build(
         min_quality=min_quality,
         accept=accept,
         trust=trust,
+        cache=cache,
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)

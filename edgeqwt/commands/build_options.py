@@ -37,6 +37,14 @@ Work = Annotated[
     Path | None, panels.output(help="Keep the conversion's files and logs in this folder.", metavar="FOLDER")
 ]
 
+Cache = Annotated[
+    bool,
+    panels.run(
+        "--cache/--no-cache",
+        help="Take what a converter wrote of the same model before; in $EDGEQWT_CACHE, or the user's cache folder.",
+    ),
+]
+
 # -- Widths and techniques -------------------------------------------------------------------------
 
 Precision = Annotated[

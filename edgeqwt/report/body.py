@@ -121,10 +121,12 @@ class Converter:
 
     Attributes:
         name: the converter whose result computes what the source does: onnx2tf, litert-torch or tensorflow.
+        cached: whether it did not run, as what it wrote of the same file before was at hand.
         failed: the converters that were tried before it, in order; others were not tried.
     """
 
     name: str
+    cached: bool
     failed: tuple[Attempt, ...]
 
 

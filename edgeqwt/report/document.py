@@ -47,7 +47,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         target=_target(result.target),
         recipe=_recipe(result.recipe),
         model=_model(result),
-        converter=body.Converter(result.model.converter, result.model.attempts) if result.model.converter else None,
+        converter=_converter(result),
         samples=body.SampleCounts(
             calibration=result.samples,
             held_out=len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
@@ -184,6 +184,11 @@ def _techniques(made: Made) -> tuple[body.TechniqueRun, ...]:
 def _recipe(recipe: Recipe) -> body.Options:
     listed = tuple({"name": technique.name, **values_of(technique)} for technique in recipe.techniques)
     return body.Options(**{**values_of(recipe), "techniques": listed})
+
+
+def _converter(result: BuildResult) -> body.Converter | None:
+    found = result.model
+    return body.Converter(found.converter, found.cached, found.attempts) if found.converter else None
 
 
 def _model(result: BuildResult) -> body.Model:

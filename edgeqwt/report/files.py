@@ -15,6 +15,7 @@ from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
 from edgeqwt.report.folder import DETAILS, EXPLORER, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
 from edgeqwt.report.html import page_html
 from edgeqwt.report.manifest import PLAIN_MODEL
+from edgeqwt.report.terminal import time_sentence
 
 if TYPE_CHECKING:
     from edgeqwt.graph.graph import Graph
@@ -127,8 +128,7 @@ def _origin(result: BuildResult, folder: Path) -> Iterator[tuple[str, str]]:
     for path, digest in hashes(files).items():
         yield files[path], f"SHA-256 {digest}"
     yield from _versions(result.versions)
-    listed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
-    yield "time", f"{sum(result.seconds.values()):.1f} s: {listed}"
+    yield "time", time_sentence(result)
 
 
 def _command() -> Iterator[tuple[str, str]]:

@@ -42,6 +42,7 @@ WORST_OPS = 5  # own errors that `compare` tells
 COLOURS = {"good": "green", "poor": "yellow", "below": "red", "unknown": ""}
 BAR, FULL_DB = 5, 40.0  # characters of a layer's bar, and the SQNR that fills it
 BLOCKS = " ▏▎▍▌▋▊▉█"
+CONVERT = "convert"  # the stage
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
@@ -54,7 +55,6 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
         _show_layers(out, result.quality, result.outcome, result.model.locations, result.recipe.quality)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
     show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
-    listed = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05)
     out.print()
     show_facts(
         out,
@@ -78,7 +78,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             *(("gains", gain_sentence(gain)) for gain in result.gains),
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
-            ("time", f"{sum(result.seconds.values()):.1f} s: {listed}"),
+            ("time", time_sentence(result)),
             *(("adapted", sentence) for sentence in result.adapted),
             *finding_sentences(result.findings),
             *(("package", sentence) for sentence in result.notes),
@@ -259,6 +259,14 @@ def assignment_sentences(found: Assignment | None) -> Iterator[str]:
         f"{listed}: {found.size:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
         f"{found.predicted_db:.2f} expected; {found.tries} builds"
     )
+
+
+def time_sentence(result: BuildResult) -> str:
+    """How long the stages took."""
+    spent = {name: f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05}
+    if result.model.cached and CONVERT in spent:
+        spent[CONVERT] += " (from the cache)"
+    return f"{sum(result.seconds.values()):.1f} s: {', '.join(spent.values())}"
 
 
 def converter_sentences(model: ConvertedModel) -> Iterator[str]:
