@@ -128,7 +128,9 @@ class TfliteRunner:
         forgetful = bool(overwritten(graph))
         plain, usual = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.AUTO
         # Not by its path: an op whose result has a constant value in the file writes into the file's memory.
-        content = flatbuffer.to_bytes(graph) if graph.remarks else path.read_bytes()
+        # LiteRT's Python package cannot say names that are no UTF-8, which are read as U+FFFD.
+        repaired = graph.remarks or any("\ufffd" in tensor.name for tensor in graph.tensors)
+        content = flatbuffer.to_bytes(graph) if repaired else path.read_bytes()
         trial = None
         with contextlib.suppress(InterpreterError), _named(path):
             trial = Trial(graph, (), "xnnpack")

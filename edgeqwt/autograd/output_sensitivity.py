@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.autograd.evaluate import Program, as_tensor
+from edgeqwt.autograd.evaluate import Program, Tensors, as_tensor
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.threads import torch_threads
 
@@ -47,40 +47,43 @@ def output_sensitivity(
     watched = [t for t in (*program.given, *computed) if graph.tensors[t].is_float]
     generator = torch.Generator().manual_seed(seed)
 
-    def slopes(
-        values: dict[int, torch.Tensor], signs: list[dict[int, torch.Tensor]]
-    ) -> tuple[list[dict[int, torch.Tensor]], dict[int, torch.Tensor]]:
-        """One sample's gradients for each of some signs, from one run forward, and its activations."""
+    def shifted(values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
+        """One sample's outputs where activations are shifted, and its activations."""
+        seen: Tensors = {}
 
-        def shifted(shifts: dict[int, torch.Tensor]) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-            seen: dict[int, torch.Tensor] = {}
+        def shift(t: int, value: torch.Tensor) -> torch.Tensor:
+            if t in shifts:
+                seen[t] = value
+                return value + shifts[t]
+            return value
 
-            def shift(t: int, value: torch.Tensor) -> torch.Tensor:
-                if t in shifts:
-                    seen[t] = value
-                    return value + shifts[t]
-                return value
+        found = program.one({t: shift(t, v) for t, v in values.items()}, hook=shift)
+        return {t: found[t] for t in outputs}, seen
 
-            found = program.one({t: shift(t, v) for t, v in values.items()}, hook=shift)
-            return {t: found[t] for t in outputs}, seen
-
-        _, back, seen = torch.func.vjp(shifted, zeros, has_aux=True)  # type: ignore[misc]  # three with has_aux
-        return [back(drawn)[0] for drawn in signs], seen
-
-    zeros = {t: torch.zeros(graph.tensors[t].shape) for t in watched}
-    total = {t: torch.zeros(graph.tensors[t].shape, dtype=torch.float64) for t in watched}
+    shapes = {t: graph.tensors[t].shape for t in watched}
+    total = {t: torch.zeros(shape, dtype=torch.float64) for t, shape in shapes.items()}
     count = 0
-    size = max(1, min(BATCH, ELEMENTS // max(1, sum(value.numel() for value in zeros.values()))))
+    size = max(1, min(BATCH, ELEMENTS // max(1, sum(value.numel() for value in total.values()))))
     with torch_threads(1):
         for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
-            signs = [
-                {t: _signs((len(chunk), *graph.tensors[t].shape), generator) for t in outputs} for _ in range(draws)
-            ]
-            gradients, seen = torch.func.vmap(slopes)(values, signs)
-            for found in gradients:
-                for t in watched:
-                    total[t] += torch.where(seen[t] != 0, found[t], 0.0).double().square().sum(dim=0)
+            shifts = {t: torch.zeros((len(chunk), *shape), requires_grad=True) for t, shape in shapes.items()}
+            # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
+            # gradients would import a compiler, for seconds.
+            found, seen = torch.func.vmap(shifted)(values, shifts)
+            reached = [t for t in outputs if found[t].requires_grad]
+            for k in range(draws if reached else 0):
+                signs = {t: _signs(tuple(found[t].shape), generator) for t in outputs}
+                slopes = torch.autograd.grad(
+                    [found[t] for t in reached],
+                    [*shifts.values()],
+                    [signs[t] for t in reached],
+                    retain_graph=k + 1 < draws,
+                    allow_unused=True,
+                )
+                for t, slope in zip(shifts, slopes, strict=True):
+                    if slope is not None:  # None where an op that stops gradients lies behind it
+                        total[t] += torch.where(seen[t] != 0, slope, 0.0).double().square().sum(dim=0)
             count += len(chunk)
     return {t: np.asarray(value.numpy()) / (draws * max(count, 1)) for t, value in total.items()}
 

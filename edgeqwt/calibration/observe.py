@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import batched
 from types import MappingProxyType
+
+import numpy as np
 
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.deciding import Within, around
@@ -11,8 +14,10 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import carriers, without_fills
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+
+Chunk = tuple[tuple[int, Mapping[int, Array]], ...]  # consecutive samples with their numbers
 
 
 def float_activations(graph: Graph) -> tuple[int, ...]:
@@ -46,17 +51,24 @@ def observe(
     clipped = {**spared(graph), **around(graph, deciding)}
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
-    def work(worker: tuple[Runner, dict[int, Statistics]], numbered: tuple[int, Mapping[int, Array]]) -> None:
-        (runner, statistics), (number, inputs) = worker, numbered
-        values = {**inputs, **runner.run(inputs)}
+    def work(worker: tuple[Runner, dict[int, Statistics]], numbered: Chunk) -> int:
+        (runner, statistics), first = worker, numbered[0][0]
+        runs = [{**inputs, **runner.run(inputs)} for _, inputs in numbered]
         for t in wanted:
+            needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
+            needed = [without_fills(value) for value in needed] if t in filled else needed
             try:
-                needed = clipped[t].needed(values[t], values) if t in clipped else values[t]
-                statistics[t].add(without_fills(needed) if t in filled else needed, sample=number)
+                if len({value.shape for value in needed}) == 1:
+                    statistics[t].add_samples(np.stack(needed), first)
+                else:  # of each, other values are left out
+                    for sample, value in enumerate(needed, start=first):
+                        statistics[t].add(value, sample=sample)
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
+        return len(runs)
 
-    count = sum(1 for _ in ordered(workers, work, enumerate(samples)))
+    size = chunk_size(sum(graph.tensors[t].size for t in wanted))
+    count = sum(ordered(workers, work, batched(enumerate(samples), size)))
     total = {t: Statistics() for t in wanted}
     for _, part in workers:
         for t, statistics in part.items():

@@ -60,25 +60,60 @@ class Statistics:
         """
         if not values.size:
             return
+        flat, index = self._bins(values)
+        nonzero = flat != 0
+        other = np.count_nonzero(nonzero)  # of floats themselves it would take ten times as long
+        found = np.bincount(index, None if weights is None else weights.reshape(-1) * nonzero, minlength=BINS)
+        if weights is None:  # to leave zeros out before would cost more than all the rest
+            found[BINS // 2] -= flat.size - other
+        self._count(FOLDS if sample is None else sample % FOLDS, found, flat.size - other)
+        self.seen += 0 if sample is None else other
+
+    def add_samples(self, values: Array, first: int) -> None:
+        """Takes in consecutive samples, as `add` does one by one: large arrays keep more than one thread busy.
+
+        Args:
+            values: shape (samples, ...).
+            first: number of the first sample.
+
+        Raises:
+            InputError: a value is NaN or infinite.
+        """
+        if not values.size:
+            return
+        flat, index = self._bins(values)
+        folds = (first + np.arange(len(values))) % FOLDS
+        by_sample = index.reshape(len(values), -1)
+        by_sample += (folds * BINS)[:, None]
+        found = np.bincount(index, minlength=(FOLDS + 1) * BINS).reshape(FOLDS + 1, BINS)
+        others = np.count_nonzero((flat != 0).reshape(by_sample.shape), axis=1)
+        zeros = by_sample.shape[1] - others
+        np.subtract.at(found[:, BINS // 2], folds, zeros)
+        self._count(slice(None), found, int(zeros.sum()))
+        self.seen += int(others.sum())
+
+    def _bins(self, values: Array) -> tuple[Array, Array]:
+        """The values in a row, and the number of the bin of each, after the histogram covers them."""
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
         self.low, self.high = min(self.low, low), max(self.high, high)
         # Strictly: a value at the end itself would have no bin.
         self._cover(max(-low, high), strictly=True)
-        assert self.folds is not None
         flat = values.reshape(-1)
-        other = flat != 0
-        flat, counted = flat[other], None if weights is None else weights.reshape(-1)[other]
-        self.zeros += values.size - flat.size
-        self.seen += 0 if sample is None else flat.size
         # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
         # BINS / 2 before it would round values into the next bin, depending on the reach.
-        index = np.floor(flat * np.float32(BINS / 2 / self.reach)).astype(np.int32) + BINS // 2
-        found = np.bincount(index, counted, minlength=BINS)
+        place = flat * np.float32(BINS / 2 / self.reach)
+        index = np.floor(place, out=place).astype(np.intp)
+        index += BINS // 2
+        return flat, index
+
+    def _count(self, rows: int | slice, found: Array, zeros: int) -> None:
+        assert self.folds is not None
         if found.dtype != self.folds.dtype:
             self.folds = self.folds.astype(np.float64)
-        self.folds[FOLDS if sample is None else sample % FOLDS] += found
+        self.folds[rows] += found
+        self.zeros += zeros
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""

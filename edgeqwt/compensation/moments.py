@@ -9,6 +9,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array
 
+ELEMENTS = 1 << 17  # of a layer's output that are summed at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -37,17 +39,17 @@ class Moments:
             reference: the same shape.
             weights: of each sample's positions; 1 without any.
         """
-        channels = quantized.shape[-1]
-        sums = np.empty((5, len(quantized), channels))
-        # Sample by sample, to stay in the processor's cache.
-        for i in range(len(quantized)):
-            q = quantized[i].reshape(-1, channels).astype(np.float64)
-            y = reference[i].reshape(-1, channels).astype(np.float64)
+        count, channels = len(quantized), quantized.shape[-1]
+        sums = np.empty((5, count, channels))
+        # Few at a time, to stay in the processor's cache; enough to keep threads from waiting for each other.
+        size = max(1, ELEMENTS // max(1, quantized[0].size))
+        for part in (slice(start, start + size) for start in range(0, count, size)):
+            q, y = (x[part].reshape(len(x[part]), -1, channels).astype(np.float64) for x in (quantized, reference))
+            wq, wy = (x * np.stack(weights[part])[..., None] for x in (q, y)) if weights else (q, y)
             # einsum, not a matrix product: BLAS sums in another order for each number of cores.
-            wq, wy = (weights[i][:, None] * q, weights[i][:, None] * y) if weights else (q, y)
-            sums[0, i], sums[1, i] = np.einsum("pc->c", wq), np.einsum("pc->c", wy)
+            sums[0, part], sums[1, part] = np.einsum("spc->sc", wq), np.einsum("spc->sc", wy)
             for k, (a, b) in enumerate(((wq, q), (wq, y), (wy, y)), start=2):
-                sums[k, i] = np.einsum("pc,pc->c", a, b)
+                sums[k, part] = np.einsum("spc,spc->sc", a, b)
         positions = quantized[0].size / channels
         return Moments(np.array([w.sum() for w in weights]) if weights else positions, *sums)
 

@@ -202,7 +202,7 @@ class _Reader:
             shape=shape,
             dtype=dtype,
             data=self.constant(t.Buffer(), dtype, shape, name, written or t.IsVariable()),
-            quantization=self.quantization(t.Quantization(), shape, name),
+            quantization=self.quantization(t.Quantization(), shape, name) if _may_be_quantized(dtype) else None,
             shape_signature=None if t.ShapeSignatureIsNone() else self.ints(t, "ShapeSignature"),
             is_variable=bool(t.IsVariable()),
             extra=_set(hasRank=(bool(t.HasRank()), False))
@@ -322,3 +322,8 @@ class _Reader:
 def _set(**fields: tuple[Any, Any]) -> dict[str, Any]:
     """The fields whose value is not their default; each is given as (value, default)."""
     return {name: value for name, (value, default) in fields.items() if value != default}
+
+
+def _may_be_quantized(dtype: str) -> bool:
+    """Whether a scale says anything of a type: of booleans and complex numbers LiteRT does not look at it."""
+    return dtype not in DTYPES or dtype == "float32" or np.dtype(DTYPES[dtype]).kind in "iu"

@@ -71,14 +71,25 @@ def moments[W](workers: list[W], rows: Callable[[W, int], Rows], chunk: int, cou
     sums: list[list[Array]] = []
     kept: list[list[Pair]] = [[] for _ in range(FOLDS)]
     every, wide = 0, False
-    for k, found in enumerate(ordered(workers, rows, range(0, count, chunk))):
+
+    def summed(worker: W, first: int) -> tuple[Rows, list[Array] | None]:
+        found = rows(worker, first)
+        if found.x.shape[-1] >= THREADED:  # threads share the columns of one chunk's products: memory for one is enough
+            return found, None
+        parts = _zeros(found)
+        _add(parts, found)
+        return found, parts
+
+    for k, (found, parts) in enumerate(ordered(workers, summed, range(0, count, chunk))):
         wide = found.x.shape[-1] >= WIDE
         if len(sums) < (1 if wide else FOLDS):
-            groups, _, terms = found.x.shape
-            shapes = [(groups, terms, terms)]
-            shapes += [] if found.missing is None else [(groups, found.missing.shape[-1], terms)]
-            sums.append([np.zeros(shape) for shape in shapes])
-        _add(sums[k % len(sums)], found)
+            sums.append(_zeros(found))
+        into = sums[k % len(sums)]
+        if parts is None:
+            _add(into, found)
+        else:
+            for total, part in zip(into, parts, strict=True):
+                total += part
         if wide and found.missing is not None:
             every = every or max(1, math.ceil(found.x.shape[1] * math.ceil(count / chunk) / (FOLDS * ROWS)))
             root = 1.0 if found.weights is None else np.sqrt(found.weights[:, ::every])
@@ -89,6 +100,13 @@ def moments[W](workers: list[W], rows: Callable[[W, int], Rows], chunk: int, cou
     pulls = tuple(zip(hessians, (parts[1] for parts in sums), strict=True)) if rest and len(sums) > 1 else ()
     pieces = tuple((np.concatenate([x for x, _ in p], 1), np.concatenate([e for _, e in p], 1)) for p in kept if p)
     return Moments(hessian, rest[0] if rest else None, pulls, pieces)
+
+
+def _zeros(found: Rows) -> list[Array]:
+    """Of the hessian's shape, and of the pull's where there is one."""
+    groups, _, terms = found.x.shape
+    rows = [terms] if found.missing is None else [terms, found.missing.shape[-1]]
+    return [np.zeros((groups, n, terms)) for n in rows]
 
 
 def _add(sums: Sequence[Array], found: Rows) -> None:

@@ -32,9 +32,12 @@ from edgeqwt.runtime.threads import one_thread
 from edgeqwt.scales.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.widths.precision import Precision
 
-# Of one sample, about, that second moments are summed over. With 64 of them ResNet-20 loses 0.2 dB at 4-bit weights;
-# they are what is most of, where samples are few.
 POSITIONS = 1024
+"""Of one sample, about, that second moments are summed over: where samples are few, positions are what is most of. With
+64 of them ResNet-20 loses 0.2 dB at 4-bit weights.
+"""
+ROWS = 1 << 17  # positions of all samples: many samples need fewer of each, which takes a large share of a build's time
+LEAST = 256  # of one sample, about
 CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
 ELEMENTS = 1 << 23  # of their patches, at most, or one sample's
 
@@ -161,9 +164,8 @@ def _moments(
     assert tensor.quantization is not None
     scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
     dtype = np.dtype(np.float32 if tensor.dtype == "int8" else np.float64)  # see `moments`
-    # Neighbouring positions say nearly the same, and large maps have thousands of them.
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
-    every = max(1, math.ceil(math.sqrt(math.prod(height_width) / POSITIONS)))
+    every = stride(height_width, count)
 
     terms = terms_of(op.kind, weights.shape)
     count_of_parts = parts(terms)
@@ -188,6 +190,15 @@ def _moments(
         return Rows(ours, (theirs - ours) @ columns, steadied)
 
     return moments(workers, rows, size, count)
+
+
+def stride(height_width: tuple[int, ...], samples: int) -> int:
+    """Every how many positions of a map, along height and width, second moments are summed over.
+
+    Neighbouring positions say nearly the same, and large maps have thousands of them.
+    """
+    wanted = min(POSITIONS, max(LEAST, ROWS // samples))
+    return max(1, math.ceil(math.sqrt(math.prod(height_width) / wanted)))
 
 
 def _in_parts(kind: str, weights: Array, groups: int, count: int) -> Array:

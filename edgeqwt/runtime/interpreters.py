@@ -15,7 +15,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from threading import Lock
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -77,6 +79,36 @@ class RunnerFactory(Protocol):
         ...
 
 
+class Files:
+    """The files of graphs that were loaded: threads load the same one after another, and share it.
+
+    Args:
+        most: bytes that are kept at most; where there are more, all are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.lock = most, Lock()
+        self.known: WeakKeyDictionary[Graph, dict[tuple[int, ...], bytes]] = WeakKeyDictionary()
+
+    def of(self, graph: Graph, wanted: Sequence[int]) -> bytes:
+        """The file of a graph with the wanted tensors for outputs."""
+        key = tuple(wanted)
+        with self.lock:
+            if key in self.known.get(graph, {}):
+                return self.known[graph][key]
+        content = flatbuffer.to_bytes(tapped(graph, wanted))
+        with self.lock:
+            held = sum(len(data) for files in self.known.values() for data in files.values())
+            if held + len(content) > self.most:
+                self.known.clear()
+            if len(content) <= self.most:
+                self.known.setdefault(graph, {})[key] = content
+        return content
+
+
+_FILES = Files(1 << 27)
+
+
 class LiteRT:
     """LiteRT's interpreter on one thread, with one family of kernels."""
 
@@ -91,7 +123,7 @@ class LiteRT:
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         self.name = f"LiteRT ({kernels} kernels)"
         self.note = f"{self.name} on {span(graph)}"
-        content = flatbuffer.to_bytes(tapped(graph, self.wanted))
+        content = _FILES.of(graph, self.wanted)
         with _failures(self.name, "load", capture=True), running(self.note):
             self.interpreter: Any = Interpreter(
                 model_content=content, num_threads=1, experimental_op_resolver_type=resolver

@@ -15,6 +15,8 @@ from itertools import islice
 
 THREADS = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 WINDOW = 4  # results held per thread: enough to keep threads busy, little enough to keep memory flat
+CHUNK = 16  # samples that a thread takes at a time, at most
+ELEMENTS = 1 << 22  # of their activations, at most
 
 
 def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterable[A]) -> Iterator[B]:
@@ -47,3 +49,12 @@ def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterabl
         finally:
             for future in pending:
                 future.cancel()
+
+
+def chunk_size(elements: int) -> int:
+    """How many samples a thread takes at a time, of which so many elements are kept each.
+
+    NumPy gives Python's interpreter lock away in every call: with arrays of a few thousand elements two threads do
+    little but hand it to each other, and take as long as one. What is summed over several samples at once scales.
+    """
+    return max(1, min(CHUNK, ELEMENTS // max(1, elements)))

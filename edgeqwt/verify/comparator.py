@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import batched
 from types import MappingProxyType, TracebackType
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgeqwt.graph.pairing import counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.ended import KernelEndedError
-from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
 from edgeqwt.runtime.runners import Runner, Values, xnnpack
 from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.parts import Part, parts_of
@@ -51,21 +52,36 @@ def side_by_side[T](
     Raises:
         ToolError: LiteRT refuses a graph.
     """
+    return _side_by_side(reference, taps, graphs, batched(samples, 1), lambda a, b: work(a[0], b[0]), threads)
+
+
+def _side_by_side[T](
+    reference: Graph,
+    taps: Iterable[int],
+    graphs: Mapping[str, tuple[Graph, Sequence[int]]],
+    chunks: Iterable[Sequence[Mapping[int, Array]]],
+    work: Callable[[list[Values], list[dict[str, Values]]], T],
+    threads: int,
+) -> Iterator[T]:
+    """As `side_by_side`, several samples at a time."""
     wanted = sorted({*taps})
     workers = [
         (xnnpack(reference, wanted), {name: xnnpack(graph, looked) for name, (graph, looked) in graphs.items()})
         for _ in range(threads)
     ]
 
-    def run(worker: tuple[Runner, dict[str, Runner]], sample: Mapping[int, Array]) -> T:
-        given = graph_feed(reference, sample)
-        found: dict[str, Values] = {}
-        for name, runner in worker[1].items():
-            fed = feed_as(graphs[name][0], reference, sample)
-            found[name] = {**fed, **runner.run(fed)}
-        return work({**given, **worker[0].run(given)}, found)
+    def values_of(runner: Runner, given: Values) -> Values:
+        return {**given, **runner.run(given)}
 
-    return ordered(workers, run, samples)
+    def run(worker: tuple[Runner, dict[str, Runner]], chunk: Sequence[Mapping[int, Array]]) -> T:
+        own, others = worker
+        found = [
+            {name: values_of(runner, feed_as(graphs[name][0], reference, sample)) for name, runner in others.items()}
+            for sample in chunk
+        ]
+        return work([values_of(own, graph_feed(reference, sample)) for sample in chunk], found)
+
+    return ordered(workers, run, chunks)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,11 @@ class Look:
     varying: bool = False
     part: Part | None = None
     deciding: Within | None = None
+
+    def counting(self, values: Array) -> Array:
+        """What counts of the values of one of the tensors."""
+        values = values if self.deciding is None else self.deciding.of(values)
+        return values if self.part is None else self.part.of(values)
 
 
 @dataclass
@@ -126,37 +147,51 @@ def compared(
         ToolError: LiteRT refuses a graph.
     """
 
-    def work(wanted: Values, found: dict[str, Values]) -> dict[str, list[Sums]]:
-        return {
-            name: [_sums(reference, graph, look, wanted, found[name]) for look in looks]
+    def work(wanted: list[Values], found: list[dict[str, Values]]) -> tuple[int, dict[str, list[list[Sums]]]]:
+        return len(wanted), {
+            name: [_sums(reference, graph, look, wanted, [values[name] for values in found]) for look in looks]
             for name, (graph, looks) in graphs.items()
         }
 
     totals = {name: [Total() for _ in looks] for name, (_, looks) in graphs.items()}
     taps = {look.reference for _, looks in graphs.values() for look in looks}
     tapped = {name: (graph, [look.tensor for look in looks]) for name, (graph, looks) in graphs.items()}
+    sizes = [sum(graph.tensors[t].size for t in looked) for graph, looked in tapped.values()]
+    chunks = batched(samples, chunk_size(sum(sizes) + sum(reference.tensors[t].size for t in taps)))
     count = 0
-    for parts in side_by_side(reference, taps, tapped, samples, work, threads):
+    for number, parts in _side_by_side(reference, taps, tapped, chunks, work, threads):
         for name, part in parts.items():
-            for total, look, sums in zip(totals[name], graphs[name][1], part, strict=True):
-                total.add(sums, look.varying)
-        count += 1
-        on_sample()
+            for total, look, found in zip(totals[name], graphs[name][1], part, strict=True):
+                for sums in found:
+                    total.add(sums, look.varying)
+        count += number
+        for _ in range(number):
+            on_sample()
     if count == 0:
         raise InputError("there are no samples to compare the models on", "Give at least one.")
     return count, totals
 
 
-def _sums(reference: Graph, graph: Graph, look: Look, wanted: Values, found: Values) -> Sums:
-    """One sample's sums for a look; steps are those of the tensor under test."""
-    a, b = to_real(reference, look.reference, wanted[look.reference]), to_real(graph, look.tensor, found[look.tensor])
+def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], found: list[Values]) -> list[Sums]:
+    """Sums for a look: of each sample where it is compared in pairs, else of all together."""
     q = graph.tensors[look.tensor].quantization
     step = float(q.scale[0]) if q is not None and q.axis is None else None
-    if look.deciding is not None:
-        a, b = look.deciding.of(a), look.deciding.of(b)
-    if look.part is not None:
-        a, b = look.part.of(a), look.part.of(b)
-    return compare(a, b, step, varying=look.varying)
+    ours = [values[look.reference] for values in wanted]
+    theirs = [values[look.tensor] for values in found]
+    if look.varying:
+        first = [look.counting(to_real(reference, look.reference, value)) for value in ours]
+        second = [look.counting(to_real(graph, look.tensor, value)) for value in theirs]
+        return [compare(a, b, step, varying=True) for a, b in zip(first, second, strict=True)]
+    together = compare(_real(reference, look.reference, ours), _real(graph, look.tensor, theirs), step, rows=False)
+    return [replace(together, samples=len(ours))]
+
+
+def _real(graph: Graph, tensor: int, values: list[Array]) -> Array:
+    """Several samples' values of a tensor as real values, stacked."""
+    q = graph.tensors[tensor].quantization
+    if q is None or q.axis is None:
+        return to_real(graph, tensor, np.stack(values))
+    return np.stack([to_real(graph, tensor, value) for value in values])
 
 
 class Comparator:

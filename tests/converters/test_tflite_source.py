@@ -47,3 +47,13 @@ def test_what_ends_litert_s_process_does_not_end_this_one(tmp_path: Path) -> Non
     flatbuffer.write(added(2.0**24), path := tmp_path / "added.tflite")
     with pytest.raises(InputError, match=r"added\.tflite: ADD #1 -> 'sum' ends the process .* when it is loaded"):
         TfliteRunner.open(path, *bindings(added(2.0**24)))
+
+
+def test_names_that_are_not_utf8_do_not_stop_a_run(tmp_path: Path) -> None:
+    """LiteRT's Python package cannot say them."""
+    packed = add_constant(np.ones((1, 4), np.float32), (1, 4))
+    packed.subgraphs[0].tensors[2].name = "result"
+    path = tmp_path / "names.tflite"
+    path.write_bytes(pack(packed).replace(b"result", b"res\xfflt"))
+    runner = TfliteRunner.open(path, *bindings(flatbuffer.read(path)))
+    assert runner.run({"x": np.zeros((1, 4), np.float32)})["res\ufffdlt"].tolist() == [[1, 1, 1, 1]]

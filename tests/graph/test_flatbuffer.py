@@ -131,6 +131,16 @@ def test_names_that_are_not_utf8_are_still_read() -> None:
     assert round_trip(round_trip(data)) == round_trip(data)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scaled"), [("INT8", True), ("FLOAT32", True), ("BOOL", False), ("COMPLEX64", False)]
+)
+def test_scales_of_types_that_have_no_integers_say_nothing(dtype: str, scaled: bool) -> None:
+    built = packed.add_constant(np.ones(3, np.float32), (3,))
+    built.subgraphs[0].tensors[2].type = getattr(schema.TensorType, dtype)
+    built.subgraphs[0].tensors[2].quantization = schema.QuantizationParametersT(scale=[0.5], zeroPoint=[3])
+    assert (flatbuffer.from_bytes(packed.pack(built)).tensors[2].quantization is not None) == scaled
+
+
 def test_quantization_with_all_its_fields() -> None:
     built = packed.add_constant(np.ones((3, 2), np.float32), (3, 2))
     x, constant, y = built.subgraphs[0].tensors

@@ -18,7 +18,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule
-from edgeqwt.rounding.reround import reround
+from edgeqwt.rounding.reround import reround, stride
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse
 from edgeqwt.verify.quality import layer_quality
@@ -179,6 +179,13 @@ def test_rows_that_nobody_feels_do_not_pull_at_the_weights() -> None:
         return float(np.square(np.array(wanted)[:, :, :2] - np.array(found)[:, :, :2]).sum())
 
     assert error(seeing) < 0.5 * error(blind)
+
+
+def test_many_samples_need_fewer_positions_each() -> None:
+    few, many, more = ([stride(map_, n) for map_ in ((1, 1), (32, 32), (56, 56), (1, 16384))] for n in (24, 384, 4096))
+    assert few == [1, 1, 2, 4]
+    assert many == [1, 2, 4, 7]
+    assert more == [1, 2, 4, 8]  # 256 of each at least: those of one sample are alike
 
 
 def test_layers_with_many_terms_are_rounded_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
