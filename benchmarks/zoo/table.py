@@ -50,6 +50,7 @@ def table(rows: Sequence[Row]) -> str:
         f"| convert with parity | {CONVERTS:.0%} | {_share(converted, made)} |",
         f"| build with every op integer | {INTEGER:.0%} | {_share(integer, tried)} |",
         f"| median SQNR of what varies | {GOOD} dB | {_median(chosen)} |",
+        f"| with weights left float, where that is better | | {_median(chosen, 'ceiling_db')} |",
         *(
             f"| of those built with both, {kind} filters | | {_median([found[kind] for found in both])} |"
             for kind in PAIR
@@ -76,8 +77,10 @@ def _chosen(found: dict[str, Row]) -> Row:
     return next((row for row in rows if row["status"] != CONVERTED), rows[0])
 
 
-def _median(rows: Sequence[Row]) -> str:
-    values = [row["varying_db"] for row in rows if row["status"] in DONE]
+def _median(rows: Sequence[Row], *others: str) -> str:
+    """Of what varies, or of the largest of that and of others of a row's figures."""
+    done = [row for row in rows if row["status"] in DONE]
+    values = [max(row[key] for key in ("varying_db", *others) if row.get(key) is not None) for row in done]
     return f"{statistics.median(values):.1f} dB ({len(values)} networks)" if values else ""
 
 
