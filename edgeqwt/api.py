@@ -97,6 +97,8 @@ def build(
     accept: bool | None = None,
     trust: bool = False,
     cache: bool = True,
+    time_budget: float | None = None,
+    memory: int | None = None,
     observations: Observations | None = None,
     display: Display = automatic,
 ) -> BuildResult:
@@ -143,6 +145,8 @@ def build(
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
         cache: take what a converter wrote of the same model before, see docs/how-to/slow-builds.md.
+        time_budget: seconds that the build should take at most: costly techniques then do less, and say so.
+        memory: bytes that the build should have resident at most; what does not fit is left out, or refused.
         observations: what a job observed of this model on these samples, so that it is not observed again.
         display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
@@ -152,6 +156,7 @@ def build(
             QualityError: the model is too far from the float one.
     """
     from edgeqwt.converters.sequence import find_sequences
+    from edgeqwt.passes.limits import Limits
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.target.budget import foresee, own_board
@@ -166,6 +171,7 @@ def build(
         float_io=float_io, preserve=preserve, interface=interface, outputs=outputs,
     )  # fmt: skip
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
+    limits = Limits.from_now(time_budget, memory)
     profile, stages, limit = target_of(target), Stages(display), budget or Budget()
     if compress:
         require_lookup(profile)
@@ -193,8 +199,9 @@ def build(
             try_metric(scored, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         result = run(
-            converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix), proved, observations
-        )
+            converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix),
+            proved, observations, limits,
+        )  # fmt: skip
         result = _packaged(result, data, board, limit, folder, stages, compress)
         if folder is not None:
             write_build(result, folder)

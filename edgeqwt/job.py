@@ -87,7 +87,8 @@ class Job:
         Where the account's `withdraws` names techniques, a build starts again without them.
         """
         state = lowered_for(technique, state, self.context, self.stages)
-        return apply(technique, state, self.context, self.stages)
+        _, after, account = apply(technique, state, self.context, self.stages)
+        return after, account
 
     def integer(self, state: State) -> Graph:
         """The integer graph of a state: lowered, weights to nearest, where no technique made one yet."""

@@ -101,9 +101,10 @@ def judge(
         own = own_errors(reference, kept, context.gate.feeds())
         traced = _traced(reference, variants, choice.name, own, context)
         worst = worst_samples(reference, kept, found, context.gate.feeds())
-        limit = ceiling(reference, kept, own, context.gate.feeds()) if recipe.ceiling else None
+        informed = recipe.ceiling and context.limits.spare()
+        limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     trials: tuple[Trial, ...] = ()
-    if poor:
+    if poor and context.limits.spare():
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
         if not recipe.quality.accept:

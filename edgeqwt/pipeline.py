@@ -22,6 +22,7 @@ from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_i
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import as_run, stored
 from edgeqwt.passes.context import Context
+from edgeqwt.passes.limits import LIMITED, UNLIMITED, Limits
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.pictured import Tabular
 from edgeqwt.prepare.prepare import Prepared
@@ -90,6 +91,7 @@ class BuildResult(Judgement, Tabular):
         package: the files of the package, relative to its folder; likewise.
         placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
         peaks: MiB of memory that the process had taken at most by the end of each stage.
+        limits: of its time and memory, as the user gave them.
     """
 
     sources: Sources
@@ -113,6 +115,7 @@ class BuildResult(Judgement, Tabular):
     package: tuple[str, ...] = ()
     placed: Compiled | None = None
     peaks: Mapping[str, int] = field(default_factory=dict)
+    limits: Limits = UNLIMITED
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""
@@ -150,6 +153,11 @@ class BuildResult(Judgement, Tabular):
         return self.variants[UNCOMPENSATED]
 
     @property
+    def limited(self) -> Mapping[str, str]:
+        """The techniques that did less than the recipe asks, for a limit of time or memory, and why."""
+        return {s.technique.name: s.account.data[LIMITED] for s in self.made.steps if LIMITED in s.account.data}
+
+    @property
     def outcome(self) -> Outcome | None:
         """What compensation did; None where the recipe has none."""
         return self.made.outcome
@@ -166,6 +174,7 @@ def build(
     adapt: Adapt = as_it_is,
     proved: Proved | None = None,
     observations: Observations | None = None,
+    limits: Limits = UNLIMITED,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -180,19 +189,21 @@ def build(
         adapt: rewrites an integer graph for the target; returns sentences on what it did.
         proved: what `prove` returned of this model, where it was called already.
         observations: what was observed of this model on these samples before, see `Job.observations`.
+        limits: of time and memory.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
     """
     job = begun(model, samples, recipe, target, stages, proved, observations)
-    model, context, graph = job.model, job.context, job.prepared.graph
+    limits.require("conversion and preparation")
+    model, context, graph = job.model, replace(job.context, limits=limits), job.prepared.graph
     made, recipe, assignment = _made(context, job.recipe, stages)
 
     def written(found: Graph) -> tuple[Graph, tuple[str, ...]]:
         return as_run(*adapt(found), recipe, target)
 
     judgement = judge(context, job.samples, made, recipe, stages, written, job.warnings)
-    gains = _gains(job, recipe)
+    gains = _gains(job, recipe) if limits.spare() else ()
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
         proof = context.gate.proof_samples(proof_count(variants[judgement.choice.name], recipe.verify.runtime_samples))
@@ -225,6 +236,7 @@ def build(
         sizes=sizes,
         seconds=stages.seconds,
         peaks=stages.peaks,
+        limits=limits,
         versions={**versions(), **model.versions},
     )
 

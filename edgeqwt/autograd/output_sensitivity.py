@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 16  # samples in memory at a time, at most
+BYTES = 24  # of each: itself, what its gradient needs, the gradient, and its square in float64
 ELEMENTS = 2**25  # of activations in memory at a time; gradients and what they need take several times as much
+
+
+def memory(graph: Graph) -> int:
+    """Bytes that gradients of a batch of samples take, about."""
+    one = activations(graph)
+    return BYTES * max(one, min(BATCH * one, ELEMENTS))
+
+
+def activations(graph: Graph) -> int:
+    """Real values that the ops of a graph compute of one sample."""
+    return sum(graph.tensors[t].size for op in graph.ops for t in op.outputs if graph.tensors[t].is_float)
 
 
 def output_sensitivity(

@@ -67,6 +67,8 @@ def build(
     accept: own.Accept = None,
     overwrite: own.Overwrite = False,
     cache: own.Cache = True,
+    time_budget: own.TimeBudget = None,
+    memory: own.Memory = None,
 ) -> None:
     """Build an int8 TFLite model, and prove it.
 
@@ -109,6 +111,8 @@ def build(
         accept=accept,
         trust=trust,
         cache=cache,
+        time_budget=time_budget,
+        memory=memory,
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)

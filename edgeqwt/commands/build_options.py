@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands import panels
+from edgeqwt.commands.options import parse_bytes, parse_seconds
 
 # -- What is built, and where it goes --------------------------------------------------------------
 
@@ -42,6 +43,23 @@ Cache = Annotated[
     panels.run(
         "--cache/--no-cache",
         help="Take what a converter wrote of the same model before; in $EDGEQWT_CACHE, or the user's cache folder.",
+    ),
+]
+
+TimeBudget = Annotated[
+    float | None,
+    panels.run(
+        help="Time that the build should take, such as 90s, 5m or 1h: costly techniques do less, and say so.",
+        parser=parse_seconds,
+        metavar="TIME",
+    ),
+]
+Memory = Annotated[
+    int | None,
+    panels.run(
+        help="Memory that it should take, such as 4GiB: what does not fit is left out, or refused.",
+        parser=parse_bytes,
+        metavar="SIZE",
     ),
 ]
 

@@ -40,13 +40,23 @@ Recipe = Annotated[str, panels.recipe(help=NAMED, metavar="NAME|FILE")]
 
 def parse_bytes(text: str) -> int:
     """A size such as 200000, 200kB or 256KiB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKM]?)(i?)B?", text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?)(i?)B?", text)
     if found is None:
         raise typer.BadParameter(f"{text!r}; write it as 200000, 200kB or 256KiB")
     base = 1024 if found[3] else 1000
     if float(found[1]) == 0:
         raise typer.BadParameter("it must be more than nothing")
-    return int(float(found[1]) * base ** {"": 0, "k": 1, "K": 1, "M": 2}[found[2]])
+    return int(float(found[1]) * base ** {"": 0, "k": 1, "K": 1, "M": 2, "G": 3}[found[2]])
+
+
+def parse_seconds(text: str) -> float:
+    """A time such as 90, 90s, 5m or 1h30m."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.replace(" ", ""))
+    parts = (None, None, None) if found is None else found.groups()
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+    if seconds <= 0:
+        raise typer.BadParameter(f"{text!r}; write it as 90s, 5m or 1h30m")
+    return seconds
 
 
 MaxSize = Annotated[

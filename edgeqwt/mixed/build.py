@@ -136,7 +136,8 @@ def _built(
 ) -> Result:
     ports = recipe.precision.ports
     used = replace(recipe.without(Regions16.name), precision=replace(solution.precision, ports=ports))
-    made = make(context, used.techniques, used.precision, stages)
+    own = replace(context, limits=context.limits.part(1 / (TRIES + 1 - tries)))
+    made = make(own, used.techniques, used.precision, stages)
     with stages("sensitivity"):
         size = file_size(made.graph, used, context.target)
         account = _account(context, goal, problem, solution, made.reference, made.graph, size, tries)

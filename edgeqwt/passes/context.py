@@ -17,6 +17,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
+from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.passes.state import State
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
@@ -63,6 +64,7 @@ class Context:
         preserve: what of the weights' structure stays, of `rounding.structure.KINDS`.
         ranges: range rules of single tensors, by name, in place of the one that techniques choose.
         observations: what was observed of the prepared graph before; None: it is observed when it is asked for.
+        limits: the time and memory that techniques may take.
         advance: shows the progress of the technique that runs.
     """
 
@@ -74,6 +76,7 @@ class Context:
     preserve: frozenset[str] = frozenset(KINDS)
     ranges: Mapping[str, RangeRule] = field(default_factory=dict)
     observations: Observations | None = None
+    limits: Limits = UNLIMITED
     advance: Advance = _quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 

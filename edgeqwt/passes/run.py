@@ -21,6 +21,7 @@ from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.lowering.fake_quant import scales as learned_scales
 from edgeqwt.lowering.preconditions import described
 from edgeqwt.passes.context import Context
+from edgeqwt.passes.limits import within_limits
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
 from edgeqwt.progress import Advance, Stages
@@ -35,7 +36,7 @@ class Step:
     """One technique of a build.
 
     Attributes:
-        technique: with its options.
+        technique: with its options, of which a limited time may leave less than the recipe says.
         account: what it did.
         before: the model that it got.
     """
@@ -105,10 +106,10 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
         state = start(context.showing(advance), precision)
     chosen = suited(techniques, context)
     steps: list[Step] = []
-    for technique in chosen:
+    for k, technique in enumerate(chosen):
         state = lowered_for(technique, state, context, stages)
-        after, accounted = apply(technique, state, context, stages)
-        steps.append(Step(technique, accounted, state))
+        used, after, accounted = apply(technique, state, context, stages, chosen[k + 1 :])
+        steps.append(Step(used, accounted, state))
         if accounted.withdraws:  # all again without them: what came before may have been done for their sake
             made = make(context, without(techniques, *accounted.withdraws), precision, stages)
             return replace(made, steps=(steps[-1], *made.steps))
@@ -134,17 +135,20 @@ def lowered_for(technique: Technique, state: State, context: Context, stages: St
         return context.with_integer(state)
 
 
-def apply(technique: Technique, state: State, context: Context, stages: Stages) -> tuple[State, Account]:
-    """One pass: the model after a technique, and what it did.
+def apply(
+    technique: Technique, state: State, context: Context, stages: Stages, others: Techniques = ()
+) -> tuple[Technique, State, Account]:
+    """One pass: a technique as it ran, the model after it, and what it did.
 
     Args:
         technique: with its options.
         state: what came out of the one before, see `lowered_for`.
-        context: the model, its samples and target.
+        context: the model, its samples, target and limits.
         stages: shows and times it.
+        others: the techniques to come.
     """
     with stages(technique.title or technique.name) as advance:
-        return technique.apply(state, context.showing(advance))
+        return within_limits(technique, state, context.showing(advance), others)
 
 
 def start(context: Context, precision: Precision) -> State:

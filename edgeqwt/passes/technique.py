@@ -42,6 +42,8 @@ class Technique(ABC):
         slow: whether it takes minutes, so that it is left out where techniques are tried one by one.
         paper: what it is made from.
         measured: what it gained where it was measured, in a few words, with what says so.
+        gains_db: decibels that it gained there with weights of 8 and of 4 bits, for its share of a limited time; None:
+            it takes no time to speak of, or is not known to gain.
     """
 
     name: ClassVar[str]
@@ -55,6 +57,7 @@ class Technique(ABC):
     slow: ClassVar[bool] = False
     paper: ClassVar[str] = ""
     measured: ClassVar[str] = ""
+    gains_db: ClassVar[tuple[float, float] | None] = None
 
     @abstractmethod
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
@@ -64,6 +67,10 @@ class Technique(ABC):
             state: what came out of the techniques before; `integer` is there where this one works on it.
             context: samples to fit on, the gate that knows others, and what else the model is about.
         """
+
+    def memory(self, state: State) -> int:
+        """Bytes that it needs beside the model, about; 0: little."""
+        return 0
 
 
 Techniques = tuple[Technique, ...]

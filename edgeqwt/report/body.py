@@ -193,6 +193,22 @@ class TechniqueRun:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the build was allowed to take.
+
+    Attributes:
+        seconds: of time; null: not limited. With such a limit a file depends on how quick the machine was.
+        memory: bytes; null: not limited.
+        less: techniques that did less for it than the recipe asks, name to the reason. Their options in `techniques`
+            are those that they ran with: a recipe of these, without a limit, makes the same file.
+    """
+
+    seconds: float | None
+    memory: int | None
+    less: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Compilation:
     """What the NPU's compiler made of the file.
 
@@ -252,8 +268,9 @@ class Report:
         widths: ops of the model that was kept, by the width of their activations, and copies between the widths.
         cost_of_compensation: the compensated file against the int8 file; null where compensation is off.
         runtimes: model.tflite in the runtimes.
+        limits: what the build was allowed to take; null where neither time nor memory was limited.
         seconds: wall-clock seconds of each stage, in the order in which they ran. The only part of the report that is
-            not the same for the same build, with peak_mib.
+            not the same for the same build, with peak_mib and whether the conversion was cached.
         peak_mib: MiB of memory that the process had taken at most by the end of each stage; empty where the system
             does not say.
         versions: Python and every package that took part, name to version.
@@ -293,6 +310,7 @@ class Report:
     widths: Widths
     cost_of_compensation: Cost | None
     runtimes: Runtimes
+    limits: Limits | None
     seconds: Mapping[str, float]
     peak_mib: Mapping[str, int]
     versions: Mapping[str, str]

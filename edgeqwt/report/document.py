@@ -79,6 +79,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         widths=widths(result.graph),
         cost_of_compensation=_cost(graphs, result.sizes),
         runtimes=_runtimes(result),
+        limits=_limits(result),
         seconds={name: round(value, 3) for name, value in result.seconds.items()},
         peak_mib=result.peaks,
         versions=result.versions,
@@ -189,6 +190,11 @@ def _recipe(recipe: Recipe) -> body.Options:
 def _converter(result: BuildResult) -> body.Converter | None:
     found = result.model
     return body.Converter(found.converter, found.cached, found.attempts) if found.converter else None
+
+
+def _limits(result: BuildResult) -> body.Limits | None:
+    seconds, memory = result.limits.seconds, result.limits.memory
+    return None if seconds is None and memory is None else body.Limits(seconds, memory, result.limited)
 
 
 def _model(result: BuildResult) -> body.Model:

@@ -20,6 +20,7 @@ from edgeqwt.report.terminal import (
     ceiling_sentences,
     converter_sentences,
     kept_sentence,
+    limit_sentences,
     names_in,
     next_command,
     parity_sentence,
@@ -313,6 +314,8 @@ def _advice(result: BuildResult) -> Iterator[Advice]:
         yield Advice("warning", sentence)
     for name, sentence in runtime_sentences(result.graph, result.runtimes):
         yield Advice("note", f"{name or 'TFLite Micro'}: {sentence}")
+    for sentence in limit_sentences(result):
+        yield Advice("note", f"Limits: {sentence}")
     yield Advice("note", f"Source: {parity_sentence(result.parity)}")
     for sentence in (*result.notes, *result.adapted):
         yield Advice("note", sentence)

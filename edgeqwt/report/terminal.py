@@ -79,6 +79,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             ("source", parity_sentence(result.parity)),
             *runtime_sentences(result.graph, result.runtimes),
             ("time", time_sentence(result)),
+            *(("limits", sentence) for sentence in limit_sentences(result)),
             *(("adapted", sentence) for sentence in result.adapted),
             *finding_sentences(result.findings),
             *(("package", sentence) for sentence in result.notes),
@@ -267,6 +268,17 @@ def time_sentence(result: BuildResult) -> str:
     if result.model.cached and CONVERT in spent:
         spent[CONVERT] += " (from the cache)"
     return f"{sum(result.seconds.values()):.1f} s: {', '.join(spent.values())}"
+
+
+def limit_sentences(result: BuildResult) -> Iterator[str]:
+    """What a limit of time or memory came to; nothing without one."""
+    limits, less = result.limits, ", ".join(result.limited)
+    if limits.seconds is not None:
+        other = f"{less} did less for it: on a quicker machine the file may be another one"
+        yield f"{limits.seconds:g} s were allowed; {other if less else 'no technique did less for it'}"
+    if limits.memory is not None:
+        most, allowed = max(result.peaks.values(), default=0), limits.memory / 2**20
+        yield f"{most:,} MiB of memory were taken, {allowed:,.0f} allowed"
 
 
 def converter_sentences(model: ConvertedModel) -> Iterator[str]:

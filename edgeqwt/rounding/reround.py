@@ -39,6 +39,7 @@ POSITIONS = 1024
 ROWS = 1 << 17  # positions of all samples: many samples need fewer of each, which takes a large share of a build's time
 LEAST = 256  # of one sample, about
 CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
+MOMENTS = 6  # arrays of the size of a second moment that are in memory at a time
 ELEMENTS = 1 << 23  # of their patches, at most, or one sample's
 
 Run = Callable[[Chunk], Array]
@@ -113,6 +114,12 @@ def in_parts(graph: Graph) -> dict[str, int]:
         if (count := parts(terms_of(op.kind, graph.tensors[slots(op).weight].shape))) > 1:
             found[graph.tensors[op.outputs[0]].name] = count
     return found
+
+
+def memory(graph: Graph) -> int:
+    """Bytes that the second moments of the largest layer take, and what factors them, about."""
+    sizes = [terms_of(graph.ops[i].kind, graph.tensors[slots(graph.ops[i]).weight].shape) for i in _roundable(graph)]
+    return max((8 * MOMENTS * math.ceil(terms / parts(terms)) * terms for terms in sizes), default=0)
 
 
 def _roundable(graph: Graph) -> list[int]:

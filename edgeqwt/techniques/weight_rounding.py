@@ -8,6 +8,7 @@ from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.rounding import reround as rerounding
 from edgeqwt.rounding.reround import in_parts, reround
 
 
@@ -18,6 +19,10 @@ class Rounding(Technique):
     works = Works.INTEGER
     role = "rounding of weights"
     gradients = "token weights"
+
+    def memory(self, state: State) -> int:
+        """See Technique."""
+        return 0 if state.integer is None else rerounding.memory(state.integer)
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weights rounded by the rule, layer by layer; as they were where that is better on held-out samples."""

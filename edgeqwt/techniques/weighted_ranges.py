@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from edgeqwt.autograd.output_sensitivity import BYTES, activations
 from edgeqwt.autograd.weighted import weighted
 from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.graph.saturation import decision_tensors
@@ -34,7 +35,12 @@ class WeightedRanges(Technique):
     gradients = "weighted ranges"
     paper = "PTQ4ViT (Yuan et al. 2022), section 3.3"
     measured = "ResNet-20 on top of `mse_ranges`: w8a8 +0.2 dB, w4a8 0.0 dB (docs/recipes.md)"
+    gains_db = (0.2, 0.0)
     samples: Annotated[int, Ge(1)] = 64
+
+    def memory(self, state: State) -> int:
+        """See Technique; gradients are of one sample at a time."""
+        return BYTES * activations(state.graph)
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weighted statistics, kept where held-out samples gain by them."""
