@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.simulation.study import Study
+    from edgeqwt.sweeps.one_model import pareto
     from edgeqwt.sweeps.run import Sweep, sweep
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.scoring import Scores
@@ -86,6 +87,7 @@ _NAMES_BY_MODULE = {
     "repair": ("CompensationResult",),
     "profile": ("Budget", "Finding", "TargetProfile"),
     "simulation.study": ("Study",),
+    "sweeps.one_model": ("pareto",),
     "sweeps.run": ("Sweep", "sweep"),
     "verify.compare": ("Comparison",),
     "verify.scoring": ("Scores",),
@@ -102,7 +104,7 @@ __all__ = [
     "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "Sweep", "TargetError", "TargetProfile",
     "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo", "check", "compare", "compensate",
     "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe", "open_job", "open_samples",
-    "progress_display", "recipes", "serve_demo", "study", "sweep", "targets", "tools",
+    "pareto", "progress_display", "recipes", "serve_demo", "study", "sweep", "targets", "tools",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import compare, compensate, evaluate, export, inspect, limited
-from edgeqwt.api_job import open_job, proved_float
+from edgeqwt.api_job import as_before, open_job, proved_float
 from edgeqwt.api_study import study
 from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
@@ -100,6 +100,7 @@ def build(
     time_budget: float | None = None,
     memory: int | None = None,
     observations: Observations | None = None,
+    before: BuildResult | None = None,
     display: Display = automatic,
 ) -> BuildResult:
     """Builds a proved int8 TFLite model.
@@ -148,6 +149,8 @@ def build(
         time_budget: seconds that the build should take at most: costly techniques then do less, and say so.
         memory: bytes that the build should have resident at most; what does not fit is left out, or refused.
         observations: what a job observed of this model on these samples, so that it is not observed again.
+        before: a build of the same model for the same target, with the same inputs and outputs, on the same samples: it
+            is not converted, prepared and proved again.
         display: shows the stages while they run; by default notebooks do, and nothing elsewhere.
 
     Raises:
@@ -184,13 +187,16 @@ def build(
     with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch:
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
-        converted, chosen, proved = proved_float(
-            model, data, chosen, profile, stages, scratch,
-            states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
-        )  # fmt: skip
+        if before is None:
+            converted, chosen, proved = proved_float(
+                model, data, chosen, profile, stages, scratch,
+                states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
+            )  # fmt: skip
+        else:
+            converted, chosen, proved = as_before(before, chosen)
         if sequences is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
-            converted = replace(converted, notes=(sequences.note(), *converted.notes))
+            converted = replace(converted, notes=tuple(dict.fromkeys((sequences.note(), *converted.notes))))
             test = None if test is None else sequences.of(test)
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)

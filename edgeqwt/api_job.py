@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.observations import Observations
     from edgeqwt.converted import ConvertedModel
     from edgeqwt.job import Job
+    from edgeqwt.pipeline import BuildResult
     from edgeqwt.profile import TargetProfile
     from edgeqwt.proved import Proved
     from edgeqwt.recipe.recipe import Recipe
@@ -74,6 +76,14 @@ def open_job(
         )
     require(converted.graph, profile, bits=chosen.precision.activation_bits)
     return begun(converted, data, chosen, profile, stages, proved, observations)
+
+
+def as_before(built: BuildResult, recipe: Recipe) -> tuple[ConvertedModel, Recipe, Proved]:
+    """What `proved_float` returned for a build, for another recipe that has the same inputs and outputs."""
+    from edgeqwt.proved import Proved
+
+    same = replace(recipe, precision=replace(recipe.precision, ports=built.recipe.precision.ports))
+    return built.model, same, Proved(built.model.graph, built.prepared, built.parity)
 
 
 def proved_float(

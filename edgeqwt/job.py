@@ -146,7 +146,8 @@ def begun(
     if proved is None or proved.source is not model.graph:
         proved = prove(model, samples, recipe, target, stages)
     graph = proved.prepared.graph
-    model = replace(model, notes=(*model.notes, *unlike_states(model, graph, split(samples)[0])))
+    notes = (*model.notes, *unlike_states(model, graph, split(samples)[0]))
+    model = replace(model, notes=tuple(dict.fromkeys(notes)))
     found = _resolved(model, graph, recipe, target)
     recipe = replace(recipe, precision=found.precision)
     context = Context.of(model, graph, samples, target, recipe.preserve, found.ranges)

@@ -69,6 +69,7 @@ def build(
     cache: own.Cache = True,
     time_budget: own.TimeBudget = None,
     memory: own.Memory = None,
+    pareto: own.Pareto = False,
 ) -> None:
     """Build an int8 TFLite model, and prove it.
 
@@ -116,6 +117,9 @@ def build(
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)
+    if pareto:
+        _several_widths(partial(made, work=work), lengths, output)
+        return
     if len(lengths) < 2:
         only = lengths[0] if lengths else None
         show_build(console(), made(output=output, work=work, sequence_length=only), output)
@@ -123,6 +127,22 @@ def build(
     results = _by_length(made, lengths, output, work, overwrite)
     for n, result in results.items():
         show_build(console(), result, output / f"seq{n}")
+
+
+def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path) -> None:
+    """Builds the Pareto front of widths, and shows it."""
+    from edgeqwt.errors import InputError
+    from edgeqwt.output import console, show_facts
+    from edgeqwt.sweeps.one_model import PAGE, pareto
+    from edgeqwt.sweeps.show import show_sweep
+
+    if len(lengths) > 1:
+        raise InputError("--pareto is for one sequence length", "Give one, or build one length at a time.")
+    only = lengths[0] if lengths else None
+    found = pareto(*made.args, **made.keywords, output=output, sequence_length=only)
+    show_sweep(console(), found)
+    kept = [f"{found.path(row)}/model.tflite" for row in found.rows if row.folder]
+    show_facts(console(), [("files", ", ".join(kept)), ("next", f"open {output}/{PAGE}: quality over costs")])
 
 
 def _by_length(

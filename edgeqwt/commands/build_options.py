@@ -72,6 +72,12 @@ Precision = Annotated[
         metavar="wNaM|mixed",
     ),
 ]
+Pareto = Annotated[
+    bool,
+    panels.recipe(
+        "--pareto", help="Build w8a8, w4a8, a mixture of both and w8a16, and keep those that no other one beats."
+    ),
+]
 MaxLatency = Annotated[
     float | None,
     panels.recipe(help="With mixed: time at most, in that at 8 bits everywhere (a model).", metavar="RATIO"),

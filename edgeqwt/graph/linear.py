@@ -8,6 +8,9 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset16 import bits_of, stays_float
+
+BITS_OF_WEIGHTS = {"int4": 4, "int8": 8}
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,20 @@ def along(vector: Array, axis: int, rank: int) -> Array:
     shape = [1] * rank
     shape[axis] = -1
     return vector.reshape(shape)
+
+
+def bit_operations(graph: Graph) -> int:
+    """Multiplications of one inference, each times the bits of its weight and of its activation.
+
+    What ops without weights and moves between widths cost is not counted. A common measure of what widths save on
+    hardware whose multipliers are as wide as their operands; processors have 8 bits at least.
+    """
+    found = 0
+    for op in graph.ops:
+        if count := multiplications(graph, op):
+            weight = BITS_OF_WEIGHTS.get(graph.tensors[slots(op).weight].dtype, 32)
+            found += count * weight * (32 if stays_float(graph, op) else bits_of(graph, op))
+    return found
 
 
 def multiplications(graph: Graph, op: Op) -> int:

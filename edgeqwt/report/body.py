@@ -264,6 +264,8 @@ class Report:
         bytes: size of each model's file, in bytes.
         compressed_bytes: sizes of the same files after DEFLATE, as a download or an application package compresses
             them.
+        bit_operations: multiplications of one inference of the model that was kept, each times the bits of its weight
+            and of its activation.
         ops: ops of each model; float is the model that was quantized.
         widths: ops of the model that was kept, by the width of their activations, and copies between the widths.
         cost_of_compensation: the compensated file against the int8 file; null where compensation is off.
@@ -306,6 +308,7 @@ class Report:
     scores: Mapping[str, Mapping[str, float]]
     bytes: Mapping[str, int]
     compressed_bytes: Mapping[str, int]
+    bit_operations: int
     ops: Mapping[str, OpCounts]
     widths: Widths
     cost_of_compensation: Cost | None

@@ -16,6 +16,7 @@ from edgeqwt.compensation.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import bit_operations
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.options import values_of
@@ -75,6 +76,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         scores=result.scores,
         bytes=result.sizes,
         compressed_bytes=compressed_sizes(result),
+        bit_operations=bit_operations(result.graph),
         ops={name: _ops(graph) for name, graph in graphs.items()},
         widths=widths(result.graph),
         cost_of_compensation=_cost(graphs, result.sizes),

@@ -23,7 +23,12 @@ class Cost:
     digits: int = 0
 
 
-COSTS = (Cost("bytes", "bytes"), Cost("cycles", "cycles"), Cost("latency_ms", "latency, ms", 3))
+COSTS = (
+    Cost("bytes", "bytes"),
+    Cost("cycles", "cycles"),
+    Cost("bit_operations", "bit operations"),
+    Cost("latency_ms", "latency, ms", 3),
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 HEADER = (
     "build", "target", "recipe", "widths", "samples", "plain,\ndB", "kept,\ndB", "same\ntop-1", "score", "bytes",
-    "cycles", "latency,\nms", "s", "MiB", "best",
+    "cycles", "bit ops,\nM", "latency,\nms", "s", "MiB", "best",
 )  # fmt: skip
+TEXTS = 5  # columns that are no figures
 WIDTH, HEIGHT = 60, 12  # characters of a chart
 BEST, OTHER = "●", "·"
 
@@ -30,7 +31,7 @@ def show_sweep(out: Console, found: Sweep) -> None:
     rows = ordered(found.rows)
     built, best = [row for row in rows if row.status == BUILT], best_keys(rows)
     if built:
-        show_table(out, "Builds", HEADER, [(*cells(row), BEST if row.key in best else "") for row in built], texts=5)
+        _show_builds(out, built, best)
     for name, group in groups(built).items():
         for cost in COSTS:
             shown = points(group, cost)
@@ -48,6 +49,15 @@ def show_sweep(out: Console, found: Sweep) -> None:
     out.print(f"{said}; the table is in {found.folder}", soft_wrap=True)
 
 
+def _show_builds(out: Console, built: Sequence[Row], best: Set[str]) -> None:
+    """The table; what all builds have in common stands in its title."""
+    lines = [(*cells(row), BEST if row.key in best else "") for row in built]
+    common = {k for k in range(1, TEXTS) if len(lines) > 1 and len({line[k] for line in lines}) == 1}
+    named = ", ".join(lines[0][k] for k in sorted(common) if lines[0][k])
+    shown = [tuple(cell for k, cell in enumerate(line) if k not in common) for line in (HEADER, *lines)]
+    show_table(out, f"Builds: {named}" if named else "Builds", shown[0], shown[1:], texts=TEXTS - len(common))
+
+
 def ordered(rows: Sequence[Row]) -> list[Row]:
     """Group by group as in the plan, the best first, then what has no quality."""
     return [
@@ -62,7 +72,8 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.model, row.target, row.recipe, row.precision, row.calibration, _number(row.plain_db, 1),
         _number(row.kept_db, 1), _number(row.agreement, 3), _number(row.score, 4), _number(row.bytes),
-        _number(row.cycles), _number(row.latency_ms, 3), _number(row.seconds, 1), _number(row.peak_mib),
+        _number(row.cycles), _number(row.bit_operations and row.bit_operations / 1e6, 1),
+        _number(row.latency_ms, 3), _number(row.seconds, 1), _number(row.peak_mib),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from edgeqwt.disk import MARK, cannot_write, take
 from edgeqwt.errors import InputError
 
 FILE = "sweep.sqlite"
-VERSION = 1
+VERSION = 2
 """Of the table's columns."""
 WAITING, BUILT, FAILED, LOST = "waiting", "built", "failed", "lost"
 """What became of a cell. What is lost, with its process or machine, is begun again by the next run."""
@@ -39,6 +39,7 @@ class Row:
         score: of the file on the evaluation data, by the first metric.
         bytes: of the file.
         cycles: of one inference, where the target's compiler tells.
+        bit_operations: of one inference: multiplications times the bits of weights and activations.
         latency_ms: shortest run with the machine's default kernels, where it was asked for.
         seconds: of the build, wall-clock.
         peak_mib: memory of its process at most.
@@ -64,6 +65,7 @@ class Row:
     score: float | None = None
     bytes: int | None = None
     cycles: float | None = None
+    bit_operations: int | None = None
     latency_ms: float | None = None
     seconds: float | None = None
     peak_mib: int | None = None

@@ -31,7 +31,7 @@ def row_of(cell: Cell) -> Row:
 def lost(cell: Cell, message: str) -> Row:
     """A cell whose process or machine went away."""
     error = EdgeqwtError(message, LOST_HINT)
-    return replace(_failed(row_of(cell), error), status=LOST)
+    return replace(failed(row_of(cell), error), status=LOST)
 
 
 def build(cell: Cell, folder: str, started: Callable[[Child], None] = lambda child: None) -> Row:
@@ -51,9 +51,9 @@ def build(cell: Cell, folder: str, started: Callable[[Child], None] = lambda chi
         row: Row = child.call(_built, cell, folder)
     except EndedError as error:
         gone = child.process.returncode == SIGKILL
-        return lost(cell, error.message) if gone else _failed(row_of(cell), error)
+        return lost(cell, error.message) if gone else failed(row_of(cell), error)
     except EdgeqwtError as error:
-        return _failed(row_of(cell), error)
+        return failed(row_of(cell), error)
     finally:
         child.end()
     return row
@@ -70,20 +70,21 @@ def _built(cell: Cell, folder: str) -> Row:
             raise InputError(_other_versions(own, cell.versions), "Install the same on all machines of a sweep.")
         if not (output / MANIFEST).is_file():
             api.build(**cell.options, output=output)
-        row = replace(row, status=BUILT, exit_code=0, folder=output.name, **_measured(output))
+        row = replace(row, status=BUILT, exit_code=0, folder=output.name, **measured(output))
         if cell.latency:
             row = replace(row, latency_ms=_latency(output / MODEL))
     except Exception as error:
-        row = _failed(row, as_error(error))
+        row = failed(row, as_error(error))
     return replace(row, seconds=round(time.perf_counter() - start, 3), peak_mib=row.peak_mib or peak())
 
 
-def _failed(row: Row, error: EdgeqwtError) -> Row:
+def failed(row: Row, error: EdgeqwtError) -> Row:
+    """The row of a build that an error stopped."""
     failures = "".join(f"; {sentence}" for sentence in getattr(error, "failures", ()))
     return replace(row, status=FAILED, message=f"{error.message}{failures}", hint=error.hint, exit_code=error.exit_code)
 
 
-def _measured(folder: Path) -> dict[str, Any]:
+def measured(folder: Path) -> dict[str, Any]:
     """What the report of a build says, as columns of its row."""
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     kept = report["kept"]["name"]
@@ -97,6 +98,7 @@ def _measured(folder: Path) -> dict[str, Any]:
         "agreement": min(same, default=None),
         "score": scores[0] if scores else None,
         "bytes": report["bytes"][kept],
+        "bit_operations": report["bit_operations"],
         "cycles": _cycles(folder / PACKAGE),
         "peak_mib": max(report["peak_mib"].values(), default=None),
         "sha256": hashlib.sha256((folder / MODEL).read_bytes()).hexdigest(),
