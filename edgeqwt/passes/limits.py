@@ -71,7 +71,7 @@ class Limits:
     def lacking(self, needed: int) -> str:
         """Why so many bytes more cannot be had; empty where they can."""
         taken = (peak() or 0) * MIB
-        if self.memory is None or taken + needed <= self.memory:
+        if self.memory is None or not needed or taken + needed <= self.memory:
             return ""
         left = max(0, self.memory - taken)
         return f"it needs about {needed / MIB:,.0f} MiB, and of {self.memory / MIB:,.0f} MiB {left / MIB:,.0f} are left"

@@ -28,6 +28,9 @@ from edgeqwt.sweeps.work import build, lost
 START = "ray"
 """In place of an address: the cluster that $RAY_ADDRESS names, or one on this machine for as long as the sweep runs."""
 
+ADDRESS = "Give the address that `ray start --head` prints, or --on ray."
+PATHS = "Ray's sockets need a short path: name a folder in the environment variable RAY_TMPDIR, such as ~/ray."
+
 
 class _LostError(Exception):
     """The system ended a cell's process: the task is begun again."""
@@ -87,9 +90,9 @@ def _connected(address: str, plan: Plan, jobs: int | None) -> Iterator[None]:
     try:
         named = None if address == START else address
         ray.init(named, log_to_driver=False, logging_level="error", **(own if starting else {}))
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        failed = ToolError("ray", None, "", "Give the address that `ray start --head` prints, or --on ray.")
-        failed.message = f"there is no Ray cluster at {address}: {error}"
+    except (OSError, ValueError, RuntimeError) as error:
+        failed = ToolError("ray", None, "", PATHS if starting else ADDRESS)
+        failed.message = f"no Ray cluster starts here: {error}" if starting else f"no Ray cluster at {address}: {error}"
         raise failed from None
     try:
         yield

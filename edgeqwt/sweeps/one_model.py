@@ -65,6 +65,10 @@ def _without_files(row: Row, folder: Path) -> Row:
     return replace(row, folder="")
 
 
+def _named(source: object) -> str:
+    return Path(source).name if isinstance(source, str | Path) else type(source).__name__
+
+
 class _Builds:
     """The builds of one model, one after the other; all but the first take up what that has converted and proved."""
 
@@ -76,12 +80,14 @@ class _Builds:
         self.first: BuildResult | None = None
         self.errors: list[EdgeqwtError] = []
         chosen = options.get("recipe", recipes.DEFAULT)
-        self.names = {
-            "model": model if isinstance(model, str | Path) else type(model).__name__,
-            "calibration": calibration if isinstance(calibration, str | Path) else type(calibration).__name__,
-            "target": options.get("target", "tflite"),
-            "recipe": chosen if isinstance(chosen, str) else chosen.name,
-        }
+        self.blank = Row(
+            key="",
+            model=_named(model),
+            calibration=_named(calibration),
+            target=options.get("target", "tflite"),
+            recipe=chosen if isinstance(chosen, str) else chosen.name,
+            precision="",
+        )
 
     def all(self) -> list[Row]:
         """A row for each of the widths.
@@ -100,7 +106,7 @@ class _Builds:
 
     def row(self, precision: str, **own: Any) -> Row:
         """The row of one of them, failed where the others may do."""
-        row = Row(precision, **{name: str(value) for name, value in self.names.items()}, precision=precision)
+        row = replace(self.blank, key=precision, precision=precision)
         seconds = self.options.get("time_budget")
         own |= {"time_budget": None if seconds is None else seconds / self.COUNT}
         folder = self.folder / BUILDS / precision

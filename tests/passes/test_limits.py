@@ -136,6 +136,7 @@ def test_what_does_not_fit_the_memory_is_left_out() -> None:
     assert 0 < needed < GIB
     assert Limits(memory=100 * GIB).lacking(needed) == ""
     assert Limits(memory=1).lacking(needed).endswith("of 0 MiB 0 are left")
+    assert Limits(memory=1).lacking(0) == ""  # what needs little runs
     ((_, account),) = made(Gptq(), limits=Limits(memory=1))
     assert not account.kept
     assert "left out: it needs about" in account.sentences[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -110,26 +112,34 @@ def workers(process: int) -> list[int]:
     return [c for c in children(process) if b"ray::_task" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path."""
+    with TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.requires("ray")
-def test_a_cluster_builds_the_same_bytes_whatever_is_killed(files: Path, tmp_path: Path) -> None:
+def test_a_cluster_builds_the_same_bytes_whatever_is_killed(files: Path, tmp_path: Path, short: Path) -> None:
     sequence = edgeqwt.sweep(files / "plan.toml", output=tmp_path / "sequence", jobs=1)
     assert [r.status for r in sequence.rows] == ["built"] * 12
     arguments = ("sweep", files / "plan.toml", "-o", tmp_path / "cluster", "--on", "ray", "--jobs", 2)
+    ray = {"RAY_TMPDIR": str(short)}  # paths of sockets have 107 characters at most
 
     def built() -> list[Row]:
         known = (tmp_path / "cluster" / table.FILE).exists()
         return [r for r in table.read(tmp_path / "cluster") if r.status == "built"] if known else []
 
-    with small.process(arguments, tmp_path) as driver:
-        small.wait_for(lambda: workers(driver.pid), 240)
+    with small.process(arguments, tmp_path, ray) as driver:
+        small.wait_for(lambda: workers(driver.pid) or driver.poll() is not None, 240)
         os.kill(workers(driver.pid)[0], signal.SIGKILL)
         small.wait_for(lambda: len(built()) >= 3, 240)
         command = next(c for c in children(driver.pid) if c != driver.pid)
         before = built()
         os.kill(command, signal.SIGKILL)
         driver.communicate()
-    with small.process(arguments, tmp_path) as again:
+    with small.process(arguments, tmp_path, ray) as again:
         again.communicate()
     found = opened(tmp_path / "cluster").rows
     assert [r.sha256 for r in found] == [r.sha256 for r in sequence.rows]
