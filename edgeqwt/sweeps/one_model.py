@@ -40,7 +40,8 @@ def pareto(model: object, *, calibration: Any, output: str | Path, overwrite: bo
         output: folder to make: a table, a page, and in `builds` the output folders of the builds that no other one
             beats in quality without costing more: in bytes, in bit operations, or in cycles where the target tells.
         overwrite: as for `edgeqwt.build`.
-        options: of `edgeqwt.build`, for all builds alike, but for those of `OWN`. A time budget is shared evenly.
+        options: of `edgeqwt.build`, for all builds alike, but for those of `OWN` and `accept`. A time budget is shared
+            evenly.
 
     Raises:
         InputError: an option is not for several widths.
@@ -108,12 +109,12 @@ class _Builds:
         """The row of one of them, failed where the others may do."""
         row = replace(self.blank, key=precision, precision=precision)
         seconds = self.options.get("time_budget")
-        own |= {"time_budget": None if seconds is None else seconds / self.COUNT}
+        own |= {"accept": True, "time_budget": None if seconds is None else seconds / self.COUNT}
         folder = self.folder / BUILDS / precision
         try:
             result = api.build(
                 self.model,
-                **{"accept": True, **self.options, **own},
+                **{**self.options, **own},
                 calibration=self.calibration,
                 output=folder,
                 precision=precision,
