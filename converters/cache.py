@@ -125,7 +125,7 @@ def key_of(given: Path, python: str, *options: str) -> str:
     Args:
         given: the file that the converter reads.
         python: the interpreter that it runs in, whose packages count, all of them with their versions.
-        options: its name and what else it is told.
+        options: its name and its other settings.
 
     Raises:
         OSError, CalledProcessError: the interpreter does not run, or the file cannot be read.
