@@ -25,6 +25,8 @@ import zipfile
 from typing import Any
 
 LEGACY = "TF_USE_LEGACY_KERAS"
+_OWN = re.compile(r"(keras|tf_keras|tensorflow\w*|builtins)\b")
+"""Modules that register what is theirs by themselves."""
 _UNTRUSTED = runpy.run_path(os.path.join(os.path.dirname(__file__), "keras_untrusted.py"))
 
 
@@ -42,15 +44,19 @@ def is_legacy(path: str) -> bool:
     return False
 
 
+def named_modules(path: str) -> list[str]:
+    """The modules of users that a .keras file's objects are of, in order."""
+    with zipfile.ZipFile(path) as archive:
+        found = {part.get("module") for part in _UNTRUSTED["objects_in"](_UNTRUSTED["config_of"](archive))}
+    return sorted(m for m in found if isinstance(m, str) and m and not _OWN.match(m))
+
+
 def _import_named(path: str) -> None:
     """Imports the modules that a trusted .keras file names, from its folder, too: they register layers of users."""
     sys.path.append(os.path.dirname(path))
-    with zipfile.ZipFile(path) as archive:
-        config = archive.read("config.json").decode()
-    for module in sorted(set(re.findall(r'"module": "([\w.]+)"', config))):
-        if not re.match(r"(keras|tf_keras|tensorflow\w*|builtins)\b", module):
-            with contextlib.suppress(ModuleNotFoundError):  # of a loss, perhaps, which nobody needs
-                importlib.import_module(module)
+    for module in named_modules(path):
+        with contextlib.suppress(ModuleNotFoundError):  # where Keras does not find its class, it says so
+            importlib.import_module(module)
 
 
 class Model:

@@ -93,25 +93,40 @@ def _check_archive(path: str) -> None:
         size = sum(info.file_size for info in archive.infolist())
         if size > SLACK + RATIO * os.path.getsize(path):
             raise ValueError(f"not loaded: its parts take {size >> 20} MiB unpacked")
-        config = json.loads(text_of(archive, "config.json"))
-        if isinstance(config, dict):
-            config.pop("compile_config", None)  # nothing here compiles it: its losses may be of anybody's
-        _check_config(config)
+        _check_config(config_of(archive))
         for name in archive.namelist():
             if name.endswith(".h5"):
                 with archive.open(name) as weights:
                     _check_hdf5(weights)
 
 
-def _check_config(config: Any) -> None:
+def config_of(archive: zipfile.ZipFile) -> Any:
+    """What a .keras file says of its model; without its losses and metrics, of anybody's, as nothing here compiles it.
+
+    Raises:
+        ValueError: as `text_of`, or it is no JSON.
+    """
+    config = json.loads(text_of(archive, "config.json"))
+    if isinstance(config, dict):
+        config.pop("compile_config", None)
+    return config
+
+
+def objects_in(config: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in a configuration, at any depth."""
     waiting = [config]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            _check_object(part)
+            yield part
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
+
+
+def _check_config(config: Any) -> None:
+    for part in objects_in(config):
+        _check_object(part)
 
 
 def _check_object(part: dict[str, Any]) -> None:

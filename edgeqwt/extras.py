@@ -10,14 +10,14 @@ from types import MappingProxyType
 
 from edgeqwt.errors import ToolError
 
-CONVERT = "pip install 'edgeqwt[convert]'"
+CONVERT, ONNX = "pip install 'edgeqwt[convert]'", "pip install 'edgeqwt[onnx]'"
 MICRO = "It has wheels for Linux on x86-64 alone, where it comes with edgeqwt: pip install edgeqwt."
 PACKAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "torch": ("torch", f"Install it: {CONVERT}."),
-        "onnx": ("onnx", f"Install it: {CONVERT}."),
-        "onnx2tf": ("onnx2tf", f"Install it: {CONVERT}."),
-        "onnxruntime": ("onnxruntime", f"Install it: {CONVERT}."),
+        "onnx": ("onnx", f"Install it: {ONNX}."),
+        "onnx2tf": ("onnx2tf", f"Install it: {ONNX}."),
+        "onnxruntime": ("onnxruntime", f"Install it: {ONNX}."),
         "tflite_micro": ("tflite-micro", MICRO),
         "model_explorer": (
             "ai-edge-model-explorer",

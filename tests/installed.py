@@ -49,7 +49,7 @@ WITHOUT: dict[str, tuple[tuple[tuple[str, ...], int, tuple[str, ...]], ...]] = {
         (("build", "model.py:create", "-c", SAMPLES, "-o", "x"), 5, TORCH),
     ),
     "onnx": (
-        (("build", "model.onnx", "-c", SAMPLES, "-o", "x"), 5, ("the package onnx is needed", "edgeqwt[convert]")),
+        (("build", "model.onnx", "-c", SAMPLES, "-o", "x"), 5, ("the package onnx is needed", "edgeqwt[onnx]")),
     ),
     "ethosu": (
         ((*BUILD, "x", "--target", "ethos-u55-128"), 5, (VELA,)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,16 +43,21 @@ def test_an_import_that_failed_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("model", "package"), [("model.py:create", "torch"), ("model.pt2", "torch"), ("m.onnx", "onnx")]
+    ("model", "package", "extra"),
+    [
+        ("model.py:create", "torch", extras.CONVERT),
+        ("model.pt2", "torch", extras.CONVERT),
+        ("m.onnx", "onnx", extras.ONNX),
+    ],
 )
 def test_sources_that_need_what_is_not_there(
-    edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch, model: str, package: str
+    edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch, model: str, package: str, extra: str
 ) -> None:
     Path(model.partition(":")[0]).write_text("def create(): return 1\n")
     monkeypatch.setitem(sys.modules, package, None)
     message = edgeqwt.refused(5, "build", model, "-c", files.samples, "-o", "out")
     assert f"the package {package} is needed, which is not installed" in message
-    assert extras.CONVERT in message
+    assert extra in message
 
 
 def test_targets_that_need_what_is_not_there(edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,17 +90,33 @@ def test_tflite_micro_is_reported_where_it_is_asked(monkeypatch: pytest.MonkeyPa
     assert found.ops == 0
 
 
-def test_every_package_is_one_that_can_be_installed() -> None:
-    import tomllib
-
+def project() -> dict[str, Any]:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(text)["project"]
+    found: dict[str, Any] = tomllib.loads(text)["project"]
+    return found
+
+
+def test_each_hint_names_the_extra_that_brings_the_package() -> None:
+    brought = {"onnx": "onnx2tf", "onnxruntime": "onnx2tf"}  # as dependencies of another one
+    extra_of = {
+        re.split(r"[^\w-]", requirement)[0]: name
+        for name, requirements in project()["optional-dependencies"].items()
+        for requirement in requirements
+        if name != "dev"
+    }
+    for package, hint in extras.PACKAGES.values():
+        named = re.search(r"edgeqwt\[(\w+)\]", hint)
+        assert (named and named[1]) == extra_of.get(brought.get(package, package)), package
+
+
+def test_every_package_is_one_that_can_be_installed() -> None:
+    found = project()
     all_of_them = " ".join(
-        [*project["dependencies"], *(d for ds in project["optional-dependencies"].values() for d in ds)]
+        [*found["dependencies"], *(d for ds in found["optional-dependencies"].values() for d in ds)]
     )
     known = {"onnx", "onnxruntime", "model_explorer", "pandas"}  # which onnx2tf brings, or who has it already
     assert all(package in all_of_them for module, (package, _) in extras.PACKAGES.items() if module not in known)
-    micro = next(d for d in project["dependencies"] if d.startswith("tflite-micro"))
+    micro = next(d for d in found["dependencies"] if d.startswith("tflite-micro"))
     assert micro.endswith("; sys_platform == 'linux' and platform_machine == 'x86_64'")
 
 

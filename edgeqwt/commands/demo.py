@@ -123,6 +123,6 @@ def _show(out: Console, address: str) -> None:
     try:
         import segno
     except ImportError:
-        out.print("With `pip install edgeqwt[demo]` there is a QR code here.", soft_wrap=True)
+        out.print("With `pip install 'edgeqwt[demo]'` there is a QR code here.", soft_wrap=True)
         return
     segno.make(address, error="l").terminal(out=out.file, compact=True)

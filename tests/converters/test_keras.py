@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converters import convert
 from edgeqwt.converters.child import environment
-from edgeqwt.converters.keras_child import is_legacy
+from edgeqwt.converters.keras_child import is_legacy, named_modules
 from edgeqwt.converters.tools import find
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.verify.parity import check_parity
@@ -85,3 +86,18 @@ def test_who_wrote_a_file(tmp_path: Path, version: str, legacy: bool) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("metadata.json", f'{{"keras_version": "{version}"}}')
     assert is_legacy(str(path)) is legacy
+
+
+def test_which_modules_a_file_names(tmp_path: Path) -> None:
+    """Those of its layers, however the JSON is laid out; not those of losses, nor texts that look like one."""
+    path = tmp_path / "model.keras"
+    layers = [
+        {"module": "keras.layers", "class_name": "Dense"},
+        {"module": "größen.lagen", "class_name": "Own", "config": {"inner": [{"module": "other", "class_name": "A"}]}},
+        {"module": None, "class_name": "B", "config": {"name": '"module": "text"'}},
+    ]
+    config = {"config": {"layers": layers}, "compile_config": {"loss": {"module": "losses", "class_name": "L"}}}
+    for indent in (None, 1):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps(config, indent=indent))
+        assert named_modules(str(path)) == ["größen.lagen", "other"]
