@@ -25,6 +25,7 @@ import zipfile
 from typing import Any
 
 LEGACY = "TF_USE_LEGACY_KERAS"
+_TOOLKIT = "tensorflow_model_optimization"
 _OWN = re.compile(r"(keras|tf_keras|tensorflow\w*|builtins)\b")
 """Modules that register what is theirs by themselves."""
 _UNTRUSTED = runpy.run_path(os.path.join(os.path.dirname(__file__), "keras_untrusted.py"))
@@ -44,10 +45,23 @@ def is_legacy(path: str) -> bool:
     return False
 
 
+class UnreadableError(ValueError):
+    """The optimization toolkit does not read back what it saved."""
+
+    hint = (
+        "TensorFlow's model optimization toolkit does not read all of its layers from .keras files. Save the model as "
+        ".h5: model.save('model.h5')."
+    )
+
+
+def _config(path: str) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        return _UNTRUSTED["config_of"](archive)
+
+
 def named_modules(path: str) -> list[str]:
     """The modules of users that a .keras file's objects are of, in order."""
-    with zipfile.ZipFile(path) as archive:
-        found = {part.get("module") for part in _UNTRUSTED["objects_in"](_UNTRUSTED["config_of"](archive))}
+    found = {part.get("module") for part in _UNTRUSTED["objects_in"](_config(path))}
     return sorted(m for m in found if isinstance(m, str) and m and not _OWN.match(m))
 
 
@@ -154,7 +168,12 @@ def _load(tf: Any, path: str, safe_mode: bool) -> Any:
         toolkit.sparsity.keras.prune_scope(),
         toolkit.clustering.keras.cluster_scope(),
     ):
-        model = tf.keras.models.load_model(path, compile=False, safe_mode=safe_mode)
+        try:
+            model = tf.keras.models.load_model(path, compile=False, safe_mode=safe_mode)
+        except ValueError as error:  # it builds some of its layers twice, and then misses variables
+            if path.endswith(".keras") and _TOOLKIT in str(_config(path)):
+                raise UnreadableError(str(error)) from error
+            raise
     kinds = {type(layer).__name__ for layer in model.layers}
     if "PruneLowMagnitude" in kinds:
         model = toolkit.sparsity.keras.strip_pruning(model)
@@ -199,7 +218,7 @@ def main(path: str, trusted: str = "") -> None:
                 model = Model(path, bool(trusted))
             reply = answer(model, json.loads(line))
         except Exception as error:  # TensorFlow and Keras raise anything
-            reply = {"error": f"{type(error).__name__}: {error}"}
+            reply = {"error": f"{type(error).__name__}: {error}", "hint": getattr(error, "hint", "")}
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 

@@ -144,7 +144,7 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
     if "error" in answer:
         reason = " ".join(str(answer["error"]).split())[:400]
         what = {"describe": "load", "run": "run", "convert": "convert"}[request["do"]]
-        hint = TRUST if path.is_dir() else EXPORT + TRUST
+        hint = answer["hint"] or (TRUST if path.is_dir() else EXPORT + TRUST)
         if "not loaded: " in reason and what == "load":
             raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", hint)
         raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else "")

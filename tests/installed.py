@@ -48,9 +48,7 @@ WITHOUT: dict[str, tuple[tuple[tuple[str, ...], int, tuple[str, ...]], ...]] = {
         (("build", "model.pt2", "-c", SAMPLES, "-o", "x"), 5, TORCH),
         (("build", "model.py:create", "-c", SAMPLES, "-o", "x"), 5, TORCH),
     ),
-    "onnx": (
-        (("build", "model.onnx", "-c", SAMPLES, "-o", "x"), 5, ("the package onnx is needed", "edgeqwt[onnx]")),
-    ),
+    "onnx": ((("build", "model.onnx", "-c", SAMPLES, "-o", "x"), 5, ("the package onnx is needed", "edgeqwt[onnx]")),),
     "ethosu": (
         ((*BUILD, "x", "--target", "ethos-u55-128"), 5, (VELA,)),
         (("bench", "out/model.tflite", "--on", "ethos-u55-128"), 5, (VELA,)),

@@ -134,6 +134,19 @@ def test_a_full_tmpdir_is_named(tmp_path: Path, small_disk: list[str], when: str
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_output_folder_is_named(tmp_path: Path, small_disk: list[str]) -> None:
+    code = (
+        "from pathlib import Path\nfrom edgeqwt.report.folder import whole_folder\n"
+        "from edgeqwt.errors import InputError\n"
+        "try:\n    with whole_folder(Path('disk/out')) as work: (work / 'a').write_bytes(bytes(1 << 20))\n"
+        "except InputError as error: print(error)\nprint(*Path('disk').iterdir())"
+    )
+    command = [*small_disk, sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "disk/out cannot be written: No space left on device\n\n", done.stderr
+
+
 def test_errors_of_the_disk_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     inside = disk.explained(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a" / "b")), "Then.")

@@ -111,9 +111,7 @@ def test_each_hint_names_the_extra_that_brings_the_package() -> None:
 
 def test_every_package_is_one_that_can_be_installed() -> None:
     found = project()
-    all_of_them = " ".join(
-        [*found["dependencies"], *(d for ds in found["optional-dependencies"].values() for d in ds)]
-    )
+    all_of_them = " ".join([*found["dependencies"], *(d for ds in found["optional-dependencies"].values() for d in ds)])
     known = {"onnx", "onnxruntime", "model_explorer", "pandas"}  # which onnx2tf brings, or who has it already
     assert all(package in all_of_them for module, (package, _) in extras.PACKAGES.items() if module not in known)
     micro = next(d for d in found["dependencies"] if d.startswith("tflite-micro"))

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeqwt.disk import MARK, cannot_write, expect, made_parents, take, whole_file
+from edgeqwt.disk import FULL, LITTLE, MARK, cannot_write, expect, made_parents, take, whole_file
 from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
 from edgeqwt.report.manifest import (
@@ -118,6 +118,10 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             _finish(work, path)
             with held():
                 _put_in_place(work, path, shown, overwrite)
+        except OSError as error:  # writing to an open file fails without a name
+            if error.errno in FULL and error.filename is None and shutil.disk_usage(path.parent).free < LITTLE:
+                raise cannot_write(shown, error) from None
+            raise
         finally:
             with held():
                 shutil.rmtree(work, ignore_errors=True)

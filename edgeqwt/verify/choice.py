@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from edgeqwt.verify.paired import Gain, Split, gain, split
+from edgeqwt.verify.paired import LEAST, Gain, Split, assumed_error, gain, split
 from edgeqwt.verify.quality import Quality
 
 
@@ -28,7 +29,8 @@ def choose(candidates: Mapping[str, Quality], allowed_db: float = 0.0) -> Choice
 
     Nor may it be worse at any part of an output by more than chance. What varies between samples and the whole
     output have the same error, so that both decide alike. Fewer than `FEW` samples decide for a change only where it
-    gains more than chance: with one, anything looks certain.
+    gains more than chance. One or two do not show how far they differ: what is to be expected counts there
+    (`paired.assumed_error`).
 
     Args:
         candidates: in the order in which they were made, the plainest first; all judged on the same
@@ -53,8 +55,15 @@ FEW = 8
 
 
 def gain_at(before: Quality, after: Quality, output: int) -> Gain:
-    """What a candidate gains at the tensor that decides for an output."""
-    return gain(before.decisive[output].errors, after.decisive[output].errors)
+    """What a candidate gains at the tensor that decides for an output.
+
+    One or two samples do not show how far samples differ: the standard error is then the one to assume.
+    """
+    b, a = before.decisive[output], after.decisive[output]
+    found = gain(b.errors, a.errors)
+    if len(a.errors) < LEAST and found.db != 0 and math.isfinite(found.db):
+        return replace(found, standard_error=assumed_error(len(a.errors), a.closeness.elements))
+    return found
 
 
 def split_at(before: Quality, after: Quality, output: int) -> Split | None:
@@ -68,7 +77,7 @@ def _first_worse(before: Quality, after: Quality, allowed_db: float) -> int | No
     for k, (b, a) in enumerate(zip(before.decisive, after.decisive, strict=True)):
         if not a.closeness.rms_error <= allowed * b.closeness.rms_error:  # nan counts as worse
             return k
-        if b.errors and len(b.errors) < FEW and a.errors != b.errors and not gain(b.errors, a.errors).certain:
+        if 0 < len(b.errors) < FEW and a.errors != b.errors and not gain_at(before, after, k).certain:
             return k
     for k, (out_b, out_a) in enumerate(zip(before.outputs, after.outputs, strict=True)):
         gains = (gain(b.errors, a.errors) for b, a in zip(out_b.parts, out_a.parts, strict=True))
@@ -86,12 +95,12 @@ def _reason(candidates: Mapping[str, Quality], output: int) -> str:
     judged, end = last.decisive[output], last.outputs[output].tensor
     where = f"at {judged.tensor!r}" if judged.tensor == end else f"at {judged.tensor!r}, before {end!r}"
     what = "SQNR" if judged.closeness.varying_db is None else "SQNR of what varies"
-    return f"{what} {where}: {sentences}; on {last.samples} held-out samples"
+    return f"{what} {where}: {sentences}; on {last.samples} held-out sample{'s' * (last.samples != 1)}"
 
 
 def gain_text(found: Gain) -> str:
     """The gain in brackets with its standard error; whether it is one is said where it is not."""
-    if found.standard_error != found.standard_error:  # nan: too few samples
+    if math.isnan(found.standard_error):  # nobody can know
         return ""
     chance = "" if found.certain or found.db == 0 else ", no more than chance"
     return f" ({found.db:+.2f} ± {found.standard_error:.2f}{chance})"

@@ -184,13 +184,14 @@ def test_a_second_build_into_the_same_folder_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "link", "out"]
 
 
-def test_an_edited_file_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [MODEL, REPORT])
+def test_an_edited_file_is_not_lost(tmp_path: Path, name: str) -> None:
     make(tmp_path / "out", "old")
-    (tmp_path / "out" / MODEL).write_text("mine")
-    with pytest.raises(InputError, match=r"holds 'model\.tflite', which was edited since its build") as caught:
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"holds '{name}', which was edited since its build") as caught:
         make(tmp_path / "out", "new")
     assert "--overwrite" in caught.value.hint
-    assert (tmp_path / "out" / MODEL).read_text() == "mine"
+    assert (tmp_path / "out" / name).read_text() == "mine"
     make(tmp_path / "out", "new", overwrite=True)
     assert (tmp_path / "out" / MODEL).read_text() == "new"
 

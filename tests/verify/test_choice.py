@@ -71,3 +71,38 @@ def test_what_wider_ranges_cost_is_allowed_against_the_plain_model_alone() -> No
     assert choose({**three, "compensated": _quality(0.121)}, 1.6).name == "uncompensated"
     assert "1.60 dB less are allowed" in choose(three, 1.6).reason
     assert "allowed" not in choose({"plain": _quality(0.1), "compensated": _quality(0.09)}, 1.6).reason
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "elements", "kept"),
+    [
+        ((1.0,), (0.7,), 10, "int8"),  # 1.5 dB: as much by chance
+        ((1.0,), (0.1,), 10, "compensated"),  # 10 dB
+        ((1.0,), (0.1,), 1, "int8"),  # of one element, chance does that easily
+        ((1.0,), (0.25,), 10, "int8"),  # 6 dB of one sample may be chance,
+        ((1.0, 1.0), (0.25, 0.25), 10, "compensated"),  # of two they are not: 5.8 are twice the error to assume
+        ((1.0,), (0.0,), 10, "int8"),  # no error at all of one sample says nothing of others
+        ((1.0,), (1.0,), 10, "compensated"),
+    ],
+)
+def test_few_samples_decide_where_the_gain_is_large(
+    before: tuple[float, ...], after: tuple[float, ...], elements: int, kept: str
+) -> None:
+    def judged(errors: tuple[float, ...]) -> Quality:
+        count = len(errors) * elements
+        closeness = Closeness(len(errors), count, 10.0, 0.99, math.sqrt(sum(errors) / count), 1.0, None, 1.0)
+        tensor = TensorQuality("y", 0, "FULLY_CONNECTED", closeness, errors)
+        return Quality(len(errors), (), (tensor,), (tensor,))
+
+    assert choose({"int8": judged(before), "compensated": judged(after)}).name == kept
+
+
+def test_what_one_sample_shows_is_said_with_the_error_to_assume() -> None:
+    closeness = [Closeness(1, 10, 10.0, 0.99, math.sqrt(e / 10), 1.0, None, 1.0) for e in (1.0, 0.5)]
+    before, after = (
+        Quality(1, (), (tensor,), (tensor,))
+        for tensor in (TensorQuality("y", 0, "", c, (e,)) for c, e in zip(closeness, (1.0, 0.5), strict=True))
+    )
+    reason = choose({"plain": before, "compensated": after}).reason
+    # Ten elements account for 2.89 dB, and samples differ by 3.
+    assert "10.00 dB compensated (+3.01 ± 4.17, no more than chance); on 1 held-out sample" in reason

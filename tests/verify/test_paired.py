@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeqwt.verify.paired import Split, gain, mcnemar, split, tail
+from edgeqwt.verify.paired import OF_ONE_SAMPLE, Split, assumed_error, gain, mcnemar, split, tail
 
 
 def test_a_gain_and_its_standard_error() -> None:
@@ -30,6 +30,20 @@ def test_no_gain_without_knowing() -> None:
     assert not gain([1.0] * 4, [0.0] * 4).certain
     assert math.isnan(gain([1.0, math.nan], [1.0, 1.0]).db)
     assert gain([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]).certain  # always twice as much
+
+
+def test_the_error_to_assume_of_few_samples() -> None:
+    """The spread of gains that are none: independent normal errors, and samples that differ by themselves."""
+    rng = np.random.default_rng(0)
+    for samples, elements in ((1, 1), (1, 10), (2, 10)):
+        a, b = (np.square(rng.normal(size=(20_000, samples, elements))) for _ in range(2))
+        spread = (10 * np.log10(a.sum(axis=(1, 2)) / b.sum(axis=(1, 2)))).std()
+        # A standard deviation from 20 000 values is good to 1 / sqrt(40 000); the logarithm of a single
+        # element's ratio has longer tails than a normal one, a kurtosis of 5: sqrt(2) times that.
+        own = math.sqrt(assumed_error(samples, samples * elements) ** 2 - OF_ONE_SAMPLE**2 / samples)
+        assert own == pytest.approx(spread, rel=0.03)
+    assert assumed_error(1, 10**6) == pytest.approx(OF_ONE_SAMPLE, abs=0.01)
+    assert assumed_error(2, 10**6) == pytest.approx(OF_ONE_SAMPLE / math.sqrt(2), abs=0.01)
 
 
 def test_exact_tests() -> None:
