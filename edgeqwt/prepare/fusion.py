@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph
-from edgeqwt.prepare.rewriting import sole_reader, uses, without
+from edgeqwt.prepare.moves import RESHAPES
+from edgeqwt.prepare.rewriting import activation_like, sole_reader, uses, without
 
 FUSED = ("RELU", "RELU6", "RELU_N1_TO_1")
 HOSTS = (
@@ -22,6 +23,36 @@ HOSTS = (
 )
 
 
+def past_moves(graph: Graph) -> tuple[Graph, list[str]]:
+    """Computes activations before the RESHAPEs that they read, behind which an op can do them."""
+    producers, swapped, names = uses(graph).producers, dict[int, int](), list[str]()
+    for i, op in enumerate(graph.ops):
+        move = producers.get(op.inputs[0], -1) if op.kind in FUSED else -1
+        if move < 0 or graph.ops[move].kind not in RESHAPES or sole_reader(graph, op.inputs[0]) != i:
+            continue
+        host = producers.get(graph.ops[move].inputs[0], -1)
+        if host >= 0 and sole_reader(graph, graph.ops[move].inputs[0]) == move and _can(graph, host):
+            swapped[move] = i
+            names.append(graph.tensors[op.outputs[0]].name)
+    if not swapped:
+        return graph, []
+    editor, gone = Editor(graph), {*swapped.values()}
+    for i, op in enumerate(graph.ops):
+        if i in swapped:
+            after, x = graph.ops[swapped[i]], op.inputs[0]
+            y = activation_like(editor, graph, after.outputs[0], "moved", graph.tensors[x].shape)
+            editor.add_op(replace(after, inputs=(x,), outputs=(y,)))
+            editor.add_op(replace(op, inputs=(y, *op.inputs[1:]), outputs=after.outputs))
+        elif i not in gone:
+            editor.add_op(op)
+    return editor.finish(), names
+
+
+def _can(graph: Graph, host: int) -> bool:
+    """Whether an op can do an activation itself."""
+    return graph.ops[host].kind in HOSTS and graph.ops[host].activation == "NONE"
+
+
 def activation(graph: Graph) -> tuple[Graph, list[str]]:
     """Fuses each activation whose input has no other use and comes from an op that can do it."""
     producers, dropped, changed, names = uses(graph).producers, set(), {}, []
@@ -30,7 +61,7 @@ def activation(graph: Graph) -> tuple[Graph, list[str]]:
         if host < 0 or host in changed or sole_reader(graph, op.inputs[0]) != i:
             continue
         before = graph.ops[host]
-        if before.kind not in HOSTS or before.activation != "NONE" or not graph.tensors[op.outputs[0]].is_float:
+        if not _can(graph, host) or not graph.tensors[op.outputs[0]].is_float:
             continue
         version = max(before.version, 4) if before.kind == "TRANSPOSE_CONV" else before.version
         fused = before.with_options(fusedActivationFunction=op.kind)

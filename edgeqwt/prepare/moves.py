@@ -36,7 +36,8 @@ def shorten(graph: Graph) -> tuple[Graph, list[str]]:
     for chain, moves in _planned(graph):
         first, last = graph.ops[chain[0]], graph.ops[chain[-1]]
         moves = moves or (Move(graph.tensors[last.outputs[0]].shape),)  # a RESHAPE that changes nothing goes later
-        if cost(moves) < cost_of(graph, chain):
+        now = moves_of(graph, chain)
+        if (cost(moves), _turned_axes(moves)) < (cost(now), _turned_axes(now)):
             shorter[chain[-1]] = first, moves
             dropped.update(chain)
             names.append(graph.tensors[last.outputs[0]].name)
@@ -69,9 +70,19 @@ def cost(moves: Sequence[Move]) -> tuple[int, int]:
     return len(moves), sum(move.order is not None for move in moves)
 
 
-def cost_of(graph: Graph, chain: Sequence[int]) -> tuple[int, int]:
-    """The cost of a graph's ops."""
-    return len(chain), sum(graph.ops[i].kind == "TRANSPOSE" for i in chain)
+def moves_of(graph: Graph, chain: Sequence[int]) -> tuple[Move, ...]:
+    """What some ops do."""
+    found = list[Move]()
+    for op in (graph.ops[i] for i in chain):
+        order = value(graph, op.inputs[1]) if op.kind == "TRANSPOSE" else None
+        axes = None if order is None else tuple(int(axis) for axis in order.reshape(-1))
+        found.append(Move(graph.tensors[op.outputs[0]].shape, axes))
+    return tuple(found)
+
+
+def _turned_axes(moves: Sequence[Move]) -> int:
+    """Axes of TRANSPOSEs: those of length 1 are no work, but one without them goes with others like it (`turned`)."""
+    return sum(len(move.shape) for move in moves if move.order is not None)
 
 
 def plan(before: Shape, order: Array) -> tuple[Move, ...] | None:
@@ -94,7 +105,7 @@ def plan(before: Shape, order: Array) -> tuple[Move, ...] | None:
         whole, ones = _positions(before), iter(_ones(before))
         positions = iter(turn)
         return (Move(after, tuple(next(ones) if n == 1 else whole[next(positions)] for n in after)),)
-    if fits_after:
+    if fits_after and not (fits_before and len(before) < len(after)):
         count, positions = len(after) - len(dims), iter(turn)
         ones = iter(range(count))
         middle = (*[1] * count, *dims)

@@ -121,6 +121,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "Constant summands went into biases": linear_forms.fold_shift,
         "Constant summands went into the biases of the layers that read them": affine.fold_beta,
         "Residual streams lost the means that every LayerNorm on them subtracts": centering.center,
+        "RELU, RELU6 and RELU_N1_TO_1 are computed before the RESHAPE between them and an op": fusion.past_moves,
         "RELU, RELU6 and RELU_N1_TO_1 were fused into the op before": fusion.activation,
     }
 )

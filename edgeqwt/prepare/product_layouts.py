@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.moves import Move, cost, cost_of, moves_before, order_of, plan, write
+from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, order_of, plan, write
 from edgeqwt.prepare.rewriting import activation_like, each_op, sole_reader
 
 
@@ -80,7 +80,7 @@ def _turnable(graph: Graph) -> tuple[int, list[int], tuple[Move, ...]] | None:
             continue
         source = graph.tensors[graph.ops[chain[0]].inputs[0]].shape
         moves = plan(source, order_of(graph, chain).swapaxes(-1, -2))
-        if moves is not None and (cost(moves), rows) < (cost_of(graph, chain), not rows):
+        if moves is not None and (cost(moves), rows) < (cost(moves_of(graph, chain)), not rows):
             return i, chain, moves
     return None
 

@@ -37,6 +37,8 @@ CHAINS: dict[str, tuple[Graph, list[str]]] = {
     "heads joined": (chain_of((1, 2, 6, 4), (R, (2, 6, 4)), (T, (1, 0, 2)), (R, (1, 6, 8))), [T, R]),
     "five axes": (chain_of((1, 5, 6), (R, (1, 5, 3, 1, 2)), (T, (2, 0, 3, 1, 4)), (R, (3, 5, 2))), [R, T]),
     "windows": (chain_of((4, 6, 2), (R, (2, 2, 3, 2, 2)), (T, (0, 2, 1, 3, 4)), (R, (6, 4, 2))), [R, T, R]),
+    "an axis of length 1 dropped behind": (chain_of((1, 1, 5, 4), (T, (0, 3, 1, 2)), (R, (1, 4, 5))), [R, T]),
+    "an axis of length 1 added before": (chain_of((1, 4, 5), (R, (1, 4, 1, 5)), (T, (0, 2, 3, 1))), [T, R]),
     "ones in other places": (chain_of((1, 3, 4), (R, (3, 4, 1)), (T, (1, 0, 2))), [T]),
 }
 

@@ -48,6 +48,18 @@ def squeezed_and_excited(chain: Chain) -> int:
     return mean(chain, by_channel, 2, 3)
 
 
+def convolved_along_time(chain: Chain) -> int:
+    """nn.Conv1d: the axis that a picture has besides comes and goes around the layer, an activation outside of it."""
+    x = chain.input((1, 1, 7, 3))
+    for k, features in enumerate((3, 6)):
+        weights, bias = chain.constant(noise(6, 1, 3, features, seed=k)), chain.constant(noise(6, seed=k + 2))
+        y = chain.op("CONV_2D", x, weights, bias, shape=(1, 1, 7, 6), **CONV)
+        sequence = toy.reshape(chain, toy.transpose(chain, y, *CHANNELS_FIRST), 1, 6, 7)
+        active = chain.op("RELU", sequence, shape=(1, 6, 7))
+        x = toy.transpose(chain, toy.reshape(chain, active, 1, 6, 1, 7), *CHANNELS_LAST)
+    return mean(chain, chain.op("ADD", sequence, active, shape=(1, 6, 7), **NONE), 2)
+
+
 def there_and_back(chain: Chain) -> int:
     return chain.op("EXP", toy.transpose(chain, silu(chain, picture(chain)), *CHANNELS_LAST), shape=(1, 4, 5, 6))
 
@@ -56,7 +68,7 @@ def joined(chain: Chain) -> int:
     return chain.op("MUL", picture(chain), picture(chain), shape=SHAPE, **NONE)
 
 
-@pytest.mark.parametrize("build", [pooled, squeezed_and_excited, there_and_back])
+@pytest.mark.parametrize("build", [pooled, squeezed_and_excited, there_and_back, convolved_along_time])
 def test_no_transpose_is_left(build: Callable[[Chain], int]) -> None:
     chain = Chain()
     graph = chain.graph(build(chain))
