@@ -1,8 +1,8 @@
 """Ops that do not care for the order of axes are computed before a TRANSPOSE, where that saves one.
 
-f(transposed x) = transposed f(x) for ops on elements, and for reductions with their axes renamed. Converters put the
-axes of a picture in their source's order before such ops and often never back: SiLU, then a mean over height and width,
-is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE goes.
+f(transposed x) = transposed f(x) for ops on elements; reductions, joining and splitting have their axes renamed.
+Converters put the axes of a picture in their source's order before such ops and often never back: SiLU, then a mean over
+height and width, is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE goes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from edgeqwt.prepare.rewriting import activation_like, constant, uses, value
 PAIRED = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 ALONE = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "SQUARE", "NEG")
 REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
+ALONG = ("CONCATENATION", "SPLIT")
+"""They join or split along an axis."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ def _region(graph: Graph, seed: int) -> Region | None:
         if not inside.intersection(op.inputs):
             continue
         turned = {t: producers[t] for t in op.inputs if t in producers and _order(graph, producers[t]) == order}
-        if not all(t in inside or t in turned or _fits(graph, t, len(order)) for t in _operands(op)):
+        if not all(t in inside or t in turned or _fits(graph, op, t, len(order)) for t in _operands(op)):
             continue
-        if op.kind in REDUCING and value(graph, op.inputs[1]) is not None and not op.options.get("keepDims"):
+        if op.kind in REDUCING and _axes(graph, op, len(order)) is not None and not op.options.get("keepDims"):
             if _in_order(graph, op, order):
                 closing.add(i)
-        elif _is_elementwise(op) or (op.kind in REDUCING and value(graph, op.inputs[1]) is not None):
+        elif _is_elementwise(op) or (op.kind in (*REDUCING, *ALONG) and _axes(graph, op, len(order)) is not None):
             members.add(i)
             entries |= turned
             inside |= {*turned, *op.outputs}
@@ -85,6 +87,8 @@ def _region(graph: Graph, seed: int) -> Region | None:
 
 
 def _operands(op: Op) -> tuple[int, ...]:
+    if op.kind == "SPLIT":
+        return op.inputs[1:]
     return op.inputs[:1] if op.kind in REDUCING else op.inputs
 
 
@@ -92,23 +96,25 @@ def _is_elementwise(op: Op) -> bool:
     return op.kind in PAIRED or op.kind in ALONE or (op.kind in RULES and RULES[op.kind].elementwise)
 
 
-def _fits(graph: Graph, t: int, rank: int) -> bool:
+def _fits(graph: Graph, op: Op, t: int, rank: int) -> bool:
     """Whether a constant is a number, or has an axis for each of the others' and can be transposed."""
     data = value(graph, t)
-    return data is not None and (data.size == 1 or data.ndim == rank)
+    return data is not None and (data.ndim == rank or (data.size == 1 and op.kind not in ALONG))
 
 
 def _in_order(graph: Graph, op: Op, order: tuple[int, ...]) -> bool:
     """Whether the axes that a reduction leaves are in the same order on both sides of a TRANSPOSE."""
     gone = _axes(graph, op, len(order))
-    left = [a for i, a in enumerate(order) if i not in gone]
+    left = [a for i, a in enumerate(order) if gone is None or i not in gone]
     return left == sorted(left)
 
 
-def _axes(graph: Graph, op: Op, rank: int) -> set[int]:
-    axes = value(graph, op.inputs[1])
-    assert axes is not None
-    return {int(a) % rank for a in axes.reshape(-1)}
+def _axes(graph: Graph, op: Op, rank: int) -> list[int] | None:
+    """The axes that an op reduces, joins or splits along; None where they are computed."""
+    if op.kind == "CONCATENATION":
+        return [int(op.options["axis"]) % rank]
+    axes = value(graph, op.inputs[0 if op.kind == "SPLIT" else 1])
+    return None if axes is None else [int(a) % rank for a in axes.reshape(-1)]
 
 
 def _pays(graph: Graph, region: Region) -> bool:
@@ -138,12 +144,18 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
     now = {t: graph.ops[i].inputs[0] for t, i in region.entries.items()}
     stays = {*_exits(graph, region)}
 
-    def read(op: Op) -> tuple[int, ...]:
-        """An op's inputs as they are before the TRANSPOSE."""
-        if op.kind in REDUCING:
-            axes = np.array(sorted(order[a] for a in _axes(graph, op, len(order))), np.int32)
-            return now[op.inputs[0]], constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", axes)
-        return tuple(now[t] if t in now else turned_constant(t) for t in op.inputs)
+    def turned(op: Op) -> Op:
+        """An op with its inputs and its axes as they are before the TRANSPOSE."""
+        inputs = tuple(now[t] if t in now else turned_constant(t) for t in _operands(op))
+        if op.kind not in (*REDUCING, *ALONG):
+            return replace(op, inputs=inputs)
+        axes = _axes(graph, op, len(order))
+        assert axes is not None
+        renamed = sorted(order[a] for a in axes)
+        if op.kind == "CONCATENATION":
+            return replace(op, inputs=inputs).with_options(axis=renamed[0])
+        along = constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", np.array(renamed, np.int32))
+        return replace(op, inputs=(along, *inputs) if op.kind == "SPLIT" else (*inputs, along))
 
     def turned_constant(t: int) -> int:
         data = value(graph, t)
@@ -155,15 +167,15 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
     dropped = {i for t, i in region.entries.items() if not _stays(graph, region, t)}
     for i, op in enumerate(graph.ops):
         if i in region.members:
-            out = op.outputs[0]
-            inputs, shape = read(op), _shape(graph.tensors[out].shape, back)
-            now[out] = activation_like(editor, graph, out, "turned", shape)
-            editor.add_op(replace(op, inputs=inputs, outputs=(now[out],)))
-            if out in stays:
+            before = turned(op)
+            for out in op.outputs:
+                now[out] = activation_like(editor, graph, out, "turned", _shape(graph.tensors[out].shape, back))
+            editor.add_op(replace(before, outputs=tuple(now[out] for out in op.outputs)))
+            for out in (out for out in op.outputs if out in stays):
                 by = constant(editor, f"{graph.tensors[out].name}/order", np.array(order, np.int32))
                 editor.add_op(Op("TRANSPOSE", (now[out], by), (out,)))
         elif i in region.closing:
-            editor.add_op(replace(op, inputs=read(op)))
+            editor.add_op(turned(op))
         elif op.inputs and op.inputs[0] in now and _order(graph, i) is not None and _goes_back(graph, region, i):
             # The same order as before: nothing moves, and the next pass drops it.
             same = constant(editor, f"{graph.tensors[op.outputs[0]].name}/order", np.arange(len(order), dtype=np.int32))

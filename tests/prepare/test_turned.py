@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edgeqwt.prepare.prepare import prepare
@@ -60,6 +62,18 @@ def convolved_along_time(chain: Chain) -> int:
     return mean(chain, chain.op("ADD", sequence, active, shape=(1, 6, 7), **NONE), 2)
 
 
+def joined_and_split(chain: Chain) -> int:
+    """Two pictures joined along their channels, and two gates made of the parts."""
+    both = chain.op("CONCATENATION", silu(chain, picture(chain)), picture(chain), shape=(1, 12, 4, 5), axis=1, **NONE)
+    first = chain.op("SPLIT", chain.constant(np.array(1, np.int32)), both, shape=SHAPE, numSplits=2)
+    second = chain.constant(np.zeros(SHAPE, np.float32))
+    chain.tensors[second] = replace(chain.tensors[first], name="second")
+    chain.ops[-1] = replace(chain.ops[-1], outputs=(first, second))
+    halves = first, second
+    gated = chain.op("MUL", halves[0], chain.op("LOGISTIC", halves[1], shape=SHAPE), shape=SHAPE, **NONE)
+    return mean(chain, gated, 2, 3)
+
+
 def there_and_back(chain: Chain) -> int:
     return chain.op("EXP", toy.transpose(chain, silu(chain, picture(chain)), *CHANNELS_LAST), shape=(1, 4, 5, 6))
 
@@ -68,7 +82,9 @@ def joined(chain: Chain) -> int:
     return chain.op("MUL", picture(chain), picture(chain), shape=SHAPE, **NONE)
 
 
-@pytest.mark.parametrize("build", [pooled, squeezed_and_excited, there_and_back, convolved_along_time])
+@pytest.mark.parametrize(
+    "build", [pooled, squeezed_and_excited, there_and_back, convolved_along_time, joined_and_split]
+)
 def test_no_transpose_is_left(build: Callable[[Chain], int]) -> None:
     chain = Chain()
     graph = chain.graph(build(chain))
