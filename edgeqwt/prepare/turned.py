@@ -1,8 +1,8 @@
 """Ops that do not care for the order of axes are computed before a TRANSPOSE, where that saves one.
 
 f(transposed x) = transposed f(x) for ops on elements; reductions, joining and splitting have their axes renamed.
-Converters put the axes of a picture in their source's order before such ops and often never back: SiLU, then a mean over
-height and width, is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE goes.
+Converters put the axes of a picture in their source's order before such ops and often never back: SiLU, then a mean
+over height and width, is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE goes.
 """
 
 from __future__ import annotations
