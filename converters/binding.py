@@ -112,7 +112,7 @@ def _moved(source: Sequence[int | None], shape: tuple[int, ...], permutation: tu
     rank = len(shape)
     letters = {3: "NCW", 4: "NCHW", 5: "NCDHW"}.get(rank, "")
     before, after = letters, letters and f"{letters[0]}{letters[2:]}C"
-    if permutation == (0, rank - 1, *range(1, rank - 1)):
+    if rank > 3 and permutation == (0, rank - 1, *range(1, rank - 1)):  # of lines both directions are the same
         before, after = after, before
     return f"{tuple(source)} {before} became {shape} {after}".replace("  ", " ").rstrip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -20,6 +21,8 @@ from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
 
 CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
+FEW_STEPS = 64.0
+"""Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
 
 def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, trials: Sequence[Trial] = ()) -> str:
@@ -71,28 +74,51 @@ def clipped(op: OpError) -> bool:
     return op.clipping >= max(op.bias, op.rounding)
 
 
-def what_to_do(
-    op: OpError, recipe: Recipe | None, wider_db: float | None = None, names: Mapping[str, str] = MappingProxyType({})
-) -> str:
-    """What may help one op, by the largest part of its own error.
+def unlike(op: OpError) -> str:
+    """That channels of unlike size share an op's steps, as a sentence; empty where they do not, or nobody knows."""
+    if op.median_used is None or op.median_used >= FEW_STEPS or clipped(op):
+        return ""
+    return f"Its channels are of unlike size: half of them use at most {math.ceil(op.median_used)} of its 256 steps."
+
+
+def what_to_do_with(op: OpError, repaired: bool, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What may help one op of another tool's file, by the largest part of its own error.
 
     Args:
         op: one of the worst.
-        recipe: that the file was built by; None where another tool made it.
-        wider_db: what 16 bits at its output alone would leave of the whole model, in dB, where that was measured.
-        names: of the float graph's ops, and what they are in the source; empty where nobody knows.
+        repaired: whether compensation has done what it can.
+        names: as for `what_to_do`.
     """
-    gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
-    if recipe is None and clipped(op):
+    if clipped(op):
         return (
             "Samples go beyond its range, so it was calibrated with others: build from the float file with these "
             "(edgeqwt build)."
         )
     if op.kind == "INPUT":
+        return "Build from the float file with finer steps for the input: edgeqwt build --input int16, or float."
+    if op.bias >= op.rounding and not repaired:
+        return "Its error is the same for all samples: edgeqwt compensate takes that away."
+    if unlike(op):
+        return f"{unlike(op)} Build from the float file, which makes channels alike first: edgeqwt build."
+    layer = shlex.quote(pattern_of(op.reference, names))
+    return f"Build from the float file, with 16-bit activations for it: edgeqwt build --layer {layer}=w8a16."
+
+
+def what_to_do(
+    op: OpError, recipe: Recipe, wider_db: float | None = None, names: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """What may help one op of a build, by the largest part of its own error.
+
+    Args:
+        op: one of the worst.
+        recipe: that the file was built by.
+        wider_db: what 16 bits at its output alone would leave of the whole model, in dB, where that was measured.
+        names: of the float graph's ops, and what they are in the source; empty where nobody knows.
+    """
+    gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
+    if op.kind == "INPUT":
         return f"Give the input finer steps: --input int16, or float{gain}."
     layer = f"--layer {shlex.quote(pattern_of(op.reference, names))}"
-    if recipe is None:
-        return f"Build from the float file (edgeqwt build) with 16-bit activations for it: {layer}=w8a16{gain}."
     wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
     if clipped(op):
         return (
@@ -101,6 +127,8 @@ def what_to_do(
         )
     if op.bias > op.rounding and recipe.of_role(COMPENSATION) is None:
         return f"Its error is the same for all samples: let CWAC take it away (--compensation). {wide}"
+    if unlike(op) and recipe.find(Equalization) is None:
+        return f"{unlike(op)} Make them alike: --recipe balanced. {wide}"
     if recipe.precision.weight_bits < 8 and op.kind in RULES and RULES[op.kind].linear:
         return f"Give its weights 8 bits: {layer}=w8a8."
     return wide

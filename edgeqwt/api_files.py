@@ -51,7 +51,7 @@ def compensate(
 ) -> CompensationResult:
     """Repairs an int8 TFLite file, made by any tool, against the float file that it came from.
 
-    The result has the same ops and the same size; where compensation does not help on held-out
+    The result has the same ops and is no larger; where compensation does not help on held-out
     samples it is the file as it was.
 
     Args:
@@ -71,6 +71,7 @@ def compensate(
     """
     from edgeqwt.converters.convert import convert
     from edgeqwt.graph import flatbuffer
+    from edgeqwt.judgement import UNCOMPENSATED
     from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.recipe.recipe import with_quality
     from edgeqwt.repair import check_order, compensate_graph
@@ -95,6 +96,7 @@ def compensate(
     with trusting(trust), TemporaryFolder() as work, stages.steps("convert") as step:
         converted = convert(str(reference), data, work, progress=step)
     result = compensate_graph(graph, converted, data, chosen, stages)
+    result = replace(result, sizes={**result.sizes, UNCOMPENSATED: Path(model).stat().st_size})  # not as written anew
     if output is not None:
         if result.graph is graph:
             copy_file(Path(model), Path(output))
@@ -158,7 +160,7 @@ def compare(
             compare_graphs(graph, judged, counted(values, advance, checked.count)), notes=(*notes, *said, *more)
         )
     if report is not None:
-        write_comparison(found, judged, str(first), str(second), Path(report))
+        write_comparison(found, judged, str(first), str(second), calibration, Path(report))
     return found
 
 

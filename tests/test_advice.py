@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeqwt.advice import advice, remedies, unchanging
+from edgeqwt.advice import advice, remedies, unchanging, what_to_do, what_to_do_with
 from edgeqwt.recipe import recipe
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors
@@ -29,7 +29,7 @@ def closeness(error: float) -> Closeness:
 def test_a_logarithm_belongs_into_the_application(kind: str) -> None:
     chain = Chain()
     graph = chain.graph(chain.op("TANH", chain.op(kind, chain.input((1, 4)), name="power")))
-    op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, bias=0.86, clipping=0.0, rounding=0.14, moves=False)
+    op = OpError(3, "GATHER", "table", "power", -9.5, 2.0, 0.86, 0.0, 0.14, moves=False, median_used=None)
     judged = TensorQuality("tanh1", 1, "TANH", closeness(1e-3))
     said = advice(graph, Quality(8, (), (judged,), (judged,)), OwnErrors(8, (op,), 0), recipe.load("fast"))
     assert "GATHER 'table' errs most" in said
@@ -84,3 +84,26 @@ def test_outputs_that_are_the_same_for_all_samples_are_named(spread: float, said
     judged = TensorQuality("out", 0, "CONV_2D", sums[0].plus(sums[1]).result())
     found = [*unchanging(Quality(2, (), (judged,), (judged,)))]
     assert [("'out'" in sentence, "0.1%" in sentence) for sentence in found] == ([(True, True)] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("shares", "used", "foreign", "built"),
+    [
+        ((0.1, 0.8, 0.1), 20.0, "Samples go beyond its range", "--ranges minmax"),
+        ((0.6, 0.0, 0.4), 200.0, "edgeqwt compensate takes that away", "(--compensation)"),
+        ((0.1, 0.0, 0.9), 20.0, "makes channels alike first: edgeqwt build.", "--recipe balanced"),
+        ((0.1, 0.0, 0.9), 200.0, "edgeqwt build --layer y=w8a16", "Give it 16-bit activations: --layer y=w8a16"),
+    ],
+)
+def test_what_helps_an_op_follows_from_what_its_error_is(
+    shares: tuple[float, float, float], used: float, foreign: str, built: str
+) -> None:
+    bias, clipping, rounding = shares
+    op = OpError(3, "ADD", "y", "y", 9.0, 8.0, bias, clipping, rounding, moves=False, median_used=used)
+    assert foreign in what_to_do_with(op, repaired=False)
+    assert "compensate" not in what_to_do_with(op, repaired=True)
+    assert built in what_to_do(op, recipe.load("plain"))
+    assert "--recipe balanced" not in what_to_do(op, recipe.load("balanced"))
+    assert ("half of them use at most 20 of its 256 steps" in what_to_do_with(op, repaired=True)) == (
+        used == 20.0 and clipping < rounding
+    )

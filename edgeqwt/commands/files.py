@@ -11,7 +11,7 @@ import typer
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import (
-    Calibration,
+    FileCalibration,
     Fix,
     Flash,
     Image,
@@ -39,7 +39,7 @@ def compensate(
             metavar="FLOAT.tflite",
         ),
     ],
-    calibration: Calibration,
+    calibration: FileCalibration,
     output: Annotated[
         Path,
         panels.output("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite"),
@@ -59,7 +59,7 @@ def compensate(
 ) -> None:
     """Repair an int8 TFLite file of any tool.
 
-    The result has the same ops and the same size; it is the file as it was where nothing helps.
+    The result has the same ops and is no larger; it is the file as it was where nothing helps.
     """
     from edgeqwt import api
     from edgeqwt.output import console, print_json, progress_display
@@ -107,7 +107,7 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
 def compare(
     first: Annotated[Path, typer.Argument(help="The .tflite file to compare with, usually float.", metavar="A")],
     second: Annotated[Path, typer.Argument(help="The .tflite file to judge.", metavar="B")],
-    calibration: Calibration,
+    calibration: FileCalibration,
     image: Image = None,
     samples: Samples = None,
     report: Annotated[

@@ -23,6 +23,16 @@ Calibration = Annotated[
         metavar="DATA",
     ),
 ]
+FileCalibration = Annotated[
+    str,
+    panels.data(
+        "--calibration",
+        "-c",
+        help="Samples in the float file's layout, channels last as a rule: .npz or .npy, a folder of images (see "
+        "--image), a .toml that describes one, or file.py:function.",
+        metavar="DATA",
+    ),
+]
 Image = Annotated[
     list[str] | None,
     panels.data(

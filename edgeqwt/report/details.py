@@ -70,10 +70,12 @@ class Channels(TypedDict, total=False):
     Attributes:
         own_db: by variant, what varies in each channel over the op's own error, in dB, within -99 and 99; null where it
             is constant.
+        used: how many of the output's steps a channel's values in the float model, and zero, take up.
         gain, offset: what compensation folded in; offsets in real values.
     """
 
     own_db: dict[str, list[float | None]]
+    used: list[float]
     gain: list[float]
     offset: list[float]
 
@@ -265,6 +267,9 @@ def _values(traces: Iterable[Trace | None]) -> Values | None:
 def _channels(name: str, traces: Mapping[str, Trace | None], outcome: Outcome | None) -> Channels:
     known = {series: [_tenths(db) for db in trace.own_db] for series, trace in traces.items() if trace and trace.own_db}
     found: Channels = {"own_db": known} if known else {}
+    trace = next((trace for trace in traces.values() if trace is not None), None)
+    if trace is not None and trace.used:
+        found["used"] = [round(steps, 1) for steps in trace.used]
     change = next((c for c in outcome.changes if c.name == name), None) if outcome else None
     if change is not None and any(gain != 1 for gain in change.gains):
         found["gain"] = [_digits(gain) for gain in change.gains]

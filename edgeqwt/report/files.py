@@ -18,6 +18,7 @@ from edgeqwt.report.manifest import PLAIN_MODEL
 from edgeqwt.report.terminal import time_sentence
 
 if TYPE_CHECKING:
+    from edgeqwt.calibration.sources import Source
     from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
@@ -72,8 +73,8 @@ def write_page(result: CompensationResult, model: Path, reference: str, output: 
     _write(compensation_page(result, str(model), tuple(_files(named))), page_beside(output))
 
 
-def write_comparison(found: Comparison, graph: Graph, first: str, second: str, path: Path) -> None:
-    """Writes the report of a comparison; `graph` is the second file's.
+def write_comparison(found: Comparison, graph: Graph, first: str, second: str, data: Source, path: Path) -> None:
+    """Writes the report of a comparison on some data; `graph` is the second file's.
 
     Raises:
         InputError: it cannot be written.
@@ -81,7 +82,8 @@ def write_comparison(found: Comparison, graph: Graph, first: str, second: str, p
     from edgeqwt.report.pages import comparison_page
 
     named = {"compared with": first, "judged": second}
-    _write(comparison_page(found, graph, first, second, tuple(_files(named))), path)
+    given = str(data) if isinstance(data, str | Path) else "DATA"
+    _write(comparison_page(found, graph, first, second, tuple(_files(named)), given), path)
 
 
 def details(page: Page) -> Details:

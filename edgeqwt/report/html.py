@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHANNELS = 120_000  # figures of channels that a page holds; of more, those of the worst ops
+CODE = re.compile(
+    r"`([^`]+)`"
+    r"|(?<![\w-])--(?:layer (?:&#39;.*?&#39;|\w)\S*\w"
+    r"|(?:recipe|precision|input|output-type|ranges|target) [\w=.:-]*\w|[a-z][a-z0-9-]*)"
+)
+"""What is code in an escaped sentence: what stands between backticks, and options, of some with the value."""
 REFUSED = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 
 
@@ -131,11 +137,14 @@ def ends(name: str, most: int = 44) -> str:
 
 
 def options(sentence: str) -> Markup:
-    """A sentence whose options of commands stand out, and are not broken at their hyphens."""
+    """A sentence in which commands (between backticks) and options with their values stand out as code."""
     from markupsafe import Markup, escape
 
-    marked = re.sub(r"(?<![\w-])--[a-z][a-z0-9-]*", r'<code class="option">\g<0></code>', str(escape(sentence)))
-    return Markup(marked)
+    return Markup(CODE.sub(_code, str(escape(sentence))))
+
+
+def _code(found: re.Match[str]) -> str:
+    return f"<code>{found[1]}</code>" if found[1] else f'<code class="option">{found[0]}</code>'
 
 
 def _decibels(value: float | None) -> str:

@@ -9,21 +9,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.advice import causes, what_to_do
+from edgeqwt.advice import causes, what_to_do, what_to_do_with
 from edgeqwt.errors import printable
 from edgeqwt.pipeline import FLOAT
+from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
     ceiling_sentences,
-    converter_sentences,
     kept_sentence,
     limit_sentences,
     names_in,
     next_command,
-    parity_sentence,
     verdict,
 )
 from edgeqwt.report.variants import decibels
@@ -85,11 +84,11 @@ def compensation_page(result: CompensationResult, model: str, origin: Sequence[t
     rows = (*_quality_rows(result.quality, columns, wanted), _counts("bytes", result.sizes, columns))
     advice = [Advice("warning", f"accepted: {sentence}") for sentence in result.warnings]
     advice += [Advice("error" if s.below else "warning", s.sentence) for s in result.shortfalls]
-    hints = _hints(result.traced[result.choice.name], None) if result.choice.name in result.traced else ()
+    hints = _hints(result.traced[result.choice.name], repaired=True) if result.choice.name in result.traced else ()
     return Page(
         "compensate", Path(model).name, level, headline, columns, rows, series,
         tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
-        (("reference", "the float file"), ("held-out samples", str(quality.samples))),
+        (("compared with", "the float file"), ("held-out samples", str(quality.samples))),
         (f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."), hints, wanted, (),
         memory_map(result.graph), None,
         tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
@@ -97,7 +96,12 @@ def compensation_page(result: CompensationResult, model: str, origin: Sequence[t
 
 
 def comparison_page(
-    found: Comparison, graph: Graph | None, first: str, second: str, origin: Sequence[tuple[str, str]] = ()
+    found: Comparison,
+    graph: Graph | None,
+    first: str,
+    second: str,
+    origin: Sequence[tuple[str, str]] = (),
+    data: str = "DATA",
 ) -> Page:
     """The page of a comparison; `graph` is the second file's, None where only its errors are to be shown."""
     wanted, ends = Thresholds(), [row for row in found.outputs if not row.part]
@@ -120,7 +124,8 @@ def comparison_page(
     ]
     headline, lead = verdict(found, wanted), [f"{_meaning(wanted)}."]
     if found.own.worst:
-        lead.append(f"Next: {next_command(found, Path(first).name, name, ['-c', 'DATA'])}.")
+        command, why = next_command(found, first, second, ["-c", data])
+        lead.append(f"Next: `{command}` {why}.")
     notes = [Advice("warning", note) for note in found.notes]
     if found.unmatched:
         notes.append(Advice("note", f"{found.unmatched} tensors of the first file are not in the second."))
@@ -129,7 +134,7 @@ def comparison_page(
     return Page(
         "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
         name, (("compared with", Path(first).name), ("samples", str(found.samples))),
-        tuple(lead), _hints(found.own, None),
+        tuple(lead), _hints(found.own),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
     )  # fmt: skip
 
@@ -186,8 +191,8 @@ def _lead(result: BuildResult) -> Iterator[str]:
         yield result.remedy
 
 
-def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
-    recipe, names = None if result is None else result.recipe, names_in(own, result)
+def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = False) -> tuple[Hint, ...]:
+    names, wanted = names_in(own, result), Thresholds() if result is None else result.recipe.quality
     wider = {} if result is None or result.ceiling is None else {
         found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
     }  # fmt: skip
@@ -197,7 +202,11 @@ def _hints(own: OwnErrors, result: BuildResult | None) -> tuple[Hint, ...]:
             op.kind,
             op.tensor,
             f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
-            what_to_do(op, recipe, wider.get(op.tensor), names),
+            ""
+            if (op.own_db or 0.0) >= wanted.warn_db
+            else what_to_do_with(op, repaired, names)
+            if result is None
+            else what_to_do(op, result.recipe, wider.get(op.tensor), names),
         )
         for op in own.worst[:WORST]
     )
@@ -306,10 +315,14 @@ def _advice(result: BuildResult) -> Iterator[Advice]:
     """What target, runtimes and conversion say, the gravest first."""
     for found in result.shortfalls:
         yield Advice("error" if found.below else "warning", found.sentence)
-    severity = "note"
-    for named, sentence in finding_sentences(result.findings):
-        severity = named or severity
-        yield Advice(severity, sentence)
+    rules = list[tuple[str, list[str]]]()
+    for severity, sentence in finding_sentences(result.findings):  # a rule, then the kinds of ops that break it
+        if severity:
+            rules.append((severity, [sentence]))
+        else:
+            rules[-1][1].append(sentence)
+    for severity, (rule, *kinds) in rules:
+        yield Advice(severity, f"{rule} {'; '.join(kinds)}{'.' if kinds else ''}".rstrip())
     for sentence in result.warnings:
         yield Advice("warning", sentence)
     for name, sentence in runtime_sentences(result.graph, result.runtimes):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, show_table
+from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewritten
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensation.cwac import Outcome
-    from edgeqwt.converted import ConvertedModel
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from edgeqwt.verify.compare import Comparison, TensorComparison
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.op_errors import OwnErrors
-    from edgeqwt.verify.parity import Parity
     from edgeqwt.verify.quality import Quality
 
 MANY = 40  # layers that are all shown; of more, only the worst
@@ -50,7 +49,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     from edgeqwt.report.document import variants
 
     show_facts(out, [("converter", sentence) for sentence in converter_sentences(result.model)])
-    show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *result.prepared.changes)])
+    show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *rewritten(result.prepared.changes))])
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.locations, result.recipe.quality)
     ops = {name: len(graph.ops) for name, graph in variants(result).items()}
@@ -103,7 +102,8 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     ]
     listed = (("warning", sentence) for sentence in warnings)
     own = result.traced.get(result.choice.name)
-    errors = [] if own is None else [("own error", sentence) for sentence in own_sentences(own, 2, Thresholds())]
+    said = () if own is None else own_sentences(own, 2, Thresholds(), repaired=True)
+    errors = [("own error", sentence) for sentence in said]
     show_facts(out, [("kept", kept_sentence(result.choice)), *listed, *errors, ("file", str(path))])
     show_facts(out, [("next", f"open {page_beside(path)}: where the error is born, op by op")])
 
@@ -152,19 +152,20 @@ def show_comparison(
     if comparison.unmatched:
         out.print(f"{comparison.unmatched} tensors of the first file are not in the second by name and shape.")
     if comparison.own.worst:
-        show_facts(out, [("next", next_command(comparison, str(first), str(second), data))])
+        command, why = next_command(comparison, str(first), str(second), data)
+        show_facts(out, [("next", f"{command} {why}")])
 
 
-def next_command(comparison: Comparison, first: str, second: str, data: Sequence[str]) -> str:
-    """The command that makes a better file: compensation, but where values are cut off, which it cannot restore."""
+def next_command(comparison: Comparison, first: str, second: str, data: Sequence[str]) -> tuple[str, str]:
+    """The command that makes a better file, and why: compensation, but where values are cut off."""
     from edgeqwt.advice import clipped
 
     poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
     if any(clipped(op) for op in poor):
         command = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
-        return f"{command} chooses ranges that hold these samples; what is cut off, no compensation restores"
+        return command, "chooses ranges that hold these samples; what is cut off, no compensation restores"
     files = [second, "--reference", first, *data, "-o", "better.tflite"]
-    return f"{shlex.join(['edgeqwt', 'compensate', *files])} repairs it in place"
+    return shlex.join(["edgeqwt", "compensate", *files]), "repairs it in place"
 
 
 def verdict(comparison: Comparison, wanted: Thresholds) -> str:
@@ -217,7 +218,7 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
 
 
 def own_sentences(
-    found: OwnErrors, count: int, thresholds: Thresholds, built: BuildResult | None = None
+    found: OwnErrors, count: int, thresholds: Thresholds, built: BuildResult | None = None, repaired: bool = False
 ) -> Iterator[str]:
     """The ops that err most by themselves, and what to do about those that are poor.
 
@@ -226,16 +227,18 @@ def own_sentences(
         count: how many are shown.
         thresholds: which are poor.
         built: the build; None: the file is another tool's.
+        repaired: whether such a file was compensated.
     """
-    from edgeqwt.advice import causes, what_to_do
+    from edgeqwt.advice import causes, what_to_do, what_to_do_with
 
-    recipe, names = None if built is None else built.recipe, names_in(found, built)
+    names = names_in(found, built)
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
-        behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB are left behind it"
-        todo = f". {what_to_do(op, recipe, names=names)}" if (op.own_db or 0.0) < thresholds.warn_db else ""
-        yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{todo}"
+        behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB with all before it"
+        todo = what_to_do_with(op, repaired, names) if built is None else what_to_do(op, built.recipe, names=names)
+        advised = f". {todo}" if (op.own_db or 0.0) < thresholds.warn_db else ""
+        yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{advised}"
 
 
 def names_in(own: OwnErrors, result: BuildResult | None) -> dict[str, str]:
@@ -281,26 +284,9 @@ def limit_sentences(result: BuildResult) -> Iterator[str]:
         yield f"{most:,} MiB of memory were taken, {allowed:,.0f} allowed"
 
 
-def converter_sentences(model: ConvertedModel) -> Iterator[str]:
-    """Which converter was taken, and what went wrong with those before it; nothing where the first one did it."""
-    if model.attempts:
-        yield f"{model.converter}, as others failed:"
-    for attempt in model.attempts:
-        yield f"{attempt.converter} {attempt.version}: {attempt.error}"
-
-
 def gain_sentence(gain: Gain) -> str:
     """What a build loses without one technique."""
     return f"{gain.technique}: {gain.gain_db:+.2f} dB; a build without it has {gain.without_db:.2f} dB"
-
-
-def parity_sentence(parity: Parity) -> str:
-    """How far the float model is from its source, at the output that used most of its tolerance."""
-    worst = max(parity.outputs, key=lambda output: output.used)
-    return (
-        f"the float model is at most {worst.max_abs:.2g} from it, where rounding explains "
-        f"{worst.tolerance:.2g}; {parity.samples} samples"
-    )
 
 
 def _show_layers(
@@ -327,7 +313,7 @@ def _show_layers(
         title = f"The {len(changes)} worst of {len(linear)} linear layers: SQNR of the output in dB"
     rows = [
         (
-            locations.get(c.name, c.name),
+            locations.get(c.name) or first_name(c.name),
             _sqnr(plain.get(c.name)),
             _sqnr(after.get(c.name)),
             bar((after or plain).get(c.name)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from edgeqwt.output import first_name
 from edgeqwt.verify.paired import LEAST, Gain, Split, assumed_error, gain, split
 from edgeqwt.verify.quality import Quality
 
@@ -92,10 +93,12 @@ def _reason(candidates: Mapping[str, Quality], output: int) -> str:
     gains = [gain_at(b, a, output) for b, a in pairwise(candidates.values())]
     sentences = ", ".join([listed[0], *(f"{t}{gain_text(g)}" for t, g in zip(listed[1:], gains, strict=True))])
     last = list(candidates.values())[-1]
-    judged, end = last.decisive[output], last.outputs[output].tensor
-    where = f"at {judged.tensor!r}" if judged.tensor == end else f"at {judged.tensor!r}, before {end!r}"
+    judged = last.decisive[output]
+    name, end = first_name(judged.tensor), first_name(last.outputs[output].tensor)
+    where = f"at {name!r}" if name == end else f"at {name!r}, before {end!r}"
     what = "SQNR" if judged.closeness.varying_db is None else "SQNR of what varies"
-    return f"{what} {where}: {sentences}; on {last.samples} held-out sample{'s' * (last.samples != 1)}"
+    few = ", so few that only what is more than chance counts" if 0 < len(judged.errors) < FEW else ""
+    return f"{what} {where}: {sentences}; on {last.samples} held-out sample{'s' * (last.samples != 1)}{few}"
 
 
 def gain_text(found: Gain) -> str:

@@ -48,6 +48,7 @@ class OpError:
         clipping: share of it on values beyond the output's range.
         rounding: the rest.
         moves: whether it only moves values, so that its own error is its input's rounding.
+        median_used: how many of its output's steps half of the channels use at most; None where nobody knows.
     """
 
     op: int | None
@@ -60,6 +61,7 @@ class OpError:
     clipping: float
     rounding: float
     moves: bool
+    median_used: float | None
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,9 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
         return OwnErrors(0, (), len(second.ops), error.message)
     producers = second.producers()
     inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
-    rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t]), totals[t]) for t in (*inputs, *cut)]
-    known = [(row, total.tracing.result()) for row, total in rows if row is not None]
+    traces = {t: totals[t].tracing.result() for t in (*inputs, *cut)}
+    rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t], traces[t]), traces[t]) for t in traces]
+    known = [(row, trace) for row, trace in rows if row is not None]
     return OwnErrors(len(few), tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
 
 
@@ -177,7 +180,7 @@ class _Total:
             self.sums = self.sums + np.where(inside, error, 0).reshape(rows).sum(axis=0)
             self.counts = self.counts + inside.reshape(rows).sum(axis=0)
 
-    def row(self, first: Graph, second: Graph, op: int | None, t: int, a: int) -> OpError | None:
+    def row(self, first: Graph, second: Graph, op: int | None, t: int, a: int, trace: Trace | None) -> OpError | None:
         """What was found; None of tensors that hold no real numbers."""
         if self.spread is None or not (second.tensors[t].is_float or second.tensors[t].quantization is not None):
             return None
@@ -188,7 +191,8 @@ class _Total:
         moves = op is not None and _moves(second, op)
         own, free = (_db(self.spread.varying, noise) for noise in (self.own, self.free))
         names = second.tensors[t].name, first.tensors[a].name
-        return OpError(op, kind, *names, own, free, bias, clipping, rounding, moves)
+        used = None if trace is None else trace.median_used
+        return OpError(op, kind, *names, own, free, bias, clipping, rounding, moves, used)
 
 
 def _moves(graph: Graph, i: int) -> bool:

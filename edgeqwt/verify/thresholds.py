@@ -13,6 +13,7 @@ from edgeqwt.errors import QualityError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.output import first_name
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import CHANCE, tail
 from edgeqwt.verify.quality import Quality, TensorQuality
@@ -67,7 +68,8 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
     found: list[Shortfall] = []
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
         name = output.tensor
-        where = f"output {name!r}" if judged.tensor == name else f"output {name!r}, judged at {judged.tensor!r},"
+        at = "" if judged.tensor == name else f", judged at {first_name(judged.tensor)!r},"
+        where = f"output {name!r}{at}"
         if reference.tensors[t].is_float:
             found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
         for part in output.parts:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import median_low
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class Trace:
         own_db: per channel (last axis), variance of the reference over the op's own squared error, in dB; nan where a
             channel is constant, infinite where it has no error. Empty where there are no channels, or too many.
         accumulated_db: the same of the graph that runs freely.
+        used: per channel, how many of the grid's steps its values and zero take up. Empty where there are no channels,
+            too many, or no grid.
     """
 
     low: float
@@ -38,6 +41,13 @@ class Trace:
     beyond: float = 0.0
     own_db: tuple[float, ...] = ()
     accumulated_db: tuple[float, ...] = ()
+    used: tuple[float, ...] = ()
+
+    @property
+    def median_used(self) -> float | None:
+        """What at least half of the channels that vary use at most, in steps; None where nobody knows."""
+        varying = [steps for steps in self.used if steps > 0]
+        return median_low(varying) if varying else None
 
 
 @dataclass
@@ -51,7 +61,9 @@ class Tracing:
     values: int = 0
     rows: int = 0
     channels: Array | None = None  # Σ reference, Σ reference², Σ own error², Σ accumulated error²: (4, channels)
+    extent: Array | None = None  # smallest and largest value of the reference and zero: (2, channels)
     gridded: bool = False
+    step: float = 0.0
 
     def add(self, graph: Graph, t: int, wanted: Array, own: Array, free: Array, inside: Array) -> None:
         """Takes in one sample.
@@ -77,6 +89,10 @@ class Tracing:
             found = np.stack([w.sum(0), np.square(w).sum(0), np.square(a - w).sum(0), np.square(b - w).sum(0)])
         self.channels = found if self.channels is None else self.channels + found
         self.rows += len(w)
+        low, high = np.minimum(w.min(0), 0), np.maximum(w.max(0), 0)
+        if self.extent is not None:
+            low, high = np.minimum(self.extent[0], low), np.maximum(self.extent[1], high)
+        self.extent = np.stack([low, high])
 
     def _count(self, graph: Graph, t: int, wanted: Array) -> None:
         q = graph.tensors[t].quantization
@@ -89,7 +105,7 @@ class Tracing:
             place = (wanted.ravel() / q.scale[0] + (q.zero_point[0] - low + 0.5)) / width + BESIDE
         index = np.clip(np.nan_to_num(np.floor(place)), 0, BINS - 1).astype(np.int64)
         self.counts = self.counts + np.bincount(index, minlength=BINS)
-        self.gridded = True
+        self.gridded, self.step = True, float(q.scale[0])
 
     def result(self) -> Trace | None:
         """What was found; None without values."""
@@ -97,7 +113,8 @@ class Tracing:
             return None
         counts = tuple(int(n) for n in self.counts) if self.gridded else ()
         own, free = ((), ()) if self.channels is None else (self._decibels(2), self._decibels(3))
-        return Trace(self.low, self.high, counts, self.outside / self.values, own, free)
+        used = () if self.extent is None or not self.gridded else tuple(np.ptp(self.extent, axis=0) / self.step)
+        return Trace(self.low, self.high, counts, self.outside / self.values, own, free, tuple(map(float, used)))
 
     def _decibels(self, errors: int) -> tuple[float, ...]:
         assert self.channels is not None

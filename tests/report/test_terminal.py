@@ -13,6 +13,7 @@ from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
+from edgeqwt.report.conversion import parity_sentence
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.compare import Comparison, TensorComparison
@@ -177,7 +178,7 @@ def test_runtimes(result: BuildResult) -> None:
 def test_other_sentences() -> None:
     assert terminal.kept_sentence(Choice("uncompensated", "because")) == "uncompensated: because"
     outputs = (OutputParity("a", 0.5, 10.0, 0.05, 1.0, 0), OutputParity("b", 1e-7, 2e-7, 0.5, 1.0, 0))
-    message = terminal.parity_sentence(Parity(9, outputs))
+    message = parity_sentence(Parity(9, outputs))
     assert message == "the float model is at most 1e-07 from it, where rounding explains 2e-07; 9 samples"
     values = [float("nan"), float("inf"), -float("inf"), 12.345]
     assert [terminal.decibels(value) for value in values] == ["NaN", "exact", "none", "12.3"]

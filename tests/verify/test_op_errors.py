@@ -147,3 +147,18 @@ def test_what_a_clipped_sum_does_not_need_does_not_err() -> None:
     assert row.own_db is not None
     assert row.own_db > 20
     assert row.clipping < 0.5
+
+
+def test_channels_of_unlike_size_use_few_steps() -> None:
+    def used(factor: float) -> float:
+        chain = Chain()
+        filters = noise(4, 1, 1, 4, seed=1) * np.array([1, factor, factor, factor], np.float32).reshape(4, 1, 1, 1)
+        x, weights = chain.input((1, 6, 6, 4), "x"), chain.constant(filters)
+        graph = chain.graph(chain.op("CONV_2D", x, weights, chain.constant(noise(4) * 0), name="y", **CONV))
+        found = errors(graph, integer(graph))["y"].median_used
+        assert found is not None
+        return found
+
+    # The largest channel has 256 steps; others as large have a similar share, and of a sixteenth the size 16.
+    assert used(1.0) > 100
+    assert used(1 / 16) == pytest.approx(used(1.0) / 16, rel=0.6)

@@ -92,7 +92,7 @@
     if (op.scale !== null) fact("grid", `step ${number(op.scale)}, zero at ${op.zero_point}`);
     for (const name of data.series) {
       const error = op.errors[name];
-      if (error) fact(name, `${error.moves ? "only moves values" : `${decibels(error.own_db)} by itself`}, ${decibels(error.accumulated_db)} behind it`);
+      if (error) fact(name, `${error.moves ? "only moves values" : `${decibels(error.own_db)} by itself`}, ${decibels(error.accumulated_db)} with all before it`);
     }
     yield facts;
     if (!Object.keys(op.errors).length) yield make("p", { class: "faint" }, "The float model has no tensor to compare this one with; its error counts for the next op that has one.");
@@ -111,6 +111,7 @@
     if (channels === null) yield make("p", { class: "faint" }, "Channels of this op are in details.json; this page has those of the worst ops.");
     else if (Object.keys(channels).length) {
       yield make("h4", {}, "Channels");
+      if (channels.used) yield strip("steps that a channel uses", channels.used, null, (x) => `${Math.round(x)}`, (x) => `color-mix(in srgb, var(--cool) ${Math.round(100 * Math.min(1, x / levels(op)))}%, var(--neutral))`);
       if (channels.gain) yield strip("gain", channels.gain, (x) => Math.log(Math.abs(x) || 1e-9), number);
       if (channels.offset) yield strip("offset", channels.offset, (x) => x, number);
       for (const name of data.series) {
@@ -137,9 +138,11 @@
     return chart;
   }
 
+  const levels = (op) => (op.dtype.endsWith("16") ? 65536 : 256);
+
   // A range that is much wider than its values has coarse steps for nothing.
   function used(op) {
-    const share = (op.values.high - op.values.low) / (op.scale * (op.dtype.endsWith("16") ? 65535 : 255));
+    const share = (op.values.high - op.values.low) / (op.scale * (levels(op) - 1));
     return share < 0.5 ? `, of which they use ${percent(share)}` : "";
   }
 
@@ -157,31 +160,32 @@
       const out = k < beside || k >= counts.length - beside;
       chart.append(make("rect", { class: out ? "bar out" : "bar", x: k * bin + 0.3, y: base - tall, width: bin - 0.6, height: tall }, make("title", {}, `${count} values`)));
     });
-    const levels = op.dtype.endsWith("16") ? 65536 : 256;
-    if (levels === 256) {
+    const all = levels(op);
+    if (all === 256) {
       let ticks = "";
-      for (let k = 0; k < levels; k += 1) ticks += `M${(left + ((k + 0.5) * (right - left)) / levels).toFixed(2)} ${base}v${k % 16 ? 3 : 6}`;
+      for (let k = 0; k < all; k += 1) ticks += `M${(left + ((k + 0.5) * (right - left)) / all).toFixed(2)} ${base}v${k % 16 ? 3 : 6}`;
       chart.append(make("path", { class: "steps", d: ticks }));
     }
-    const lowest = op.dtype === "uint8" ? 0 : -levels / 2;
+    const lowest = op.dtype === "uint8" ? 0 : -all / 2;
     const real = (q) => (q - op.zero_point) * op.scale;
-    for (const [x, q, anchor] of [[left, lowest, "start"], [right, lowest + levels - 1, "end"]]) {
+    for (const [x, q, anchor] of [[left, lowest, "start"], [right, lowest + all - 1, "end"]]) {
       chart.append(make("path", { class: "edge", d: `M${x} 0V${base}` }));
       chart.append(make("text", { x, y: height - 6, "text-anchor": anchor }, number(real(q))));
     }
-    const zero = left + ((op.zero_point - lowest + 0.5) * (right - left)) / levels;
+    const zero = left + ((op.zero_point - lowest + 0.5) * (right - left)) / all;
     if (zero > left + 60 && zero < right - 60) chart.append(make("text", { x: zero, y: height - 6, "text-anchor": "middle" }, "0"));
     return chart;
   }
 
-  // One cell per channel. With `place` colours lie on both sides of nothing; without, low decibels are warm.
-  function strip(name, values, place, text) {
+  // One cell per channel. With `place` colours lie on both sides of nothing; `tone` gives them; else low decibels are warm.
+  function strip(name, values, place, text, tone) {
     const known = values.filter((x) => x !== null);
     const chart = make("svg", { class: "strip", viewBox: "0 0 400 34", role: "img" });
     const most = place ? Math.max(...known.map((x) => Math.abs(place(x))), 1e-12) : 0;
     const cell = 400 / values.length;
     const colour = (x) => {
       if (x === null) return "var(--neutral)";
+      if (tone) return tone(x);
       if (place) {
         const share = place(x) / most;
         return `color-mix(in srgb, var(${share < 0 ? "--cool" : "--warm"}) ${Math.round(100 * Math.abs(share))}%, var(--neutral))`;
