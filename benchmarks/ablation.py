@@ -30,13 +30,14 @@ from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.report.terminal import decibels
 from edgeqwt.target.load import load as load_target
 from edgeqwt.techniques import registry
+from edgeqwt.techniques.aespa import Aespa
 from edgeqwt.techniques.cwac import BiasCorrection, Cwac
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.erq import Erq
 from edgeqwt.techniques.gptq import Gptq
 from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.ranges import MinMaxRanges, MseRanges
-from edgeqwt.techniques.reconstruction import AdaRound, Brecq, Reconstruction
+from edgeqwt.techniques.reconstruction import AdaRound, Brecq, FimaQ, Reconstruction
 from edgeqwt.techniques.regions16 import Regions16, Regions16Review
 from edgeqwt.techniques.weight_scales import MseWeightScales
 from edgeqwt.techniques.weighted_ranges import WeightedRanges
@@ -113,10 +114,13 @@ def rows() -> Iterator[Row]:
         "gptq": Gptq(),
         "gptq, float targets": Gptq(float_targets=True),
         "gptq, float targets, scales, refined": Gptq(float_targets=True, scales=8, refine=True),
+        "aespa": Aespa(),
+        "aespa, float targets, scales, refined": Aespa(float_targets=True, scales=8, refine=True),
         "erq": Erq(),
         "learned, layer (AdaRound)": AdaRound(),
         "learned, block (BRECQ without Fisher)": Brecq(fisher=False),
         "learned, block (BRECQ)": Brecq(),
+        "learned, block (FIMA-Q)": FimaQ(),
         "learned, network": Reconstruction(),
     }.items():
         yield Row("rounding", name, mse.with_technique(rounding))

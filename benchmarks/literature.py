@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from typing import Any
 
 from common import ROOT, cifar10, normalized, show
 from models import mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
@@ -65,7 +66,14 @@ def main() -> None:
             show(f"{name}, {precision}, {found.judged} test images, float {found.accuracy:.4f}", header, cells)
             print(found.simulated)
     if asked.write:
-        MEASURED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        written(kept)
+
+
+def written(found: list[dict[str, Any]]) -> None:
+    """Keeps the tables; those of other networks and precisions stay."""
+    before = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else []
+    tables = {(table["network"], table["precision"]): table for table in (*before, *found)}
+    MEASURED.write_text(json.dumps([*tables.values()], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

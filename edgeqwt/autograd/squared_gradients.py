@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING
 
 from edgeqwt.autograd.evaluate import Program, as_tensor
@@ -35,6 +35,27 @@ def squared_gradients(
     """
     import torch
 
+    seen, drawn = gradients(program, sample, draws, generator, watched)
+    total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
+    for found in drawn:
+        for t, gradient in found.items():
+            total[t] += gradient.double().square()
+    return {t: v.detach().numpy() for t, v in seen.items()}, {t: (v / draws).numpy() for t, v in total.items()}
+
+
+def gradients(
+    program: Program,
+    sample: Mapping[int, Array],
+    draws: int,
+    generator: torch.Generator,
+    watched: Set[int] | None = None,
+) -> tuple[dict[int, torch.Tensor], Iterator[dict[int, torch.Tensor]]]:
+    """One sample's activations, and for each draw of signs v the gradient of v . y at those that have one.
+
+    Arguments are those of `squared_gradients`.
+    """
+    import torch
+
     seen: dict[int, torch.Tensor] = {}
 
     def watch(t: int, value: torch.Tensor) -> torch.Tensor:
@@ -43,13 +64,15 @@ def squared_gradients(
         return value
 
     results = program.one({t: watch(t, as_tensor(sample[t])) for t in program.given}, hook=watch)
-    total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
     reached = [v for v in results.values() if v.requires_grad]  # comparisons and positions have no slopes
-    for _ in range(draws if reached else 0):
-        signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in reached]
-        sums = torch.stack([v.sum() for v in signed]).sum()
-        gradients = torch.autograd.grad(sums, list(seen.values()), retain_graph=True, allow_unused=True)
-        for t, gradient in zip(seen, gradients, strict=True):
-            if gradient is not None:
-                total[t] += gradient.double().square()
-    return {t: v.detach().numpy() for t, v in seen.items()}, {t: (v / draws).numpy() for t, v in total.items()}
+
+    def drawn() -> Iterator[dict[int, torch.Tensor]]:
+        for _ in range(draws if reached else 0):
+            signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in reached]
+            sums = torch.stack([v.sum() for v in signed]).sum()
+            found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+                sums, list(seen.values()), retain_graph=True, allow_unused=True
+            )
+            yield {t: gradient for t, gradient in zip(seen, found, strict=True) if gradient is not None}
+
+    return seen, drawn()

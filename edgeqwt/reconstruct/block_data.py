@@ -16,6 +16,7 @@ from edgeqwt.graph.pairing import counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun, feed_both
 from edgeqwt.reconstruct.blocks import Block
+from edgeqwt.reconstruct.fisher import fisher
 from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -67,6 +68,7 @@ class BlockData:
         held_out: numbers of the samples that decide.
         signal: mean square of the block's outputs and taps, summed over the samples fitted on and held out.
         importance: of the elements of outputs and taps where their errors are weighed; mean 1 per tensor.
+        factors: of the same where errors of several elements count together (`fisher`), shape (rank, elements).
     """
 
     def __init__(self, graph: Graph, reference: Graph, blocks: Sequence[Block], store: ActivationStore) -> None:
@@ -77,6 +79,7 @@ class BlockData:
         self.integer = SegmentedRun("integer", graph, [self.counterparts[b.given[0]] for b in blocks], store)
         self.signal: dict[int, Array] = {}
         self.importance: dict[int, Array] = {}
+        self.factors: dict[int, Array] = {}
 
     def feed(self, graph: Graph, samples: Iterable[Mapping[int, Array]]) -> None:
         """Stores the samples.
@@ -118,15 +121,22 @@ class BlockData:
             for t, value in signal.items():
                 self.signal[t] += value
 
-    def weigh(self, outputs: Sequence[int]) -> None:
+    def weigh(self, outputs: Sequence[int], rank: int = 0) -> None:
         """Finds the importance of every activation's elements for some outputs: their mean squared gradient.
 
         That is the diagonal of the Fisher information of outputs with unit Gaussian noise (BRECQ,
-        equation 10, with all outputs in place of the loss).
+        equation 10, with all outputs in place of the loss); with a rank, errors of several elements count together,
+        too (FIMA-Q; `fisher`).
         """
         inputs = self.reference.inputs
         samples = ({t: self.floating.values(t, range(i, i + 1))[0] for t in inputs} for i in self.fitted)
         wanted = {t for block in self.blocks for t in (*block.outputs, *block.taps)}
+        if rank:
+            for t, (diagonal, factors) in fisher(self.reference, samples, outputs, wanted, rank).items():
+                mean = diagonal.mean() + np.square(factors).sum() / diagonal.size
+                self.importance[t] = diagonal.reshape(self.reference.tensors[t].shape) / mean + 0.1
+                self.factors[t] = factors / np.sqrt(mean)
+            return
         found = output_sensitivity(self.reference, samples, outputs)
         # A tenth of the mean for what has hardly a gradient: it may have one on other samples.
         raised = {t: v + 0.1 * v.mean() for t, v in found.items() if t in wanted and v.any()}
@@ -156,7 +166,10 @@ class BlockData:
         return {t: as_tensor(np.concatenate([self._target(t, i) for i in self._fitted(chosen)])) for t in self.signal}
 
     def error(self, k: int, graph: Graph) -> float:
-        """Squared error over squared signal of block k's outputs, summed over outputs, on the samples held out."""
+        """Squared error over squared signal of block k's outputs, summed over outputs, on the samples held out.
+
+        Where errors of several elements count together, they do so here: errors that cancel each other are none.
+        """
         block = self.blocks[k]
         part = Part.of(
             graph, [self.counterparts[t] for t in block.given], [self.counterparts[t] for t in block.outputs]
@@ -166,13 +179,21 @@ class BlockData:
             found = runner.run({u: self.integer.values(t, range(i, i + 1))[0] for t, u in part.given.items()})
             values = [to_real(part.graph, u, found[u]).astype(np.float64) for u in part.wanted.values()]
             wanted = [self._target(t, i)[0] for t in block.outputs]
-            return np.array([np.square(v - w).mean() for v, w in zip(values, wanted, strict=True)])
+            errors = (v - w for v, w in zip(values, wanted, strict=True))
+            return np.array([self._cost(t, e) for t, e in zip(block.outputs, errors, strict=True)])
 
         workers = [part.runner() for _ in range(THREADS)]
         # Summed in the order of the samples, so that threads do not change the result.
         noise = sum(ordered(workers, work, self.held_out), np.zeros(len(block.outputs)))
         signal = np.array([self.signal[t][1] for t in block.outputs])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
+
+    def _cost(self, t: int, error: Array) -> float:
+        """Mean square of one sample's error at an output, as learning weighs it where factors are known."""
+        if t not in self.factors:
+            return float(np.square(error).mean())
+        together = self.factors[t] @ error.reshape(-1)
+        return float((self.importance[t] * np.square(error)).mean() + np.square(together).sum() / error.size)
 
     def _target(self, t: int, sample: int) -> Array:
         tensor = self.reference.tensors[t]

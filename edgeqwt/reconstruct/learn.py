@@ -31,6 +31,8 @@ class Objective:
         floats: the same of the float graph.
         targets: the same samples' outputs and taps, from the float graph.
         weights: of squared errors: one number per output and tap, or per element of it.
+        factors: of outputs and taps where errors e of several elements count together: U in |U e|^2, which is added,
+            shape (rank, elements).
         count: number of samples; they are chosen by numbers below it.
     """
 
@@ -40,6 +42,7 @@ class Objective:
     floats: Callable[[Sequence[int]], Batch]
     targets: Callable[[Sequence[int]], Batch]
     weights: Mapping[int, torch.Tensor]
+    factors: Mapping[int, torch.Tensor]
     count: int
 
     def program(self) -> Program:
@@ -54,7 +57,13 @@ class Objective:
 
         targets = self.targets(chosen)
         wanted = targets.keys() if only is None else only
-        return torch.stack([(self.weights[t] * (found[t] - targets[t]) ** 2).mean() for t in wanted]).sum()
+        terms = []
+        for t in wanted:
+            error = found[t] - targets[t]
+            terms.append((self.weights[t] * error**2).mean())
+            if t in self.factors:
+                terms.append((error.flatten(1) @ self.factors[t].T).square().sum(dim=1).mean())
+        return torch.stack(terms).sum()
 
 
 def learn(

@@ -32,6 +32,8 @@ class Reconstruction:
         taps: weight of the blocks' outputs against the network's ("network").
         largest: neighbouring blocks are put together up to so many linear ops ("block").
         fisher: weigh errors of activations by the outputs' mean squared gradients.
+        rank: with `fisher`, how many directions of errors count beside each element's own: 0 keeps the diagonal
+            (BRECQ), up to 15 are FIMA-Q's (Wu et al. 2025). Blocks are then judged by such errors, too.
         drop: probability that an input element of a block is the float model's instead of the integer
             model's (QDrop, Wei et al. 2022).
         pull: strength of what pulls soft weights to integers.
@@ -52,6 +54,7 @@ class Reconstruction:
     taps: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
     largest: Annotated[int, Interval(ge=1, le=1_000_000)] = 2
     fisher: bool = False
+    rank: Annotated[int, Interval(ge=0, le=256)] = 0
     drop: Annotated[float, Interval(ge=0, le=1)] = 0.0
     pull: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
     samples: Annotated[int, Interval(ge=1, le=1_000_000_000)] = 1024

@@ -87,7 +87,7 @@ def reconstruct(
         block_data = BlockData(graph, reference, able, store)
         block_data.feed(graph, islice(samples, rule.samples))
         if rule.fisher:
-            block_data.weigh(network(reference, ()).outputs)
+            block_data.weigh(network(reference, ()).outputs, rule.rank)
         for k, block in enumerate(able):
             block_data.reach(k, graph)
             on_layer = _advance(on_block, sum(sizes[:k]), sizes[k], sum(sizes))
@@ -142,13 +142,15 @@ def _learned(
     for i in block.linear:
         bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
         learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind, kept))
+    weights, factors = _weights(block, block_data, rule)
     objective = Objective(
         block=block,
         pair=pair,
         inputs=lambda chosen: block_data.inputs(k, graph, chosen),
         floats=lambda chosen: block_data.inputs(k, graph, chosen, floating=True),
         targets=block_data.targets,
-        weights=_weights(block, block_data, rule),
+        weights=weights,
+        factors=factors,
         count=len(block_data.fitted),
     )
     chooser = torch.Generator().manual_seed(rule.seed)
@@ -161,17 +163,22 @@ def _learned(
     return written(graph, learned)
 
 
-def _weights(block: Block, block_data: BlockData, rule: Reconstruction) -> dict[int, torch.Tensor]:
-    """Of squared errors: each output counts relative to its signal, all taps together `rule.taps`."""
+def _weights(
+    block: Block, block_data: BlockData, rule: Reconstruction
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """Of errors, elements by themselves and together: outputs count relative to their signal, all taps `rule.taps`."""
     import torch
 
-    found = {}
+    found, factors = {}, {}
     for t in (*block.outputs, *block.taps):
         signal = float(block_data.signal[t][0]) / len(block_data.fitted) or 1.0
         share = 1.0 if t in block.outputs else rule.taps / len(block.taps)
         importance = as_tensor(block_data.importance[t]) if t in block_data.importance else torch.ones(())
         found[t] = share / signal * importance
-    return found
+        if t in block_data.factors:
+            together = block_data.factors[t]
+            factors[t] = as_tensor(np.sqrt(share / signal / together.shape[1]) * together)
+    return found, factors
 
 
 def _result(

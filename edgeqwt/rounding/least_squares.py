@@ -78,8 +78,8 @@ def one_by_one(hessian: Array) -> Method:
         hessian: damped.
     """
     # Terms of large inputs first: their errors can then still be made up for (the paper's "act order").
-    order = _largest_first(hessian)[:, ::-1]
-    factor = cholesky(_permuted(hessian, order))
+    order = largest_first(hessian)[:, ::-1]
+    factor = cholesky(permuted(hessian, order))
 
     def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> tuple[Array, Array]:
         # Terms before channels, so that a term's channels lie side by side.
@@ -115,8 +115,8 @@ def half_by_half(hessian: Array) -> Method:
     Args:
         hessian: damped.
     """
-    order = _largest_first(hessian)
-    moments = _permuted(hessian, order)
+    order = largest_first(hessian)
+    moments = permuted(hessian, order)
 
     def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> tuple[Array, Array]:
         real = np.take_along_axis(weights, order[:, None, :], axis=2)
@@ -227,11 +227,13 @@ def loss(weights: Array, scale: Array, integers: Array, hessian: Array) -> Array
     return total
 
 
-def _largest_first(hessian: Array) -> Array:
+def largest_first(hessian: Array) -> Array:
+    """The terms of each group by their diagonal elements, the largest first; shape (groups, terms)."""
     return np.argsort(-np.diagonal(hessian, axis1=-2, axis2=-1), axis=-1, kind="stable")
 
 
-def _permuted(hessian: Array, order: Array) -> Array:
+def permuted(hessian: Array, order: Array) -> Array:
+    """Each group's matrix with its rows and columns in another order."""
     return np.stack([h[np.ix_(o, o)] for h, o in zip(hessian, order, strict=True)])
 
 

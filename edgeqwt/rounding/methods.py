@@ -6,7 +6,7 @@ A rule is a frozen dataclass whose fields are its options. The mathematics is in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import batched
 from typing import Annotated, ClassVar
 
@@ -14,13 +14,16 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.rounding.cholesky import cholesky
 from edgeqwt.rounding.least_squares import (
     Method,
     damped,
     fitted_scale,
     half_by_half,
+    largest_first,
     nearest,
     one_by_one,
+    permuted,
     refitted,
     stepped,
 )
@@ -53,6 +56,8 @@ class Layer:
         rows: of layers with many terms, in place of `folds`: some of each fold's inputs x, shape (groups, rows, terms),
             and w (y - x) of them, shape (groups, rows, channels).
         parted: the groups are parts of the same channels' terms (`blocks`), and a channel has one scale in all of them.
+        coupling: how errors of the channels of one head count together (`attention`), shape (heads, channels of a
+            head, the same); None where each channel's error counts by itself. There is one group then.
     """
 
     weights: Array
@@ -65,10 +70,22 @@ class Layer:
     zeros: Array | None = None
     rows: tuple[tuple[Array, Array], ...] = ()
     parted: bool = False
+    coupling: Array | None = None
 
     def by_channel(self, values: Array) -> Array:
         """What is known of each group's channels, (groups, channels), added up over the parts of a channel."""
         return np.broadcast_to(values.sum(axis=0), values.shape) if self.parted else values
+
+    def part(self, channels: Array) -> Layer:
+        """Some channels of a single group, as far as rounding looks at them once weights are refitted."""
+        return replace(
+            self,
+            weights=self.weights[:, channels],
+            scale=self.scale[:, channels],
+            bounds=None if self.bounds is None else (self.bounds[0][:, channels], self.bounds[1][:, channels]),
+            zeros=None if self.zeros is None else self.zeros[:, channels],
+            coupling=None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +102,7 @@ class Nearest:
 
     samples: ClassVar[int] = 1  # its inputs do not matter to it
     float_targets: ClassVar[bool] = False
+    attention: ClassVar[bool] = False
 
     def round(self, layer: Layer) -> Rounded:
         """Looks at weights and scales alone."""
@@ -110,6 +128,7 @@ class Gptq:
             the one that the graph has; the one with the smallest loss is kept.
         refine: step single integers up or down afterwards as long as that lowers the loss; where scales are
             searched, in turn with the scale that is best for the integers.
+        attention: weigh errors of queries, keys and values by what attention makes of them (`attention`).
     """
 
     damping: Annotated[float, Interval(ge=1e-6, le=1)] = 0.01
@@ -118,6 +137,7 @@ class Gptq:
     ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
     scales: Annotated[int, Interval(ge=0, le=256)] = 0
     refine: bool = False
+    attention: bool = False
 
     def round(self, layer: Layer) -> Rounded:
         """Integers, and scales where they were searched."""
@@ -143,6 +163,7 @@ class Erq:
     ridge: Annotated[float, Interval(ge=0, le=100)] = 0.0
     scales: Annotated[int, Interval(ge=0, le=256)] = 0
     float_targets: ClassVar[bool] = True
+    attention: ClassVar[bool] = False
 
     def round(self, layer: Layer) -> Rounded:
         """Integers, and scales where they were searched."""
@@ -160,8 +181,38 @@ def _rounded(
     if layer.pull is not None:
         weights = refitted(weights, layer.hessian, layer.pull, ridge or _ridge(layer))
     hessian = damped(layer.hessian, damping)
-    best = _best(layer, weights, how(hessian), [layer.scale, *_candidates(layer, scales)])
-    return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+    method = how(hessian)
+
+    def one(layer: Layer, weights: Array) -> Rounded:
+        best = _best(layer, weights, method, [layer.scale, *_candidates(layer, scales)])
+        return _refined(layer, best, weights, hessian, scales > 0) if refine else best
+
+    return one(layer, weights) if layer.coupling is None else _coupled(layer, weights, layer.coupling, damping, one)
+
+
+def _coupled(
+    layer: Layer, weights: Array, coupling: Array, damping: float, one: Callable[[Layer, Array], Rounded]
+) -> Rounded:
+    """Rounds one channel of each head after the other; channels that are still real make up for those before.
+
+    With C = R R^T of one head and A the second moment, the loss tr(C E A E^T) of errors E is the sum over channels a
+    of || (R^T E)_a ||^2 in A, and (R^T E)_a = R_aa (E_a + sum over i > a of R_ia / R_aa E_i): a channel is rounded
+    as if its weights were more by that sum, the later ones being done. It is `one_by_one` for channels.
+    """
+    order = largest_first(coupling)[:, ::-1]
+    factor = cholesky(permuted(damped(coupling, damping), order))
+    heads, size = order.shape
+    channels = order + size * np.arange(heads)[:, None]
+    errors = np.zeros((heads, size, weights.shape[2]))
+    integers, scale = np.empty_like(weights), layer.scale.copy()
+    for a in range(size - 1, -1, -1):
+        share = factor[:, a + 1 :, a] / factor[:, a, a, None]
+        here = channels[:, a]
+        wanted = weights[0, here] + np.einsum("hi,hit->ht", share, errors[:, a + 1 :])
+        found = one(layer.part(here), wanted[None])
+        integers[:, here], scale[:, here] = found.integers, found.scale
+        errors[:, a] = weights[0, here] - found.integers[0] * found.scale[0, :, None]
+    return Rounded(integers, scale)
 
 
 def _best(layer: Layer, weights: Array, method: Method, scales: list[Array]) -> Rounded:

@@ -21,6 +21,7 @@ from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches, terms_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
+from edgeqwt.rounding.attention import Attended, mixed
 from edgeqwt.rounding.blocks import cut, joined, parts
 from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
 from edgeqwt.rounding.moments import Moments, Rows, moments
@@ -80,6 +81,7 @@ def reround(
         walks = [integer]
         if rule.float_targets:
             walks.append(SegmentedRun("float", reference, [slots(op).data for op in sources], store))
+        attended = Attended(reference, store) if rule.attention else None
         count = 0
         weights_of: list[list[Array]] = [[] for _ in ops]
         watched = noting(islice(samples, rule.samples), token_weights, sources, weights_of)
@@ -87,6 +89,9 @@ def reround(
             integer.feed(count - 1, feed_as(graph, reference, sample))
             for walk in walks[1:]:
                 walk.feed(count - 1, sample)
+            if attended is not None:
+                noted = zip(sources, weights_of, strict=True)
+                attended.see(count - 1, sample, {op.outputs[0]: rows[-1] for op, rows in noted if counting(rows)})
         for k, (i, source) in enumerate(zip(ops, sources, strict=True)):
             for walk in walks:
                 walk.start(k)
@@ -95,9 +100,14 @@ def reround(
             ]
             weights = reference.tensors[slots(source).weight].data
             assert weights is not None
-            found = _moments(graph, i, weights, workers, count, counting(weights_of[k]))
+            mixing = None if attended is None else attended.mixing(source.outputs[0])
+            found = _moments(graph, i, weights, workers, count, counting(weights_of[k]), mixing)
             layer = _layer(graph, i, reference, source, precision, found)
-            layer = replace(layer, zeros=zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights))
+            layer = replace(
+                layer,
+                zeros=zeros(kept, reference.tensors[source.outputs[0]].name, layer.weights),
+                coupling=None if attended is None or layer.parted else attended.coupling(source.outputs[0]),
+            )
             del found  # as large as what is factored now
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
@@ -154,7 +164,13 @@ def _steadied(weights: Array, ours: Array, theirs: Array | None) -> Array:
 
 
 def _moments(
-    graph: Graph, i: int, weights: Array, workers: list[list[Run]], count: int, row_weights: Sequence[Array] = ()
+    graph: Graph,
+    i: int,
+    weights: Array,
+    workers: list[list[Run]],
+    count: int,
+    row_weights: Sequence[Array] = (),
+    mixing: Run | None = None,
 ) -> Moments:
     """Sums over positions and samples of what the op reads, in steps of its input's scale.
 
@@ -165,17 +181,19 @@ def _moments(
         workers: run the integer graph up to the op's input, and the float graph where that is asked for.
         count: samples.
         row_weights: of each sample's rows; none: all count alike.
+        mixing: the attention weights (samples, heads, queries, keys) by which the op's rows are mixed before they
+            count: there is a moment for each head then.
     """
     op, x = graph.ops[i], slots(graph.ops[i]).data
     tensor = graph.tensors[x]
     assert tensor.quantization is not None
     scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
-    dtype = np.dtype(np.float32 if tensor.dtype == "int8" else np.float64)  # see `moments`
-    height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
-    every = stride(height_width, count)
-
     terms = terms_of(op.kind, weights.shape)
     count_of_parts = parts(terms)
+    mixing = mixing if count_of_parts == 1 else None
+    dtype = np.dtype(np.float32 if tensor.dtype == "int8" and mixing is None else np.float64)  # see `moments`
+    height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
+    every = stride(height_width, count)
     positions = math.prod(-(-side // every) for side in height_width)
     if op.kind == "FULLY_CONNECTED":
         positions = tensor.size // terms
@@ -189,7 +207,11 @@ def _moments(
         chunk = range(first, min(first + size, count))
         ours = patched(runs[0](chunk).astype(dtype) - zero_point)
         theirs = patched(runs[1](chunk).astype(dtype) / scale) if len(runs) > 1 else None
+        if mixing is not None:
+            shares = mixing(chunk).astype(dtype)
+            ours, theirs = mixed(ours, shares), None if theirs is None else mixed(theirs, shares)
         counted = np.concatenate([row_weights[n] for n in chunk]) if row_weights else None
+        counted = counted if counted is None or len(counted) == ours.shape[1] else None
         steadied = None if counted is None else _steadied(counted, ours, theirs)
         if theirs is None:
             return Rows(ours, None, steadied)

@@ -100,7 +100,9 @@ def test_same_bytes_again_and_torch_s_own_randomness_and_threads_are_left_alone(
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("change", [{"fisher": True}, {"drop": 0.5}, {"scale_rate": 0.0, "bias_rate": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"fisher": True}, {"fisher": True, "rank": 4}, {"drop": 0.5}, {"scale_rate": 0.0, "bias_rate": 0.0}]
+)
 def test_options_that_change_what_is_learned(case: tuple[Graph, Graph], change: dict[str, float]) -> None:
     graph, start = case
     rule = replace(QUICK, scope="block", **change)  # type: ignore[arg-type]
