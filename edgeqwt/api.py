@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.deciding import Deciding
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.observations import Observations
+    from edgeqwt.converted import ConvertedModel
     from edgeqwt.interface.options import Interface
     from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.recipe.recipe import Recipe
+    from edgeqwt.verify.evaluate import Evaluation
     from edgeqwt.widths.precision import Mixed
 
 __all__ = [
@@ -165,7 +167,7 @@ def build(
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
     from edgeqwt.target.package.package import require_lookup
-    from edgeqwt.verify.evaluate import check_metric, open_evaluation, try_metric
+    from edgeqwt.verify.evaluate import check_metric
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
@@ -187,22 +189,17 @@ def build(
     with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch:
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
-        if before is None:
-            converted, chosen, proved = proved_float(
-                model, data, chosen, profile, stages, scratch,
-                states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
-            )  # fmt: skip
-        else:
-            converted, chosen, proved = as_before(before, chosen)
+        converted, chosen, proved = as_before(before, chosen) if before is not None else proved_float(
+            model, data, chosen, profile, stages, scratch,
+            states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
+        )  # fmt: skip
         if sequences is not None:
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
             converted = replace(converted, notes=tuple(dict.fromkeys((sequences.note(), *converted.notes))))
             test = None if test is None else sequences.of(test)
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
-        scored = None if test is None else open_evaluation(test, metric, converted)
-        if scored is not None:
-            try_metric(scored, converted)
+        scored = None if test is None else _evaluation(test, metric, converted)
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix),
@@ -212,6 +209,15 @@ def build(
         if folder is not None:
             write_build(result, folder)
     return result
+
+
+def _evaluation(test: Samples, metric: str | Any | None, converted: ConvertedModel) -> Evaluation:
+    """What scores the builds, after the metric was tried."""
+    from edgeqwt.verify.evaluate import open_evaluation, try_metric
+
+    scored = open_evaluation(test, metric, converted)
+    try_metric(scored, converted)
+    return scored
 
 
 def _opened(

@@ -64,7 +64,7 @@ def test_public_names() -> None:
         "Precision", "QualityError", "Recipe", "RecipeError", "Samples", "Scores", "Study", "Sweep",
         "TargetError", "TargetProfile", "ToolError", "UnsupportedError", "__version__", "bench", "build", "bundle_demo",
         "check", "compare", "compensate", "demo_assets", "evaluate", "export", "inspect", "install_tool", "load_recipe",
-        "open_job", "open_samples", "progress_display", "recipes", "serve_demo", "study", "sweep", "targets",
+        "open_job", "open_samples", "pareto", "progress_display", "recipes", "serve_demo", "study", "sweep", "targets",
         "tools",
     ]  # fmt: skip
     assert edgeqwt.__version__ == "0.1.0"

@@ -120,13 +120,9 @@ def build(
     if pareto:
         _several_widths(partial(made, work=work), lengths, output)
         return
-    if len(lengths) < 2:
-        only = lengths[0] if lengths else None
-        show_build(console(), made(output=output, work=work, sequence_length=only), output)
-        return
     results = _by_length(made, lengths, output, work, overwrite)
-    for n, result in results.items():
-        show_build(console(), result, output / f"seq{n}")
+    for folder, result in results.items():
+        show_build(console(), result, folder)
 
 
 def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path) -> None:
@@ -147,12 +143,17 @@ def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path
 
 def _by_length(
     made: Callable[..., BuildResult], lengths: list[int], output: Path, work: Path | None, overwrite: bool
-) -> dict[int, BuildResult]:
-    """One build for each sequence length, in folders of `output`: all of them or none."""
+) -> dict[Path, BuildResult]:
+    """Builds by their folders: one, or one within `output` for each of several sequence lengths, all or none."""
     from edgeqwt.report.folder import whole_folder
 
+    if len(lengths) < 2:
+        return {output: made(output=output, work=work, sequence_length=lengths[0] if lengths else None)}
     with whole_folder(output, overwrite) as folder:
-        return {n: made(output=folder / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n) for n in lengths}
+        return {
+            output / f"seq{n}": made(output=folder / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n)
+            for n in lengths
+        }
 
 
 def _mixed(max_size: int | None, max_latency: float | None, min_sqnr: float | None, wide: bool) -> Mixed | None:

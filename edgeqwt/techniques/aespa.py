@@ -29,17 +29,17 @@ class Aespa(Gptq):
         """Weights rounded with attention in mind or without, whichever is better on held-out samples."""
         if not self.attention:
             return super().apply(state, context)
-        plain, told = replace(self, attention=False).apply(state, context)
+        plain, alone = replace(self, attention=False).apply(state, context)
         count = sum(1 for _ in attentions(state.graph))
         if not count:
             reason = "no attention whose queries, keys and values come from dense layers: rounded as gptq does"
-            return plain, replace(told, sentences=(*told.sentences, reason))
+            return plain, replace(alone, sentences=(*alone.sentences, reason))
         found, account = super().apply(state, context)
         assert plain.integer is not None
         assert found.integer is not None
         gain = context.gate.gain_db(plain.integer, found.integer)
         note = f"queries, keys and values of {count} attentions: {gain:+.2f} dB beside gptq on held-out samples"
-        state, account = (found, account) if gain > 0 else (plain, told)
+        state, account = (found, account) if gain > 0 else (plain, alone)
         return state, replace(
             account, sentences=(*account.sentences, note), data={**account.data, "attention_db": gain}
         )
