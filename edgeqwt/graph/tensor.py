@@ -72,9 +72,12 @@ class Quantization:
         """scale * (integers - zero_point), float64."""
         scale, zero_point = self.broadcast(integers.ndim)
         # Exact: float64 holds all integers that TFLite has, but for those of 64 bits.
-        found: Array = integers.astype(np.int64 if integers.dtype.itemsize == 8 else np.float64)
+        found: Array = np.array(integers, np.int64 if integers.dtype.itemsize == 8 else np.float64)
         found -= zero_point
-        return found * scale if found.dtype.kind == "i" else np.multiply(found, scale, out=found)
+        if found.dtype.kind == "i":
+            return np.asarray(found * scale)
+        found *= scale
+        return found
 
     def same_as(self, other: Quantization | None) -> bool:
         """Whether both map the same integers to the same reals, bit for bit."""
