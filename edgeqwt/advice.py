@@ -81,11 +81,14 @@ def unlike(op: OpError) -> str:
     return f"Its channels are of unlike size: half of them use at most {math.ceil(op.median_used)} of its 256 steps."
 
 
-def what_to_do_with(op: OpError, repaired: bool, names: Mapping[str, str] = MappingProxyType({})) -> str:
+def what_to_do_with(
+    op: OpError, found: OwnErrors, repaired: bool, names: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """What may help one op of another tool's file, by the largest part of its own error.
 
     Args:
         op: one of the worst.
+        found: errors of all ops: where one cuts values off, compensation restores nothing.
         repaired: whether compensation has done what it can.
         names: as for `what_to_do`.
     """
@@ -96,7 +99,7 @@ def what_to_do_with(op: OpError, repaired: bool, names: Mapping[str, str] = Mapp
         )
     if op.kind == "INPUT":
         return "Build from the float file with finer steps for the input: edgeqwt build --input int16, or float."
-    if op.bias >= op.rounding and not repaired:
+    if op.bias >= op.rounding and not repaired and not any(map(clipped, found.worst)):
         return "Its error is the same for all samples: edgeqwt compensate takes that away."
     if unlike(op):
         return f"{unlike(op)} Build from the float file, which makes channels alike first: edgeqwt build."

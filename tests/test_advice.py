@@ -100,10 +100,10 @@ def test_what_helps_an_op_follows_from_what_its_error_is(
 ) -> None:
     bias, clipping, rounding = shares
     op = OpError(3, "ADD", "y", "y", 9.0, 8.0, bias, clipping, rounding, moves=False, median_used=used)
-    assert foreign in what_to_do_with(op, repaired=False)
-    assert "compensate" not in what_to_do_with(op, repaired=True)
+    cut = replace(op, bias=0.0, clipping=1.0, rounding=0.0)  # elsewhere: what is cut off, no compensation restores
+    repaired = what_to_do_with(op, OwnErrors(8, (op,), 0), repaired=True)
+    assert foreign in what_to_do_with(op, OwnErrors(8, (op,), 0), repaired=False)
+    assert "compensate" not in repaired + what_to_do_with(op, OwnErrors(8, (op, cut), 0), repaired=False)
     assert built in what_to_do(op, recipe.load("plain"))
     assert "--recipe balanced" not in what_to_do(op, recipe.load("balanced"))
-    assert ("half of them use at most 20 of its 256 steps" in what_to_do_with(op, repaired=True)) == (
-        used == 20.0 and clipping < rounding
-    )
+    assert ("half of them use at most 20 of its 256 steps" in repaired) == (used == 20.0 and clipping < rounding)

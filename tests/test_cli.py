@@ -229,7 +229,7 @@ def test_bench_that_cannot_be(edgeqwt: Command, files: Small, arguments: list[st
     ("arguments", "code", "said"),
     [
         (["--ram", "0"], 2, "more than nothing"),
-        (["--ram", "1GiB"], 2, "'1GiB'; write it as"),
+        (["--ram", "1TiB"], 2, "'1TiB'; write it as"),
         (["--target", "tflm-cortex-m4", "--max-cycles", "5"], 2, "nothing here can tell the cycles"),
         (["--target", "tflm-cortex-m4", "--ram", "100"], 7, "the activations alone are over the budget"),
         (["--target", "tflm-cortex-m4", "--ram", "1KiB"], 7, "RAM: "),

@@ -204,7 +204,7 @@ def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = F
             f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
             ""
             if (op.own_db or 0.0) >= wanted.warn_db
-            else what_to_do_with(op, repaired, names)
+            else what_to_do_with(op, own, repaired, names)
             if result is None
             else what_to_do(op, result.recipe, wider.get(op.tensor), names),
         )

@@ -236,7 +236,9 @@ def own_sentences(
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB with all before it"
-        todo = what_to_do_with(op, repaired, names) if built is None else what_to_do(op, built.recipe, names=names)
+        todo = (
+            what_to_do_with(op, found, repaired, names) if built is None else what_to_do(op, built.recipe, names=names)
+        )
         advised = f". {todo}" if (op.own_db or 0.0) < thresholds.warn_db else ""
         yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{advised}"
 
