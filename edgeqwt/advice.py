@@ -81,6 +81,34 @@ def unlike(op: OpError) -> str:
     return f"Its channels are of unlike size: half of them use at most {math.ceil(op.median_used)} of its 256 steps."
 
 
+def advice_on(
+    op: OpError,
+    found: OwnErrors,
+    thresholds: Thresholds,
+    recipe: Recipe | None,
+    names: Mapping[str, str],
+    *,
+    wider_db: float | None = None,
+    repaired: bool = False,
+) -> str:
+    """What may help one op that is poor; empty for others.
+
+    Args:
+        op: one of the worst.
+        found: errors of all ops.
+        thresholds: what is poor.
+        recipe: that the file was built by; None where another tool made it.
+        names: as for `what_to_do`.
+        wider_db: likewise.
+        repaired: as for `what_to_do_with`.
+    """
+    if (op.own_db or 0.0) >= thresholds.warn_db:
+        return ""
+    if recipe is None:
+        return what_to_do_with(op, found, repaired, names)
+    return what_to_do(op, recipe, wider_db, names)
+
+
 def what_to_do_with(
     op: OpError, found: OwnErrors, repaired: bool, names: Mapping[str, str] = MappingProxyType({})
 ) -> str:

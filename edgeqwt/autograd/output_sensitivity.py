@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeqwt.autograd.evaluate import Program, Tensors, as_tensor
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.parallel import chunk_size
 from edgeqwt.runtime.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def output_sensitivity(
     shapes = {t: graph.tensors[t].shape for t in watched}
     total = {t: torch.zeros(shape, dtype=torch.float64) for t, shape in shapes.items()}
     count = 0
-    size = max(1, min(BATCH, ELEMENTS // max(1, sum(value.numel() for value in total.values()))))
+    size = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS)
     with torch_threads(1):
         for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}

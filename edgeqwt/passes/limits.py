@@ -16,6 +16,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique
 from edgeqwt.progress import peak
+from edgeqwt.runtime.child import MIB
 from edgeqwt.widths.precision import Precision
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ FEW = 8  # samples that a technique is tried with
 LATE = 1.5  # times its share after which a technique is stopped
 LEAST_DB = 0.1  # what a technique counts as gaining at least
 FEW_BITS = 4  # of weights, up to which gains at 4 bits count
-MIB = 1 << 20
 LIMITED = "limited"
 """In the figures of an account: why a technique did less than its recipe asks."""
 

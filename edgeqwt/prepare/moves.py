@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -58,7 +59,8 @@ def _planned(graph: Graph) -> Iterator[tuple[list[int], tuple[Move, ...]]]:
         rest = chain
         while rest:
             for n in range(len(rest), 0, -1):
-                moves = plan(graph.tensors[graph.ops[rest[0]].inputs[0]].shape, order_of(graph, rest[:n]))
+                source = graph.ops[rest[0]].inputs[0]
+                moves = plan(graph.tensors[source].shape, order_of(graph, source, rest[:n]))
                 if moves is not None and all(len(move.shape) <= LARGEST_RANK for move in moves[:-1]):
                     yield rest[:n], moves
                     break
@@ -196,14 +198,3 @@ def _moves(graph: Graph, op: Op) -> bool:
     ends = [graph.tensors[t] for t in (op.inputs[0], *op.outputs)]
     static = all(-1 not in (t.shape_signature or ()) and t.quantization is None for t in ends)
     return static and not ends[0].is_constant and prod(ends[0].shape) == prod(ends[1].shape) > 0
-
-
-def order_of(graph: Graph, chain: Sequence[int]) -> Array:
-    """Where each element of a chain's result comes from."""
-    order: Array = np.arange(graph.tensors[graph.ops[chain[0]].inputs[0]].size)
-    order = order.reshape(graph.tensors[graph.ops[chain[0]].inputs[0]].shape)
-    for i in chain:
-        op = graph.ops[i]
-        axes = value(graph, op.inputs[1]) if op.kind == "TRANSPOSE" else None
-        order = order.reshape(graph.tensors[op.outputs[0]].shape) if axes is None else order.transpose(axes.tolist())
-    return order

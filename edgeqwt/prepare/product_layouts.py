@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, order_of, plan, write
+from edgeqwt.graph.moved import order_of
+from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, plan, write
 from edgeqwt.prepare.rewriting import activation_like, each_op, sole_reader
 
 
@@ -78,8 +79,8 @@ def _turnable(graph: Graph) -> tuple[int, list[int], tuple[Move, ...]] | None:
         chain, rows = moves_before(graph, op.inputs[1]), bool(op.options.get("adjY"))
         if not chain:
             continue
-        source = graph.tensors[graph.ops[chain[0]].inputs[0]].shape
-        moves = plan(source, order_of(graph, chain).swapaxes(-1, -2))
+        source = graph.ops[chain[0]].inputs[0]
+        moves = plan(graph.tensors[source].shape, order_of(graph, source, chain).swapaxes(-1, -2))
         if moves is not None and (cost(moves), rows) < (cost(moves_of(graph, chain)), not rows):
             return i, chain, moves
     return None

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.advice import causes, what_to_do, what_to_do_with
+from edgeqwt.advice import advice_on, causes
 from edgeqwt.errors import printable
 from edgeqwt.pipeline import FLOAT
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
@@ -192,7 +192,8 @@ def _lead(result: BuildResult) -> Iterator[str]:
 
 
 def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = False) -> tuple[Hint, ...]:
-    names, wanted = names_in(own, result), Thresholds() if result is None else result.recipe.quality
+    recipe = None if result is None else result.recipe
+    names, wanted = names_in(own, result), Thresholds() if recipe is None else recipe.quality
     wider = {} if result is None or result.ceiling is None else {
         found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
     }  # fmt: skip
@@ -202,11 +203,7 @@ def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = F
             op.kind,
             op.tensor,
             f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
-            ""
-            if (op.own_db or 0.0) >= wanted.warn_db
-            else what_to_do_with(op, own, repaired, names)
-            if result is None
-            else what_to_do(op, result.recipe, wider.get(op.tensor), names),
+            advice_on(op, own, wanted, recipe, names, wider_db=wider.get(op.tensor), repaired=repaired),
         )
         for op in own.worst[:WORST]
     )

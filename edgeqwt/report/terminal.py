@@ -17,6 +17,7 @@ from edgeqwt.report.runtimes import runtime_sentences, some
 from edgeqwt.report.variants import decibels, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
+from edgeqwt.runtime.child import MIB
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -229,17 +230,15 @@ def own_sentences(
         built: the build; None: the file is another tool's.
         repaired: whether such a file was compensated.
     """
-    from edgeqwt.advice import causes, what_to_do, what_to_do_with
+    from edgeqwt.advice import advice_on, causes
 
     names = names_in(found, built)
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB with all before it"
-        todo = (
-            what_to_do_with(op, found, repaired, names) if built is None else what_to_do(op, built.recipe, names=names)
-        )
-        advised = f". {todo}" if (op.own_db or 0.0) < thresholds.warn_db else ""
+        todo = advice_on(op, found, thresholds, None if built is None else built.recipe, names, repaired=repaired)
+        advised = f". {todo}" if todo else ""
         yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{advised}"
 
 
@@ -282,7 +281,7 @@ def limit_sentences(result: BuildResult) -> Iterator[str]:
         other = f"{less} did less for it: on a quicker machine the file may be another one"
         yield f"{limits.seconds:g} s were allowed; {other if less else 'no technique did less for it'}"
     if limits.memory is not None:
-        most, allowed = max(result.peaks.values(), default=0), limits.memory / 2**20
+        most, allowed = max(result.peaks.values(), default=0), limits.memory / MIB
         yield f"{most:,} MiB of memory were taken, {allowed:,.0f} allowed"
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.moved import order_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk
 from edgeqwt.runtime.runners import xnnpack
@@ -138,13 +139,8 @@ def _operand(graph: Graph, producers: Mapping[int, int], t: int, turned: bool) -
     if source not in producers or graph.ops[producers[source]].kind != "FULLY_CONNECTED":
         return nothing
     shape = graph.tensors[source].shape
-    channels = np.broadcast_to(np.arange(shape[-1]), shape)
-    for i in reversed(moves):
-        op = graph.ops[i]
-        order = graph.tensors[op.inputs[1]].data if op.kind == "TRANSPOSE" else None
-        channels = channels.reshape(graph.tensors[op.outputs[0]].shape) if order is None else channels.transpose(order)
     found = Operand(source, t, turned)
-    rows = found.rows(channels)
+    rows = found.rows(order_of(graph, source, reversed(moves)) % shape[-1])
     tidy = np.arange(shape[-1]).reshape(len(rows), 1, -1) if shape[-1] % len(rows) == 0 else np.zeros((1, 1, 1))
     # A layer of another shape than the rows has several samples, or shares heads.
     if rows.shape[-1] * len(rows) != shape[-1] or (rows != tidy).any():

@@ -28,7 +28,7 @@ from edgeqwt.rounding.moments import Moments, Rows, moments
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.runtime.boundary import feed_as
-from edgeqwt.runtime.parallel import THREADS
+from edgeqwt.runtime.parallel import THREADS, chunk_size
 from edgeqwt.runtime.threads import one_thread
 from edgeqwt.scales.weights import BIAS_LIMIT, bias_quantization, quantize_bias
 from edgeqwt.widths.precision import Precision
@@ -197,7 +197,7 @@ def _moments(
     positions = math.prod(-(-side // every) for side in height_width)
     if op.kind == "FULLY_CONNECTED":
         positions = tensor.size // terms
-    size = max(1, min(CHUNK, ELEMENTS // (terms * positions)))
+    size = chunk_size(terms * positions, CHUNK, ELEMENTS)
 
     def patched(values: Array) -> Array:
         found = patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every)

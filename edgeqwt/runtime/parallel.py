@@ -51,10 +51,15 @@ def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterabl
                 future.cancel()
 
 
-def chunk_size(elements: int) -> int:
-    """How many samples a thread takes at a time, of which so many elements are kept each.
+def chunk_size(elements: int, most: int = CHUNK, limit: int = ELEMENTS) -> int:
+    """How many samples to take at a time, of which so many elements are kept each: one at least.
 
     NumPy gives Python's interpreter lock away in every call: with arrays of a few thousand elements two threads do
     little but hand it to each other, and take as long as one. What is summed over several samples at once scales.
+
+    Args:
+        elements: of one sample.
+        most: samples.
+        limit: elements of all samples together, beyond which fewer are taken.
     """
-    return max(1, min(CHUNK, ELEMENTS // max(1, elements)))
+    return max(1, min(most, limit // max(1, elements)))
