@@ -82,17 +82,14 @@ def output_sensitivity(
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
             shifts = {t: torch.zeros((len(chunk), *shape), requires_grad=True) for t, shape in shapes.items()}
             # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
-            # gradients would import a compiler, for seconds.
+            # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
             found, seen = torch.func.vmap(shifted)(values, shifts)
             reached = [t for t in outputs if found[t].requires_grad]
             for k in range(draws if reached else 0):
                 signs = {t: _signs(tuple(found[t].shape), generator) for t in outputs}
+                signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
                 slopes = torch.autograd.grad(
-                    [found[t] for t in reached],
-                    [*shifts.values()],
-                    [signs[t] for t in reached],
-                    retain_graph=k + 1 < draws,
-                    allow_unused=True,
+                    signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True
                 )
                 for t, slope in zip(shifts, slopes, strict=True):
                     if slope is not None:  # None where an op that stops gradients lies behind it
