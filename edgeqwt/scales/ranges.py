@@ -61,13 +61,13 @@ class Mse:
         margins: the range is widened by that one of `MARGINS` with which ranges chosen without one fold of the samples
             err least on it. Few samples do not have the tails of many.
         tails: the range is widened further where values are so few that larger ones must be expected (see
-            `scales.tails`).
+            `scales.tails`), by this share of what their tails ask for.
     """
 
     candidates: Annotated[int, Interval(ge=1, le=4096)] = 128
     clipping: Annotated[float, Interval(ge=1, le=1000)] = 2.0
     margins: bool = True
-    tails: bool = False
+    tails: Annotated[float, Interval(ge=0, le=1)] = 0.0
 
     def choose(self, statistics: Statistics, levels: int) -> Range:
         """See RangeRule."""
@@ -78,7 +78,10 @@ class Mse:
         low, high = self._least(counts, centers, limits, levels)
         margin = self._margin(folds, counts, centers, limits, levels) if self.margins else 1.0
         low, high = low * margin, high * margin
-        return with_tails(statistics, low, high, levels) if self.tails else (low, high)
+        if not self.tails:
+            return low, high
+        lowest, highest = with_tails(statistics, low, high, levels)
+        return low + self.tails * (lowest - low), high + self.tails * (highest - high)
 
     def _least(self, counts: Array, centers: Array, limits: Range, levels: int) -> Range:
         """The best range between two extremes for a histogram."""
@@ -148,17 +151,17 @@ def with_default(rule: RangeRule, default: RangeRule) -> RangeRule:
 
 def saturated(rule: RangeRule) -> RangeRule:
     """The rule for what only softmax and its like read: no sum follows, and tails make no difference there."""
-    return replace(rule, clipping=1.0, margins=False, tails=False) if isinstance(rule, Mse) else rule
+    return replace(rule, clipping=1.0, margins=False, tails=0.0) if isinstance(rule, Mse) else rule
 
 
 def marginless(rule: RangeRule) -> RangeRule:
     """The rule for what has headroom enough."""
-    return replace(rule, margins=False, tails=False) if isinstance(rule, Mse) else rule
+    return replace(rule, margins=False, tails=0.0) if isinstance(rule, Mse) else rule
 
 
 def tailless(rule: RangeRule) -> RangeRule:
     """The rule for what is neither read nor computed by layers."""
-    return replace(rule, tails=False) if isinstance(rule, Mse) else rule
+    return replace(rule, tails=0.0) if isinstance(rule, Mse) else rule
 
 
 MARGINS = np.array([1.0, 1.03, 1.06, 1.1])

@@ -14,6 +14,8 @@ from edgeqwt.scales.ranges import Mse, default_of, with_default
 
 ENOUGH = 100
 """Held-out samples whose loss counts as it is."""
+SHARES = 1.0, 0.5
+"""Of the way to where tails say, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,18 @@ class RangeTails(Technique):
     max_loss: Annotated[float, Interval(ge=0, le=100)] = 0.3
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
-        """Ranges with tails, or as the rule has them."""
+        """The widest ranges that do not lose too much, else as the rule has them."""
         rule = default_of(state.ranges)
         if not isinstance(rule, Mse) or rule.tails:
             return state, NOTHING
-        after = replace(state, ranges=with_default(state.ranges, replace(rule, tails=True)))
         allowed = self.max_loss * min(max(ENOUGH / context.gate.count, 1.0), 10.0)
-        verdict = context.keep(state, after, -allowed)
-        data = {"gain_db": verdict.gain_db, "kept": verdict.kept}
-        if verdict.kept:
-            return after, Account((), data)
-        message = f"ranges end where values do: wider ones lose {-verdict.gain_db:.2f} dB on held-out samples"
-        return state, Account((message,), data, kept=False)
+        losses = list[float]()
+        for share in SHARES:
+            after = replace(state, ranges=with_default(state.ranges, replace(rule, tails=share)))
+            verdict = context.keep(state, after, -allowed)
+            if verdict.kept:
+                part = () if share == 1.0 else (f"ranges reach {share:.0%} of the way to where tails say",)
+                return after, Account(part, {"gain_db": verdict.gain_db, "kept": True, "share": share})
+            losses.append(-verdict.gain_db)
+        message = f"ranges end where values do: wider ones lose {min(losses):.2f} dB on held-out samples"
+        return state, Account((message,), {"gain_db": -min(losses), "kept": False}, kept=False)

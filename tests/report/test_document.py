@@ -95,7 +95,7 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert report["seconds"].keys() == result.seconds.keys()
     listed = {technique["name"]: technique for technique in report["recipe"]["techniques"]}
     assert listed["equalization"]["samples"] == 64
-    rule = {"candidates": 128, "clipping": 2.0, "margins": True, "tails": False}
+    rule = {"candidates": 128, "clipping": 2.0, "margins": True, "tails": 0.0}
     assert listed["mse_ranges"] == {"name": "mse_ranges", **rule}
     assert [message["name"] for message in report["techniques"]] == [step.technique.name for step in result.made.steps]
     assert report["techniques"][-1]["data"]["samples"] == 24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeqwt.scales.ranges import MinMax, Mse
-from edgeqwt.techniques.range_tails import RangeTails
+from edgeqwt.scales.ranges import MinMax, Mse, with_default
+from edgeqwt.techniques.range_tails import SHARES, RangeTails
 from tests import small
 from tests.techniques.test_regions16 import begin, work_on
 
@@ -16,12 +16,18 @@ def test_held_out_samples_may_refuse_it() -> None:
     after, account = RangeTails(max_loss=100).apply(before, work)
     assert account.kept
     assert isinstance(after.ranges, Mse)
-    assert after.ranges.tails
-    gain = account.data["gain_db"]
-    for most in (0.0, 0.3):
-        after, account = RangeTails(max_loss=most).apply(before, work)
-        assert account.kept == (gain >= -10 * most)  # 4 held-out samples say little of what more would lack
+    assert after.ranges.tails == 1.0
+    gains = {}
+    for share in SHARES:
+        ranges = with_default(before.ranges, Mse(tails=share))
+        gains[share] = work.keep(before, replace(before, ranges=ranges), -100).gain_db
+    for most in (0.0, -gains[0.5] / 10, -gains[1.0] / 10, 0.3):
+        after, account = RangeTails(max_loss=max(most, 0.0)).apply(before, work)
+        # 4 held-out samples say little of what more would lack: ten times as much may be lost.
+        allowed = [share for share in SHARES if gains[share] >= -10 * max(most, 0.0)]
+        assert account.kept == bool(allowed)
         assert account.kept or (after is before and "dB on held-out samples" in account.sentences[0])
+        assert not account.kept or after.ranges.tails == allowed[0]
 
 
 def test_other_rules_have_no_tails() -> None:
