@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeqwt.converters import onnx_pools as pools
 from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
@@ -28,35 +29,37 @@ LOWEST_OPSET = 13  # below, slices, sums and paddings are spelled otherwise
 
 
 def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what torch's exporter writes against ONNX's own rules set right: TopK's count as a vector.
+    """The model with what torch's exporter writes and onnxruntime does not run set right.
 
+    ONNX's own rules ask for TopK's count as a vector, and onnxruntime for numbers where a Conv with gaps is padded.
     The model itself comes back where nothing is wrong.
     """
     import onnx
 
-    counts = [node for node in model.graph.node if node.op_type == "TopK" and len(node.input) > 1]
-    if not counts:
-        return model
-    ranks = {i.name: len(i.dims) for i in model.graph.initializer}
+    ranks = {i.name: tuple(i.dims) for i in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
-            ranks[node.output[0]] = len(node.attribute[0].t.dims)
-    if all(ranks.get(node.input[1]) == 1 for node in counts):
+            ranks[node.output[0]] = tuple(node.attribute[0].t.dims)
+    nodes, one, changed = list[onnx.NodeProto](), "edgeqwt/one", False
+    for node in model.graph.node:
+        padded = pools.explicitly_padded(node, ranks.get(node.input[1], ())) if node.op_type == "Conv" else None
+        counted = node.op_type == "TopK" and len(node.input) > 1 and len(ranks.get(node.input[1], ())) != 1
+        if counted:
+            vector = f"{node.output[0]}/count"
+            nodes.append(onnx.helper.make_node("Reshape", [node.input[1], one], [vector]))
+            padded = onnx.NodeProto()
+            padded.CopyFrom(node)
+            padded.input[1] = vector
+        changed = changed or padded is not None
+        nodes.append(node if padded is None else padded)
+    if not changed:
         return model
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.node[:]
-    one = onnx.numpy_helper.from_array(np.array([1], np.int64), "edgeqwt/one")
-    fixed.graph.initializer.append(one)
-    for node in model.graph.node:
-        if node in counts and ranks.get(node.input[1]) != 1:
-            vector = f"{node.output[0]}/count"
-            fixed.graph.node.append(onnx.helper.make_node("Reshape", [node.input[1], one.name], [vector]))
-            changed = fixed.graph.node.add()
-            changed.CopyFrom(node)
-            changed.input[1] = vector
-        else:
-            fixed.graph.node.append(node)
+    fixed.graph.node.extend(nodes)
+    if any(one in node.input for node in nodes):
+        fixed.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), one))
     return fixed
 
 
@@ -334,12 +337,13 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose", "MaxPool"), _line),
+        **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose"), _line),
         **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),
         "Clip": _whole_limits,
         "Einsum": einsum,
         "Elu": _elu,
         "InstanceNormalization": _norm_of_lines,
+        "MaxPool": lambda editing, node: pools.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
         "ScatterND": positions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.converters import onnx_source, tools, torch_source
+from edgeqwt.converters import onnx_rewrites, onnx_source, tools, torch_source
 from edgeqwt.converters.diagnose import first_run
 from edgeqwt.converters.keras_source import KerasModel
 from edgeqwt.converters.resolve import TorchObject
@@ -85,7 +85,7 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
-    proto = onnx_source.load(path)
+    proto = onnx_rewrites.loadable(onnx_source.load(path))
     samples = validated(samples, onnx_source.input_specs(proto))
     sample = samples.first()
     proto, notes = onnx_source.with_static_shapes(proto, sample)

@@ -55,7 +55,7 @@ def forms() -> Mapping[Any, Form]:
         F.adaptive_avg_pool3d: lambda x, size: _adaptive_mean(x, size, 3),
         F.adaptive_max_pool1d: lambda x, size, return_indices=False: _adaptive_max(x, size, 1, return_indices),
         F.adaptive_max_pool2d: lambda x, size, return_indices=False: _adaptive_max(x, size, 2, return_indices),
-        F.avg_pool2d: _mean_beyond_the_end,
+        F.avg_pool2d: _mean_of_windows,
         F.embedding_bag: _bag,
         F.interpolate: _resized,
         F.local_response_norm: _response_norm,
@@ -159,7 +159,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
-def _mean_beyond_the_end(
+def _mean_of_windows(
     x: torch.Tensor,
     kernel_size: Any,
     stride: Any = None,
@@ -168,16 +168,16 @@ def _mean_beyond_the_end(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """With ceil_mode: the last windows reach beyond the end, and count less."""
+    """With ceil_mode the last windows reach beyond the end, and count less; the exporter forgets another divisor."""
     import torch
     import torch.nn.functional as F  # noqa: N812 (its usual name)
 
-    if not ceil_mode or divisor_override is not None:
+    if not ceil_mode and divisor_override is None:
         return NotImplemented
     kernel, pads = _pair(kernel_size), _pair(padding)
     strides = kernel if stride is None or stride == [] else _pair(stride)
     sizes = [int(n) for n in x.shape[-2:]]
-    wanted = F.avg_pool2d(x, kernel_size, stride, padding, True, count_include_pad).shape[-2:]
+    wanted = F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode).shape[-2:]
     more, counts = [], []
     for n, k, s, p, count in zip(sizes, kernel, strides, pads, wanted, strict=True):
         more.append(max((int(count) - 1) * s + k - (n + 2 * p), 0))
@@ -186,7 +186,7 @@ def _mean_beyond_the_end(
         counts.append(np.minimum(starts + k, high) - np.maximum(starts, low))
     padded = F.pad(x, (pads[1], pads[1] + more[1], pads[0], pads[0] + more[0]))
     means = F.avg_pool2d(padded, kernel, strides)
-    share = kernel[0] * kernel[1] / np.outer(*counts)
+    share = kernel[0] * kernel[1] / np.outer(*counts if divisor_override is None else ([1], [divisor_override]))
     return means if (share == 1).all() else means * torch.tensor(share.astype(np.float32))
 
 

@@ -88,9 +88,7 @@ def output_sensitivity(
             for k in range(draws if reached else 0):
                 signs = {t: _signs(tuple(found[t].shape), generator) for t in outputs}
                 signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
-                slopes = torch.autograd.grad(
-                    signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True
-                )
+                slopes = torch.autograd.grad(signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True)
                 for t, slope in zip(shifts, slopes, strict=True):
                     if slope is not None:  # None where an op that stops gradients lies behind it
                         total[t] += torch.where(seen[t] != 0, slope, 0.0).double().square().sum(dim=0)

@@ -152,6 +152,23 @@ def cases() -> dict[str, tuple[Any, ...]]:
     return {
         "groups": (layer(lambda: nn.Conv1d(4, 8, 3, 2, 2, 2, groups=2)), line, "", "Conv"),
         "slopes": (layer(lambda: nn.PReLU(4)), line, "", "PRelu"),
+        "gaps": (
+            layer(lambda: nn.MaxPool2d((3, 2), (2, 1), (1, 1), (2, 3), ceil_mode=True)),
+            volume[1:],
+            "MaxPool",
+            "Max",
+        ),
+        "gaps along a line": (layer(lambda: nn.MaxPool1d(3, 1, 1, 2)), line, "MaxPool", "Max"),
+        "as large with gaps": (
+            layer(
+                lambda: nn.Sequential(
+                    nn.Conv1d(4, 4, 3, dilation=2, padding="same"), nn.Conv1d(4, 4, 4, dilation=2, padding="same")
+                )
+            ),
+            line,
+            "",
+            "Conv",
+        ),
         "norm": (layer(lambda: nn.InstanceNorm1d(4, affine=True)), line, "InstanceNormalization", "Sqrt"),
         "group norm": (
             layer(lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Conv1d(4, 4, 3))),
@@ -202,7 +219,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = """
-groups, slopes, norm, group norm, elu, sum, bilinear, turned, sorted, range, woven, frame, added, spectrum,
+groups, slopes, gaps, gaps along a line, as large with gaps, norm, group norm, elu, sum, bilinear, turned, sorted,
+range, woven, frame, added, spectrum,
 each with each, halves, halves of halves, limits, volume, depthwise, grown, volumes
 """
 

@@ -32,6 +32,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "largest along a line": (lambda x: F.adaptive_max_pool1d(x, 5), LINE),
     "pool beyond the end": (lambda x: F.avg_pool2d(x, 5, 2, ceil_mode=True), IMAGE),
     "pool with padding beyond the end": (lambda x: F.avg_pool2d(x, 4, 3, 1, True), IMAGE),
+    "pool with a divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=4), IMAGE),
+    "pool with a divisor beyond the end": (lambda x: F.avg_pool2d(x, 4, 3, 1, True, True, 5), IMAGE),
     "pool that does not count padding": (lambda x: F.avg_pool2d(x, 4, 3, 1, True, False), IMAGE),
     "area": (lambda x: F.interpolate(x, size=(5, 5), mode="area"), IMAGE),
     "antialiased": (lambda x: F.interpolate(x, size=(5, 4), mode="bilinear", antialias=True), IMAGE),
