@@ -33,10 +33,16 @@ class _Help:
 
     epilog: str | None
 
+    def format_usage(self: Any, ctx: Any, formatter: Any) -> None:
+        listed = [param for param in self.get_params(ctx) if _is_argument(param)]
+        names = [param.metavar if param.required else f"[{param.metavar}]" for param in listed]
+        more = ["COMMAND [ARGS]..."] if hasattr(self, "format_commands") else []
+        formatter.write_usage(ctx.command_path, " ".join(["[OPTIONS]", *names, *more]))
+
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
         for heading, listed in headed(param for param in self.get_params(ctx) if param.get_help_record(ctx)).items():
             with formatter.section(heading):
-                formatter.write_dl([param.get_help_record(ctx) for param in listed])
+                formatter.write_dl([_record(param, ctx) for param in listed])
         if hasattr(self, "format_commands"):
             self.format_commands(ctx, formatter)
 
@@ -45,6 +51,16 @@ class _Help:
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
                     formatter.write(f"  {line}\n")
+
+
+def _is_argument(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")
+
+
+def _record(param: Any, ctx: Any) -> tuple[str, str]:
+    """A parameter and its meaning; arguments without the braces and Python types that typer shows with them."""
+    name, meaning = param.get_help_record(ctx)
+    return (param.metavar if _is_argument(param) else name), meaning
 
 
 class Command(_Help, typer.core.TyperCommand):

@@ -70,6 +70,7 @@ def build(
     time_budget: own.TimeBudget = None,
     memory: own.Memory = None,
     pareto: own.Pareto = False,
+    json: options.Json = False,
 ) -> None:
     """Build an int8 TFLite model, and prove it.
 
@@ -77,9 +78,8 @@ def build(
     """
     from edgeqwt import api
     from edgeqwt.calibration.deciding import parse as parse_deciding
-    from edgeqwt.output import console, progress_display
+    from edgeqwt.output import progress_display
     from edgeqwt.profile import Budget
-    from edgeqwt.report.terminal import show_build
 
     made = partial(
         api.build,
@@ -118,24 +118,39 @@ def build(
     )
     lengths = _lengths(sequence_length)
     if pareto:
-        _several_widths(partial(made, work=work), lengths, output)
+        _several_widths(partial(made, work=work), lengths, output, json)
         return
-    results = _by_length(made, lengths, output, work, overwrite)
+    _show(_by_length(made, lengths, output, work, overwrite), json)
+
+
+def _show(results: dict[Path, BuildResult], json: bool) -> None:
+    """Builds by folder, or their reports as JSON: that of a single one as its report.json has it, others by folder."""
+    from edgeqwt.output import console, print_json
+    from edgeqwt.report.document import document
+    from edgeqwt.report.terminal import show_build
+
+    if json:
+        reports = {str(folder): document(result) for folder, result in results.items()}
+        print_json(reports if len(reports) > 1 else next(iter(reports.values())))
+        return
     for folder, result in results.items():
         show_build(console(), result, folder)
 
 
-def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path) -> None:
+def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path, json: bool) -> None:
     """Builds the Pareto front of widths, and shows it."""
     from edgeqwt.errors import InputError
-    from edgeqwt.output import console, show_facts
+    from edgeqwt.output import console, print_json, show_facts
     from edgeqwt.sweeps.one_model import PAGE, pareto
-    from edgeqwt.sweeps.show import show_sweep
+    from edgeqwt.sweeps.show import show_sweep, sweep_document
 
     if len(lengths) > 1:
         raise InputError("--pareto is for one sequence length", "Give one, or build one length at a time.")
     only = lengths[0] if lengths else None
     found = pareto(*made.args, **made.keywords, output=output, sequence_length=only)
+    if json:
+        print_json(sweep_document(found))
+        return
     show_sweep(console(), found)
     kept = [f"{found.path(row)}/model.tflite" for row in found.rows if row.folder]
     show_facts(console(), [("files", ", ".join(kept)), ("next", f"open {output}/{PAGE}: quality over costs")])

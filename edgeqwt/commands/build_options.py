@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands import panels
+from edgeqwt.commands.offered import among, offered, range_rules
 from edgeqwt.commands.options import parse_bytes, parse_seconds
 
 # -- What is built, and where it goes --------------------------------------------------------------
@@ -29,6 +30,7 @@ Converter = Annotated[
     panels.data(
         help="onnx2tf, litert-torch or tensorflow; auto: those that are installed, until one's result is right.",
         metavar="NAME",
+        autocompletion=among("auto", "onnx2tf", "litert-torch", "tensorflow"),
     ),
 ]
 ConverterPython = Annotated[
@@ -84,7 +86,12 @@ MaxLatency = Annotated[
 ]
 MinSQNR = Annotated[float | None, panels.recipe(help="With mixed: SQNR of the outputs at least.", metavar="DB")]
 Wide = Annotated[bool, panels.recipe("--wide", help="With mixed: let ops have 16-bit activations.")]
-Ranges = Annotated[str | None, panels.recipe(help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME")]
+Ranges = Annotated[
+    str | None,
+    panels.recipe(
+        help="Rule for activation ranges; see docs/recipes.md.", metavar="NAME", autocompletion=offered(range_rules)
+    ),
+]
 Compensation = Annotated[bool | None, panels.recipe("--compensation/--no-compensation", help="Whether CWAC runs.")]
 Preserve = Annotated[
     str | None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
+import sys
 import threading
+from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ import typer
 
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
+from edgeqwt.commands.options import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +57,7 @@ def demo(
         Path | None,
         panels.output(help="Write the result that a page sends to this file.", metavar="FILE.json"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Show a build in a browser, its files side by side.
 
@@ -62,7 +66,7 @@ def demo(
     """
     from edgeqwt import api
     from edgeqwt.interface.options import ALL, parse
-    from edgeqwt.output import console
+    from edgeqwt.output import console, print_json
     from edgeqwt.report.folder import check_file
     from edgeqwt.web.page import PageOptions, read_labels
 
@@ -70,20 +74,30 @@ def demo(
         check_file(result)
     names = () if labels is None else read_labels(labels)
     options = PageOptions(names, parse(pixels=pixels or ()).pixels.get(ALL), sample_rate)
-    if android is not None:
-        api.demo_assets(folder, android, options)
-        console().print(f"{android} is ready: build the app with `gradle installDebug`.", soft_wrap=True)
-        return
-    if bundle is not None:
-        api.bundle_demo(folder, bundle, options)
-        console().print(f"{bundle} is ready: host it anywhere; https opens camera and microphone.", soft_wrap=True)
-        return
-    with api.serve_demo(folder, options, host=host, port=port, received=lambda found: _keep(found, result)) as server:
-        _show(console(), f"http://{_address(host)}:{server.port}/")
+    out = None if json else console()  # made here: the server's threads know nothing of --quiet
+    for made, write, what_next in (
+        (android, api.demo_assets, "build the app with `gradle installDebug`"),
+        (bundle, api.bundle_demo, "host it anywhere; https opens camera and microphone"),
+    ):
+        if made is not None:
+            write(folder, made, options)
+            if out is None:
+                print_json({"folder": str(made)})
+            else:
+                out.print(f"{made} is ready: {what_next}.", soft_wrap=True)
+            return
+    received = partial(_keep, result, out)
+    with api.serve_demo(folder, options, host=host, port=port, received=received) as server:
+        address = f"http://{_address(host)}:{server.port}/"
+        if out is None:
+            print_json({"address": address})
+            sys.stdout.flush()  # whoever reads it in a pipe waits for it
+        else:
+            _show(out, address)
         threading.Event().wait()
 
 
-def _keep(found: Any, path: Path | None) -> None:
+def _keep(path: Path | None, out: Console | None, found: Any) -> None:
     """Shows a page's result, and writes it down where it is wanted.
 
     Raises:
@@ -91,16 +105,16 @@ def _keep(found: Any, path: Path | None) -> None:
     """
     from edgeqwt.disk import write_whole
     from edgeqwt.errors import printable
-    from edgeqwt.output import console
 
     if not isinstance(found, dict) or found.get("schema") != "edgeqwt.demo.result":
         raise ValueError
-    for model in found.get("models", []):
-        line = f"{model.get('name')}: {model.get('min')} ms at least, {model.get('accelerator')}"
-        console().print(printable(line), markup=False)
-    console().print(printable(f"on {found.get('agent')}"), markup=False, soft_wrap=True)
+    if out:
+        for model in found.get("models", []):
+            line = f"{model.get('name')}: {model.get('min')} ms at least, {model.get('accelerator')}"
+            out.print(printable(line), markup=False)
+        out.print(printable(f"on {found.get('agent')}"), markup=False, soft_wrap=True)
     if path is not None:
-        write_whole(path, (json.dumps(found, indent=2) + "\n").encode())
+        write_whole(path, (dumps(found, indent=2) + "\n").encode())
 
 
 def _address(host: str) -> str:

@@ -238,13 +238,17 @@ def export(
         panels.output("--output", "-o", help="The file to write.", metavar="OUT.onnx"),
     ],
     to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
+    json: Json = False,
 ) -> None:
     """Write a TFLite file as QDQ ONNX.
 
     With the same integers, scales and interface, for onnxruntime and the compilers that read it.
     """
     from edgeqwt import api
-    from edgeqwt.output import console
+    from edgeqwt.output import console, print_json
 
     api.export(model, output, to)
+    if json:
+        print_json({"file": str(output), "format": to, "bytes": output.stat().st_size})
+        return
     console().print(f"{output} is the same model as {to}", soft_wrap=True)

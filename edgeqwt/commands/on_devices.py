@@ -9,6 +9,7 @@ import typer
 
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
+from edgeqwt.commands.offered import devices, offered
 from edgeqwt.commands.options import Json
 
 
@@ -29,6 +30,7 @@ def bench(
             "--on",
             help="host, tflm, qemu, android, browser, or a target with an NPU.",
             metavar="WHERE",
+            autocompletion=offered(devices),
         ),
     ] = None,
     compare: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeqwt.commands import panels
+from edgeqwt.commands.offered import offered, recipes, targets
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
@@ -45,7 +46,7 @@ Trust = Annotated[
     bool, panels.data("--trust", help="Let a model file run code of its own while it is loaded; see docs/sources.md.")
 ]
 NAMED = "balanced, int8-only, fast, best, plain, or a .toml file; see docs/recipes.md."
-Recipe = Annotated[str, panels.recipe(help=NAMED, metavar="NAME|FILE")]
+Recipe = Annotated[str, panels.recipe(help=NAMED, metavar="NAME|FILE", autocompletion=offered(recipes))]
 
 
 def parse_bytes(text: str) -> int:
@@ -79,7 +80,12 @@ Flash = Annotated[
     int | None, panels.target(help="What it may take as stored, such as 1MiB.", parser=parse_bytes, metavar="SIZE")
 ]
 Target = Annotated[
-    str, panels.target(help="A name that `edgeqwt targets` lists, or a .toml file of your own.", metavar="NAME|FILE")
+    str,
+    panels.target(
+        help="A name that `edgeqwt targets` lists, or a .toml file of your own.",
+        metavar="NAME|FILE",
+        autocompletion=offered(targets),
+    ),
 ]
 Samples = Annotated[int | None, panels.data(help="Use at most so many samples.", min=1, metavar="N")]
 BatchSize = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands.app import command, group
+from edgeqwt.commands.offered import offered, recipes_and_techniques
 from edgeqwt.commands.options import Json
 
 
@@ -37,7 +38,14 @@ def recipes(context: typer.Context, json: Json = False) -> None:
 
 @command("edgeqwt recipes show balanced", "edgeqwt recipes show mine.toml", of=recipes)
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe, a .toml file, or a technique.", metavar="NAME")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, a .toml file, or a technique.",
+            metavar="NAME",
+            autocompletion=offered(recipes_and_techniques),
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Explain a recipe, or a technique and its options."""

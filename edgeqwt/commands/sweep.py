@@ -80,12 +80,12 @@ def show(
 def _print(found: Sweep, json: bool = False, csv: bool = False) -> None:
     from edgeqwt.errors import InputError
     from edgeqwt.output import console, print_json
-    from edgeqwt.sweeps.show import print_csv, show_sweep
+    from edgeqwt.sweeps.show import print_csv, show_sweep, sweep_document
 
     if json and csv:
         raise InputError("--json and --csv exclude each other", "Give one of them.")
     if json:
-        print_json({"folder": str(found.folder), "builds": found.rows})
+        print_json(sweep_document(found))
     elif csv:
         print_csv(found.rows)
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands.app import command, group
+from edgeqwt.commands.offered import among
 from edgeqwt.commands.options import Json
 
 
@@ -36,7 +37,12 @@ def tools(context: typer.Context, json: Json = False) -> None:
 @command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)
 def install(
     name: Annotated[
-        str, typer.Argument(help="onnx2tf, litert-torch, tensorflow, qualcomm or litertjs.", metavar="NAME")
+        str,
+        typer.Argument(
+            help="onnx2tf, litert-torch, tensorflow, qualcomm or litertjs.",
+            metavar="NAME",
+            autocompletion=among("onnx2tf", "litert-torch", "tensorflow", "qualcomm", "litertjs"),
+        ),
     ],
     python: Annotated[
         Path | None,
@@ -44,6 +50,7 @@ def install(
             help="Interpreter to make the environment with, Python 3.12.  [default: this one]", metavar="FILE"
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Make an environment with a tool.
 
@@ -51,8 +58,11 @@ def install(
     edgeqwt/tools in the user's data folder, and takes some GB and minutes.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, progress_display
+    from edgeqwt.output import console, print_json, progress_display
 
     with progress_display()(f"installing {name}"):
         found = api.install_tool(name, python)
+    if json:
+        print_json(found)
+        return
     console().print(f"{found.tool} {found.version} is ready: {found.python}", soft_wrap=True)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 1000, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 30, 34
 CEILING_DB = 70.0  # what is better is drawn there
+DENSE = 120  # ops of which phones draw smaller marks
 NAMED = 3  # worst ops that have a number in the chart
-BANDS = 40  # tensors that the memory map shows; of more, the smallest are left out
+BANDS = 600  # tensors that the memory map shows; of more, the smallest are left out
 
 
 def markup(text: str) -> Markup:
@@ -48,9 +49,10 @@ def error_chart(page: Page) -> Markup:
         parts.append(_line(plot, [accumulated_of(op, name) for op in ops], style, f"behind the op, {name}"))
     parts += _dots(plot, rows, page)
     text = "Error of each op by itself and of all ops up to it, in decibels of what varies; lower is worse"
+    dense = " dense" if len(ops) > DENSE else ""
     return markup(
-        '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{text}">{parts}</svg>'
-    ).format(w=WIDTH, h=HEIGHT, text=text, parts=markup("").join(parts))  # fmt: skip
+        '<svg class="chart{dense}" viewBox="0 0 {w} {h}" role="img" aria-label="{text}">{parts}</svg>'
+    ).format(w=WIDTH, h=HEIGHT, text=text, dense=dense, parts=markup("").join(parts))  # fmt: skip
 
 
 class _Plot:
@@ -90,8 +92,8 @@ def _grid(plot: _Plot, ops: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     every = max(1, -(-len(ops) // 16))
     for k in range(0, len(ops), every):
         label = "in" if ops[k]["op"] is None else str(ops[k]["op"])
-        yield markup('<text class="tick op" x="{x}" y="{y}">{label}</text>').format(
-            x=plot.x(k), y=plot.bottom + 19, label=label
+        yield markup('<text class="tick op{rare}" x="{x}" y="{y}">{label}</text>').format(
+            x=plot.x(k), y=plot.bottom + 19, label=label, rare="" if k // every % 4 == 0 else " spare"
         )
 
 
@@ -188,4 +190,6 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
 
 
 def _short_bytes(count: float) -> str:
-    return f"{count / 1024:.0f}K" if count < 1 << 20 else f"{count / (1 << 20):.1f}M"
+    if count < 1 << 20:
+        return f"{count / 1024:.0f} KiB" if count else "0"
+    return f"{count / (1 << 20):.1f} MiB"

@@ -33,6 +33,7 @@ CODE = re.compile(
     r"|(?:recipe|precision|input|output-type|ranges|target) [\w=.:-]*\w|[a-z][a-z0-9-]*)"
 )
 """What is code in an escaped sentence: what stands between backticks, and options, of some with the value."""
+WHOLE = 24  # characters of an option that stay on one line
 REFUSED = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
 
 
@@ -144,7 +145,10 @@ def options(sentence: str) -> Markup:
 
 
 def _code(found: re.Match[str]) -> str:
-    return f"<code>{found[1]}</code>" if found[1] else f'<code class="option">{found[0]}</code>'
+    if found[1]:
+        return f"<code>{found[1]}</code>"
+    whole = " whole" if len(found[0]) <= WHOLE else ""  # or lines would end within the two hyphens
+    return f'<code class="option{whole}">{found[0]}</code>'
 
 
 def _decibels(value: float | None) -> str:

@@ -25,7 +25,7 @@ from edgeqwt.report.terminal import (
     next_command,
     verdict,
 )
-from edgeqwt.report.variants import decibels
+from edgeqwt.report.variants import decibels, in_db
 from edgeqwt.verify.choice import gain_at
 from edgeqwt.verify.thresholds import Thresholds
 
@@ -160,7 +160,7 @@ def _verdict(quality: Quality, wanted: Thresholds, below: bool) -> tuple[str, st
     where = "at the output" if len(quality.outputs) == 1 else "at the worst output"
     same = [o.closeness.top1 for o in quality.outputs if o.closeness.top1 is not None]
     classes = f"; the largest element is the float model's in {min(same):.1%} of rows" if same else ""
-    return level, f"{decibels(db)} dB of what varies {where}: {VERDICTS[level]}{classes}"
+    return level, f"{in_db(db)} of what varies {where}: {VERDICTS[level]}{classes}"
 
 
 def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:
@@ -202,7 +202,7 @@ def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = F
             op.op,
             op.kind,
             op.tensor,
-            f"alone would leave {decibels(op.own_db or 0.0)} dB: {causes(op)}",
+            f"alone would leave {in_db(op.own_db or 0.0)}: {causes(op)}",
             advice_on(op, own, wanted, recipe, names, wider_db=wider.get(op.tensor), repaired=repaired),
         )
         for op in own.worst[:WORST]
@@ -300,11 +300,14 @@ def _in_figures(step: Applied) -> tuple[str, ...]:
     """What a technique without a sentence on this model is for, and the figures of its account."""
     summary = (type(step.technique).__doc__ or "").strip().partition("\n")[0]
     figures = {
-        key.replace("_", " "): f"{value:.3g}" if isinstance(value, float) else str(value)
+        key: f"{value:.3g}" if isinstance(value, float) else str(value)
         for key, value in step.account.data.items()
         if isinstance(value, int | float | str) and not isinstance(value, bool)
     }
-    shown = [f"{key}: {value}" for key, value in figures.items()]
+    shown = [
+        f"{key.removesuffix('_db').replace('_', ' ')}: {value}{' dB' if key.endswith('_db') else ''}"
+        for key, value in figures.items()
+    ]
     return (summary, ", ".join(shown)) if shown else (summary,)
 
 

@@ -14,7 +14,7 @@ from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewr
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
-from edgeqwt.report.variants import decibels, show_variants, varying
+from edgeqwt.report.variants import decibels, in_db, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.child import MIB
@@ -172,7 +172,7 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
 def verdict(comparison: Comparison, wanted: Thresholds) -> str:
     """How good the second file is at its worst output, in a sentence."""
     worst = min((row.closeness.judged_db for row in comparison.outputs if not row.part), default=math.nan)
-    return f"{decibels(worst)} dB of what varies at the worst output: {VERDICTS[level_of(worst, wanted)]}"
+    return f"{in_db(worst)} of what varies at the worst output: {VERDICTS[level_of(worst, wanted)]}"
 
 
 def _judged(row: TensorComparison) -> float:
@@ -209,11 +209,11 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
     if found is None:
         return
     singles = [wider for wider in found.wider if len(wider.tensors) == 1]
-    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {decibels(singles[0].db)} dB" if singles else ""
+    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {in_db(singles[0].db)}" if singles else ""
     best = found.wider[-1] if len(found.wider) > 1 else None
-    all_of = "" if best is None else f", at the {len(best.tensors)} worst {decibels(best.db)} dB"
+    all_of = "" if best is None else f", at the {len(best.tensors)} worst {in_db(best.db)}"
     yield (
-        f"activations rounded as here leave {decibels(found.db)} dB of what varies with float weights (this model has "
+        f"activations rounded as here leave {in_db(found.db)} of what varies with float weights (this model has "
         f"{decibels(kept.worst_db)}){more}{all_of}"
     )
 
@@ -236,10 +236,10 @@ def own_sentences(
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
-        behind = "" if op.accumulated_db is None else f"; {decibels(op.accumulated_db)} dB with all before it"
+        behind = "" if op.accumulated_db is None else f"; {in_db(op.accumulated_db)} with all before it"
         todo = advice_on(op, found, thresholds, None if built is None else built.recipe, names, repaired=repaired)
         advised = f". {todo}" if todo else ""
-        yield f"{op.kind} {first_name(op.tensor)!r}: {decibels(op.own_db or 0.0)} dB, {causes(op)}{behind}{advised}"
+        yield f"{op.kind} {first_name(op.tensor)!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
 
 
 def names_in(own: OwnErrors, result: BuildResult | None) -> dict[str, str]:

@@ -118,5 +118,10 @@ def decibels(value: float) -> str:
     return "exact" if value == math.inf else "none" if value == -math.inf else f"{value:.1f}"
 
 
+def in_db(value: float) -> str:
+    """The same within a sentence, with its unit."""
+    return f"{'-' if value < 0 else ''}∞ dB" if math.isinf(value) else f"{decibels(value)} dB"
+
+
 def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"

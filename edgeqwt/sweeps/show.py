@@ -49,6 +49,11 @@ def show_sweep(out: Console, found: Sweep) -> None:
     out.print(f"{said}; the table is in {found.folder}", soft_wrap=True)
 
 
+def sweep_document(found: Sweep) -> dict[str, object]:
+    """What `--json` prints of a sweep."""
+    return {"folder": str(found.folder), "builds": found.rows}
+
+
 def _show_builds(out: Console, built: Sequence[Row], best: Set[str]) -> None:
     """The table; what all builds have in common stands in its title."""
     lines = [(*cells(row), BEST if row.key in best else "") for row in built]
