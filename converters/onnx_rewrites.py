@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.converters import onnx_pools as pools
+from edgeqwt.converters import onnx_windows as windows
 from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
@@ -42,7 +42,7 @@ def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
             ranks[node.output[0]] = tuple(node.attribute[0].t.dims)
     nodes, one, changed = list[onnx.NodeProto](), "edgeqwt/one", False
     for node in model.graph.node:
-        padded = pools.explicitly_padded(node, ranks.get(node.input[1], ())) if node.op_type == "Conv" else None
+        padded = windows.explicitly_padded(node, ranks.get(node.input[1], ())) if node.op_type == "Conv" else None
         counted = node.op_type == "TopK" and len(node.input) > 1 and len(ranks.get(node.input[1], ())) != 1
         if counted:
             vector = f"{node.output[0]}/count"
@@ -337,13 +337,14 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys(("AveragePool", "Conv", "ConvTranspose"), _line),
+        **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
         **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),
         "Clip": _whole_limits,
+        "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
         "Einsum": einsum,
         "Elu": _elu,
         "InstanceNormalization": _norm_of_lines,
-        "MaxPool": lambda editing, node: pools.dilated(editing, node) or _line(editing, node),
+        "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
         "ScatterND": positions,

@@ -133,6 +133,15 @@ def halved_again(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def convolved(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A convolution in groups whose weights depend on the image."""
+    import torch
+
+    weights = inner(x.mean((1, 2, 3))[:, None]).reshape(6, 2, 3, 2)
+    bias = torch.linspace(-1, 1, 6)
+    return torch.nn.functional.conv2d(x, weights, bias, stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
+
+
 def limited(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Integers clamped to 0..1, to one side, and used as an index."""
     import torch
@@ -152,6 +161,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
     return {
         "groups": (layer(lambda: nn.Conv1d(4, 8, 3, 2, 2, 2, groups=2)), line, "", "Conv"),
         "slopes": (layer(lambda: nn.PReLU(4)), line, "", "PRelu"),
+        "computed weights": (layer(lambda: nn.Linear(1, 72), convolved), (1, 4, 7, 6), "Conv", "MatMul"),
         "gaps": (
             layer(lambda: nn.MaxPool2d((3, 2), (2, 1), (1, 1), (2, 3), ceil_mode=True)),
             volume[1:],
@@ -219,8 +229,8 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 
 NAMES = """
-groups, slopes, gaps, gaps along a line, as large with gaps, norm, group norm, elu, sum, bilinear, turned, sorted,
-range, woven, frame, added, spectrum,
+groups, slopes, computed weights, gaps, gaps along a line, as large with gaps, norm, group norm, elu, sum, bilinear,
+turned, sorted, range, woven, frame, added, spectrum,
 each with each, halves, halves of halves, limits, volume, depthwise, grown, volumes
 """
 

@@ -1,0 +1,115 @@
+"""ONNX convolutions and pools that onnx2tf, or onnxruntime, does not take, in other ops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeqwt.converters.onnx_nodes import Editing, attributes
+
+if TYPE_CHECKING:
+    import onnx
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+def dilated(editing: Editing, node: onnx.NodeProto) -> bool:
+    """MaxPool with gaps, which TFLite's op does not have: axis by axis the largest of shifted slices."""
+    given = attributes(node)
+    kernel, shape = given.get("kernel_shape", []), editing.values.shapes.get(node.input[0], ())
+    out, rank = editing.values.shapes.get(node.output[0], ()), len(given.get("kernel_shape", []))
+    gaps = given.get("dilations", [1] * rank)
+    automatic = given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if max(gaps, default=1) == 1 or len(shape) != rank + 2 or len(out) != rank + 2 or len(node.output) > 1 or automatic:
+        return False
+    strides, pads = given.get("strides", [1] * rank), given.get("pads", [0] * 2 * rank)
+    reach = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    ends = [
+        max((count - 1) * stride + far + 1 - before - size, 0)
+        for count, stride, far, before, size in zip(out[2:], strides, reach, pads, shape[2:], strict=False)
+    ]
+    x = _padded(editing, node.input[0], pads[:rank], ends, LOWEST)
+    for axis, (count, stride, gap, size) in enumerate(zip(out[2:], strides, gaps, kernel, strict=True), start=2):
+        last = axis == rank + 1
+        parts = [editing.sliced(x, axis, k * gap, k * gap + (count - 1) * stride + 1, stride) for k in range(size)]
+        now = (*editing.values.shapes[x][:axis], count, *editing.values.shapes[x][axis + 1 :])
+        x = editing.add("Max", parts, now, node.output[0] if last else None)
+    return True
+
+
+def _padded(editing: Editing, x: str, before: Sequence[int], behind: Sequence[int], value: float) -> str:
+    """The map with lines of one value around it; the map itself where there are none."""
+    if not any((*before, *behind)):
+        return x
+    shape = editing.values.shapes[x]
+    wide = tuple(b + size + e for b, size, e in zip(before, shape[2:], behind, strict=True))
+    amounts = editing.integers(0, 0, *before, 0, 0, *behind)
+    return editing.add("Pad", [x, amounts, editing.array(np.array(value, np.float32))], (*shape[:2], *wide))
+
+
+def computed_weights(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Conv whose weights are computed from data, of which onnx2tf makes a custom op: a product with patches."""
+    given, values = attributes(node), editing.values
+    x, w = node.input[:2]
+    shape, kernel, out = (values.shapes.get(name, ()) for name in (x, w, node.output[0]))
+    rank = len(shape) - 2
+    if values.constant(w) is not None or rank < 1 or shape[0] != 1 or len(kernel) != rank + 2 or len(out) != rank + 2:
+        return False
+    sides = _sides(given, shape[2:], kernel[2:])
+    if sides is None:
+        return False
+    strides, gaps, groups = (
+        given.get("strides", [1] * rank),
+        given.get("dilations", [1] * rank),
+        given.get("group", 1),
+    )
+    x = _padded(editing, x, *sides, 0.0)
+    taps, positions = [], prod(out[2:])
+    for offset in product(*map(range, kernel[2:])):
+        part = x
+        for axis, (k, gap, stride, count) in enumerate(zip(offset, gaps, strides, out[2:], strict=True), start=2):
+            part = editing.sliced(part, axis, k * gap, k * gap + (count - 1) * stride + 1, stride)
+        taps.append(editing.reshaped(part, (shape[1], 1, positions)))
+    terms = len(taps) * kernel[1]
+    patches = editing.reshaped(editing.joined(taps, 1), (groups, terms, positions))
+    rows = editing.reshaped(w, (groups, out[1] // groups, terms))
+    made = editing.add("MatMul", [rows, patches], (groups, out[1] // groups, positions))
+    if len(node.input) > 2 and node.input[2]:
+        made = editing.reshaped(made, (1, out[1], positions))
+        bias = editing.reshaped(node.input[2], (1, out[1], 1))
+        made = editing.add("Add", [made, bias], (1, out[1], positions))
+    editing.reshaped(made, out, node.output[0])
+    return True
+
+
+def _sides(given: dict[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int]] | None:
+    """Lines before and behind along each axis; None where they are named."""
+    rank, named = len(sizes), given.get("auto_pad", "NOTSET")
+    pads = given.get("pads", [0] * 2 * rank)
+    return (pads[:rank], pads[rank:]) if named in ("NOTSET", "VALID") else None
+
+
+def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.NodeProto | None:
+    """A Conv with gaps whose padding is named SAME, which onnxruntime does not run, with the numbers; None for others.
+
+    Without strides they do not depend on the input's size.
+    """
+    import onnx
+
+    given = attributes(node)
+    kernel = tuple(given.get("kernel_shape", weights[2:]))
+    gaps, strides = given.get("dilations", [1]), given.get("strides", [1])
+    named = given.get("auto_pad", "NOTSET")
+    if node.op_type != "Conv" or not named.startswith("SAME") or max(gaps) == 1 or max(strides) > 1 or not kernel:
+        return None
+    total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+    kept = {name: value for name, value in given.items() if name != "auto_pad"}
+    kept["pads"] = [*less, *more] if named == "SAME_UPPER" else [*more, *less]
+    made = onnx.helper.make_node(node.op_type, list(node.input), list(node.output), node.name, **kept)
+    made.metadata_props.extend(node.metadata_props)
+    return made
