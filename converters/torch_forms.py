@@ -67,6 +67,7 @@ def forms() -> Mapping[Any, Form]:
         "arctan2": _angle,
         "hypot": lambda x, y: (x * x + y * y).sqrt(),
         "nan_to_num": _finite,
+        "sinc": _sine_over_itself,
         "cumprod": _running_product,
         "asin": lambda x: 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
         "acos": lambda x: np.pi / 2 - 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
@@ -288,6 +289,14 @@ def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def _finite(x: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
     """Integers hold no NaN and no infinities."""
     return x
+
+
+def _sine_over_itself(x: torch.Tensor) -> torch.Tensor:
+    """sin(pi x) / (pi x), which is 1 at 0."""
+    import torch
+
+    turns = torch.where(x == 0, torch.ones_like(x), np.pi * x)
+    return torch.where(x == 0, torch.ones_like(x), turns.sin() / turns)
 
 
 def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:

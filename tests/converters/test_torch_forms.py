@@ -43,6 +43,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "median of all": (lambda x: torch.median(x), ROWS),
     "angle": (lambda x: torch.atan2(x[:, :4], x[:, 4:8]), ROWS),
     "hypotenuse": (lambda x: torch.hypot(x[:, :4], x[:, 4:8]), ROWS),
+    "sine over itself": (lambda x: torch.sinc(x * (x > 0)), ROWS),
     "finite": (lambda x: torch.nan_to_num(x), ROWS),
     "running product": (lambda x: x.cumprod(-1), ROWS),
     "arcs": (lambda x: torch.cat([torch.asin(x.clamp(-1, 1)), x.clamp(-1, 1).acos()], -1), ROWS),
