@@ -176,9 +176,10 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
         )
     scale = markup('<text class="tick" x="{x}" y="{y:.1f}">{text}</text>')
     parts += [
-        scale.format(x=LEFT - 6, y=height * (1 - share) + top + 4, text=_short_bytes(size * share))
+        scale.format(x=LEFT - 6, y=height * (1 - share) + top + 4, text=f"{size * share / 1024:.3g}")
         for share in (0, 0.5, 1)
     ]
+    parts.append(markup('<text class="tick unit" x="{x}" y="{y}">KiB</text>').format(x=LEFT - 6, y=12))
     parts.append(
         markup('<text class="tick op" x="{x}" y="{y}">ops in the order in which they run</text>').format(
             x=(LEFT + right) / 2, y=top + height + 26
@@ -187,9 +188,3 @@ def memory_chart(memory: Mapping[str, Any]) -> Markup:
     return markup('<svg class="chart memory" viewBox="0 0 {w} {h}" role="img" aria-label="{t}">{parts}</svg>').format(
         w=WIDTH, h=top + height + 34, t=f"Plan of {size:,} bytes of activations", parts=markup("").join(parts)
     )
-
-
-def _short_bytes(count: float) -> str:
-    if count < 1 << 20:
-        return f"{count / 1024:.0f} KiB" if count else "0"
-    return f"{count / (1 << 20):.1f} MiB"

@@ -158,13 +158,16 @@ def show_comparison(
 
 
 def next_command(comparison: Comparison, first: str, second: str, data: Sequence[str]) -> tuple[str, str]:
-    """The command that makes a better file, and why: compensation, but where values are cut off."""
+    """The command that makes a better file, and why: compensation, but where values are cut off or nothing is left."""
     from edgeqwt.advice import clipped
+    from edgeqwt.repair import LEAST_DB
 
+    build = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
     poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
     if any(clipped(op) for op in poor):
-        command = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
-        return command, "chooses ranges that hold these samples; what is cut off, no compensation restores"
+        return build, "chooses ranges that hold these samples; what is cut off, no compensation restores"
+    if any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part):
+        return build, "makes one from the float file; so little is right about this one that `compensate` refuses it"
     files = [second, "--reference", first, *data, "-o", "better.tflite"]
     return shlex.join(["edgeqwt", "compensate", *files]), "repairs it in place"
 

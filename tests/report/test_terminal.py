@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
 from edgeqwt.report.conversion import parity_sentence
+from edgeqwt.report.variants import in_db
 from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.compare import Comparison, TensorComparison
@@ -212,3 +214,15 @@ def test_classes_won_and_lost_are_reported_with_their_probability(result: BuildR
     message = [line.split()[-3:] for line in lines if line.startswith("  won, lost; by chance")]
     assert message
     assert all(row == ["0,", "12;", "0.00049"] for row in message)  # 2 / 2¹²
+
+
+@pytest.mark.parametrize(("db", "said"), [(-3.6, "edgeqwt build a.tflite"), (3.6, "edgeqwt compensate b.tflite")])
+def test_what_compensation_would_refuse_is_not_sent_there(db: float, said: str) -> None:
+    closeness = replace(CLOSE, sqnr_db=db, varying_db=db)
+    found = Comparison((), (TensorComparison("out", "FULLY_CONNECTED", closeness),), 8, 0)
+    command, _ = terminal.next_command(found, "a.tflite", "b.tflite", ["-c", "s.npz"])
+    assert command.startswith(said)
+
+
+def test_what_is_exact_has_a_unit_in_sentences() -> None:
+    assert [in_db(value) for value in (math.inf, -math.inf, 3.21)] == ["∞ dB", "-∞ dB", "3.2 dB"]
