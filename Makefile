@@ -49,7 +49,7 @@ release-check: .venv/.ready  ## build wheel and source archive, try both in clea
 	@bash scripts/release_check.sh
 
 benchmark:  ## list the benchmarks; make benchmark-NAME runs one
-	@for file in $(sort $(filter-out benchmarks/common.py benchmarks/sentences.py,$(wildcard benchmarks/*.py))); do \
+	@for file in $(sort $(filter-out benchmarks/common.py benchmarks/sentences.py benchmarks/language.py,$(wildcard benchmarks/*.py))); do \
 		printf 'make benchmark-%-12s %s\n' "$$(basename $$file .py)" "$$(sed -n '1s/"""//gp' $$file)"; \
 	done
 

@@ -1,4 +1,4 @@
-"""Trains a network of benchmarks/models on CIFAR-10 and keeps its weights outside of the repository."""
+"""Trains networks of benchmarks/models, on CIFAR-10 or on text, and keeps their weights outside of the repository."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import language
 import numpy as np
 import torch
 from common import cifar10, normalized, shared
-from models import dscnn_cifar10, hybrid_cifar10, mobilenetv2_cifar10, vit_cifar10
+from models import (
+    decoder,
+    dscnn_cifar10,
+    hybrid_cifar10,
+    linear_attention_cifar10,
+    mobilenetv2_cifar10,
+    vit_cifar10,
+)
 from torch import Tensor, nn
 
 
@@ -50,28 +58,37 @@ SETTINGS = {
     dscnn_cifar10: Settings(14),
     vit_cifar10: transformer(12),
     hybrid_cifar10: transformer(6),
+    linear_attention_cifar10: transformer(3),
 }
 """About 20 minutes for each but the vision transformer, which takes 40; two side by side on 2 cores."""
 NETWORKS = {module.NAME: module for module in SETTINGS}
+DECODER_STEPS = 1400
+"""Of the language model; 12 minutes on a core of its own."""
 
 
 def main() -> None:
     """Trains the networks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=sorted(NETWORKS), help="all of them by default")
+    parser.add_argument("names", nargs="*", choices=sorted((*NETWORKS, decoder.NAME)), help="all of them by default")
     parser.add_argument("--epochs", type=int, help="passes over the training images, in place of the network's own")
     arguments = parser.parse_args()
     # One thread sums in one order, so that a seed gives one set of weights; train networks side by side instead.
     torch.set_num_threads(1)
-    data = cifar10()
-    test = torch.from_numpy(normalized(data["test_images"])), torch.from_numpy(data["test_labels"])
-    for name in arguments.names or NETWORKS:
-        module, start = NETWORKS[name], time.perf_counter()
+    for name in arguments.names or (*NETWORKS, decoder.NAME):
+        start = time.perf_counter()
+        if name == decoder.NAME:
+            torch.manual_seed(0)
+            model = language.train(decoder.network(), DECODER_STEPS)
+            save(model, decoder.weights_file())
+            print(f"{name}: {language.validation_loss(model):.3f} nats a byte, {time.perf_counter() - start:.0f} s")
+            print(f"{decoder.weights_file()}")
+            continue
+        module = NETWORKS[name]
         settings = SETTINGS[module]
         settings = replace(settings, epochs=arguments.epochs or settings.epochs)
         model = train(module.network(), *training_data(), settings)
         save(model, module.weights_file())
-        print(f"{name}: {top1(model, *test):.4f} of the test images, {time.perf_counter() - start:.0f} s")
+        print(f"{name}: {top1(model, *test_data()):.4f} of the test images, {time.perf_counter() - start:.0f} s")
         print(f"{module.weights_file()}")
 
 
@@ -83,6 +100,12 @@ def training_data() -> tuple[Tensor, Tensor]:
         jpeg, offsets, labels = archive["jpeg"].tobytes(), archive["offsets"], archive["labels"]
     images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg[a:b])).convert("RGB")) for a, b in pairwise(offsets)])
     return torch.from_numpy(normalized(images)), torch.from_numpy(labels.astype(np.int64))
+
+
+def test_data() -> tuple[Tensor, Tensor]:
+    """As training_data, of the test images."""
+    data = cifar10()
+    return torch.from_numpy(normalized(data["test_images"])), torch.from_numpy(data["test_labels"])
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings) -> nn.Module:

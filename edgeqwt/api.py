@@ -115,7 +115,8 @@ def build(
         output: folder to make, with the model, the report, the target's package and the conversion's log; none
             by default.
         recipe: a name, a .toml file, or a Recipe; the next nine arguments override it.
-        precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; or mixed.
+        precision: widths of weights and activations, such as w8a8, w4a8 (packed int4) or w8a16; w8-dynamic or
+            w4-dynamic, whose activations are rounded at run time; or mixed.
         mixed: the limit within which widths are chosen layer by layer.
         layers: what layers have of their own, by patterns of their names: widths, {"head.*": "w8a16"}; that they stay
             float, {"head.*": "keep_float"}; or a table as in recipes, {"stem.*": {"ranges": "minmax"}}.

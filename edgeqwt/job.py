@@ -79,7 +79,7 @@ class Job:
     @property
     def techniques(self) -> Techniques:
         """The recipe's techniques in their order, but for those that do not suit a model trained with quantization."""
-        return suited(self.recipe.techniques, self.context)
+        return suited(self.recipe.techniques, self.context, self.recipe.precision)
 
     def apply(self, technique: Technique, state: State) -> tuple[State, Account]:
         """The model after a technique, and what that did; the same state where it did not help.

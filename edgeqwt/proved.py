@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,15 +86,29 @@ def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: Targe
         try:
             parity = check_parity(model, prepared.graph, few)
         except ParityError:
-            # The one rewrite that is right only where samples do not show otherwise: see `masks.chosen`.
-            graph, names = masks.chosen(model.graph)
-            if not names:
+            # The one rewrite that is right only where samples do not show otherwise is that of masks.
+            tried = next(_with_right_masks(model, prepared, few, recipe, target), None)
+            if tried is None:
                 raise
-            found = for_target(with_folded_inputs(replace(model, graph=graph), recipe.precision.ports), target)
-            done = sentence("Masks that hide whole rows choose scores instead of being added to them", names)
-            prepared = replace(found, changes=(done, *found.changes))
-            parity = check_parity(model, prepared.graph, few)
+            prepared, parity = tried
     return Proved(model.graph, prepared, parity)
+
+
+def _with_right_masks(
+    model: ConvertedModel, prepared: Prepared, few: Samples, recipe: Recipe, target: TargetProfile
+) -> Iterator[tuple[Prepared, Parity]]:
+    """Float graphs whose masks hide more, or whole rows, that compute what the source does."""
+    for hidden in masks.DEEPER:
+        graph, names = masks.deepened(prepared.graph, hidden)
+        if names:
+            done = sentence(f"Masks hide scores by {-hidden:g}, as some lie far above those that are visible", names)
+            with suppress(ParityError):
+                yield Prepared(graph, (*prepared.changes, done)), check_parity(model, graph, few)
+    graph, names = masks.chosen(model.graph)
+    if names:
+        found = for_target(with_folded_inputs(replace(model, graph=graph), recipe.precision.ports), target)
+        done = sentence("Masks that hide whole rows choose scores instead of being added to them", names)
+        yield replace(found, changes=(done, *found.changes)), check_parity(model, found.graph, few)
 
 
 def for_target(prepared: Prepared, target: TargetProfile) -> Prepared:

@@ -11,6 +11,7 @@ from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import BITS, RULES16, bits_of
 from edgeqwt.lowering.forms import form_of
 from edgeqwt.profile import TargetProfile, kernels_of
+from edgeqwt.widths.precision import FLOAT
 
 LONGEST = 40  # characters of a tensor's name in a message
 
@@ -42,7 +43,7 @@ class Model:
     Attributes:
         graph: integer, or float and prepared.
         target: what is to run it.
-        bits: width of the activations that a float graph will get.
+        bits: width of the activations that a float graph will get; 32: float, rounded at run time.
     """
 
     graph: Graph
@@ -69,6 +70,8 @@ class Model:
         if not self.is_float or not touches_float or op.kind not in RULES:
             if not touches_float or op.kind in ("QUANTIZE", "DEQUANTIZE"):
                 yield Use(i, op.kind, dtype_of(graph, op))
+            return
+        if self.bits == FLOAT:
             return
         kernels = kernels_of(self.target)
         wide = self.bits == 16 and op.kind in RULES16 and op.kind not in kernels.missing16

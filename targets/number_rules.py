@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeqwt.graph.graph import Op
-from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.linear import has_constant_weights, is_hybrid, is_linear, slots
 from edgeqwt.target import memory
 from edgeqwt.target.model import Model
 from edgeqwt.target.rule import ERROR, WARNING, Hit, constraint
+from edgeqwt.widths.precision import FLOAT
 
 
 @constraint(WARNING)
@@ -41,6 +42,18 @@ def activation_bits(model: Model, limit: int) -> Iterator[Hit]:
     for use in model.uses:
         if use.dtype == "int16" and limit < 16:
             yield Hit(use.op, use.text)
+
+
+@constraint(ERROR)
+def no_hybrid(model: Model, _: bool) -> Iterator[Hit]:
+    """Integer weights on float activations need kernels that round these at run time, which it does not have.
+
+    Remedy: Build with activations that have scales of their own, such as w8a8.
+    """
+    for i, op in enumerate(model.graph.ops):
+        planned = model.is_float and model.bits == FLOAT and has_constant_weights(model.graph, op)
+        if planned or is_hybrid(model.graph, op):
+            yield Hit(i, f"{op.kind} on float32 with integer weights", slots(op).weight)
 
 
 @constraint(ERROR)

@@ -124,7 +124,8 @@ def compensate(
             layer = Layer(pair, k, integer, floating, count, counting(rows[k]))
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
             wanted = None if pair.output is None else statistics.get(pair.output)
-            if options.rewrite_scales and wanted is not None and pair.output is not None:
+            scaled = not graph.tensors[graph.ops[pair.integer].outputs[0]].is_float
+            if scaled and options.rewrite_scales and wanted is not None and pair.output is not None:
                 own = rule_for(rule, [reference.tensors[pair.output].name])
                 suited = own if pair.output in summed else saturated(own)
                 graph, change = _rescaled(graph, change, layer, wanted, suited, options)

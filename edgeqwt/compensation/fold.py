@@ -25,7 +25,7 @@ import numpy as np
 from edgeqwt.compensation.channel_constants import channel_slots_of, constant_of, fold_constant, is_constant_op
 from edgeqwt.compensation.solve import Correction
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
-from edgeqwt.graph.linear import Slots, along, slots
+from edgeqwt.graph.linear import Slots, along, is_hybrid, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.runtime.boundary import limits, real
 from edgeqwt.scales.weights import bias_quantization
@@ -83,24 +83,49 @@ def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Co
     s = slots(graph.ops[op_index])
     weight, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
     assert weight.data is not None
-    x_scale = quantization(graph, s.data).scale[0]
     old = quantization(graph, s.weight).scale
+    if is_hybrid(graph, graph.ops[op_index]):
+        return _fold_hybrid(graph, s, correction)
+    x_scale = quantization(graph, s.data).scale[0]
     largest = rule_at(graph.ops[op_index].kind, bits_of(graph, graph.ops[op_index])).largest_ratio
     correction = _guarded(graph, s, correction, largest)
-    gain = correction.gain
-    changes: dict[int, Tensor] = {}
-    # A single scale stays one: then every gain is 1.
-    scale = (old * (np.abs(gain) if len(old) == len(gain) else 1)).astype(np.float32)
-    if not np.array_equal(scale, old):
-        q = replace(quantization(graph, s.weight), scale=scale)
-        changes[s.weight] = with_quantization(weight, q)
-    if (gain < 0).any():
-        negated = weight.data * along(np.sign(gain).astype(np.int8), s.axis, weight.data.ndim)
-        changes[s.weight] = replace(changes.get(s.weight, weight), data=negated)
+    folded = _with_gain(weight, s.axis, correction.gain)
+    changes: dict[int, Tensor] = {s.weight: folded} if folded is not weight else {}
     if bias is not None:
+        scale = old if folded.quantization is None else folded.quantization.scale
         integers = _integers(bias, x_scale, scale, correction)
         changes[s.bias] = with_bias(bias, integers, x_scale, scale)
     return graph.with_tensors(changes), correction
+
+
+def _fold_hybrid(graph: Graph, s: Slots, correction: Correction) -> tuple[Graph, Correction]:
+    """The same where activations are rounded at run time: g goes into the weights' scales, g·b + o is the bias."""
+    correction = _guarded(graph, s, correction, np.inf)
+    weight, changes = graph.tensors[s.weight], dict[int, Tensor]()
+    folded = _with_gain(weight, s.axis, correction.gain)
+    if folded is not weight:
+        changes[s.weight] = folded
+    if s.bias >= 0:
+        bias = graph.tensors[s.bias]
+        assert bias.data is not None
+        moved = correction.gain * bias.data.astype(np.float64) + correction.offset
+        changes[s.bias] = replace(bias, data=moved.astype(np.float32))
+    return graph.with_tensors(changes), correction
+
+
+def _with_gain(weight: Tensor, axis: int, gain: Array) -> Tensor:
+    """The weights with a gain in their scales and its sign in their integers; the same tensor where it changes none."""
+    assert weight.data is not None
+    assert weight.quantization is not None
+    old, found = weight.quantization.scale, weight
+    # A single scale stays one: then every gain is 1.
+    scale = (old * (np.abs(gain) if len(old) == len(gain) else 1)).astype(np.float32)
+    if not np.array_equal(scale, old):
+        found = with_quantization(weight, replace(weight.quantization, scale=scale))
+    if (gain < 0).any():
+        negated = weight.data * along(np.sign(gain).astype(np.int8), axis, weight.data.ndim)
+        found = replace(found, data=negated)
+    return found
 
 
 def quantization(graph: Graph, tensor: int) -> Quantization:
@@ -150,7 +175,6 @@ def shares_buffer(graph: Graph, tensor: int) -> bool:
 def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier: float) -> Correction:
     """The correction without the channels that guards 3 to 5 refuse."""
     weight, old = graph.tensors[s.weight], quantization(graph, s.weight).scale.astype(np.float64)
-    x_scale, y_scale = quantization(graph, s.data).scale[0], float(quantization(graph, s.output).scale[0])
     assert weight.data is not None
     gain, offset, refused = correction.gain.copy(), correction.offset.copy(), dict(correction.refused)
 
@@ -163,6 +187,9 @@ def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier:
     in_use = weight.data.min(initial=0) == limits(weight.dtype)[0]
     if in_use or any(shares_buffer(graph, t) for t in (s.weight, s.bias) if t >= 0):
         refuse(gain < 0, SIGN)
+    if graph.tensors[s.data].is_float:  # and so is the bias
+        return Correction(gain, offset, refused)
+    x_scale, y_scale = quantization(graph, s.data).scale[0], float(quantization(graph, s.output).scale[0])
     refuse(float(x_scale) * old * np.abs(gain) / y_scale > largest_multiplier, MULTIPLIER)
     if s.bias >= 0:
         bias, scale = graph.tensors[s.bias], (old * np.abs(gain)).astype(np.float32)

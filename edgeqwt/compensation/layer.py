@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.calibration.samples import HOLD_OUT_EVERY, roles
-from edgeqwt.compensation.fold import quantization
 from edgeqwt.compensation.match import Pair
 from edgeqwt.compensation.moments import Moments, evening, evening_rows
 from edgeqwt.compensation.probe import with_probe
@@ -18,6 +17,8 @@ from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
+FLOAT_STEP = 1e-3
+"""Step of an output that stays float, as a share of its root mean square: errors below it count alike."""
 CHUNK = 4 * HOLD_OUT_EVERY  # samples that a thread takes at a time: enough to make the bookkeeping small
 
 
@@ -68,7 +69,7 @@ class Layer:
         """
         i = self.pair.integer
         x, y = self.integer.cuts[self.k], graph.ops[i].outputs[0]
-        step = float(quantization(graph, y).scale[0])
+        stored = graph.tensors[y].quantization
         self.integer.start(self.k)
         self.floating.start(self.k)
         workers = [
@@ -82,6 +83,7 @@ class Layer:
         def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
             run_integer, run_float = worker
             q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), roles(chunk, self.count)
+            step = FLOAT_STEP * float(np.sqrt(np.square(y).mean())) if stored is None else float(stored.scale[0])
             moments = Moments.of(q, y)
             plain = moments.total(1.0 * held_out)
             if self.position_weights:

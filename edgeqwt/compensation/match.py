@@ -11,7 +11,7 @@ import numpy as np
 from edgeqwt.compensation.channel_constants import constant_ops, values
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.linear import is_hybrid, linear_ops, slots
 from edgeqwt.graph.opset16 import BITS
 from edgeqwt.graph.pairing import SIMILAR, activated, most_alike, op_counterparts
 
@@ -101,5 +101,7 @@ def _has_integers(graph: Graph) -> bool:
 def _is_integer(graph: Graph, op: Op) -> bool:
     s = slots(op)
     x, weight, y = (graph.tensors[t] for t in (s.data, s.weight, s.output))
+    if is_hybrid(graph, op):
+        return y.is_float
     quantized = all(t.quantization is not None for t in (x, weight, y))
     return quantized and x.dtype == y.dtype and x.dtype in BITS and weight.dtype in ("int8", "int4")

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeqwt.compensation.channel_constants import channel_slots_of
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.graph.linear import is_hybrid
 
 
 def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph, int]:
@@ -30,6 +31,10 @@ def with_probe(piece: Graph, x: int, graph: Graph, op_index: int) -> tuple[Graph
     editor = Editor(piece)
     editor.ops = list(piece.ops)
     new = {-1: -1}
+    if is_hybrid(graph, op):  # its output is real already, what it rounds at run time included
+        new |= {t: editor.add_tensor(graph.tensors[t]) for t in op.tensors if t != s.data} | {s.data: x}
+        editor.add_op(op.with_options(fusedActivationFunction="NONE").remapped(new))
+        return replace(piece, tensors=tuple(editor.tensors), ops=tuple(editor.ops)), new[s.output]
     for t in op.tensors:
         new[t] = editor.add_tensor(_as_float(graph.tensors[t]))
     editor.add_op(Op("DEQUANTIZE", (x,), (new[s.data],), version=3 if piece.tensors[x].dtype == "int16" else 2))

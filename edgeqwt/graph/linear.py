@@ -56,6 +56,14 @@ def has_constant_weights(graph: Graph, op: Op) -> bool:
     return is_linear(op) and graph.tensors[slots(op).weight].is_constant
 
 
+def is_hybrid(graph: Graph, op: Op) -> bool:
+    """Whether an op rounds what it reads at run time: a linear one on floats, with weights that are integers."""
+    if not has_constant_weights(graph, op):
+        return False
+    s = slots(op)
+    return graph.tensors[s.data].is_float and graph.tensors[s.weight].quantization is not None
+
+
 def channel_rows(values: Array, axis: int) -> Array:
     """Weights, or what belongs to each of them, as shape (channels, terms)."""
     found: Array = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

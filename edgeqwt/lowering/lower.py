@@ -49,7 +49,7 @@ def lower(
         InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
         RecipeError: the precision names layers that the graph does not have.
     """
-    check_lowerable(graph, kernels, precision.floats)
+    check_lowerable(graph, kernels, precision.floats, every=precision.dynamic)
     assignment = assigned(graph, statistics, rule, precision, kernels, scales)
     check_observed(graph, statistics, assignment.plan.ops, kernels)
     scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}

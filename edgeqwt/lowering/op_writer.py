@@ -14,6 +14,7 @@ from edgeqwt.graph.opset import Form, OpRule
 from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.lowering.forms import form_of, variable_slot
 from edgeqwt.lowering.lookup_tables import function_values, levels16, thresholds, to_int8
+from edgeqwt.lowering.run_time import looked_up, with_integer_weights
 from edgeqwt.lowering.table_chains import chains
 from edgeqwt.lowering.wide_forms import adding, casting, log_softmax
 from edgeqwt.profile import LITERT, Kernels
@@ -138,9 +139,12 @@ class Writer:
     # -- the forms ----------------------------------------------------------------
 
     def floating(self, op: Op) -> None:
-        """The op as it is, on real values."""
+        """The op on real values: as it is, but for weights where activations are quantized at run time."""
+        if self.precision.dynamic and looked_up(self, op):
+            return
         inputs = [self.at(t, FLOAT) if t in self.plan.computed_bits else t for t in op.inputs]
-        self.editor.add_op(replace(op, inputs=tuple(inputs)))
+        found = replace(op, inputs=tuple(inputs))
+        self.editor.add_op(with_integer_weights(self, found) if self.precision.dynamic else found)
 
     def direct(self, index: int, op: Op) -> None:
         """The same op."""

@@ -27,13 +27,16 @@ TWO_VARIABLES = "Make one of both a number, or cut the model there and compute i
 REPLACE = "Replace it in the source model, or cut the model there."
 
 
-def check_lowerable(graph: Graph, kernels: Kernels = LITERT, floats: Set[str] = frozenset()) -> None:
+def check_lowerable(
+    graph: Graph, kernels: Kernels = LITERT, floats: Set[str] = frozenset(), every: bool = False
+) -> None:
     """Looks for what has no integer form, before anything is run.
 
     Args:
         graph: float.
         kernels: what the target's kernels can do, and the target's name and source locations, for messages.
         floats: names of tensors whose ops stay float, and need no such form.
+        every: whether all ops stay float.
 
     Raises:
         UnsupportedError: names the first such op, its location in the source model, the rule and a way out.
@@ -43,7 +46,7 @@ def check_lowerable(graph: Graph, kernels: Kernels = LITERT, floats: Set[str] = 
         what = f"it has {len(graph.others) + 1} subgraphs (control flow)"
         raise UnsupportedError("the model", kernels.target, what, "Export it without loops and conditions on data.")
     for i, op in enumerate(graph.ops):
-        kept = op.kind in RULES and any(graph.tensors[t].name in floats for t in op.outputs)
+        kept = op.kind in RULES and (every or any(graph.tensors[t].name in floats for t in op.outputs))
         objection = None if kept else _objection(graph, op)
         if objection is not None:
             raise UnsupportedError(described(graph, i, kernels.locations), kernels.target, *objection)

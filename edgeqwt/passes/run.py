@@ -23,7 +23,7 @@ from edgeqwt.lowering.preconditions import described
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.limits import within_limits
 from edgeqwt.passes.state import Account, State
-from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, without
+from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, for_dynamic, without
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.rounding.structure import LayerStructure, Structure, account, weight_scales
 from edgeqwt.scales.ranges import MinMax
@@ -104,7 +104,7 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
     """
     with stages("calibrate") as advance:
         state = start(context.showing(advance), precision)
-    chosen = suited(techniques, context)
+    chosen = suited(techniques, context, precision)
     steps: list[Step] = []
     for k, technique in enumerate(chosen):
         state = lowered_for(technique, state, context, stages)
@@ -121,9 +121,10 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
     return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
 
 
-def suited(techniques: Techniques, context: Context) -> Techniques:
+def suited(techniques: Techniques, context: Context, precision: Precision) -> Techniques:
     """The techniques that a model can take: not all suit one that was trained with quantization, or clustered."""
     chosen = techniques if context.model.learned is None else as_trained(techniques)
+    chosen = for_dynamic(chosen) if precision.dynamic else chosen
     return beside_clusters(chosen) if context.structure().clusters else chosen
 
 

@@ -36,6 +36,7 @@ class Technique(ABC):
         works: on what.
         role: techniques of one role exclude each other, such as two ways to round; empty: none.
         for_trained: whether it suits a model that was trained with quantization, whose scales and integers stay.
+        for_dynamic: whether it suits activations that are quantized at run time, which have no scales to choose.
         keeps_clusters: whether weights of few distinct values have few afterwards.
         gradients: what it uses gradients for, for messages; empty: it uses none.
         part_of: the technique without which this one has nothing to do; empty: it stands for itself.
@@ -51,6 +52,7 @@ class Technique(ABC):
     works: ClassVar[Works]
     role: ClassVar[str] = ""
     for_trained: ClassVar[bool] = False
+    for_dynamic: ClassVar[bool] = False
     keeps_clusters: ClassVar[bool] = True
     gradients: ClassVar[str] = ""
     part_of: ClassVar[str] = ""
@@ -131,6 +133,11 @@ def plain(techniques: Techniques) -> Techniques:
 def as_trained(techniques: Techniques) -> Techniques:
     """What suits a model that was trained with quantization: its scales and integers stay."""
     return tuple(technique for technique in techniques if technique.for_trained)
+
+
+def for_dynamic(techniques: Techniques) -> Techniques:
+    """What suits activations that are quantized at run time: the range rule stays for messages and comparisons."""
+    return tuple(technique for technique in techniques if technique.for_dynamic or technique.role == RANGES)
 
 
 def beside_clusters(techniques: Techniques) -> Techniques:

@@ -7,7 +7,7 @@ vanishes in float32's sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -35,6 +35,10 @@ HIDDEN = -40.0
 """What hides a score: exp(-40) is 2^-58, so that a hidden score may lie 23 above the row's largest visible one, and
 1024 of them be in the row, before a sum in float32 shows them. The parity check sees to it on real samples."""
 
+DEEPER = (-80.0, -160.0)
+"""What hides scores where samples show that hidden ones lie more than 23 above the row's largest visible one, as they
+do in causal decoders; the first that passes the parity check."""
+
 ABSORBS = -1e8
 """A sum with what lies below this keeps nothing of a score: float32 has steps of 8 there and more."""
 
@@ -43,16 +47,34 @@ MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TIL
 SUMS: Mapping[str, tuple[int, int]] = MappingProxyType({"ADD": (1, 1), "SUB": (1, -1)})
 """Ops that add, and the sign of each input."""
 
+Hides = Callable[[Array | None, int], bool]
+"""Whether a constant times a sign is a mask's."""
+
 Slot = tuple[int, int, int]
 """An op's index, the number of one of its inputs, and the sign, 1 or -1, with which that goes into the scores."""
 
 
 def soften(graph: Graph) -> tuple[Graph, list[str]]:
     """Replaces the large negative constants in what is added to scores before softmax."""
+    return _replaced(graph, _is_large, lambda data: np.maximum(data, np.float32(HIDDEN)))
+
+
+def deepened(graph: Graph, hidden: float) -> tuple[Graph, list[str]]:
+    """The graph with lower constants in place of those that `soften` wrote.
+
+    Args:
+        graph: prepared.
+        hidden: in place of `HIDDEN`.
+    """
+    return _replaced(graph, _is_hidden, lambda data: np.where(data == HIDDEN, np.float32(hidden), data))
+
+
+def _replaced(graph: Graph, hides: Hides, change: Callable[[Array], Array]) -> tuple[Graph, list[str]]:
+    """The graph with masks' constants changed, those of the other sign likewise; and their names."""
     found: set[Slot] = set()
     for op in graph.ops:
         if op.kind == "SOFTMAX":
-            found.update(_in_scores(graph, op.inputs[0]))
+            found.update(_in_scores(graph, op.inputs[0], hides))
     if not found:
         return graph, []
     editor, changed = Editor(graph), {index: graph.ops[index] for index, *_ in found}
@@ -62,8 +84,8 @@ def soften(graph: Graph) -> tuple[Graph, list[str]]:
         if (t, sign) not in made:  # a new constant: the old one may be used elsewhere
             data = value(graph, t)
             assert data is not None
-            softer = np.maximum(data, np.float32(HIDDEN)) if sign > 0 else np.minimum(data, np.float32(-HIDDEN))
-            made[t, sign] = constant(editor, f"{graph.tensors[t].name}/hidden", softer)
+            softer = sign * change(sign * data)
+            made[t, sign] = constant(editor, f"{graph.tensors[t].name}/hidden", softer.astype(np.float32))
         inputs = list(changed[index].inputs)
         inputs[slot] = made[t, sign]
         changed[index] = replace(changed[index], inputs=tuple(inputs))
@@ -169,37 +191,37 @@ filled = each_op("SELECT_V2", _filled)
 chosen = each_op("ADD", _chosen)
 
 
-def _in_scores(graph: Graph, scores: int, sign: int = 1) -> Iterator[Slot]:
+def _in_scores(graph: Graph, scores: int, hides: Hides, sign: int = 1) -> Iterator[Slot]:
     """Where the masks' constants are in the sums, differences and moves that make a softmax's input."""
     index = uses(graph).producers.get(scores, -1)
     if index < 0 or sole_reader(graph, scores) is None or graph.ops[index].activation != "NONE":
         return
     op = graph.ops[index]
     if op.kind in MOVING:
-        yield from _in_scores(graph, op.inputs[0], sign)
+        yield from _in_scores(graph, op.inputs[0], hides, sign)
     elif op.kind in SUMS:
         for slot, t in enumerate(op.inputs):
-            yield from _in_summand(graph, index, slot, sign * SUMS[op.kind][slot])
-            yield from _in_scores(graph, t, sign * SUMS[op.kind][slot])
+            yield from _in_summand(graph, index, slot, hides, sign * SUMS[op.kind][slot])
+            yield from _in_scores(graph, t, hides, sign * SUMS[op.kind][slot])
 
 
-def _in_summand(graph: Graph, reader: int, slot: int, sign: int) -> Iterator[Slot]:
+def _in_summand(graph: Graph, reader: int, slot: int, hides: Hides, sign: int) -> Iterator[Slot]:
     """Where the constant is that makes a summand a mask: the summand itself, a factor, or what is selected."""
     t = graph.ops[reader].inputs[slot]
-    if _is_large(value(graph, t), sign):
+    if hides(value(graph, t), sign):
         yield reader, slot, sign
     index = uses(graph).producers.get(t, -1)
     if index < 0 or graph.ops[index].activation != "NONE" or not _only_added(graph, t, sign):
         return
     op = graph.ops[index]
     if op.kind in MOVING:
-        yield from _in_summand(graph, index, 0, sign)
+        yield from _in_summand(graph, index, 0, hides, sign)
     elif op.kind == "SELECT_V2":
         for choice in (1, 2):
-            yield from _in_summand(graph, index, choice, sign)
+            yield from _in_summand(graph, index, choice, hides, sign)
     elif op.kind == "MUL":
         for factor in (0, 1):
-            if _is_large(value(graph, op.inputs[factor]), sign) and is_whole(graph, op.inputs[1 - factor]):
+            if hides(value(graph, op.inputs[factor]), sign) and is_whole(graph, op.inputs[1 - factor]):
                 yield index, factor, sign
 
 
@@ -246,6 +268,11 @@ def _is_large(data: Array | None, sign: int = 1) -> bool:
     if data is None or data.dtype != np.float32 or not data.size:
         return False
     return float((sign * data).min()) < LARGE and float((sign * data).max()) < -LARGE
+
+
+def _is_hidden(data: Array | None, sign: int = 1) -> bool:
+    """Whether a constant times a sign is one that `soften` wrote."""
+    return data is not None and data.dtype == np.float32 and bool(data.size and (sign * data).min() == HIDDEN)
 
 
 def is_whole(graph: Graph, t: int) -> bool:

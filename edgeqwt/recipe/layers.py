@@ -161,6 +161,12 @@ def resolved(
             )
         if layer.precision:
             found = parse(layer.precision)
+            if found.dynamic != precision.dynamic:
+                raise RecipeError(
+                    f"layers: {layer.match!r} has {layer.precision}, and the model {precision.name}: activations are "
+                    "quantized at run time everywhere, or nowhere",
+                    "Give the layer widths of the same kind, or keep_float = true.",
+                )
             widths |= dict.fromkeys(named, Widths(found.weight_bits, found.activation_bits))
             packs |= found.pack_int4
             floats -= {*named}

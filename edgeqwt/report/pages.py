@@ -168,7 +168,7 @@ def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:
     return (
         ("target", result.target.name),
         ("recipe", result.recipe.name),
-        ("widths", "mixed" if result.recipe.mixed else f"w{p.weight_bits}a{p.activation_bits}"),
+        ("widths", "mixed" if result.recipe.mixed else p.name),
         ("calibration samples", f"{result.samples:,}"),
         ("kept", result.choice.name),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.linear import is_hybrid, is_linear, slots
 from edgeqwt.graph.opset16 import BITS, bits_of, stays_float
 from edgeqwt.lowering.int4 import takes_int4
 from edgeqwt.profile import TargetProfile
@@ -24,6 +24,7 @@ class Widths:
         narrow, wide: ops with 8-bit and with 16-bit activations, by kind, most frequent first; copies left out.
         other: ops on neither: indices, flags, borders to floats.
         floats: what ops that stay float compute: their kind and tensor, in order.
+        at_run_time: how many of these have integer weights, and round what they read when they run.
         to_8, to_16: copies of an activation at the other width.
         copy_ops: ops that all those copies take.
     """
@@ -35,6 +36,7 @@ class Widths:
     to_16: int
     copy_ops: int
     floats: tuple[tuple[str, str], ...] = ()
+    at_run_time: int = 0
 
 
 def widths(graph: Graph) -> Widths:
@@ -51,12 +53,16 @@ def widths(graph: Graph) -> Widths:
     found = {bits: dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))) for bits, counts in kinds.items()}
     floats = tuple((op.kind, graph.tensors[op.outputs[0]].name) for op in rest if stays_float(graph, op))
     other = len(rest) - sum(kinds[8].values()) - sum(kinds[16].values()) - len(floats)
-    return Widths(found[8], found[16], other, len(to_8), len(to_16), len(copies), floats)
+    hybrid = sum(is_hybrid(graph, op) for op in rest)
+    return Widths(found[8], found[16], other, len(to_8), len(to_16), len(copies), floats, hybrid)
 
 
 def float_sentences(found: Widths) -> Iterator[str]:
     """Which ops stay float32; nothing where none does."""
-    if found.floats:
+    if found.at_run_time:
+        others = len(found.floats) - found.at_run_time
+        yield f"{found.at_run_time} ops round what they read at run time, row by row; {others} others are float32"
+    elif found.floats:
         named = [f"{kind} {tensor!r}" for kind, tensor in found.floats]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         yield f"{len(named)} {'op stays' if len(named) == 1 else 'ops stay'} float32: {', '.join(named[:NAMED])}{more}"

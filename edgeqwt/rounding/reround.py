@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.pairing import op_counterparts
@@ -185,13 +185,11 @@ def _moments(
             count: there is a moment for each head then.
     """
     op, x = graph.ops[i], slots(graph.ops[i]).data
-    tensor = graph.tensors[x]
-    assert tensor.quantization is not None
-    scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
+    tensor, (scale, zero_point) = graph.tensors[x], _steps(graph.tensors[x])
     terms = terms_of(op.kind, weights.shape)
     count_of_parts = parts(terms)
     mixing = mixing if count_of_parts == 1 else None
-    dtype = np.dtype(np.float32 if tensor.dtype == "int8" and mixing is None else np.float64)  # see `moments`
+    dtype = np.dtype(np.float32 if tensor.dtype != "int16" and mixing is None else np.float64)  # see `moments`
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
     every = stride(height_width, count)
     positions = math.prod(-(-side // every) for side in height_width)
@@ -219,6 +217,12 @@ def _moments(
         return Rows(ours, (theirs - ours) @ columns, steadied)
 
     return moments(workers, rows, size, count)
+
+
+def _steps(tensor: Tensor) -> tuple[float, int]:
+    """Scale and zero point of what an op reads; 1 and 0 of floats, which are rounded at run time."""
+    q = tensor.quantization
+    return (1.0, 0) if q is None else (float(q.scale[0]), int(q.zero_point[0]))
 
 
 def stride(height_width: tuple[int, ...], samples: int) -> int:
@@ -264,9 +268,9 @@ def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, 
     """Per channel, the scale below which the bias would not fit, and that above which kernels refuse the model."""
     s = slots(graph.ops[i])
     x, y, w = (graph.tensors[t].quantization for t in (s.data, s.output, s.weight))
-    assert x is not None
-    assert y is not None
     assert w is not None
+    if x is None or y is None:  # rounded at run time: the bias is float, and nothing multiplies integers by a ratio
+        return np.full(w.scale.shape, 1e-30), np.full(w.scale.shape, np.inf)
     largest = rule_at(graph.ops[i].kind, bits_of(graph, graph.ops[i])).largest_ratio
     low = np.abs(_real_bias(reference, source, len(w.scale))) / (float(x.scale[0]) * BIAS_LIMIT)
     high = 0.99 * largest * float(y.scale[0]) / float(x.scale[0])
@@ -285,7 +289,6 @@ def _written(graph: Graph, i: int, reference: Graph, source: Op, rounded: Rounde
     op, s = graph.ops[i], slots(graph.ops[i])
     weight, x = graph.tensors[s.weight], graph.tensors[s.data]
     assert weight.quantization is not None
-    assert x.quantization is not None
     integers, scale, terms = rounded.integers.astype(np.int8), rounded.scale, terms_of(op.kind, weight.shape)
     if parts(terms) > 1:
         integers, scale = joined(integers, terms), scale[:1]
@@ -294,7 +297,7 @@ def _written(graph: Graph, i: int, reference: Graph, source: Op, rounded: Rounde
     if len(old.scale) != len(new) or np.array_equal(old.scale, new):
         return graph.with_tensors({s.weight: replace(weight, data=data)})
     changes = {s.weight: replace(weight, data=data, quantization=replace(old, scale=new))}
-    if s.bias >= 0:
+    if s.bias >= 0 and x.quantization is not None:
         bias, bq = graph.tensors[s.bias], bias_quantization(x.quantization.scale[0], new)
         integers = quantize_bias(_real_bias(reference, source, len(new)), bq, bias.dtype)
         changes[s.bias] = replace(bias, data=integers, quantization=bq)

@@ -25,6 +25,7 @@ class Cwac(solve.Options, Technique):
     works = Works.CORRECTION
     role = COMPENSATION
     for_trained = True
+    for_dynamic = True
     gradients = "token weights"
     paper = "QwT-v2, channel-wise affine compensation"
     measured = "ResNet-20 alone: w8a8 +0.4 dB, w4a8 +5.3 dB (docs/recipes.md)"

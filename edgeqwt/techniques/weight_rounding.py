@@ -18,6 +18,7 @@ class Rounding(Technique):
     title = "round"
     works = Works.INTEGER
     role = "rounding of weights"
+    for_dynamic = True
     gradients = "token weights"
 
     def memory(self, state: State) -> int:

@@ -80,7 +80,7 @@ def planned(
     bits_of |= dict.fromkeys(_float_ports(graph, floats, unquantized), FLOAT)
     computed_bits = {t: bits_of.get(t, interface) for t in graph.inputs if graph.tensors[t].is_float}
     wide = beside_wide_ports(graph, {t for t, bits in bits_of.items() if bits == 16}) if interface == 8 else set()
-    wide |= overlong_rows(graph) if kernels.bits == 16 else set()
+    wide |= overlong_rows(graph) if kernels.bits == 16 and not precision.dynamic else set()
     ops: list[int] = []
     kept: dict[int, str] = {}
     for i, op in enumerate(graph.ops):
@@ -229,8 +229,8 @@ def _check_names(graph: Graph, precision: Precision) -> None:
 
 def _wanted(graph: Graph, op: Op, precision: Precision, computed_bits: Mapping[int, int]) -> int:
     named = [precision.layers[name] for t in op.outputs if (name := graph.tensors[t].name) in precision.layers]
-    if named:
-        return named[0].activations
+    if named or precision.dynamic:
+        return named[0].activations if named else FLOAT
     tied = RULES[op.kind].tied_inputs(op)
     if not tied:
         return precision.activation_bits

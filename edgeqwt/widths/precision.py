@@ -13,6 +13,7 @@ from edgeqwt.errors import RecipeError
 from edgeqwt.widths.ports import Port
 
 NAMES = re.compile(r"w([2-8])a(8|16)")
+DYNAMIC = re.compile(r"w([2-8])-dynamic")
 MIXED = "mixed"
 PACKED_BITS = 4
 FLOAT = 32
@@ -25,7 +26,7 @@ class Widths:
 
     Attributes:
         weights: bits of its weights, if it has any, 2 to 8.
-        activations: bits of what it reads and computes, 8 or 16.
+        activations: bits of what it reads and computes, 8 or 16; `FLOAT` where they are quantized at run time.
     """
 
     weights: int = 8
@@ -38,7 +39,8 @@ class Precision:
 
     Attributes:
         weight_bits: 2 to 8; the integers are stored in int8 whatever their width.
-        activation_bits: 8 or 16, of every op that has such a form, and of the model's inputs and outputs.
+        activation_bits: 8 or 16, of every op that has such a form, and of the model's inputs and outputs; `FLOAT` where
+            kernels round what they read at run time, row by row, and everything else stays float32 (see `dynamic`).
         pack_int4: store weights of at most 4 bits as packed int4 where the kernels take it
             (see `lowering.int4`).
         layers: other widths for the ops that compute some float tensors, by the tensor's name.
@@ -56,6 +58,16 @@ class Precision:
     finer_joins: bool = False
     finer_curves: bool = False
     ports: Mapping[str, Port] = field(default_factory=dict)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether activations are quantized at run time: weights alone are integers in the file."""
+        return self.activation_bits == FLOAT
+
+    @property
+    def name(self) -> str:
+        """As `parse` takes it, but for widths of single layers."""
+        return f"w{self.weight_bits}-dynamic" if self.dynamic else f"w{self.weight_bits}a{self.activation_bits}"
 
     def of(self, tensor: str) -> Widths:
         """The widths of the op that computes a float tensor."""
@@ -125,7 +137,7 @@ class Mixed:
 
 
 def parse(name: str) -> Precision:
-    """The precision that a name stands for: w8a8, w4a8, w8a16, w3a8 and so on.
+    """The precision that a name stands for: w8a8, w4a8, w8a16, w3a8 and so on, or w8-dynamic, w4-dynamic.
 
     Weights of at most 4 bits are stored as packed int4 where the kernels take it. "mixed" is 8 bits until
     a choice names layers (`edgeqwt.mixed`).
@@ -135,9 +147,14 @@ def parse(name: str) -> Precision:
     """
     if name == MIXED:
         return Precision(pack_int4=True)
+    if found := DYNAMIC.fullmatch(name):
+        return Precision(int(found[1]), FLOAT, pack_int4=int(found[1]) <= PACKED_BITS)
     found = NAMES.fullmatch(name)
     if found is None:
-        hint = "Write wNaM with N from 2 to 8 and M 8 or 16, such as w8a8, w4a8 or w8a16; or mixed."
+        hint = (
+            "Write wNaM with N from 2 to 8 and M 8 or 16, such as w8a8, w4a8 or w8a16; wN-dynamic, whose activations "
+            "are quantized at run time; or mixed."
+        )
         raise RecipeError(f"there is no precision {name!r}", hint)
     weights, activations = (int(bits) for bits in found.groups())
     return Precision(weights, activations, pack_int4=weights <= PACKED_BITS)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.prepare.masks import HIDDEN, chosen
+from edgeqwt.prepare.masks import HIDDEN, chosen, deepened
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.runtime.runners import reference
 from tests.chain import NONE, Chain, noise
 from tests.prepare.test_prepare import assert_same_function, kinds
 
@@ -210,3 +211,22 @@ def test_an_added_mask_that_hides_whole_rows_chooses(spelling: str) -> None:
 def test_masks_that_hide_no_rows_by_themselves_stay_added() -> None:
     assert chosen(multiplied(-1e9))[1] == []  # one row for all
     assert chosen(multiplied(-1e4))[1] == []  # scores are not absorbed
+
+
+def test_deeper_masks_hide_scores_that_lie_far_above_the_visible_ones() -> None:
+    """A hidden score 50 above the visible ones shows behind -40, and not behind -160."""
+    chain = Chain()
+    mask = np.where(np.tri(4, dtype=bool), 0, -3.4e38).astype(np.float32)
+    scores = chain.input(SCORES)
+    total = chain.op("ADD", scores, chain.constant(mask), **NONE)
+    graph = chain.graph(chain.op("SOFTMAX", total, beta=1.0))
+    prepared = prepare(graph).graph
+    feed = {scores: np.where(np.tri(4, dtype=bool), 0, 50).astype(np.float32) + np.zeros(SCORES, np.float32)}
+    wanted, shown = (reference(g).run({g.inputs[0]: feed[scores]})[g.outputs[0]] for g in (graph, prepared))
+    assert np.abs(shown - wanted).max() > 0.5
+    deeper, names = deepened(prepared, -160.0)
+    assert len(names) == 1
+    assert smallest(deeper) == -160.0
+    found = reference(deeper).run({deeper.inputs[0]: feed[scores]})[deeper.outputs[0]]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert prepare(deeper).graph is deeper
