@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch.overrides import TorchFunctionMode
 
 LARGEST_JOINT = 1 << 16  # weights of a pool over both axes at once
-LONGEST = 64  # factors of a running product
 USUAL_THRESHOLD = 15.0  # of softplus: beyond, its line and its curve are one in float32 to 3e-7
 
 Form = Callable[..., Any]
@@ -62,17 +62,23 @@ def forms() -> Mapping[Any, Form]:
         F.softplus: _softplus,
     }
     for name, form in {
-        "median": _median,
-        "atan2": _angle,
+        **ordered_forms(),
         "arctan2": _angle,
+        "atan2": _angle,
         "hypot": lambda x, y: (x * x + y * y).sqrt(),
         "nan_to_num": _finite,
         "sinc": _sine_over_itself,
-        "cumprod": _running_product,
         "asin": lambda x: 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
         "acos": lambda x: np.pi / 2 - 2 * (x / (1 + (1 - x * x).clamp(min=0).sqrt())).atan(),
+        "fmax": lambda x, y: x.maximum(y),
+        "fmin": lambda x, y: x.minimum(y),
+        "copysign": _with_sign,
+        "floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor"),
+        "cov": _covariance,
+        "corrcoef": _correlation,
     }.items():
         found |= {getattr(torch, name): form, getattr(torch.Tensor, name): form}
+    found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
     return {**found, **spectral_forms()}
 
 
@@ -262,18 +268,6 @@ def _softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
     return torch.where(x * beta > threshold, x, F.softplus(x, beta, 20))
 
 
-def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The middle of what is sorted, the lower one of two."""
-    flat = x.reshape(-1) if dim is None else x
-    axis = 0 if dim is None else dim
-    values, positions = flat.sort(axis)
-    middle = (int(flat.shape[axis]) - 1) // 2
-    if dim is None:
-        return values[middle]
-    found = [part.narrow(axis, middle, 1) for part in (values, positions)]
-    return tuple(found) if keepdim else tuple(part.squeeze(axis) for part in found)
-
-
 def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The angle within an octant, whose tangent lies in 0..1, and the octant."""
     import torch
@@ -291,21 +285,33 @@ def _finite(x: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
     return x
 
 
+def _with_sign(x: torch.Tensor, y: Any) -> torch.Tensor:
+    """Magnitudes of one tensor with signs of another; integers know no negative zero."""
+    import torch
+
+    return torch.where(torch.as_tensor(y) < 0, -x.abs(), x.abs())
+
+
+def _covariance(x: torch.Tensor, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
+    """Rows are variables, columns observations."""
+    if fweights is not None or aweights is not None or x.ndim != 2:
+        return NotImplemented
+    apart = x - x.mean(1, keepdim=True)
+    return apart @ apart.T / (int(x.shape[1]) - correction)
+
+
+def _correlation(x: torch.Tensor) -> Any:
+    """Products of rows that are normalized first, so that no square of another size is stored."""
+    if x.ndim != 2:
+        return NotImplemented
+    apart = x - x.mean(1, keepdim=True)
+    normal = apart / (apart * apart).sum(1, keepdim=True).sqrt()
+    return normal @ normal.T
+
+
 def _sine_over_itself(x: torch.Tensor) -> torch.Tensor:
     """sin(pi x) / (pi x), which is 1 at 0."""
     import torch
 
     turns = torch.where(x == 0, torch.ones_like(x), np.pi * x)
     return torch.where(x == 0, torch.ones_like(x), turns.sin() / turns)
-
-
-def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:
-    """Factor by factor."""
-    import torch
-
-    if x.shape[dim] > LONGEST or dtype is not None:
-        return NotImplemented
-    parts = [x.narrow(dim, i, 1) for i in range(int(x.shape[dim]))]
-    for i in range(1, len(parts)):
-        parts[i] = parts[i - 1] * parts[i]
-    return torch.cat(parts, dim)

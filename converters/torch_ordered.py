@@ -1,0 +1,71 @@
+"""Functions of torch over sorted values and over all values up to each, as ops that integers have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+LONGEST = 64  # factors of a running product
+
+
+def ordered_forms() -> Mapping[str, Callable[..., Any]]:
+    """By name; see `torch_forms.Form`."""
+    return {
+        "median": _median,
+        "kthvalue": lambda x, k, dim=-1, keepdim=False: _ranked(x, int(k) - 1, dim, keepdim),
+        "cumprod": _running_product,
+        "cummax": lambda x, dim: _running_extreme(x, dim, largest=True),
+        "cummin": lambda x, dim: _running_extreme(x, dim, largest=False),
+    }
+
+
+def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle of what is sorted, the lower one of two."""
+    if dim is None:
+        flat = x.reshape(-1)
+        return _ranked(flat, (int(flat.shape[0]) - 1) // 2, 0, False)[0]
+    return _ranked(x, (int(x.shape[dim]) - 1) // 2, dim, keepdim)
+
+
+def _ranked(x: torch.Tensor, rank: int, dim: int, keepdim: bool) -> tuple[torch.Tensor, ...]:
+    """The value of a rank from below along an axis, and its position."""
+    found = [part.narrow(dim, rank, 1) for part in x.sort(dim)]
+    return tuple(found) if keepdim else tuple(part.squeeze(dim) for part in found)
+
+
+def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:
+    """Factor by factor."""
+    import torch
+
+    if x.shape[dim] > LONGEST or dtype is not None:
+        return NotImplemented
+    parts = [x.narrow(dim, i, 1) for i in range(int(x.shape[dim]))]
+    for i in range(1, len(parts)):
+        parts[i] = parts[i - 1] * parts[i]
+    return torch.cat(parts, dim)
+
+
+def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each value and those before it: joined with itself one, two, four, ... places on; and the last position of it."""
+    import torch
+
+    count = int(x.shape[dim])
+    join = torch.maximum if largest else torch.minimum
+
+    def run(values: torch.Tensor, join: Callable[..., torch.Tensor]) -> torch.Tensor:
+        step = 1
+        while step < count:
+            joined = join(values.narrow(dim, step, count - step), values.narrow(dim, 0, count - step))
+            values = torch.cat([values.narrow(dim, 0, step), joined], dim)
+            step *= 2
+        return values
+
+    values = run(x, join)
+    places = torch.arange(count, dtype=torch.float32).reshape(
+        [count if a == dim % x.ndim else 1 for a in range(x.ndim)]
+    )
+    positions = run(torch.where(x == values, places, torch.zeros_like(places)), torch.maximum)
+    return values, positions.long()
