@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
@@ -63,6 +64,7 @@ def forms() -> Mapping[Any, Form]:
     }
     for name, form in {
         **ordered_forms(),
+        **moving_forms(),
         "arctan2": _angle,
         "atan2": _angle,
         "hypot": lambda x, y: (x * x + y * y).sqrt(),
@@ -77,7 +79,7 @@ def forms() -> Mapping[Any, Form]:
         "cov": _covariance,
         "corrcoef": _correlation,
     }.items():
-        found |= {getattr(torch, name): form, getattr(torch.Tensor, name): form}
+        found |= {getattr(owner, name): form for owner in (torch, torch.Tensor) if hasattr(owner, name)}
     found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
     return {**found, **spectral_forms()}
 

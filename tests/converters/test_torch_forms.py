@@ -49,6 +49,18 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "ranked": (lambda x: torch.cat(x.kthvalue(2, -1, True), -1), ROWS),
     "running extremes": (lambda x: torch.cat([*x.cummax(-1), *torch.cummin(x, 0)], -1), ROWS),
     "covariance": (lambda x: torch.cat([torch.cov(x), torch.corrcoef(x)], -1), ROWS),
+    "moved axes": (lambda x: x.movedim(-1, 1) + x.movedim((0, -1), (-2, -3)).sum(), IMAGE),
+    "joined": (
+        lambda x: torch.hstack([x, 2 * x]).sum() + torch.vstack([x, x]).sum() + torch.dstack([x, -2 * x]),
+        ROWS,
+    ),
+    "joined vectors": (lambda x: torch.column_stack([torch.hstack([x[0], x[1]]), torch.hstack([x[1], x[0]])]), ROWS),
+    "divided": (lambda x: torch.cat([*x.tensor_split(3, -1)[::-1], *torch.tensor_split(x, (2, -1), 1)[1:]], -1), ROWS),
+    "searched": (
+        lambda x: torch.searchsorted(torch.tensor([-1.0, 0.0, 1.0]), x.contiguous(), side="right").float(),
+        ROWS,
+    ),
+    "added": (lambda x: x.index_add(1, torch.tensor([0, 2, 0]), x[:, :3], alpha=2), ROWS),
     "sine over itself": (lambda x: torch.sinc(x * (x > 0)), ROWS),
     "finite": (lambda x: torch.nan_to_num(x), ROWS),
     "running product": (lambda x: x.cumprod(-1), ROWS),
