@@ -17,6 +17,7 @@ from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
 from edgeqwt.converters.onnx_scatter import elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
+from edgeqwt.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
@@ -68,7 +69,16 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: with static input shapes.
+
+    Raises:
+        InputError: two outputs are one tensor, of which onnx2tf writes one that nothing computes.
     """
+    outputs = {output.name for output in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type == "Identity" and node.input[0] in outputs and node.output[0] in outputs:
+            raise InputError(
+                f"outputs {node.input[0]!r} and {node.output[0]!r} are one tensor", "Return it once: they never differ."
+            )
     model = in_float32(model)
     if not any(node.op_type in RULES for node in model.graph.node):  # what follows costs a look at all shapes
         return model

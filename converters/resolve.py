@@ -15,6 +15,7 @@ from edgeqwt.converters import keras_source
 from edgeqwt.converters.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
+from edgeqwt.regular import regular
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +144,7 @@ def _existing(path: Path) -> Path:
         raise InputError(f"{path} is a folder, not a {path.suffix} file", "Name the model file inside it.")
     if not path.exists():
         raise InputError(f"there is no file {path}", "Check the path; it is relative to the working folder.")
-    return path
+    return regular(path)
 
 
 def _not_a_source(path: Path) -> InputError:
@@ -172,6 +173,8 @@ def _as_module(what: str, result: object) -> TorchObject:
         return TorchObject(what, _unwrapped(result))
     if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], torch.nn.Module):
         return TorchObject(what, _unwrapped(result[0]), result[1])
+    if result is None and what == type(None).__name__:
+        raise InputError("None was given as the model", FORMS)
     raise InputError(f"{what} gives {type(result).__name__}, not a torch.nn.Module", _way_out(result))
 
 

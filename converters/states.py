@@ -104,7 +104,9 @@ def _is_real(graph: Graph, binding: Binding) -> bool:
     return tensor.is_float and not tensor.is_constant
 
 
-def _checked(model: ConvertedModel, pair: State) -> State:
+def _checked(model: ConvertedModel, pair: object) -> State:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError("a state is no pair of an input and an output", 'Give pairs of names: ("h_in", "h_out").')
     ends = []
     for what, name, bindings in (("input", pair[0], model.inputs), ("output", pair[1], model.outputs)):
         binding = next((b for b in bindings if b.spec.name == name), None)
@@ -117,7 +119,7 @@ def _checked(model: ConvertedModel, pair: State) -> State:
     if ends[0].spec.shape != ends[1].spec.shape:
         shapes = " and ".join(str(end.spec.shape) for end in ends)
         raise InputError(f"state {'='.join(pair)}: the shapes are {shapes}", "Only what has one shape can be fed back.")
-    return pair
+    return pair[0], pair[1]
 
 
 def _tensor(model: ConvertedModel, name: str, bindings: tuple[Binding, ...]) -> str:

@@ -16,7 +16,7 @@ import typer
 from edgeqwt.commands import app
 from edgeqwt.disk import noted, written
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ToolError, printable
-from edgeqwt.guard import as_error, supervised
+from edgeqwt.guard import as_error, done, supervised
 from edgeqwt.invoked import command_line
 from edgeqwt.loading import shown
 from edgeqwt.output import one_line, show_error
@@ -86,6 +86,7 @@ def _work(ready: Callable[[], None]) -> int:
         code = run(sys.argv[1:])
     except KeyboardInterrupt as stop:  # before run() could catch it, or after
         code = _stopped(stop, 0)
+    done()
     # From here on there is nothing to clean up that the next build would not: a signal ends the process at once, with
     # the code that it has earned, instead of raising in the middle of Python's own end.
     for number in numbers:

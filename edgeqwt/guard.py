@@ -22,12 +22,13 @@ from types import FrameType
 
 from edgeqwt.children import end_with_parent
 from edgeqwt.disk import explained
-from edgeqwt.errors import EdgeqwtError, InvariantError, ToolError
+from edgeqwt.errors import EdgeqwtError, InputError, InvariantError, ToolError
 from edgeqwt.extras import missing_package
 
 PATIENCE = 6.0
 """Seconds after which a signal that comes again ends a process that does not react."""
 SLOTS, WIDTH = 16, 256  # of the notes: one for each thread, bytes of one
+DONE = SLOTS * WIDTH  # the byte behind them: whether the command came to its end
 
 _notes: mmap.mmap | None = None
 _slots = itertools.count()
@@ -63,7 +64,7 @@ def supervised(work: Callable[[Callable[[], None]], int], numbers: Sequence[int]
         The exit code, and an error where the process did not end by itself.
     """
     global _notes
-    _notes = mmap.mmap(-1, SLOTS * WIDTH)
+    _notes = mmap.mmap(-1, SLOTS * WIDTH + 1)
     parent, stopped = os.getpid(), list[int]()
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
@@ -78,11 +79,25 @@ def supervised(work: Callable[[Callable[[], None]], int], numbers: Sequence[int]
     ready()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status >= 0:
-        return status, None
+        return status, None if _notes[DONE] else left(status)
     if stopped:  # it did not react to the first
         return 128 + stopped[0], None
     notes = [_notes[k * WIDTH : (k + 1) * WIDTH].rstrip(b"\0").decode("utf-8", "replace") for k in range(SLOTS)]
     return 0, ended(-status, list(dict.fromkeys(filter(None, notes))))
+
+
+def done() -> None:
+    """Notes down that the command came to its end: what its process exits with is its own exit code."""
+    if _notes is not None:
+        _notes[DONE] = 1
+
+
+def left(status: int) -> EdgeqwtError:
+    """A process that ended by itself before the command came to its end, as an error: `os._exit` of the user's code."""
+    return InputError(
+        f"something that the command ran ended its process, with exit code {status}",
+        "Look for os._exit in Python code that the command was given.",
+    )
 
 
 def _pass_on(child: int, numbers: Sequence[int], stopped: list[int]) -> None:

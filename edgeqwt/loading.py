@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from edgeqwt.errors import EdgeqwtError, InputError, InvariantError
+from edgeqwt.regular import regular
 
 _PREFIX = "_edgeqwt_user_"
 """A file is a module under a private name, so that a user's `types.py` or `onnx.py` cannot shadow the real one."""
@@ -127,9 +128,9 @@ def user_code(what: str, function: object) -> Iterator[None]:
     with _importable(file.parent if file and loaded_from_file else None):
         try:
             yield
-        except EdgeqwtError:
+        except (EdgeqwtError, KeyboardInterrupt, GeneratorExit):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit, and classes of the user's own
             raise _as_input_error(error, what, file, _definition(function, file)) from error
 
 
@@ -143,14 +144,14 @@ def _import_file(path: Path, what: str) -> ModuleType:
         raise InputError(f"{what}: {path} is a directory, not a Python file", _FORM)
     if path.suffix != ".py":
         raise InputError(f"{what}: {path} is not a Python file", _FORM)
-    path = path.resolve()
+    path = regular(path).resolve()
     status = path.stat()
     with _importable(path.parent):
         try:
             return _run_file(path, (status.st_mtime_ns, status.st_size))
-        except EdgeqwtError:
+        except (EdgeqwtError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise _as_input_error(error, f"{what}: importing {shown(path)}", path, shown(path)) from error
 
 
@@ -176,9 +177,9 @@ def _import_package(name: str, what: str) -> ModuleType:
     with _importable(folder):
         try:
             return importlib.import_module(name)
-        except EdgeqwtError:
+        except (EdgeqwtError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing is not None and (name == missing or name.startswith(missing + ".")):
                 raise InputError(
@@ -243,7 +244,7 @@ def _definition(function: object, file: Path | None) -> str:
 
 
 def _as_input_error(error: BaseException, what: str, file: Path | None, fallback: str) -> InputError:
-    text = " ".join(str(error).split())
+    text = " ".join(said_by(error).split())
     text = text if len(text) <= 300 else text[:297] + "..."
     if isinstance(error, SyntaxError) and error.filename:
         location = f"{shown(error.filename)}:{error.lineno}" if error.lineno else shown(error.filename)
@@ -253,10 +254,18 @@ def _as_input_error(error: BaseException, what: str, file: Path | None, fallback
     elif isinstance(error, SystemExit):
         hint = 'Keep what a script does under `if __name__ == "__main__":`.'
     else:
-        hint = _of_weights(str(error)) or "Call it by itself in Python to see the whole traceback."
+        hint = _of_weights(said_by(error)) or "Call it by itself in Python to see the whole traceback."
     location = _innermost(error, file) or fallback
     raised = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return InputError(f"{what} raised {raised}" + (f" ({location})" if location else ""), hint)
+
+
+def said_by(value: object) -> str:
+    """What an object of the user's says of itself; its class where even that raises."""
+    try:
+        return str(value)
+    except Exception:
+        return f"{type(value).__name__} without a text"
 
 
 def _of_weights(text: str) -> str:

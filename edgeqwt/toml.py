@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from edgeqwt.regular import regular
+
 LARGEST = 1 << 20
 """Bytes of a file."""
 DEEPEST = 20
@@ -29,7 +31,7 @@ def text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is longer, or no UTF-8.
     """
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST} bytes")

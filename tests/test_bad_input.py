@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ def nothing():
 
 def leaves():
     raise SystemExit(3)
+
+class Own(BaseException):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+def own_class():
+    raise Own
+
+def keys():
+    yield {Own(): np.zeros((1, 8, 8, 3), np.float32)}
+
+def ends():
+    import os
+    os._exit(0)
 
 def text(outputs, extras):
     return "good"
@@ -251,17 +266,39 @@ def test_samples_that_do_not_fit(edgeqwt: Command, files: Small, arrays: dict[st
         ("code.py:breaks", "raised OSError: the camera is gone (code.py:10)"),
         ("code.py:nothing", "returned None"),
         ("code.py:leaves", "raised SystemExit: 3"),
+        ("code.py:own_class", "raised Own: Own without a text (code.py:"),
+        ("code.py:keys", "has the key Own without a text"),
+        ("pipe.npz", "pipe.npz is no regular file"),
+        ("pipe.npy", "pipe.npy is no regular file"),
+        ("pipe.toml", "pipe.toml is no regular file"),
+        ("pipe.py:samples", "pipe.py is no regular file"),
         ("code.py:missing", "has no function 'missing'"),
     ],
 )
-def test_what_is_no_set_of_samples(edgeqwt: Command, files: Small, source: str, said: str) -> None:
+def test_what_is_no_set_of_samples(
+    edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
     (edgeqwt.folder / "folder").mkdir()
     (edgeqwt.folder / "code.py").write_text(CODE)
+    for kind in ("npz", "npy", "toml", "py"):
+        if source.startswith(f"pipe.{kind}"):  # `tree` would wait for what others give
+            monkeypatch.setattr(small, "tree", lambda folder: {})
+            os.mkfifo(edgeqwt.folder / f"pipe.{kind}")
     whole = files.samples.read_bytes()
     (edgeqwt.folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
     for name in ("random.npz", "random.npy"):
         (edgeqwt.folder / name).write_bytes(np.random.default_rng(0).bytes(4000))
     assert said in edgeqwt.refused(2, "build", files.model, "-c", source, "-o", "out")
+
+
+def test_code_that_ends_the_process_is_told(tmp_path: Path, files: Small) -> None:
+    (tmp_path / "code.py").write_text(CODE)
+    command = small.process(["build", files.model, "-c", "code.py:ends", "-o", "out"], tmp_path)
+    _, err = command.communicate()
+    assert command.returncode == 2
+    assert "something that the command ran ended its process, with exit code 0" in err
+    assert "os._exit" in err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -293,7 +330,7 @@ def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> N
         (2, ["--evaluation", "LABELLED", "--metric", "f1"], "there is no metric 'f1'"),
         (2, ["--evaluation", "LABELLED", "--metric", "code.py:missing"], "has no function 'missing'"),
         (2, ["--evaluation", "LABELLED", "--metric", "code.py:text"], "returned a str"),
-        (2, ["--evaluation", "LABELLED", "--metric", "code.py:angry"], "raised KeyError: 'labels' (code.py:22)"),
+        (2, ["--evaluation", "LABELLED", "--metric", "code.py:angry"], "raised KeyError: 'labels' (code.py:36)"),
         (2, ["--work", "code.py"], "code.py is a file"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeqwt.errors import InputError
+from edgeqwt.regular import regular
 
 MACHINES: Mapping[int, str] = MappingProxyType({3: "x86", 40: "arm", 62: "x86_64", 183: "arm64", 243: "riscv"})
 """e_machine of the ELF specification."""
@@ -39,7 +40,7 @@ def read_elf(path: Path) -> Elf:
         InputError: it cannot be read, or is no ELF file.
     """
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "Name a program file.") from None
     if data[:4] != b"\x7fELF" or len(data) < 20:

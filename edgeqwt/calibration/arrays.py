@@ -22,6 +22,7 @@ import numpy as np
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
+from edgeqwt.regular import regular
 
 NAMELESS = ""
 """The name under which a source without input names yields its array; see `validate.named`."""
@@ -91,12 +92,12 @@ def from_npy(path: Path) -> Samples:
         InputError: when the file is missing, no .npy file, truncated, or cannot be streamed.
     """
     origin = str(path)
-    with _file_errors(origin), path.open("rb") as file:
+    with _file_errors(origin), regular(path).open("rb") as file:
         header = _read_header(file, path.stat().st_size, origin)
     count = _common_count({NAMELESS: header}, origin)
 
     def read() -> Iterator[Sample]:
-        with _file_errors(origin), path.open("rb") as file:
+        with _file_errors(origin), regular(path).open("rb") as file:
             current = _read_header(file, path.stat().st_size, origin)
             _same_headers({NAMELESS: header}, {NAMELESS: current}, origin)
             for _ in range(count):
@@ -130,7 +131,7 @@ def from_npz(path: Path) -> Samples:
 
 
 def _open_members(path: Path, stack: ExitStack) -> dict[str, tuple[IO[bytes], Header]]:
-    archive = stack.enter_context(zipfile.ZipFile(path))
+    archive = stack.enter_context(zipfile.ZipFile(regular(path)))
     members: dict[str, tuple[IO[bytes], Header]] = {}
     for info in archive.infolist():
         if not info.filename.endswith(".npy"):

@@ -13,6 +13,7 @@ from edgeqwt.calibration.arrays import CORRUPT
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
+from edgeqwt.regular import regular
 
 LABELS = "labels"
 
@@ -41,7 +42,7 @@ def labelled(samples: Samples, path: Path) -> Samples:
 
 def _read(path: Path) -> Array:
     try:
-        found: Any = np.load(path, allow_pickle=False)
+        found: Any = np.load(regular(path), allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):
             names = [LABELS] if LABELS in found.files else found.files
             if len(names) != 1:

@@ -20,6 +20,7 @@ from edgeqwt.disk import write_whole
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.regular import regular
 
 VERSION = 1
 """Of the file, and of what statistics are: a change of either makes older files useless."""
@@ -127,7 +128,7 @@ class Observations:
             InputError: it cannot be read, or another version wrote it.
         """
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            with regular(Path(path)).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 about = json.loads(archive["about"].tobytes())
                 if about["version"] != VERSION:
                     raise InputError(f"{path} has version {about['version']} of observations, not {VERSION}", AGAIN)

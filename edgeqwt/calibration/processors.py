@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeqwt.errors import InputError
+from edgeqwt.regular import regular
 
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Pillow's numbers of its filters, as image processors store them."""
@@ -22,7 +23,7 @@ def read_processor(path: Path) -> dict[str, object]:
         InputError: the file is missing, no JSON, or describes a step that image options do not have.
     """
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = json.loads(regular(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}", "Check the path; it is relative to the working folder.") from error
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -81,7 +81,7 @@ def _open(source: Source, images: ImageOptions | None) -> Samples:
         return from_function(source, getattr(source, "__qualname__", type(source).__name__))
     try:
         iter(source)
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:
         raise InputError(f"samples cannot come from an object of type {type(source).__name__}", _ACCEPTED) from error
     return from_iterable(source)
 

@@ -15,7 +15,7 @@ from edgeqwt.calibration.datasets import table_rows
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.loading import calling, iterating, load_callable
+from edgeqwt.loading import calling, iterating, load_callable, said_by
 
 _WHAT = "calibration function"
 MODEL_FIRST = "The model comes first; samples are given by --calibration (calibration= in Python)."
@@ -98,7 +98,7 @@ def _as_sample(value: object, where: str) -> Sample:
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise InputError(f"{where} has the key {name!r}, which is not an input name", _YIELD)
+                raise InputError(f"{where} has the key {said_by(name)}, which is not an input name", _YIELD)
         if not value:
             raise InputError(f"{where} is an empty dict", _YIELD)
         return {name: as_array(array, f"{where}, input {name!r}") for name, array in value.items()}

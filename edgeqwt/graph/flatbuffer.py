@@ -18,6 +18,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.reader import graph_from_bytes
 from edgeqwt.graph.writer import bytes_from_graph
+from edgeqwt.regular import regular
 
 
 def read(path: Path) -> Graph:
@@ -29,10 +30,8 @@ def read(path: Path) -> Graph:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a .tflite file", "Name the model file inside it.")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is no regular file", "Name a .tflite file.")
     try:
-        data = path.read_bytes()
+        data = regular(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "Check the path.") from None
     except OSError as error:
@@ -49,7 +48,7 @@ def read_open(path: Path) -> tuple[Graph, int]:
     Raises:
         InputError: as `read`.
     """
-    return graph_from_bytes(path.read_bytes(), str(path), open_ends=True)
+    return graph_from_bytes(regular(path).read_bytes(), str(path), open_ends=True)
 
 
 def from_bytes(data: bytes, origin: str = "model") -> Graph:

@@ -15,6 +15,7 @@ from typing import Any
 from edgeqwt.errors import InputError
 from edgeqwt.extras import versions_of
 from edgeqwt.pipeline import versions as core_versions
+from edgeqwt.regular import regular
 
 PACKAGE = Path(__file__).parents[1]
 CONVERTERS = ("torch", "onnx2tf", "onnx")
@@ -79,7 +80,7 @@ def _file_digest(text: str) -> str:
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None

@@ -17,6 +17,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.options import Pixels
 from edgeqwt.lowering.borders import with_borders
+from edgeqwt.regular import regular
 from edgeqwt.report.manifest import FLOAT_MODEL, MODEL, PACKAGE, PLAIN_MODEL, REPORT
 from edgeqwt.runtime.boundary import described
 from edgeqwt.web.litertjs import LiteRtJs
@@ -240,7 +241,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         InputError: it cannot be read, or is no such text.
     """
     try:
-        if path.stat().st_size > LARGEST_LABELS:
+        if regular(path).stat().st_size > LARGEST_LABELS:
             raise InputError(f"{path} has more than {LARGEST_LABELS} bytes", "Give a text with one class a line.")
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
