@@ -36,9 +36,14 @@ def shared() -> Path:
 
 
 def cifar10() -> dict[str, Array]:
-    """CIFAR-10: calibration_images, test_images (n, 32, 32, 3) uint8, calibration_labels, test_labels."""
+    """CIFAR-10: calibration_images, test_images (n, 32, 32, 3) uint8, calibration_labels, test_labels.
+
+    The file has its test images class by class: they are mixed, so that the first ones are of all classes.
+    """
     with np.load(shared() / "data" / "cifar10.npz") as archive:
-        return {name: archive[name] for name in archive.files}
+        data = {name: archive[name] for name in archive.files}
+    mixed = np.random.default_rng(0).permutation(len(data["test_labels"]))
+    return {name: array[mixed] if name.startswith("test_") else array for name, array in data.items()}
 
 
 def normalized(images: Array) -> Array:
