@@ -17,7 +17,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
-from edgeqwt.widths.regions import RECURRENCE, VECTORS, Region, regions, widened
+from edgeqwt.widths.regions import QUOTIENT, RECURRENCE, VECTORS, Region, regions, widened
 
 Decibels = Annotated[float, Interval(ge=0, le=100)]
 
@@ -145,7 +145,7 @@ class Regions16Review(Technique):
 
 
 _ORDER: Mapping[str, int] = MappingProxyType(
-    {role: k for k, role in enumerate(("activation", "softmax", "normalization", RECURRENCE, VECTORS))}
+    {role: k for k, role in enumerate(("activation", "softmax", "normalization", RECURRENCE, VECTORS, QUOTIENT))}
 )
 """The least likely to pay first."""
 

@@ -8,6 +8,9 @@ connected piece of what lies between; its role is that of the op that gives it i
 A recurrent layer that is written out step by step is a region as well, its products included: what a step rounds
 away is missing in all that follow, and as all of it has 16 bits, no copies of other widths are needed inside.
 
+So are the quotients of linear attention, with the products that they divide: tokens' divisors differ by factors of
+hundreds, and numerators with them (`prepare.quotients`).
+
 So are layers on vectors, such as those between a global mean and the gate of squeeze-and-excitation (Hu et al. 2018),
 products included: what is off in a gate is off at all positions alike, and a position is a small part of the work.
 """
@@ -34,8 +37,10 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
-RECURRENCE, VECTORS = "recurrence", "vectors"
-"""The roles of recurrent layers, and of layers on vectors."""
+RECURRENCE, VECTORS, QUOTIENT = "recurrence", "vectors", "quotient"
+"""The roles of recurrent layers, of layers on vectors, and of what linear attention divides."""
+SUMMING = ("ADD", "MAXIMUM", "MUL", "MEAN", "BATCH_MATMUL")
+"""What computes the two parts of such a quotient."""
 LITTLE = 0.05
 """Of a network's multiplications: what layers on vectors may have at most."""
 
@@ -45,7 +50,7 @@ class Region:
     """Connected ops between matrix products.
 
     Attributes:
-        role: of `ROLES`, or `RECURRENCE`, or `VECTORS`.
+        role: of `ROLES`, or `RECURRENCE`, `VECTORS`, or `QUOTIENT`.
         ops: indices, in order.
     """
 
@@ -55,8 +60,9 @@ class Region:
 
 def regions(graph: Graph) -> tuple[Region, ...]:
     """The regions of a float graph; where nothing normalizes or attends, recurrent layers and those on vectors only."""
-    recurrent = recurrent_ops(graph)
-    pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in recurrent))]
+    recurrent, quotients = recurrent_ops(graph), [*_quotients(graph)]
+    apart = recurrent.union(*quotients)
+    pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in apart))]
     found = []
     for ops in pieces:
         kinds = {graph.ops[i].kind for i in ops}
@@ -64,11 +70,34 @@ def regions(graph: Graph) -> tuple[Region, ...]:
         if role is not None:
             found.append(Region(role, ops))
     transformer = any(region.role == "normalization" for region in found) or attends(graph)
-    found = found if transformer else []
+    found = [*(found if transformer else []), *(Region(QUOTIENT, ops) for ops in quotients)]
     taken = recurrent.union(*(region.ops for region in found if region.role != "activation"))
     vectors = [*_on_vectors(graph, taken)]
     layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
     return (*_without(found, vectors), *(Region(RECURRENCE, ops) for ops in layers), *vectors)
+
+
+def _quotients(graph: Graph) -> Iterator[tuple[int, ...]]:
+    """The ops of each (x · y^-1/2) · y^-1/2 of products of activations, and of these back to their factors."""
+    producers, readers = graph.producers(), graph.consumers()
+    for i, op in enumerate(graph.ops):
+        multiplied = readers.get(op.outputs[0], []) if op.kind == "RSQRT" else []
+        if len(multiplied) != 2 or any(graph.ops[j].kind != "MUL" for j in multiplied):
+            continue
+        first, second = sorted(multiplied)
+        x = next((t for t in graph.ops[first].inputs if t != op.outputs[0]), -1)
+        divided = producers.get(x, -1)
+        if graph.ops[first].outputs[0] not in graph.ops[second].inputs or divided < 0:
+            continue
+        if graph.ops[divided].kind != "BATCH_MATMUL":
+            continue
+        ops, todo = {i, first, second}, [x, op.inputs[0]]
+        while todo:
+            j = producers.get(todo.pop(), -1)
+            if j >= 0 and j not in ops and graph.ops[j].kind in SUMMING:
+                ops.add(j)
+                todo += graph.ops[j].inputs
+        yield tuple(sorted(ops))
 
 
 def attends(graph: Graph) -> bool:
