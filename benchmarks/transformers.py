@@ -28,7 +28,7 @@ from common import (
     show,
     show_figures,
 )
-from models import hybrid_cifar10, vit_cifar10
+from models import hybrid_cifar10, linear_attention_cifar10, vit_cifar10
 
 import edgeqwt
 from edgeqwt.benchmark.host import HostSettings, bench_host
@@ -42,7 +42,7 @@ from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target.load import load as load_target
 from edgeqwt.widths.precision import parse
 
-NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10}
+NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10, "linear_attention": linear_attention_cifar10}
 FLOATING = ("float16", "float32", "float64")
 NPU = "ethos-u85-256"
 RUNS = HostSettings(runs=200, seconds=20.0, kernels=("xnnpack",))
@@ -112,7 +112,7 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="use the first N test images (default: all)")
-    parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=["vit", "hybrid"])
     parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
     parser.add_argument(
         "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"

@@ -78,7 +78,13 @@ SYSTEMS = (
     System("VQ4DiT (2024)", (), (), "not here; `--compress` stores weights of few values behind tables"),
     System("Q-DiT, PTQ4DiT, LRQ-DiT, static scales per time step", (), (), "not here"),
     System("PTQ for ViT (Liu et al. 2021)", (), (), "not here"),
-    System("Q-HyViT, Trio-ViT", (), (), "not here as such; hybrids and linear attention build with what there is"),
+    System(
+        "Q-HyViT, Trio-ViT",
+        ("regions16",),
+        (),
+        "hybrids build with what there is; linear attention's divisions as regions of 16 bits "
+        "([transformers.md](transformers.md))",
+    ),
     System("EfficientLLMs study", (), (), "not here"),
 )
 
