@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import edgeqwt
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensation.cwac import compensate
 from edgeqwt.compensation.fold import fold, headroom
@@ -14,6 +17,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import is_hybrid, slots
 from edgeqwt.lowering.lower import lower
 from edgeqwt.recipe.layers import resolved, settings
+from edgeqwt.report.document import document
 from edgeqwt.rounding.methods import Gptq
 from edgeqwt.rounding.reround import reround
 from edgeqwt.runtime.runners import RUNNERS, reference, xnnpack
@@ -21,7 +25,9 @@ from edgeqwt.scales.ranges import MinMax
 from edgeqwt.target.check import check, require
 from edgeqwt.target.load import load
 from edgeqwt.widths.precision import Precision, parse
+from tests import small
 from tests.chain import CONV, NONE, Chain, noise, samples
+from tests.reports import problems
 
 ROWS, INPUTS, OUTPUTS = 5, 24, 8
 LITERT = {name: RUNNERS[name] for name in ("reference", "xnnpack")}
@@ -174,3 +180,19 @@ def test_layers_are_of_the_models_kind(whole: str, layer: str) -> None:
     assert found.precision.of("y").weights == 4
     assert Precision().name == "w8a8"
     assert found.precision.name == "w8-dynamic"
+
+
+def test_a_build_from_file_to_report(tmp_path: Path) -> None:
+    """The ordinary way, its gates and its report; a target without such kernels stops it before anything is made."""
+    files = small.write(tmp_path)
+    built = edgeqwt.build(
+        files.model, calibration=files.samples, target="tflite", recipe="fast", precision="w8-dynamic", accept=True
+    )
+    graph = built.graph
+    assert any(is_hybrid(graph, op) for op in graph.ops)
+    assert {graph.tensors[t].dtype for t in (*graph.inputs, *graph.outputs)} == {"float32"}
+    static = edgeqwt.build(files.model, calibration=files.samples, target="tflite", recipe="fast", accept=True)
+    assert built.quality[built.choice.name].worst_db > static.quality[static.choice.name].worst_db
+    assert problems(document(built)) == []
+    with pytest.raises(TargetError, match="run time"):
+        edgeqwt.build(files.model, calibration=files.samples, target="tflm", recipe="fast", precision="w8-dynamic")
