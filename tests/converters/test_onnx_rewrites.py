@@ -15,6 +15,7 @@ from edgeqwt.converters import onnx_source, torch_source
 from edgeqwt.converters.convert import convert
 from edgeqwt.converters.onnx_rewrites import loadable, rewritten
 from edgeqwt.converters.onnx_source import OnnxRunner
+from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import xnnpack
 
 if TYPE_CHECKING:
@@ -309,3 +310,13 @@ def test_moves_of_blocks_that_are_no_space_to_depth_do_not_stop_onnx2tf(tmp_path
     values = xnnpack(found.graph).run(found.graph_inputs(sample))
     for output, wanted in zip(found.outputs, found.run_source(sample).values(), strict=True):
         np.testing.assert_allclose(output.to_source(values[output.tensor]), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_one_tensor_as_two_outputs_is_told() -> None:
+    from onnx import helper
+
+    ends = [helper.make_tensor_value_info(name, 1, (1, 3)) for name in ("x", "first", "second")]
+    nodes = [helper.make_node("Relu", ["x"], ["first"]), helper.make_node("Identity", ["first"], ["second"])]
+    model: onnx.ModelProto = helper.make_model(helper.make_graph(nodes, "twice", ends[:1], ends[1:]))
+    with pytest.raises(InputError, match="outputs 'first' and 'second' are one tensor"):
+        rewritten(model)
