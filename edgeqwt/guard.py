@@ -149,6 +149,8 @@ def as_error(error: BaseException, written: str = "nothing was written") -> Edge
     if isinstance(error, OSError) and error.strerror:
         begun = written.startswith("nothing")
         return explained(error, f"{written[0].upper()}{written[1:]}." if begun else f"{written}.")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # as pathlib tells it
+        return InputError(str(error), "Name a path whose links lead somewhere.")
     if isinstance(error, MemoryError):
         return EdgeqwtError("memory ran out", "Free some, or use a machine with more.")
     return InvariantError(f"{type(error).__name__}: {error} (EDGEQWT_DEBUG=1 shows where)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,25 @@ def test_what_is_no_set_of_samples(
     for name in ("random.npz", "random.npy"):
         (edgeqwt.folder / name).write_bytes(np.random.default_rng(0).bytes(4000))
     assert said in edgeqwt.refused(2, "build", files.model, "-c", source, "-o", "out")
+
+
+@pytest.mark.parametrize("place", ["loop.toml", "output", "work"])
+def test_links_that_lead_to_themselves(edgeqwt: Command, files: Small, place: str) -> None:
+    loop = edgeqwt.folder / "loop.toml"
+    loop.symlink_to(loop)
+    target = ("--target", "loop.toml") if place == "loop.toml" else ()
+    work = ("--work", "loop.toml/work") if place == "work" else ()
+    output = "loop.toml/out" if place == "output" else "out"
+    call = ("build", files.model, "-c", files.samples, "-o", output, *target, *work)
+    code, out, err = edgeqwt(*call)
+    assert (code, out) == (2, "")
+    assert re.search("(?i)symlink loop|symbolic links", err), err
+
+
+def test_the_root_folder_is_no_output(edgeqwt: Command, files: Small) -> None:
+    call = ("build", files.model, "-c", files.samples, "-o", "/")
+    assert re.search("/ is (a mount point|the working folder)|the folder / cannot", edgeqwt.refused(2, *call))
+    assert "/ is a folder" in edgeqwt.refused(2, "export", files.model, "-o", "/")
 
 
 def test_code_that_ends_the_process_is_told(tmp_path: Path, files: Small) -> None:

@@ -270,7 +270,8 @@ def _beside(path: Path) -> Path:
 
 def _check_parent(path: Path) -> None:
     """Whether a path's folder is there and can be written to, or can be made."""
-    parent = next(parent for parent in path.resolve().parents if parent.exists())
+    place = path.resolve()
+    parent = next((parent for parent in place.parents if parent.exists()), place)  # the root has none
     if not parent.is_dir():
         raise InputError(f"{parent} is a file, not a folder", "Choose another path.")
     if not os.access(parent, os.W_OK | os.X_OK):
