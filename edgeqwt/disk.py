@@ -240,6 +240,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         InputError: the path cannot be written to, or the disk is full.
     """
     path = path.resolve()  # where `path` is a link, it stays one
+    if not path.name:
+        raise InputError(f"{path} is a folder", "Name the file to write.")
     try:
         for left in path.parent.glob(f".{glob_escape(path.name)}.{MARK}-*"):
             with dead(left):

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeqwt.disk import write_whole
+from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
 from tests import reports, small
@@ -309,6 +311,8 @@ def test_the_root_folder_is_no_output(edgeqwt: Command, files: Small) -> None:
     call = ("build", files.model, "-c", files.samples, "-o", "/")
     assert re.search("/ is (a mount point|the working folder)|the folder / cannot", edgeqwt.refused(2, *call))
     assert "/ is a folder" in edgeqwt.refused(2, "export", files.model, "-o", "/")
+    with pytest.raises(InputError, match="/ is a folder"):
+        write_whole(Path("/"), b"")
 
 
 def test_code_that_ends_the_process_is_told(tmp_path: Path, files: Small) -> None:
