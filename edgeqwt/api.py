@@ -94,6 +94,7 @@ def build(
     overwrite: bool = False,
     fix: bool = False,
     compress: bool = False,
+    groups: str | None = None,
     budget: Budget | None = None,
     min_quality: float | None = None,
     accept: bool | None = None,
@@ -144,6 +145,8 @@ def build(
         fix: apply what findings offer to apply.
         compress: put weights of few values behind lookup tables in the firmware's model, for TFLite Micro; the budget
             is judged without them.
+        groups: an input of one value and a number of groups, such as "t=5": the file gets a signature for each group
+            of its values, with scales of its own and the same weights, where that pays; see docs/how-to/groups.md.
         budget: what the model may cost on the target.
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
@@ -162,6 +165,7 @@ def build(
             QualityError: the model is too far from the float one.
     """
     from edgeqwt.converters.sequence import find_sequences
+    from edgeqwt.grouped import require_signatures
     from edgeqwt.passes.limits import Limits
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
@@ -181,6 +185,7 @@ def build(
     profile, stages, limit = target_of(target), Stages(display), budget or Budget()
     if compress:
         require_lookup(profile)
+    grouping = None if groups is None else require_signatures(groups, profile)
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
@@ -204,7 +209,7 @@ def build(
         source = str(model) if isinstance(model, str | Path) else type(model).__name__
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix),
-            proved, observations, limits,
+            proved, observations, limits, grouping,
         )  # fmt: skip
         result = _packaged(result, data, board, limit, folder, stages, compress)
         if folder is not None:
@@ -278,7 +283,7 @@ def _packaged(
     with stages("package"):
         found = require(result.graph, board, bits=result.recipe.precision.activation_bits)
         findings = plugin_findings(result.graph, profile, found)
-        require_budget(result.graph, profile, limit)
+        require_budget(result.file, profile, limit)
         compiled = profile.plugin is not None and profile.plugin.toolchain is not None
         placed = compiled_for(result.graph, profile) if compiled else None
         result = replace(result, findings=findings, placed=placed)

@@ -9,14 +9,16 @@ from pathlib import Path
 from platform import python_version
 
 from edgeqwt.calibration.observations import Observations
-from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import InvariantError, UnsupportedError
 from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.joined import joined
 from edgeqwt.graph.linear import multiplications
+from edgeqwt.grouped import Group, Grouping, Groups, grouped
 from edgeqwt.job import Job, begun
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
 from edgeqwt.mixed.build import Assignment, make_mixed
@@ -31,6 +33,7 @@ from edgeqwt.progress import Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.qualcomm import Compiled
+from edgeqwt.runtime.signatures import require_same
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
 from edgeqwt.verify.evaluate import Evaluation, evaluate
 from edgeqwt.verify.feeds import feeds
@@ -92,6 +95,7 @@ class BuildResult(Judgement, Tabular):
         placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
         peaks: MiB of memory that the process had taken at most by the end of each stage.
         limits: of its time and memory, as the user gave them.
+        groups: scales per group of samples; None where the user asks for none.
     """
 
     sources: Sources
@@ -116,6 +120,7 @@ class BuildResult(Judgement, Tabular):
     placed: Compiled | None = None
     peaks: Mapping[str, int] = field(default_factory=dict)
     limits: Limits = UNLIMITED
+    groups: Groups | None = None
 
     def __repr__(self) -> str:
         """A few lines: what was built, how good it is, and what was done."""
@@ -131,8 +136,8 @@ class BuildResult(Judgement, Tabular):
         )
 
     def to_bytes(self) -> bytes:
-        """The .tflite file of the integer graph that was kept."""
-        return flatbuffer.to_bytes(self.graph)
+        """The .tflite file: of the integer graph that was kept, or of those of its groups."""
+        return flatbuffer.to_bytes(self.file)
 
     def save(self, path: str | Path) -> None:
         """Writes the .tflite file; `build(..., output=folder)` writes the report and the target's package as well.
@@ -140,11 +145,16 @@ class BuildResult(Judgement, Tabular):
         Raises:
             InputError: the file cannot be written.
         """
-        flatbuffer.write(self.graph, Path(path))
+        flatbuffer.write(self.file, Path(path))
+
+    @property
+    def file(self) -> Graph:
+        """What the file holds: the integer graph that was kept, or a signature for each of the groups."""
+        return joined(self.groups.graphs) if self.groups is not None and self.groups.found else self.graph
 
     @property
     def graph(self) -> Graph:
-        """The integer graph that was kept."""
+        """The integer graph that was kept; with groups the one of all samples."""
         return self.variants[self.choice.name]
 
     @property
@@ -175,6 +185,7 @@ def build(
     proved: Proved | None = None,
     observations: Observations | None = None,
     limits: Limits = UNLIMITED,
+    grouping: Grouping | None = None,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -190,6 +201,7 @@ def build(
         proved: what `prove` returned of this model, where it was called already.
         observations: what was observed of this model on these samples before, see `Job.observations`.
         limits: of time and memory.
+        grouping: what selects scales of groups of samples, or None.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
@@ -213,6 +225,10 @@ def build(
             lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance))),
         )
         require_runtimes(target, runtimes)
+    groups = None
+    if grouping is not None:
+        found = grouped(job, made, judgement, grouping, stages, written)
+        groups = _proved_groups(found, variants[judgement.choice.name], job, recipe, stages)
     sizes = sizes_of({FLOAT: graph, **variants})
     check_free(variants, sizes)
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
@@ -237,6 +253,7 @@ def build(
         seconds=stages.seconds,
         peaks=stages.peaks,
         limits=limits,
+        groups=groups,
         versions={**versions(), **model.versions},
     )
 
@@ -249,6 +266,40 @@ def _gains(job: Job, recipe: Recipe) -> tuple[Gain, ...]:
     with job.stages("leave one out") as advance:
         small = Context.of(job.model, graph, few, job.target, recipe.preserve, whole.ranges)
         return leave_one_out(whole, small, recipe.techniques, recipe.precision, advance)
+
+
+def _proved_groups(groups: Groups, kept: Graph, job: Job, recipe: Recipe, stages: Stages) -> Groups:
+    """The groups as they are stored, each proved as the file of one set of scales is, and then all in one file.
+
+    Args:
+        groups: as they were judged.
+        kept: the graph of one set of scales, as it is stored and proved.
+        job: of the build.
+        recipe: with the widths that were chosen.
+        stages: shows and times the step.
+
+    Raises:
+        UnsupportedError: see `require_runtimes`.
+        InvariantError: a signature of the file computes other values than its graph alone.
+    """
+
+    def proofs(group: Group, graph: Graph) -> Samples:
+        return split(group.samples)[1].head(proof_count(graph, recipe.verify.runtime_samples))
+
+    def proved_group(group: Group) -> Group:
+        graph = stored(group.graph, recipe, job.target) if group.own else kept
+        chosen, runtimes, _ = without_overwrites(
+            {group.key: graph}, group.key, lambda g: compare_runtimes(g, feeds(job.model, g, proofs(group, g)))
+        )
+        require_runtimes(job.target, runtimes)
+        return replace(group, graph=chosen[group.key] if group.own else kept, runtimes=runtimes)
+
+    with stages("prove groups"):
+        groups = replace(groups, found=tuple(map(proved_group, groups.found)))
+        if groups.found:
+            samples = {g.key: feeds(job.model, g.graph, proofs(g, g.graph)) for g in groups.found}
+            require_same(joined(groups.graphs), groups.graphs, samples)
+    return groups
 
 
 def proof_count(graph: Graph, wanted: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,8 @@ def bytes_from_graph(graph: Graph) -> bytes:
     writer = _Writer()
     model = writer.model(graph)
     # A builder that begins small copies all that it has each time that it doubles.
-    builder = _sharing_builder()(writer.size + writer.size // 8 + OTHERS)
+    several = any(other.signatures for other in graph.others)
+    builder = _sharing_builder()(writer.size + writer.size // 8 + OTHERS, several)
     try:
         builder.Finish(model.Pack(builder), IDENTIFIER)
     except BuilderSizeError:
@@ -199,20 +200,27 @@ def _sharing_builder() -> Any:
         """Writes equal shapes, and the zero points of channels, which are all zero, once.
 
         Scales, and zero points of activations, stand apart: compensation changes them, and no file may be longer
-        after it.
+        after it. Files of several graphs of one model (`joined`) hold all equal vectors and names once.
         """
 
-        def __init__(self, size: int) -> None:
+        def __init__(self, size: int, several: bool) -> None:
             super().__init__(size)
-            self.written: dict[tuple[str, bytes], int] = {}
+            self.several, self.written = several, dict[tuple[str, bytes], int]()
 
         def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802 (the library's name)
             zero_points = x.dtype == np.int64 and x.size > 1 and not x.any()
-            if x.dtype != np.int32 and not zero_points:
+            if x.dtype != np.int32 and not zero_points and not self.several:
                 return int(super().CreateNumpyVector(x))
-            key = x.dtype.str, x.tobytes()
+            return self.once((x.dtype.str, x.tobytes()), lambda: super(SharingBuilder, self).CreateNumpyVector(x))
+
+        def CreateString(self, s: Any, *how: Any) -> int:  # noqa: N802 (the library's name)
+            if not self.several or not isinstance(s, str):
+                return int(super().CreateString(s, *how))
+            return self.once(("", s.encode()), lambda: super(SharingBuilder, self).CreateString(s, *how))
+
+        def once(self, key: tuple[str, bytes], create: Callable[[], Any]) -> int:
             if key not in self.written:
-                self.written[key] = super().CreateNumpyVector(x)
+                self.written[key] = create()
             return self.written[key]
 
     return SharingBuilder

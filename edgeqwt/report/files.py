@@ -41,7 +41,7 @@ def write_build(result: BuildResult, folder: Path) -> None:
     from edgeqwt.report.model_explorer import write_node_data
     from edgeqwt.report.pages import build_page, npu_summary
 
-    flatbuffer.write(result.graph, folder / MODEL)
+    flatbuffer.write(result.file, folder / MODEL)
     flatbuffer.write(result.prepared.graph, folder / FLOAT_MODEL)
     first = next(iter(result.variants))  # the plainest
     if first != result.choice.name:
