@@ -14,7 +14,9 @@ from models import dit_cifar10, resnet20_cifar10
 from models.dit_cifar10 import CLASSES, SIDE, STEPS, Velocity, sample, sampler_times
 
 import edgeqwt
+from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import load
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import ordered
@@ -47,6 +49,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="images that each file makes")
     parser.add_argument("--recipes", nargs="+", default=["plain", "fast", "balanced"])
     parser.add_argument("--precisions", nargs="+", default=["w8a8", "w4a8"])
+    parser.add_argument("--groups", nargs="*", type=int, default=[], help="numbers of groups of time steps, too")
+    parser.add_argument("--trajectories", type=int, default=TRAJECTORIES, help="of calibration, with 20 samples each")
     asked = parser.parse_args()
     try:
         network = velocity_of(model := dit_cifar10.create())
@@ -54,22 +58,43 @@ def main() -> None:
         sys.exit(str(error))
     noise, classes = start(asked.images, SEED)
     wanted, trajectory = sample(network, noise, classes)
-    rows, steps = [], {}
+    data, rows, steps = calibration(network, asked.trajectories), [], {}
     for precision in asked.precisions:
         for name in asked.recipes:
-            # LiteRT unpacks int4 at every run; stored in int8 the integers are the same.
-            recipe = replace(load(name), precision=replace(parse(precision), pack_int4=False))
-            recipe = replace(recipe, quality=replace(recipe.quality, accept=True))
-            built = edgeqwt.build(
-                model, calibration=calibration(network), recipe=recipe, display=edgeqwt.progress_display()
-            )
-            found = figures(file_velocity(lambda _, g=built.graph: g), network, wanted, trajectory, classes)
-            steps[f"{precision} {name}"] = found.steps
-            rows.append((f"{precision} {name}", f"{len(built.to_bytes()):,}", *cells(found)))
+            one: BuildResult | None = None
+            for groups in asked.groups or (0,):
+                built = build(model, data, precision, name, groups, one)
+                label = f"{precision} {name}"
+                tried = [] if one else [(label, len(flatbuffer.to_bytes(built.graph)), lambda _, g=built.graph: g)]
+                if groups:
+                    tried.append((f"{label}, {groups} groups", len(built.to_bytes()), graphs_of(built)))
+                for what, size, graph_at in tried:
+                    found = figures(file_velocity(graph_at), network, wanted, trajectory, classes)
+                    rows.append((what, f"{size:,}", *cells(found)))
+                    steps[what] = found.steps
+                    print(*rows[-1], sep="; ", flush=True)
+                one = built
     show(f"{asked.images} images in {STEPS} steps", ("", "bytes", *HEADER), rows)
     times = [str(t) for t in sampler_times()[::2]]
     lines = [(name, *(f"{db:.1f}" for db in found[::2])) for name, found in steps.items()]
     show("dB of what varies of the velocity at every second step", ("time step", *times), lines)
+
+
+def build(
+    model: torch.nn.Module, data: dict[str, Array], precision: str, name: str, groups: int, before: BuildResult | None
+) -> BuildResult:
+    """A build of the network, accepted whatever comes of it; with groups of time steps where there are to be any."""
+    # LiteRT unpacks int4 at every run; stored in int8 the integers are the same.
+    recipe = replace(load(name), precision=replace(parse(precision), pack_int4=False))
+    recipe = replace(recipe, quality=replace(recipe.quality, accept=True), ceiling=False)
+    grouped = f"t={groups}" if groups else None
+    return edgeqwt.build(model, calibration=data, recipe=recipe, groups=grouped, before=before)
+
+
+def graphs_of(built: BuildResult) -> Callable[[int], Graph]:
+    """The graph of a build that serves a time step."""
+    found = built.groups.found if built.groups is not None else ()
+    return lambda t: next((g.graph for g in found if g.lowest <= t < g.below), built.graph)
 
 
 HEADER = ("velocity, dB", "worst step, dB", "images, dB", "Fréchet distance")
@@ -100,9 +125,7 @@ def calibration(network: Velocity, trajectories: int = TRAJECTORIES) -> dict[str
     return {"x": np.concatenate(seen)[order], "t": times[order], "y": np.tile(classes, STEPS)[order]}
 
 
-def figures(
-    network: Velocity, reference: Velocity, images: Array, trajectory: list[Array], classes: Array
-) -> Figures:
+def figures(network: Velocity, reference: Velocity, images: Array, trajectory: list[Array], classes: Array) -> Figures:
     """What a network does from the same noise as the float one.
 
     Args:

@@ -180,7 +180,7 @@ def told(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings) -
         return f"{top1(model, images, labels):.4f} of the test images"
     with torch.no_grad():
         random = torch.Generator().manual_seed(settings.seed)
-        parts = zip(images.split(250), labels.split(250), strict=True)
+        parts = zip(images.split(250), labels.long().split(250), strict=True)
         found = torch.stack([settings.loss(model, *part, random) for part in parts])
     return f"loss {float(found.mean()):.4f} on the test images"
 

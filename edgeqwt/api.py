@@ -146,7 +146,7 @@ def build(
         compress: put weights of few values behind lookup tables in the firmware's model, for TFLite Micro; the budget
             is judged without them.
         groups: an input of one value and a number of groups, such as "t=5": the file gets a signature for each group
-            of its values, with scales of its own and the same weights, where that pays; see docs/how-to/groups.md.
+            of its values, with scales of its own and the same weights, where that pays.
         budget: what the model may cost on the target.
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.

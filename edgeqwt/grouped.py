@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +35,8 @@ from edgeqwt.verify.quality import Quality
 
 LEAST = 8
 """Samples of a group: two of them are held out then."""
+WORTH = 0.5
+"""dB that scales of its own must gain a group on held-out samples: they cost bytes for every channel of every layer."""
 ONE = "one set of scales"
 SIGNATURE = "group_{}"
 """The key of a group's signature, by its number from 0."""
@@ -89,7 +91,7 @@ class Group:
         own: whether it has scales of its own.
         quality: on its held-out samples.
         before: the same of the file with one set of scales.
-        gain_db: what its scales gain at the output that decides; the least of several outputs.
+        gain_db: what scales of its own gain, or would, at the output that decides; the least of several outputs.
         runtimes: its graph in the runtimes, on its own held-out samples; None until that is compared.
     """
 
@@ -134,9 +136,7 @@ def require_signatures(text: str, target: TargetProfile) -> Grouping:
 Written = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 
 
-def grouped(
-    job: Job, made: Made, judgement: Judgement, wanted: Grouping, stages: Stages, written: Written
-) -> Groups:
+def grouped(job: Job, made: Made, judgement: Judgement, wanted: Grouping, stages: Stages, written: Written) -> Groups:
     """Scales for each group of a build's samples, where held-out samples of the group say that they pay.
 
     Args:
@@ -160,8 +160,13 @@ def grouped(
             found.append(_group(job, made, kept, part, SIGNATURE.format(k), written))
             advance(k + 1, len(parts))
     if not any(group.own for group in found):
-        return Groups(wanted.input, (), f"no group of {wanted.input!r} gains by scales of its own")
+        return Groups(wanted.input, (), _unmoved(wanted, found))
     return Groups(wanted.input, tuple(found))
+
+
+def _unmoved(wanted: Grouping, found: Sequence[Group]) -> str:
+    gain = max(group.gain_db for group in found)
+    return f"no group of {wanted.input!r} gains {WORTH:g} dB by scales of its own: at most {gain:.2f}"
 
 
 def parted(samples: Samples, model: ConvertedModel, wanted: Grouping) -> tuple[Part, ...]:
@@ -181,7 +186,9 @@ def parted(samples: Samples, model: ConvertedModel, wanted: Grouping) -> tuple[P
     group = np.minimum((middle * wanted.count).astype(int), wanted.count - 1)
     number = np.array([counts[group == k].sum() for k in range(wanted.count)])
     if number.min() < LEAST:
-        what = f"{len(values)} samples with {len(distinct)} values of {wanted.input!r} do not make {wanted.count} groups"
+        what = (
+            f"{len(values)} samples with {len(distinct)} values of {wanted.input!r}: too few for {wanted.count} groups"
+        )
         raise InputError(what, f"Each needs {LEAST} samples: ask for fewer, or give more samples.")
     # Values between those of two groups go to the nearer one.
     between = [(distinct[group < k].max() + distinct[group >= k].min()) / 2 for k in range(1, wanted.count)]
@@ -212,9 +219,9 @@ def _group(job: Job, made: Made, kept: Graph, part: Part, key: str, written: Wri
     quality = context.gate.quality(made.reference, {ONE: kept, **graphs})
     name = choose(quality).name
     gain = min(gain_at(quality[ONE], quality[name], k).db for k in range(len(quality[ONE].decisive)))
-    graph = kept if name == ONE else graphs[name]
-    ends = part.lowest, part.below
-    return Group(key, *ends, part.samples, graph, name != ONE, quality[name], quality[ONE], gain)
+    own = name != ONE and gain >= WORTH
+    graph, judged = (graphs[name], quality[name]) if own else (kept, quality[ONE])
+    return Group(key, part.lowest, part.below, part.samples, graph, own, judged, quality[ONE], gain)
 
 
 def _candidates(made: Made, context: Context) -> dict[str, Graph]:
@@ -228,7 +235,7 @@ def _candidates(made: Made, context: Context) -> dict[str, Graph]:
 
 
 def regrouped(made: Made, context: Context) -> State:
-    """The model with the weights' integers that all samples gave, and ranges of activations of the context's samples."""
+    """The model with the weights' integers that all samples gave, and ranges of the context's samples."""
     state, whole = made.state, made.uncompensated
     statistics = context.observed(state.graph)
     known = {tensor.name: tensor for tensor in whole.tensors if tensor.is_constant}
@@ -254,8 +261,11 @@ def _with_integers(graph: Graph, known: Mapping[str, Tensor], names: set[str]) -
     def same(tensor: Tensor) -> bool:
         other = known.get(tensor.name) if tensor.name in names and tensor.is_constant else None
         fits = other is not None and (other.dtype, other.shape) == (tensor.dtype, tensor.shape)
-        return fits and other is not None and other.quantization is not None and other.quantization.same_as(
-            tensor.quantization
+        return (
+            fits
+            and other is not None
+            and other.quantization is not None
+            and other.quantization.same_as(tensor.quantization)
         )
 
     changes = {i: replace(t, data=known[t.name].data) for i, t in enumerate(graph.tensors) if same(t)}

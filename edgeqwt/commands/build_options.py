@@ -135,6 +135,12 @@ MaxPartitions = Annotated[
     int | None,
     panels.target(help="Pieces that the NPU runs, with the CPU between: 1 is the whole model.", min=1, metavar="N"),
 ]
+Groups = Annotated[
+    str | None,
+    panels.target(
+        "--groups", help="Scales for each of N groups of an input's values, where they pay: t=5.", metavar="INPUT=N"
+    ),
+]
 Compress = Annotated[
     bool,
     panels.target(

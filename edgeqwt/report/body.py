@@ -209,6 +209,48 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class SignatureGroup:
+    """Values of the input that selects a signature of model.tflite, and what its scales are worth.
+
+    Attributes:
+        signature: its key.
+        lowest: the smallest value that it serves; null: all below `below`.
+        below: the smallest value that the next one serves; null: all from `lowest` on.
+        own: whether it has scales of its own; else it runs the graph of one set of scales.
+        db: what varies at the worst output, on the group's held-out samples.
+        one_set_db: the same of the graph of one set of scales.
+        gain_db: what scales of its own gain, or would.
+        exact: whether its graph is bit-exact in the runtimes, as far as the op table says.
+    """
+
+    signature: str
+    lowest: float | None
+    below: float | None
+    own: bool
+    db: float | None
+    one_set_db: float | None
+    gain_db: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Scales per group of samples.
+
+    Attributes:
+        input: selects the signature.
+        reason: why one set of scales is kept; empty where the file has groups.
+        bytes: of the file.
+        signatures: one for each group; none where one set of scales is kept.
+    """
+
+    input: str
+    reason: str
+    bytes: int
+    signatures: tuple[SignatureGroup, ...]
+
+
+@dataclass(frozen=True)
 class Compilation:
     """What the NPU's compiler made of the file.
 
@@ -270,6 +312,8 @@ class Report:
         widths: ops of the model that was kept, by the width of their activations, and copies between the widths.
         cost_of_compensation: the compensated file against the int8 file; null where compensation is off.
         runtimes: model.tflite in the runtimes.
+        groups: scales per group of samples; null where none were asked for. Everything else is of the model with one
+            set of scales.
         limits: what the build was allowed to take; null where neither time nor memory was limited.
         seconds: wall-clock seconds of each stage, in the order in which they ran. The only part of the report that is
             not the same for the same build, with peak_mib and whether the conversion was cached.
@@ -313,6 +357,7 @@ class Report:
     widths: Widths
     cost_of_compensation: Cost | None
     runtimes: Runtimes
+    groups: Grouped | None
     limits: Limits | None
     seconds: Mapping[str, float]
     peak_mib: Mapping[str, int]

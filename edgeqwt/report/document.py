@@ -81,6 +81,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         widths=widths(result.graph),
         cost_of_compensation=_cost(graphs, result.sizes),
         runtimes=_runtimes(result),
+        groups=_groups(result),
         limits=_limits(result),
         seconds={name: round(value, 3) for name, value in result.seconds.items()},
         peak_mib=result.peaks,
@@ -197,6 +198,25 @@ def _converter(result: BuildResult) -> body.Converter | None:
 def _limits(result: BuildResult) -> body.Limits | None:
     seconds, memory = result.limits.seconds, result.limits.memory
     return None if seconds is None and memory is None else body.Limits(seconds, memory, result.limited)
+
+
+def _groups(result: BuildResult) -> body.Grouped | None:
+    if result.groups is None:
+        return None
+    rows = tuple(
+        body.SignatureGroup(
+            signature=group.key,
+            lowest=group.lowest,
+            below=group.below,
+            own=group.own,
+            db=group.quality.worst_db,
+            one_set_db=group.before.worst_db,
+            gain_db=group.gain_db,
+            exact=group.runtimes is not None and group.runtimes.ok,
+        )
+        for group in result.groups.found
+    )
+    return body.Grouped(result.groups.input, result.groups.reason, len(result.to_bytes()), rows)
 
 
 def _model(result: BuildResult) -> body.Model:

@@ -19,6 +19,7 @@ from edgeqwt.report.page import VERDICTS, Advice, Cell, Hint, Page, Row, Step, l
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
     ceiling_sentences,
+    group_sentences,
     kept_sentence,
     limit_sentences,
     names_in,
@@ -327,6 +328,8 @@ def _advice(result: BuildResult) -> Iterator[Advice]:
         yield Advice("warning", sentence)
     for name, sentence in runtime_sentences(result.graph, result.runtimes):
         yield Advice("note", f"{name or 'TFLite Micro'}: {sentence}")
+    for sentence in group_sentences(result):
+        yield Advice("note", f"Groups: {sentence}")
     for sentence in limit_sentences(result):
         yield Advice("note", f"Limits: {sentence}")
     yield Advice("note", f"Source: {parity_sentence(result.parity)}")

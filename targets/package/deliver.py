@@ -35,8 +35,10 @@ def deliver(
         EdgeqwtError: as `package`.
     """
     folder.mkdir()
+    groups = result.groups.found if result.groups is not None else ()
+    samples = groups[0].samples if groups else samples  # the file's first signature serves these
     some = validated(samples.head(VECTORS), [binding.spec for binding in result.model.inputs])
-    vectors, profile = feeds(result.model, result.graph, some), board or result.target
-    notes = package(result.graph, profile, folder, vectors, of_build(result), compress)
+    vectors, profile = feeds(result.model, result.file, some), board or result.target
+    notes = package(result.file, profile, folder, vectors, of_build(result), compress)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return replace(result, notes=notes, package=tuple(files))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,23 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """The values of an input that a signature of the file serves.
+
+    Attributes:
+        signature: its key.
+        input: the input's name in the source model.
+        lowest: the smallest value; None: all below `below`.
+        below: the smallest value that the next signature serves; None: all from `lowest` on.
+    """
+
+    signature: str
+    input: str
+    lowest: float | None
+    below: float | None
+
+
+@dataclass(frozen=True)
 class Details:
     """What the files say about the model.
 
@@ -42,6 +60,7 @@ class Details:
         name: what C++ files and the namespace are called; an identifier.
         joined: outputs of the source model that the file has in parts.
         origin: what the model was made from and how, a sentence; empty where that is not known.
+        selections: which signature serves which values; empty where the file has one for all.
     """
 
     inputs: tuple[Port, ...]
@@ -49,6 +68,7 @@ class Details:
     name: str = NAME
     origin: str = ""
     joined: tuple[Joined, ...] = ()
+    selections: tuple[Selection, ...] = ()
 
 
 def of_graph(graph: Graph) -> Details:
@@ -73,7 +93,14 @@ def of_build(result: BuildResult) -> Details:
     states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}
     inputs = _ports(model.graph.inputs, model.inputs, states)
     outputs = _ports(model.graph.outputs, model.outputs, states)
-    return Details(inputs, outputs, origin=origin, joined=model.joined)
+    return Details(inputs, outputs, origin=origin, joined=model.joined, selections=tuple(_selections(result)))
+
+
+def _selections(result: BuildResult) -> Iterator[Selection]:
+    groups = result.groups
+    for group in () if groups is None else groups.found:
+        ends = (end if math.isfinite(end) else None for end in (group.lowest, group.below))
+        yield Selection(group.key, groups.input if groups is not None else "", *ends)
 
 
 def _ports(tensors: tuple[int, ...], bindings: tuple[Binding, ...], states: Mapping[int, str]) -> tuple[Port, ...]:

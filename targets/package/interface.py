@@ -43,6 +43,7 @@ def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> di
         "state": STATE if any(port.state for port in details.inputs) else None,
         "inputs": [_port(p, graph.tensors[t]) for p, t in zip(details.inputs, graph.inputs, strict=True)],
         "outputs": [_port(p, graph.tensors[t]) for p, t in zip(details.outputs, graph.outputs, strict=True)],
+        "signatures": _signatures(graph, details) or None,
         "joined": [{"name": j.name, "axis": j.axis, "parts": list(j.parts)} for j in details.joined],
         "source_from_real": SOURCE_FROM_REAL,
         "vectors": {
@@ -57,6 +58,23 @@ def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> di
             ],
         },
     }
+
+
+def _signatures(graph: Graph, details: Details) -> list[dict[str, Any]]:
+    """Which signature serves which values of an input, with its own scales; nothing where the file has one for all."""
+    parts = {s.key: part for part in (graph, *graph.others) for s in part.signatures}
+    return [
+        {
+            "signature": found.signature,
+            "input": found.input,
+            "lowest": found.lowest,
+            "below": found.below,
+            "inputs": [_port(p, part.tensors[t]) for p, t in zip(details.inputs, part.inputs, strict=True)],
+            "outputs": [_port(p, part.tensors[t]) for p, t in zip(details.outputs, part.outputs, strict=True)],
+        }
+        for found in details.selections
+        for part in [parts[found.signature]]
+    ]
 
 
 def write_interface(graph: Graph, details: Details, vectors: Vectors, folder: Path, model: str) -> None:

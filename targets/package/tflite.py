@@ -40,6 +40,9 @@ def write(graph: Graph, folder: Path, vectors: Vectors, details: Details) -> Non
 def _signature(graph: Graph) -> str:
     if not graph.signatures:
         return "It has no signature: inputs and outputs go by their order."
+    keys = [f"`{markdown_code(s.key)}`" for part in (graph, *graph.others) for s in part.signatures]
+    if len(keys) > 1:
+        return f"The model has the signatures {', '.join(keys)}: `io.json` says which one serves which values."
     return (
         f"The model's signature is `{markdown_code(graph.signatures[0].key)}`."
         if graph.signatures[0].key
