@@ -76,7 +76,13 @@ SYSTEMS = (
         "its objectives within GPTQ, kept where held-out samples say so; no gain on what was tried, see below",
     ),
     System("VQ4DiT (2024)", (), (), "not here; `--compress` stores weights of few values behind tables"),
-    System("Q-DiT, PTQ4DiT, LRQ-DiT, static scales per time step", (), (), "not here"),
+    System("Q-DiT (2024), PTQ4DiT (2024), LRQ-DiT (2025)", (), (), "not here; a diffusion transformer to try them is"),
+    System(
+        "Static scales per time step",
+        (),
+        (),
+        "in files: `build --groups t=4`, measured in [scales per group](how-to/scales-per-group.md)",
+    ),
     System("PTQ for ViT (Liu et al. 2021)", (), (), "not here"),
     System(
         "Q-HyViT, Trio-ViT",
