@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
     from edgeqwt.calibration.observations import Observations
     from edgeqwt.converted import ConvertedModel
+    from edgeqwt.grouped import Grouping
     from edgeqwt.interface.options import Interface
     from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
@@ -165,13 +166,11 @@ def build(
             QualityError: the model is too far from the float one.
     """
     from edgeqwt.converters.sequence import find_sequences
-    from edgeqwt.grouped import require_signatures
     from edgeqwt.passes.limits import Limits
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
-    from edgeqwt.target.package.package import require_lookup
     from edgeqwt.verify.evaluate import check_metric
 
     if metric is not None and evaluation is None:
@@ -183,9 +182,7 @@ def build(
     chosen = recipe_files.with_quality(chosen, min_quality, accept)
     limits = Limits.from_now(time_budget, memory)
     profile, stages, limit = target_of(target), Stages(display), budget or Budget()
-    if compress:
-        require_lookup(profile)
-    grouping = None if groups is None else require_signatures(groups, profile)
+    grouping = _of_runtime(profile, compress, groups)
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
@@ -215,6 +212,20 @@ def build(
         if folder is not None:
             write_build(result, folder)
     return result
+
+
+def _of_runtime(profile: TargetProfile, compress: bool, groups: str | None) -> Grouping | None:
+    """What selects scales of groups, after the target's runtime was found to take what was asked for.
+
+    Raises:
+        InputError: it does not.
+    """
+    from edgeqwt.grouped import require_signatures
+    from edgeqwt.target.package.package import require_lookup
+
+    if compress:
+        require_lookup(profile)
+    return None if groups is None else require_signatures(groups, profile)
 
 
 def _evaluation(test: Samples, metric: str | Any | None, converted: ConvertedModel) -> Evaluation:

@@ -15,11 +15,11 @@ from edgeqwt.pipeline import FLOAT
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.groups import group_sentences
 from edgeqwt.report.page import VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
     ceiling_sentences,
-    group_sentences,
     kept_sentence,
     limit_sentences,
     names_in,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, show_table
 from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewritten
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.groups import group_sentences
 from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
 from edgeqwt.report.variants import decibels, in_db, show_variants, varying
@@ -287,23 +288,6 @@ def limit_sentences(result: BuildResult) -> Iterator[str]:
     if limits.memory is not None:
         most, allowed = max(result.peaks.values(), default=0), limits.memory / MIB
         yield f"{most:,} MiB of memory were taken, {allowed:,.0f} allowed"
-
-
-def group_sentences(result: BuildResult) -> Iterator[str]:
-    """What scales per group came to; nothing where none were asked for."""
-    groups = result.groups
-    if groups is None:
-        return
-    if not groups.found:
-        yield groups.reason
-        return
-    one, size = result.sizes[result.choice.name], len(result.to_bytes())
-    yield f"{size:,} bytes with a signature for each group of {groups.input!r}, {size / one:.2f} times those of one"
-    for group in groups.found:
-        values = f"{groups.input} from {group.lowest:g}" if math.isfinite(group.lowest) else groups.input
-        values += f" below {group.below:g}" if math.isfinite(group.below) else ""
-        what = f"scales of its own, {group.gain_db:+.2f} dB" if group.own else "the scales of all samples"
-        yield f"{group.key}: {values}: {decibels(group.quality.worst_db)} with {what}"
 
 
 def gain_sentence(gain: Gain) -> str:
