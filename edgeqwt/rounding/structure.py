@@ -182,7 +182,7 @@ def account(reference: Graph, integer: Graph, found: Structure) -> tuple[LayerSt
 
 def compressed(data: bytes) -> int:
     """Bytes of a file after DEFLATE, as an application package or a download compresses it."""
-    return len(zlib.compress(data, 9))
+    return len(zlib.compress(data))
 
 
 def _layers(graph: Graph) -> Iterator[tuple[str, Op, Array]]:
