@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec
 from edgeqwt.calibration.sources import Source, open_samples
-from edgeqwt.disk import TemporaryFolder
+from edgeqwt.disk import TemporaryFolder, keep_apart
 from edgeqwt.errors import InputError
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
@@ -84,10 +84,7 @@ def compensate(
     if output is not None:
         check_file(Path(output))
         check_file(page_beside(Path(output)))
-        if _same_file(Path(output), Path(reference)):
-            raise InputError(
-                f"{output} is the reference file", "Write to another one; the float model is needed again."
-            )
+        keep_apart(Path(output), (model, reference, calibration))
     graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
     check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
     for sentence in _as_meant(model, graph)[1]:
@@ -104,10 +101,6 @@ def compensate(
             flatbuffer.write(result.graph, Path(output))
         write_page(result, Path(model), str(reference), Path(output))
     return result
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 @recorded
@@ -249,6 +242,7 @@ def export(path: str | Path, output: str | Path, to: str = "onnx-qdq") -> None:
     if to != TARGET:
         raise InputError(f"there is no format {to!r}", f"There is {TARGET}.")
     check_file(Path(output))
+    keep_apart(Path(output), [path])
     write_whole(Path(output), to_onnx(read_model(Path(path))[1]))
 
 

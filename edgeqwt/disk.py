@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,22 @@ def explained(error: OSError, then: str = "") -> InputError:
     where = f" ({os.fsdecode(name)})" if name else ""
     hint = FREE_SPACE if error.errno in FULL else "Choose another path."
     return InputError(f"{error.strerror}{where}", f"{hint} {then}".strip())
+
+
+def keep_apart(output: Path, read: Iterable[object]) -> None:
+    """Refuses to write over a file that is read.
+
+    Args:
+        output: file or folder that will be written.
+        read: paths, whatever else it holds is no path.
+
+    Raises:
+        InputError: naming it.
+    """
+    for other in read:
+        with contextlib.suppress(OSError, ValueError):  # names that are too long, or hold what no name holds
+            if isinstance(other, str | Path) and output.exists() and Path(other).exists() and output.samefile(other):
+                raise InputError(f"{output} is read, too: it would be lost", "Write to another place.")
 
 
 # -- temporary files -------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeqwt as edgeqwt_
+from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array
 from tests import small
@@ -101,10 +103,26 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
         (files.model, "missing.tflite", "new.tflite", "missing.tflite does not exist"),
         (files.model, int8, f"{files.model}/new.tflite", "is a file, not a folder"),
         (files.model, int8, "out", "out is a folder"),
-        (files.model, int8, files.model, "is the reference file"),
+        (files.model, int8, files.model, "is read, too"),
+        (files.model, int8, files.samples, "is read, too"),
     ]:
         command = ("compensate", model, "--reference", reference, "-c", files.samples, "-o", output)
         assert said in edgeqwt.refused(2, *command)
+
+
+def test_no_command_writes_over_what_it_reads(edgeqwt: Command, files: Small) -> None:
+    before = [(edgeqwt.folder / name).read_bytes() for name in (files.model, files.samples)]
+    link = edgeqwt.folder / "link.npz"
+    link.symlink_to(edgeqwt.folder / files.samples)
+    for command in [
+        ("build", files.model, "-c", files.samples, "-o", files.samples, "--overwrite"),
+        ("compare", files.model, files.model, "-c", files.samples, "--report", "link.npz"),
+        ("export", files.model, "-o", files.model),
+    ]:
+        assert "is read, too: it would be lost" in edgeqwt.refused(2, *command)
+    assert before == [(edgeqwt.folder / name).read_bytes() for name in (files.model, files.samples)]
+    with pytest.raises(InputError, match="is read, too"):
+        edgeqwt_.export(edgeqwt.folder / files.model, edgeqwt.folder / files.model)
 
 
 def test_compare_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -> None:

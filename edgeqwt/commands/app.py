@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from edgeqwt.commands.panels import headed
+from edgeqwt.disk import keep_apart
 from edgeqwt.extras import versions_of
 from edgeqwt.output import loudness
 
@@ -26,6 +28,10 @@ Quiet = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print all layers, ops and samples, not the worst alone.")
 ]
+
+
+WRITTEN = {"output", "report", "html"}
+"""Parameters that name what a command writes."""
 
 
 class _Help:
@@ -65,6 +71,19 @@ def _record(param: Any, ctx: Any) -> tuple[str, str]:
 
 class Command(_Help, typer.core.TyperCommand):
     """A command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs it, unless it would write over what it reads.
+
+        Raises:
+            InputError: an output is one of the files that other parameters name.
+        """
+        read = [value for name, value in ctx.params.items() if name not in WRITTEN]
+        named = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
+        for name in WRITTEN & ctx.params.keys():
+            if ctx.params[name]:
+                keep_apart(Path(ctx.params[name]), named)
+        return super().invoke(ctx)
 
 
 class Group(_Help, typer.core.TyperGroup):
