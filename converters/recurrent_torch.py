@@ -21,7 +21,7 @@ def plain_sequences(what: str, module: torch.nn.Module) -> Iterator[None]:
         module: that is run inside.
 
     Raises:
-        UnsupportedError: a layer has projections, or gets sequences of several lengths, packed.
+        UnsupportedError: a layer gets sequences of several lengths, packed.
     """
     from torch.nn.modules.rnn import RNNBase
     from torch.nn.utils.rnn import PackedSequence
@@ -31,9 +31,6 @@ def plain_sequences(what: str, module: torch.nn.Module) -> Iterator[None]:
         return UnsupportedError(f"{what}: {type(layer).__name__} {name!r}", "tflite", why, hint)
 
     def look(layer: RNNBase, arguments: tuple[Any, ...]) -> None:
-        if layer.proj_size:
-            hint = "Write its steps out in forward: gates of W x + R h, and h = P (o * tanh(c))."
-            raise refuse(layer, "torch.onnx.export writes proj_size wrong", hint)
         if any(isinstance(argument, PackedSequence) for argument in arguments):
             hint = "Give it padded sequences of one length, and pick what lies before the padding afterwards."
             raise refuse(layer, "it gets sequences of several lengths, packed (pack_padded_sequence)", hint)

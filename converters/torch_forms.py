@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
+from edgeqwt.converters.torch_recurrent import projected
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
 
@@ -62,6 +63,7 @@ def forms() -> Mapping[Any, Form]:
         F.local_response_norm: _response_norm,
         F.softplus: _softplus,
     }
+    found[torch._VF.lstm] = projected
     for name, form in {
         **ordered_forms(),
         **moving_forms(),

@@ -196,25 +196,10 @@ class Packed(nn.Module):
         return h[-1]
 
 
-class Projected(nn.Module):
-    """With a state that is narrower than the cell."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = nn.LSTM(WIDTH, HIDDEN, proj_size=2, batch_first=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.rnn(x)[0]
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch, on how it computes them
 def test_what_torch_exports_wrong_is_named(tmp_path: Path) -> None:
     x, lengths = noise(2, STEPS, WIDTH), np.array([3, STEPS])
     with pytest.raises(UnsupportedError, match=r"GRU 'rnn'.*pack_padded_sequence"):
         convert(Packed(), from_arrays({"x": x, "lengths": lengths}), tmp_path)
-    with pytest.raises(UnsupportedError, match=r"LSTM 'rnn'.*proj_size") as error:
-        convert(Projected(), from_arrays({"x": x}), tmp_path)
-    assert "loop" not in error.value.hint  # nn.LSTMCell has no projections
 
 
 def test_a_step_from_nothing_is_reported() -> None:

@@ -90,6 +90,28 @@ def test_values_are_those_of_torch(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(value, wanted, rtol=0, atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch, on how it computes them
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}], ids=str
+)
+def test_lstm_with_projections(options: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(5, 6, proj_size=3, **options).eval()
+    sample = {"input": np.random.default_rng(3).normal(size=(4, 2, 5)).astype(np.float32)}
+    wanted = layer(torch.from_numpy(sample["input"]))
+    wanted = [wanted[0], *wanted[1]]
+    with spelled_out():
+        found = layer(torch.from_numpy(sample["input"]))
+    for one, other in zip([found[0], *found[1]], wanted, strict=True):
+        # float32, sums of at most 6 terms, 4 steps
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    model = torch_source.from_module("module", layer, sample, None)
+    torch_source.export(model, sample, tmp_path / "one.onnx", tmp_path / "log")
+    values = OnnxRunner(loadable(onnx_source.load(tmp_path / "one.onnx"))).run(sample)
+    for value, other in zip(values.values(), wanted, strict=True):
+        np.testing.assert_allclose(value, other.detach().numpy(), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])
 def test_bags_of_one_size(how: str) -> None:
     bag = torch.nn.EmbeddingBag(7, 5, mode=how).eval()
