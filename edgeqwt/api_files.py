@@ -84,7 +84,7 @@ def compensate(
     if output is not None:
         check_file(Path(output))
         check_file(page_beside(Path(output)))
-        keep_apart(Path(output), (model, reference, calibration))
+        keep_apart(Path(output), (reference, calibration))  # the file itself may be repaired in its place
     graph, is_file = read_foreign(Path(model)), Path(reference).suffix == ".tflite"
     check_order(str(model), graph, str(reference), flatbuffer.read(Path(reference)) if is_file else None)
     for sentence in _as_meant(model, graph)[1]:

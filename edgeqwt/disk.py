@@ -250,7 +250,7 @@ def made_parents(path: Path) -> Iterator[None]:
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends well; otherwise `path` stays as it was.
 
-    Folders that `path` is to lie in are made.
+    Folders that `path` is to lie in are made. To a pipe or a device is written as it is.
 
     Raises:
         InputError: the path cannot be written to, or the disk is full.
@@ -259,6 +259,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     if not path.name:
         raise InputError(f"{path} is a folder", "Name the file to write.")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Pipes and devices stay what they are: a file in the place of /dev/null would break the whole system.
+            with path.open("wb") as device:
+                yield device
+            return
         for left in path.parent.glob(f".{glob_escape(path.name)}.{MARK}-*"):
             with dead(left):
                 pass

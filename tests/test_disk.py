@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeqwt import disk
+from edgeqwt.errors import InputError
 from tests import small
 from tests.small import ROOT
 
@@ -176,6 +177,25 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         interrupted()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.[x]"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    pipe, found = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    disk.write_whole(pipe, b"model")
+    reader.join(10)
+    assert found == [b"model"]
+    assert pipe.is_fifo()
+    assert [*tmp_path.iterdir()] == [pipe]
+    if Path("/dev/full").is_char_device():
+        link = tmp_path / "full"
+        link.symlink_to("/dev/full")
+        with pytest.raises(InputError, match="No space left on device"):
+            disk.write_whole(link, b"model")
+        assert Path("/dev/full").is_char_device()
 
 
 def test_what_a_killed_process_left_of_a_file_goes_with_the_next(tmp_path: Path) -> None:

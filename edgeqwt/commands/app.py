@@ -32,6 +32,8 @@ Verbose = Annotated[
 
 WRITTEN = {"output", "report", "html"}
 """Parameters that name what a command writes."""
+IN_PLACE = {"compensate": {"model"}}
+"""Those whose files a command may write over, by its name: an integer file is repaired where it lies."""
 
 
 class _Help:
@@ -78,7 +80,7 @@ class Command(_Help, typer.core.TyperCommand):
         Raises:
             InputError: an output is one of the files that other parameters name.
         """
-        read = [value for name, value in ctx.params.items() if name not in WRITTEN]
+        read = [value for name, value in ctx.params.items() if name not in WRITTEN | IN_PLACE.get(str(self.name), set())]
         named = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
         for name in WRITTEN & ctx.params.keys():
             if ctx.params[name]:

@@ -113,6 +113,12 @@ class Tensor:
     is_variable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # LiteRT's Python interface and numpy give scalars for values of rank 0. Their memory is not their own: two that
+        # are looked at one after the other seem to lie in the same place, and would become one buffer of the file.
+        if self.data is not None and not isinstance(self.data, np.ndarray):
+            object.__setattr__(self, "data", np.array(self.data))
+
     @property
     def is_constant(self) -> bool:
         """Whether the tensor's value is in the file."""

@@ -159,3 +159,12 @@ def test_every_buffer_lies_at_a_multiple_of_16_bytes(mlperf_tiny: Path, name: st
     places = [b.data.__array_interface__["data"][0] - start for b in packed.unpack(data).buffers if b.data is not None]
     assert len(places) > 10
     assert [where for where in places if where % 16] == []
+
+
+def test_numbers_of_rank_0_are_buffers_of_their_own() -> None:
+    """numpy's scalars, as arithmetic on arrays of rank 0 gives them, have no memory that stays."""
+    numbers = [np.int32(n) + np.array(1, np.int32) for n in range(20)]
+    tensors = tuple(Tensor(f"n{n}", (), "int32", number) for n, number in enumerate(numbers))
+    graph = Graph(tensors, (), (), tuple(range(20)))
+    again = flatbuffer.from_bytes(flatbuffer.to_bytes(graph))
+    assert [int(t.data) for t in again.tensors if t.data is not None] == list(range(1, 21))
