@@ -80,7 +80,9 @@ class Command(_Help, typer.core.TyperCommand):
         Raises:
             InputError: an output is one of the files that other parameters name.
         """
-        read = [value for name, value in ctx.params.items() if name not in WRITTEN | IN_PLACE.get(str(self.name), set())]
+        read = [
+            value for name, value in ctx.params.items() if name not in WRITTEN | IN_PLACE.get(str(self.name), set())
+        ]
         named = [path for value in read for path in (value if isinstance(value, list | tuple) else [value])]
         for name in WRITTEN & ctx.params.keys():
             if ctx.params[name]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import DTYPES, Graph, Op
 from edgeqwt.prepare.rewriting import uses, value
+from edgeqwt.runtime.interpreters import filled
 from edgeqwt.runtime.runners import xnnpack
 
 REDUCING = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "REDUCE_ANY", "REDUCE_ALL")
@@ -22,9 +21,8 @@ def computed(graph: Graph) -> tuple[Graph, list[str]]:
     if all(_is_right(graph, op) for op in graph.ops):
         return graph, []
     wanted = [t for op in graph.ops for t in op.outputs if graph.tensors[t].dtype in DTYPES]
-    inputs = {t: np.ones(graph.tensors[t].shape, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs}
     try:
-        found = xnnpack(graph, wanted).run(inputs)
+        found = xnnpack(graph, wanted).run(filled(graph, 1))
     except ToolError:  # other checks say why
         return graph, []
     changes = {

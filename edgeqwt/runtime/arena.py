@@ -11,14 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeqwt.errors import ToolError
 from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Graph
+from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.child import Child, EndedError, Limits
-from edgeqwt.runtime.interpreters import InterpreterError, arena_size
+from edgeqwt.runtime.interpreters import InterpreterError, arena_size, filled
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.subprocess_runners import SECONDS
 
@@ -153,8 +151,7 @@ def _run(model: bytes, graph: Graph, size: int) -> object:
     from tflite_micro import runtime
 
     interpreter = runtime.Interpreter.from_bytes(model, arena_size=size)
-    for position, t in enumerate(graph.inputs):
-        tensor = graph.tensors[t]
-        interpreter.set_input(np.zeros(tensor.shape, DTYPES[tensor.dtype]), position)
+    for position, zeros in enumerate(filled(graph).values()):
+        interpreter.set_input(zeros, position)
     interpreter.invoke()
     return interpreter

@@ -79,6 +79,18 @@ class RunnerFactory(Protocol):
         ...
 
 
+def filled(graph: Graph, value: int = 0) -> dict[int, Array]:
+    """A sample whose inputs hold one value.
+
+    Raises:
+        InterpreterError: an input is of a type that has no numbers.
+    """
+    for tensor in (graph.tensors[t] for t in graph.inputs):
+        if tensor.dtype not in DTYPES:
+            raise InterpreterError("LiteRT", "run", [f"input {tensor.name!r} has type {tensor.dtype}"])
+    return {t: np.full(graph.tensors[t].shape, value, DTYPES[graph.tensors[t].dtype]) for t in graph.inputs}
+
+
 class Files:
     """The files of graphs that were loaded: threads load the same one after another, and share it.
 

@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.child import Child, EndedError, Limits
-from edgeqwt.runtime.interpreters import LiteRT, Runner, Values, check_inputs, computed_shapes, loaded
+from edgeqwt.runtime.interpreters import LiteRT, Runner, Values, check_inputs, computed_shapes, filled, loaded
 
 SECONDS = 600.0
 """Of one inference: the slowest that a build meets, reference kernels on a large network, take a tenth of it."""
@@ -201,7 +199,5 @@ def _exercise(key: int, run: bool, sample: Mapping[int, Array] | None = None) ->
     runner = _RUNNERS[key]
     assert isinstance(runner, LiteRT)
     if run:
-        inputs = {t: runner.graph.tensors[t] for t in runner.graph.inputs}
-        zeros = {t: np.zeros(tensor.shape, DTYPES[tensor.dtype]) for t, tensor in inputs.items()}
-        runner.run(zeros if sample is None else sample)
+        runner.run(filled(runner.graph) if sample is None else sample)
     return computed_shapes(runner)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from edgeqwt.errors import InvariantError, ToolError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
-from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, TFLiteMicro
+from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, TFLiteMicro, filled
 from edgeqwt.runtime.runners import RUNNERS, reference, xnnpack
 from tests.graph.random_graphs import random_graph, random_inputs
 
@@ -243,3 +244,11 @@ def test_graphs_of_the_same_ops_have_results_of_their_own() -> None:
     ones = {0: np.ones((3, 17, 11), np.float32)}
     assert [float(runner.run(ones)[2].max()) for runner in runners] == [2.0, 3.0]
     assert [float(runner.run(ones)[2].max()) for runner in reversed(runners)] == [3.0, 2.0]
+
+
+def test_inputs_without_numbers_are_refused() -> None:
+    graph = Graph((Tensor("words", (2,), "string"), Tensor("x", (2, 3), "int8")), (), (1, 0), ())
+    with pytest.raises(InterpreterError, match="input 'words' has type string"):
+        filled(graph)
+    ones = filled(replace(graph, inputs=(1,)), 1)
+    np.testing.assert_array_equal(ones[1], np.ones((2, 3), np.int8), strict=True)
