@@ -45,7 +45,7 @@ CMSIS-NN take it in convolutions. LiteRT takes it in dense layers too, with a sc
 as fast as int8 ones where the number of inputs is even, and leaves int4 convolutions to kernels that unpack them at
 every run. So on `tflite` a 1×1 convolution of stride 1 is written as FULLY_CONNECTED (XNNPACK's bytes are the same,
 the reference kernels' differ by up to two steps), and any other convolution is packed only where it has at least 1 % of
-the model's weights. A build judges the file in these forms.
+the model's weights, a depthwise one 5 %. A build judges the file in these forms.
 
 ## Weights behind lookup tables
 
