@@ -26,8 +26,11 @@ IN_MICRO = ("CONV_2D", "DEPTHWISE_CONV_2D")
 WITH_INT16 = ("CONV_2D", "FULLY_CONNECTED")
 LIMIT = 7
 SHARES = {"CONV_2D": 1 / 100, "DEPTHWISE_CONV_2D": 1 / 20, "FULLY_CONNECTED": 0.0}
-"""Part of all weights that an op must have to be packed where int4 convolutions are slow. Depthwise ones have few weights
-and much to compute: in a MobileNetV2-style network those in int4 took 0.09 ms of 0.14, and all in int8 0.02."""
+"""Part of all weights that an op must have to be packed where int4 convolutions are slow.
+
+Depthwise ones have few weights and much to compute: in a MobileNetV2-style network those in int4 took 0.09 ms of 0.14,
+and all in int8 0.02.
+"""
 
 
 def takes_int4(kind: str, weights: tuple[int, ...], bits: int, tflm: bool) -> bool:
