@@ -191,12 +191,34 @@ def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:
     with np.load(request["inputs"]) as archive:
         arrays = {name: archive[name] for name in archive.files}
     if request["do"] == "convert":
+        converted = _converted(model, arrays)
         with open(request["tflite"], "wb") as file:
-            file.write(model.convert(arrays))
+            file.write(converted)
         return {}
     values = model.call(*(model.tf.constant(arrays[s["name"]], s["dtype"]) for s in model.inputs))
     np.savez(request["outputs"], **{f"v{i}": value.numpy() for i, value in enumerate(values)})
     return {}
+
+
+class LackingError(Exception):
+    """TFLite has no form of an op of TensorFlow's."""
+
+    hint = "Write their layers with others: a pool over a volume, say, as one over two axes and one over the third."
+
+
+def _converted(model: Model, arrays: dict[str, Any]) -> bytes:
+    """The .tflite file.
+
+    Raises:
+        LackingError: naming the ops, where the converter says it in compiler's words.
+    """
+    try:
+        return bytes(model.convert(arrays))
+    except Exception as error:
+        lacking = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))))
+        if not lacking:
+            raise
+        raise LackingError(f"TFLite has no op for {', '.join(lacking)}") from error
 
 
 def main(path: str, trusted: str = "") -> None:

@@ -147,7 +147,7 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
         hint = answer["hint"] or (TRUST if path.is_dir() else EXPORT + TRUST)
         if "not loaded: " in reason and what == "load":
             raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", hint)
-        raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else "")
+        raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else answer["hint"])
     return answer
 
 

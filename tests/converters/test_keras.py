@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeqwt
 from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converters import convert
@@ -30,6 +31,11 @@ model.save("two.keras")
 model.export("saved", verbose=False)
 old = tf_keras.Sequential([tf_keras.layers.Conv2D(4, 3, input_shape=(6, 6, 3)), tf_keras.layers.Flatten()])
 old.save("old.h5")
+layers = tf.keras.layers
+tf.keras.Sequential([tf.keras.Input((5, 3)), layers.GRU(4), layers.Dense(2)]).save("gru.keras")
+frames = [tf.keras.Input((3, 4, 4, 2)), layers.ConvLSTM2D(2, 3, padding="same"), layers.Flatten(), layers.Dense(2)]
+tf.keras.Sequential(frames).save("frames.keras")
+tf.keras.Sequential([tf.keras.Input((4, 4, 4, 2)), layers.MaxPooling3D(2)]).save("volume.keras")
 """
 
 
@@ -59,6 +65,24 @@ def test_models_of_keras_3(files: Path, tmp_path: Path, name: str) -> None:
     assert parity.samples == 4
     [convolution] = [op for op in model.graph.ops if op.kind == "CONV_2D"]
     assert model.locations[model.graph.tensors[convolution.outputs[0]].name].rpartition("/")[2].startswith("stem")
+
+
+@pytest.mark.tool("tensorflow")
+@pytest.mark.parametrize(("name", "shape"), [("gru", (5, 3)), ("frames", (3, 4, 4, 2))])
+def test_recurrent_layers_are_built(files: Path, name: str, shape: tuple[int, ...]) -> None:
+    """Each step reads its own part of the sequence, in integers, too."""
+    samples = np.random.default_rng(0).normal(size=(48, *shape)).astype(np.float32)
+    result = edgeqwt.build(files / f"{name}.keras", calibration=samples, recipe="plain")
+    assert (
+        result.quality[result.choice.name].worst_db > 20
+    )  # some 30 dB each, and below 0 where a step reads another's part
+
+
+@pytest.mark.tool("tensorflow")
+def test_an_op_that_tflite_lacks_is_named(files: Path, tmp_path: Path) -> None:
+    samples = from_arrays({"": np.zeros((2, 4, 4, 4, 2), np.float32)})
+    with pytest.raises(InputError, match=r"volume\.keras: .*TFLite has no op for MaxPool3D$"):
+        convert(files / "volume.keras", samples, tmp_path)
 
 
 @pytest.mark.tool("tensorflow")
