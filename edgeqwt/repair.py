@@ -45,7 +45,7 @@ OTHER_PARENT = (
 OTHER_SAMPLES = (
     "the file computes hardly anything of what the reference does on these samples, although its weights are the same",
     "Are they in the layout and on the scale that it was made for? `edgeqwt compare` says which ops err; where samples "
-    "go beyond ranges, build from the float file with them: no compensation restores what is cut off.",
+    "go beyond ranges, build from the float file with them.",
 )
 """Why a file is not compensated, and what to do."""
 LEAST_DB = 0.0  # of what varies: below, the file's output errs by more than the reference's varies

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.advice import advice_on, causes
 from edgeqwt.errors import printable
+from edgeqwt.output import first_name
 from edgeqwt.pipeline import FLOAT
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
@@ -106,8 +107,7 @@ def comparison_page(
 ) -> Page:
     """The page of a comparison; `graph` is the second file's, None where only its errors are to be shown."""
     wanted, ends = Thresholds(), [row for row in found.outputs if not row.part]
-    worst = min((row.closeness.judged_db for row in ends), default=float("nan"))
-    level = level_of(worst, wanted)
+    level = level_of(found.worst()[0], wanted)
     name = Path(second).name
     rows = [
         Row(
@@ -117,6 +117,15 @@ def comparison_page(
             not row.part,
         )
         for row in found.outputs
+    ]
+    rows += [
+        Row(
+            f"what varies before {end!r}, at {first_name(row.name)!r}, dB",
+            (_decibel_cell(row.closeness.judged_db, wanted),),
+            f"{found.samples} samples",
+            True,
+        )
+        for end, row in found.before.items()
     ]
     rows += [
         Row(f"same largest element at {row.name!r}", (Cell(f"{row.closeness.top1:.4f}"),), f"{row.closeness.rows} rows")
@@ -159,7 +168,8 @@ def _verdict(quality: Quality, wanted: Thresholds, below: bool) -> tuple[str, st
     db = quality.worst_db
     level = "below" if below else level_of(db, wanted)
     where = "at the output" if len(quality.outputs) == 1 else "at the worst output"
-    same = [o.closeness.top1 for o in quality.outputs if o.closeness.top1 is not None]
+    ends = [o.closeness for o in quality.outputs]  # rows of maps are no classes
+    same = [c.top1 for c in ends if c.top1 is not None and c.rows == c.samples]
     classes = f"; the largest element is the float model's in {min(same):.1%} of rows" if same else ""
     return level, f"{in_db(db)} of what varies {where}: {VERDICTS[level]}{classes}"
 

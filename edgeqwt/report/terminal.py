@@ -140,14 +140,16 @@ def show_comparison(
     rows = [(name, row.kind, *_closeness(row.closeness)) for name, row in zip(names, found, strict=True)]
     header = ("tensor", "op", "SQNR dB", "what\nvaries", "cosine", "max abs", "steps")
     output_rows = len(comparison.outputs)
-    rows[: len(rows) - output_rows] = [(*row[:3], "", *row[4:]) for row in rows[: len(rows) - output_rows]]
     levels = [level_of(_judged(row), Thresholds()) for row in found]
     styles = {(k, column): COLOURS[level] for k, level in enumerate(levels) for column in (2, 3)}
     styles |= {(len(rows) - k, 0): "bold" for k in range(1, output_rows + 1)}
     show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows, styles=styles)
     out.print()
     show_facts(out, [("verdict", verdict(comparison, Thresholds()))])
-    show_facts(out, [("own error", t) for t in own_sentences(comparison.own, WORST_OPS, Thresholds())])
+    own = [*own_sentences(comparison.own, WORST_OPS, Thresholds())]
+    if comparison.own.worst:
+        own.insert(0, f"of what varies, op by op, on the first {comparison.own.samples} samples:")
+    show_facts(out, [("own error", sentence) for sentence in own])
     show_facts(out, [("warning", sentence) for sentence in comparison.notes])
     for row in comparison.outputs:
         if row.closeness.top1 is not None and not row.part:
@@ -167,7 +169,7 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
     build = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
     poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
     if any(clipped(op) for op in poor):
-        return build, "chooses ranges that hold these samples; what is cut off, no compensation restores"
+        return build, "chooses ranges that hold these samples; `compensate` widens those of some layers in place"
     if any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part):
         return build, "makes one from the float file; so little is right about this one that `compensate` refuses it"
     files = [second, "--reference", first, *data, "-o", "better.tflite"]
@@ -176,8 +178,9 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
 
 def verdict(comparison: Comparison, wanted: Thresholds) -> str:
     """How good the second file is at its worst output, in a sentence."""
-    worst = min((row.closeness.judged_db for row in comparison.outputs if not row.part), default=math.nan)
-    return f"{in_db(worst)} of what varies at the worst output: {VERDICTS[level_of(worst, wanted)]}"
+    worst, before = comparison.worst()
+    where = f"before the worst output, at {first_name(before)!r}" if before else "at the worst output"
+    return f"{in_db(worst)} of what varies {where}: {VERDICTS[level_of(worst, wanted)]}"
 
 
 def _judged(row: TensorComparison) -> float:

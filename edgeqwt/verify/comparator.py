@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import batched
 from types import MappingProxyType, TracebackType
 
@@ -90,9 +90,11 @@ class Look:
 
     Attributes:
         reference, tensor: in the one graph and in the other.
-        varying: whether what varies between samples counts, too: of outputs and what they are judged by.
+        varying: whether samples are compared one by one, by what varies and by rows: outputs, and what they are
+            judged by.
         part: None: the whole.
         deciding: what of the tensors counts; None: everything.
+        spread: whether what varies is told of others, too.
     """
 
     reference: int
@@ -100,6 +102,7 @@ class Look:
     varying: bool = False
     part: Part | None = None
     deciding: Within | None = None
+    spread: bool = False
 
     def counting(self, values: Array) -> Array:
         """What counts of the values of one of the tensors."""
@@ -182,8 +185,8 @@ def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], foun
         first = [look.counting(to_real(reference, look.reference, value)) for value in ours]
         second = [look.counting(to_real(graph, look.tensor, value)) for value in theirs]
         return [compare(a, b, step, varying=True) for a, b in zip(first, second, strict=True)]
-    together = compare(_real(reference, look.reference, ours), _real(graph, look.tensor, theirs), step, rows=False)
-    return [replace(together, samples=len(ours))]
+    stacks = _real(reference, look.reference, ours), _real(graph, look.tensor, theirs)
+    return [compare(*stacks, step, varying=look.spread, rows=False, stacked=True)]
 
 
 def _real(graph: Graph, tensor: int, values: list[Array]) -> Array:

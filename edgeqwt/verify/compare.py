@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.pairing import partners
+from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.pictured import Tabular
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, compared
@@ -22,8 +24,7 @@ class TensorComparison:
 
     Attributes:
         name, kind: of the tensor and of the op that computes it, in the first graph; "INPUT" without one.
-        closeness: of the second graph's real values to the first's; steps are those of the second's scale. What
-            varies is reported for outputs alone.
+        closeness: of the second graph's real values to the first's; steps are those of the second's scale.
         part: which part of an output; empty: the whole.
     """
 
@@ -45,6 +46,8 @@ class Comparison(Tabular):
         samples: how many were run.
         own: what each op of the second graph errs by itself, on the first few of them.
         notes: what of the files speaks against taking the figures as they are.
+        before: by the names of outputs behind SOFTMAX and its like, what goes into that: it tells more, because
+            behind them most differences vanish.
     """
 
     tensors: tuple[TensorComparison, ...]
@@ -53,6 +56,17 @@ class Comparison(Tabular):
     samples: int
     own: OwnErrors = field(default_factory=lambda: OwnErrors(0, (), 0))
     notes: tuple[str, ...] = ()
+    before: Mapping[str, TensorComparison] = field(default_factory=dict)
+
+    def worst(self) -> tuple[float, str]:
+        """The least SQNR of what varies at an output or before its SOFTMAX, and the name of what goes into that.
+
+        The name is empty where the output itself is the worst; NaN without outputs, or where values are not finite.
+        """
+        ends = [(row, "") for row in self.outputs if not row.part]
+        ends += [(row, row.name) for row in self.before.values()]
+        found = [(row.closeness.judged_db, name) for row, name in ends]
+        return min(found, key=lambda pair: (not math.isnan(pair[0]), pair[0]), default=(math.nan, ""))
 
 
 def compare_graphs(
@@ -71,7 +85,7 @@ def compare_graphs(
     """
     check_interfaces(first, second, "Compare files of one model.")
     inner = _inner_pairs(first, second)
-    looks = [Look(a, b) for a, b in inner]
+    looks = [Look(a, b, spread=True) for a, b in inner]
     for a, b in zip(first.outputs, second.outputs, strict=True):
         looks += [Look(a, b, True, part) for part in (None, *parts_of(first, a))]
     few: list[Mapping[int, Array]] = []
@@ -94,7 +108,11 @@ def compare_graphs(
         for look, total in zip(looks, totals[""], strict=True)
     )
     unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
-    return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count, own_errors(first, second, few))
+    by_tensor = {a: row for (a, _), row in zip(inner, rows, strict=False)}
+    ends = {first.tensors[t].name: before_saturation(first, t)[0] for t in first.outputs}
+    before = {name: by_tensor[t] for name, t in ends.items() if t in by_tensor}
+    own = own_errors(first, second, few)
+    return Comparison(rows[: len(inner)], rows[len(inner) :], unmatched, count, own, before=before)
 
 
 def _inner_pairs(first: Graph, second: Graph) -> tuple[tuple[int, int], ...]:

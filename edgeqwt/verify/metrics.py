@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -126,9 +127,15 @@ class Sums:
 
 
 def compare(
-    reference: Array, test: Array, step: float | None = None, *, varying: bool = False, rows: bool = True
+    reference: Array,
+    test: Array,
+    step: float | None = None,
+    *,
+    varying: bool = False,
+    rows: bool = True,
+    stacked: bool = False,
 ) -> Sums:
-    """One sample's sums.
+    """One sample's sums, or those of several together.
 
     Args:
         reference: real values; where they are fills (`graph.fills`), nothing is compared.
@@ -136,6 +143,7 @@ def compare(
         step: the scale of the tested tensor's integers, where it has them.
         varying: also what `varying_db` needs; the sums then hold an array of the tensor's size.
         rows: also which elements of rows are the largest; of tensors in a network's middle nobody asks.
+        stacked: both are several samples' values, along the first axis.
     """
     r: Array = reference.astype(np.float64).ravel()
     t: Array = test.astype(np.float64).ravel()
@@ -145,7 +153,7 @@ def compare(
     with np.errstate(all="ignore"):
         error = t - r
         return Sums(
-            samples=1,
+            samples=len(reference) if stacked else 1,
             elements=r.size,
             reference=_dot(r, r),
             test=_dot(t, t),
@@ -153,11 +161,14 @@ def compare(
             error=_dot(error, error),
             max_abs=float(np.abs(error).max(initial=0.0)),
             **(_agreement(reference, test, step) if rows else {}),
-            spread=Spread(1, reference if shown is None else np.where(shown.reshape(reference.shape), reference, 0))
-            if varying
-            else None,
+            spread=_spread(reference, shown, stacked) if varying else None,
             step=step,
         )
+
+
+def _spread(reference: Array, shown: Array | None, stacked: bool) -> Spread:
+    values = reference if shown is None else np.where(shown.reshape(reference.shape), reference, 0)
+    return reduce(Spread.plus, (Spread(1, value) for value in values)) if stacked else Spread(1, values)
 
 
 def _dot(a: Array, b: Array) -> float:

@@ -130,7 +130,7 @@ def test_long_names_show_both_ends_and_odd_names_are_printed_as_they_are() -> No
     lines = shown(terminal.show_comparison, Comparison(rows, rows[:1], 2, 7), Path("a.tflite"), Path("b.tflite"))
     assert max(map(len, lines)) <= 80
     assert len([line for line in lines if line.startswith("model/") and "…" in line and "block/conv" in line]) == 2
-    assert line_of(lines, "[bold]x[/bold] :smile:").split()[-4:] == ["20.0", "1.00000", "0.1", "1.0"]
+    assert line_of(lines, "[bold]x[/bold] :smile:").split()[-5:] == ["20.0", "nothing", "1.00000", "0.1", "1.0"]
     assert lines[-1] == "2 tensors of the first file are not in the second by name and shape."
     [said] = [line for line in lines if line.startswith("verdict")]
     assert re.fullmatch(r"verdict +[\d.]+ dB of what varies at the worst output: (good|poor)", said)

@@ -96,3 +96,22 @@ def test_what_cannot_be_compared() -> None:
     fewer = replace(graph, outputs=graph.outputs[:1])
     with pytest.raises(InputError, match=r"outputs differ: .*'share' \(1, 6, 6, 4\) and 'total' \(1, 6, 6, 4\)"):
         compare_graphs(graph, fewer, samples(graph), threads=1)
+
+
+def shifted(by: float) -> Graph:
+    """SOFTMAX of the input and a constant: a shift that the output does not show."""
+    chain = Chain()
+    x, constant = chain.input((1, 4), "x"), chain.constant(np.full(4, by, np.float32))
+    inner = chain.op("ADD", x, constant, name="inner", fusedActivationFunction="NONE", potScaleInt16=False)
+    return chain.graph(chain.op("SOFTMAX", inner, name="share", beta=1.0))
+
+
+def test_inner_tensors_are_judged_by_what_varies_and_outputs_by_what_goes_into_softmax() -> None:
+    given = samples(shifted(10.0), 8)
+    found = compare_graphs(shifted(10.0), shifted(10.5), given, threads=1)
+    varying = 4 * np.stack([sample[0] for sample in given]).var(axis=0, ddof=1).mean() / (4 * 0.5**2)
+    assert found.tensors[0].closeness.varying_db == pytest.approx(10 * math.log10(varying), abs=1e-4)
+    assert found.tensors[0].closeness.sqnr_db > 20  # the whole is mostly the constant
+    assert found.outputs[0].closeness.judged_db > 60
+    assert found.before == {"share": found.tensors[0]}
+    assert found.worst() == (found.tensors[0].closeness.varying_db, "inner")
