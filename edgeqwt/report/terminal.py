@@ -168,8 +168,9 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
 
     build = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
     poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
-    if any(clipped(op) for op in poor):
-        return build, "chooses ranges that hold these samples; `compensate` widens those of some layers in place"
+    if kinds := {op.kind for op in poor if clipped(op)}:
+        other = "" if "INPUT" in kinds else "; `compensate` widens those of some layers in place"
+        return build, f"chooses ranges that hold these samples{other}"
     if any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part):
         return build, "makes one from the float file; so little is right about this one that `compensate` refuses it"
     files = [second, "--reference", first, *data, "-o", "better.tflite"]

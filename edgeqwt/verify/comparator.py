@@ -94,7 +94,7 @@ class Look:
             judged by.
         part: None: the whole.
         deciding: what of the tensors counts; None: everything.
-        spread: whether what varies is told of others, too.
+        spread: whether what varies counts of others, too.
     """
 
     reference: int
