@@ -70,10 +70,23 @@ def main() -> None:
 
 
 def written(found: list[dict[str, Any]]) -> None:
-    """Keeps the tables; those of other networks and precisions stay."""
+    """Keeps the tables; those of other networks and precisions stay, and other rows of the same images and network."""
     before = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else []
-    tables = {(table["network"], table["precision"]): table for table in (*before, *found)}
+    tables = {(table["network"], table["precision"]): table for table in before}
+    for table in found:
+        old = tables.get(key := (table["network"], table["precision"]))
+        tables[key] = {**table, "rows": rows_of(old, table)} if old else table
     MEASURED.write_text(json.dumps([*tables.values()], indent=1) + "\n", encoding="utf-8")
+
+
+def rows_of(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of two measurements of one network, those of the new one first to count.
+
+    Of other images or another float network, old rows are not comparable: then the new ones stand alone.
+    """
+    if any(old[about] != new[about] for about in ("images", "accuracy", "bits")):
+        return list(new["rows"])
+    return [*{(row["method"], row["correction"]): row for row in (*old["rows"], *new["rows"])}.values()]
 
 
 if __name__ == "__main__":

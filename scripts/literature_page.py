@@ -83,7 +83,12 @@ SYSTEMS = (
         (),
         "in files: `build --groups t=4`, measured in [scales per group](how-to/scales-per-group.md)",
     ),
-    System("PTQ for ViT (Liu et al. 2021)", (), (), "not here"),
+    System(
+        "PTQ for ViT (Liu et al. 2021)",
+        (),
+        ("liu2021",),
+        'activations\' ranges; its mixed precision in files: `sensitivity = "nuclear_norm"` of `[mixed]`; see below',
+    ),
     System(
         "Q-HyViT, Trio-ViT",
         ("regions16",),
@@ -243,8 +248,9 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield f"| method | {' | '.join(columns)} |"
     yield f"|---|{'---|' * len(columns)}"
     for method in dict.fromkeys(row["method"] for row in rows):
-        found = [cells[method, column] for column in columns]
-        yield f"| `{method}` | {' | '.join(f'{r["varying_db"]:.1f} dB, {r["agreement"]:.3f}' for r in found)} |"
+        found = [cells.get((method, column)) for column in columns]
+        told = (f"{r['varying_db']:.1f} dB, {r['agreement']:.3f}" if r else "—" for r in found)
+        yield f"| `{method}` | {' | '.join(told)} |"
 
 
 def main() -> None:

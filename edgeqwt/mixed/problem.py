@@ -12,6 +12,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.mixed.cost import Costs, file_size, latency, size, total
 from edgeqwt.mixed.degradation import degradations, with_rounded_activation, with_rounded_weights
+from edgeqwt.mixed.nuclear import nuclear_degradations
 from edgeqwt.mixed.width_groups import Parts, parts
 from edgeqwt.passes.context import Context
 from edgeqwt.progress import Advance
@@ -55,7 +56,7 @@ class Problem:
     Attributes:
         parts: of the equalized float graph.
         weights: degradation of rounding a layer's weights, by name and bits: squared error at the outputs
-            relative to their signal, of the float graph with that alone rounded.
+            relative to their signal, of the float graph with that alone rounded, or what `goal.sensitivity` says.
         activations: degradation of rounding an activation to 8 bits, by tensor index; empty where all have 8 bits.
         floor: degradation of all activations at 8 bits where `activations` is empty, else 0.
         size: bytes of the file, exact.
@@ -103,10 +104,14 @@ def measured(context: Context, recipe: Recipe, goal: Mixed, advance: Advance) ->
     scales = assigned(reference, statistics, ranges, Precision()).quantization
     may_widen = goal.wide or goal.max_latency > 0
     sources = [s.tensor for s in found.sources if may_widen and s.tensor in scales]
-    variants = [partial(with_rounded_weights, reference, la.weight, g) for la in found.layers for g in rounded.values()]
+    alone = goal.sensitivity == "outputs"
+    layers = found.layers if alone else ()
+    variants = [partial(with_rounded_weights, reference, la.weight, g) for la in layers for g in rounded.values()]
     variants += [partial(with_rounded_activation, reference, t, scales[t]) for t in sources]
     results = iter(degradations(reference, variants, fit, advance))
-    weights = {layer.name: {bits: next(results) for bits in WEIGHTS} for layer in found.layers}
+    weights = {layer.name: {bits: next(results) for bits in WEIGHTS} for layer in layers}
+    if not alone:
+        weights = nuclear_degradations(reference, found.layers, rounded, fit, advance)
     activations = {t: next(results) for t in sources}
     floor = 0.0
     if not may_widen:

@@ -18,6 +18,7 @@ from edgeqwt.simulation.quantizers import (
     TwoRanges,
     Uniform,
 )
+from edgeqwt.simulation.similarity import Correlated
 from edgeqwt.simulation.sites import Role
 
 GELU_SHIFT = 0.17
@@ -52,6 +53,11 @@ METHODS: Mapping[str, Method] = {
     "percentile": Method("", "ranges without one value in a thousand at each end", Uniform("percentile")),
     "mse": Method("", "ranges of least squared error"),
     "easyquant": Method("EasyQuant (Wu et al. 2020)", "ranges of highest cosine similarity", Uniform("cosine")),
+    "liu2021": Method(
+        "PTQ for ViT (Liu et al. 2021)",
+        "ranges by the correlation of outputs; scores of attention keep their order",
+        Correlated(),
+    ),
     "zeroquant": Method("ZeroQuant (Yao et al. 2022)", "a range for each token, found at run time", Dynamic()),
     "smoothquant": Method(
         "SmoothQuant (Xiao et al. 2023)", "part of the channels' ranges in the weights", special={Role.NORM: Smoothed()}

@@ -38,6 +38,19 @@ class Fitted:
     factors: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Op:
+    """What reads an activation.
+
+    Attributes:
+        run: the activation, of the first samples, to the float op's output; other operands are the float network's.
+        scores: whether the output goes into a softmax.
+    """
+
+    run: Round
+    scores: bool = False
+
+
 class Quantizer(ABC):
     """A rule. `paper` names its source, `integers` says what integer kernels make of it."""
 
@@ -47,6 +60,10 @@ class Quantizer(ABC):
     @abstractmethod
     def fit(self, x: Tensor, bits: int) -> Fitted:
         """The rule's quantizer for values such as these."""
+
+    def fit_output(self, x: Tensor, bits: int, op: Op) -> Fitted:
+        """The same, of a rule that looks at the output of the first op that reads the values."""
+        return self.fit(x, bits)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.simulation.corrections import Corrected, Correction, confirmed
 from edgeqwt.simulation.methods import Method
-from edgeqwt.simulation.quantizers import Fitted
+from edgeqwt.simulation.quantizers import Fitted, Op
+from edgeqwt.simulation.similarity import makes_scores
 from edgeqwt.simulation.sites import Site, sites
 from edgeqwt.simulation.weights import rounded
 
@@ -243,7 +244,8 @@ def _layer(
     graph = machine.graph
     for site in found:
         if site.tensor not in known:
-            known[site.tensor] = method.quantizer(site.role).fit(exact[site.tensor], bits.activations)
+            reader = _reader(machine, site, exact)
+            known[site.tensor] = method.quantizer(site.role).fit_output(exact[site.tensor], bits.activations, reader)
         quantizers[site.slot] = known[site.tensor]
         if graph.ops[i].kind != "BATCH_MATMUL":
             op, s = graph.ops[i], slots(graph.ops[i])
@@ -256,6 +258,17 @@ def _layer(
                         None if factors is None else factors.double().numpy())
             )  # fmt: skip
     return Simulated(quantizers, constants)
+
+
+def _reader(machine: Machine, site: Site, exact: Mapping[int, Tensor]) -> Op:
+    """The op of a site in the float network, as a function of the site's activation on the first samples."""
+    inputs, output = machine.inputs(site.op, exact), machine.graph.ops[site.op].outputs[0]
+
+    def run(x: Tensor) -> Tensor:
+        others = {s: values[: len(x)] for s, values in inputs.items()}
+        return machine.run(site.op, {**others, site.slot: x})[output]
+
+    return Op(run, makes_scores(machine.graph, site.op))
 
 
 def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:

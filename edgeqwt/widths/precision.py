@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
@@ -118,6 +118,8 @@ class Mixed:
             so that under a limit of size alone most ops would have them, and time. Under one of time they may.
         samples: how many samples sensitivity is measured with, at most.
         op_times: what `max_latency` is reckoned with.
+        sensitivity: how weights' rounding is judged: "outputs": by its error at the model's outputs; "nuclear_norm": by
+            that of the layer's own output, times its nuclear norm (Liu et al. 2021).
 
     Raises:
         RecipeError: on construction, unless exactly one limit is given.
@@ -129,6 +131,7 @@ class Mixed:
     wide: bool = False
     samples: Annotated[int, Ge(1)] = 64
     op_times: OpTimes = field(default_factory=OpTimes)
+    sensitivity: Literal["outputs", "nuclear_norm"] = "outputs"
 
     def __post_init__(self) -> None:
         if sum(limit != 0 for limit in (self.max_size, self.max_latency, self.min_sqnr)) != 1:
