@@ -70,23 +70,18 @@ def main() -> None:
 
 
 def written(found: list[dict[str, Any]]) -> None:
-    """Keeps the tables; those of other networks and precisions stay, and other rows of the same images and network."""
-    before = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else []
-    tables = {(table["network"], table["precision"]): table for table in before}
-    for table in found:
-        old = tables.get(key := (table["network"], table["precision"]))
-        tables[key] = {**table, "rows": rows_of(old, table)} if old else table
-    MEASURED.write_text(json.dumps([*tables.values()], indent=1) + "\n", encoding="utf-8")
+    """Keeps the tables: rows join those of the same network, images and widths; any other measurement stays as it is.
 
-
-def rows_of(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of two measurements of one network, those of the new one first to count.
-
-    Of other images or another float network, old rows are not comparable: then the new ones stand alone.
+    A network with another accuracy, of other weights or images, has a table of its own: its rows are not comparable.
     """
-    if any(old[about] != new[about] for about in ("images", "accuracy", "bits")):
-        return list(new["rows"])
-    return [*{(row["method"], row["correction"]): row for row in (*old["rows"], *new["rows"])}.values()]
+    before = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else []
+    tables: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for table in (*before, *found):
+        key = tuple(table[about] for about in ("network", "precision", "images", "accuracy"))
+        known = tables[key]["rows"] if key in tables else []
+        rows = {(row["method"], row["correction"]): row for row in (*known, *table["rows"])}
+        tables[key] = {**table, "rows": [*rows.values()]}
+    MEASURED.write_text(json.dumps([*tables.values()], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
