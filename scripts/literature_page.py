@@ -194,16 +194,16 @@ where `gptq` therefore stays: the technique rounds both ways and keeps what they
 
 ## Mixed widths by nuclear norm: what was tried
 
-Files of the ViT (3 epochs of train.py) within 430,000 bytes, recipe `fast`, 86 calibration samples, dB of what varies on
-500 test images (`python benchmarks/mixed_sensitivity.py --sizes 430000`):
+Files of the ViT (3 epochs of train.py) within 430,000 bytes, recipe `fast`, 86 calibration samples, dB of what varies
+on 500 test images (`python benchmarks/mixed_sensitivity.py --sizes 430000`):
 
 | `sensitivity` | bytes | layers at 8 bits | dB | same class |
 |---|---|---|---|---|
 | `outputs` (the default) | 428,448 | 16 of 38 | 31.3 | 0.986 |
 | `nuclear_norm` | 428,448 | 13 of 38 | 27.7 | 0.974 |
 
-One network and one limit. A layer's own error, however weighed, says nothing of what the layers behind it make of it.
-Here each linear layer's output stands for the maps of attention and of the MLP that the paper takes.
+One network and one limit. The norm weighs a layer's own error, and does not see what the layers behind make of it. Here
+each linear layer's output stands for the maps of attention and of the MLP that the paper takes.
 
 """
 
