@@ -87,7 +87,7 @@ SYSTEMS = (
         "PTQ for ViT (Liu et al. 2021)",
         (),
         ("liu2021",),
-        'activations\' ranges; its mixed precision in files: `sensitivity = "nuclear_norm"` of `[mixed]`; see below',
+        'activations\' ranges; its mixed precision in files: `sensitivity = "nuclear_norm"` of `[mixed]`, see below',
     ),
     System(
         "Q-HyViT, Trio-ViT",
@@ -263,8 +263,8 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield f"|---|{'---|' * len(columns)}"
     for method in dict.fromkeys(row["method"] for row in rows):
         found = [cells.get((method, column)) for column in columns]
-        told = (f"{r['varying_db']:.1f} dB, {r['agreement']:.3f}" if r else "—" for r in found)
-        yield f"| `{method}` | {' | '.join(told)} |"
+        shown = (f"{r['varying_db']:.1f} dB, {r['agreement']:.3f}" if r else "—" for r in found)
+        yield f"| `{method}` | {' | '.join(shown)} |"
 
 
 def main() -> None:

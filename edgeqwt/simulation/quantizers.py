@@ -43,7 +43,7 @@ class Op:
     """What reads an activation.
 
     Attributes:
-        run: the activation, of the first samples, to the float op's output; other operands are the float network's.
+        run: the activation to the float op's output; its other operands are those of the float network.
         scores: whether the output goes into a softmax.
     """
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     Tensor = torch.Tensor
 
-SEEN = 16  # samples whose outputs are compared
 RANKED = 4  # samples whose pairs of scores are looked at: there are positions² of them for each query
 SCALED = MOVES | {"MUL", "ADD"}
 
@@ -41,8 +40,7 @@ class Correlated(Quantizer):
 
     def fit_output(self, x: Tensor, bits: int, op: Op) -> Fitted:
         """By the op's output."""
-        low, high, x = x.min(), x.max(), x[:SEEN]
-        wanted = op.run(x)
+        wanted, low, high = op.run(x), x.min(), x.max()
         best, chosen = float("inf"), (low, high)
         for k in range(CANDIDATES + 1):
             share = 1 - (1 - NARROWEST) * k / CANDIDATES

@@ -261,14 +261,10 @@ def _layer(
 
 
 def _reader(machine: Machine, site: Site, exact: Mapping[int, Tensor]) -> Op:
-    """The op of a site in the float network, as a function of the site's activation on the first samples."""
+    """The op of a site in the float network, as a function of the site's activation."""
     inputs, output = machine.inputs(site.op, exact), machine.graph.ops[site.op].outputs[0]
-
-    def run(x: Tensor) -> Tensor:
-        others = {s: values[: len(x)] for s, values in inputs.items()}
-        return machine.run(site.op, {**others, site.slot: x})[output]
-
-    return Op(run, makes_scores(machine.graph, site.op))
+    scores = makes_scores(machine.graph, site.op)
+    return Op(lambda v: machine.run(site.op, {**inputs, site.slot: v})[output], scores)
 
 
 def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:
