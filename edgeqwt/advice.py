@@ -14,7 +14,7 @@ from edgeqwt.recipe.layers import pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.trials import Trial, lost_logarithms
+from edgeqwt.trials import Trial, lost_logarithms, worst_place
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
@@ -173,7 +173,11 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
     if any(trial.enough for trial in trials):
         return f"Build with {_measured(trials)}"
     found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
-    messages = [f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(trials)}"] if trials else []
+    has, messages = worst_place(reference, quality).db, list[str]()
+    if better := [trial for trial in trials if trial.worst.db > has]:
+        messages.append(f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(better)}")
+    elif trials:
+        messages.append(f"Nothing that was tried is better: {', '.join(trial.options for trial in trials)}.")
     if found:
         messages.append(f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}.")
     return " ".join(messages)
