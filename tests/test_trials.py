@@ -97,8 +97,8 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
 
 
 NOT_ENOUGH = (
-    "No remedy that was tried gives 25 dB everywhere: --b: 17.2 dB of what varies at the worst output or part, 'scores', "
-    "on 8 held-out samples without compensation"
+    "No remedy that was tried gives 25 dB everywhere: --b: 17.2 dB of what varies at the worst output or part, "
+    "'scores', on 8 held-out samples without compensation"
 )
 
 
