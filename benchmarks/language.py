@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import batched
 from pathlib import Path
@@ -62,8 +62,10 @@ def batches(steps: int, seed: int) -> Iterator[Tensor]:
         yield text[starts + torch.arange(LENGTH + 1)]
 
 
-def train(model: nn.Module, steps: int, seed: int = 0) -> nn.Module:
-    """The trained model, in evaluation mode: AdamW, the learning rate in one cycle."""
+def train(
+    model: nn.Module, steps: int, seed: int = 0, after_step: Callable[[torch.optim.Optimizer], None] = lambda _: None
+) -> nn.Module:
+    """The trained model, in evaluation mode: AdamW, the learning rate in one cycle; `after_step` may change states."""
     decayed, others = ([p for p in model.parameters() if (p.ndim > 1) == many] for many in (True, False))
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, RATE, weight_decay=DECAY)
@@ -77,6 +79,7 @@ def train(model: nn.Module, steps: int, seed: int = 0) -> nn.Module:
             found.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            after_step(optimizer)
             schedule.step()
             total += found.item()
         print(

@@ -14,6 +14,7 @@ from edgeqwt.techniques.registry import registered
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, MEASURED = DOCS / "literature.md", DOCS / "literature.json"
+TRAININGS = DOCS / "quantized_training.json"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ SYSTEMS = (
         "hybrids build with what there is; linear attention's divisions as regions of 16 bits "
         "([transformers.md](transformers.md))",
     ),
-    System("EfficientLLMs study", (), (), "not here"),
+    System("EfficientLLMs study (2024)", (), (), "a small training of our own, rounded part by part: below"),
 )
 
 HEAD = """\
@@ -210,7 +211,7 @@ each linear layer's output stands for the maps of attention and of the MLP that 
 
 def page() -> str:
     """The page."""
-    return HEAD + "\n".join([*_systems(), "", TRIED, *_methods(), "", *_measured()]) + "\n"
+    return HEAD + "\n".join([*_systems(), "", TRIED, *_trainings(), "", *_methods(), "", *_measured()]) + "\n"
 
 
 def _systems() -> Iterator[str]:
@@ -222,6 +223,26 @@ def _systems() -> Iterator[str]:
         assert {*system.methods} <= known, system.name
         files = ", ".join(f"[`{name}`](techniques.md#{name})" for name in system.techniques) or "—"
         yield f"| {system.name} | {files} | {', '.join(f'`{n}`' for n in system.methods) or '—'} | {system.note} |"
+
+
+def _trainings() -> Iterator[str]:
+    found = json.loads(TRAININGS.read_text(encoding="utf-8"))
+    plain = [row["loss"] for row in found["rows"] if not row["part"]]
+    yield "## Rounding in training"
+    yield ""
+    yield f"A decoder of {found['parameters']:,} parameters, {found['steps']} steps on the standard library's"
+    yield "docstrings, one part rounded; nats a byte of held-out modules, in simulation. Without rounding, three seeds:"
+    yield f"{', '.join(f'{loss:.3f}' for loss in plain)}; the table's rows have the first seed. Per row: a scale for"
+    yield "each output channel of weights and of their moments, for each token of activations and gradients. Weights,"
+    yield "activations and gradients are those of all linear layers but the last; moments are AdamW's, of all matrices."
+    yield f"`python benchmarks/quantized_training.py --steps {found['steps']} --write`"
+    yield ""
+    yield "| rounded | 8 bits, per tensor | 8 bits, per row | 4 bits, per tensor | 4 bits, per row |"
+    yield "|---|---|---|---|---|"
+    losses = {(row["part"], row["bits"], row["rows"]): row["loss"] for row in found["rows"] if row["part"]}
+    for part in dict.fromkeys(part for part, _, _ in losses):
+        cells = (losses[part, bits, rows] for bits in (8, 4) for rows in (False, True))
+        yield f"| {part} | {' | '.join('diverged' if loss is None else f'{loss:.3f}' for loss in cells)} |"
 
 
 def _methods() -> Iterator[str]:
