@@ -116,9 +116,9 @@ def start(count: int, seed: int) -> tuple[Array, Array]:
     return noise, np.arange(count) % CLASSES
 
 
-def calibration(network: Velocity, trajectories: int = TRAJECTORIES) -> dict[str, Array]:
+def calibration(network: Velocity, trajectories: int = TRAJECTORIES, seed: int = SEED + 1) -> dict[str, Array]:
     """What the float network is asked on its way from noise to images: x, t and y, in no order."""
-    noise, classes = start(trajectories, SEED + 1)
+    noise, classes = start(trajectories, seed)
     _, seen = sample(network, noise, classes)
     order = np.random.default_rng(SEED).permutation(trajectories * STEPS)
     times = np.repeat(sampler_times(), trajectories)

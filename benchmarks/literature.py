@@ -8,17 +8,20 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from common import ROOT, cifar10, normalized, show
-from models import mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
+import dit
+import torch
+from common import ROOT, Array, cifar10, normalized, show
+from models import dit_cifar10, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
 
 import edgeqwt
 from edgeqwt.report.variants import decibels
 from edgeqwt.simulation.corrections import CORRECTIONS
 from edgeqwt.simulation.methods import METHODS
 
-NETWORKS = {"vit": vit_cifar10, "mobilenetv2": mobilenetv2_cifar10, "resnet20": resnet20_cifar10}
+NETWORKS = {"dit": dit_cifar10, "vit": vit_cifar10, "mobilenetv2": mobilenetv2_cifar10, "resnet20": resnet20_cifar10}
 MEASURED = ROOT / "docs" / "literature.json"
 CALIBRATION = 86  # samples; 64 of them are fitted on
+TRAJECTORIES = 5  # of the diffusion transformer that are judged, with 20 samples each
 
 
 def main() -> None:
@@ -28,20 +31,20 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["w4a4", "w6a6"])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--corrections", nargs="+", choices=sorted(CORRECTIONS), default=list(CORRECTIONS))
-    parser.add_argument("--every", type=int, default=10, help="test images: every so many of them")
+    parser.add_argument("--every", type=int, default=10, help="test images: every so many; not of dit")
     parser.add_argument("--write", action="store_true", help=f"write {MEASURED.name}, then run literature_page.py")
     asked = parser.parse_args()
-    data, kept = cifar10(), []
-    test = {"x": normalized(data["test_images"][:: asked.every]), "labels": data["test_labels"][:: asked.every]}
+    kept: list[dict[str, Any]] = []
     for name in asked.networks:
         try:
             model = NETWORKS[name].create()
+            calibration, test = samples(name, model, asked.every)
         except FileNotFoundError as error:
             sys.exit(str(error))
         for precision in asked.precisions:
             found = edgeqwt.study(
                 model,
-                calibration={"x": normalized(data["calibration_images"][:CALIBRATION])},
+                calibration=calibration,
                 precision=precision,
                 methods=asked.methods,
                 corrections=asked.corrections,
@@ -52,21 +55,41 @@ def main() -> None:
             about = {"network": name, "precision": precision, "accuracy": found.accuracy, "images": found.judged}
             kept.append({**about, "bits": asdict(found.bits), "rows": rows})
             header = ("method", "correction", "what varies, dB", "same top-1", "accuracy", "added numbers")
-            cells = [
-                (
-                    row["method"],
-                    row["correction"],
-                    decibels(row["varying_db"]),
-                    f"{row['agreement']:.4f}",
-                    f"{row['accuracy']:.4f}",
-                    f"{row['added_parameters']:,}",
-                )
-                for row in rows
-            ]
-            show(f"{name}, {precision}, {found.judged} test images, float {found.accuracy:.4f}", header, cells)
+            accuracy = "" if found.accuracy is None else f", float {found.accuracy:.4f}"
+            show(f"{name}, {precision}, {found.judged} test samples{accuracy}", header, [*map(cells, rows)])
             print(found.simulated)
     if asked.write:
         written(kept)
+
+
+def samples(name: str, model: torch.nn.Module, every: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What a network is calibrated and judged on: images of CIFAR-10, or what the diffusion transformer's sampler asks.
+
+    Args:
+        name: of the network.
+        model: itself.
+        every: so many of the test images; the sampler's questions have no labels.
+    """
+    if name == "dit":
+        network = dit.velocity_of(model)
+        known = dit.calibration(network, -(-CALIBRATION // dit.STEPS))
+        return {k: v[:CALIBRATION] for k, v in known.items()}, dit.calibration(network, TRAJECTORIES, dit.SEED + 2)
+    data = cifar10()
+    test = {"x": normalized(data["test_images"][::every]), "labels": data["test_labels"][::every]}
+    return {"x": normalized(data["calibration_images"][:CALIBRATION])}, test
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row of a study as text; without labels classes mean nothing."""
+    labelled = row["accuracy"] is not None
+    return (
+        row["method"],
+        row["correction"],
+        decibels(row["varying_db"]),
+        f"{row['agreement']:.4f}" if labelled else "",
+        f"{row['accuracy']:.4f}" if labelled else "",
+        f"{row['added_parameters']:,}",
+    )
 
 
 def written(found: list[dict[str, Any]]) -> None:

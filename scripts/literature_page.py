@@ -77,7 +77,21 @@ SYSTEMS = (
         "its objectives within GPTQ, kept where held-out samples say so; no gain on what was tried, see below",
     ),
     System("VQ4DiT (2024)", (), (), "not here; `--compress` stores weights of few values behind tables"),
-    System("Q-DiT (2024), PTQ4DiT (2024), LRQ-DiT (2025)", (), (), "not here; a diffusion transformer to try them is"),
+    System(
+        "PTQ4DiT (2024)", ("equalization",), ("ptq4dit",), "a sample stands for its time step; factors work in files"
+    ),
+    System(
+        "Q-DiT (2024)",
+        (),
+        ("q_dit",),
+        "ranges of groups in each token exist in no kernel; sizes are searched layer by layer, not by evolution",
+    ),
+    System(
+        "LRQ-DiT (2025)",
+        (),
+        ("lrq_dit",),
+        "kernels know equal steps alone; a rotation behind a modulated norm is a layer of its own",
+    ),
     System(
         "Static scales per time step",
         (),
@@ -270,9 +284,13 @@ def _measured() -> Iterator[str]:
     yield "images: compare rows within one table alone."
     for found in json.loads(MEASURED.read_text(encoding="utf-8")):
         yield ""
-        yield f"### {found['network']}, {found['precision']}, float accuracy {found['accuracy']:.3f}"
+        accuracy = "" if found["accuracy"] is None else f", float accuracy {found['accuracy']:.3f}"
+        yield f"### {found['network']}, {found['precision']}{accuracy}"
         yield ""
-        yield f"{found['images']} test images."
+        if found["accuracy"] is None:
+            yield f"{found['images']} of the sampler's questions: noisy images with a time step and a class each."
+        else:
+            yield f"{found['images']} test images."
         yield ""
         yield from _table(found["rows"])
 
@@ -284,8 +302,13 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield f"|---|{'---|' * len(columns)}"
     for method in dict.fromkeys(row["method"] for row in rows):
         found = [cells.get((method, column)) for column in columns]
-        shown = (f"{r['varying_db']:.1f} dB, {r['agreement']:.3f}" if r else "—" for r in found)
-        yield f"| `{method}` | {' | '.join(shown)} |"
+        yield f"| `{method}` | {' | '.join(_cell(row) if row else '—' for row in found)} |"
+
+
+def _cell(row: dict[str, Any]) -> str:
+    """Classes mean nothing where there are no labels."""
+    agreement = "" if row["accuracy"] is None else f", {row['agreement']:.3f}"
+    return f"{row['varying_db']:.1f} dB{agreement}"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule
+from edgeqwt.simulation.diffusion import Balanced, Grouped, Rotated, SignedLog
 from edgeqwt.simulation.quantizers import (
     Dynamic,
     Focused,
@@ -41,7 +42,7 @@ class Method:
     what: str
     default: Quantizer = field(default_factory=Uniform)
     special: Mapping[Role, Quantizer] = field(default_factory=dict)
-    weights: RoundingRule = field(default_factory=Nearest)
+    weights: RoundingRule | SignedLog = field(default_factory=Nearest)
 
     def quantizer(self, role: Role) -> Quantizer:
         """The quantizer of activations of a role."""
@@ -91,6 +92,19 @@ METHODS: Mapping[str, Method] = {
     ),
     "aiqvit": Method(
         "AIQViT (Jiang et al. 2025)", "the interval that matters behind softmax", special={Role.SOFTMAX: Focused()}
+    ),
+    "ptq4dit": Method(
+        "PTQ4DiT (Wu et al. 2024)",
+        "channels of activations and weights balanced over time steps",
+        Balanced(),
+        {Role.GELU: Uniform()},
+    ),
+    "q_dit": Method("Q-DiT (Chen et al. 2024)", "ranges per token and group of channels, of searched size", Grouped()),
+    "lrq_dit": Method(
+        "LRQ-DiT (Yang et al. 2025)",
+        "weights on logarithmic steps of both signs, inputs rotated where that pays",
+        Rotated(),
+        weights=SignedLog(),
     ),
     "gptq": Method("GPTQ (Frantar et al. 2022)", "weights by second moments", weights=Gptq()),
     "erq": Method("ERQ (Zhong et al. 2024)", "weights refitted to integer inputs, rounded by halves", weights=Erq()),

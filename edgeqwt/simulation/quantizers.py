@@ -32,10 +32,25 @@ class Fitted:
         rounds: real values to those that integers can stand for, of the same shape.
         factors: of each channel, shape (channels,): what the weights that read it are multiplied by before they are
             quantized, because the activation was divided by them; None: 1 for all.
+        rotation: orthogonal, shape (channels, channels): what rows of weights are multiplied by before they are
+            quantized, as the activation was; None: nothing.
+        group: how many input channels have a scale of their own in each row of the weights; None: all have one.
     """
 
     rounds: Round
     factors: Tensor | None = None
+    rotation: Tensor | None = None
+    group: int | None = None
+
+    def there(self, weights: Tensor) -> Tensor:
+        """Weights (…, channels) as they are quantized."""
+        scaled = weights if self.factors is None else weights * self.factors
+        return scaled if self.rotation is None else scaled @ self.rotation.to(scaled.dtype)
+
+    def back(self, weights: Tensor) -> Tensor:
+        """What became of them, for values as they were."""
+        turned = weights if self.rotation is None else weights @ self.rotation.to(weights.dtype).T
+        return turned if self.factors is None else turned / self.factors
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,12 @@ from edgeqwt.autograd.kernels import kernel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.simulation.corrections import Corrected, Correction, confirmed
+from edgeqwt.simulation.diffusion import LayerQuantizer, Met
 from edgeqwt.simulation.methods import Method
-from edgeqwt.simulation.quantizers import Fitted, Op
+from edgeqwt.simulation.quantizers import Fitted, Op, Quantizer
 from edgeqwt.simulation.similarity import makes_scores
-from edgeqwt.simulation.sites import Site, sites
-from edgeqwt.simulation.weights import rounded
+from edgeqwt.simulation.sites import Site, one_position, sites
+from edgeqwt.simulation.weights import by_rows, rounded
 
 if TYPE_CHECKING:
     import torch
@@ -244,19 +245,18 @@ def _layer(
     graph = machine.graph
     for site in found:
         if site.tensor not in known:
-            reader = _reader(machine, site, exact)
-            known[site.tensor] = method.quantizer(site.role).fit_output(exact[site.tensor], bits.activations, reader)
+            known[site.tensor] = _fit(machine, site, method, bits, exact)
         quantizers[site.slot] = known[site.tensor]
         if graph.ops[i].kind != "BATCH_MATMUL":
             op, s = graph.ops[i], slots(graph.ops[i])
             slot, data = op.inputs.index(s.weight), graph.tensors[s.weight].data
             assert data is not None
-            factors = quantizers[site.slot].factors if site.linear else None
-            read = quantizers[site.slot].rounds(simulated[site.tensor])
+            fitted = quantizers[site.slot]
+            read = fitted.rounds(simulated[site.tensor])
+            fitted = fitted if site.linear else Fitted(fitted.rounds)
             constants[slot] = as_tensor(
-                rounded(op, data, s.axis, bits.weights, method.weights, read, exact[site.tensor],
-                        None if factors is None else factors.double().numpy())
-            )  # fmt: skip
+                rounded(op, data, s.axis, bits.weights, method.weights, read, exact[site.tensor], fitted)
+            )
     return Simulated(quantizers, constants)
 
 
@@ -267,10 +267,29 @@ def _reader(machine: Machine, site: Site, exact: Mapping[int, Tensor]) -> Op:
     return Op(lambda v: machine.run(site.op, {**inputs, site.slot: v})[output], scores)
 
 
+def _fit(machine: Machine, site: Site, method: Method, bits: Bits, exact: Mapping[int, Tensor]) -> Fitted:
+    """The quantizer of an activation that nothing was fitted to yet."""
+    import torch
+
+    graph, x = machine.graph, exact[site.tensor]
+    rule: Quantizer = method.quantizer(site.role)
+    if not (isinstance(rule, LayerQuantizer) and site.linear):
+        return rule.fit_output(x, bits.activations, _reader(machine, site, exact))
+    weights = [
+        as_tensor(data).flatten(0, -2)
+        for other in sites(graph)
+        if other.tensor == site.tensor and other.linear
+        and (data := graph.tensors[slots(graph.ops[other.op]).weight].data) is not None
+    ]  # fmt: skip
+    met = Met(torch.cat(weights), lambda rows: by_rows(rows, bits.weights, method.weights))
+    return rule.fit_layer(x, bits.activations, met)
+
+
 def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:
     """Blocks of a residual network: (the ADD that ends one, the tensor that it began with), of one shape.
 
-    A sum is the end of a block where nothing else is alive behind it: all that follows depends on it alone.
+    A sum is the end of a block where nothing else is alive behind it: all that follows depends on it alone, and on
+    conditions that are the same for all positions, such as a diffusion transformer's time step.
     """
     last = {t: i for i, op in enumerate(graph.ops) for t in op.inputs}
     alive, begin = set(graph.inputs), None
@@ -278,8 +297,13 @@ def block_ends(graph: Graph) -> Iterator[tuple[int, int]]:
         alive |= {*op.outputs}
         alive = {t for t in alive if last.get(t, -1) > i or t in graph.outputs}
         output = op.outputs[0]
-        if alive == {output}:
-            real = op.kind == "ADD" and not any(graph.tensors[t].is_constant for t in op.inputs)
+        if {t for t in alive if t == output or not one_position(graph, t)} == {output} and not (
+            one_position(graph, output) and len(alive) > 1
+        ):
+            wide = not one_position(graph, output)
+            real = op.kind == "ADD" and not any(
+                graph.tensors[t].is_constant or (wide and one_position(graph, t)) for t in op.inputs
+            )
             if real and begin is not None and graph.tensors[begin].shape == graph.tensors[output].shape:
                 yield i, begin
             begin = output

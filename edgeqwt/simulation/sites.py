@@ -6,6 +6,7 @@ GELU and residual sums stay in float. So does a study.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,16 +86,26 @@ def role(graph: Graph, producers: Mapping[int, int], tensor: int) -> Role:
 
 
 def _normalized(graph: Graph, producers: Mapping[int, int], i: int) -> bool:
-    """Whether an op is the end of a normalization: x · rsqrt(…), times and plus constants."""
+    """Whether an op is the end of a normalization: x · rsqrt(…), times and plus constants or conditions.
+
+    A condition is the same for all positions, as the shifts and factors of a diffusion transformer's adaLN are.
+    """
     while i >= 0 and graph.ops[i].kind in ("MUL", "ADD"):
         op = graph.ops[i]
         made = [producers.get(t, -1) for t in op.inputs]
         if op.kind == "MUL" and any(k >= 0 and graph.ops[k].kind == "RSQRT" for k in made):
             return True
-        if not any(graph.tensors[t].is_constant for t in op.inputs):
+        wide = not one_position(graph, op.outputs[0])
+        values = [t for t in op.inputs if not (graph.tensors[t].is_constant or (wide and one_position(graph, t)))]
+        if len(values) == len(op.inputs):
             return False
-        i = next((k for t, k in zip(op.inputs, made, strict=True) if not graph.tensors[t].is_constant), -1)
+        i = producers.get(values[0], -1) if values else -1
     return False
+
+
+def one_position(graph: Graph, tensor: int) -> bool:
+    """Whether an activation has channels alone: its shape is 1 but for the last axis."""
+    return math.prod(graph.tensors[tensor].shape[:-1]) == 1
 
 
 def _in_norm(graph: Graph, i: int) -> bool:

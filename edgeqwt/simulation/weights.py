@@ -12,6 +12,8 @@ from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.rounding.methods import Layer, Nearest, RoundingRule
 from edgeqwt.scales.weight_scales import MseWeights
 from edgeqwt.scales.weights import weight_scales
+from edgeqwt.simulation.diffusion import SignedLog, grouped
+from edgeqwt.simulation.quantizers import Fitted
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +29,12 @@ def rounded(
     weights: Array,
     axis: int,
     bits: int,
-    rule: RoundingRule,
+    rule: RoundingRule | SignedLog,
     inputs: Tensor,
     exact: Tensor,
-    factors: Array | None,
+    fitted: Fitted,
 ) -> Array:
-    """Weights on integer steps, one scale per output channel, found by their squared error.
+    """Weights on integer steps, one scale per output channel (or group of its inputs), found by their squared error.
 
     Args:
         op: with constant weights.
@@ -42,21 +44,49 @@ def rounded(
         rule: how they are rounded.
         inputs: what they meet in the simulation, shape (samples, 1, …): each sample as the file has it.
         exact: the same in the float network.
-        factors: of the input channels (last axis), which the weights are multiplied by before they are rounded.
+        fitted: the quantizer of the inputs, in whose terms the weights are rounded.
 
     Returns:
-        Float32, of the weights' shape; what factors did is undone.
+        Float32, of the weights' shape; what factors and rotations did is undone.
     """
-    scaled: Array = weights.astype(np.float64) * (1.0 if factors is None else factors)
+    import torch
+
+    turned = fitted.there(torch.from_numpy(weights.astype(np.float64)))
+    if fitted.group is not None:
+        found = grouped(turned, fitted.group, lambda v: by_rows(v, bits, rule))
+    elif isinstance(rule, SignedLog):
+        moved = turned.movedim(axis, 0)
+        found = by_rows(moved.flatten(1), bits, rule).view(moved.shape).movedim(0, axis)
+    else:
+        found = torch.from_numpy(_on_steps(op, turned.numpy(), axis, bits, rule, inputs, exact, fitted))
+    return np.asarray(fitted.back(found).numpy(), np.float32)
+
+
+def by_rows(values: Tensor, bits: int, rule: RoundingRule | SignedLog) -> Tensor:
+    """Rows (…, terms) to what integers stand for, with a scale each: logarithmic steps, or the nearest equal ones."""
+    import torch
+
+    rows = values.flatten(0, -2)
+    if isinstance(rule, SignedLog):
+        return rule.round(rows, bits).view(values.shape)
+    found, limit = rows.double().numpy(), 2 ** (bits - 1) - 1
+    widest = weight_scales(found.astype(np.float32), 0, bits).astype(np.float64)
+    scale = MseWeights().choose(found, np.ones_like(found), widest, limit)[:, None]
+    rounded = np.clip(np.round(found / scale), -limit, limit) * scale
+    return torch.from_numpy(rounded).to(values.dtype).view(values.shape)
+
+
+def _on_steps(
+    op: Op, scaled: Array, axis: int, bits: int, rule: RoundingRule, inputs: Tensor, exact: Tensor, fitted: Fitted
+) -> Array:
     rows, limit = channel_rows(scaled, axis), 2 ** (bits - 1) - 1
     widest = weight_scales(scaled.astype(np.float32), axis, bits).astype(np.float64)
     scale = MseWeights().choose(rows, np.ones_like(rows), widest, limit)
     if isinstance(rule, Nearest) or op.kind not in PATCHED:
         shaped = along(scale, axis, scaled.ndim)
         found: Array = np.clip(np.round(scaled / shaped), -limit, limit) * shaped
-    else:
-        found = _by_rule(op, scaled, scale, limit, rule, *(_divided(x, factors) for x in (inputs, exact)))
-    return np.asarray(found / (1.0 if factors is None else factors), np.float32)
+        return found
+    return _by_rule(op, scaled, scale, limit, rule, *(_as_met(x, fitted) for x in (inputs, exact)))
 
 
 def _by_rule(
@@ -84,6 +114,8 @@ def _rows(op: Op, values: Array, shape: tuple[int, ...]) -> Array:
     return found[:, :: max(1, found.shape[1] // POSITIONS)]
 
 
-def _divided(x: Tensor, factors: Array | None) -> Array:
-    values: Array = x.numpy()
-    return values if factors is None else values / factors.astype(np.float32)
+def _as_met(x: Tensor, fitted: Fitted) -> Array:
+    """Inputs as the weights meet them while they are rounded."""
+    divided = x if fitted.factors is None else x / fitted.factors
+    values: Array = (divided if fitted.rotation is None else divided @ fitted.rotation).numpy()
+    return values

@@ -44,3 +44,18 @@ def graph() -> Graph:
         x = net.block(x)
     mean = net.op("MEAN", net.norm(x), net.constant(np.array([1])), keepDims=False)
     return net.graph(net.dense(mean, WIDTH, CLASSES))
+
+
+def modulated() -> Graph:
+    """Tokens (1, 6, 8), "x", and a condition (1, 1, 8), "c", which shifts and scales norms, to tokens (1, 6, 5)."""
+    net = _Network()
+    x, condition = net.input((1, TOKENS, WIDTH), "x"), net.input((1, 1, WIDTH), "c")
+    x = net.dense(x, WIDTH, WIDTH)
+    for _ in range(2):
+        x = net.op("ADD", x, net.dense(_shifted(net, x, condition), WIDTH, WIDTH), **NONE)
+    return net.graph(net.dense(_shifted(net, x, condition), WIDTH, CLASSES))
+
+
+def _shifted(net: _Network, x: int, condition: int) -> int:
+    scale, shift = (net.dense(condition, WIDTH, WIDTH) for _ in range(2))
+    return net.op("ADD", net.op("MUL", net.norm(x), scale, **NONE), shift, **NONE)
