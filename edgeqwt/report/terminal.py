@@ -222,8 +222,9 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
     best = found.wider[-1] if len(found.wider) > 1 else None
     all_of = "" if best is None else f", at the {len(best.tensors)} worst {in_db(best.db)}"
     yield (
-        f"activations rounded as here leave {in_db(found.db)} of what varies with float weights (this model has "
-        f"{decibels(kept.worst_db)}){more}{all_of}"
+        f"activations rounded as here leave {in_db(found.db)} of what varies with float weights, all outputs of "
+        f"{found.samples} samples together (this model has {decibels(kept.worst_db)} at the worst output, on "
+        f"{kept.samples}){more}{all_of}"
     )
 
 
