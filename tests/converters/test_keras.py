@@ -20,6 +20,7 @@ from edgeqwt.verify.parity import check_parity
 
 MAKE = """
 import tensorflow as tf, tf_keras
+tf.keras.utils.set_random_seed(0)
 image = tf.keras.Input((6, 6, 3), name="image")
 gain = tf.keras.Input((1,), name="gain")
 x = tf.keras.layers.Conv2D(4, 3, padding="same", name="stem")(image)
@@ -73,9 +74,8 @@ def test_recurrent_layers_are_built(files: Path, name: str, shape: tuple[int, ..
     """Each step reads its own part of the sequence, in integers, too."""
     samples = np.random.default_rng(0).normal(size=(48, *shape)).astype(np.float32)
     result = edgeqwt.build(files / f"{name}.keras", calibration=samples, recipe="plain")
-    assert (
-        result.quality[result.choice.name].worst_db > 20
-    )  # some 30 dB each, and below 0 where a step reads another's part
+    # Random weights leave 14 to 30 dB; where a step read another's part it was below 0.
+    assert result.quality[result.choice.name].worst_db > 10
 
 
 @pytest.mark.tool("tensorflow")
