@@ -23,16 +23,16 @@ def dilated(editing: Editing, node: onnx.NodeProto) -> bool:
     kernel, shape = given.get("kernel_shape", []), editing.values.shapes.get(node.input[0], ())
     out, rank = editing.values.shapes.get(node.output[0], ()), len(given.get("kernel_shape", []))
     gaps = given.get("dilations", [1] * rank)
-    automatic = given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    if max(gaps, default=1) == 1 or len(shape) != rank + 2 or len(out) != rank + 2 or len(node.output) > 1 or automatic:
+    sides = _sides(given, rank)
+    if max(gaps, default=1) == 1 or len(shape) != rank + 2 or len(out) != rank + 2 or len(node.output) > 1 or not sides:
         return False
-    strides, pads = given.get("strides", [1] * rank), given.get("pads", [0] * 2 * rank)
+    strides, (begins, _) = given.get("strides", [1] * rank), sides
     reach = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
     ends = [
         max((count - 1) * stride + far + 1 - before - size, 0)
-        for count, stride, far, before, size in zip(out[2:], strides, reach, pads, shape[2:], strict=False)
+        for count, stride, far, before, size in zip(out[2:], strides, reach, begins, shape[2:], strict=True)
     ]
-    x = _padded(editing, node.input[0], pads[:rank], ends, LOWEST)
+    x = _padded(editing, node.input[0], begins, ends, LOWEST)
     for axis, (count, stride, gap, size) in enumerate(zip(out[2:], strides, gaps, kernel, strict=True), start=2):
         last = axis == rank + 1
         parts = [editing.sliced(x, axis, k * gap, k * gap + (count - 1) * stride + 1, stride) for k in range(size)]
@@ -59,7 +59,7 @@ def computed_weights(editing: Editing, node: onnx.NodeProto) -> bool:
     rank = len(shape) - 2
     if values.constant(w) is not None or rank < 1 or shape[0] != 1 or len(kernel) != rank + 2 or len(out) != rank + 2:
         return False
-    sides = _sides(given, shape[2:], kernel[2:])
+    sides = _sides(given, rank)
     if sides is None:
         return False
     strides, gaps, groups = (
@@ -86,11 +86,12 @@ def computed_weights(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _sides(given: dict[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int]] | None:
-    """Lines before and behind along each axis; None where they are named."""
-    rank, named = len(sizes), given.get("auto_pad", "NOTSET")
+def _sides(given: dict[str, Any], rank: int) -> tuple[list[int], list[int]] | None:
+    """Lines before and behind along each axis; None where the padding is named, and depends on sizes."""
+    if given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
     pads = given.get("pads", [0] * 2 * rank)
-    return (pads[:rank], pads[rank:]) if named in ("NOTSET", "VALID") else None
+    return pads[:rank], pads[rank:]
 
 
 def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.NodeProto | None:

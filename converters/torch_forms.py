@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
-from edgeqwt.converters.torch_recurrent import projected
+from edgeqwt.converters.torch_projections import projected
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
 

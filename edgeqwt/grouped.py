@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,7 +76,6 @@ class Part:
     lowest: float
     below: float
     samples: Samples
-    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +193,7 @@ def parted(samples: Samples, model: ConvertedModel, wanted: Grouping) -> tuple[P
     # Values between those of two groups go to the nearer one.
     between = [(distinct[group < k].max() + distinct[group >= k].min()) / 2 for k in range(1, wanted.count)]
     edges = [-math.inf, *(float(edge) for edge in between), math.inf]
-    return tuple(
-        Part(low, high, _within(samples, wanted.input, low, high), int(count))
-        for low, high, count in zip(edges, edges[1:], number, strict=False)
-    )
+    return tuple(Part(low, high, _within(samples, wanted.input, low, high)) for low, high in pairwise(edges))
 
 
 def _value(sample: Sample, name: str) -> float:

@@ -108,7 +108,6 @@ def _multiplied(writer: _Writer, left: int, right: int, shape: tuple[int, ...]) 
 def _finished(writer: _Writer, made: int, bias: int) -> None:
     """Bias and activation function, in the output's shape."""
     op, shape = writer.op, writer.graph.tensors[writer.op.outputs[0]].shape
-    size = writer.constant("shape", shape)
     bias_data = writer.graph.tensors[bias].data if bias >= 0 else None
     if bias >= 0 and (bias_data is None or bias_data.any()):
         made = writer.reshaped(made, *shape)
@@ -116,7 +115,7 @@ def _finished(writer: _Writer, made: int, bias: int) -> None:
     elif op.activation != "NONE":
         writer.editor.add_op(op_like(op, op.activation, (writer.reshaped(made, *shape),)))
     else:
-        writer.editor.add_op(op_like(op, "RESHAPE", (made, size)))
+        writer.editor.add_op(op_like(op, "RESHAPE", (made, writer.constant("shape", shape))))
 
 
 convolutions = each_op("CONV_2D", _product)
