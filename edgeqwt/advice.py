@@ -170,11 +170,12 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
 
     Arguments as those of `advice`.
     """
-    if any(trial.enough for trial in trials):
-        return f"Build with {_measured(trials)}"
-    found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
     has, messages = worst_place(reference, quality).db, list[str]()
-    if better := [trial for trial in trials if trial.worst.db > has]:
+    better = [trial for trial in trials if trial.enough or trial.worst.db > has]
+    if any(trial.enough for trial in better):
+        return f"Build with {_measured(better)}"
+    found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
+    if better:
         messages.append(f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(better)}")
     elif trials:
         messages.append(f"Nothing that was tried is better: {', '.join(trial.options for trial in trials)}.")
