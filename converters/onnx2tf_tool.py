@@ -29,6 +29,7 @@ FLATBUFFER = "flatbuffer_direct"
 TENSORFLOW = "tf_converter"
 """The backend that goes through TensorFlow."""
 INSTALL = f"Install onnx2tf 2.6.9 ({ONNX}), or set {PYTHON_VARIABLE} to a Python that has it."
+CHILD = Path(__file__).with_name("onnx2tf_child.py")
 UNSIMPLIFIED = "Failed to optimize the onnx file"
 
 
@@ -101,12 +102,15 @@ def run_onnx2tf(
     variables = child.environment(python)
     version = _version(python, variables)
     copy, tflite = folder / "model.onnx", folder / "out" / "model_float32.tflite"
-    command = ["-m", "onnx2tf", "-i", copy.name, "-o", "out", "-tb", backend, "-v", "info"]
-    key = "" if cache is None else key_of(onnx_file, python, *command)
+    options = ("-o", "out", "-tb", backend, "-v", "info")
+    key = "" if cache is None else key_of(onnx_file, python, *options)
     if cache is not None and cache.restore(key, workdir):
         return _conversion(tflite, log, version, cached=True)
     shutil.copyfile(onnx_file, copy)
-    status = child.run_logged([python, *command], folder, variables, log)
+    status = child.run_logged([python, "-P", str(CHILD), copy.name, *options], folder, variables, log)
+    if status < 0:  # a crash of onnxsim's, without which onnx2tf may go on
+        shutil.copyfile(onnx_file, copy)
+        status = child.run_logged([python, "-m", "onnx2tf", "-i", copy.name, *options], folder, variables, log)
     if status != 0 or not tflite.is_file():
         hint = (
             "If an op is not supported, replace it, or cut the model before it. "

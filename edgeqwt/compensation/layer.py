@@ -14,12 +14,13 @@ from edgeqwt.compensation.probe import with_probe
 from edgeqwt.compensation.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
-from edgeqwt.runtime.parallel import THREADS, ordered
+from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 
 FLOAT_STEP = 1e-3
 """Step of an output that stays float, as a share of its root mean square: errors below it count alike."""
-CHUNK = 4 * HOLD_OUT_EVERY  # samples that a thread takes at a time: enough to make the bookkeeping small
+CHUNK = 4 * HOLD_OUT_EVERY  # samples that a thread takes at a time, at most: enough to make the bookkeeping small
+CHUNKS = 4  # at least, so that threads share few samples, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,8 @@ class Layer:
                 evened, weights = moments, evening(moments, step)
             return Totals(evened.total(weights * fitted), evened.total(weights * held_out), plain)
 
-        chunks = [range(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
+        size = chunk_size(graph.tensors[y].size, min(CHUNK, -(-self.count // CHUNKS)))
+        chunks = [range(start, min(start + size, self.count)) for start in range(0, self.count, size)]
         zero = Moments.zero(graph.tensors[y].shape[-1])
         # Summed in the order of the samples, so that threads do not change the result.
         return sum(ordered(workers, work, chunks), Totals(zero, zero, zero))

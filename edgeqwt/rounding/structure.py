@@ -107,11 +107,14 @@ def codebook(rows: Array) -> Codebook | None:
     Returns:
         None where there is no such codebook of `MOST_CLUSTERS` entries.
     """
-    values = [np.unique(row[row != 0].astype(np.float64)) for row in rows]
-    largest = max((len(v) for v in values), default=0)
     weights = int((rows != 0).sum())  # that pruning left
-    if weights < SMALLEST or largest > MOST_CLUSTERS:
+    if weights < SMALLEST:
         return None
+    values = list[Array]()
+    for row in rows:
+        values.append(np.unique(row[row != 0].astype(np.float64)))
+        if len(values[-1]) > MOST_CLUSTERS:
+            return None  # of nearly all layers, at their first channel
     plain: Array = np.unique(rows[rows != 0].astype(np.float64))
     book: Array
     book, factors = _shared(values, len(plain))

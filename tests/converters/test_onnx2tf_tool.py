@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgeqwt.converters import onnx2tf_tool
 from edgeqwt.converters.onnx2tf_tool import PYTHON_VARIABLE, find_python, run_onnx2tf
 from edgeqwt.errors import ToolError
 
@@ -42,6 +43,24 @@ def test_the_given_file_stays_as_it_is(relu: Path, tmp_path: Path) -> None:
     log = done.log.read_text()
     assert "Float32 tflite output complete" in log
     assert "\x1b" not in log
+
+
+def test_a_crash_while_simplifying_is_left_to_the_program(
+    relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr(onnx2tf_tool, "CHILD", crash)
+    assert run_onnx2tf(relu, tmp_path / "work").tflite.read_bytes()[4:8] == b"TFL3"
+
+
+def test_a_model_that_cannot_be_simplified_is_converted_as_it_is(relu: Path, tmp_path: Path) -> None:
+    model = onnx.load(relu)
+    model.graph.node[0].domain = "nobody's"  # onnxsim's checks know no such op; onnx2tf looks at the kind alone
+    onnx.save(model, relu)
+    done = run_onnx2tf(relu, tmp_path / "work")
+    assert not done.simplified
+    assert done.sources == {"wa/y": ("wa/y",)}
 
 
 def test_the_interpreter_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
