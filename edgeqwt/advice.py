@@ -121,10 +121,7 @@ def what_to_do_with(
         names: as for `what_to_do`.
     """
     if clipped(op):
-        return (
-            "Samples go beyond its range, so it was calibrated with others: build from the float file with these "
-            "(edgeqwt build)."
-        )
+        return _beyond(op, found, repaired)
     if op.kind == "INPUT":
         return "Build from the float file with finer steps for the input: edgeqwt build --input int16, or float."
     if op.bias >= op.rounding and not repaired and not any(map(clipped, found.worst)):
@@ -133,6 +130,45 @@ def what_to_do_with(
         return f"{unlike(op)} Build from the float file, which makes channels alike first: edgeqwt build."
     layer = shlex.quote(pattern_of(op.reference, names))
     return f"Build from the float file, with 16-bit activations for it: edgeqwt build --layer {layer}=w8a16."
+
+
+def _beyond(op: OpError, found: OwnErrors, repaired: bool) -> str:
+    """What helps an op of another tool's file whose range is too small: compensation gives some of them wider ones.
+
+    Not where the input is cut off already: nothing behind it restores that.
+    """
+    anew = "build from the float file with these samples, which chooses all ranges anew (`edgeqwt build`)"
+    if repaired:
+        return f"Samples go beyond its range, and compensation did not widen that: {anew}."
+    before = any(other.kind == "INPUT" and clipped(other) for other in found.worst)
+    if not before and op.kind in RULES and RULES[op.kind].linear:
+        return (
+            "Samples go beyond its range: it was calibrated with others. `edgeqwt compensate` widens it where that "
+            f"helps held-out samples and the range is not that of the file's own output; or {anew}."
+        )
+    return f"Samples go beyond its range: it was calibrated with others, and no repair mends that: {anew}."
+
+
+def added_up(found: OwnErrors, db: float, thresholds: Thresholds, foreign: bool, repaired: bool = False) -> str:
+    """Why a model is poor although none of its ops is, and what to do; empty where an op is, or the model is not.
+
+    Args:
+        found: errors of its ops.
+        db: SQNR of what varies at its worst output.
+        thresholds: what is poor.
+        foreign: whether another tool made it.
+        repaired: whether such a file was compensated.
+    """
+    if not found.worst or not db < thresholds.warn_db or not (found.worst[0].own_db or 0.0) >= thresholds.warn_db:
+        return ""
+    why = (
+        f"No op is poor by itself, and the model is: each op adds its error to those before it, and {len(found.worst)} "
+        "ops compute something. No single op mends that"
+    )
+    if not foreign:  # what helps was tried
+        return f"{why}."
+    wide = "build from the float file with finer steps for all activations: `edgeqwt build --precision w8a16`"
+    return f"{why}: {wide}." if repaired else f"{why}. `edgeqwt compensate` takes a part of it away; else {wide}."
 
 
 def what_to_do(

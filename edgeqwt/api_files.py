@@ -99,7 +99,7 @@ def compensate(
             copy_file(Path(model), Path(output))
         else:
             flatbuffer.write(result.graph, Path(output))
-        write_page(result, Path(model), str(reference), Path(output))
+        write_page(result, Path(model), str(reference), calibration, Path(output))
     return result
 
 

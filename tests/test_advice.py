@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeqwt.advice import advice, remedies, unchanging, what_to_do, what_to_do_with
+from edgeqwt.advice import added_up, advice, remedies, unchanging, what_to_do, what_to_do_with
 from edgeqwt.recipe import recipe
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors
@@ -89,7 +89,7 @@ def test_outputs_that_are_the_same_for_all_samples_are_named(spread: float, said
 @pytest.mark.parametrize(
     ("shares", "used", "foreign", "built"),
     [
-        ((0.1, 0.8, 0.1), 20.0, "Samples go beyond its range", "--ranges minmax"),
+        ((0.1, 0.8, 0.1), 20.0, "no repair mends that: build from the float file", "--ranges minmax"),
         ((0.6, 0.0, 0.4), 200.0, "edgeqwt compensate takes that away", "(--compensation)"),
         ((0.1, 0.0, 0.9), 20.0, "makes channels alike first: edgeqwt build.", "--recipe balanced"),
         ((0.1, 0.0, 0.9), 200.0, "edgeqwt build --layer y=w8a16", "Give it 16-bit activations: --layer y=w8a16"),
@@ -107,3 +107,26 @@ def test_what_helps_an_op_follows_from_what_its_error_is(
     assert built in what_to_do(op, recipe.load("plain"))
     assert "--recipe balanced" not in what_to_do(op, recipe.load("balanced"))
     assert ("half of them use at most 20 of its 256 steps" in repaired) == (used == 20.0 and clipping < rounding)
+
+
+@pytest.mark.parametrize(("kind", "widened"), [("CONV_2D", True), ("ADD", False), ("INPUT", False)])
+def test_a_range_that_compensation_can_widen_is_said_to_be_one(kind: str, widened: bool) -> None:
+    op = OpError(3, kind, "y", "y", 9.0, 8.0, 0.0, 1.0, 0.0, moves=False, median_used=None)
+    said, repaired = (what_to_do_with(op, OwnErrors(8, (op,), 0), repaired=done) for done in (False, True))
+    before = replace(op, kind="INPUT")
+    assert "compensate`" not in what_to_do_with(op, OwnErrors(8, (op, before), 0), repaired=False)
+    assert ("`edgeqwt compensate` widens it" in said) == widened
+    assert "did not widen" in repaired
+    assert "`edgeqwt build`" in said
+    assert "`edgeqwt build`" in repaired
+
+
+@pytest.mark.parametrize(("own_db", "db", "said"), [(24.0, 15.0, True), (24.0, 22.0, False), (15.0, 12.0, False)])
+def test_errors_that_add_up_are_told_from_one_bad_op(own_db: float, db: float, said: bool) -> None:
+    op = OpError(3, "ADD", "y", "y", own_db, db, 0.0, 0.0, 1.0, moves=False, median_used=None)
+    found = OwnErrors(8, (op, replace(op, own_db=30.0)), 0)
+    built = added_up(found, db, Thresholds(), foreign=False)
+    assert ("No op is poor by itself" in built) == said
+    other, repaired = (added_up(found, db, Thresholds(), foreign=True, repaired=done) for done in (False, True))
+    assert ["edgeqwt compensate" in text for text in (other, repaired)] == [said, False]
+    assert ["w8a16" in text for text in (other, repaired)] == [said, said]

@@ -61,8 +61,8 @@ def page_beside(path: Path) -> Path:
     return path.with_suffix(HTML)
 
 
-def write_page(result: CompensationResult, model: Path, reference: str, output: Path) -> None:
-    """Writes the report of a repaired file beside it.
+def write_page(result: CompensationResult, model: Path, reference: str, data: Source, output: Path) -> None:
+    """Writes the report of a file that was repaired on some data beside it.
 
     Raises:
         InputError: it cannot be written.
@@ -70,7 +70,8 @@ def write_page(result: CompensationResult, model: Path, reference: str, output: 
     from edgeqwt.report.pages import compensation_page
 
     named = {"file": str(model), "float file": reference, "written": str(output)}
-    _write(compensation_page(result, str(model), tuple(_files(named))), page_beside(output))
+    anew = ["edgeqwt", "build", reference, "-c", _named(data), "-o", "out"]
+    _write(compensation_page(result, str(model), tuple(_files(named)), anew), page_beside(output))
 
 
 def write_comparison(found: Comparison, graph: Graph, first: str, second: str, data: Source, path: Path) -> None:
@@ -82,8 +83,12 @@ def write_comparison(found: Comparison, graph: Graph, first: str, second: str, d
     from edgeqwt.report.pages import comparison_page
 
     named = {"compared with": first, "judged": second}
-    given = str(data) if isinstance(data, str | Path) else "DATA"
-    _write(comparison_page(found, graph, first, second, tuple(_files(named)), given), path)
+    _write(comparison_page(found, graph, first, second, tuple(_files(named)), _named(data)), path)
+
+
+def _named(data: Source) -> str:
+    """Samples as a command names them."""
+    return str(data) if isinstance(data, str | Path) else "DATA"
 
 
 def details(page: Page) -> Details:

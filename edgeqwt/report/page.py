@@ -92,7 +92,7 @@ class Page:
         headline: the verdict in a sentence; `lead` has more.
         columns, kept: models side by side, and which of them was kept.
         rows: what was measured of them.
-        hints: the worst ops.
+        hints: the worst ops; `together` says why the model is poor where none of them is.
         series: models that `ops` has errors of, in order; the last one is looked at first.
         ops: as `details.op_rows` makes them.
         thresholds: levels follow from them.
@@ -119,6 +119,7 @@ class Page:
     advice: tuple[Advice, ...] = ()
     samples: tuple[SampleRow, ...] = ()
     origin: tuple[tuple[str, str], ...] = ()
+    together: str = ""
 
 
 def level_of(db: float | None, thresholds: Thresholds) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.advice import advice_on, causes
+from edgeqwt.advice import added_up, advice_on, causes
 from edgeqwt.errors import printable
 from edgeqwt.output import first_name
 from edgeqwt.pipeline import FLOAT
@@ -17,18 +18,18 @@ from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.groups import group_sentences
-from edgeqwt.report.page import VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
+from edgeqwt.report.own_errors import ceiling_sentences, names_in
+from edgeqwt.report.page import BELOW, GOOD, POOR, VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import (
-    ceiling_sentences,
     kept_sentence,
     limit_sentences,
-    names_in,
     next_command,
     verdict,
 )
 from edgeqwt.report.variants import decibels, in_db
 from edgeqwt.verify.choice import gain_at
+from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.metrics import Closeness
-    from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.paired import Gain
     from edgeqwt.verify.quality import Quality
+    from edgeqwt.verify.thresholds import Shortfall
 
 FULL_BAR = 50.0  # dB: a bar as long as its column
 WORST = 3  # ops that are named with what to do
@@ -58,7 +59,7 @@ def build_page(
     """
     quality, kept, wanted = result.quality[result.choice.name], result.choice.name, result.recipe.quality
     columns = (FLOAT, *result.quality)
-    level, headline = _verdict(quality, wanted, any(found.below for found in result.shortfalls))
+    level, headline = _verdict(quality, wanted, result.shortfalls)
     series = tuple(sorted(result.traced, key=lambda name: name == kept))
     graphs = {FLOAT: result.prepared.graph, **result.variants}
     return Page(
@@ -73,27 +74,32 @@ def build_page(
         series, tuple(op_rows(result.graph, result.traced, result.outcome, result.model.locations)), kept,
         _facts(result), tuple(_lead(result)), _hints(result.own, result), wanted, tuple(_steps(result)),
         memory_map(result.graph), npu, tuple(_advice(result)), tuple(sample_rows(result.worst)),
-        tuple(origin),
+        tuple(origin), added_up(result.own, quality.worst_db, wanted, foreign=False),
     )  # fmt: skip
 
 
-def compensation_page(result: CompensationResult, model: str, origin: Sequence[tuple[str, str]] = ()) -> Page:
-    """The page of a repaired file."""
+def compensation_page(
+    result: CompensationResult, model: str, origin: Sequence[tuple[str, str]] = (), anew: Sequence[str] = ()
+) -> Page:
+    """The page of a repaired file; `anew` is the command that builds one from the float file instead."""
     quality, wanted = result.quality[result.choice.name], Thresholds()
     columns = tuple(result.quality)
-    level, headline = _verdict(quality, wanted, any(found.below for found in result.shortfalls))
+    level, headline = _verdict(quality, wanted, result.shortfalls)
     series = tuple(sorted(result.traced, key=lambda name: name == result.choice.name))
     rows = (*_quality_rows(result.quality, columns, wanted), _counts("bytes", result.sizes, columns))
     advice = [Advice("warning", f"accepted: {sentence}") for sentence in result.warnings]
     advice += [Advice("error" if s.below else "warning", s.sentence) for s in result.shortfalls]
-    hints = _hints(result.traced[result.choice.name], repaired=True) if result.choice.name in result.traced else ()
+    own = result.traced.get(result.choice.name, OwnErrors(0, (), 0))
+    lead = [f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."]
+    if level != GOOD and anew:
+        lead.append(f"Next: `{shlex.join(anew)}` makes a file from the float one, with ranges for these samples.")
     return Page(
         "compensate", Path(model).name, level, headline, columns, rows, series,
         tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
         (("compared with", "the float file"), ("held-out samples", str(quality.samples))),
-        (f"{_meaning(wanted)}.", f"Kept: {kept_sentence(result.choice)}."), hints, wanted, (),
-        memory_map(result.graph), None,
-        tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
+        tuple(lead), _hints(own, repaired=True), wanted, (),
+        memory_map(result.graph), None, tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
+        added_up(own, quality.worst_db, wanted, foreign=True, repaired=True),
     )  # fmt: skip
 
 
@@ -146,6 +152,7 @@ def comparison_page(
         name, (("compared with", Path(first).name), ("samples", str(found.samples))),
         tuple(lead), _hints(found.own),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
+        added_up(found.own, found.worst()[0], wanted, foreign=True),
     )  # fmt: skip
 
 
@@ -164,14 +171,19 @@ def npu_summary(package: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) and found.get("schema") == "edgeqwt.ethos-u" else None
 
 
-def _verdict(quality: Quality, wanted: Thresholds, below: bool) -> tuple[str, str]:
+def _verdict(quality: Quality, wanted: Thresholds, found: Sequence[Shortfall]) -> tuple[str, str]:
     db = quality.worst_db
-    level = "below" if below else level_of(db, wanted)
+    level = seen = level_of(db, wanted)
+    grave = next((s for s in found if s.below), next(iter(found), None))
+    if grave is not None and seen in (GOOD, POOR):
+        level = BELOW if grave.below else POOR
     where = "at the output" if len(quality.outputs) == 1 else "at the worst output"
     ends = [o.closeness for o in quality.outputs]  # rows of maps are no classes
     same = [c.top1 for c in ends if c.top1 is not None and c.rows == c.samples]
     classes = f"; the largest element is the float model's in {min(same):.1%} of rows" if same else ""
-    return level, f"{in_db(db)} of what varies {where}: {VERDICTS[level]}{classes}"
+    # A part of an output, say, or its classes.
+    why = "" if level == seen or grave is None else f", because {grave.sentence}"
+    return level, f"{in_db(db)} of what varies {where}: {VERDICTS[level]}{why}{classes}"
 
 
 def _facts(result: BuildResult) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, sho
 from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewritten
 from edgeqwt.report.findings import finding_sentences
 from edgeqwt.report.groups import group_sentences
+from edgeqwt.report.own_errors import ceiling_sentences, own_sentences
 from edgeqwt.report.page import VERDICTS, level_of
 from edgeqwt.report.runtimes import runtime_sentences, some
 from edgeqwt.report.variants import decibels, in_db, show_variants, varying
@@ -24,7 +25,6 @@ from edgeqwt.verify.thresholds import Thresholds
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeqwt.ceiling import Ceiling
     from edgeqwt.compensation.cwac import Outcome
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from edgeqwt.verify.choice import Choice
     from edgeqwt.verify.compare import Comparison, TensorComparison
     from edgeqwt.verify.metrics import Closeness
-    from edgeqwt.verify.op_errors import OwnErrors
     from edgeqwt.verify.quality import Quality
 
 MANY = 40  # layers that are all shown; of more, only the worst
@@ -54,7 +53,7 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
     show_facts(out, [("note", sentence) for sentence in (*result.model.notes, *rewritten(result.prepared.changes))])
     if result.outcome is not None:
         _show_layers(out, result.quality, result.outcome, result.model.locations, result.recipe.quality)
-    ops = {name: len(graph.ops) for name, graph in variants(result).items()}
+    ops, kept = {name: len(graph.ops) for name, graph in variants(result).items()}, result.quality[result.choice.name]
     show_variants(out, result.quality, result.scores, ops, result.sizes, result.evaluated)
     out.print()
     show_facts(
@@ -63,12 +62,12 @@ def show_build(out: Console, result: BuildResult, folder: Path) -> None:
             ("kept", kept_sentence(result.choice)),
             *(("BELOW" if found.below else "warning", found.sentence) for found in result.shortfalls),
             *(("remedy", remedy) for remedy in [result.remedy] if remedy),
-            *(
-                ("ceiling", sentence)
-                for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name])
-            ),
+            *(("ceiling", sentence) for sentence in ceiling_sentences(result.ceiling, kept)),
             *(("samples", sentence) for sentence in result.warnings),
-            *(("own error", sentence) for sentence in own_sentences(result.own, 2, result.recipe.quality, result)),
+            *(
+                ("own error", sentence)
+                for sentence in own_sentences(result.own, 2, result.recipe.quality, kept.worst_db, result)
+            ),
             *(("widths", sentence) for sentence in assignment_sentences(result.assignment)),
             *(("16 bits", sentence) for sentence in widths_sentences(widths(result.graph))),
             *(("float", sentence) for sentence in float_sentences(widths(result.graph))),
@@ -105,7 +104,11 @@ def show_compensation(out: Console, result: CompensationResult, path: Path) -> N
     ]
     listed = (("warning", sentence) for sentence in warnings)
     own = result.traced.get(result.choice.name)
-    said = () if own is None else own_sentences(own, 2, Thresholds(), repaired=True)
+    said = (
+        ()
+        if own is None
+        else own_sentences(own, 2, Thresholds(), result.quality[result.choice.name].worst_db, repaired=True)
+    )
     errors = [("own error", sentence) for sentence in said]
     show_facts(out, [("kept", kept_sentence(result.choice)), *listed, *errors, ("file", str(path))])
     show_facts(out, [("next", f"open {page_beside(path)}: where the error is born, op by op")])
@@ -146,7 +149,7 @@ def show_comparison(
     show_table(out, f"{comparison.samples} samples", header, rows, texts=2, last=output_rows, styles=styles)
     out.print()
     show_facts(out, [("verdict", verdict(comparison, Thresholds()))])
-    own = [*own_sentences(comparison.own, WORST_OPS, Thresholds())]
+    own = [*own_sentences(comparison.own, WORST_OPS, Thresholds(), comparison.worst()[0])]
     if comparison.own.worst:
         own.insert(0, f"of what varies, op by op, on the first {comparison.own.samples} samples:")
     show_facts(out, [("own error", sentence) for sentence in own])
@@ -211,54 +214,6 @@ def structure_sentences(result: BuildResult) -> Iterator[str]:
     if rows:
         sizes = compressed_sizes(result)
         yield f"compressed {sizes['float']:,} bytes in float, {sizes[result.choice.name]:,} in integers"
-
-
-def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
-    """What activations of these widths leave at best, and where wider ones would pay; nothing where nobody asked."""
-    if found is None:
-        return
-    singles = [wider for wider in found.wider if len(wider.tensors) == 1]
-    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {in_db(singles[0].db)}" if singles else ""
-    best = found.wider[-1] if len(found.wider) > 1 else None
-    all_of = "" if best is None else f", at the {len(best.tensors)} worst {in_db(best.db)}"
-    yield (
-        f"activations rounded as here leave {in_db(found.db)} of what varies with float weights, all outputs of "
-        f"{found.samples} samples together (this model has {decibels(kept.worst_db)} at the worst output, on "
-        f"{kept.samples}){more}{all_of}"
-    )
-
-
-def own_sentences(
-    found: OwnErrors, count: int, thresholds: Thresholds, built: BuildResult | None = None, repaired: bool = False
-) -> Iterator[str]:
-    """The ops that err most by themselves, and what to do about those that are poor.
-
-    Args:
-        found: errors of all ops.
-        count: how many are shown.
-        thresholds: which are poor.
-        built: the build; None: the file is another tool's.
-        repaired: whether such a file was compensated.
-    """
-    from edgeqwt.advice import advice_on, causes
-
-    names = names_in(found, built)
-    if found.skipped:
-        yield f"not known: {found.skipped}"
-    for op in found.worst[: most(count)]:
-        behind = "" if op.accumulated_db is None else f"; {in_db(op.accumulated_db)} with all before it"
-        todo = advice_on(op, found, thresholds, None if built is None else built.recipe, names, repaired=repaired)
-        advised = f". {todo}" if todo else ""
-        yield f"{op.kind} {first_name(op.tensor)!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
-
-
-def names_in(own: OwnErrors, result: BuildResult | None) -> dict[str, str]:
-    """What the ops of the float graph compute, by name, and what that is in the source where a build knows it."""
-    if result is None:
-        return {op.reference: "" for op in own.ops}
-    graph, locations = result.prepared.graph, result.model.locations
-    names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
-    return {name: locations.get(name, "") for name in names}
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:

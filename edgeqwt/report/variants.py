@@ -120,7 +120,9 @@ def decibels(value: float) -> str:
 
 def in_db(value: float) -> str:
     """The same within a sentence, with its unit."""
-    return f"{'-' if value < 0 else ''}∞ dB" if math.isinf(value) else f"{decibels(value)} dB"
+    if math.isinf(value):
+        return "-∞ dB (values that are not finite)" if value < 0 else "∞ dB (no error)"
+    return f"{decibels(value)} dB"
 
 
 def _number(value: float) -> str:

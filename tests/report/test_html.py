@@ -12,6 +12,7 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.report.html import ends, page_html, snippet
 from edgeqwt.report.page import Page
 from edgeqwt.report.pages import build_page
+from edgeqwt.verify.thresholds import Shortfall, Thresholds
 from edgeqwt.web import chromium
 from tests.browsers import needs_chromium
 
@@ -98,6 +99,24 @@ def test_notebooks_show_the_same(result: BuildResult, page: Page) -> None:
     assert escape(page.headline) in text
     assert "<script" not in text
     assert text.count('class="dot ') == page_html(page).count('class="dot ')
+
+
+@pytest.mark.parametrize(("below", "level"), [(True, "below"), (False, "poor")])
+def test_a_verdict_that_no_figure_explains_says_why(result: BuildResult, below: bool, level: str) -> None:
+    high = Thresholds(min_db=-300, warn_db=-300)
+    fine = replace(result, recipe=replace(result.recipe, quality=high), shortfalls=())
+    assert build_page(fine).level == "good"
+    poor = build_page(replace(fine, shortfalls=(Shortfall("out", "scores", "part 'scores' has 3.0 dB", below),)))
+    assert poor.level == level
+    assert "because part 'scores' has 3.0 dB" in poor.headline
+
+
+def test_a_poor_page_does_not_say_that_nothing_is_to_be_done(page: Page) -> None:
+    hints = tuple(replace(hint, todo="") for hint in page.hints)
+    assert "there is nothing to do" in page_html(replace(page, hints=hints, together=""))
+    text = page_html(replace(page, hints=hints, together="errors add up: --precision w8a16"))
+    assert "there is nothing to do" not in text
+    assert "errors add up" in text
 
 
 READY = "document.readyState + location.protocol === 'completefile:'"

@@ -225,4 +225,9 @@ def test_what_compensation_would_refuse_is_not_sent_there(db: float, said: str) 
 
 
 def test_what_is_exact_has_a_unit_in_sentences() -> None:
-    assert [in_db(value) for value in (math.inf, -math.inf, 3.21)] == ["∞ dB", "-∞ dB", "3.2 dB"]
+    said = [in_db(value) for value in (math.inf, -math.inf, 3.21)]
+    assert said == [
+        "∞ dB (no error)",
+        "-∞ dB (values that are not finite)",
+        "3.2 dB",
+    ]
