@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeqwt.advice import advice, remedies
 from edgeqwt.calibration.samples import Samples
@@ -13,11 +13,12 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
-from edgeqwt.passes.technique import COMPENSATION, plain
+from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.techniques.range_tails import RangeTails
+from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
@@ -38,7 +39,7 @@ class Judgement:
 
     Attributes:
         variants: the integer graphs, as adapted to the target: plain post-training quantization where the recipe has
-            other techniques than a range rule and compensation, and before and after compensation.
+            other techniques than ranges and compensation, and before and after compensation.
         quality: how close each comes to its float graph.
         adapted: sentences on what was rewritten for the target, or dropped because it does not run.
         choice: which variant is kept, and why.
@@ -94,7 +95,7 @@ def judge(
     """
     with stages("judge") as advance:
         variants, quality, adapted = judged(context, made, recipe, advance, adapt)
-        choice = choose(quality, _price_of_tails(made) if PLAIN in quality else 0.0)
+        choice = choose(quality)
         kept, found = variants[choice.name], quality[choice.name]
         poor = shortfalls(made.reference, found, recipe.quality)
         reference = context.graph if choice.name == PLAIN else made.reference
@@ -114,13 +115,11 @@ def judge(
     return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
 
 
-def _price_of_tails(made: Made) -> float:
-    """What ranges with tails lost on held-out samples, in dB; 0 where they lost nothing or there are none.
-
-    The plain model has no tails: what they cost is not held against the others.
-    """
-    account = made.account(RangeTails.name)
-    return max(0.0, -account.data["gain_db"]) if account is not None and account.kept and account.data else 0.0
+def _plain(made: Made, techniques: Techniques) -> Techniques:
+    """Plain quantization, with the tails that the build found: what they are for, held-out samples may not have."""
+    found = made.account(RangeTails.name)
+    share = found.data["share"] if found is not None and found.kept and found.data else 0.0
+    return tuple(replace(t, tails=share) if share and isinstance(t, MseRanges) else t for t in plain(techniques))
 
 
 def judged(
@@ -136,8 +135,8 @@ def judged(
     variants, sentences = _adapted(variants, adapt)
     quality, ended = of_those_that_run(variants, lambda v: context.gate.quality(made.reference, v, advance))
     variants, sentences = {name: variants[name] for name in quality}, (*sentences, *ended)
-    simple = plain(recipe.techniques)
-    others = [t for t in recipe.techniques if t not in simple and t.role != COMPENSATION]
+    simple = _plain(made, recipe.techniques)
+    others = [t for t in recipe.techniques if t.role not in (RANGES, COMPENSATION) and t.name != RangeTails.name]
     if not others or context.model.learned is not None:
         return variants, quality, sentences
     nothing = make(context, simple, recipe.precision, Stages()).graph

@@ -12,7 +12,7 @@ import pytest
 import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, of_those_that_run
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED, of_those_that_run
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.verify.quality import Quality, layer_quality
 from tests.chain import NONE, Chain, noise
@@ -58,3 +58,19 @@ def test_models_that_run_are_judged() -> None:
 def test_where_the_other_one_does_not_run_the_error_says_so() -> None:
     with pytest.raises(KernelEndedError, match="ADD #1"):
         of_those_that_run({UNCOMPENSATED: added(2.0**24), COMPENSATED: added(1.0)}, quality)
+
+
+def test_plain_quantization_has_the_tails_that_the_build_found(tmp_path: Path) -> None:
+    """Held-out samples that need no wider ranges would speak for the plain model, which fresh ones do not."""
+    chain = Chain()
+    x = chain.input((1, 8), "x")
+    y = chain.op("FULLY_CONNECTED", x, chain.constant(noise(16, 8, seed=1)), -1, shape=(1, 16), **DENSE)
+    z = chain.op("FULLY_CONNECTED", y, chain.constant(noise(2, 16, seed=2)), -1, name="z", shape=(1, 2), **DENSE)
+    flatbuffer.write(chain.graph(z), tmp_path / "net.tflite")
+    values = np.random.default_rng(0).normal(size=(48, 8)).astype(np.float32)
+    built = edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="int8-only")
+    found = built.made.account("range_tails")
+    assert found is not None
+    assert found.kept
+    steps = {name: graph.tensors[graph.outputs[0]].quantization for name, graph in built.variants.items()}
+    assert steps[PLAIN].same_as(steps[UNCOMPENSATED])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeqwt.graph.graph import DTYPES, Op, Quantization
+from edgeqwt.graph.graph import DTYPES, Op, Quantization, Tensor
 from edgeqwt.onnx_qdq.writer import TO_FIRST, Writer, is_quantized
 
 Emit = Callable[[Writer, Op], None]
@@ -133,8 +133,16 @@ def cast(w: Writer, op: Op) -> None:
         w.give(op.outputs[0], w.moved(x, op))
     elif is_quantized(source) and w.real_casts:
         w.put(op.outputs[0], _steps(w, x, out.dtype))
+    elif is_quantized(out) and w.real_casts and _counts(out):
+        w.give(op.outputs[0], _cast(w, w.stored(x), "float32"))
     else:
         w.put(op.outputs[0], _cast(w, w.stored(x), out.dtype))
+
+
+def _counts(tensor: Tensor) -> bool:
+    """Whether a tensor's integers are its real values."""
+    q = tensor.quantization
+    return q is not None and bool(q.scale[0] == 1) and not q.zero_point.any()
 
 
 def _steps(w: Writer, x: int, dtype: str) -> str:

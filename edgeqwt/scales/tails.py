@@ -17,17 +17,17 @@ import numpy as np
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array
 
-LARGEST = 20  # values on a side that its tail is estimated from
-SHARE = 0.25  # at most so many of those on that side
+LARGEST = 20  # values that the tail on their side is estimated from
+SHARE = 0.25  # of all values at most
 FEWEST = 3
 FEW = 8192  # values of a tensor: of more the observed ones tell enough, and outliers of single channels tell nothing
-FURTHER = np.linspace(1.0, 2.0, 41)
-"""Ends that are tried, in units of the end that the observed values ask for."""
+FURTHER = np.linspace(0.0, 10.0, 41)
+"""Ends that are tried, beyond the one that the observed values ask for, in units of the mean excess."""
 
 
 @dataclass(frozen=True)
 class _Tail:
-    """The largest values on one side of zero.
+    """The largest values, or the largest of their negatives.
 
     Attributes:
         threshold: the smallest of them.
@@ -71,16 +71,14 @@ def with_tails(statistics: Statistics, low: float, high: float, levels: int) -> 
 def _further(end: float, counts: Array, centers: Array, each: float) -> tuple[Array, Array]:
     """Ends to try on the side of the large values, and what is expected beyond each."""
     tail = _tail(counts, centers, each)
-    if end <= 0 or tail is None:
+    if end <= 0 or tail is None:  # where nothing is of that sign, nothing may be
         return np.array([end]), np.zeros(1)
-    ends = end * FURTHER
+    ends = end + FURTHER * tail.excess
     return ends, tail.beyond(ends)
 
 
 def _tail(counts: Array, centers: Array, each: float) -> _Tail | None:
-    """The tail of the positive values of a histogram in which a value counts `each` on average; None of few."""
-    positive = centers > 0
-    counts, centers = counts[positive], centers[positive]
+    """The tail of the large values of a histogram in which a value counts `each` on average; None of few."""
     wanted = min(LARGEST, SHARE * float(counts.sum()) / each)
     if wanted < FEWEST:
         return None

@@ -14,6 +14,7 @@ from edgeqwt.scales.ranges import Mse, default_of, with_default
 
 ENOUGH = 100
 """Held-out samples whose loss counts as it is."""
+MOST = 10.0  # dB
 SHARES = 1.0, 0.5
 """Of the way to where tails say, in the order in which they are tried."""
 
@@ -24,11 +25,11 @@ class RangeTails(Technique):
 
     The tail of the largest values of a tensor says how far the next sample may reach (`scales.tails`). Held-out
     samples are few as well, and may lack the value that would be clipped: a loss on them is the price, and the fewer
-    they are, the less it says.
+    they are, the less it says. What fresh samples say of it: `benchmarks/few_values.py`.
 
     Attributes:
-        max_loss: decibels at the outputs that it may lose on 100 held-out samples; on fewer ones more in proportion,
-            ten times as many at most.
+        max_loss: decibels at the outputs that it may lose on 100 held-out samples; on n of them (100 / n)^2 times as
+            many, 10 dB at most.
     """
 
     name = "range_tails"
@@ -42,7 +43,7 @@ class RangeTails(Technique):
         rule = default_of(state.ranges)
         if not isinstance(rule, Mse) or rule.tails:
             return state, NOTHING
-        allowed = self.max_loss * min(max(ENOUGH / context.gate.count, 1.0), 10.0)
+        allowed = max(self.max_loss, min(self.max_loss * max(ENOUGH / context.gate.count, 1.0) ** 2, MOST))
         losses = list[float]()
         for share in SHARES:
             after = replace(state, ranges=with_default(state.ranges, replace(rule, tails=share)))

@@ -25,7 +25,7 @@ class Choice:
     reason: str
 
 
-def choose(candidates: Mapping[str, Quality], allowed_db: float = 0.0) -> Choice:
+def choose(candidates: Mapping[str, Quality]) -> Choice:
     """The last candidate that is for every output at least as close to the float graph as the one kept before it.
 
     Nor may it be worse at any part of an output by more than chance. What varies between samples and the whole
@@ -36,19 +36,15 @@ def choose(candidates: Mapping[str, Quality], allowed_db: float = 0.0) -> Choice
     Args:
         candidates: in the order in which they were made, the plainest first; all judged on the same
             samples, none of which was used to make them.
-        allowed_db: what the others may lose against the first all the same: what ranges that reach further than
-            its own cost on samples that have no need of them.
     """
     (first, quality), *others = candidates.items()
     kept, compared = first, 0
     for name, candidate in others:
-        worse = _first_worse(quality, candidate, allowed_db if kept == first else 0.0)
+        worse = _first_worse(quality, candidate)
         compared = worse or 0
         if worse is None:
             kept, quality = name, candidate
     reason = _reason(candidates, compared) if others else "there is no other candidate"
-    if kept != first and _first_worse(candidates[first], quality, 0.0) is not None:
-        reason += f"; {allowed_db:.2f} dB less are allowed for ranges that reach as far as tails say"
     return Choice(kept, reason)
 
 
@@ -73,16 +69,15 @@ def split_at(before: Quality, after: Quality, output: int) -> Split | None:
     return None if b.closeness.top1 is None or not b.agreeing else split(b.agreeing, a.agreeing)
 
 
-def _first_worse(before: Quality, after: Quality, allowed_db: float) -> int | None:
-    allowed = 10 ** (allowed_db / 20)
+def _first_worse(before: Quality, after: Quality) -> int | None:
     for k, (b, a) in enumerate(zip(before.decisive, after.decisive, strict=True)):
-        if not a.closeness.rms_error <= allowed * b.closeness.rms_error:  # nan counts as worse
+        if not a.closeness.rms_error <= b.closeness.rms_error:  # nan counts as worse
             return k
         if 0 < len(b.errors) < FEW and a.errors != b.errors and not gain_at(before, after, k).certain:
             return k
     for k, (out_b, out_a) in enumerate(zip(before.outputs, after.outputs, strict=True)):
         gains = (gain(b.errors, a.errors) for b, a in zip(out_b.parts, out_a.parts, strict=True))
-        if any(g.certain and g.db < -allowed_db for g in gains):
+        if any(g.certain and g.db < 0 for g in gains):
             return k
     return None
 

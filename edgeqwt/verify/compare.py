@@ -14,7 +14,7 @@ from edgeqwt.pictured import Tabular
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, compared
 from edgeqwt.verify.metrics import Closeness
-from edgeqwt.verify.op_errors import SAMPLES, OwnErrors, own_errors
+from edgeqwt.verify.op_errors import OwnErrors, enough_samples, own_errors
 from edgeqwt.verify.parts import parts_of
 
 
@@ -58,6 +58,17 @@ class Comparison(Tabular):
     notes: tuple[str, ...] = ()
     before: Mapping[str, TensorComparison] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """A few lines: how close the outputs are, and which op errs most."""
+        rows = [
+            f"  {row.name!r}{f', {row.part}' if row.part else ''}: {row.closeness.judged_db:.1f} dB"
+            for row in self.outputs
+        ]
+        rows += [f"  before {name!r}: {row.closeness.judged_db:.1f} dB" for name, row in self.before.items()]
+        rows += [f"  largest own error: {op.kind} {op.tensor!r}, {op.own_db:.1f} dB" for op in self.own.worst[:1]]
+        head = f"Comparison(on {self.samples} samples, of what varies at"
+        return "\n".join((head, *rows)) + ")"
+
     def worst(self) -> tuple[float, str]:
         """The least SQNR of what varies at an output or before its SOFTMAX, and the name of what goes into that.
 
@@ -88,11 +99,11 @@ def compare_graphs(
     looks = [Look(a, b, spread=True) for a, b in inner]
     for a, b in zip(first.outputs, second.outputs, strict=True):
         looks += [Look(a, b, True, part) for part in (None, *parts_of(first, a))]
-    few: list[Mapping[int, Array]] = []
+    few, enough = list[Mapping[int, Array]](), enough_samples(second)
 
     def kept() -> Iterator[Mapping[int, Array]]:
         for sample in samples:
-            if len(few) < SAMPLES:
+            if len(few) < enough:
                 few.append(sample)
             yield sample
 

@@ -31,6 +31,8 @@ from edgeqwt.verify.traces import Trace, Tracing
 
 SAMPLES = 8
 ELEMENTS = 1 << 25  # of activations, over all samples, beyond which fewer are run; never fewer than two
+MORE, CHEAP = 128, 1 << 19
+"""Samples of small networks, as far as they have no more activations than so many: clipping is rare."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,19 @@ class OwnErrors:
         return next(lost, None)
 
 
-def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array]], most: int = SAMPLES) -> OwnErrors:
+def enough_samples(graph: Graph) -> int:
+    """How many samples `own_errors` reads of a graph under test, where there are as many."""
+    size = sum(graph.tensors[t].size for op in graph.ops for t in op.outputs) or 1
+    return max(2, min(SAMPLES, ELEMENTS // size), min(MORE, CHEAP // size))
+
+
+def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array]]) -> OwnErrors:
     """Own and accumulated error of every op of the second graph, in LiteRT with its default kernels.
 
     Args:
         first: the reference, usually float.
         second: the graph under test; inputs correspond by position.
-        samples: what the first graph is fed, by tensor index; the first few are read.
-        most: of them at most.
+        samples: what the first graph is fed, by tensor index; the first few are read (`enough_samples`).
     """
     pairs = partners(first, second)
     written = [t for op in second.ops for t in op.outputs]
@@ -109,7 +116,6 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     cut = [t for t in written if t in pairs and t not in held]
     unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
     partly = {a: need for a, need in spared(first).items() if a in pairs.values() and first.tensors[a].is_float}
-    size = sum(second.tensors[t].size for t in cut) or 1
     try:
         taps = {pairs[t] for t in cut} | {a for need in partly.values() for a in need.reads if a not in first.inputs}
         apart, counterparts = _apart(second, cut)
@@ -129,7 +135,7 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
                     three = [need.needed(value, values) for value in three]
                 totals[t].add(second, t, *three)
 
-        few = [*islice(samples, max(2, min(most, ELEMENTS // size)))]
+        few = [*islice(samples, enough_samples(second))]
         deque(side_by_side(first, taps, {"": (second, cut)}, few, work, threads=1), maxlen=0)
     except InterpreterError as error:
         return OwnErrors(0, (), len(second.ops), error.message)

@@ -130,6 +130,25 @@ def test_integers_move_whatever_the_scales_say() -> None:
     assert steps(graph, [{graph.inputs[0]: np.arange(-6, 6, dtype=np.int8).reshape(2, 6)}]) == 0
 
 
+def test_integers_that_are_cast_to_real_ones_are_quantized() -> None:
+    """Qualcomm's runtime casts no integers to quantized tensors."""
+    import onnx
+
+    chain = Chain()
+    x = chain.input((1, 4), "x", "int32")
+    graph = chain.graph(chain.op("CAST", x, shape=(1, 4), inDataType="INT32", outDataType="INT8"))
+    mask, other = Quantization.per_tensor(1.0, 0), Quantization.per_tensor(0.5, 0)
+    kinds = {}
+    for q in (mask, other):
+        y = graph.outputs[0]
+        integer = graph.with_tensors({y: replace(graph.tensors[y], dtype="int8", quantization=q)})
+        model = onnx.load_from_string(to_onnx(integer, real_casts=True))
+        kinds[float(q.scale[0])] = [node.op_type for node in model.graph.node]
+        [found] = session(model.SerializeToString()).run(None, {"x": np.arange(4, dtype=np.int32)[None]})
+        assert found.tolist() == [[0, 1, 2, 3]]
+    assert kinds == {1.0: ["Cast", "QuantizeLinear"], 0.5: ["Cast"]}
+
+
 def test_biases_beyond_32_bits_are_written_as_floats() -> None:
     low = lowered(case("CONV_2D/3x3-NONE").graph, case("CONV_2D/3x3-NONE").samples, precision=Precision(8, 16))
     bias = low.graph.ops[0].inputs[2]

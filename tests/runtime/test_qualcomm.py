@@ -6,16 +6,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeqwt.converters.tools import find
 from edgeqwt.errors import InputError, ToolError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Quantization
 from edgeqwt.runtime.htp import Job, simulate
 from edgeqwt.runtime.qualcomm import LPAI, Toolchain, compile_model, empty_library, located
 from edgeqwt.runtime.vendors import VENDORS, sdk_of
 from edgeqwt.target.plugin import outputs_of
+from tests.chain import NONE, Chain, noise
 from tests.one_op import lowered
 from tests.one_op_specs import case
 
@@ -113,3 +115,28 @@ def test_the_simulation_tells_what_it_refuses_and_runs_the_rest(toolchain: Toolc
     assert first.refused == ""
     assert [len(outs) for outs in first.outputs] == [1] * len(feeds)
     assert second.refused
+
+
+@pytest.mark.tool("qualcomm")
+@pytest.mark.requires("onnx")
+def test_equal_constants_of_one_element_may_mean_other_things(toolchain: Toolchain) -> None:
+    """A bias of zero and an index of zero: made one by onnxruntime, they would have a scale, and none."""
+    from edgeqwt.onnx_qdq.emitters import to_onnx
+
+    chain = Chain()
+    numbers, x = chain.input((1, 4), dtype="int32"), chain.input((4, 8))
+    smaller = chain.op("ADD", numbers, chain.constant(np.zeros(1, np.int32)), shape=(1, 4), dtype="int32", **NONE)
+    weights, bias = chain.constant(noise(1, 8)), chain.constant(np.zeros(1))
+    y = chain.op("FULLY_CONNECTED", x, weights, bias, shape=(4, 1), keepNumDims=False, **NONE)
+    samples = [{numbers: np.full((1, 4), k, np.int32), x: noise(4, 8, seed=k)} for k in range(4)]
+    low = lowered(chain.graph(smaller, y), samples)
+    scales = {t: low.graph.tensors[t].quantization for t in low.graph.ops[-1].inputs[1:]}
+    one = {t: replace(low.graph.tensors[t], quantization=per_tensor(q)) for t, q in scales.items() if q is not None}
+    graph = low.graph.with_tensors(one)
+    feeds = [{graph.tensors[t].name: values[t] for t in graph.inputs} for values in low.inputs]
+    [found] = simulate([Job(to_onnx(graph), feeds)], SOC, toolchain)
+    assert found.refused == ""
+
+
+def per_tensor(q: Quantization) -> Quantization:
+    return Quantization.per_tensor(float(q.scale[0]), 0)

@@ -54,6 +54,17 @@ def test_values_that_end_at_a_limit_have_no_tail() -> None:
     assert with_tails(of_one_sign, 0.0, 3.0, 256)[0] == 0
 
 
+def test_a_tail_is_that_of_all_values_on_its_side() -> None:
+    """Of values around -4 few are positive: what lies beyond them follows from the others, too."""
+    values = np.random.default_rng(0).normal(-4.0, 2.0, size=(36, 2))
+    values[0, 0] = 0.1
+    assert (values > 0).sum() < 3
+    low, high = with_tails(observed(values), float(values.min()), 0.1, 256)
+    assert low < values.min()
+    # Of a thousand fresh ones the largest are above 2; an exponential tail goes on further than a normal one.
+    assert 2.0 < high < 10.0
+
+
 def test_a_handful_of_values_says_nothing_of_a_tail() -> None:
     assert with_tails(observed(np.array([[1.0, 2.0, 3.0, 9.0]])), 0.0, 9.0, 256) == (0.0, 9.0)
     assert with_tails(Statistics(), 0.0, 0.0, 256) == (0.0, 0.0)

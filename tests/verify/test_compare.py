@@ -39,6 +39,13 @@ def test_a_graph_is_exactly_itself() -> None:
     assert {row.closeness.sqnr_db for row in (*found.tensors, *found.outputs)} == {math.inf}
 
 
+def test_a_comparison_is_a_few_lines() -> None:
+    graph = float_graph()
+    shown = repr(compare_graphs(graph, graph, samples(graph, 3), threads=1)).splitlines()
+    assert shown[0] == "Comparison(on 3 samples, of what varies at"
+    assert shown[1:] == ["  'total': inf dB", "  'share': inf dB)"]
+
+
 def test_an_integer_graph_is_judged_by_its_real_values(tmp_path: Path) -> None:
     flatbuffer.write(float_graph(), tmp_path / "float.tflite")
     calibration = [{"x": a[0], "y": a[1]} for a in samples(float_graph(), 8)]

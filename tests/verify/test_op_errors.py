@@ -11,7 +11,7 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.pairing import partners
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
-from edgeqwt.verify.op_errors import OpError, own_errors
+from edgeqwt.verify.op_errors import CHEAP, ELEMENTS, MORE, SAMPLES, OpError, enough_samples, own_errors
 from tests.calibration.test_clipped import normalized, residual, with_a_row_of_zeros
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.scales.problems import problem
@@ -109,6 +109,14 @@ def test_tensors_are_paired_without_names() -> None:
     rows = own_errors(graph, nameless, samples(graph, 8))
     assert rows.unpaired == 0
     assert [op.own_db for op in rows.ops] == [op.own_db for op in own_errors(graph, found, samples(graph, 8)).ops]
+
+
+def test_small_networks_are_looked_at_on_more_samples() -> None:
+    for size, wanted in ((10, MORE), (CHEAP // 10, 10), (CHEAP, SAMPLES), (ELEMENTS // 5, 5), (ELEMENTS, 2)):
+        chain = Chain()
+        assert enough_samples(chain.graph(chain.op("LOGISTIC", chain.input((1, size))))) == wanted
+    graph = network()
+    assert own_errors(graph, integer(graph), samples(graph, 2 * SAMPLES)).samples == 2 * SAMPLES
 
 
 def test_one_sample_varies_nothing() -> None:
