@@ -318,6 +318,7 @@ def test_a_torch_module_with_arrays(tmp_path: Path) -> None:
         "model.tflite",
         "model_explorer",
         "package",
+        *(["plain.tflite"] if result.choice.name != "plain" else []),
         "report.html",
         "report.json",
     ]

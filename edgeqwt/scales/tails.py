@@ -14,13 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.calibration.statistics import FOLDS, Statistics
 from edgeqwt.graph.graph import Array
 
 LARGEST = 20  # values that the tail on their side is estimated from
 SHARE = 0.25  # of all values at most
 FEWEST = 3
 FEW = 8192  # values of a tensor: of more the observed ones tell enough, and outliers of single channels tell nothing
+CERTAIN = 2.0
+"""The largest values of four folds of an exponential tail differ by less than the mean excess over so much in one of a
+hundred cases."""
 FURTHER = np.linspace(0.0, 10.0, 41)
 """Ends that are tried, beyond the one that the observed values ask for, in units of the mean excess."""
 
@@ -60,29 +63,45 @@ def with_tails(statistics: Statistics, low: float, high: float, levels: int) -> 
     if (counts := statistics.counts) is None or not 0 < statistics.seen <= FEW or not counts.any():
         return low, high
     centers, each = statistics.centers(), float(counts.sum()) / statistics.seen
-    lows, below = _further(-low, counts[::-1], -centers[::-1], each)
-    highs, above = _further(high, counts, centers, each)
+    ends = _ends_of_folds(statistics, centers)
+    lows, below = _further(-low, counts[::-1], -centers[::-1], each, -ends[:, 0])
+    highs, above = _further(high, counts, centers, each, ends[:, 1])
     step = (highs[None, :] + lows[:, None]) / (levels - 1)
     cost = float(counts.sum()) * step**2 / 12 + below[:, None] + above[None, :]
     i, j = np.unravel_index(np.argmin(cost), cost.shape)
     return -float(lows[i]), float(highs[j])
 
 
-def _further(end: float, counts: Array, centers: Array, each: float) -> tuple[Array, Array]:
+def _ends_of_folds(statistics: Statistics, centers: Array) -> Array:
+    """The smallest and the largest value of each fold of the samples, shape (folds that have values, 2)."""
+    assert statistics.folds is not None
+    found = [np.flatnonzero(fold)[[0, -1]] for fold in statistics.folds[:FOLDS] if fold.any()]
+    return centers[np.array(found, np.intp).reshape(-1, 2)]
+
+
+def _further(end: float, counts: Array, centers: Array, each: float, largest: Array) -> tuple[Array, Array]:
     """Ends to try on the side of the large values, and what is expected beyond each."""
-    tail = _tail(counts, centers, each)
+    tail = _tail(counts, centers, each, largest)
     if end <= 0 or tail is None:  # where nothing is of that sign, nothing may be
         return np.array([end]), np.zeros(1)
     ends = end + FURTHER * tail.excess
     return ends, tail.beyond(ends)
 
 
-def _tail(counts: Array, centers: Array, each: float) -> _Tail | None:
-    """The tail of the large values of a histogram in which a value counts `each` on average; None of few."""
+def _tail(counts: Array, centers: Array, each: float, largest: Array) -> _Tail | None:
+    """The tail of the large values of a histogram in which a value counts `each` on average; None of few.
+
+    Where the largest values of folds of the samples differ by less than the mean excess, the large values are those of
+    some channels, which have them on every sample: then the folds tell how far the next sample may reach.
+    """
     wanted = min(LARGEST, SHARE * float(counts.sum()) / each)
     if wanted < FEWEST:
         return None
     above = np.cumsum(counts[::-1])[::-1]
     first = int(np.flatnonzero(above >= wanted * each)[-1])
     weight, threshold = float(above[first]), float(centers[first])
-    return _Tail(threshold, float((counts[first:] * (centers[first:] - threshold)).sum()) / weight, weight)
+    excess = float((counts[first:] * (centers[first:] - threshold)).sum()) / weight
+    spread = float(np.ptp(largest)) if len(largest) > 1 else np.inf
+    if CERTAIN * spread < excess:
+        return _Tail(float(largest.min()), spread, len(largest) * each)
+    return _Tail(threshold, excess, weight)

@@ -65,6 +65,18 @@ def test_a_tail_is_that_of_all_values_on_its_side() -> None:
     assert 2.0 < high < 10.0
 
 
+def test_large_values_that_every_sample_has_are_no_tail() -> None:
+    """Outputs that hardly vary, each about a value of its own: the largest is that of one channel, and known."""
+    rng = np.random.default_rng(0)
+    of_channels = np.linspace(-1.0, 1.0, 10)
+    seen = observed(of_channels + 0.01 * rng.normal(size=(16, 10)))
+    low, high = with_tails(seen, -1.02, 1.02, 256)
+    assert -1.15 < low < -1.02
+    assert 1.02 < high < 1.15
+    other = observed(rng.permuted(np.tile(of_channels, (16, 1)), axis=0) * rng.exponential(size=(16, 1)))
+    assert with_tails(other, other.low, other.high, 256)[1] > 1.5 * other.high
+
+
 def test_a_handful_of_values_says_nothing_of_a_tail() -> None:
     assert with_tails(observed(np.array([[1.0, 2.0, 3.0, 9.0]])), 0.0, 9.0, 256) == (0.0, 9.0)
     assert with_tails(Statistics(), 0.0, 0.0, 256) == (0.0, 0.0)
