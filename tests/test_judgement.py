@@ -68,7 +68,7 @@ def test_plain_quantization_has_the_tails_that_the_build_found(tmp_path: Path) -
     z = chain.op("FULLY_CONNECTED", y, chain.constant(noise(2, 16, seed=2)), -1, name="z", shape=(1, 2), **DENSE)
     flatbuffer.write(chain.graph(z), tmp_path / "net.tflite")
     values = np.random.default_rng(0).normal(size=(48, 8)).astype(np.float32)
-    built = edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="int8-only")
+    built = edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="fast")
     found = built.made.account("range_tails")
     assert found is not None
     assert found.kept
