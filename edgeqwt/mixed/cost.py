@@ -10,10 +10,12 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import has_constant_weights, multiplications, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
+from edgeqwt.lowering.codebooks import with_codebooks
 from edgeqwt.lowering.int4 import takes_int4, with_dense_pointwise, with_packed_weights
 from edgeqwt.mixed.width_groups import Layer
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.techniques.codebook import Codebook
 from edgeqwt.widths.plan import Plan, copies
 from edgeqwt.widths.precision import OpTimes, Widths
 
@@ -107,6 +109,10 @@ def stored(graph: Graph, recipe: Recipe, target: TargetProfile) -> Graph:
     """An integer graph as the recipe wants it in the file: its borders, and the width of its stored weights."""
     if _packs(recipe, target):
         graph = with_packed_weights(graph, tflm="tflm" in target.runtimes)
+    for technique in recipe.techniques:
+        # NPUs and microcontrollers need constant weights.
+        if isinstance(technique, Codebook) and technique.lookup and "xnnpack" in target.runtimes and not target.plugin:
+            graph, _ = with_codebooks(graph, technique.length)
     return with_borders(graph, {name: port.type for name, port in recipe.precision.ports.items()}, recipe.float_io)
 
 

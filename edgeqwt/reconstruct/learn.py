@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import FakeQuantized, quantizing
 from edgeqwt.reconstruct.blocks import Block
+from edgeqwt.reconstruct.coded import Coded
 from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 
@@ -82,7 +83,7 @@ def learn(
     import torch
 
     program, hook = objective.program(), quantizing(objective.pair.steps)
-    soft = [v for v in learned if v.kind == "soft"]
+    soft = [v for v in learned if v.kind in ("soft", "codebook")]
     adam, rates = _optimizer(learned, rule)
     for step in range(iterations if rates else 0):
         done = step / iterations
@@ -105,6 +106,7 @@ def _optimizer(learned: Sequence[Variables], rule: Reconstruction) -> tuple[torc
 
     groups = [
         ([v.latent for v in learned if v.kind != "fixed"], rule.rate),
+        ([v.codes for v in learned if isinstance(v, Coded)], rule.rate),
         ([v.log_gain for v in learned if v.kind != "free"], rule.scale_rate),
         ([v.shift for v in learned if v.bias >= 0], rule.bias_rate),
     ]

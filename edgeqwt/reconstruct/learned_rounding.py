@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 Scope = Literal["layer", "block", "network"]
-Order = Literal["progressive", "straight", "soft", "fixed"]
+Order = Literal["progressive", "straight", "soft", "fixed", "codebook"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Reconstruction:
         rounding: "progressive": layer by layer, what is not rounded yet makes up for it (see there);
             "straight": real weights, rounded in every step, gradients straight through;
             "soft": AdaRound's rectified sigmoid between two neighbouring integers;
-            "fixed": integers stay, scales and biases are learned.
+            "fixed": integers stay, scales and biases are learned;
+            "codebook": codewords and assignments of what `codebook` made, as in VQ4DiT (Deng et al. 2024).
         iterations: Adam steps, per layer, block or network; "progressive": after each layer's rounding.
         finish: Adam steps on scales and biases when all is rounded ("progressive").
         batch: samples per step.
@@ -37,6 +38,8 @@ class Reconstruction:
         drop: probability that an input element of a block is the float model's instead of the integer
             model's (QDrop, Wei et al. 2022).
         pull: strength of what pulls soft weights to integers.
+        length: terms of a sub-vector ("codebook"), as `codebook` has it.
+        candidates: codewords that a sub-vector may have ("codebook").
         samples: how many samples are learned from at most.
         seed: of the choice of samples.
         threads: torch's; results are the same for the same number. Where other programs run, several wait for each
@@ -57,6 +60,8 @@ class Reconstruction:
     rank: Annotated[int, Interval(ge=0, le=256)] = 0
     drop: Annotated[float, Interval(ge=0, le=1)] = 0.0
     pull: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
+    length: Annotated[int, Interval(ge=1, le=16)] = 4
+    candidates: Annotated[int, Interval(ge=1, le=256)] = 2
     samples: Annotated[int, Interval(ge=1, le=1_000_000_000)] = 1024
     seed: Annotated[int, Interval(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Interval(ge=1, le=1024)] = 1

@@ -25,6 +25,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
+from edgeqwt.reconstruct.coded import coded
 from edgeqwt.reconstruct.learn import Objective, learn
 from edgeqwt.reconstruct.learned_rounding import BlockResult, Reconstruction
 from edgeqwt.reconstruct.progressive import progressive
@@ -137,11 +138,15 @@ def _learned(
     import torch
 
     block, pair = block_data.blocks[k], fake_quantized(graph, reference)
-    kind = "free" if rule.rounding == "progressive" else rule.rounding
+    kind = {"progressive": "free", "codebook": "fixed"}.get(rule.rounding, rule.rounding)
     learned = []
     for i in block.linear:
         bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
         learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind, kept))
+        if rule.rounding == "codebook":
+            real = reference.tensors[slots(reference.ops[i]).weight].data
+            assert real is not None
+            learned[-1] = coded(graph, learned[-1], real, rule.length, rule.candidates)
     weights, factors = _weights(block, block_data, rule)
     objective = Objective(
         block=block,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
@@ -27,13 +28,9 @@ class Rounding(Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weights rounded by the rule, layer by layer; as they were where that is better on held-out samples."""
-        assert state.integer is not None
-        weights = context.row_weights(state.graph)
-        found = reround(
-            state.integer, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
-            token_weights=weights, kept=state.structure,
-        )  # fmt: skip
+        found = self.found(state, context)
         after = replace(state, integer=found)
+        assert state.integer is not None
         noted = tuple(
             f"{name!r} has too many terms for one second moment: cut into {count} parts, of which each makes up for "
             "its own errors alone"
@@ -47,3 +44,11 @@ class Rounding(Technique):
         lost = f"it loses {-gain:.2f} dB on held-out samples"
         reason = lost if nearest > 0 else "to nearest there is no error on held-out samples"
         return state, Account((f"weights stay rounded to nearest: {reason}",), {"skipped": reason}, kept=False)
+
+    def found(self, state: State, context: Context) -> Graph:
+        """The integer graph with its weights rounded by the rule."""
+        assert state.integer is not None
+        return reround(
+            state.integer, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
+            token_weights=context.row_weights(state.graph), kept=state.structure,
+        )  # fmt: skip

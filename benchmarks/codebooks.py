@@ -1,0 +1,99 @@
+"""A diffusion transformer of our own training (train.py) with 2 to 4 bits a weight: codebooks beside equal steps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from common import Array, show
+from dit import HEADER, SEED, TRAJECTORIES, calibration, cells, figures, file_velocity, start, velocity_of
+from models import dit_cifar10
+from models.dit_cifar10 import sample
+
+import edgeqwt
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.passes.technique import Techniques, with_technique
+from edgeqwt.recipe.recipe import load
+from edgeqwt.rounding.structure import compressed
+from edgeqwt.runtime.boundary import graph_feed
+from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.techniques.codebook import Codebook, CodebookCalibration
+from edgeqwt.widths.precision import parse
+
+RUNS = 50  # of which the fastest counts
+
+
+def main() -> None:
+    """Prints a row for each width in equal steps and for each length of sub-vectors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100, help="images that each file makes")
+    parser.add_argument("--recipe", default="balanced", help="whose rounding codebooks stand in for")
+    parser.add_argument("--precisions", nargs="*", default=["w8a8", "w4a8", "w3a8", "w2a8"])
+    parser.add_argument("--lengths", nargs="*", type=int, default=[2, 3, 4, 6], help="of sub-vectors")
+    parser.add_argument("--calibrated", nargs="*", type=int, default=[], help="lengths with learned assignments, too")
+    parser.add_argument("--trajectories", type=int, default=TRAJECTORIES, help="of calibration, with 20 samples each")
+    asked = parser.parse_args()
+    try:
+        network = velocity_of(model := dit_cifar10.create())
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    noise, classes = start(asked.images, SEED)
+    wanted, trajectory = sample(network, noise, classes)
+    data, rows = calibration(network, asked.trajectories), list[tuple[str, ...]]()
+    usual = load(asked.recipe).techniques
+    plans = [(f"{p}, {asked.recipe}", p, usual) for p in asked.precisions]
+    plans += [(f"sub-vectors of {n}", "w8a8", coded(usual, n)) for n in asked.lengths]
+    plans += [(f"sub-vectors of {n}, calibrated", "w8a8", coded(usual, n, learned=True)) for n in asked.calibrated]
+    for label, precision, techniques in plans:
+        began = time.perf_counter()
+        graph = built(model, data, precision, asked.recipe, techniques)
+        seconds = time.perf_counter() - began
+        content = flatbuffer.to_bytes(with_packed_weights(graph, tflm=False))
+        # LiteRT unpacks int4 at every run; stored in int8 the integers are the same.
+        found = figures(file_velocity(lambda _, g=graph: g), network, wanted, trajectory, classes)  # type: ignore[misc]
+        sizes = f"{len(content):,}", f"{compressed(content):,}"
+        rows.append((label, *sizes, *cells(found), f"{milliseconds(graph):.1f}", f"{seconds:.0f}"))
+        print(*rows[-1], sep="; ", flush=True)
+    show(f"{asked.images} images", ("", "bytes", "after DEFLATE", *HEADER, "ms a run", "s to build"), rows)
+
+
+def coded(usual: Techniques, length: int, learned: bool = False) -> Techniques:
+    """The techniques with codebooks in place of their rounding, and what learns assignments behind it."""
+    found = with_technique(usual, Codebook(length=length))
+    return with_technique(found, CodebookCalibration(length=length)) if learned else found
+
+
+def built(model: torch.nn.Module, data: dict[str, Array], precision: str, recipe: str, techniques: Techniques) -> Graph:
+    """The integer graph that a build keeps, accepted whatever comes of it."""
+    unpacked = replace(parse(precision), pack_int4=False)
+    chosen = replace(load(recipe), precision=unpacked, techniques=techniques, ceiling=False)
+    chosen = replace(chosen, quality=replace(chosen.quality, accept=True))
+    result = edgeqwt.build(model, calibration=data, recipe=chosen)
+    for step in result.made.steps:
+        if isinstance(step.technique, Codebook | CodebookCalibration):
+            print(*step.account.sentences, sep="\n")
+    return result.graph
+
+
+def milliseconds(graph: Graph) -> float:
+    """Of one run in XNNPACK on one thread, the fastest of some."""
+    rng = np.random.default_rng(0)
+    given = {t: rng.standard_normal(graph.tensors[t].shape).astype(np.float32) for t in graph.inputs}
+    whole = {t: np.zeros(v.shape, np.int64) for t, v in given.items() if graph.tensors[t].dtype.startswith("int6")}
+    feed, runner = graph_feed(graph, given | whole), xnnpack(graph)
+    times = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        runner.run(feed)
+        times.append(time.perf_counter() - began)
+    return 1000 * min(times)
+
+
+if __name__ == "__main__":
+    main()
