@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeqwt.rounding.codebook import Codebook
 from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule
 from edgeqwt.simulation.diffusion import Balanced, Grouped, Rotated, SignedLog
 from edgeqwt.simulation.quantizers import (
@@ -42,7 +43,7 @@ class Method:
     what: str
     default: Quantizer = field(default_factory=Uniform)
     special: Mapping[Role, Quantizer] = field(default_factory=dict)
-    weights: RoundingRule | SignedLog = field(default_factory=Nearest)
+    weights: RoundingRule | Codebook | SignedLog = field(default_factory=Nearest)
 
     def quantizer(self, role: Role) -> Quantizer:
         """The quantizer of activations of a role."""
@@ -105,6 +106,11 @@ METHODS: Mapping[str, Method] = {
         "weights on logarithmic steps of both signs, inputs rotated where that pays",
         Rotated(),
         weights=SignedLog(),
+    ),
+    "vq4dit": Method(
+        "VQ4DiT (Deng et al. 2024)",
+        "weights from codebooks of sub-vectors, a byte for each: of two terms at 4 bits",
+        weights=Codebook(smallest=1),
     ),
     "gptq": Method("GPTQ (Frantar et al. 2022)", "weights by second moments", weights=Gptq()),
     "erq": Method("ERQ (Zhong et al. 2024)", "weights refitted to integer inputs, rounded by halves", weights=Erq()),

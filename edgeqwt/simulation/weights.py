@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,19 +10,23 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Op
 from edgeqwt.graph.linear import along, channel_rows
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
+from edgeqwt.rounding.codebook import Codebook
 from edgeqwt.rounding.methods import Layer, Nearest, RoundingRule
 from edgeqwt.scales.weight_scales import MseWeights
 from edgeqwt.scales.weights import weight_scales
 from edgeqwt.simulation.diffusion import SignedLog, grouped
-from edgeqwt.simulation.quantizers import Fitted
+from edgeqwt.simulation.quantizers import TINY, Fitted
 
 if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
 
+Steps = RoundingRule | Codebook
+Rule = Steps | SignedLog
 POSITIONS = 16_384  # rows of a layer's inputs that second moments are summed over
 FOLDS = 4
+WIDEST = 4  # bits of weights that codebooks are for
 
 
 def rounded(
@@ -29,7 +34,7 @@ def rounded(
     weights: Array,
     axis: int,
     bits: int,
-    rule: RoundingRule | SignedLog,
+    rule: Rule,
     inputs: Tensor,
     exact: Tensor,
     fitted: Fitted,
@@ -62,7 +67,7 @@ def rounded(
     return np.asarray(fitted.back(found).numpy(), np.float32)
 
 
-def by_rows(values: Tensor, bits: int, rule: RoundingRule | SignedLog) -> Tensor:
+def by_rows(values: Tensor, bits: int, rule: Rule) -> Tensor:
     """Rows (…, terms) to what integers stand for, with a scale each: logarithmic steps, or the nearest equal ones."""
     import torch
 
@@ -77,11 +82,20 @@ def by_rows(values: Tensor, bits: int, rule: RoundingRule | SignedLog) -> Tensor
 
 
 def _on_steps(
-    op: Op, scaled: Array, axis: int, bits: int, rule: RoundingRule, inputs: Tensor, exact: Tensor, fitted: Fitted
+    op: Op,
+    scaled: Array,
+    axis: int,
+    bits: int,
+    rule: RoundingRule | Codebook,
+    inputs: Tensor,
+    exact: Tensor,
+    fitted: Fitted,
 ) -> Array:
     rows, limit = channel_rows(scaled, axis), 2 ** (bits - 1) - 1
     widest = weight_scales(scaled.astype(np.float32), axis, bits).astype(np.float64)
     scale = MseWeights().choose(rows, np.ones_like(rows), widest, limit)
+    if isinstance(rule, Codebook):  # a byte for each sub-vector
+        rule = Nearest() if bits > WIDEST else replace(rule, length=8 // bits)
     if isinstance(rule, Nearest) or op.kind not in PATCHED:
         shaped = along(scale, axis, scaled.ndim)
         found: Array = np.clip(np.round(scaled / shaped), -limit, limit) * shaped
@@ -89,9 +103,7 @@ def _on_steps(
     return _by_rule(op, scaled, scale, limit, rule, *(_as_met(x, fitted) for x in (inputs, exact)))
 
 
-def _by_rule(
-    op: Op, weights: Array, scale: Array, limit: int, rule: RoundingRule, inputs: Array, exact: Array
-) -> Array:
+def _by_rule(op: Op, weights: Array, scale: Array, limit: int, rule: Steps, inputs: Array, exact: Array) -> Array:
     x, y = (_rows(op, values, weights.shape) for values in (inputs, exact))
     groups = len(x)
     real = matrix(op.kind, weights, groups)
@@ -104,6 +116,7 @@ def _by_rule(
         sum(h for h, _ in folds),
         sum(p for _, p in folds) if rule.float_targets else None,
         tuple(folds) if rule.float_targets else (),
+        (np.full(scale.size, TINY).reshape(groups, -1), np.full(scale.size, np.inf).reshape(groups, -1)),
     )
     found = rule.round(layer)
     return from_matrix(op.kind, found.integers * found.scale[..., None], weights.shape)

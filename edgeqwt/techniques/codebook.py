@@ -16,10 +16,12 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.reconstruct import learned_rounding
 from edgeqwt.rounding import codebook
+from edgeqwt.techniques.gptq import Gptq
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.weight_rounding import Rounding
 
 FEWEST = 2  # bits of equal steps that a codebook is compared with
+EQUAL = Gptq(float_targets=True, scales=8, refine=True)  # how weights are rounded to these
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Codebook(codebook.Codebook, Rounding):
 
     Codewords come from k-means whose errors count as the squares of the inputs do; then they and the assignments are
     calibrated in turn by the layer's error. They are int8, with a scale per channel as without: kernels see int8
-    weights. Kept where that is better than as many bits in equal steps, to nearest, on held-out samples.
+    weights. Kept where that is better than `gptq` with as many bits in equal steps on held-out samples.
 
     Attributes:
         lookup: store codewords and indices, from which each run gathers the weights; where the target's kernels need
@@ -49,8 +51,8 @@ class Codebook(codebook.Codebook, Rounding):
         if not decision_tensors(context.graph):  # no float output: there is no error to judge by
             return after, Account()
         bits = max(FEWEST, math.ceil(self.bits / self.length))
-        narrow = replace(state.precision, weight_bits=bits)
-        equal = context.lowered(replace(state, precision=narrow, integer=None))
+        narrow = replace(state, precision=replace(state.precision, weight_bits=bits), integer=None)
+        equal = EQUAL.found(context.with_integer(narrow), context)
         gain, lost = context.gate.gain_db(equal, found), context.gate.gain_db(found, state.integer)
         if context.gate.noise(found) > context.gate.noise(equal):
             reason = f"equal steps of {bits} bits are {-gain:.2f} dB better on held-out samples"
