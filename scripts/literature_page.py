@@ -76,7 +76,12 @@ SYSTEMS = (
         (),
         "its objectives within GPTQ, kept where held-out samples say so; no gain on what was tried, see below",
     ),
-    System("VQ4DiT (2024)", (), (), "not here; `--compress` stores weights of few values behind tables"),
+    System(
+        "VQ4DiT (2024)",
+        ("codebook", "codebook_calibration"),
+        ("vq4dit",),
+        "a byte for each sub-vector, which LiteRT's GATHER looks up at each run; assignments in closed form, see below",
+    ),
     System(
         "PTQ4DiT (2024)", ("equalization",), ("ptq4dit",), "a sample stands for its time step; factors work in files"
     ),

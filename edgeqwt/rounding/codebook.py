@@ -32,7 +32,7 @@ NOISE = 1e-12  # a change of the loss below this share of it is rounding noise
 
 @dataclass(frozen=True)
 class Codebook:
-    """Weights from a codebook of sub-vectors per layer, 8 / `length` bits each (VQ4DiT, Deng et al. 2024).
+    """Weights from a codebook of sub-vectors per layer, `bits` / `length` bits for each weight (Deng et al. 2024).
 
     Codewords come from k-means, weighted by what the inputs' squares are; then they and the assignments are calibrated
     in turn by the layer's error. Codewords are int8, rows have scales as they have without: kernels see int8 weights.

@@ -26,7 +26,7 @@ EQUAL = Gptq(float_targets=True, scales=8, refine=True)  # how weights are round
 
 @dataclass(frozen=True)
 class Codebook(codebook.Codebook, Rounding):
-    """Weights from a codebook of sub-vectors per layer: 8 / `length` bits for each weight (Deng et al. 2024).
+    """Weights from a codebook of sub-vectors per layer: `bits` / `length` bits for each weight (Deng et al. 2024).
 
     Codewords come from k-means whose errors count as the squares of the inputs do; then they and the assignments are
     calibrated in turn by the layer's error. They are int8, with a scale per channel as without: kernels see int8
