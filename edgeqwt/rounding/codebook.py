@@ -22,7 +22,7 @@ from annotated_types import Ge, Interval
 from edgeqwt.graph.graph import Array
 from edgeqwt.rounding.cholesky import cholesky
 from edgeqwt.rounding.least_squares import damped, fitted_scale, refitted
-from edgeqwt.rounding.methods import Layer, Nearest, Rounded, _ridge
+from edgeqwt.rounding.methods import Layer, Nearest, Rounded, own_ridge
 
 LIMIT = 127
 TOGETHER = 1 << 22  # distances in memory at a time
@@ -68,7 +68,7 @@ class Codebook:
             return Nearest().round(layer)
         weights = layer.weights
         if layer.pull is not None:
-            weights = refitted(weights, layer.hessian, layer.pull, _ridge(layer))
+            weights = refitted(weights, layer.hessian, layer.pull, own_ridge(layer))
         low, high = (b[0] for b in layer.bounds)
         start = begun(weights[0], damped(layer.hessian, self.damping)[0], (low, high), self)
         found = calibrated(start, self.rounds)

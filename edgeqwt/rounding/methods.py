@@ -179,7 +179,7 @@ def _rounded(
     """Rounds by a method of `least_squares`, at the best of some scales; the first is the graph's own."""
     weights = layer.weights
     if layer.pull is not None:
-        weights = refitted(weights, layer.hessian, layer.pull, ridge or _ridge(layer))
+        weights = refitted(weights, layer.hessian, layer.pull, ridge or own_ridge(layer))
     hessian = damped(layer.hessian, damping)
     method = how(hessian)
 
@@ -246,7 +246,7 @@ def _best(layer: Layer, weights: Array, method: Method, scales: list[Array]) -> 
     return Rounded(found, scale)
 
 
-def _ridge(layer: Layer) -> float:
+def own_ridge(layer: Layer) -> float:
     """How strongly the layer's weights are held where they are, by cross-validation where there are folds."""
     if len(layer.rows) > 1:
         return best_ridge_of_rows(layer.rows, RIDGES)
