@@ -73,8 +73,12 @@ def console() -> Console:
 
 
 def show_error(error: EdgeqwtError) -> None:
-    """What was wrong and what to do, on standard error; "error" in red on a terminal, unless NO_COLOR is set."""
-    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """What was wrong and what to do, on standard error.
+
+    "error" is red on a terminal, as tables are: unless NO_COLOR is set, and elsewhere where FORCE_COLOR is.
+    """
+    wanted = bool(os.environ.get("FORCE_COLOR")) or (sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
+    colours = wanted and not os.environ.get("NO_COLOR")
     label = "\x1b[1;31medgeqwt: error:\x1b[0m" if colours else "edgeqwt: error:"
     print(f"{label} {one_line(error.message)}", file=sys.stderr)
     if error.hint:
@@ -205,7 +209,8 @@ def show_table(
     texts: int = 1,
     last: int = 0,
     styles: Mapping[tuple[int, int], str] | None = None,
-) -> None:
+    spare: Sequence[int] = (),
+) -> list[str]:
     """A table whose first column takes the space that is left; of names that do not fit there both ends are shown.
 
     Args:
@@ -216,6 +221,10 @@ def show_table(
         texts: so many columns at the left hold words, the others numbers.
         last: so many rows at the end stand apart.
         styles: of cells, by row and column; terminals without colours show none.
+        spare: columns that are left out where there is too little room for all, the first of them first.
+
+    Returns:
+        the names of those that were left out.
     """
     from rich import box
     from rich.table import Table
@@ -223,9 +232,14 @@ def show_table(
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     kept = [i for i in range(len(header)) if i == 0 or any(row[i] for row in rows)]
-    widths = [max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept[1:]]
-    label = max((len(row[0]) for row in rows), default=0)
-    widths = _narrowed(widths, out.width - min(label, out.width // 3))
+    needed = {i: max(len(cell) for cell in (*header[i].splitlines(), *(row[i] for row in rows))) for i in kept}
+    room, left = out.width - min(needed[0], out.width // 3), list[str]()
+    for i in spare:
+        widths = _narrowed([needed[k] for k in kept[1:]], room)
+        if i in kept and sum(width + GAP for width in widths) > room:
+            kept.remove(i)
+            left.append(" ".join(header[i].split()))
+    widths = _narrowed([needed[k] for k in kept[1:]], room)
     space = max(12, out.width - sum(width + GAP for width in widths))
     shown = dict(zip(kept, (space, *widths), strict=True))
     for i in kept:
@@ -241,6 +255,7 @@ def show_table(
     out.print()
     out.print(title, style="bold")
     out.print(table)
+    return left
 
 
 def _narrowed(widths: Sequence[int], room: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from rich.console import Console
 
 from edgeqwt import output
 from edgeqwt.errors import InputError
@@ -83,6 +85,16 @@ def test_errors_are_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color:
     assert said.splitlines()[1] == "  hint: Name another."
 
 
+@pytest.mark.parametrize(("forced", "no_color", "red"), [("1", "", True), ("1", "1", False), ("", "", False)])
+def test_errors_in_a_log_are_red_where_colours_are_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forced: str, no_color: str, red: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", forced)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    output.show_error(InputError("no such file", ""))
+    assert ("\x1b[1;31m" in capsys.readouterr().err) is red
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with output.loudness(quiet=True, verbose=False):
         output.show_facts(output.console(), [("kept", "all")])
@@ -121,6 +133,16 @@ def test_nothing_in_a_name_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in said)
     assert "a" in said
+
+
+@pytest.mark.parametrize(("width", "left"), [(60, []), (38, ["b b"]), (24, ["b b", "c"])])
+def test_a_narrow_table_leaves_out_what_is_spare_and_no_figure_is_cut(width: int, left: list[str]) -> None:
+    out = Console(file=io.StringIO(), width=width)
+    cells = ("a name of the row", "1,234,567", "7,654,321", "1.23")
+    assert output.show_table(out, "t", ("name", "b\nb", "c", "d"), [cells], spare=(1, 2)) == left
+    said = out.file.getvalue()  # type: ignore[attr-defined]
+    assert [figure in said for figure in cells[1:]] == ["b b" not in left, "c" not in left, True]
+    assert max(map(len, said.splitlines())) <= width
 
 
 def test_names_in_markdown_are_text() -> None:

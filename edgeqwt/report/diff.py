@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST = 12  # ops that the terminal shows
+VERSION, SAME = "version of ", "the same"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Difference:
 
     Attributes:
         names: of the folders.
-        rows: what is measured or chosen, and both values as people read them.
+        rows: what is measured or chosen, and both values as people read them; versions where they differ.
         ops: what both have, the largest change first.
         alone: how many ops only the first has, and only the second.
     """
@@ -59,14 +60,16 @@ def difference(first: Path, second: Path) -> Difference:
     """
     (a, more_a), (b, more_b) = _read(first), _read(second)
     values_a, values_b = (dict(_values(*pair)) for pair in ((a, more_a), (b, more_b)))
-    rows = tuple(
-        (name, values_a.get(name, ""), values_b.get(name, "")) for name in dict.fromkeys((*values_a, *values_b))
-    )
+    rows = [(name, values_a.get(name, ""), values_b.get(name, "")) for name in dict.fromkeys((*values_a, *values_b))]
+    shown = [(name, one, other) for name, one, other in rows if one != other or not name.startswith(VERSION)]
+    if len(shown) < len(rows):
+        other = "other " if any(name.startswith(VERSION) for name, _, _ in shown) else ""
+        shown.append((f"{len(rows) - len(shown)} {other}versions", SAME, SAME))
     ops_a, ops_b = _own(more_a), _own(more_b)
     ops = [OpDifference(kind, name, db, ops_b[name][1]) for name, (kind, db) in ops_a.items() if name in ops_b]
     return Difference(
         (str(first), str(second)),
-        rows,
+        tuple(shown),
         tuple(sorted(ops, key=lambda op: -abs(op.gain))),
         (len(ops_a.keys() - ops_b.keys()), len(ops_b.keys() - ops_a.keys())),
     )
@@ -135,7 +138,7 @@ def _values(report: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[t
         yield "model", report["sources"]["model"]
         yield "calibration", f"{report['sources']['calibration']}, {report['samples']['calibration']} samples"
         yield "findings", str(len(report["findings"]))
-        yield from ((f"version of {name}", version) for name, version in report["versions"].items())
+        yield from ((f"{VERSION}{name}", version) for name, version in report["versions"].items())
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"a report lacks what every report has: {error}", "Build it again.") from None
 

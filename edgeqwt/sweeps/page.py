@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, markup
 from edgeqwt.report.html import rendered
 from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, groups, points
-from edgeqwt.sweeps.show import HEADER, cells, name_of, ordered
+from edgeqwt.sweeps.show import HEADER, SPARE, TEXTS, columns_of, name_of, ordered
 from edgeqwt.sweeps.table import BUILT, FAILED, LOST, counts
 
 if TYPE_CHECKING:
@@ -26,15 +26,27 @@ def page_html(found: Sweep) -> str:
     rows = ordered(found.rows)
     built, best = [row for row in rows if row.status == BUILT], best_keys(rows)
     said = ", ".join(f"{count} {status}" for status, count in counts(found.rows).items())
+    columns, named, lines = columns_of(built, best)
     return rendered(
         "sweep.html.j2",
         title=found.folder.name,
         said=said,
-        header=[" ".join(name.split()) for name in HEADER],
-        rows=[(cells(row), row.key in best) for row in built],
+        named=named,
+        header=[" ".join(HEADER[k].split()) for k in columns],
+        kinds=[_kinds(k, alone=len({line[0] for line in lines}) == 1) for k in columns],
+        rows=[([line[k] for k in columns], row.key in best) for row, line in zip(built, lines, strict=True)],
         charts=list(_charts(found)),
         failed=[(name_of(row), row) for row in rows if row.status in (FAILED, LOST)],
     )
+
+
+def _kinds(column: int, alone: bool) -> str:
+    """The classes of a column's cells: words or figures, and what a phone does without.
+
+    There the only model need not be named in every row, and the best rows are shaded.
+    """
+    spared = column in SPARE or HEADER[column] == "best" or (column == 0 and alone)
+    return " ".join(filter(None, ("text" if column < TEXTS else "", "extra" if spared else "")))
 
 
 def _charts(found: Sweep) -> Iterator[tuple[str, Markup, list[tuple[int, str]]]]:

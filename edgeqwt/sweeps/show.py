@@ -22,6 +22,8 @@ HEADER = (
     "cycles", "bit ops,\nM", "latency,\nms", "s", "MiB", "best",
 )  # fmt: skip
 TEXTS = 5  # columns that are no figures
+SPARE = tuple(map(HEADER.index, ("MiB", "s", "bit ops,\nM", "same\ntop-1", "plain,\ndB")))
+"""Columns that a narrow terminal does without, the first of them first, and a phone."""
 WIDTH, HEIGHT = 60, 12  # characters of a chart
 BEST, OTHER = "●", "·"
 
@@ -56,11 +58,26 @@ def sweep_document(found: Sweep) -> dict[str, object]:
 
 def _show_builds(out: Console, built: Sequence[Row], best: Set[str]) -> None:
     """The table; what all builds have in common stands in its title."""
+    columns, named, lines = columns_of(built, best)
+    shown = [tuple(line[k] for k in columns) for line in (HEADER, *lines)]
+    spare = [columns.index(k) for k in SPARE if k in columns]
+    title, texts = f"Builds: {named}" if named else "Builds", sum(k < TEXTS for k in columns)
+    left = show_table(out, title, shown[0], shown[1:], texts=texts, spare=spare)
+    if left:
+        out.print(f"Too narrow for: {'; '.join(left)}. --csv and --html have them.")
+
+
+def columns_of(built: Sequence[Row], best: Set[str]) -> tuple[list[int], str, list[tuple[str, ...]]]:
+    """The builds as rows of texts: which columns tell builds apart or hold figures, what all have in common, the rows.
+
+    Args:
+        built: the builds, ordered.
+        best: keys of those to be marked.
+    """
     lines = [(*cells(row), BEST if row.key in best else "") for row in built]
-    common = {k for k in range(1, TEXTS) if len(lines) > 1 and len({line[k] for line in lines}) == 1}
-    named = ", ".join(lines[0][k] for k in sorted(common) if lines[0][k])
-    shown = [tuple(cell for k, cell in enumerate(line) if k not in common) for line in (HEADER, *lines)]
-    show_table(out, f"Builds: {named}" if named else "Builds", shown[0], shown[1:], texts=TEXTS - len(common))
+    common = [k for k in range(1, TEXTS) if len(lines) > 1 and len({line[k] for line in lines}) == 1]
+    columns = [k for k in range(len(HEADER)) if k not in common and (k == 0 or any(line[k] for line in lines))]
+    return columns, ", ".join(lines[0][k] for k in common if lines[0][k]), lines
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:

@@ -35,6 +35,8 @@ def test_two_builds_side_by_side(folders: list[Path], result: BuildResult, plain
     assert values["kept"] == (result.choice.name, plain_result.choice.name)
     sizes = tuple(f"{r.sizes[r.choice.name]:,}" for r in (result, plain_result))
     assert values["bytes"] == sizes
+    versions = [(a, b) for name, a, b in found.rows if "version" in name]
+    assert versions == [("the same", "the same")]  # one row, not one for each package
     own = {op.tensor: op.own_db for op in result.own.ops}
     assert {"features", "mask", "logits"} <= {op.tensor for op in found.ops}
     for op in found.ops:

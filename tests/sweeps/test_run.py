@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,6 +73,13 @@ def test_a_page_escapes_names_and_shows_failures() -> None:
     assert "<b>no" not in text
     assert "(exit code 7)" in text
     assert text.count('class="dot best"') == 2
+
+
+def test_a_page_has_no_empty_columns_and_says_once_what_all_have_in_common() -> None:
+    text = page_html(Sweep(Path("s"), (row("a", 20.0, 100), row("b", 30.0, 200))))
+    assert re.findall(r"<th class[^>]*>(.*?)</th>", text) == ["build", "widths", "kept, dB", "bytes", "best"]
+    assert "Builds: tflite, fast, samples" in text
+    assert '<th class="text extra">build' in text  # of one model a phone need not say that in every row
 
 
 @pytest.fixture(scope="module")
