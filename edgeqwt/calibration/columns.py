@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -14,6 +14,8 @@ STEPS = 255
 LEAST = 2.0
 """Standard deviation of a column, in steps of the input, below which it is hardly resolved: 17 dB of rounding noise."""
 NAMED = 6
+UNLIKE = 10.0
+"""By how much more the columns along one axis have to differ in size than those along the last one, to be meant."""
 
 
 def column_warnings(samples: Samples, names: Collection[str]) -> tuple[str, ...]:
@@ -27,14 +29,43 @@ def column_warnings(samples: Samples, names: Collection[str]) -> tuple[str, ...]
     for sample in samples.head(SAMPLES) if names else ():
         for name, array in sample.items():
             if name in names and array.ndim in (2, 3) and array.dtype.kind == "f" and array.shape[-1] > 1:
-                kept.setdefault(name, []).append(array.reshape(-1, array.shape[-1]))
+                kept.setdefault(name, []).append(array)
     return tuple(sentence for name, rows in kept.items() if (sentence := _of(name, rows)))
 
 
-def _of(name: str, rows: list[Array]) -> str:
-    if len({part.shape[1] for part in rows}) > 1:  # sequences along the last axis, of several lengths
+def column_axis(arrays: Sequence[Array]) -> int:
+    """The axis along which the columns of vectors, or of sequences of them, lie: -1, or -2 of three axes.
+
+    A sequence differs from place to place, not by orders of magnitude; quantities of their own units do.
+
+    Args:
+        arrays: samples of one input, with the batch axis in front.
+    """
+
+    def differ(axis: int) -> float:
+        if len({array.shape[axis] for array in arrays}) > 1:  # sequences of several lengths
+            return 0.0
+        sizes = np.abs(as_rows(arrays, axis)).max(axis=0)
+        sizes = sizes[sizes > 0].tolist()
+        return float(max(sizes) / min(sizes)) if sizes else 0.0
+
+    if not all(array.ndim == 3 and array.size for array in arrays):
+        return -1
+    return -2 if differ(-2) > UNLIKE * max(differ(-1), 1.0) else -1
+
+
+def as_rows(arrays: Sequence[Array], axis: int) -> Array:
+    """All columns of some samples side by side: float64, shape (rows, columns)."""
+    moved = [np.moveaxis(array, axis, -1) for array in arrays]
+    rows: Array = np.concatenate([array.reshape(-1, array.shape[-1]) for array in moved]).astype(np.float64)
+    return rows
+
+
+def _of(name: str, arrays: list[Array]) -> str:
+    axis = column_axis(arrays)
+    if len({array.shape[axis] for array in arrays}) > 1:  # sequences along the last axis, of several lengths
         return ""
-    values = np.concatenate(rows).astype(np.float64)
+    values = as_rows(arrays, axis)
     step = (max(float(values.max()), 0.0) - min(float(values.min()), 0.0)) / STEPS
     spread = values.std(axis=0)
     lost = np.flatnonzero((spread > 0) & (spread < LEAST * step))

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from edgeqwt.calibration.columns import as_rows, column_axis
 from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converted import Affine, Binding, ConvertedModel
@@ -262,13 +263,15 @@ def _value(sample: Sample, binding: Binding) -> Array:
 
 
 def _standard(binding: Binding, graph: Graph, samples: Sequence[Sample]) -> tuple[Array, Array]:
-    """Each column's standard deviation and mean in the samples; columns are along the last axis of the graph's."""
+    """Each column's standard deviation and mean in the samples, in the graph's layout."""
     arrays = [binding.to_graph(_value(sample, binding), graph) for sample in samples]
-    rows = np.concatenate([a.reshape(-1, a.shape[-1]) for a in arrays]).astype(np.float64)
+    axis = column_axis(arrays)
+    rows = as_rows(arrays, axis)
     deviation = rows.std(axis=0)
     # A column that never changes has no deviation: its distance from the mean is taken as it is.
     factor = np.where(deviation > 1e-12 * np.maximum(np.abs(rows).max(axis=0), 1e-12), deviation, 1.0)
-    shape = (*[1] * (arrays[0].ndim - 1), -1)
+    shape = [1] * arrays[0].ndim
+    shape[axis] = -1
     return factor.astype(np.float32).reshape(shape), rows.mean(axis=0).astype(np.float32).reshape(shape)
 
 

@@ -98,6 +98,8 @@ def _folded(graph: Graph, t: int, span: tuple[float, float] | None) -> tuple[Gra
     arithmetic = [i for i in chain if graph.ops[i].kind in ARITHMETIC]
     if len(arithmetic) == len(chain) > 1 and len(graph.tensors[t].shape) == 4:
         return _as_one_layer(graph, chain, factor, shift), "became one layer of a weight and a bias per channel"
+    if len(arithmetic) > 2:
+        return _as_two_ops(graph, chain, factor, shift), "became one MUL and one ADD: nothing is rounded between"
     return graph, ""
 
 
@@ -350,3 +352,32 @@ def _as_one_layer(graph: Graph, chain: list[int], factor: Array, shift: Array) -
         elif i not in chain:
             editor.add_op(op)
     return editor.finish()
+
+
+def _as_two_ops(graph: Graph, chain: list[int], factor: Array, shift: Array) -> Graph:
+    """The graph with a normalization as one MUL and one ADD behind what moves the input.
+
+    What an application takes off an input, a model that normalizes it itself would else get back, in integers first.
+    """
+    editor, end = Editor(graph), graph.ops[chain[-1]].outputs[0]
+    name, gone = graph.tensors[end].name, dict[int, int]()
+    a, b = (constant(editor, f"{name}/{what}", _short(v)) for what, v in (("factor", factor), ("shift", shift)))
+    for i, op in enumerate(graph.ops):
+        if i in chain and op.kind in ARITHMETIC:
+            source = next(u for u in op.inputs if value(graph, u) is None)
+            gone[op.outputs[0]] = gone.get(source, source)
+            if i == chain[-1]:
+                scaled = editor.add_tensor(Tensor(f"{name}/scaled", graph.tensors[end].shape, "float32"))
+                editor.add_op(Op("MUL", (gone[end], a), (scaled,), NONE))
+                editor.add_op(Op("ADD", (scaled, b), (end,), NONE))
+        else:
+            editor.add_op(replace(op, inputs=tuple(gone.get(u, u) for u in op.inputs)) if i in chain else op)
+    return editor.finish()
+
+
+def _short(array: Array) -> Array:
+    """A constant with axes of length 1 where it is the same all along."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis)
+        array = first if (array == first).all() else array
+    return array.astype(np.float32)

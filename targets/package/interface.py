@@ -18,7 +18,8 @@ INTEGER_FROM_REAL = (
 REAL_FROM_INTEGER = "real = scale * (integer - zero_point)"
 STATE = "after each run copy the bytes of an output with a state to the input that it names; real zeros to begin with"
 SOURCE_FROM_REAL = (
-    "what the source model takes = factor * real + shift, per channel; null: real itself. The file has that inside."
+    "what the source model takes = factor * real + shift, per channel or column, which lie along `axis` of the tensor; "
+    "null: real itself. The file has that inside."
 )
 LAYOUT = "axis k of the tensor is axis permutation[k] of the source model's array; null where they have the same layout"
 
@@ -93,6 +94,11 @@ def _vector_name(index: int, what: str, position: int) -> str:
     return f"vectors/{index}_{what}_{position}.bin"
 
 
+def _axis(shape: tuple[int, ...]) -> int:
+    """The axis of the file's tensor along which factors lie: the one that is not 1, else the last."""
+    return next((k for k, size in enumerate(shape) if size > 1), len(shape) - 1)
+
+
 def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
     return {
         "name": port.name,
@@ -102,6 +108,7 @@ def _port(port: Port, tensor: Tensor) -> dict[str, Any]:
             "shape": list(port.shape),
             "permutation": None if port.permutation is None else list(port.permutation),
             "factor": None if port.affine is None else [float(v) for v in port.affine.factor.reshape(-1)],
+            "axis": None if port.affine is None else _axis(port.affine.factor.shape),
             "shift": None if port.affine is None else [float(v) for v in port.affine.shift.reshape(-1)],
         },
         "state": port.state or None,

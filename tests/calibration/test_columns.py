@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.columns import column_warnings
+from edgeqwt.calibration.columns import column_axis, column_warnings
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.graph.graph import Array
 
@@ -23,6 +23,17 @@ def test_columns_of_other_magnitude(shape: tuple[int, ...]) -> None:
     assert "as column 1 reaches" in sentence
     assert "--standardize x" in sentence
     assert message(values, ()) == ()
+
+
+def test_columns_lie_where_magnitudes_differ() -> None:
+    """Channels first: quantities along the second axis, time along the last."""
+    values = np.random.default_rng(0).normal(size=(10, 4, 5)) * np.array([1.0, 1e5, 3.0, 5e4])[:, None]
+    (sentence,) = message(values)
+    assert "columns 0, 2 vary by less than 2 of its steps" in sentence
+    assert column_axis([value[None] for value in values]) == -2
+    assert column_axis([value[None] for value in values.transpose(0, 2, 1)]) == -1
+    assert column_axis([np.ones((1, 4, 5)), np.zeros((1, 4, 5))]) == -1
+    assert column_axis([np.ones((1, 4, 5)), np.ones((1, 4, 7))]) == -1
 
 
 def test_columns_of_one_magnitude_leave_no_doubt() -> None:

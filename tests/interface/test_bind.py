@@ -180,3 +180,34 @@ def test_columns_are_standardized_by_the_application(tmp_path: Path) -> None:
         wanted = next(iter(source.run({0: row[None]}).values()))
         errors.append(np.abs((out - q.zero_point) * q.scale - wanted).max() / q.scale[0])
     assert max(errors) < 4  # steps: of the input by up to three weights of a few steps, and half a step of its own
+
+
+def station() -> Graph:
+    """Quantities of other magnitudes over time, channels first, which the model normalizes and turns itself."""
+    chain, none = Chain(), dict(NONE)
+    x = chain.input((1, 4, 6), "values")
+    mean, scale = (np.array(v, np.float32)[:, None] for v in (MAGNITUDES, 1 / np.array(MAGNITUDES)))
+    x = chain.op("SUB", x, chain.constant(0.5 * mean), shape=(1, 4, 6), **none)
+    x = chain.op("MUL", x, chain.constant(scale), shape=(1, 4, 6), **none)
+    x = chain.op("TRANSPOSE", x, chain.constant([0, 2, 1]), shape=(1, 6, 4))
+    x = chain.op("SOFTMAX", x, shape=(1, 6, 4), beta=1.0)  # which no layer's weights pass
+    y = chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 4)), chain.constant(noise(3)), shape=(1, 6, 3), name="y",
+                 weightsFormat="DEFAULT", keepNumDims=True, **none)  # fmt: skip
+    return chain.graph(y)
+
+
+def test_a_model_that_normalizes_columns_itself_gets_them_standardized_once(tmp_path: Path) -> None:
+    """Else integers in one scale for all would stand between the application's part and the model's."""
+    flatbuffer.write(station(), tmp_path / "net.tflite")
+    values = ((noise(32, 4, 6) + 0.5) * np.array(MAGNITUDES)[:, None]).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", values=values)
+    call = {"calibration": tmp_path / "samples.npz", "recipe": "fast", "accept": True}
+    plain = edgeqwt.build(tmp_path / "net.tflite", **call)
+    asked = Interface(standardize=("values",))
+    made = edgeqwt.build(tmp_path / "net.tflite", interface=asked, output=tmp_path / "out", **call)
+    assert [op.kind for op in made.graph.ops] == ["MUL", "ADD", "TRANSPOSE", "SOFTMAX", "FULLY_CONNECTED"]
+    db = [result.quality[result.choice.name].worst_db for result in (plain, made)]
+    assert db[0] < 10 < 30 < db[1]
+    (port,) = json.loads((tmp_path / "out" / "package" / "io.json").read_text())["inputs"]
+    assert port["source"]["axis"] == 1
+    np.testing.assert_allclose(port["source"]["shift"], values.mean(axis=(0, 2)), rtol=1e-4)

@@ -30,7 +30,7 @@ def test_inputs_and_outputs() -> None:
             "zero_point": int(q.zero_point[0]),
             "lowest": -128,
             "highest": 127,
-            "source": {"shape": [1, 3, 8, 8], "permutation": [0, 2, 3, 1], "factor": None, "shift": None},
+            "source": {"shape": [1, 3, 8, 8], "permutation": [0, 2, 3, 1], "factor": None, "axis": None, "shift": None},
             "state": None,
         }
     ]
