@@ -8,7 +8,9 @@ the process's memory.
 from __future__ import annotations
 
 import math
+import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,10 +29,17 @@ from edgeqwt.regular import regular
 NAMELESS = ""
 """The name under which a source without input names yields its array; see `validate.named`."""
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it; zipfile then knows no such members either
+    LZMAError = zlib.error  # type: ignore[misc,assignment]
+
 _KINDS = "biuf"
 CORRUPT = (
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
+    struct.error,
     EOFError,
     ValueError,
     SyntaxError,
@@ -41,6 +50,7 @@ CORRUPT = (
     MemoryError,
     TypeError,  # a shape of something else than numbers
     OverflowError,
+    SystemError,  # Python's tokenizer, where a header has a byte of zero
 )
 LARGEST_SAMPLE = 1 << 29
 """Bytes of one sample of one input: a file says how large it is before there is anything to read."""
@@ -156,7 +166,8 @@ def _read_header(file: IO[bytes], size: int, where: str) -> Header:
     if version not in ((1, 0), (2, 0)):
         raise InputError(f"{where} is a .npy of version {version}", "Save it as a plain array of numbers.")
     parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = parse(file)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings(action="ignore"):  # of Python's syntax: a header is parsed as an expression
+        shape, fortran, dtype = parse(file)  # type: ignore[no-untyped-call]
     if dtype.hasobject:
         raise InputError(f"{where} holds pickled Python objects", "Save numbers, with a dtype such as float32.")
     if fortran:

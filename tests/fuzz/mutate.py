@@ -277,11 +277,12 @@ def of_npz(rng: Rng, data: bytes) -> bytes:
         case _:
             return of_bytes(rng, data)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", pick(rng, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    ways = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(out, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name.replace("\0", "?"))
-            archive.writestr(info, content)
-    return out.getvalue()
+            archive.writestr(info, content, pick(rng, ways))
+    return out.getvalue() if rng.random() < 0.7 else of_bytes(rng, out.getvalue())
 
 
 def _header(rng: Rng, content: bytes) -> bytes:
