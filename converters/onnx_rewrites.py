@@ -33,17 +33,18 @@ def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with what torch's exporter writes and onnxruntime does not run set right.
 
     ONNX's own rules ask for TopK's count as a vector, and onnxruntime for numbers where a Conv with gaps is padded.
-    The model itself comes back where nothing is wrong.
+    The model itself comes back where nothing is wrong. Nodes that no runtime takes stay what they are: it names them.
     """
     import onnx
 
     ranks = {i.name: tuple(i.dims) for i in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             ranks[node.output[0]] = tuple(node.attribute[0].t.dims)
     nodes, one, changed = list[onnx.NodeProto](), "edgeqwt/one", False
     for node in model.graph.node:
-        padded = windows.explicitly_padded(node, ranks.get(node.input[1], ())) if node.op_type == "Conv" else None
+        weighted = node.op_type == "Conv" and len(node.input) > 1
+        padded = windows.explicitly_padded(node, ranks.get(node.input[1], ())) if weighted else None
         counted = node.op_type == "TopK" and len(node.input) > 1 and len(ranks.get(node.input[1], ())) != 1
         if counted:
             vector = f"{node.output[0]}/count"

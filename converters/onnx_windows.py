@@ -105,7 +105,9 @@ def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.No
     kernel = tuple(given.get("kernel_shape", weights[2:]))
     gaps, strides = given.get("dilations", [1]), given.get("strides", [1])
     named = given.get("auto_pad", "NOTSET")
-    if node.op_type != "Conv" or not named.startswith("SAME") or max(gaps) == 1 or max(strides) > 1 or not kernel:
+    if node.op_type != "Conv" or not named.startswith("SAME") or len(kernel) != len(gaps):
+        return None
+    if max(gaps, default=1) == 1 or max(strides, default=1) > 1:
         return None
     total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
     less, more = [t // 2 for t in total], [t - t // 2 for t in total]

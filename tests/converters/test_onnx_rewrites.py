@@ -320,3 +320,27 @@ def test_one_tensor_as_two_outputs_is_told() -> None:
     model: onnx.ModelProto = helper.make_model(helper.make_graph(nodes, "twice", ends[:1], ends[1:]))
     with pytest.raises(InputError, match="outputs 'first' and 'second' are one tensor"):
         rewritten(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes"),
+    [
+        ("Constant", [], {}),
+        ("Conv", ["x"], {}),
+        ("Conv", ["x", "w"], {"auto_pad": "SAME_UPPER", "kernel_shape": [3], "dilations": [2, 2]}),
+    ],
+)
+def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
+    kind: str, inputs: list[str], attributes: dict[str, Any]
+) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, 1, (1, 3, 8, 8)) for name in ("x", "y")]
+    node = helper.make_node(kind, inputs, ["y"], **attributes)
+    graph = helper.make_graph([node], "net", ends[:1], ends[1:], [weights])
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(InputError) as caught:
+        OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    assert caught.value.hint
