@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgeqwt.disk import MARK, cannot_write, take
+from edgeqwt.disk import FREE_SPACE, MARK, cannot_write, take
 from edgeqwt.errors import InputError
 
 FILE = "sweep.sqlite"
@@ -108,7 +108,8 @@ class Table:
         try:
             yield
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            if self.connection.in_transaction:  # SQLite itself has ended it where the disk is full
+                self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
 
@@ -144,7 +145,7 @@ def opened(folder: Path) -> Iterator[Table]:
     """The table of a folder, for the one process that may write it; the folder is made where there is none.
 
     Raises:
-        InputError: the folder holds something else, cannot be written to, or another sweep is running there.
+        InputError: the folder holds something else, cannot be written to, or is full, or another sweep is running there.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file", "Name a folder for the sweep.")
@@ -159,11 +160,12 @@ def opened(folder: Path) -> Iterator[Table]:
         if take(lock) is False:
             raise InputError(f"another sweep is writing to {folder}", "Wait until it ends, or name another folder.")
         try:
-            table = Table(folder)
+            with closing((table := Table(folder)).connection):
+                yield table
         except sqlite3.Error as error:
-            raise InputError(f"{folder / FILE} cannot be used: {error}", "Name another folder.") from None
-        with closing(table.connection):
-            yield table
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the module's own errors have none
+            hint = FREE_SPACE if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) else "Name another folder."
+            raise InputError(f"{folder / FILE} cannot be used: {error}", hint) from None
     finally:
         os.close(lock)
 

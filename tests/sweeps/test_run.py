@@ -66,6 +66,17 @@ def test_a_table_keeps_what_is_finished(tmp_path: Path) -> None:
         table.read(tmp_path / "mine")
 
 
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """SQLite ends its transaction by itself then; to end it once more was an error of its own, and of ours."""
+    with pytest.raises(InputError, match="is full") as caught, table.opened(tmp_path / "s") as results:
+        results.connection.execute("PRAGMA max_page_count = 4")
+        results.plan([row(f"{k}" * 64, None, 0) for k in range(1000)])
+    assert "Free space" in caught.value.hint
+    assert table.read(tmp_path / "s") == ()
+    with pytest.raises(InputError, match="no such column"), table.opened(tmp_path / "s") as results:
+        results.connection.execute("SELECT absent FROM builds")
+
+
 def test_a_page_escapes_names_and_shows_failures() -> None:
     failed = row("c", None, 0, status="failed", message="<b>no</b>", exit_code=7)
     text = page_html(Sweep(Path("s"), (row("a", 20.0, 100), row("b", 30.0, 200), failed)))
