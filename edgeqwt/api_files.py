@@ -75,8 +75,8 @@ def compensate(
     from edgeqwt.recipe.recipe import load as load_recipe
     from edgeqwt.recipe.recipe import with_quality
     from edgeqwt.repair import check_order, compensate_graph
-    from edgeqwt.report.files import page_beside, write_page
-    from edgeqwt.report.folder import check_file, copy_file
+    from edgeqwt.report.files import page_beside, write_repaired
+    from edgeqwt.report.folder import check_file
     from edgeqwt.runtime.foreign import read_foreign
 
     stages = Stages(display)
@@ -95,11 +95,8 @@ def compensate(
     result = compensate_graph(graph, converted, data, chosen, stages)
     result = replace(result, sizes={**result.sizes, UNCOMPENSATED: Path(model).stat().st_size})  # not as written anew
     if output is not None:
-        if result.graph is graph:
-            copy_file(Path(model), Path(output))
-        else:
-            flatbuffer.write(result.graph, Path(output))
-        write_page(result, Path(model), str(reference), calibration, Path(output))
+        content = Path(model).read_bytes() if result.graph is graph else flatbuffer.to_bytes(result.graph)
+        write_repaired(result, content, Path(model), str(reference), calibration, Path(output))
     return result
 
 

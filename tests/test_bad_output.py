@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,29 @@ def test_compensate_with_files_that_do_not_fit(edgeqwt: Command, files: Small) -
     ]:
         command = ("compensate", model, "--reference", reference, "-c", files.samples, "-o", output)
         assert said in edgeqwt.refused(2, *command)
+
+
+def test_a_repaired_file_and_its_report_are_written_both_or_none(tmp_path: Path, files: Small) -> None:
+    import resource
+
+    def repaired(output: str, **limits: object) -> tuple[int, str]:
+        command = ["compensate", "out/model.tflite", "--reference", files.model, "-c", files.samples, "-o", output]
+        process = small.process(command, tmp_path, **limits)
+        said = process.communicate()[1]
+        return process.returncode, said
+
+    build = ["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "plain"]
+    assert small.process(build, tmp_path).communicate()[1] == ""
+    assert repaired("whole.tflite") == (0, "")
+    before = small.tree(tmp_path)
+    page = (tmp_path / "whole.report.html").read_bytes()
+    assert hashlib.sha256((tmp_path / "whole.tflite").read_bytes()).hexdigest().encode() in page
+    limit = len(page) - len(page) // 50  # it says how long things took
+    status, said = repaired(
+        "new/cut.tflite", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    assert (status, "cut.report.html cannot be written" in said) == (2, True), said
+    assert small.tree(tmp_path) == before
 
 
 def test_no_command_writes_over_what_it_reads(edgeqwt: Command, files: Small) -> None:

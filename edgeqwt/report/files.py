@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeqwt.disk import write_whole
+from edgeqwt.disk import whole_file, write_whole
 from edgeqwt.graph import flatbuffer
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
@@ -61,17 +62,32 @@ def page_beside(path: Path) -> Path:
     return path.with_suffix(HTML)
 
 
-def write_page(result: CompensationResult, model: Path, reference: str, data: Source, output: Path) -> None:
-    """Writes the report of a file that was repaired on some data beside it.
+def write_repaired(
+    result: CompensationResult, content: bytes, model: Path, reference: str, data: Source, output: Path
+) -> None:
+    """Writes a repaired file and the report beside it: both, or none where one cannot be written.
+
+    Args:
+        result: of the repair.
+        content: the repaired file.
+        model: the file that was repaired.
+        reference: the float file, as the user names it.
+        data: what it was repaired on.
+        output: where the file goes.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: one of them cannot be written.
     """
     from edgeqwt.report.pages import compensation_page
 
-    named = {"file": str(model), "float file": reference, "written": str(output)}
+    named = {"file": str(model), "float file": reference}
+    origin = (*_files(named, ("written", f"{output}\nSHA-256 {hashlib.sha256(content).hexdigest()}")),)
     anew = ["edgeqwt", "build", reference, "-c", _named(data), "-o", "out"]
-    _write(compensation_page(result, str(model), tuple(_files(named)), anew), page_beside(output))
+    page = page_html(compensation_page(result, str(model), origin, anew)).encode()
+    with whole_file(page_beside(output)) as beside, whole_file(output) as file:
+        for part, whole in ((file, content), (beside, page)):
+            part.write(whole)
+            part.flush()
 
 
 def write_comparison(found: Comparison, graph: Graph, first: str, second: str, data: Source, path: Path) -> None:
@@ -108,11 +124,12 @@ def _write(page: Page, path: Path) -> None:
     write_whole(path, page_html(page).encode())
 
 
-def _files(named: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _files(named: Mapping[str, str], *more: tuple[str, str]) -> Iterator[tuple[str, str]]:
     yield from _command()
     found = hashes(named.values())
     for what, name in named.items():
         yield what, name + (f"\nSHA-256 {found[name]}" if name in found else "")
+    yield from more
     yield from _versions({})
 
 

@@ -40,7 +40,7 @@ from edgeqwt.signals import held
 
 __all__ = [
     "DETAILS", "EXPLORER", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA",
-    "check_file", "check_folder", "copy_file", "whole_folder",
+    "check_file", "check_folder", "whole_folder",
 ]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -56,19 +56,6 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder", "Name the file to write.")
     _check_parent(path)
-
-
-def copy_file(source: Path, path: Path) -> None:
-    """Copies a file whole or not at all.
-
-    Raises:
-        InputError: the path cannot be written to, or the disk is full.
-    """
-    try:
-        with source.open("rb") as original, whole_file(path) as file:
-            shutil.copyfileobj(original, file)
-    except OSError as error:
-        raise cannot_write(path, error) from None
 
 
 def check_folder(path: Path, overwrite: bool) -> None:

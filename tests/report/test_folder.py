@@ -12,7 +12,7 @@ import pytest
 from edgeqwt.disk import noted, whole_file, write_whole, written
 from edgeqwt.errors import InputError
 from edgeqwt.report import folder as folder_module
-from edgeqwt.report.folder import FILES, MANIFEST, MODEL, PACKAGE, REPORT, SCHEMA, check_file, copy_file, whole_folder
+from edgeqwt.report.folder import FILES, MANIFEST, MODEL, PACKAGE, REPORT, SCHEMA, check_file, whole_folder
 from tests.small import tree
 
 
@@ -354,14 +354,3 @@ def test_folders_that_output_is_to_lie_in_are_made_and_go_where_it_fails(tmp_pat
     write_whole(tmp_path / "a" / "c" / "out.txt", b"x")
     assert (tmp_path / "a" / "b" / "out" / MODEL).read_text() == "model"
     assert [path.name for path in (tmp_path / "a").rglob("*.txt")] == ["out.txt"]
-
-
-def test_copy(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("new")
-    (tmp_path / "b").write_text("old")
-    copy_file(tmp_path / "a", tmp_path / "b")
-    copy_file(tmp_path / "a", tmp_path / "a")
-    assert tree(tmp_path) == {"a": b"new", "b": b"new"}
-    with pytest.raises(InputError, match="cannot be written"):
-        copy_file(tmp_path / "missing", tmp_path / "b")
-    assert tree(tmp_path) == {"a": b"new", "b": b"new"}
