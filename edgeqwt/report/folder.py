@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgeqwt.disk import FULL, LITTLE, MARK, cannot_write, expect, made_parents, take, whole_file
+from edgeqwt.disk import FULL, LITTLE, MARK, cannot_write, expect, made_parents, take
 from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import InputError
 from edgeqwt.report.manifest import (

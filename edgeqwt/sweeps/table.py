@@ -145,7 +145,7 @@ def opened(folder: Path) -> Iterator[Table]:
     """The table of a folder, for the one process that may write it; the folder is made where there is none.
 
     Raises:
-        InputError: the folder holds something else, cannot be written to, or is full, or another sweep is running there.
+        InputError: the folder holds something else, cannot be written to or is full, or another sweep runs there.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file", "Name a folder for the sweep.")

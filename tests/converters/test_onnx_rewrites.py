@@ -317,7 +317,7 @@ def test_one_tensor_as_two_outputs_is_told() -> None:
 
     ends = [helper.make_tensor_value_info(name, 1, (1, 3)) for name in ("x", "first", "second")]
     nodes = [helper.make_node("Relu", ["x"], ["first"]), helper.make_node("Identity", ["first"], ["second"])]
-    model: onnx.ModelProto = helper.make_model(helper.make_graph(nodes, "twice", ends[:1], ends[1:]))
+    model = helper.make_model(helper.make_graph(nodes, "twice", ends[:1], ends[1:]))
     with pytest.raises(InputError, match="outputs 'first' and 'second' are one tensor"):
         rewritten(model)
 
@@ -333,14 +333,13 @@ def test_one_tensor_as_two_outputs_is_told() -> None:
 def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
     kind: str, inputs: list[str], attributes: dict[str, Any]
 ) -> None:
-    import onnx
     from onnx import helper, numpy_helper
 
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
     ends = [helper.make_tensor_value_info(name, 1, (1, 3, 8, 8)) for name in ("x", "y")]
     node = helper.make_node(kind, inputs, ["y"], **attributes)
     graph = helper.make_graph([node], "net", ends[:1], ends[1:], [weights])
-    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     with pytest.raises(InputError) as caught:
         OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
     assert caught.value.hint
