@@ -44,8 +44,11 @@ def takes_int4(kind: str, weights: tuple[int, ...], bits: int, tflm: bool) -> bo
     """
     if tflm:
         return kind in IN_MICRO and bits == 8
-    # With an odd number of inputs XNNPACK leaves it to a kernel that takes several times as long.
-    return kind in (VERSIONS if bits == 8 else WITH_INT16) and (kind != "FULLY_CONNECTED" or weights[-1] % 2 == 0)
+    if kind != "FULLY_CONNECTED":
+        return kind in (VERSIONS if bits == 8 else WITH_INT16)
+    # With an odd number of inputs XNNPACK leaves it to a kernel that takes several times as long. A single scale is one
+    # per tensor to it, with which it refuses int4, and then the whole file.
+    return weights[-1] % 2 == 0 and (bits == 16 or weights[0] > 1)
 
 
 def with_packed_weights(graph: Graph, tflm: bool = True) -> Graph:

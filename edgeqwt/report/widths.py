@@ -101,6 +101,8 @@ def _unpacked_because(graph: Graph, op: Op, target: TargetProfile) -> str:
         return "kernels have no int4 for it beside 16-bit activations"
     if takes_int4(op.kind, (*weights[:-1], 2), bits, tflm):
         return "slow in int4 with an odd number of inputs"
+    if takes_int4(op.kind, (2, *weights[1:]), bits, tflm):
+        return "XNNPACK takes no int4 for a single output"
     name = "TFLite Micro has" if tflm else "kernels have"
     return f"{name} no int4 for it with a scale per channel"
 

@@ -127,10 +127,27 @@ def test_litert_runs_pointwise_and_dense_layers_on_int4() -> None:
             assert np.abs(before - after).max() <= steps
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("shape", [(1, 16), (1, 15), (2, 16), (1, 1, 1, 16), (1, 3, 3, 16)])
+def test_xnnpack_runs_what_is_packed(shape: tuple[int, ...], bits: int) -> None:
+    """XNNPACK takes the only scale of a layer of one output for one per tensor, and refused every such w4a8 file."""
+    chain, weights = Chain(), noise(*shape)
+    data = chain.input((1, shape[-1]) if len(shape) == 2 else (1, 5, 5, shape[-1]))
+    kind, options = ("FULLY_CONNECTED", {}) if len(shape) == 2 else ("CONV_2D", CONV)
+    graph = chain.graph(chain.op(kind, data, chain.constant(weights), chain.constant(noise(shape[0])), **options))
+    found = made_integer(graph, samples(graph), precision=Precision(4, bits))
+    packed = with_packed_weights(with_dense_pointwise(found.graph), tflm=False)
+    for feed in found.inputs:
+        expected, got = (RUNNERS["xnnpack"](g).run(feed)[g.outputs[0]] for g in (found.graph, packed))
+        assert np.abs(expected.astype(int) - got.astype(int)).max() <= 1
+
+
 def test_what_kernels_take() -> None:
     assert takes_int4("FULLY_CONNECTED", (3, 4), 8, tflm=False)
     assert takes_int4("FULLY_CONNECTED", (3, 4), 16, tflm=False)
     assert not takes_int4("FULLY_CONNECTED", (4, 3), 8, tflm=False)
+    assert not takes_int4("FULLY_CONNECTED", (1, 4), 8, tflm=False)
+    assert takes_int4("FULLY_CONNECTED", (1, 4), 16, tflm=False)
     assert not takes_int4("FULLY_CONNECTED", (3, 4), 8, tflm=True)
     assert not takes_int4("TRANSPOSE_CONV", (3, 1, 1, 4), 8, tflm=False)
 
