@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeqwt.calibration.statistics import Statistics
+from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
@@ -45,7 +46,8 @@ def lower(
         scales: stand in for those that the rules choose; they are enlarged where kernels need it.
 
     Raises:
-        UnsupportedError: an op has no integer form; it is named with its location in the source.
+        UnsupportedError: an op has no integer form; it is named with its location in the source. Or none has one whose
+            activations are rounded at run time, where the precision asks for that.
         InputError: a constant holds NaN or infinite values, or an activation values beyond all scales.
         RecipeError: the precision names layers that the graph does not have.
     """
@@ -54,7 +56,11 @@ def lower(
     check_observed(graph, statistics, assignment.plan.ops, kernels)
     scales_of = {t: float(q.scale[0]) for t, q in assignment.quantization.items()}
     check_scales(graph, scales_of, kernels.locations, statistics)
-    return Writer(graph, assignment, precision, kernels, scales.weights).run()
+    lowered = Writer(graph, assignment, precision, kernels, scales.weights).run()
+    if precision.dynamic and all(tensor.quantization is None for tensor in lowered.tensors):
+        none = "none of its ops has a kernel that rounds activations at run time, and all would stay float"
+        raise UnsupportedError("the model", kernels.target, none, "Build it with --precision w8a8.")
+    return lowered
 
 
 def assigned(

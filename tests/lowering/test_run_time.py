@@ -12,7 +12,7 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.compensation.cwac import compensate
 from edgeqwt.compensation.fold import fold, headroom
 from edgeqwt.compensation.solve import Correction, Options
-from edgeqwt.errors import RecipeError, TargetError
+from edgeqwt.errors import RecipeError, TargetError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import is_hybrid, slots
 from edgeqwt.lowering.lower import lower
@@ -55,6 +55,13 @@ def ran(graph: Graph, feed: dict[int, Array], runner: str = "xnnpack") -> Array:
 
 def error(graph: Graph, float_graph: Graph, feeds: list[dict[int, Array]]) -> float:
     return float(sum(np.square(ran(graph, f) - ran(float_graph, f)).sum(dtype=np.float64) for f in feeds))
+
+
+def test_a_model_that_would_stay_float_is_refused() -> None:
+    chain = Chain()
+    graph = chain.graph(chain.op("TANH", chain.input((1, ROWS, INPUTS))))
+    with pytest.raises(UnsupportedError, match="none of its ops has a kernel that rounds activations at run time"):
+        made(graph)
 
 
 @pytest.mark.parametrize("runner", LITERT)
