@@ -25,6 +25,7 @@ from edgeqwt.converters.through_litert_torch import LitertTorch
 from edgeqwt.converters.through_onnx2tf import Onnx2tf
 from edgeqwt.converters.through_tensorflow import TensorFlow
 from edgeqwt.converters.tools import Found
+from edgeqwt.disk import out_of_space
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ParityError, ToolError
 from edgeqwt.extras import optional
 from edgeqwt.graph import flatbuffer
@@ -170,6 +171,8 @@ def _tried[T](
         except NothingElseError:
             continue
         except EdgeqwtError as error:
+            if full := out_of_space(work.folder):
+                raise full from error
             failure = error
         else:
             try:

@@ -64,6 +64,16 @@ def explained(error: OSError, then: str = "") -> InputError:
     return InputError(f"{error.strerror}{where}", f"{hint} {then}".strip())
 
 
+def out_of_space(folder: Path) -> InputError | None:
+    """The error of a folder for a program's files, where its disk is full; None where it is not.
+
+    Programs of others say so in as many ways as there are, or not at all, as their log is cut off, too.
+    """
+    if shutil.disk_usage(folder).free >= LITTLE:
+        return None
+    return InputError(f"the disk of {folder}, where a converter writes its files, is full", OTHER_FOLDER)
+
+
 def keep_apart(output: Path, read: Iterable[object]) -> None:
     """Refuses to write over a file that is read.
 

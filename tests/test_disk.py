@@ -135,6 +135,24 @@ def test_a_full_tmpdir_is_named(tmp_path: Path, small_disk: list[str], when: str
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.requires("torch", "onnxruntime")
+def test_a_disk_that_a_converter_fills_is_named(tmp_path: Path, small_disk: list[str]) -> None:
+    (tmp_path / "net.py").write_text(
+        "import numpy as np\nimport torch\n"
+        "def create(): return torch.nn.Linear(300, 100)\n"
+        "def samples(): return (np.ones((1, 300), np.float32) * k for k in range(8))\n"
+    )
+    code = "import sys; from edgeqwt.cli import run; sys.exit(run(sys.argv[1:]))"
+    arguments = ["build", "net.py:create", "-c", "net.py:samples", "-o", "out", "--recipe", "fast"]
+    command = [*small_disk, sys.executable, "-c", code, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "disk")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    *_, message, hint = done.stderr.splitlines()
+    assert message.startswith(f"edgeqwt: error: the disk of {tmp_path / 'disk'}"), done.stderr
+    assert "TMPDIR" in hint
+
+
 def test_a_full_output_folder_is_named(tmp_path: Path, small_disk: list[str]) -> None:
     code = (
         "from pathlib import Path\nfrom edgeqwt.report.folder import whole_folder\n"
