@@ -115,9 +115,10 @@ class Values:
                 used.add(value)
                 continue
             used.add(value)
-            if node.op_type == "Shape" and node.input[0] in self.shapes and not node.attribute:
-                shape = np.array(self.shapes[node.input[0]], np.int64)
-                shapes[value] = onnx.numpy_helper.from_array(shape, value)
+            if node.op_type == "Shape" and node.input[0] in self.shapes:
+                part = attributes(node)
+                shape = self.shapes[node.input[0]][part.get("start", 0) : part.get("end")]
+                shapes[value] = onnx.numpy_helper.from_array(np.array(shape, np.int64), value)
             else:
                 needed[id(node)] = node
                 todo.extend(n for n in node.input if n)

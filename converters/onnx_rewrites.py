@@ -14,8 +14,9 @@ import numpy as np
 from edgeqwt.converters import onnx_windows as windows
 from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
+from edgeqwt.converters.onnx_functions import written_out
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
-from edgeqwt.converters.onnx_scatter import elements, positions
+from edgeqwt.converters.onnx_scatter import counted_from_the_end, elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
 from edgeqwt.errors import InputError
 
@@ -80,7 +81,7 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
             raise InputError(
                 f"outputs {node.input[0]!r} and {node.output[0]!r} are one tensor", "Return it once: they never differ."
             )
-    model = in_float32(model)
+    model = in_float32(written_out(model))
     if not any(node.op_type in RULES for node in model.graph.node):  # what follows costs a look at all shapes
         return model
     values = Values(model)
@@ -88,7 +89,9 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     editing = Editing(values)
     volumes, changed = Volumes(editing), False
-    for node in model.graph.node:
+    for given in model.graph.node:
+        node = windows.numbered(values, given)
+        changed = changed or node is not given
         editing.at(node)
         if volumes.rewrite(node) or editing.replaced(RULES.get(node.op_type), node):
             changed = True
@@ -325,12 +328,27 @@ def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _of_sums(editing: Editing, node: onnx.NodeProto) -> bool:
+    """LpNormalization by sums of magnitudes, of which onnx2tf makes a custom op."""
+    given, shape = attributes(node), editing.values.shapes.get(node.input[0])
+    if given.get("p", 2) != 1 or shape is None or editing.values.opset < 13:
+        return False
+    axis = given.get("axis", -1) % len(shape)
+    low = (*shape[:axis], 1, *shape[axis + 1 :])
+    total = editing.add("ReduceSum", [editing.add("Abs", node.input, shape), editing.integers(axis)], low)
+    editing.add("Div", [node.input[0], total], shape, node.output[0])
+    return True
+
+
 def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
     """What joins each value of one tensor with each of another, over four axes.
 
     onnx2tf takes shapes that are each other's permutation for one tensor in two layouts, turns one of them, and joins
     pairs. Over fewer axes it looks for no layouts; where there are not fewer, the second tensor is repeated before.
     """
+    if len(node.input) == 1:
+        editing.add("Identity", node.input, None, node.output[0])
+        return True
     sizes = [editing.values.shapes.get(name, ()) for name in node.input]
     if len(sizes) != 2 or len(sizes[0]) != 4 or sorted(sizes[0]) != sorted(sizes[1]) or sizes[0] == sizes[1]:
         return False
@@ -354,7 +372,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
         "Einsum": einsum,
         "Elu": _elu,
+        **dict.fromkeys(("GatherElements", "GatherND"), counted_from_the_end),
         "InstanceNormalization": _norm_of_lines,
+        "LpNormalization": _of_sums,
         "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,

@@ -49,6 +49,20 @@ def elements(editing: Editing, node: onnx.NodeProto) -> bool:
     return _summed(editing, node, axis, reduction)
 
 
+def counted_from_the_end(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Gathers at constant positions, some of which count from the end: LiteRT's kernel takes none of those."""
+    data, indices = node.input
+    index, shape, given = editing.values.constant(indices), editing.values.shapes.get(data), attributes(node)
+    if index is None or shape is None or (index >= 0).all():
+        return False
+    behind = given.get("batch_dims", 0)
+    elements = node.op_type == "GatherElements"
+    sizes = shape[given.get("axis", 0)] if elements else np.array(shape[behind : behind + index.shape[-1]])
+    wrapped = editing.array(np.where(index < 0, index + sizes, index).astype(np.int64))
+    editing.add(node.op_type, [data, wrapped], editing.values.shapes.get(node.output[0]), node.output[0], **given)
+    return True
+
+
 def _assigned(editing: Editing, node: onnx.NodeProto, tensors: tuple[str, str], shape: Shape, target: Array) -> None:
     """Writes `data` with the elements numbered `target` replaced by the updates."""
     data, updates = tensors

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeqwt.converters.onnx_nodes import Editing, attributes
+from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
 
 if TYPE_CHECKING:
     import onnx
@@ -99,8 +99,6 @@ def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.No
 
     Without strides they do not depend on the input's size.
     """
-    import onnx
-
     given = attributes(node)
     kernel = tuple(given.get("kernel_shape", weights[2:]))
     gaps, strides = given.get("dilations", [1]), given.get("strides", [1])
@@ -109,10 +107,35 @@ def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.No
         return None
     if max(gaps, default=1) == 1 or max(strides, default=1) > 1:
         return None
-    total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    return _with_pads(node, [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)])
+
+
+def numbered(values: Values, node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node whose padding is named SAME_LOWER, which onnx2tf does not take, with the numbers; others as they are."""
+    given = attributes(node)
+    if given.get("auto_pad") != "SAME_LOWER" or node.op_type == "ConvTranspose":
+        return node
+    sizes = values.shapes.get(node.input[0], ())[2:]
+    weights = values.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
+    kernel = tuple(given.get("kernel_shape", weights[2:]))
+    if not sizes or len(kernel) != len(sizes):
+        return node
+    gaps, strides = given.get("dilations", [1] * len(sizes)), given.get("strides", [1] * len(sizes))
+    windows = zip(sizes, kernel, gaps, strides, strict=True)
+    return _with_pads(
+        node,
+        [max((-(-n // stride) - 1) * stride + gap * (size - 1) + 1 - n, 0) for n, size, gap, stride in windows],
+    )
+
+
+def _with_pads(node: onnx.NodeProto, total: Sequence[int]) -> onnx.NodeProto:
+    """A node with so many lines of padding along each axis, as its auto_pad divides them."""
+    import onnx
+
+    given = attributes(node)
     less, more = [t // 2 for t in total], [t - t // 2 for t in total]
     kept = {name: value for name, value in given.items() if name != "auto_pad"}
-    kept["pads"] = [*less, *more] if named == "SAME_UPPER" else [*more, *less]
+    kept["pads"] = [*less, *more] if given["auto_pad"] == "SAME_UPPER" else [*more, *less]
     made = onnx.helper.make_node(node.op_type, list(node.input), list(node.output), node.name, **kept)
     made.metadata_props.extend(node.metadata_props)
     return made

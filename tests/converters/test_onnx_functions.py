@@ -1,0 +1,90 @@
+"""ONNX ops that torch's exporter does not write, or writes at newer opsets: they convert, and compute the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from edgeqwt.calibration.arrays import from_arrays
+from edgeqwt.converters.convert import convert
+from edgeqwt.converters.onnx_functions import written_out
+from edgeqwt.prepare.prepare import prepare
+from edgeqwt.runtime.runners import xnnpack
+from tests.chain import noise
+
+if TYPE_CHECKING:
+    import onnx
+
+pytestmark = pytest.mark.requires("onnx2tf", "onnxruntime")
+
+SHAPES = {"q": (1, 2, 6, 8), "k": (1, 2, 6, 8), "v": (1, 2, 6, 8), "map": (1, 3, 7, 7), "rows": (1, 4, 5)}
+QKV = ("q", "k", "v")
+LOWER: dict[str, Any] = {"auto_pad": "SAME_LOWER", "kernel_shape": [2, 2]}
+CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] = {
+    "attention": ("Attention", QKV, (), {}),
+    "causal attention": ("Attention", QKV, (), {"is_causal": 1, "scale": 0.5}),
+    "masked attention": ("Attention", QKV, (np.tri(6, dtype=bool),), {}),
+    "GELU": ("Gelu", ("rows",), (), {}),
+    "GELU by tanh": ("Gelu", ("rows",), (), {"approximate": "tanh"}),
+    "convolution, SAME_LOWER": ("Conv", ("map",), (noise(4, 3, 2, 2),), {**LOWER, "strides": [2, 2]}),
+    "pool, SAME_LOWER": ("MaxPool", ("map",), (), {**LOWER, "strides": [1, 2]}),
+    "gather from the end": ("GatherElements", ("rows",), (np.array([[[-1, 0], [2, -5]]]),), {"axis": 2}),
+    "gather of rows from the end": ("GatherND", ("rows",), (np.array([[0, -1], [0, 1]]),), {}),
+    "sums of magnitudes": ("LpNormalization", ("rows",), (), {"p": 1, "axis": 1}),
+    "the largest of one": ("Max", ("rows",), (), {}),
+}
+"""The op, its inputs, its constants and its attributes."""
+OUT = {
+    "convolution, SAME_LOWER": (1, 4, 4, 4),
+    "pool, SAME_LOWER": (1, 3, 7, 4),
+    "gather from the end": (1, 2, 2),
+    "gather of rows from the end": (2, 5),
+}
+
+
+def model(name: str) -> onnx.ModelProto:
+    """The op behind others, so that its inputs are not those of the graph."""
+    from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
+
+    kind, inputs, constants, given = CASES[name]
+    held = [numpy_helper.from_array(array, f"c{k}") for k, array in enumerate(constants)]
+    behind = [helper.make_node("Neg", [x], [f"{x}_"], name=f"neg_{x}") for x in inputs]
+    node = helper.make_node(kind, [f"{x}_" for x in inputs] + [c.name for c in held], ["y"], name="node", **given)
+    ends = [helper.make_tensor_value_info(x, TensorProto.FLOAT, SHAPES[x]) for x in inputs]
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, OUT.get(name, SHAPES[inputs[0]]))
+    graph = helper.make_graph([*behind, node], "one", ends, [out], held)
+    opset = helper.make_opsetid("", 23 if kind == "Attention" else 22)
+    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    checker.check_model(made)
+    return shape_inference.infer_shapes(made)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_converts_and_computes_the_same(name: str, tmp_path: Path) -> None:
+    import onnx
+
+    onnx.save(model(name), tmp_path / "model.onnx")
+    arrays = {x: noise(2, *SHAPES[x][1:], seed=k) for k, x in enumerate(CASES[name][1])}
+    samples = from_arrays(arrays)
+    found, sample = convert(tmp_path / "model.onnx", samples, tmp_path / "work", converter="onnx2tf"), samples.first()
+    wanted = next(iter(found.run_source(sample).values()))
+    values = xnnpack(found.graph).run(found.graph_inputs(sample))
+    got = found.outputs[0].to_source(values[found.outputs[0].tensor])
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+    if name.startswith("GELU"):
+        ops = prepare(found.graph).graph.ops
+        assert [(op.kind, op.options.get("approximate", False)) for op in ops if op.kind != "NEG"][-1] == (
+            "GELU",
+            "tanh" in name,
+        )
+
+
+def test_what_onnx2tf_takes_is_not_written_out() -> None:
+    plain = model("GELU")
+    assert written_out(plain) is plain
+    kinds = {node.op_type for node in written_out(model("causal attention")).graph.node}
+    assert "Attention" not in kinds
+    assert {"MatMul", "Softmax"} <= kinds
