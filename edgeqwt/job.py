@@ -17,6 +17,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.interface.bind import coarse_inputs
 from edgeqwt.mixed.cost import stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import apply, lowered_for, start, suited
@@ -140,7 +141,7 @@ def begun(
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("look at samples"):
         total, warnings = sample_warnings(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
-        warnings = (*warnings, *column_warnings(samples, _coarse_inputs(model, recipe)))
+        warnings = (*warnings, *column_warnings(samples, coarse_inputs(model, recipe.precision)).values())
     if total == 1:
         recipe = replace(recipe, techniques=plain(recipe.techniques))
     if proved is None or proved.source is not model.graph:
@@ -161,11 +162,3 @@ def _resolved(model: ConvertedModel, graph: Graph, recipe: Recipe, target: Targe
     names = [graph.tensors[t].name for op in graph.ops for t in op.outputs]
     sources = {name: model.locations.get(name, "") for name in names}
     return resolved(recipe.precision, recipe.layers, sources, target, graph)
-
-
-def _coarse_inputs(model: ConvertedModel, recipe: Recipe) -> set[str]:
-    """The inputs of 8 bits whose values go in as they are, by name."""
-    ports, bits = recipe.precision.ports, recipe.precision.activation_bits
-    plain_ones = [b for b in model.inputs if b.affine is None]
-    named = {b.spec.name: ports.get(model.graph.tensors[b.tensor].name) for b in plain_ones}
-    return {name for name, port in named.items() if (bits if port is None else port.bits(bits)) == 8}

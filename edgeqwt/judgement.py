@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
-from edgeqwt.trials import Trial, tried
+from edgeqwt.trials import Trial, lost_columns, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.quality import Quality
@@ -29,6 +30,7 @@ from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 """Rewrites an integer graph for a target; returns sentences on what it did, too."""
 
+FEW = 6  # columns that are named
 PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
 
@@ -111,7 +113,7 @@ def judge(
         if not recipe.quality.accept:
             require(poor, " ".join([*warnings, advice(reference, found, own, recipe, trials)]))
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    said = (*warnings, *_unseen(context.model, found))
+    said = (*warnings, *_unseen(context.model, found), *_lost(own, found))
     return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
 
 
@@ -181,6 +183,18 @@ def _traced(
         return {PLAIN: own}
     names = [name for name in (UNCOMPENSATED, COMPENSATED) if name in variants]
     return {n: own if n == kept else own_errors(reference, variants[n], context.gate.feeds()) for n in names}
+
+
+def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
+    """Sentences on columns of outputs of which nothing is left, however good the whole is."""
+    for tensor, columns in lost_columns(own, quality).items():
+        few = ", ".join(map(str, columns[:FEW])) + (f" and {len(columns) - FEW} more" if len(columns) > FEW else "")
+        which = f"column {few} is" if len(columns) == 1 else f"columns {few} are"
+        yield (
+            f"of output {tensor!r} {which} lost in its steps, as another column is larger by orders of magnitude: let "
+            f"the model return values that are normalized column by column, or keep its last layer and the output in "
+            f"float (--layer {shlex.quote(f'{tensor}=keep_float')} --output-type float)"
+        )
 
 
 def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:

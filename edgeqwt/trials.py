@@ -14,12 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from glob import escape
 
+from edgeqwt.calibration.columns import UNLIKE, column_warnings
 from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.interface.bind import bound, coarse_inputs
+from edgeqwt.interface.input_normalization import prepared
+from edgeqwt.interface.options import Interface
 from edgeqwt.interface.split import split_outputs
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
@@ -33,6 +37,10 @@ from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Widths
+
+LOST_COLUMN_DB = 10.0
+"""What varies of an output's column over what the last op rounds: below this it is lost."""
+MOST_COLUMNS = 64
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class _Change:
         types: of outputs, by name in the source model; "" for all.
         wide: whether all activations have 16 bits.
         floats: names of tensors that stay float, with all that leads to them, and the model's inputs.
+        ends: names of tensors whose op alone stays float.
+        standardize: names of inputs whose columns are standardized.
         layers: names of tensors that have 16 bits, with the ops that compute them.
     """
 
@@ -89,6 +99,8 @@ class _Change:
     wide: bool = False
     floats: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    standardize: tuple[str, ...] = ()
 
 
 def tried(
@@ -113,8 +125,9 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
-    layers = _few_layers(own, limit)
-    changes = [*_changes(context, recipe, quality, own, layers)]
+    layers, coarse = _few_layers(own, limit), coarse_inputs(context.model, recipe.precision)
+    unlike = (*column_warnings(samples, coarse),)
+    changes = [*_of_columns(context, recipe, quality, own, unlike), *_changes(context, recipe, quality, own, layers)]
     few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[int, Trial]()
     for k, change in enumerate(changes):
         with suppress(EdgeqwtError):  # that way is no way for this model or target
@@ -174,6 +187,51 @@ def _few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
     return tuple(names[name] for name in promised) if all(name in names for name in promised) else ()
 
 
+def lost_columns(own: OwnErrors, quality: Quality) -> dict[str, tuple[int, ...]]:
+    """Columns of outputs that the op before them rounds away, as others are larger by orders of magnitude.
+
+    Of quantities in one tensor, each in its own unit, the largest alone decides what an SQNR of the whole is.
+
+    Args:
+        own: errors of the file's ops.
+        quality: on held-out samples.
+
+    Returns:
+        By the tensor that decides; not of tensors with known parts, which are judged one by one.
+    """
+    paired = zip(own.ops, own.traces, strict=True) if own.traces else ()
+    traces, found = {op.tensor: trace for op, trace in paired if trace is not None}, {}
+    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+        trace = traces.get(judged.tensor)
+        if trace is None or output.parts or not 2 <= len(trace.used) <= MOST_COLUMNS:
+            continue
+        columns = enumerate(zip(trace.own_db, trace.used, strict=True))
+        most = max(trace.used) / UNLIKE
+        if lost := tuple(k for k, (db, used) in columns if db < LOST_COLUMN_DB and used < most):
+            found[judged.tensor] = lost
+    return found
+
+
+def _of_columns(
+    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, unlike: tuple[str, ...]
+) -> Iterator[_Change]:
+    """What could help where quantities of their own units share an input's scale, or an output's."""
+    lost, references = lost_columns(own, quality), {op.tensor: op.reference for op in own.ops}
+    outputs = zip(quality.outputs, context.model.outputs, strict=True)
+    ends = {references[o.tensor]: b.spec.name for o, b in outputs if o.tensor in lost}
+    ends = {} if integers_only(context.target) else ends
+    standard = tuple(f"--standardize {shlex.quote(name)}" for name in unlike)
+    floats = tuple(f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in ends)
+    floats += tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in ends.values())
+    types = dict.fromkeys(ends.values(), "float")
+    if ends:  # what is lost there, no figure of the whole output shows
+        yield _Change((*standard, *floats), standardize=unlike, ends=(*ends,), types=types)
+    elif standard:
+        yield _Change(standard, standardize=unlike)
+    if standard and recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8:
+        yield _Change((*standard, "--precision w8a16"), standardize=unlike, wide=True)
+
+
 def _changes(
     context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, layers: tuple[str, ...]
 ) -> Iterator[_Change]:
@@ -218,6 +276,12 @@ def _tried(context: Context, samples: Samples, recipe: Recipe, change: _Change, 
         model = split_outputs(model)
         graph = prepare(model.graph).graph
     precision = recipe.precision
+    if change.standardize:
+        found = bound(model, samples, Interface(standardize=change.standardize))
+        graph = prepared(found.model, {**precision.ports, **found.ports}).graph
+        model = _on(found.model, graph)
+    if change.ends:
+        precision = replace(precision, floats=precision.floats | {*change.ends})
     if change.floats:
         precision = replace(precision, floats=precision.floats | upto(graph, change.floats))
     if change.layers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,10 +59,27 @@ def spectrum() -> Graph:
     return chain.graph(out)
 
 
-def built(folder: Path, graph: Graph, options: str = "") -> BuildResult:
+def station() -> Graph:
+    """Quantities in units of their own go in and come out, as of a weather station."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    x = chain.op("SUB", x, chain.constant(0.5 * UNITS), shape=(1, 6, 8), **NONE)
+    x = chain.op("MUL", x, chain.constant(1 / UNITS), shape=(1, 6, 8), **NONE)
+    x = chain.op("TANH", x, shape=(1, 6, 8))
+    weights, bias = UNITS[:, None] * noise(8, 8), 2 * UNITS
+    y = chain.op(
+        "FULLY_CONNECTED", x, chain.constant(weights), chain.constant(bias), shape=(1, 6, 8), name="y", **DENSE
+    )
+    return chain.graph(y)
+
+
+UNITS = np.array([1.0, 1e5, 3.0, 5e3, 1.0, 1.0, 2.0, 1.0])
+
+
+def built(folder: Path, graph: Graph, options: str = "", units: Any = 1) -> BuildResult:
     """A build with options as the command line takes them."""
     flatbuffer.write(graph, folder / "net.tflite")
-    np.savez(folder / "samples.npz", x=noise(32, 6, 8, seed=4))
+    np.savez(folder / "samples.npz", x=(noise(32, 6, 8, seed=4) * units).astype(np.float32))
     given: dict[str, list[str]] = {}
     words = shlex.split(options)
     flags = [word for word in words if word == "--split-outputs"]
@@ -75,7 +93,9 @@ def built(folder: Path, graph: Graph, options: str = "") -> BuildResult:
         accept=True,
         precision=given.get("--precision", ["w8a8"])[0],
         layers=parse_layers(given.get("--layer", [])),
-        interface=parse_interface(given.get("--input"), given.get("--output-type"), None, bool(flags), None),
+        interface=parse_interface(
+            given.get("--input"), given.get("--output-type"), None, bool(flags), given.get("--standardize")
+        ),
     )
 
 
@@ -94,6 +114,19 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
     second = built(tmp_path, graph, expected)
     assert worst_place(second.made.reference, second.quality[second.choice.name]).db >= FINE_DB
     assert second.remedy == ""
+
+
+def test_quantities_in_units_of_their_own_are_kept_apart(tmp_path: Path) -> None:
+    """The options that are named bring every column back, and what is lost is said even where the whole is fine."""
+    first = built(tmp_path, station(), units=UNITS)
+    expected = "--standardize x --layer y=keep_float --output-type y=float"
+    assert first.remedy.startswith(f"Build with {expected}: ")
+    second = built(tmp_path, station(), expected, units=UNITS)
+    assert second.quality[second.choice.name].worst_db >= FINE_DB
+    assert not any("are lost in its steps" in warning for warning in second.warnings)
+    wide = built(tmp_path, station(), "--standardize x --precision w8a16", units=UNITS)
+    assert not wide.shortfalls
+    assert any("of output 'y' columns 0, 2, 4, 5, 6, 7 are lost" in warning for warning in wide.warnings), wide.warnings
 
 
 NOT_ENOUGH = (

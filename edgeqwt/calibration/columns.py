@@ -18,8 +18,8 @@ UNLIKE = 10.0
 """By how much more the columns along one axis have to differ in size than those along the last one, to be meant."""
 
 
-def column_warnings(samples: Samples, names: Collection[str]) -> tuple[str, ...]:
-    """A sentence for each input some of whose columns vary by no more than its 8-bit steps.
+def column_warnings(samples: Samples, names: Collection[str]) -> dict[str, str]:
+    """A sentence for each input some of whose columns vary by no more than its 8-bit steps, by its name.
 
     Args:
         samples: validated; the first few are read.
@@ -30,7 +30,7 @@ def column_warnings(samples: Samples, names: Collection[str]) -> tuple[str, ...]
         for name, array in sample.items():
             if name in names and array.ndim in (2, 3) and array.dtype.kind == "f" and array.shape[-1] > 1:
                 kept.setdefault(name, []).append(array)
-    return tuple(sentence for name, rows in kept.items() if (sentence := _of(name, rows)))
+    return {name: sentence for name, arrays in kept.items() if (sentence := _of(name, arrays))}
 
 
 def column_axis(arrays: Sequence[Array]) -> int:

@@ -21,6 +21,7 @@ from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import along
 from edgeqwt.interface.options import ALL, Interface, Pixels
 from edgeqwt.widths.ports import Port
+from edgeqwt.widths.precision import Precision
 
 SPANS: Mapping[str, tuple[float, float]] = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
 MOVED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE")
@@ -332,3 +333,10 @@ def _message(binding: Binding, pixels: Pixels | None) -> str:
         f"Input {binding.spec.name!r} takes pixels from 0 to 255; (pixel * {pixels.scale:.6g} - [{mean}]) / [{std}] is "
         "in the model."
     )
+
+
+def coarse_inputs(model: ConvertedModel, precision: Precision) -> set[str]:
+    """The inputs of 8 bits whose values go in as they are, by name: their columns may be standardized."""
+    ports, bits = precision.ports, precision.activation_bits
+    found = {b.spec.name: ports.get(model.graph.tensors[b.tensor].name) for b in model.inputs if b.affine is None}
+    return {name for name, port in found.items() if (bits if port is None else port.bits(bits)) == 8}

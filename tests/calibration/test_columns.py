@@ -12,7 +12,7 @@ from edgeqwt.graph.graph import Array
 
 def message(values: Array, names: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
     kept = [{"x": value[None].astype(np.float32)} for value in values]
-    return column_warnings(Samples("test", lambda: iter(kept), len(kept)), names)
+    return tuple(column_warnings(Samples("test", lambda: iter(kept), len(kept)), names).values())
 
 
 @pytest.mark.parametrize("shape", [(40, 4), (10, 5, 4)])
