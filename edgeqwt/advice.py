@@ -21,6 +21,8 @@ from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
 
 CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
+WORTH_DB = 1.0
+"""What 16 bits at one op have to gain to be advised."""
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
@@ -88,7 +90,7 @@ def advice_on(
     recipe: Recipe | None,
     names: Mapping[str, str],
     *,
-    wider_db: float | None = None,
+    wider_db: tuple[float, float] | None = None,
     repaired: bool = False,
 ) -> str:
     """What may help one op that is poor; empty for others.
@@ -172,21 +174,32 @@ def added_up(found: OwnErrors, db: float, thresholds: Thresholds, foreign: bool,
 
 
 def what_to_do(
-    op: OpError, recipe: Recipe, wider_db: float | None = None, names: Mapping[str, str] = MappingProxyType({})
+    op: OpError,
+    recipe: Recipe,
+    wider_db: tuple[float, float] | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """What may help one op of a build, by the largest part of its own error.
 
     Args:
         op: one of the worst.
         recipe: that the file was built by.
-        wider_db: what 16 bits at its output alone would leave of the whole model, in dB, where that was measured.
+        wider_db: what 16 bits at its output alone would leave of the whole model, and what is left without, in dB, as
+            `ceiling.alone` has it.
         names: of the float graph's ops, and what they are in the source; empty where nobody knows.
     """
-    gain = "" if wider_db is None else f": the outputs then have {wider_db:.1f} dB with float weights"
-    if op.kind == "INPUT":
-        return f"Give the input finer steps: --input int16, or float{gain}."
     layer = f"--layer {shlex.quote(pattern_of(op.reference, names))}"
-    wide = f"Give it 16-bit activations: {layer}=w8a16{gain}."
+    finer = "--input int16, or float" if op.kind == "INPUT" else f"{layer}=w8a16"
+    wide = f"Give {'the input finer steps' if op.kind == 'INPUT' else 'it 16-bit activations'}: {finer}"
+    if wider_db is not None:
+        then, now = wider_db
+        figures = f"with float weights the outputs then have {then:.1f} dB, {now:.1f} without"
+        wide = (
+            f"{wide}; {figures}" if then > now + WORTH_DB else f"Finer steps here alone do not pay ({finer}): {figures}"
+        )
+    wide += "."
+    if op.kind == "INPUT":
+        return wide
     if clipped(op):
         return (
             "Values lie beyond its range: calibrate with samples that reach as far as real ones do, or choose a range "

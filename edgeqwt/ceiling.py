@@ -52,6 +52,11 @@ class Ceiling:
     wider: tuple[Wider, ...]
 
 
+def alone(found: Ceiling | None) -> dict[str, tuple[float, float]]:
+    """What 16 bits at single tensors leave, and what is left without, in dB, by the tensor's name."""
+    return {} if found is None else {w.tensors[0]: (w.db, found.db) for w in found.wider if len(w.tensors) == 1}
+
+
 def ceiling(reference: Graph, integer: Graph, own: OwnErrors, samples: Iterable[Mapping[int, Array]]) -> Ceiling | None:
     """The ceiling of an integer graph; None where it has no rounded activations or no real outputs.
 

@@ -130,3 +130,12 @@ def test_errors_that_add_up_are_told_from_one_bad_op(own_db: float, db: float, s
     other, repaired = (added_up(found, db, Thresholds(), foreign=True, repaired=done) for done in (False, True))
     assert ["edgeqwt compensate" in text for text in (other, repaired)] == [said, False]
     assert ["w8a16" in text for text in (other, repaired)] == [said, said]
+
+
+@pytest.mark.parametrize(("kind", "finer"), [("ADD", "--layer y=w8a16"), ("INPUT", "--input int16, or float")])
+def test_finer_steps_that_gain_nothing_are_not_advised(kind: str, finer: str) -> None:
+    op = OpError(3, kind, "y", "y", 9.0, 8.0, 0.0, 0.0, 1.0, moves=False, median_used=None)
+    pays, not_ = (what_to_do(op, recipe.load("fast"), (db, 13.5)) for db in (20.0, 13.9))
+    assert pays.startswith("Give ")
+    assert f"{finer}; with float weights the outputs then have 20.0 dB, 13.5 without." in pays
+    assert not_.startswith(f"Finer steps here alone do not pay ({finer}): ")

@@ -30,7 +30,7 @@ CHANNELS = 120_000  # figures of channels that a page holds; of more, those of t
 CODE = re.compile(
     r"`([^`]+)`"
     r"|(?<![\w-])--(?:layer (?:&#39;.*?&#39;|\w)\S*\w"
-    r"|(?:recipe|precision|input|output-type|ranges|target) [\w=.:-]*\w|[a-z][a-z0-9-]*)"
+    r"|(?:recipe|precision|input|output-type|ranges|target|standardize) [\w=.:-]*\w|[a-z][a-z0-9-]*)"
 )
 """What is code in an escaped sentence: what stands between backticks, and options, of some with the value."""
 WHOLE = 24  # characters of an option that stay on one line

@@ -57,13 +57,15 @@ def own_sentences(
         repaired: whether such a file was compensated.
     """
     from edgeqwt.advice import added_up, advice_on, causes
+    from edgeqwt.ceiling import alone
 
-    names = names_in(found, built)
+    names, wider = names_in(found, built), alone(None if built is None else built.ceiling)
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {in_db(op.accumulated_db)} with all before it"
-        todo = advice_on(op, found, thresholds, None if built is None else built.recipe, names, repaired=repaired)
+        recipe, pays = None if built is None else built.recipe, wider.get(op.tensor)
+        todo = advice_on(op, found, thresholds, recipe, names, wider_db=pays, repaired=repaired)
         advised = f". {todo}" if todo else ""
         yield f"{op.kind} {first_name(op.tensor)!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
     if why := added_up(found, db, thresholds, built is None, repaired):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.advice import added_up, advice_on, causes
+from edgeqwt.ceiling import alone
 from edgeqwt.errors import printable
 from edgeqwt.output import first_name
 from edgeqwt.pipeline import FLOAT
@@ -207,19 +208,19 @@ def _meaning(wanted: Thresholds) -> str:
 def _lead(result: BuildResult) -> Iterator[str]:
     wanted = result.recipe.quality
     yield f"{_meaning(wanted)}; below {wanted.min_db:g} dB a build stops unless --accept is given."
+    if result.remedy:
+        yield f"What to do: {result.remedy}"
+    for sentence in result.warnings:
+        yield f"Samples: {sentence}."
     yield f"Kept: {kept_sentence(result.choice)}."
     for sentence in ceiling_sentences(result.ceiling, result.quality[result.choice.name]):
         yield f"Ceiling: {sentence}."
-    if result.remedy:
-        yield result.remedy
 
 
 def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = False) -> tuple[Hint, ...]:
     recipe = None if result is None else result.recipe
     names, wanted = names_in(own, result), Thresholds() if recipe is None else recipe.quality
-    wider = {} if result is None or result.ceiling is None else {
-        found.tensors[0]: found.db for found in result.ceiling.wider if len(found.tensors) == 1
-    }  # fmt: skip
+    wider = alone(None if result is None else result.ceiling)
     return tuple(
         Hint(
             op.op,
@@ -346,8 +347,6 @@ def _advice(result: BuildResult) -> Iterator[Advice]:
             rules[-1][1].append(sentence)
     for severity, (rule, *kinds) in rules:
         yield Advice(severity, f"{rule} {'; '.join(kinds)}{'.' if kinds else ''}".rstrip())
-    for sentence in result.warnings:
-        yield Advice("warning", sentence)
     for name, sentence in runtime_sentences(result.graph, result.runtimes):
         yield Advice("note", f"{name or 'TFLite Micro'}: {sentence}")
     for sentence in group_sentences(result):

@@ -111,6 +111,13 @@ def test_a_verdict_that_no_figure_explains_says_why(result: BuildResult, below: 
     assert "because part 'scores' has 3.0 dB" in poor.headline
 
 
+def test_what_the_samples_say_stands_beside_the_verdict(result: BuildResult) -> None:
+    page = build_page(replace(result, warnings=("columns 1, 2 are lost",), remedy="Build with --a."))
+    assert "Samples: columns 1, 2 are lost." in page.lead
+    assert page.lead.index("What to do: Build with --a.") < page.lead.index("Samples: columns 1, 2 are lost.")
+    assert not any("columns 1, 2" in said.sentence for said in page.advice)
+
+
 def test_a_poor_page_does_not_say_that_nothing_is_to_be_done(page: Page) -> None:
     hints = tuple(replace(hint, todo="") for hint in page.hints)
     assert "there is nothing to do" in page_html(replace(page, hints=hints, together=""))
