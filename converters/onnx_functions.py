@@ -9,7 +9,7 @@ from edgeqwt.converters.onnx_nodes import attributes
 if TYPE_CHECKING:
     import onnx
 
-WRITTEN_OUT = frozenset({"Attention"})
+WRITTEN_OUT = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding"})
 """Kinds of ops; GELU by tanh is another one, of which onnx2tf makes the exact one."""
 
 

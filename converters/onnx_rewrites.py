@@ -16,6 +16,7 @@ from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
 from edgeqwt.converters.onnx_functions import written_out
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Values, attributes
+from edgeqwt.converters.onnx_resize import resized
 from edgeqwt.converters.onnx_scatter import counted_from_the_end, elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
 from edgeqwt.errors import InputError
@@ -378,6 +379,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
+        "Resize": resized,
         "ScatterND": positions,
         "ScatterElements": elements,
         "STFT": _spectrum,

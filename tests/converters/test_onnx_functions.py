@@ -23,6 +23,19 @@ pytestmark = pytest.mark.requires("onnx2tf", "onnxruntime")
 SHAPES = {"q": (1, 2, 6, 8), "k": (1, 2, 6, 8), "v": (1, 2, 6, 8), "map": (1, 3, 7, 7), "rows": (1, 4, 5)}
 QKV = ("q", "k", "v")
 LOWER: dict[str, Any] = {"auto_pad": "SAME_LOWER", "kernel_shape": [2, 2]}
+NO_REGION = np.zeros(0, np.float32)
+
+
+def scaled(*ratios: float) -> tuple[Any, ...]:
+    """Region and scales of Resize, along the last axes."""
+    return NO_REGION, np.array([1, 1, *ratios], np.float32)
+
+
+def sized(*sizes: int) -> tuple[Any, ...]:
+    """Region, scales and sizes."""
+    return NO_REGION, NO_REGION, np.array([1, 3, *sizes])
+
+
 CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] = {
     "attention": ("Attention", QKV, (), {}),
     "causal attention": ("Attention", QKV, (), {"is_causal": 1, "scale": 0.5}),
@@ -34,6 +47,14 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] =
     "gather from the end": ("GatherElements", ("rows",), (np.array([[[-1, 0], [2, -5]]]),), {"axis": 2}),
     "gather of rows from the end": ("GatherND", ("rows",), (np.array([[0, -1], [0, 1]]),), {}),
     "sums of magnitudes": ("LpNormalization", ("rows",), (), {"p": 1, "axis": 1}),
+    "neighbours at half-way": ("Resize", ("map",), scaled(0.6, 0.5), {}),
+    "neighbours by ceiling": ("Resize", ("map",), sized(9, 7), {"nearest_mode": "ceil"}),
+    "three neighbours each": ("Resize", ("map",), scaled(3, 3), {}),
+    "a scale that is no ratio": ("Resize", ("map",), scaled(0.6, 0.6), {"mode": "linear"}),
+    "a scale that is one": ("Resize", ("map",), scaled(2, 2), {"mode": "linear"}),
+    "means of pixels": ("Resize", ("map",), sized(3, 4), {"mode": "linear", "antialias": 1}),
+    "cubic, a scale that is no ratio": ("Resize", ("map",), scaled(0.6, 1.0), {"mode": "cubic"}),
+    "axes out of order": ("Resize", ("map",), (NO_REGION, np.array([2, 3], np.float32)), {"axes": [3, 2]}),
     "the largest of one": ("Max", ("rows",), (), {}),
 }
 """The op, its inputs, its constants and its attributes."""
@@ -41,6 +62,14 @@ OUT = {
     "convolution, SAME_LOWER": (1, 4, 4, 4),
     "pool, SAME_LOWER": (1, 3, 7, 4),
     "gather from the end": (1, 2, 2),
+    "neighbours at half-way": (1, 3, 4, 3),
+    "neighbours by ceiling": (1, 3, 9, 7),
+    "three neighbours each": (1, 3, 21, 21),
+    "a scale that is no ratio": (1, 3, 4, 4),
+    "a scale that is one": (1, 3, 14, 14),
+    "means of pixels": (1, 3, 3, 4),
+    "cubic, a scale that is no ratio": (1, 3, 4, 7),
+    "axes out of order": (1, 3, 21, 14),
     "gather of rows from the end": (2, 5),
 }
 
@@ -74,6 +103,9 @@ def test_it_converts_and_computes_the_same(name: str, tmp_path: Path) -> None:
     values = xnnpack(found.graph).run(found.graph_inputs(sample))
     got = found.outputs[0].to_source(values[found.outputs[0].tensor])
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+    kinds = {op.kind for op in found.graph.ops}
+    if name in ("three neighbours each", "a scale that is one"):
+        assert kinds & {"RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"}
     if name.startswith("GELU"):
         ops = prepare(found.graph).graph.ops
         assert [(op.kind, op.options.get("approximate", False)) for op in ops if op.kind != "NEG"][-1] == (
