@@ -55,7 +55,7 @@ def _ratios(editing: Editing, node: onnx.NodeProto, given: dict[str, Any], shape
     )
     if scales is not None and scales.size:
         return {axis % len(shape): float(scale) for axis, scale in zip(axes, scales, strict=True)}
-    policy = {"not_larger": min, "not_smaller": max}.get(given.get("keep_aspect_ratio_policy", "stretch"))
+    policy = {"not_larger": min, "not_smaller": max}.get(given.get("keep_aspect_ratio_policy", ""))
     if policy is None or sizes is None:
         return {}
     ratio = policy(float(size) / shape[axis] for axis, size in zip(axes, sizes, strict=True))
