@@ -10,7 +10,7 @@ from types import MappingProxyType
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.passes.technique import COMPENSATION
-from edgeqwt.recipe.layers import pattern_of
+from edgeqwt.recipe.layers import UPTO, pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
@@ -222,7 +222,10 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
     has, messages = worst_place(reference, quality).db, list[str]()
     better = [trial for trial in trials if trial.enough or trial.worst.db > has]
     if any(trial.enough for trial in better):
-        return f"Build with {_measured(better)}"
+        logarithms = lost_logarithms(reference, own, recipe.quality.min_db) if UPTO in better[-1].options else ()
+        why = [f"LOG {name!r} makes small values count as much as large ones, which steps of one size do not hold."
+               for name in logarithms[:1]]  # fmt: skip
+        return " ".join([*why, f"Build with {_measured(better)}"])
     found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
     if better:
         messages.append(f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(better)}")

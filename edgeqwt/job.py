@@ -6,6 +6,7 @@ a program that calls `Job` step by step gets the integers that a build makes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -148,13 +149,31 @@ def begun(
         proved = prove(model, samples, recipe, target, stages)
     graph = proved.prepared.graph
     notes = (*model.notes, *unlike_states(model, graph, split(samples)[0]))
-    model = replace(model, notes=tuple(dict.fromkeys(notes)))
+    model = replace(model, notes=tuple(dict.fromkeys(notes)), locations=located(model.locations, graph))
     found = _resolved(model, graph, recipe, target)
     recipe = replace(recipe, precision=found.precision)
     context = Context.of(model, graph, samples, target, recipe.preserve, found.ranges)
     context = context if observations is None else context.with_observations(observations)
     warnings = (*warnings, *scale_warnings(graph, feeds(model, graph, samples)))
     return Job(model, samples, total, recipe, target, proved.prepared, proved.parity, context, warnings, stages)
+
+
+def located(locations: Mapping[str, str], graph: Graph) -> dict[str, str]:
+    """Where the source computes tensors, also those that rewrites made of others: NAME/what serves NAME.
+
+    Args:
+        locations: by tensor name, as a converter knows them.
+        graph: after all rewrites.
+    """
+    made = [(graph.tensors[t].name, op.kind) for op in graph.ops for t in op.outputs]
+    names, found = {name for name, _ in made}, dict(locations)
+    for name, kind in made:
+        base = name
+        while base and base not in locations:
+            base = base.rpartition("/")[0]
+        if base and base != name:  # in place of it, or beside it
+            found[name] = locations[base] if base not in names else f"{locations[base].split(' (')[0]} ({kind})"
+    return found
 
 
 def _resolved(model: ConvertedModel, graph: Graph, recipe: Recipe, target: TargetProfile) -> Resolved:

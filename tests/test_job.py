@@ -11,9 +11,11 @@ import pytest
 import edgeqwt
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.job import located
 from edgeqwt.judgement import COMPENSATED
 from edgeqwt.recipe.recipe import load, with_precision
 from tests import small
+from tests.chain import Chain
 
 
 @pytest.fixture
@@ -51,3 +53,12 @@ def test_the_example(files: small.Small, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == [t.name for t in load("balanced").techniques]
     assert output.stat().st_size > 1000
+
+
+def test_what_rewrites_made_of_a_tensor_is_found_where_the_source_computes_it() -> None:
+    chain = Chain()
+    x = chain.op("RELU", chain.input((1, 4)), name="a/Relu/turned")  # in place of a/Relu
+    x = chain.op("SQUARE", x, name="b/Pow/rows")  # beside b/Pow
+    graph = chain.graph(chain.op("NEG", chain.op("ABS", x, name="b/Pow"), name="other"))
+    known = {"a/Relu": "a (Relu)", "b/Pow": "b (Pow)"}
+    assert located(known, graph) == {**known, "a/Relu/turned": "a (Relu)", "b/Pow/rows": "b (SQUARE)"}

@@ -110,7 +110,9 @@ def built(folder: Path, graph: Graph, options: str = "", units: Any = 1) -> Buil
 def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, graph: Graph, expected: str) -> None:
     first = built(tmp_path, graph)
     assert first.shortfalls
-    assert first.remedy.startswith(f"Build with {expected}: ")
+    why, _, named = first.remedy.partition("Build with ")
+    assert named.startswith(f"{expected}: ")
+    assert ("LOG 'log' makes small values count" in why) == (expected.startswith("--layer upto"))
     second = built(tmp_path, graph, expected)
     assert worst_place(second.made.reference, second.quality[second.choice.name]).db >= FINE_DB
     assert second.remedy == ""

@@ -60,13 +60,15 @@ def own_sentences(
     from edgeqwt.ceiling import alone
 
     names, wider = names_in(found, built), alone(None if built is None else built.ceiling)
+    said = set[str]()  # what to do is often the same for several
     if found.skipped:
         yield f"not known: {found.skipped}"
     for op in found.worst[: most(count)]:
         behind = "" if op.accumulated_db is None else f"; {in_db(op.accumulated_db)} with all before it"
         recipe, pays = None if built is None else built.recipe, wider.get(op.tensor)
         todo = advice_on(op, found, thresholds, recipe, names, wider_db=pays, repaired=repaired)
-        advised = f". {todo}" if todo else ""
+        advised = f". {'As above.' if todo in said else todo}" if todo else ""
+        said.add(todo)
         yield f"{op.kind} {first_name(op.tensor)!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
     if why := added_up(found, db, thresholds, built is None, repaired):
         yield why

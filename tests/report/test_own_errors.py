@@ -28,3 +28,10 @@ def test_a_poor_model_without_a_poor_op_is_explained(db: float, lines: int) -> N
     said = [*own_sentences(OwnErrors(8, (op, op), 0), 5, Thresholds(), db)]
     assert len(said) == lines
     assert ("No op is poor by itself" in said[-1]) == (lines == 3)
+
+
+def test_what_to_do_is_said_once() -> None:
+    op = OpError(3, "ADD", "y", "y", 14.0, 9.0, 0.0, 1.0, 0.0, moves=False, median_used=None)
+    first, second = own_sentences(OwnErrors(8, (op, op), 0), 5, Thresholds(), math.nan)
+    assert "edgeqwt build" in first
+    assert second.endswith("with all before it. As above.")

@@ -128,11 +128,17 @@
   function parts(error) {
     const chart = make("svg", { class: "parts", viewBox: "0 0 400 34", role: "img" });
     let x = 0;
+    let free = 0; // where the label before ends
     for (const name of ["rounding", "clipping", "bias"]) {
       const width = 400 * error[name];
       if (width <= 0) continue;
       chart.append(make("rect", { class: name, x, y: 0, width, height: 14 }, make("title", {}, `${name} ${percent(error[name])}`)));
-      if (width > 70) chart.append(make("text", { x: x + 2, y: 28 }, `${name} ${percent(error[name])}`));
+      const label = `${name} ${percent(error[name])}`;
+      const start = Math.max(free, Math.min(x + 2, 398 - 6.5 * label.length)); // 11 px type
+      if (width > 8 && start + 6.5 * label.length <= 400) {
+        chart.append(make("text", { x: start, y: 28 }, label));
+        free = start + 6.5 * label.length + 8;
+      }
       x += width;
     }
     return chart;
