@@ -8,8 +8,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import torch
-from common import Array, show
+from common import show
 from dit import HEADER, SEED, TRAJECTORIES, calibration, cells, figures, file_velocity, start, velocity_of
 from models import dit_cifar10
 from models.dit_cifar10 import sample
@@ -17,13 +16,15 @@ from models.dit_cifar10 import sample
 import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.lowering.int4 import with_packed_weights
+from edgeqwt.job import Job
+from edgeqwt.mixed.cost import stored
+from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import Techniques, with_technique
-from edgeqwt.recipe.recipe import load
+from edgeqwt.progress import Stages, silent
 from edgeqwt.rounding.structure import compressed
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.techniques.codebook import Codebook, CodebookCalibration
+from edgeqwt.techniques.codebook import EQUAL, Codebook, CodebookCalibration
 from edgeqwt.widths.precision import parse
 
 RUNS = 50  # of which the fastest counts
@@ -32,8 +33,8 @@ RUNS = 50  # of which the fastest counts
 def main() -> None:
     """Prints a row for each width in equal steps and for each length of sub-vectors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=100, help="images that each file makes")
-    parser.add_argument("--recipe", default="balanced", help="whose rounding codebooks stand in for")
+    parser.add_argument("--images", type=int, default=50, help="images that each file makes")
+    parser.add_argument("--recipe", default="fast", help="whose techniques come before and after the rounding")
     parser.add_argument("--precisions", nargs="*", default=["w8a8", "w4a8", "w3a8", "w2a8"])
     parser.add_argument("--lengths", nargs="*", type=int, default=[2, 3, 4, 6], help="of sub-vectors")
     parser.add_argument("--calibrated", nargs="*", type=int, default=[], help="lengths with learned assignments, too")
@@ -45,22 +46,20 @@ def main() -> None:
         sys.exit(str(error))
     noise, classes = start(asked.images, SEED)
     wanted, trajectory = sample(network, noise, classes)
-    data, rows = calibration(network, asked.trajectories), list[tuple[str, ...]]()
-    usual = load(asked.recipe).techniques
-    plans = [(f"{p}, {asked.recipe}", p, usual) for p in asked.precisions]
+    job = edgeqwt.open_job(model, calibration=calibration(network, asked.trajectories), recipe=asked.recipe)
+    usual, rows = job.recipe.techniques, list[tuple[str, ...]]()
+    plans = [(f"equal steps, {p}", p, with_technique(usual, EQUAL)) for p in asked.precisions]
     plans += [(f"sub-vectors of {n}", "w8a8", coded(usual, n)) for n in asked.lengths]
     plans += [(f"sub-vectors of {n}, calibrated", "w8a8", coded(usual, n, learned=True)) for n in asked.calibrated]
     for label, precision, techniques in plans:
-        began = time.perf_counter()
-        graph = built(model, data, precision, asked.recipe, techniques)
-        seconds = time.perf_counter() - began
-        content = flatbuffer.to_bytes(with_packed_weights(graph, tflm=False))
-        # LiteRT unpacks int4 at every run; stored in int8 the integers are the same.
+        began = time.process_time()
+        graph, content = made(job, precision, techniques)
+        seconds = time.process_time() - began
         found = figures(file_velocity(lambda _, g=graph: g), network, wanted, trajectory, classes)  # type: ignore[misc]
         sizes = f"{len(content):,}", f"{compressed(content):,}"
         rows.append((label, *sizes, *cells(found), f"{milliseconds(graph):.1f}", f"{seconds:.0f}"))
         print(*rows[-1], sep="; ", flush=True)
-    show(f"{asked.images} images", ("", "bytes", "after DEFLATE", *HEADER, "ms a run", "s to build"), rows)
+    show(f"{asked.images} images", ("", "bytes", "after DEFLATE", *HEADER, "ms a run", "CPU s"), rows)
 
 
 def coded(usual: Techniques, length: int, learned: bool = False) -> Techniques:
@@ -69,16 +68,18 @@ def coded(usual: Techniques, length: int, learned: bool = False) -> Techniques:
     return with_technique(found, CodebookCalibration(length=length)) if learned else found
 
 
-def built(model: torch.nn.Module, data: dict[str, Array], precision: str, recipe: str, techniques: Techniques) -> Graph:
-    """The integer graph that a build keeps, accepted whatever comes of it."""
-    unpacked = replace(parse(precision), pack_int4=False)
-    chosen = replace(load(recipe), precision=unpacked, techniques=techniques, ceiling=False)
-    chosen = replace(chosen, quality=replace(chosen.quality, accept=True))
-    result = edgeqwt.build(model, calibration=data, recipe=chosen)
-    for step in result.made.steps:
+def made(job: Job, precision: str, techniques: Techniques) -> tuple[Graph, bytes]:
+    """The integer graph that techniques make, as the file has it, and the file.
+
+    LiteRT unpacks int4 at every run: the graph has those weights in int8, which are the same integers.
+    """
+    recipe = replace(job.recipe, precision=parse(precision), techniques=techniques)
+    found = make(job.context, techniques, recipe.precision, Stages(silent))
+    for step in found.steps:
         if isinstance(step.technique, Codebook | CodebookCalibration):
             print(*step.account.sentences, sep="\n")
-    return result.graph
+    plain = replace(recipe, precision=replace(recipe.precision, pack_int4=False))
+    return stored(found.graph, plain, job.target), flatbuffer.to_bytes(stored(found.graph, recipe, job.target))
 
 
 def milliseconds(graph: Graph) -> float:
