@@ -37,7 +37,7 @@ from edgeqwt.techniques.erq import Erq
 from edgeqwt.techniques.gptq import Gptq
 from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.ranges import MinMaxRanges, MseRanges
-from edgeqwt.techniques.reconstruction import AdaRound, Brecq, FimaQ, Reconstruction
+from edgeqwt.techniques.reconstruction import AdaRound, Brecq, FimaQ, Mrem, Reconstruction
 from edgeqwt.techniques.regions16 import Regions16, Regions16Review
 from edgeqwt.techniques.weight_scales import MseWeightScales
 from edgeqwt.techniques.weighted_ranges import WeightedRanges
@@ -121,6 +121,9 @@ def rows() -> Iterator[Row]:
         "learned, block (BRECQ without Fisher)": Brecq(fisher=False),
         "learned, block (BRECQ)": Brecq(),
         "learned, block (FIMA-Q)": FimaQ(),
+        "learned, block after block": Mrem(processes=0),
+        "learned, blocks at once (MREM), 1 process": Mrem(processes=1),
+        "learned, blocks at once (MREM), 2 processes": Mrem(processes=2),
         "learned, network": Reconstruction(),
     }.items():
         yield Row("rounding", name, mse.with_technique(rounding))

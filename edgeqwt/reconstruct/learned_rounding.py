@@ -42,6 +42,9 @@ class Reconstruction:
         candidates: codewords that a sub-vector may have ("codebook").
         samples: how many samples are learned from at most.
         seed: of the choice of samples.
+        processes: 0: block after block, each from what learned blocks before it hand on; more: blocks learn at the same
+            time in so many processes, from what the graph hands on before any has learned (MREM's parallel training),
+            with the same result for any number. Samples are in memory then.
         threads: torch's; results are the same for the same number. Where other programs run, several wait for each
             other most of the time.
     """
@@ -64,6 +67,7 @@ class Reconstruction:
     candidates: Annotated[int, Interval(ge=1, le=256)] = 2
     samples: Annotated[int, Interval(ge=1, le=1_000_000_000)] = 1024
     seed: Annotated[int, Interval(ge=0, le=2**63 - 1)] = 0
+    processes: Annotated[int, Interval(ge=0, le=1024)] = 0
     threads: Annotated[int, Interval(ge=1, le=1024)] = 1
 
 

@@ -8,7 +8,8 @@ model runs. Whatever is learned is kept only where it helps on samples that noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,18 +21,16 @@ from edgeqwt.autograd.kernels import missing
 from edgeqwt.autograd.simulate import FakeQuantized, fake_quantized
 from edgeqwt.errors import InputError
 from edgeqwt.extras import CONVERT
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
-from edgeqwt.reconstruct.coded import coded
-from edgeqwt.reconstruct.learn import Objective, learn
+from edgeqwt.reconstruct.learn import Objective
 from edgeqwt.reconstruct.learned_rounding import BlockResult, Reconstruction
-from edgeqwt.reconstruct.progressive import progressive
-from edgeqwt.reconstruct.variables import learnable, variables, written
+from edgeqwt.reconstruct.modules import Setting, at_once, learned
+from edgeqwt.reconstruct.variables import learnable
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
-from edgeqwt.runtime.threads import torch_threads
 from edgeqwt.widths.precision import Precision
 
 if TYPE_CHECKING:
@@ -84,15 +83,25 @@ def reconstruct(
     able = [block for block in planned if block not in obstacles]
     results = [_result(graph, pair, block, np.nan, np.nan, why) for block, why in obstacles.items()]
     sizes = [len(block.linear) for block in able]
+    setting, given = Setting(graph, reference, rule, precision, kept), islice(samples, rule.samples)
+    changes: list[dict[int, Tensor]] = []
+    if rule.processes and able:
+        given = iter(whole := list(given))  # read twice: blocks learn from all, and are judged one by one
+        changes = at_once(
+            setting, able, whole, partial(_weights, rule=rule), lambda n: on_block(sum(sizes[:n]), sum(sizes))
+        )
     with ActivationStore() as store:
         block_data = BlockData(graph, reference, able, store)
-        block_data.feed(graph, islice(samples, rule.samples))
+        block_data.feed(graph, given)
         if rule.fisher:
             block_data.weigh(network(reference, ()).outputs, rule.rank)
         for k, block in enumerate(able):
             block_data.reach(k, graph)
             on_layer = _advance(on_block, sum(sizes[:k]), sizes[k], sum(sizes))
-            candidate = _learned(graph, reference, block_data, k, rule, precision, on_layer, kept)
+            if changes:
+                candidate = graph.with_tensors(changes[k])
+            else:
+                candidate = _learned(replace(setting, graph=graph), block_data, k, on_layer)
             before, after = block_data.error(k, graph), block_data.error(k, candidate)
             results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
             graph = candidate if after < before else graph
@@ -124,33 +133,13 @@ def _obstacle(reference: Graph, pair: FakeQuantized, block: Block) -> str:
     return f"{lost[0]!r} is not in the integer graph" if lost else ""
 
 
-def _learned(
-    graph: Graph,
-    reference: Graph,
-    block_data: BlockData,
-    k: int,
-    rule: Reconstruction,
-    precision: Precision,
-    on_layer: Callable[[int, int], None],
-    kept: Structure,
-) -> Graph:
-    """The integer graph with block k's weights learned."""
-    import torch
-
-    block, pair = block_data.blocks[k], fake_quantized(graph, reference)
-    kind = {"progressive": "free", "codebook": "fixed"}.get(rule.rounding, rule.rounding)
-    learned = []
-    for i in block.linear:
-        bits = precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
-        learned.append(variables(graph, reference, pair, i, 2 ** (bits - 1) - 1, kind, kept))
-        if rule.rounding == "codebook":
-            real = reference.tensors[slots(reference.ops[i]).weight].data
-            assert real is not None
-            learned[-1] = coded(graph, learned[-1], real, rule.length, rule.candidates)
-    weights, factors = _weights(block, block_data, rule)
+def _learned(setting: Setting, block_data: BlockData, k: int, on_layer: Callable[[int, int], None]) -> Graph:
+    """The integer graph with block k's weights learned from what the blocks before it hand on."""
+    graph, block = setting.graph, block_data.blocks[k]
+    weights, factors = _weights(block, block_data, setting.rule)
     objective = Objective(
         block=block,
-        pair=pair,
+        pair=fake_quantized(graph, setting.reference),
         inputs=lambda chosen: block_data.inputs(k, graph, chosen),
         floats=lambda chosen: block_data.inputs(k, graph, chosen, floating=True),
         targets=block_data.targets,
@@ -158,14 +147,7 @@ def _learned(
         factors=factors,
         count=len(block_data.fitted),
     )
-    chooser = torch.Generator().manual_seed(rule.seed)
-    with torch_threads(rule.threads):
-        if rule.rounding == "progressive":
-            learned = progressive(graph, objective, learned, rule, chooser, on_layer)
-        else:
-            learn(objective, learned, rule, rule.iterations, chooser)
-            on_layer(1, 1)
-    return written(graph, learned)
+    return learned(setting, objective, on_layer)
 
 
 def _weights(

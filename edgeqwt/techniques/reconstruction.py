@@ -82,6 +82,24 @@ class FimaQ(Brecq):
     rank: Annotated[int, Interval(ge=0, le=256)] = 15
 
 
+@dataclass(frozen=True)
+class Mrem(Reconstruction):
+    """Learned rounding of all blocks at the same time, in processes of their own (Bai et al. 2022, section 3.2).
+
+    Each block learns from what the graph hands on before any has learned, half of the elements the float graph's; then
+    blocks are judged in order. Options are those of `reconstruction`; any number of processes gives the same bytes.
+    """
+
+    name = "mrem"
+    paper = "MREM (Bai et al. 2022), section 3.2"
+    measured = ""
+    scope: learned_rounding.Scope = "block"
+    rounding: learned_rounding.Order = "straight"
+    iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 100
+    drop: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    processes: Annotated[int, Interval(ge=0, le=1024)] = 2
+
+
 def _sentences(blocks: tuple[learned_rounding.BlockResult, ...]) -> Iterator[str]:
     for block in blocks:
         layers = f"{len(block.ops)} layers up to {block.name!r}: "
