@@ -83,13 +83,12 @@ def reconstruct(
     able = [block for block in planned if block not in obstacles]
     results = [_result(graph, pair, block, np.nan, np.nan, why) for block, why in obstacles.items()]
     sizes = [len(block.linear) for block in able]
-    setting, given = Setting(graph, reference, rule, precision, kept), islice(samples, rule.samples)
+    setting = Setting(graph, reference, rule, precision, kept)
+    given: Iterable[Mapping[int, Array]] = islice(samples, rule.samples)
     changes: list[dict[int, Tensor]] = []
     if rule.processes and able:
-        given = iter(whole := list(given))  # read twice: blocks learn from all, and are judged one by one
-        changes = at_once(
-            setting, able, whole, partial(_weights, rule=rule), lambda n: on_block(sum(sizes[:n]), sum(sizes))
-        )
+        given = [*given]  # read twice: blocks learn from them all at once, and are judged one by one
+        changes = at_once(setting, able, given, partial(_weights, rule=rule), _counting(on_block, sizes))
     with ActivationStore() as store:
         block_data = BlockData(graph, reference, able, store)
         block_data.feed(graph, given)
@@ -107,6 +106,11 @@ def reconstruct(
             graph = candidate if after < before else graph
             block_data.leave(k)
     return Reconstructed(graph, tuple(results))
+
+
+def _counting(on_block: Callable[[int, int], None], sizes: Sequence[int]) -> Callable[[int], None]:
+    """Progress in blocks as progress in linear ops."""
+    return lambda done: on_block(sum(sizes[:done]), sum(sizes))
 
 
 def _advance(on_block: Callable[[int, int], None], first: int, size: int, whole: int) -> Callable[[int, int], None]:
