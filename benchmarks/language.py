@@ -88,6 +88,17 @@ def train(
     return model.eval()
 
 
+def generated(model: nn.Module, count: int, length: int = LENGTH, seed: int = 0) -> Array:
+    """What a model says of its own, int64 (count, length): each byte drawn by its chances, the first ones at random."""
+    random = torch.Generator().manual_seed(seed)
+    text = torch.randint(0, BYTES, (count, 1), generator=random)
+    with torch.no_grad():
+        while text.shape[1] < length:
+            chances = model(text)[:, -1].softmax(dim=-1)
+            text = torch.cat((text, torch.multinomial(chances, 1, generator=random)), dim=1)
+    return np.asarray(text.numpy())
+
+
 def _modules() -> Iterator[str]:
     """The docstrings of each module of the standard library."""
     folder = Path(sysconfig.get_path("stdlib"))
