@@ -31,6 +31,7 @@ from edgeqwt.report.terminal import decibels
 from edgeqwt.target.load import load as load_target
 from edgeqwt.techniques import registry
 from edgeqwt.techniques.aespa import Aespa
+from edgeqwt.techniques.codebook import Codebook, CodebookCalibration
 from edgeqwt.techniques.cwac import BiasCorrection, Cwac
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.erq import Erq
@@ -127,6 +128,9 @@ def rows() -> Iterator[Row]:
         "learned, network": Reconstruction(),
     }.items():
         yield Row("rounding", name, mse.with_technique(rounding))
+    coded = mse.with_technique(Codebook())
+    yield Row("rounding", "codebook, sub-vectors of 4", coded)
+    yield Row("rounding", "codebook, learned assignments", coded.with_technique(CodebookCalibration()))
     for name, correction in {
         "offset (bias correction)": BiasCorrection(),
         "gain and offset": Cwac(rewrite_scales=False),

@@ -9,19 +9,27 @@ from dataclasses import asdict
 from typing import Any
 
 import dit
+import language
 import torch
 from common import ROOT, Array, cifar10, normalized, show
-from models import dit_cifar10, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
+from models import decoder, dit_cifar10, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
 
 import edgeqwt
 from edgeqwt.report.variants import decibels
 from edgeqwt.simulation.corrections import CORRECTIONS
 from edgeqwt.simulation.methods import METHODS
 
-NETWORKS = {"dit": dit_cifar10, "vit": vit_cifar10, "mobilenetv2": mobilenetv2_cifar10, "resnet20": resnet20_cifar10}
+NETWORKS = {
+    "decoder": decoder,
+    "dit": dit_cifar10,
+    "mobilenetv2": mobilenetv2_cifar10,
+    "resnet20": resnet20_cifar10,
+    "vit": vit_cifar10,
+}
 MEASURED = ROOT / "docs" / "literature.json"
 CALIBRATION = 86  # samples; 64 of them are fitted on
 TRAJECTORIES = 5  # of the diffusion transformer that are judged, with 20 samples each
+WINDOWS = 64  # of text that the decoder is judged on
 
 
 def main() -> None:
@@ -31,7 +39,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["w4a4", "w6a6"])
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--corrections", nargs="+", choices=sorted(CORRECTIONS), default=list(CORRECTIONS))
-    parser.add_argument("--every", type=int, default=10, help="test images: every so many; not of dit")
+    parser.add_argument("--every", type=int, default=10, help="test images: every so many; of dit and decoder all")
     parser.add_argument("--write", action="store_true", help=f"write {MEASURED.name}, then run literature_page.py")
     asked = parser.parse_args()
     kept: list[dict[str, Any]] = []
@@ -63,13 +71,17 @@ def main() -> None:
 
 
 def samples(name: str, model: torch.nn.Module, every: int) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What a network is calibrated and judged on: images of CIFAR-10, or what the diffusion transformer's sampler asks.
+    """What a network is calibrated and judged on: images, what the diffusion transformer's sampler asks, or text.
 
     Args:
         name: of the network.
         model: itself.
-        every: so many of the test images; the sampler's questions have no labels.
+        every: so many of the test images; the sampler's questions and text have no labels.
     """
+    if name == "decoder":
+        train, held_out = language.corpus()
+        known, new = language.windows(train, CALIBRATION), language.windows(held_out, WINDOWS)
+        return {"text": known[:, :-1]}, {"text": new[:, :-1]}
     if name == "dit":
         network = dit.velocity_of(model)
         known = dit.calibration(network, -(-CALIBRATION // dit.STEPS))
