@@ -16,12 +16,12 @@ def test_held_out_samples_may_refuse_it() -> None:
     after, account = RangeTails(max_loss=100).apply(before, work)
     assert account.kept
     assert isinstance(after.ranges, Mse)
-    assert after.ranges.tails == 1.0
+    assert after.ranges.tails == SHARES[0]
     gains = {}
     for share in SHARES:
         ranges = with_default(before.ranges, Mse(tails=share))
         gains[share] = work.keep(before, replace(before, ranges=ranges), -100).gain_db
-    for most in (0.0, -gains[0.5] / 625, -gains[1.0] / 625, 0.3):
+    for most in (0.0, *(-gain / 625 for gain in gains.values()), 0.3):
         after, account = RangeTails(max_loss=max(most, 0.0)).apply(before, work)
         # 4 held-out samples say little of what more would lack: (100 / 4)^2 times as much may be lost, up to 10 dB.
         allowed = [share for share in SHARES if gains[share] >= -min(625 * max(most, 0.0), 10.0)]
