@@ -125,6 +125,8 @@ def _choices(
         raise InputError(
             f"{kind} {spec.name!r} {lost}", "Wrap the model in one that takes and returns only what it computes with."
         )
+    if 0 in spec.shape:
+        raise InputError(f"{kind} {spec.name!r} has shape {spec.shape}: it holds nothing", "Leave it out of the model.")
     if tensor in moved:
         return [Binding(spec, tensor, moved[tensor])]
     found = [Binding(spec, tensor, p) for p in layouts(_static(spec), graph.tensors[tensor].shape)]

@@ -9,7 +9,7 @@ from edgeqwt.converters.onnx_nodes import attributes
 if TYPE_CHECKING:
     import onnx
 
-WRITTEN_OUT = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding"})
+WRITTEN_OUT = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding", "Swish"})
 """Kinds of ops; GELU by tanh is another one, of which onnx2tf makes the exact one."""
 
 

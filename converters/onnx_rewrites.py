@@ -368,7 +368,7 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
-        **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _each_with_each),
+        **dict.fromkeys(("Add", "Div", "Max", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
         "Clip": _whole_limits,
         "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
         "Einsum": einsum,

@@ -16,8 +16,8 @@ ENOUGH = 100
 """Held-out samples whose loss counts as it is."""
 MOST = 10.0  # dB
 SHARES = 0.75, 0.35
-"""Of the way to where tails say, in the order in which they are tried. The whole way is best for heavy tails, half of it
-for classifiers, whose classes tie where steps are coarse."""
+"""Of the way to where tails say, in the order in which they are tried. The whole way is best for heavy tails, half of
+it for classifiers, whose classes tie where steps are coarse."""
 
 
 @dataclass(frozen=True)

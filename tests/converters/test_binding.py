@@ -64,3 +64,9 @@ def test_shapes_that_do_not_fit_and_inputs_without_effect() -> None:
         bind(graph, [spec], {"x": x}, {"y": np.zeros((1, 5), np.float32)})
     with pytest.raises(InputError, match="input 'mask' has no effect"):
         bind(graph, [spec, InputSpec("mask", (1, 4), "float32")], {"x": x, "mask": x}, {"y": x})
+
+
+def test_what_holds_nothing_is_told() -> None:
+    graph, x = scaled((1, 4), np.ones(4, np.float32)), np.zeros((1, 4), np.float32)
+    with pytest.raises(InputError, match=r"output 'y' has shape \(1, 0\): it holds nothing"):
+        bind(graph, [InputSpec("x", (1, 4), "float32")], {"x": x}, {"y": np.zeros((1, 0), np.float32)})

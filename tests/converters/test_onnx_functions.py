@@ -40,6 +40,9 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] =
     "attention": ("Attention", QKV, (), {}),
     "causal attention": ("Attention", QKV, (), {"is_causal": 1, "scale": 0.5}),
     "masked attention": ("Attention", QKV, (np.tri(6, dtype=bool),), {}),
+    "norm by root mean square": ("RMSNormalization", ("rows",), (noise(5),), {"axis": 2}),
+    "swish": ("Swish", ("rows",), (), {"alpha": 1.5}),
+    "sum of one": ("Sum", ("rows",), (), {}),
     "GELU": ("Gelu", ("rows",), (), {}),
     "GELU by tanh": ("Gelu", ("rows",), (), {"approximate": "tanh"}),
     "convolution, SAME_LOWER": ("Conv", ("map",), (noise(4, 3, 2, 2),), {**LOWER, "strides": [2, 2]}),
@@ -85,7 +88,7 @@ def model(name: str) -> onnx.ModelProto:
     ends = [helper.make_tensor_value_info(x, TensorProto.FLOAT, SHAPES[x]) for x in inputs]
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, OUT.get(name, SHAPES[inputs[0]]))
     graph = helper.make_graph([*behind, node], "one", ends, [out], held)
-    opset = helper.make_opsetid("", 23 if kind == "Attention" else 22)
+    opset = helper.make_opsetid("", {"Attention": 23, "RMSNormalization": 23, "Swish": 24}.get(kind, 22))
     made: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=10)
     checker.check_model(made)
     return shape_inference.infer_shapes(made)
