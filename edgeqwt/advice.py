@@ -50,7 +50,8 @@ def unchanging(quality: Quality) -> Iterator[str]:
             share = 10 ** ((varying - whole) / 20)
             yield (
                 f"Output {output.tensor!r} is nearly the same for all samples: it changes by {share:.1%} of its size. "
-                "Calibrate with samples of all that the model is to tell apart."
+                "Calibrate with samples of all that the model is to tell apart; if these are, let it return values "
+                "less their mean."
             )
 
 

@@ -111,7 +111,8 @@ def judge(
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
         if not recipe.quality.accept:
-            require(poor, " ".join([*warnings, advice(reference, found, own, recipe, trials)]))
+            noted = (f"{sentence}." for sentence in warnings)
+            require(poor, " ".join([*noted, advice(reference, found, own, recipe, trials)]))
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
     said = (*warnings, *_unseen(context.model, found), *_lost(own, found))
     return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)

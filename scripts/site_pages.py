@@ -184,7 +184,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Leads links to where the site has their pages; those to files that it does not have become plain text."""
     place = page.file.src_uri
     source = next((name for name, there in ELSEWHERE.items() if there == place), f"docs/{place}")
-    return linked(with_formulas(markdown), source, place, {file.src_uri for file in files})
+    return linked(with_formulas(with_fences(markdown)), source, place, {file.src_uri for file in files})
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Names of options stay whole where a command wraps: lines would else end behind their hyphens."""
+    blocks = re.split(r'(<div class="language-sh highlight".*?</div>)', html, flags=re.DOTALL)
+    option = r"(?<=[>\s])--[a-z][a-z0-9-]*"
+    whole = '<span class="option">\\g<0></span>'
+    return "".join(re.sub(option, whole, part) if index % 2 else part for index, part in enumerate(blocks))
+
+
+def with_fences(markdown: str) -> str:
+    """Blocks of commands that are to fail say so in their titles: what else stands there, Markdown takes for text."""
+    return re.sub(r"^( *```\w+) exit=(\d+)$", r'\1 title="Ends with exit code \2"', markdown, flags=re.MULTILINE)
 
 
 def with_formulas(markdown: str) -> str:

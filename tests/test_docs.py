@@ -42,7 +42,7 @@ SLOW = {
         for name in (
             *("4-bit-weights", "calibrate-from", "camera-bytes-in", "qat-and-pruned-models", "run-in-a-browser"),
             *("run-on-esp32", "run-on-ethos-u", "run-on-snapdragon", "run-on-stm32", "target-refuses-an-op"),
-            *("yolo-scores-are-zero", "int8-model-is-wrong"),
+            *("yolo-scores-are-zero", "int8-model-is-wrong", "sensor-units"),
         )
     ),
 }
