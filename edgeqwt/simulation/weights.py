@@ -95,7 +95,7 @@ def _on_steps(
     widest = weight_scales(scaled.astype(np.float32), axis, bits).astype(np.float64)
     scale = MseWeights().choose(rows, np.ones_like(rows), widest, limit)
     if isinstance(rule, Codebook):  # a byte for each sub-vector
-        rule = Nearest() if bits > WIDEST else replace(rule, length=8 // bits)
+        rule = Nearest() if bits > WIDEST else replace(rule, length=round(8 / bits))
     if isinstance(rule, Nearest) or op.kind not in PATCHED:
         shaped = along(scale, axis, scaled.ndim)
         found: Array = np.clip(np.round(scaled / shaped), -limit, limit) * shaped

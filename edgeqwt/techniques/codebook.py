@@ -39,6 +39,10 @@ class Codebook(codebook.Codebook, Rounding):
 
     name = "codebook"
     paper = "VQ4DiT (Deng et al. 2024), assignments in closed form; GPTVQ (van Baalen et al. 2024), first assignment"
+    measured = (
+        "a diffusion transformer's velocity: 22.3, 18.4 and 15.4 dB with sub-vectors of 2, 3 and 4; gptq in equal "
+        "steps 17.7 at 4 bits and 11.9 at 3 (docs/literature.md)"
+    )
     for_dynamic: ClassVar[bool] = False
     keeps_clusters: ClassVar[bool] = True
     lookup: bool = True
