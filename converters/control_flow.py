@@ -31,6 +31,17 @@ def resolved(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     return graph, ()
 
 
+def settled(graph: Graph) -> Graph:
+    """The graph without the control flow that is known beforehand, constants folded as that needs."""
+    while any(op.kind in FLOW for op in graph.ops):
+        folded, _ = fold(graph, ROUNDING)
+        folded, found = resolved(folded)
+        if not found:
+            break
+        graph = folded
+    return graph
+
+
 def check_resolved(graph: Graph) -> None:
     """Refuses control flow.
 

@@ -103,8 +103,8 @@ def _checks_values(graph: Graph) -> bool:
     """Whether an op is one whose kernels end the process on some values, whatever they did on others."""
     return any(
         op.kind in RULES
-        and graph.tensors[op.inputs[0]].dtype in ("int8", "uint8")
-        and graph.tensors[op.inputs[0]].shape[-1:] > (RULES[op.kind].longest_row,)
+        and part.tensors[op.inputs[0]].dtype in ("int8", "uint8")
+        and part.tensors[op.inputs[0]].shape[-1:] > (RULES[op.kind].longest_row,)
         for part in (graph, *graph.others)
         for op in part.ops
         if op.inputs

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeqwt
 from edgeqwt.converters.closed import closed, open_shape
 from edgeqwt.converters.tflite_source import TfliteRunner, bindings
 from edgeqwt.errors import UnsupportedError
@@ -139,6 +140,13 @@ def test_loops_and_branches_that_are_known_beforehand(bound: int, kinds: list[st
     assert not found.others
     assert np.array_equal(run(found, x), x * 0.5**bound * 2 if bound > 2 else x * np.float32(0.5**bound) + 1)
     assert np.array_equal(run(graph, x), run(found, x))
+
+
+def test_check_judges_loops_by_what_a_build_makes_of_them(tmp_path: Path) -> None:
+    for bound in (3, None):
+        flatbuffer.write(looping(bound), tmp_path / f"{bound}.tflite")
+    assert not [f for f in edgeqwt.check(tmp_path / "3.tflite", "tflite")[0] if f.severity == "error"]
+    assert "integer_form" in {f.rule for f in edgeqwt.check(tmp_path / "None.tflite", "tflite")[0]}
 
 
 def test_loops_that_hang_on_values_are_refused() -> None:

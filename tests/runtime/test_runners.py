@@ -246,6 +246,23 @@ def test_graphs_of_the_same_ops_have_results_of_their_own() -> None:
     assert [float(runner.run(ones)[2].max()) for runner in reversed(runners)] == [3.0, 2.0]
 
 
+def test_ops_of_subgraphs_read_their_own_tensors() -> None:
+    """A branch with more tensors than the graph that it is in: a float GRU that TensorFlow wrote was 'a bug'."""
+
+    def branch(factor: float) -> Graph:
+        idle = tuple(Tensor(f"idle{k}", (2,), "float32", np.zeros(2, np.float32)) for k in range(4))
+        scale = Tensor("factor", (), "float32", np.array(factor, np.float32))
+        tensors = (*idle, scale, Tensor("x", (2,), "float32"), Tensor("y", (2,), "float32"))
+        return Graph(tensors, (Op("MUL", (5, 4), (6,), {"fusedActivationFunction": "NONE"}),), (5,), (6,))
+
+    tensors = (Tensor("which", (1,), "bool"), Tensor("x", (2,), "float32"), Tensor("y", (2,), "float32"))
+    chosen = Op("IF", (0, 1), (2,), {"thenSubgraphIndex": 1, "elseSubgraphIndex": 2})
+    graph = Graph(tensors, (chosen,), (0, 1), (2,), others=(branch(2.0), branch(3.0)))
+    runner = reference(graph)
+    found = [runner.run({0: np.array([which]), 1: np.ones(2, np.float32)})[2] for which in (True, False)]
+    assert [values.tolist() for values in found] == [[2.0, 2.0], [3.0, 3.0]]
+
+
 def test_inputs_without_numbers_are_refused() -> None:
     graph = Graph((Tensor("words", (2,), "string"), Tensor("x", (2, 3), "int8")), (), (1, 0), ())
     with pytest.raises(InterpreterError, match="input 'words' has type string"):
