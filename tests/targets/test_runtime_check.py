@@ -16,8 +16,10 @@ from edgeqwt.scales.scales import Scales
 from edgeqwt.target.check import check
 from edgeqwt.target.load import load
 from edgeqwt.target.runtime_check import runtime_findings
+from edgeqwt.widths.precision import Precision
 from tests import small
-from tests.chain import samples
+from tests.chain import NONE, Chain, noise, samples
+from tests.one_op import lowered as made_integer
 from tests.scales.problems import problem
 
 NO_KERNEL = Finding("micro_ops", "error", "CONV_2D 0", "features", "no kernel", "", "")
@@ -53,6 +55,21 @@ def test_what_is_refused_is_an_error_in_its_own_words(tmp_path: Path) -> None:
     assert (first.rule, first.severity) == ("micro_runs", "error")
     assert "cannot" in first.reason
     assert runtime_findings(dynamic_range(), load("tflm"), (NO_KERNEL,)) == (NO_KERNEL,)  # which has said so already
+
+
+def test_what_xnnpack_refuses_is_an_error_for_phones(tmp_path: Path) -> None:
+    """Packed int4 weights with one scale: XNNPACK refuses the op, and with it the file, which no table knows."""
+    chain = Chain()
+    graph = chain.graph(chain.op("FULLY_CONNECTED", chain.input((1, 16)), chain.constant(noise(1, 16)), **NONE))
+    found = made_integer(graph, samples(graph), precision=Precision(4)).graph
+    weights = found.ops[0].inputs[1]
+    packed = found.with_tensors({weights: replace(found.tensors[weights], dtype="int4")})
+    flatbuffer.write(packed.with_ops({0: replace(packed.ops[0], version=10)}), tmp_path / "packed.tflite")
+    flatbuffer.write(found, tmp_path / "found.tflite")
+    first, *_ = edgeqwt.check(tmp_path / "packed.tflite", "tflite")[0]
+    assert (first.rule, first.severity) == ("litert_loads", "error")
+    assert "failed to delegate FULLY_CONNECTED" in first.reason
+    assert not [f for f in edgeqwt.check(tmp_path / "found.tflite", "tflite")[0] if f.severity == "error"]
 
 
 def test_the_ranges_of_recurrent_ops_are_no_float_arithmetic() -> None:
