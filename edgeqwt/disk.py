@@ -34,6 +34,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FREE_SPACE = "Free space where the output goes, and for temporary files ($TMPDIR names their folder)."
 OTHER_FOLDER = "Name a folder with more free space in the environment variable TMPDIR."
 MARK = "edgeqwt"
+DEEPEST = 100  # folders that are made for one path: Python makes each inside the call that makes the one above
 LITTLE = 1 << 20  # bytes: a disk with less is full, whatever a small file may still find
 
 
@@ -246,6 +247,8 @@ def made_parents(path: Path) -> Iterator[None]:
         OSError: they cannot be made.
     """
     missing = [parent for parent in path.parents if not parent.exists()]  # the innermost first
+    if len(missing) > DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -265,15 +268,16 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         InputError: the path cannot be written to, or the disk is full.
     """
-    path = path.resolve()  # where `path` is a link, it stays one
-    if not path.name:
+    if not path.resolve().name:
         raise InputError(f"{path} is a folder", "Name the file to write.")
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            # Pipes and devices stay what they are: a file in the place of /dev/null would break the whole system.
+            # Pipes and devices stay what they are: a file in the place of /dev/null would break the whole system. Links
+            # to them may lead to no name, as /dev/stdout does before a pipe.
             with path.open("wb") as device:
                 yield device
             return
+        path = path.resolve()  # where `path` is a link, it stays one
         for left in path.parent.glob(f".{glob_escape(path.name)}.{MARK}-*"):
             with dead(left):
                 pass

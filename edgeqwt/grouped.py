@@ -43,6 +43,10 @@ SIGNATURE = "group_{}"
 """The key of a group's signature, by its number from 0."""
 
 
+MOST_GROUPS = 1024
+"""Each is a graph in the file, and needs samples of its own."""
+
+
 @dataclass(frozen=True)
 class Grouping:
     """What selects the scales.
@@ -63,8 +67,8 @@ class Grouping:
             InputError: it is another one.
         """
         found = re.fullmatch(r"(.+)=([1-9]\d*)", text.strip())
-        if found is None or int(found[2]) < 2:
-            hint = "Name an input of one value and a number of groups, two or more: t=5."
+        if found is None or not 2 <= int(found[2]) <= MOST_GROUPS:
+            hint = f"Name an input of one value and a number of groups, 2 to {MOST_GROUPS}: t=5."
             raise InputError(f"{text!r} says of no groups what they are", hint)
         return cls(found[1], int(found[2]))
 

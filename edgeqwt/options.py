@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -59,6 +60,9 @@ def filled[T](cls: type[T], table: Mapping[str, Any], where: str, raised: type[E
     """
     from pydantic import ValidationError
 
+    for key, value in table.items():
+        if isinstance(value, int) and abs(value) > sys.maxsize:  # what counts does not take it; TOML ends there, too
+            raise raised(f"{where}: {key} = {value}", f"It must be at most {sys.maxsize}.")
     try:
         found = model_of(cast(type, cls))(**table)
     except ValidationError as error:

@@ -325,6 +325,18 @@ def test_code_that_ends_the_process_is_told(tmp_path: Path, files: Small) -> Non
     assert not (tmp_path / "out").exists()
 
 
+def test_numbers_beyond_all_counting(edgeqwt: Command, files: Small) -> None:
+    """They reached Python's and LiteRT's own limits, as bugs of ours."""
+    huge = str(10**30)
+    build = ("build", files.model, "-c", files.samples, "-o", "out", "--recipe")
+    assert edgeqwt(*build, "plain", "--samples", huge)[0] == 0
+    (edgeqwt.folder / "huge.toml").write_text(f'techniques = ["mse_ranges"]\n[verify]\nruntime_samples = {huge}\n')
+    assert "runtime_samples" in edgeqwt.refused(3, *build, "huge.toml", "--overwrite")
+    for options in (("--seed", "-1"), ("--threads", huge), ("--threads", "100000")):
+        assert "256 threads" in edgeqwt.refused(2, "bench", files.model, "--on", "host", *options)
+    assert "no method is named" in edgeqwt.refused(3, "study", files.model, "-c", files.samples, "--methods", ",")
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> None:
     code, _, err = edgeqwt("build", files.model, "-c", files.samples, "-o", "out", "--samples", count)
@@ -345,6 +357,7 @@ def test_few_samples_are_enough(edgeqwt: Command, files: Small, count: int) -> N
         (3, ["--precision", "w8a4"], "w8a4"),
         (3, ["--precision", "many"], "many"),
         (2, ["--samples", "0"], "--samples"),
+        (2, ["--groups", f"image={10**30}"], "says of no groups what they are"),
         (2, ["--image", "size=8x8"], "image options were given"),
         (2, ["--colour", "red"], "No such option: --colour"),
         (2, ["further"], "unexpected extra argument"),

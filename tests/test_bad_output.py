@@ -39,6 +39,7 @@ def test_output_that_cannot_be(edgeqwt: Command, files: Small) -> None:
         ("mine", "mine holds 'notes.txt', which no build made"),
         ("file/out", "file"),  # parents are made, but not of a file
         (".", "is the working folder"),
+        ("y/" * 1500, "File name too long"),  # Python's own recursion ended it
         ("/proc/out", "cannot be"),  # not even root can write there
     ]:
         assert said in edgeqwt.refused(2, "build", files.model, "-c", files.samples, "-o", output)

@@ -216,6 +216,12 @@ def test_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
         assert Path("/dev/full").is_char_device()
 
 
+def test_a_link_to_a_pipe_without_a_name(tmp_path: Path) -> None:
+    """As /dev/stdout is one, before a pipe."""
+    code = "from pathlib import Path; from edgeqwt.disk import write_whole; write_whole(Path('/dev/stdout'), b'all')"
+    assert run(code, tmp_path).stdout == "all"
+
+
 def test_what_a_killed_process_left_of_a_file_goes_with_the_next(tmp_path: Path) -> None:
     code = (
         "import os, signal, pathlib; from edgeqwt.disk import whole_file\n"

@@ -47,6 +47,10 @@ class Options:
     plugin: Plugin | None = None
 
 
+MOST_THREADS = 256
+"""Of LiteRT's interpreter, each of which waits busily."""
+
+
 def bench(
     paths: Sequence[Path], where: str, npu: Npu | None = None, options: Options | None = None
 ) -> tuple[BenchResult, ...]:
@@ -64,6 +68,13 @@ def bench(
         UnsupportedError: Vela would crash on the model.
     """
     options = options or Options()
+    if (
+        options.host.runs < 1
+        or not 1 <= options.host.threads <= MOST_THREADS
+        or min(options.seed, options.host.seed) < 0
+    ):
+        what = f"{options.host.runs} runs on {options.host.threads} threads with seed {options.seed}"
+        raise InputError(what, f"Give one run or more, 1 to {MOST_THREADS} threads and no negative seed.")
     if where == "host":
         return bench_host(paths, options.host)
     if where == "tflm":

@@ -9,6 +9,7 @@ Nothing here holds all samples: `open` starts a fresh pass over the source each 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -70,6 +71,7 @@ class Samples:
 
     def head(self, limit: int) -> Samples:
         """At most the first `limit` samples."""
+        limit = min(limit, sys.maxsize)  # more than that cannot be counted
         count = None if self.count is None else min(self.count, limit)
         return replace(self, open=lambda: islice(self.open(), limit), count=count)
 

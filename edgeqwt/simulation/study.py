@@ -99,8 +99,10 @@ def check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> No
     """Refuses names of what does not exist.
 
     Raises:
-        RecipeError: there is no such thing.
+        RecipeError: there is no such thing, or none is named.
     """
+    if not names:
+        raise RecipeError(f"no {kind} is named", f"Choose {', '.join(known)}.")
     for name in names:
         if name not in known:
             raise RecipeError(f"there is no {kind} {name!r} in studies", f"Choose {', '.join(known)}.")
