@@ -13,8 +13,10 @@ from common import Array, Requirement, cifar10, finish, normalized, outputs, sho
 from models.resnet20_cifar10 import create
 
 import edgeqwt
-from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
+from edgeqwt.graph.graph import Graph
+from edgeqwt.judgement import COMPENSATED
 from edgeqwt.output import progress_display
+from edgeqwt.passes.technique import plain
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.verify.paired import CHANCE, mcnemar
@@ -39,10 +41,9 @@ def chosen(images: Array, count: int, seed: int) -> Array:
     return picked
 
 
-def judged(result: BuildResult, images: Sequence[Array], labels: Array) -> Row:
+def judged(result: BuildResult, plain: Graph, images: Sequence[Array], labels: Array) -> Row:
     """What the test images say of the file that was kept and of plain quantization."""
     reference = outputs(result.prepared.graph, images).argmax(1)
-    plain = result.variants.get(PLAIN, result.variants[UNCOMPENSATED])  # nothing else was made of one image
     files = {"plain": plain, "kept": result.graph, "compensated": result.variants.get(COMPENSATED, plain)}
     top = {name: outputs(graph, images).argmax(1) for name, graph in files.items()}
     same = {name: classes == reference for name, classes in top.items()}
@@ -72,8 +73,13 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
                 if row is None:
                     images = normalized(chosen(calibration, count, seed))
                     made = recipe(options.recipe, precision)
-                    result = edgeqwt.build(create(), calibration={"x": images}, recipe=made, display=progress_display())
-                    row = {**name, **judged(result, tests, labels)}
+                    # A build's own plain model has ranges as wide as its other ones.
+                    bare = replace(made, techniques=plain(made.techniques), ceiling=False)
+                    result, other = (
+                        edgeqwt.build(create(), calibration={"x": images}, recipe=each, display=progress_display())
+                        for each in (made, bare)
+                    )
+                    row = {**name, **judged(result, other.graph, tests, labels)}
                     if keep is not None:
                         with keep.open("a") as lines:
                             lines.write(json.dumps(row) + "\n")
