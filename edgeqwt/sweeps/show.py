@@ -64,7 +64,7 @@ def _show_builds(out: Console, built: Sequence[Row], best: Set[str]) -> None:
     title, texts = f"Builds: {named}" if named else "Builds", sum(k < TEXTS for k in columns)
     left = show_table(out, title, shown[0], shown[1:], texts=texts, spare=spare)
     if left:
-        out.print(f"Too narrow for: {'; '.join(left)}. --csv and --html have them.")
+        out.print(f"Left out for lack of room, and shown by a wider terminal: {'; '.join(left)}.")
 
 
 def columns_of(built: Sequence[Row], best: Set[str]) -> tuple[list[int], str, list[tuple[str, ...]]]:
