@@ -81,6 +81,11 @@ def by_rows(values: Tensor, bits: int, rule: Rule) -> Tensor:
     return torch.from_numpy(rounded).to(values.dtype).view(values.shape)
 
 
+def coded(rule: Codebook, bits: int) -> Codebook | Nearest:
+    """The codebook of so many bits a weight: a byte for each sub-vector; wider weights are rounded to nearest."""
+    return Nearest() if bits > WIDEST else replace(rule, length=round(8 / bits))
+
+
 def _on_steps(
     op: Op,
     scaled: Array,
@@ -94,8 +99,7 @@ def _on_steps(
     rows, limit = channel_rows(scaled, axis), 2 ** (bits - 1) - 1
     widest = weight_scales(scaled.astype(np.float32), axis, bits).astype(np.float64)
     scale = MseWeights().choose(rows, np.ones_like(rows), widest, limit)
-    if isinstance(rule, Codebook):  # a byte for each sub-vector
-        rule = Nearest() if bits > WIDEST else replace(rule, length=round(8 / bits))
+    rule = coded(rule, bits) if isinstance(rule, Codebook) else rule
     if isinstance(rule, Nearest) or op.kind not in PATCHED:
         shaped = along(scale, axis, scaled.ndim)
         found: Array = np.clip(np.round(scaled / shaped), -limit, limit) * shaped
