@@ -139,7 +139,7 @@ def score(
             errors[name].append(sums[0].error)
             classes[name].append(_classes(values[0]))
         if label is not None:
-            labels.append(_fitting(label, classes[own_name][-1], count))
+            labels.append(_fitting(label, classes[own_name][-1], count, wanted[0]))
         count += 1
         on_sample()
     if not count:
@@ -194,13 +194,20 @@ def _classes(output: Array) -> Array:
     return found
 
 
-def _fitting(label: Array, classes: Array, sample: int) -> Array:
+def _fitting(label: Array, classes: Array, sample: int, output: Array) -> Array:
     flat = np.asarray(label).reshape(-1)
     if flat.dtype.kind not in "iu" or flat.size != classes.size:
         raise InputError(
             f"the labels of sample {sample} ({flat.dtype}, {flat.size} of them) do not fit the first output, which has "
             f"{classes.size} rows of classes",
             "Give one integer per sample, or as many as the output has rows.",
+        )
+    scores = output.dtype.kind not in "iu"  # of each class
+    if scores and (flat.min() < 0 or flat.max() >= output.shape[-1]):
+        raise InputError(
+            f"the labels of sample {sample} lie in {flat.min()} to {flat.max()}, the first output has "
+            f"{output.shape[-1]} classes",
+            "Number the classes from 0, in the order of the output.",
         )
     fitting: Array = flat.astype(np.int64)
     return fitting

@@ -76,6 +76,10 @@ def test_labels_may_come_from_a_file_or_be_missing(files: list[Path], tmp_path: 
     np.save(tmp_path / "labels.npy", given["labels"][:9])
     with pytest.raises(InputError, match="9 labels for 200 samples"):
         edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
+    for beyond in (-1, 1000):  # numbered from 1, or those of another data set
+        np.save(tmp_path / "labels.npy", np.where(np.arange(200) == 7, beyond, given["labels"]))
+        with pytest.raises(InputError, match=f"the labels of sample 7 lie in {beyond} to {beyond}, the first output"):
+            edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
     np.save(tmp_path / "labels.npy", np.zeros((200, 2), np.int64))
     with pytest.raises(InputError, match="do not fit the first output"):
         edgeqwt.evaluate(files, data=images, labels=tmp_path / "labels.npy")
