@@ -95,7 +95,7 @@ def _tail(counts: Array, centers: Array, each: float, largest: Array) -> _Tail |
     some channels, which have them on every sample: then the folds tell how far the next sample may reach.
     """
     wanted = min(LARGEST, SHARE * float(counts.sum()) / each)
-    if wanted < FEWEST:
+    if wanted < FEWEST or len(largest) == 1:  # one sample tells nothing of others
         return None
     above = np.cumsum(counts[::-1])[::-1]
     first = int(np.flatnonzero(above >= wanted * each)[-1])

@@ -77,6 +77,12 @@ def test_large_values_that_every_sample_has_are_no_tail() -> None:
     assert with_tails(other, other.low, other.high, 256)[1] > 1.5 * other.high
 
 
+def test_one_sample_says_nothing_of_others() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 64))
+    assert with_tails(observed(values[:1]), -2.0, 2.0, 256) == (-2.0, 2.0)
+    assert with_tails(observed(values), -2.0, 2.0, 256) != (-2.0, 2.0)
+
+
 def test_a_handful_of_values_says_nothing_of_a_tail() -> None:
     assert with_tails(observed(np.array([[1.0, 2.0, 3.0, 9.0]])), 0.0, 9.0, 256) == (0.0, 9.0)
     assert with_tails(Statistics(), 0.0, 0.0, 256) == (0.0, 0.0)
