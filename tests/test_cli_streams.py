@@ -47,7 +47,7 @@ def test_without_standard_streams(tmp_path: Path, files: Small) -> None:
     arguments = ["build", files.model, "-c", files.samples, "-o", "out", "--recipe", "fast"]
     command = process(arguments, tmp_path, stdout=None, stderr=None, preexec_fn=close)
     assert command.wait() == 0
-    assert len(os.listdir(tmp_path / "out")) == 8
+    assert {"model.tflite", "report.json", "package"} <= {*os.listdir(tmp_path / "out")}
 
 
 def test_a_build_in_a_pipe_is_quiet(tmp_path: Path, files: Small) -> None:

@@ -14,7 +14,7 @@ from edgeqwt.scales.ranges import Mse, default_of, with_default
 
 ENOUGH = 100
 """Held-out samples whose loss counts as it is."""
-MOST = 10.0  # dB
+MOST = 5.0  # dB
 SHARES = 0.75, 0.35
 """Of the way to where tails say, in the order in which they are tried. The whole way is best for heavy tails, half of
 it for classifiers, whose classes tie where steps are coarse."""
@@ -30,7 +30,7 @@ class RangeTails(Technique):
 
     Attributes:
         max_loss: decibels at the outputs that it may lose on 100 held-out samples; on n of them (100 / n)^2 times as
-            many, 10 dB at most.
+            many, 5 dB at most.
     """
 
     name = "range_tails"
