@@ -89,7 +89,8 @@ def test_stopped_while_onnx2tf_runs(tmp_path: Path) -> None:
     # Beside the real interpreter, because onnx2tf's helper programs are looked for there.
     wrapper = tmp_path / "python"
     wrapper.write_text(
-        f'#!/bin/sh\n[ "$1" = -P ] && [ "$2" != -c ] && echo $$ > {tmp_path}/pid && exec sleep 60\nexec {sys.executable} "$@"\n'
+        f'#!/bin/sh\n[ "$1" = -P ] && [ "$2" != -c ] && echo $$ > {tmp_path}/pid && exec sleep 60\n'
+        f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
     (tmp_path / "onnxsim").symlink_to(wrapper)
