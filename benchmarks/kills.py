@@ -101,6 +101,9 @@ def ended(process: int) -> int | None:
     return None
 
 
+SETTLED = 0.3  # seconds: a process that ends has no environment any more, and its locks for some time yet
+
+
 def going_on(place: Path, seconds: float = 5.0) -> list[str]:
     """Processes of a build that is dead, after some time to end."""
     end = time.monotonic() + seconds
@@ -108,6 +111,7 @@ def going_on(place: Path, seconds: float = 5.0) -> list[str]:
         if time.monotonic() > end:
             return found
         time.sleep(0.02)
+    time.sleep(SETTLED)
     return []
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -201,11 +202,13 @@ def _free(path: Path) -> Path:
 
 # -- one build at a time, and what killed ones left ---------------------------------
 
+PATIENCE = 0.5  # seconds
+
 
 @contextmanager
 def _lock(path: Path, shown: Path) -> Iterator[bool]:
     """Holds the lock of an output folder, which ends with the process; false where the system has none."""
-    name = path.with_name(f".{path.name}.{MARK}-lock")
+    name, end = path.with_name(f".{path.name}.{MARK}-lock"), time.monotonic() + PATIENCE
     while True:
         try:
             lock = os.open(name, os.O_CREAT | os.O_RDWR, 0o666)
@@ -217,7 +220,9 @@ def _lock(path: Path, shown: Path) -> Iterator[bool]:
         holder = os.read(lock, 32).decode("ascii", "replace").strip()
         gone = os.fstat(lock).st_nlink == 0  # the other one just ended
         os.close(lock)
-        if not gone:
+        if not gone and time.monotonic() < end:  # of a build that was killed: it frees its memory, and then the lock
+            time.sleep(PATIENCE / 25)
+        elif not gone:
             who = f" (process {holder})" if holder else ""
             raise InputError(f"another build is writing to {shown}{who}", "Wait until it ends, or name another folder.")
     try:
