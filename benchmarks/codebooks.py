@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from common import show
+from common import at_hand, show
 from dit import HEADER, SEED, TRAJECTORIES, calibration, cells, figures, file_velocity, start, velocity_of
 from models import dit_cifar10
 from models.dit_cifar10 import sample
@@ -43,10 +42,7 @@ def main() -> None:
     parser.add_argument("--calibrated", nargs="*", type=int, default=[], help="lengths with learned assignments, too")
     parser.add_argument("--trajectories", type=int, default=TRAJECTORIES, help="of calibration, with 20 samples each")
     asked = parser.parse_args()
-    try:
-        network = velocity_of(model := dit_cifar10.create())
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    network = velocity_of(model := at_hand(dit_cifar10.create))
     noise, classes = start(asked.images, SEED)
     wanted, trajectory = sample(network, noise, classes)
     job = edgeqwt.open_job(model, calibration=calibration(network, asked.trajectories), recipe=asked.recipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ def cifar10() -> dict[str, Array]:
         data = {name: archive[name] for name in archive.files}
     mixed = np.random.default_rng(0).permutation(len(data["test_labels"]))
     return {name: array[mixed] if name.startswith("test_") else array for name, array in data.items()}
+
+
+def at_hand[T](create: Callable[[], T]) -> T:
+    """What a network's module creates; without trained weights this ends the program, and says how to get some."""
+    try:
+        return create()
+    except FileNotFoundError as error:
+        sys.exit(str(error))
 
 
 def normalized(images: Array) -> Array:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import dataclass, replace
 
 import language
 import numpy as np
-from common import Array, outputs, show
+from common import Array, at_hand, outputs, show
 from models import decoder
 
 import edgeqwt
@@ -43,10 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=[f"{r}:{p}" for r, p in VARIANTS], help="default: all of them")
     asked = parser.parse_args()
-    try:
-        model = decoder.create()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    model = at_hand(decoder.create)
     train, held_out = language.corpus()
     calibration = {"text": language.windows(train, CALIBRATION)[:, :-1]}
     test, told, rows = language.windows(held_out, TEST), None, dict[str, Row]()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 import language
 import numpy as np
-from common import show
+from common import at_hand, show
 from decoder import TEST, predicted, row
 from models import decoder
 from models.decoder import BYTES, LENGTH
@@ -34,10 +33,7 @@ def main() -> None:
     parser.add_argument("--scope", choices=("layer", "block"), default="layer", help="what learns at a time")
     parser.add_argument("--steps", type=int, default=STEPS)
     asked = parser.parse_args()
-    try:
-        model = decoder.create()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    model = at_hand(decoder.create)
     train, held_out = language.corpus()
     sources = {
         "text": lambda: language.windows(train, WINDOWS)[:, :-1],

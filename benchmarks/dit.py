@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from common import Array, show
+from common import Array, at_hand, show
 from models import dit_cifar10, resnet20_cifar10
 from models.dit_cifar10 import CLASSES, SIDE, STEPS, Velocity, sample, sampler_times
 
@@ -52,10 +51,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", type=int, default=[], help="numbers of groups of time steps, too")
     parser.add_argument("--trajectories", type=int, default=TRAJECTORIES, help="of calibration, with 20 samples each")
     asked = parser.parse_args()
-    try:
-        network = velocity_of(model := dit_cifar10.create())
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    network = velocity_of(model := at_hand(dit_cifar10.create))
     noise, classes = start(asked.images, SEED)
     wanted, trajectory = sample(network, noise, classes)
     data, rows, steps = calibration(network, asked.trajectories), [], {}

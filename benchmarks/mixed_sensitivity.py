@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 
 import numpy as np
-from common import Array, cifar10, normalized, outputs, show
+from common import Array, at_hand, cifar10, normalized, outputs, show
 from models import mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
 
 import edgeqwt
@@ -27,10 +26,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=86)
     parser.add_argument("--every", type=int, default=20, help="test images: every so many of them")
     asked = parser.parse_args()
-    try:
-        model = NETWORKS[asked.network].create()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    model = at_hand(NETWORKS[asked.network].create)
     data, recipe, rows = cifar10(), replace(load(asked.recipe), leave_one_out=0), list[tuple[str, ...]]()
     calibration = {"x": normalized(data["calibration_images"][: asked.calibration])}
     test = normalized(data["test_images"][:: asked.every]).transpose(0, 2, 3, 1)

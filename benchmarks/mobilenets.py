@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
@@ -13,6 +12,7 @@ from common import (
     Array,
     Figures,
     Requirement,
+    at_hand,
     at_least,
     cifar10,
     figures,
@@ -78,10 +78,7 @@ def main() -> None:
 
 def build(module: ModuleType, calibration: Array, recipe: Recipe) -> BuildResult:
     """One build from PyTorch; ends the program where the network has not been trained."""
-    try:
-        model = module.create()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    model = at_hand(module.create)
     return edgeqwt.build(model, calibration={"x": calibration}, recipe=recipe, display=progress_display())
 
 

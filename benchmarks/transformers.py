@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from common import (
     Array,
     Figures,
     Requirement,
+    at_hand,
     at_least,
     at_most,
     cifar10,
@@ -135,10 +135,7 @@ def main() -> None:
 
 def build(module: ModuleType, calibration: Array, variant: Variant, leave_one_out: int) -> BuildResult:
     """One build from PyTorch; ends the program where the network has not been trained."""
-    try:
-        model = module.create()
-    except FileNotFoundError as error:
-        sys.exit(str(error))
+    model = at_hand(module.create)
     return built_and_shown(variant, model, {"x": calibration}, leave_one_out)
 
 

@@ -27,11 +27,12 @@ def resized(editing: Editing, node: onnx.NodeProto) -> bool:
         return False
     if given.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return False
+    ordered = list(given.get("axes", ())) == sorted(given.get("axes", ()))  # as onnx2tf takes them
     ratios = _ratios(editing, node, given, shape)
     changed = [axis for axis, sizes in enumerate(zip(shape, out, strict=True)) if sizes[0] != sizes[1]]
     if not changed or min(changed) < len(shape) - 2:
         return False
-    if all(_has_a_form(shape[axis], out[axis], ratios.get(axis), given) for axis in changed):
+    if ordered and all(_has_a_form(shape[axis], out[axis], ratios.get(axis), given) for axis in changed):
         return False
     x = node.input[0]
     for axis in changed:
@@ -64,8 +65,6 @@ def _ratios(editing: Editing, node: onnx.NodeProto, given: dict[str, Any], shape
 
 def _has_a_form(size: int, count: int, ratio: float | None, given: dict[str, Any]) -> bool:
     """Whether one of TFLite's ops, or what onnx2tf makes of cubic ones, computes it along an axis."""
-    if list(given.get("axes", ())) != sorted(given.get("axes", ())):  # onnx2tf takes them in order
-        return False
     how, mode = given.get("coordinate_transformation_mode", "half_pixel"), given.get("mode", "nearest")
     exact = ratio is None or abs(ratio * size - count) < 1e-3
     if mode == "nearest":

@@ -30,7 +30,7 @@ SAME = 1e-5  # relative: float32 rounds a product of two factors to 2^-24, and a
 
 
 @dataclass(frozen=True, eq=False)
-class Codebook:
+class Clusters:
     """Weights that are f_c C[k].
 
     Attributes:
@@ -52,7 +52,7 @@ class Structure:
     """
 
     sparse: frozenset[str] = frozenset()
-    clusters: Mapping[str, Codebook] = field(default_factory=dict)
+    clusters: Mapping[str, Clusters] = field(default_factory=dict)
 
 
 UNSTRUCTURED = Structure()
@@ -85,17 +85,17 @@ def structure(graph: Graph, preserve: Set[str] = frozenset(KINDS)) -> Structure:
         graph: float.
         preserve: of `KINDS`.
     """
-    sparse, clusters = set[str](), dict[str, Codebook]()
+    sparse, clusters = set[str](), dict[str, Clusters]()
     for name, _, rows in _layers(graph):
         if SPARSITY in preserve and (rows == 0).mean() >= SPARSE:
             sparse.add(name)
-        found = codebook(rows) if CLUSTERS in preserve else None
+        found = clusters_of(rows) if CLUSTERS in preserve else None
         if found is not None:
             clusters[name] = found
     return Structure(frozenset(sparse), clusters)
 
 
-def codebook(rows: Array) -> Codebook | None:
+def clusters_of(rows: Array) -> Clusters | None:
     """The codebook of a layer's weights, where all channels have one, times a factor of their own.
 
     The codebook starts with the channel that has the most distinct values; each further channel takes the factor
@@ -141,9 +141,9 @@ def _shared(values: list[Array], most: int) -> tuple[Array, Array]:
     return book, factors
 
 
-def _normalized(factors: Array, book: Array) -> Codebook:
+def _normalized(factors: Array, book: Array) -> Clusters:
     largest = np.abs(book).max()
-    return Codebook(factors * largest, book / largest)
+    return Clusters(factors * largest, book / largest)
 
 
 def weight_scales(found: Structure, name: str, bits: int) -> Array | None:

@@ -14,7 +14,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.recipe.recipe import load
 from edgeqwt.rounding.least_squares import Method, damped, half_by_half, one_by_one, refined
-from edgeqwt.rounding.structure import CLUSTERS, KINDS, SPARSITY, Structure, codebook, structure, weight_scales
+from edgeqwt.rounding.structure import CLUSTERS, KINDS, SPARSITY, Structure, clusters_of, structure, weight_scales
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.widths.precision import parse
 from tests.chain import noise
@@ -28,7 +28,7 @@ def clustered(channels: int, terms: int, seed: int = 0) -> Array:
 
 
 def test_one_codebook_for_all_channels() -> None:
-    found = codebook(clustered(6, 27).astype(np.float32))
+    found = clusters_of(clustered(6, 27).astype(np.float32))
     assert found is not None
     assert found.factors == pytest.approx(np.ones(6))
     assert found.entries == pytest.approx(BOOK)
@@ -37,7 +37,7 @@ def test_one_codebook_for_all_channels() -> None:
 def test_a_factor_for_each_channel_as_a_folded_batch_norm_gives() -> None:
     factors = np.random.default_rng(1).uniform(0.1, 30, 16)
     rows = (clustered(16, 40).astype(np.float32) * factors[:, None].astype(np.float32)).astype(np.float32)
-    found = codebook(rows)
+    found = clusters_of(rows)
     assert found is not None
     # float32 rounds each weight to 2^-24.
     assert found.factors == pytest.approx(factors, rel=1e-6)
@@ -59,7 +59,7 @@ def test_a_factor_for_each_channel_as_a_folded_batch_norm_gives() -> None:
     ],
 )
 def test_what_is_not_clustered(rows: Array) -> None:
-    assert codebook(rows) is None
+    assert clusters_of(rows) is None
 
 
 def pruned(share: float, *shape: int, seed: int = 0) -> Array:
