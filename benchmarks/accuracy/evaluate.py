@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from common import Array, outputs
 
+from accuracy.peers.work import TEST, arrays, channels_last
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.boundary import graph_feed
@@ -52,8 +53,8 @@ def unpacked(graph: Graph) -> Graph:
 def main() -> None:
     """Writes the logits."""
     file, inputs, output = (Path(argument) for argument in sys.argv[1:])
-    test = np.load(inputs / "test.npy", mmap_mode="r")
-    images = [np.ascontiguousarray(image[None].transpose(0, 2, 3, 1)) for image in test]
+    (test,) = arrays(inputs / TEST).values()
+    images = [channels_last(image[None]) for image in test]
     np.save(output, logits(flatbuffer.read(file), images))
 
 

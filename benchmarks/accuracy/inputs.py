@@ -7,18 +7,25 @@ import inspect
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from common import CALIBRATION, cifar10, normalized, shared
+from common import CALIBRATION as IMAGES
+from common import cifar10, normalized, shared
 from models import resnet20_cifar10
 from models.resnet20_cifar10 import create, weights_file
+
+from accuracy.peers.work import CALIBRATION, FLOAT, NETWORK, STATE, TEST, save_arrays
+
+if TYPE_CHECKING:
+    import torch
 
 REFERENCE, LABELS = "reference.npy", "labels.npy"
 
 
 def fingerprint() -> str:
     """Of all that the inputs are made of."""
-    digest = hashlib.sha256(str(CALIBRATION).encode())
+    digest = hashlib.sha256(str(IMAGES).encode())
     sources = [
         Path(__file__),
         Path(inspect.getfile(resnet20_cifar10)),
@@ -46,17 +53,23 @@ def _write(folder: Path) -> None:
 
     folder.mkdir()
     data = cifar10()
-    calibration, test = normalized(data["calibration_images"][:CALIBRATION]), normalized(data["test_images"])
-    np.save(folder / "calibration.npy", calibration)
-    np.save(folder / "test.npy", test)
+    calibration, test = normalized(data["calibration_images"][:IMAGES]), normalized(data["test_images"])
+    save_arrays(folder / CALIBRATION, {"x": calibration})
+    save_arrays(folder / TEST, {"x": test})
     np.save(folder / LABELS, data["test_labels"])
     model = create()
-    np.savez(folder / "state.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
+    save_network(folder, "resnet20_cifar10:ResNet20", model)
     with torch.no_grad():
         logits = [model(torch.from_numpy(part)).numpy() for part in np.array_split(test, 40)]
     np.save(folder / REFERENCE, np.concatenate(logits))
-    _write_float_tflite(calibration, folder / "float.tflite")
+    _write_float_tflite(calibration, folder / FLOAT)
     _write_onnx(model, folder / "model.onnx")
+
+
+def save_network(folder: Path, name: str, model: torch.nn.Module) -> None:
+    """What `Inputs.torch_model` reads: MODULE:FUNCTION of benchmarks/models, and the parameters."""
+    (folder / NETWORK).write_text(name)
+    np.savez(folder / STATE, **{key: value.numpy() for key, value in model.state_dict().items()})
 
 
 def _write_float_tflite(calibration: np.ndarray, path: Path) -> None:

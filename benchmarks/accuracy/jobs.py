@@ -35,6 +35,7 @@ class Record:
         accuracy, agreement, sqnr: None where `failure` tells why.
         seconds: of the quantization, without imports and evaluation.
         peak_mib: of its process, at the end of the quantization.
+        whole_seconds, cpu_seconds: of its process up to then, imports included: by the clock, and on all cores.
         failure: one line; empty where it went well.
         limit: seconds that it was given.
     """
@@ -46,6 +47,8 @@ class Record:
     sqnr: float | None = None
     seconds: float | None = None
     peak_mib: float | None = None
+    whole_seconds: float | None = None
+    cpu_seconds: float | None = None
     failure: str = ""
     limit: float = 0
 

@@ -60,7 +60,7 @@ def _rows(
 
 METHODS = (
     *_rows("edgeqwt", "edgeqwt", FILE, ("fast", "balanced", "best"), PRECISIONS),
-    *_rows("TFLiteConverter", "tflite_converter", FILE, ("int8",), ("w8a8",)),
+    *_rows("TFLiteConverter", "tflite_converter", FILE, ("int8", "int8, from the float file"), ("w8a8",)),
     *_rows("TFLiteConverter", "tflite_converter", FILE, ("16x8",), ("w8a16",)),
     *_rows("ai-edge-quantizer", "ai_edge_quantizer", FILE, ("min-max", "MSE", "OCTAV", "GPTQ"), ("w8a8", "w4a8")),
     *_rows(
@@ -71,6 +71,7 @@ METHODS = (
         ("w8a8", "w4a8"),
     ),
     *_rows("ai-edge-quantizer", "ai_edge_quantizer", FILE, ("min-max", "min-max, true ranges"), ("w8a16",)),
+    *_rows("litert-torch", "litert_torch", FILE, ("PT2E",), ("w8a8",)),
     *_rows("onnxruntime", "onnxruntime", ONNXRUNTIME, ("min-max", "percentile", "entropy"), PRECISIONS),
     *_rows("torchao", "torchao_xnnpack", SIMULATED, ("XNNPACK quantizer",), ("w8a8",)),
     *_rows("Sony MCT", "sony_mct", SIMULATED, ("PTQ, power-of-two", "PTQ, uniform"), ("w8a8", "w4a8")),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -42,22 +43,24 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """3x3 convolution at full resolution, the stages, a 1x1 convolution, global average, one linear layer."""
+    """3x3 convolution with a stride, the stages, a 1x1 convolution, global average, one linear layer."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, stages: Sequence[tuple[int, int, int, int]], stem: int, head: int, classes: int, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.stem, channels_in = _convolution(3, STEM, 3), STEM
+        self.stem, channels_in = _convolution(3, stem, 3, stride), stem
         blocks = []
-        for expansion, channels, count, stride in STAGES:
+        for expansion, channels, count, stride in stages:
             for block in range(count):
                 blocks.append(InvertedResidual(channels_in, channels, expansion, stride if block == 0 else 1))
                 channels_in = channels
         self.blocks = nn.Sequential(*blocks)
-        self.head = _convolution(channels_in, HEAD, 1)
-        self.linear = nn.Linear(HEAD, CLASSES)
+        self.head = _convolution(channels_in, head, 1)
+        self.linear = nn.Linear(head, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized images (N, 3, 32, 32) to logits (N, 10)."""
+        """Normalized images (N, 3, H, W) to logits (N, classes)."""
         x = self.head(self.blocks(self.stem(x)))
         return self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
@@ -69,7 +72,7 @@ def _convolution(channels_in: int, channels: int, size: int, stride: int = 1, gr
 
 def network() -> nn.Module:
     """The network before training."""
-    return MobileNetV2()
+    return MobileNetV2(STAGES, STEM, HEAD, CLASSES)
 
 
 def weights_file() -> Path:

@@ -58,12 +58,12 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Patches with learned positions, the blocks, a LayerNorm, the mean of the tokens, one linear layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, patch: int, tokens: int, depth: int, heads: int, width: int, inner: int, classes: int) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
-        self.positions = nn.Parameter(torch.empty(1, TOKENS, WIDTH))
-        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, INNER) for _ in range(DEPTH)))
-        self.norm, self.linear = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.positions = nn.Parameter(torch.empty(1, tokens, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, inner) for _ in range(depth)))
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -71,14 +71,14 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalized images (N, 3, 32, 32) to logits (N, 10)."""
+        """Normalized images (N, 3, H, W) to logits (N, classes)."""
         x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
         return self.linear(self.norm(self.blocks(x)).mean(dim=1))
 
 
 def network() -> nn.Module:
     """The network before training."""
-    return VisionTransformer()
+    return VisionTransformer(PATCH, TOKENS, DEPTH, HEADS, WIDTH, INNER, CLASSES)
 
 
 def weights_file() -> Path:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from ai_edge_quantizer.utils import qsv_utils
-from work import Array, Inputs, main
+from work import SIGNATURE, Array, Inputs, main
 
 Algorithm, Op = recipe.AlgorithmName, recipe.TFLOperationName
-SIGNATURE = "serving_default"
 THREADS = 2
 LINEAR = (Op.CONV_2D, Op.FULLY_CONNECTED)
 PRECISIONS = {"w8a8": (8, 8), "w4a8": (4, 8), "w8a16": (8, 16)}
@@ -54,9 +52,8 @@ def quantize(
 
 
 def samples(inputs: Inputs) -> list[dict[str, Array]]:
-    """The calibration images by input name, channels last."""
-    (name,) = Interpreter(str(inputs.float_tflite)).get_signature_list()[SIGNATURE]["inputs"]
-    return [{name: np.ascontiguousarray(image[None].transpose(0, 2, 3, 1))} for image in inputs.calibration]
+    """The calibration samples as the float file takes them."""
+    return list(inputs.in_file(Interpreter(str(inputs.float_tflite)).get_signature_list()[SIGNATURE]["inputs"]))
 
 
 def methods() -> Iterator[tuple[str, Callable[[Inputs], bytes]]]:

@@ -17,7 +17,7 @@ PRECISIONS = ("w8a8", "w4a8", "w8a16")
 def build(inputs: Inputs, *, recipe: str, precision: str) -> bytes:
     """One build; the file that its own held-out samples chose."""
     made = edgeqwt.build(
-        inputs.torch_model(), calibration={"x": inputs.calibration}, recipe=recipe, precision=precision
+        inputs.torch_model(), calibration={"x": inputs.calibration[0]}, recipe=recipe, precision=precision
     )
     return flatbuffer.to_bytes(made.graph)
 

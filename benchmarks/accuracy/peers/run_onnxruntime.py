@@ -40,7 +40,7 @@ class Reader(CalibrationDataReader):
     def get_next(self) -> dict[str, Array] | None:
         """The next batch by input name, or None at the end."""
         batch = next(self.batches, None)
-        return None if batch is None else {"x": batch}
+        return None if batch is None else {"x": batch[0]}
 
 
 def quantize(inputs: Inputs, *, calibration: CalibrationMethod, precision: str) -> Predict:

@@ -45,7 +45,7 @@ def quantize(
     model, settings = inputs.torch_model(), platform(weight_bits, method)
 
     def batches() -> Iterator[list[Array]]:
-        return ([batch] for batch in inputs.calibration_batches(BATCH))
+        return (list(batch) for batch in inputs.calibration_batches(BATCH))
 
     if training is not None:
         config = mct.gptq.get_pytorch_gptq_config(n_epochs=EPOCHS, **training)

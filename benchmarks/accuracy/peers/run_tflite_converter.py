@@ -1,4 +1,4 @@
-"""TensorFlow's TFLiteConverter, from a Keras port of the same network: real .tflite files."""
+"""TensorFlow's TFLiteConverter, from a Keras port of the same network or from its float file: real .tflite files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
-from work import Array, Inputs, main
+from tensorflow.lite.python.convert import mlir_quantize
+from tensorflow.lite.python.optimize import calibrator
+from work import Array, Inputs, channels_last, main
 
 SAMPLES = 256  # on which the port must equal PyTorch
 TOLERANCE = 1e-3
@@ -35,21 +37,27 @@ def quantize(inputs: Inputs, *, activation_bits: int) -> bytes:
     return bytes(converter.convert())
 
 
+def from_file(inputs: Inputs) -> bytes:
+    """The converter's own steps behind conversion (`TFLiteConverterBase._quantize` of TensorFlow 2.21)."""
+    graph = calibrator.add_intermediate_tensors(inputs.float_tflite.read_bytes())
+    details = tf.lite.Interpreter(str(inputs.float_tflite)).get_input_details()
+    names = [entry["name"] for entry in details]
+    feeds = ([feed[name] for name in names] for feed in inputs.in_file(names))
+    calibrated = calibrator.Calibrator(graph).calibrate(lambda: feeds)
+    return bytes(mlir_quantize(calibrated))
+
+
 def samples(inputs: Inputs) -> Iterator[list[Array]]:
     """The calibration images, one by one, channels last."""
-    for image in inputs.calibration:
+    (images,) = inputs.calibration
+    for image in images:
         yield [channels_last(image[None])]
-
-
-def channels_last(images: Array) -> Array:
-    """(n, 3, 32, 32) to (n, 32, 32, 3)."""
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 def check(model: keras.Model, inputs: Inputs) -> None:
     """Stops unless the port computes what PyTorch does."""
     wanted = np.load(inputs.folder / "reference.npy")[:SAMPLES]
-    difference = np.abs(model(channels_last(inputs.test[:SAMPLES])).numpy() - wanted).max()
+    difference = np.abs(model(channels_last(inputs.test[0][:SAMPLES])).numpy() - wanted).max()
     if difference > TOLERANCE:
         raise SystemExit(f"the Keras port differs from PyTorch by {difference:.3g}")
 
@@ -95,4 +103,10 @@ def shortcut(x: keras.KerasTensor, before: int) -> keras.KerasTensor:
 
 
 if __name__ == "__main__":
-    main({"int8 w8a8": partial(quantize, activation_bits=8), "16x8 w8a16": partial(quantize, activation_bits=16)})
+    main(
+        {
+            "int8 w8a8": partial(quantize, activation_bits=8),
+            "16x8 w8a16": partial(quantize, activation_bits=16),
+            "int8, from the float file w8a8": from_file,
+        }
+    )

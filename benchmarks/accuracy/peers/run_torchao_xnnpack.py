@@ -15,14 +15,14 @@ BATCH = 32
 
 def quantize(inputs: Inputs) -> Predict:
     """int8 weights per channel, int8 activations, at the quantizer's own observers."""
-    example = (torch.from_numpy(inputs.calibration[:BATCH].copy()),)
-    dynamic = ({0: torch.export.Dim("n", min=2)},)
+    example = tuple(torch.from_numpy(x[:BATCH].copy()) for x in inputs.calibration)
+    dynamic = tuple({0: torch.export.Dim("n", min=2)} for _ in example)
     exported = torch.export.export(inputs.torch_model(), example, dynamic_shapes=dynamic).module()
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(exported, quantizer)
     with torch.no_grad():
         for batch in inputs.calibration_batches(BATCH):
-            prepared(torch.from_numpy(batch.copy()))
+            prepared(*(torch.from_numpy(x.copy()) for x in batch))
     return torch_predict(convert_pt2e(prepared))
 
 

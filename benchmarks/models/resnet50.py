@@ -1,4 +1,4 @@
-"""ResNet-50 at 224 (He et al. 2016, section 4.2) with random weights, batch norms settled: for time and memory only."""
+"""ResNet-50 at 224 (He et al. 2016, section 4.2), without weights: for time and memory only."""
 
 from __future__ import annotations
 
@@ -39,15 +39,6 @@ def network() -> nn.Module:
             layers.append(Bottleneck(channels, WIDTH << stage, 2 if stage and not block else 1))
             channels = (WIDTH << stage) * GROWTH
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
-
-
-def settled(images: Tensor) -> nn.Module:
-    """With random weights of seed 0, and batch norms that have seen some images."""
-    torch.manual_seed(0)
-    found = network().train()
-    with torch.no_grad():
-        found(images)
-    return found.eval()
 
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
