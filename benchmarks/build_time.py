@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +34,7 @@ PEERS = (
 RECIPES = ("fast", "balanced")
 RATIO = 1.5  # of the time of `fast` to that of the first peer
 TESTED = 40  # samples that quality is judged on
+PROGRAM = Path(environments.__file__).with_name("cost.py")
 REFERENCE, SAMPLES = "reference.npy", "calibration.npz"
 
 
@@ -227,19 +225,15 @@ def measured(command: list[str], output: Path, limit: float) -> Cost:
     Raises:
         RuntimeError: it failed or took longer than the limit; the last line that it said.
     """
-    start, log = time.perf_counter(), output.with_suffix(".log")
+    log = output.with_suffix(".log")
     with log.open("wb") as said:
-        child = subprocess.Popen(command, stdout=said, stderr=said, cwd=ROOT, start_new_session=True)
-        timer = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
-        timer.start()
-        _, status, usage = os.wait4(child.pid, 0)
-        timer.cancel()
-    seconds = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+        wrapped = [sys.executable, "-S", str(PROGRAM), str(limit), *command]
+        answer = subprocess.run(wrapped, stdout=subprocess.PIPE, stderr=said, cwd=ROOT, check=True).stdout
+    found = json.loads(answer)
+    if status := found.pop("status"):
         late = f"more than {limit / 60:.0f} minutes"
-        raise RuntimeError(late if seconds >= limit else last_line(log) or f"exit status {child.returncode}")
-    own = Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        raise RuntimeError(late if found["seconds"] >= limit else last_line(log) or f"exit status {status}")
+    own = Cost(**found)
     if not (output / RESULT).is_file():
         return own
     told = json.loads((output / RESULT).read_text())

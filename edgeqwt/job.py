@@ -14,6 +14,7 @@ from edgeqwt.calibration.columns import column_warnings
 from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.sample_warnings import sample_warnings
 from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.shards import LOCAL, observe_in_shards
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph import flatbuffer
@@ -73,10 +74,25 @@ class Job:
         with self.stages("calibrate") as advance:
             return start(self.context.showing(advance), self.recipe.precision)
 
-    def observations(self) -> Observations:
-        """What was observed of the prepared float graph; `save` it for a later build on the same samples."""
-        statistics = self.start().statistics
-        return Observations.of(self.context.graph, self.context.fit.samples, self.model.deciding, statistics)
+    def observations(self, shards: int = 1, on: str = LOCAL) -> Observations:
+        """What was observed of the prepared float graph; `save` it for a later build on the same samples.
+
+        Args:
+            shards: parts of the samples that processes observe side by side; what is observed does not depend on it.
+            on: "local", "ray" or the address of a Ray cluster, as for sweeps.
+
+        Raises:
+            InputError: there are fewer samples to fit on than shards.
+            ToolError: there is no cluster, or it lost a shard.
+        """
+        graph, fit, deciding = self.context.graph, self.context.fit, self.model.deciding
+        if shards == 1 and on == LOCAL:
+            statistics = self.start().statistics
+        else:
+            size = sum(1 for _ in fit.samples) if fit.samples.count is None else fit.samples.count
+            with self.stages("calibrate"):
+                statistics = observe_in_shards(graph, fit, size, shards, deciding, on)
+        return Observations.of(graph, fit.samples, deciding, statistics)
 
     @property
     def techniques(self) -> Techniques:

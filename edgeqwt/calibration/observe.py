@@ -34,47 +34,80 @@ def observe(
 ) -> tuple[dict[int, Statistics], int]:
     """Statistics of every float activation over all samples, and the number of samples.
 
+    Args:
+        graph: as for `observe_some`.
+        samples: all of them.
+        threads: as for `observe_some`.
+        deciding: as for `observe_some`.
+
+    Raises:
+        InputError: as `observe_some`; no value of an output decides.
+    """
+    total, count = observe_some(graph, samples, 0, threads, deciding)
+    require_deciding(graph, total, deciding, count)
+    return total, count
+
+
+def require_deciding(graph: Graph, total: Mapping[int, Statistics], deciding: Mapping[int, Within], count: int) -> None:
+    """Stops where no value of an output decides.
+
+    Raises:
+        InputError: there is such an output.
+    """
+    for position, within in deciding.items():
+        if total[graph.outputs[position]].counts is None:
+            what = f"output {graph.tensors[graph.outputs[position]].name!r} is nowhere {within} in {count} samples"
+            raise InputError(what, "Calibrate with samples that have what decides there, or set its ends otherwise.")
+
+
+def observe_some(
+    graph: Graph,
+    samples: Iterable[Mapping[int, Array]],
+    first: int,
+    threads: int = THREADS,
+    deciding: Mapping[int, Within] = MappingProxyType({}),
+) -> tuple[dict[int, Statistics], int]:
+    """Statistics of every float activation over a run of consecutive samples, and how many these are.
+
+    Those of all runs merge to those of all samples, exactly and in any order.
+
     What a tensor's readers clip away, or multiply by zero, is left out (see `calibration.clipped`), and so are fill
     values that constants brought in (see `graph.fills`), and what does not decide (see `calibration.deciding`).
 
     Args:
         graph: a float graph.
         samples: graph inputs by tensor index; read once, one at a time.
+        first: number of the first of them, of all samples.
         threads: interpreters that run at a time; the result does not depend on it.
         deciding: what of outputs decides, by their position.
 
     Raises:
-        InputError: a tensor takes a value that is NaN or infinite; the tensor is named. No value of an output
-            decides.
+        InputError: a tensor takes a value that is NaN or infinite; the tensor is named.
     """
     wanted, filled = float_activations(graph), carriers(graph)
     clipped = {**spared(graph), **around(graph, deciding)}
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
     def work(worker: tuple[Runner, dict[int, Statistics]], numbered: Chunk) -> int:
-        (runner, statistics), first = worker, numbered[0][0]
+        (runner, statistics), begin = worker, numbered[0][0]
         runs = [{**inputs, **runner.run(inputs)} for _, inputs in numbered]
         for t in wanted:
             needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
             needed = [without_fills(value) for value in needed] if t in filled else needed
             try:
                 if len({value.shape for value in needed}) == 1:
-                    statistics[t].add_samples(np.stack(needed), first)
+                    statistics[t].add_samples(np.stack(needed), begin)
                 else:  # of each, other values are left out
-                    for sample, value in enumerate(needed, start=first):
+                    for sample, value in enumerate(needed, start=begin):
                         statistics[t].add(value, sample=sample)
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
         return len(runs)
 
     size = chunk_size(sum(graph.tensors[t].size for t in wanted))
-    count = sum(ordered(workers, work, batched(enumerate(samples), size)))
+    count = sum(ordered(workers, work, batched(enumerate(samples, first), size)))
     total = {t: Statistics() for t in wanted}
     for _, part in workers:
         for t, statistics in part.items():
             total[t].merge(statistics)
-    for position, within in deciding.items():
-        if total[graph.outputs[position]].counts is None:
-            what = f"output {graph.tensors[graph.outputs[position]].name!r} is nowhere {within} in {count} samples"
-            raise InputError(what, "Calibrate with samples that have what decides there, or set its ends otherwise.")
     return total, count

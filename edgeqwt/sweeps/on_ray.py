@@ -6,30 +6,22 @@ own as `local` does, and hands its output folder back: machines of a cluster nee
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeqwt.disk import TemporaryFolder
-from edgeqwt.errors import EdgeqwtError, ToolError
-from edgeqwt.extras import need
+from edgeqwt.errors import EdgeqwtError
 from edgeqwt.report.folder import whole_folder
 from edgeqwt.report.manifest import MANIFEST
 from edgeqwt.runtime.child import MIB
+from edgeqwt.runtime.cluster import connected
 from edgeqwt.sweeps.contents import mirrored, packed, unpacked
 from edgeqwt.sweeps.local import jobs_that_fit
 from edgeqwt.sweeps.plan import Cell, Plan
 from edgeqwt.sweeps.table import BUILT, LOST, Row
 from edgeqwt.sweeps.work import build, lost
-
-START = "ray"
-"""In place of an address: the cluster that $RAY_ADDRESS names, or one on this machine for as long as the sweep runs."""
-
-ADDRESS = "Give the address that `ray start --head` prints, or --on ray."
-PATHS = "Ray's sockets need a short path: name a folder in the environment variable RAY_TMPDIR, such as ~/ray."
 
 
 class _LostError(Exception):
@@ -50,10 +42,9 @@ def run(cells: Sequence[Cell], folder: Path, plan: Plan, jobs: int | None, addre
         MissingPackageError: Ray is not installed.
         ToolError: there is no cluster.
     """
-    need("ray")
-    import ray
+    with connected(address, plan.cores * (jobs or jobs_that_fit(plan))):
+        import ray
 
-    with _connected(address, plan, jobs):
         task = ray.remote(
             num_cpus=plan.cores,
             memory=plan.memory_mib * MIB or None,
@@ -75,29 +66,6 @@ def run(cells: Sequence[Cell], folder: Path, plan: Plan, jobs: int | None, addre
         finally:
             for left in running:
                 ray.cancel(left, force=True)
-
-
-@contextmanager
-def _connected(address: str, plan: Plan, jobs: int | None) -> Iterator[None]:
-    """While the block runs, this process is a driver of the cluster; one that was started for it ends with it."""
-    import ray
-
-    if ray.is_initialized():  # a program of the user's has its own connection
-        yield
-        return
-    starting = address == START and not os.environ.get("RAY_ADDRESS")
-    own: dict[str, Any] = {"num_cpus": plan.cores * (jobs or jobs_that_fit(plan)), "include_dashboard": False}
-    try:
-        named = None if address == START else address
-        ray.init(named, log_to_driver=False, logging_level="error", **(own if starting else {}))
-    except (OSError, ValueError, RuntimeError) as error:
-        failed = ToolError("ray", None, "", PATHS if starting else ADDRESS)
-        failed.message = f"no Ray cluster starts here: {error}" if starting else f"no Ray cluster at {address}: {error}"
-        raise failed from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _received(cell: Cell, done: Any, folder: Path) -> Row:
