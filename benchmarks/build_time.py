@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from accuracy import environments
 from accuracy.children import last_line
+from accuracy.cost import cost_of
 from accuracy.peers.work import CALIBRATION, FILE, FLOAT, LOGITS, RESULT, TEST, arrays, channels_last, save_arrays
 from accuracy.plan import METHODS, SIMULATED, Method
 from common import ROOT, Array, Requirement, at_most, cifar10, finish, normalized, shared, show
@@ -34,7 +35,6 @@ PEERS = (
 RECIPES = ("fast", "balanced")
 RATIO = 1.5  # of the time of `fast` to that of the first peer
 TESTED = 40  # samples that quality is judged on
-PROGRAM = Path(environments.__file__).with_name("cost.py")
 REFERENCE, SAMPLES = "reference.npy", "calibration.npz"
 
 
@@ -226,10 +226,7 @@ def measured(command: list[str], output: Path, limit: float) -> Cost:
         RuntimeError: it failed or took longer than the limit; the last line that it said.
     """
     log = output.with_suffix(".log")
-    with log.open("wb") as said:
-        wrapped = [sys.executable, "-S", str(PROGRAM), str(limit), *command]
-        answer = subprocess.run(wrapped, stdout=subprocess.PIPE, stderr=said, cwd=ROOT, check=True).stdout
-    found = json.loads(answer)
+    found = cost_of(command, log, limit, ROOT)
     if status := found.pop("status"):
         late = f"more than {limit / 60:.0f} minutes"
         raise RuntimeError(late if found["seconds"] >= limit else last_line(log) or f"exit status {status}")

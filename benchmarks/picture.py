@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,24 @@ def built() -> dict[str, Any]:
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Left: SQNR of every layer's output. Right: accuracy."""
+    with drawing(path, 1, 2, (9, 3.4), (4, 1.5)) as (left, right):
+        draw_layers(left, report)
+        draw_accuracy(right, report)
+
+
+@contextmanager
+def drawing(
+    path: Path, rows: int, columns: int, size: tuple[float, float], widths: Sequence[float] | None = None
+) -> Iterator[Sequence[Axes]]:
+    """Panels to draw on, legible on white and on black; afterwards they are written.
+
+    Args:
+        path: .svg, or an image.
+        rows: of panels.
+        columns: of panels.
+        size: in inches.
+        widths: of the columns, beside each other.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -66,9 +86,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     mpl.rcParams.update(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), TEXT))
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(4, 1.5), layout="constrained")
-    draw_layers(left, report)
-    draw_accuracy(right, report)
+    figure, panels = plt.subplots(rows, columns, figsize=size, width_ratios=widths, layout="constrained")
+    yield panels
     figure.savefig(path, transparent=True, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 

@@ -12,6 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+
+
+def cost_of(command: list[str], log: Path, limit: float, place: Path) -> dict[str, float]:
+    """What `main` prints of a command that writes into a log."""
+    wrapped = [sys.executable, "-S", __file__, str(limit), *command]
+    with log.open("wb") as said:
+        answer = subprocess.run(wrapped, stdout=subprocess.PIPE, stderr=said, cwd=place, check=True).stdout
+    found: dict[str, float] = json.loads(answer)
+    return found
 
 
 def main() -> None:
