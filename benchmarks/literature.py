@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import runpy
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,15 @@ import dit
 import language
 import torch
 from common import ROOT, Array, cifar10, normalized, show
-from models import decoder, dit_cifar10, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
+from models import (
+    decoder,
+    dit_cifar10,
+    hybrid_cifar10,
+    linear_attention_cifar10,
+    mobilenetv2_cifar10,
+    resnet20_cifar10,
+    vit_cifar10,
+)
 
 import edgeqwt
 from edgeqwt.report.variants import decibels
@@ -22,6 +31,8 @@ from edgeqwt.simulation.methods import METHODS
 NETWORKS = {
     "decoder": decoder,
     "dit": dit_cifar10,
+    "hybrid": hybrid_cifar10,
+    "linear_attention": linear_attention_cifar10,
     "mobilenetv2": mobilenetv2_cifar10,
     "resnet20": resnet20_cifar10,
     "vit": vit_cifar10,
@@ -40,10 +51,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--corrections", nargs="+", choices=sorted(CORRECTIONS), default=list(CORRECTIONS))
     parser.add_argument("--every", type=int, default=10, help="test images: every so many; of dit and decoder all")
+    parser.add_argument("--table", action="store_true", help="only the table of systems, as measured so far")
     parser.add_argument("--write", action="store_true", help=f"write {MEASURED.name}, then run literature_page.py")
     asked = parser.parse_args()
     kept: list[dict[str, Any]] = []
-    for name in asked.networks:
+    for name in [] if asked.table else asked.networks:
         try:
             model = NETWORKS[name].create()
             calibration, test = samples(name, model, asked.every)
@@ -68,6 +80,18 @@ def main() -> None:
             print(found.simulated)
     if asked.write:
         written(kept)
+    systems()
+
+
+def systems() -> None:
+    """Prints a row for each technique and each method of every system, with what is measured of it so far."""
+    page = runpy.run_path(str(ROOT / "scripts" / "literature_page.py"))
+    rows = []
+    for system in page["SYSTEMS"]:
+        files = dict(page["in_files"](system))
+        rows += [(system.name, name, "files", files.get(name, "")) for name in system.techniques]
+        rows += [(system.name, name, "simulation", told.strip()) for name, told in page["in_simulation"](system)]
+    show("Systems: gains alone and in balanced in dB, or dB in simulation", ("system", "", "in", "measured"), rows)
 
 
 def samples(name: str, model: torch.nn.Module, every: int) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -15,6 +15,8 @@ from edgeqwt.techniques.registry import registered
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, MEASURED = DOCS / "literature.md", DOCS / "literature.json"
 TRAININGS = DOCS / "quantized_training.json"
+FILES = DOCS / "literature_files.json"
+SHOWN = ("vit", "w4a4")  # the study that the table of systems shows; without a correction `mse` has the base
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,13 @@ SYSTEMS = (
     ),
     System("EasyQuant (2020)", ("easyquant",), ("easyquant",)),
     System("LAPQ (2021)", ("lapq", "lp_ranges")),
-    System("HPTQ (2021)", ("power_of_two_ranges", "power_of_two_weight_scales")),
+    System(
+        "HPTQ (2021)",
+        ("power_of_two_ranges", "power_of_two_weight_scales"),
+        (),
+        "all scales are powers of two where nothing behind chooses others: see "
+        "[`power_of_two_weight_scales`](techniques.md#power_of_two_weight_scales)",
+    ),
     System("ERQ (2024)", ("erq",), ("erq",)),
     System(
         "SmoothQuant (2023)", ("equalization",), ("smoothquant",), "with factors that are optimized, not an exponent"
@@ -71,7 +79,12 @@ SYSTEMS = (
     System("GPTQ (2022)", ("gptq",), ("gptq",)),
     System("AIQViT (2025)", (), ("aiqvit", "low_rank"), "low-rank layers cost ops; the focused interval is one scale"),
     System("DopQ-ViT (2024)", (), ("dopq_vit",), "kernels know equal steps alone"),
-    System("ADFQ-ViT (2024)", (), ("adfq_vit",), "ranges per position would be a MUL; its optimization is not here"),
+    System(
+        "ADFQ-ViT (2024)",
+        (),
+        ("adfq_vit", "positions"),
+        "ranges per position would be a MUL, and gain nothing, see below",
+    ),
     System("FIMA-Q (2025)", ("fima_q",), (), "loses to the diagonal on what was tried; see below"),
     System(
         "aespa (2024)",
@@ -140,6 +153,12 @@ A study quantizes the operands of linear layers and of both products of attentio
 GELU and residual sums stay in float, the first and the last layer have 8 bits. Each layer is fitted to what the
 simulated layers before it hand on. A correction stays where one in four samples, which it was not fitted on, bears it
 out. `added numbers` is what a correction would add to a file: none for an offset and for CWAC.
+
+The table's dB: of techniques, what each gains in files of ResNet-20 at w4a8 on 2000 test images, beside ranges of
+`mse_ranges` with weights to nearest, and on top of `balanced`, or what `balanced` loses without it (512 calibration
+images; `python benchmarks/literature_files.py --write`); of methods, what the study of the ViT at w4a4 leaves, those of
+corrections on top of `mse`. `make benchmark-literature` measures studies and prints the same rows;
+`python benchmarks/literature.py --table` only prints them.
 
 """
 
@@ -248,6 +267,20 @@ Smaller margins pay at 4-bit weights (`{ name = "cwac", gain_margin = 0.0 }`) an
 loses 0.84 dB of 23.8 at 2 %. Aiming at the residual stream pays nowhere beyond chance, and is not built in. The margins
 are rows of `python benchmarks/ablation.py "corrections: *"` for ResNet-20.
 
+## Ranges per position
+
+ADFQ-ViT's ranges per position, which a MUL by a constant would give a file, for every operand of the ViT's layers and
+products at once: what they would give at best (`python benchmarks/literature.py --networks vit --precisions w8a8 w6a6
+w4a4 --methods mse positions --corrections none cwac`, 1000 test images, in simulation):
+
+| | w8a8, alone and with CWAC | w6a6 | w4a4 |
+|---|---|---|---|
+| one range for a tensor | 38.2, 39.9 dB | 24.4, 29.4 | 12.1, 18.4 |
+| one for each of 64 positions | 36.6, 37.5 dB | 25.6, 29.4 | 12.6, 18.3 |
+
+With CWAC, which is free, they gain nothing: positions of such a network have like ranges, and those of single
+positions, found on 64 images, cut more of others. No technique was made of it.
+
 ## FIMA-Q and aespa in files: what was tried
 
 w4a8, ranges by `mse_ranges`, dB of what varies at the output, of 500 test images where nothing else is said.
@@ -314,13 +347,39 @@ def page() -> str:
 
 def _systems() -> Iterator[str]:
     known = {*registered(), *METHODS, *CORRECTIONS}
-    yield "| system | in files | in simulation | |"
-    yield "|---|---|---|---|"
+    yield "| system | in files | alone, and in `balanced` | in simulation | |"
+    yield "|---|---|---|---|---|"
     for system in SYSTEMS:
         assert {*system.techniques} <= {*registered()}, system.name
         assert {*system.methods} <= known, system.name
         files = ", ".join(f"[`{name}`](techniques.md#{name})" for name in system.techniques) or "—"
-        yield f"| {system.name} | {files} | {', '.join(f'`{n}`' for n in system.methods) or '—'} | {system.note} |"
+        simulated = ", ".join(f"`{name}`{told}" for name, told in in_simulation(system)) or "—"
+        gains = "; ".join(f"{told} dB" for _, told in in_files(system)) or "—"
+        yield f"| {system.name} | {files} | {gains} | {simulated} | {system.note} |"
+
+
+def in_files(system: System) -> Iterator[tuple[str, str]]:
+    """A system's techniques with what each gains in files, alone and within or on top of `balanced`, in dB."""
+    table = next(iter(_read(FILES)), {"rows": []})
+    rows = {row["technique"]: row for row in table["rows"]}
+    for name in system.techniques:
+        row = rows.get(name)
+        if row is not None:
+            there = table["balanced"] - row["without"] if "without" in row else row["added"] - table["balanced"]
+            yield name, ", ".join(f"{round(gain, 1) + 0.0:+.1f}" for gain in (row["alone"] - table["nothing"], there))
+
+
+def in_simulation(system: System) -> Iterator[tuple[str, str]]:
+    """A system's methods and corrections with what they leave in the study of the ViT at 4 bits."""
+    table = next((t for t in _read(MEASURED) if (t["network"], t["precision"]) == SHOWN), {"rows": []})
+    db = {(row["method"], row["correction"]): row["varying_db"] for row in table["rows"]}
+    for name in system.methods:
+        key = (name, "none") if name in METHODS else ("mse", name)
+        yield name, f" {db[key]:.1f} dB" if key in db else ""
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def _trainings() -> Iterator[str]:

@@ -91,6 +91,11 @@ METHODS: Mapping[str, Method] = {
         "a range per position behind norms, shifted logarithmic steps behind GELU",
         special={Role.NORM: Uniform("mse", "position"), Role.GELU: Logarithmic(2.0, GELU_SHIFT)},
     ),
+    "positions": Method(
+        "ADFQ-ViT (Jiang et al. 2024), its ranges alone",
+        "a range per position, for every operand",
+        Uniform("mse", "position"),
+    ),
     "aiqvit": Method(
         "AIQViT (Jiang et al. 2025)", "the interval that matters behind softmax", special={Role.SOFTMAX: Focused()}
     ),
