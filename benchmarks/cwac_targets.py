@@ -81,7 +81,7 @@ def local(setting: Setting, graph: Graph, pair: Pair) -> Sides:
 def stream(setting: Setting, graph: Graph, pair: Pair) -> Sides:
     """Before a residual sum the float layer's output and the shortcut's error: what the sum lacks."""
     found, wanted = float_layer(setting, graph, pair)
-    readers = graph.consumers()[graph.ops[pair.integer].outputs[0]]
+    readers = graph.consumers().get(graph.ops[pair.integer].outputs[0], [])
     following = graph.ops[readers[0]] if len(readers) == 1 else graph.ops[pair.integer]
     others = [t for t in following.inputs if t not in (*graph.ops[pair.integer].outputs, -1)]
     real = {b: a for a, b in counterparts(setting.reference, graph).items()}

@@ -19,6 +19,7 @@ from edgeqwt.report.terminal import decibels
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.techniques.aespa import Aespa
 from edgeqwt.widths.precision import parse
 
 CALIBRATION, TEST = 64, 300  # sentences
@@ -42,6 +43,16 @@ VARIANTS = (
     Variant("w8, rounded at run time", "balanced", "w8-dynamic", cosine=0.995, spearman=0.99, neighbours=0.90),
     Variant("w4, rounded at run time", "balanced", "w4-dynamic", cosine=0.97, spearman=0.94),
 )
+ATTENDING = tuple(
+    f"wa/module/layers.{k}/attention/{part}/Add_output_0"
+    for k in range(minilm.LAYERS)
+    for part in ("query", "key", "value")
+)
+TRIED = (
+    Variant("w4a8, aespa", "balanced", "w4a8", Aespa(float_targets=True, scales=8, refine=True)),
+    Variant("w4a8, queries, keys and values w8", "balanced", "w4a8", layers=ATTENDING),
+)
+"""Built where they are named: aespa's rounding, and what any rounding of queries, keys and values could reach."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,18 @@ class Closeness:
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=[v.label for v in (*VARIANTS, *TRIED)],
+        help=f"default: {len(VARIANTS)} of them",
+    )
     parser.add_argument(
         "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"
     )
     options = parser.parse_args()
-    chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
+    wanted = options.variants or [v.label for v in VARIANTS]
+    chosen = [v for v in (*VARIANTS, *TRIED) if v.label in wanted]
     calibration, test = (minilm.tokens(texts) for texts in sentences(CALIBRATION, TEST))
     built = {v.label: build(v, calibration, options.leave_one_out) for v in chosen}
     exported = next(iter(built.values())).model.graph

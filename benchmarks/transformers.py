@@ -36,11 +36,12 @@ from edgeqwt.benchmark.result import BenchResult
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import progress_display
+from edgeqwt.passes.technique import Technique
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import load
 from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target.load import load as load_target
-from edgeqwt.widths.precision import parse
+from edgeqwt.widths.precision import Widths, parse
 
 NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10, "linear_attention": linear_attention_cifar10}
 FLOATING = ("float16", "float32", "float64")
@@ -56,11 +57,15 @@ class Recipe:
         label: for people.
         recipe: of edgeqwt.
         precision: in place of the recipe's.
+        technique: in the place of that of its role; None: all are the recipe's.
+        layers: with 8-bit weights whatever the precision, by the name of the float tensor that each computes.
     """
 
     label: str
     recipe: str
     precision: str
+    technique: Technique | None = None
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,9 @@ def built_and_shown(
     variant: Recipe, source: object, calibration: Mapping[str, Array], leave_one_out: int
 ) -> BuildResult:
     """One build, and what was decided on the way."""
-    recipe = replace(load(variant.recipe), precision=parse(variant.precision), leave_one_out=leave_one_out)
+    precision = replace(parse(variant.precision), layers=dict.fromkeys(variant.layers, Widths()))
+    recipe = replace(load(variant.recipe), precision=precision, leave_one_out=leave_one_out)
+    recipe = recipe if variant.technique is None else recipe.with_technique(variant.technique)
     built = edgeqwt.build(source, calibration=dict(calibration), recipe=recipe, display=progress_display())
     print(f"{variant.label}: {sum(built.seconds.values()):.0f} s; kept {built.choice.name}, {built.choice.reason}")
     for step in built.made.steps:

@@ -80,8 +80,8 @@ class PowerOfTwoWeights:
 
     Each channel takes, of the powers from the min-max scale's next one down to `octaves` below it,
     the one with the smallest (weighted) squared error (HPTQ, section 3.2: threshold selection).
-    Scales stay powers of two where nothing behind chooses others: `gptq` with scales = 0, as it is by default, and `cwac`
-    with gain = false and rewrite_scales = false.
+    Scales stay powers of two where nothing behind chooses others: `gptq` with scales = 0, as it is by default, and
+    `cwac` with gain = false and rewrite_scales = false.
 
     Attributes:
         octaves: powers tried besides the one that clips nothing.
