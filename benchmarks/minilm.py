@@ -11,7 +11,7 @@ from common import ROOT, Array, Figures, Requirement, at_least, at_most, equal, 
 from models import minilm
 from scipy.stats import spearmanr
 from sentences import sentences
-from transformers import Recipe, Result, benched, built_and_shown, result_of, show_costs, show_left, with_npu
+from transformers import AESPA, Recipe, Result, benched, built_and_shown, result_of, show_costs, show_left, with_npu
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
@@ -19,7 +19,6 @@ from edgeqwt.report.terminal import decibels
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
-from edgeqwt.techniques.aespa import Aespa
 from edgeqwt.widths.precision import parse
 
 CALIBRATION, TEST = 64, 300  # sentences
@@ -49,7 +48,7 @@ ATTENDING = tuple(
     for part in ("query", "key", "value")
 )
 TRIED = (
-    Variant("w4a8, aespa", "balanced", "w4a8", Aespa(float_targets=True, scales=8, refine=True)),
+    Variant("w4a8, aespa", "balanced", "w4a8", AESPA),
     Variant("w4a8, queries, keys and values w8", "balanced", "w4a8", layers=ATTENDING),
 )
 """Built where they are named: aespa's rounding, and what any rounding of queries, keys and values could reach."""

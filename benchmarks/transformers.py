@@ -41,6 +41,7 @@ from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import load
 from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target.load import load as load_target
+from edgeqwt.techniques.aespa import Aespa
 from edgeqwt.widths.precision import Widths, parse
 
 NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10, "linear_attention": linear_attention_cifar10}
@@ -88,6 +89,9 @@ VARIANTS = (
     Variant("w8a8, 16-bit regions", "balanced", "w8a8", accuracy=0.005, agreement=0.985, sqnr=26.0),
     Variant("w4a8, 16-bit regions", "balanced", "w4a8", accuracy=0.01),
 )
+AESPA = Aespa(float_targets=True, scales=8, refine=True)
+TRIED = (Variant("w4a8, aespa", "balanced", "w4a8", AESPA),)
+"""Built where they are named."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="use the first N test images (default: all)")
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=["vit", "hybrid"])
-    parser.add_argument("--variants", nargs="+", choices=[v.label for v in VARIANTS], help="default: all of them")
+    choices = [v.label for v in (*VARIANTS, *TRIED)]
+    parser.add_argument("--variants", nargs="+", choices=choices, help=f"default: {len(VARIANTS)} of them")
     parser.add_argument(
         "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"
     )
     options = parser.parse_args()
-    chosen = [v for v in VARIANTS if options.variants is None or v.label in options.variants]
+    wanted = options.variants or [v.label for v in VARIANTS]
+    chosen = [v for v in (*VARIANTS, *TRIED) if v.label in wanted]
     data = cifar10()
     calibration = normalized(data["calibration_images"][:CALIBRATION])
     images, labels = normalized(data["test_images"][: options.images]), data["test_labels"][: options.images]
