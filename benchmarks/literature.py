@@ -90,7 +90,7 @@ def systems() -> None:
     for system in page["SYSTEMS"]:
         files = dict(page["in_files"](system))
         rows += [(system.name, name, "files", files.get(name, "")) for name in system.techniques]
-        rows += [(system.name, name, "simulation", told.strip()) for name, told in page["in_simulation"](system)]
+        rows += [(system.name, name, "simulation", figure.strip()) for name, figure in page["in_simulation"](system)]
     show("Systems: gains alone and in balanced in dB, or dB in simulation", ("system", "", "in", "measured"), rows)
 
 

@@ -353,8 +353,8 @@ def _systems() -> Iterator[str]:
         assert {*system.techniques} <= {*registered()}, system.name
         assert {*system.methods} <= known, system.name
         files = ", ".join(f"[`{name}`](techniques.md#{name})" for name in system.techniques) or "—"
-        simulated = ", ".join(f"`{name}`{told}" for name, told in in_simulation(system)) or "—"
-        gains = "; ".join(f"{told} dB" for _, told in in_files(system)) or "—"
+        simulated = ", ".join(f"`{name}`{figure}" for name, figure in in_simulation(system)) or "—"
+        gains = "; ".join(f"{figure} dB" for _, figure in in_files(system)) or "—"
         yield f"| {system.name} | {files} | {gains} | {simulated} | {system.note} |"
 
 
