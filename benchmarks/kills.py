@@ -25,6 +25,7 @@ VARIABLE = "EDGEQWT_KILLED_BUILD"
 """In the environment of everything that a build starts: by this its processes are found."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PATIENCE = 60.0  # seconds after which a build that was asked to end counts as one that did not
+STARTED = 0.05  # seconds after which a build, a copy of this process, handles signals
 TRACED = {folders.__file__, disk.__file__}
 OUT, TEMPORARY = "out", "tmp"
 
@@ -202,7 +203,7 @@ def kill_builds(place: Path, count: int, seed: int = 0, whole: bool = True) -> C
         before = (place / OUT).stat().st_ino
         number = chance.choice(SIGNALS) if whole else signal.SIGKILL
         process = forked((lambda: build(place)) if whole else (lambda k=k: build_folder(place, bool(k % 2))), place)
-        time.sleep(chance.uniform(0, 1.1 * seconds))
+        time.sleep(chance.uniform(STARTED if whole else 0, 1.1 * seconds))
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
         code = ended(process)

@@ -49,6 +49,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.last = -math.inf
+        self.stopped: Stopped | None = None  # the last one that was raised
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Takes a signal.
@@ -59,7 +60,8 @@ class Stopper:
         now = time.monotonic()
         if now - self.last > self.PATIENCE:
             self.last = now
-            raise Stopped(number)
+            self.stopped = Stopped(number)
+            raise self.stopped
 
 
 def main() -> None:
@@ -122,9 +124,18 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return EdgeqwtError.exit_code
     except Exception as error:
+        # Raised in the middle of a library's code, a stop may come out of it as another exception.
+        if (hidden := _raised_stop()) is not None and not isinstance(error, EdgeqwtError | UsageError):
+            return _stopped(hidden, start)
         if os.environ.get("EDGEQWT_DEBUG") and not isinstance(error, EdgeqwtError):
             raise
         return _reported(_as_edgeqwt(error, start))
+
+
+def _raised_stop() -> Stopped | None:
+    """The last one that a signal raised in this process."""
+    handlers = [handler for number in ENDING if isinstance(handler := signal.getsignal(number), Stopper)]
+    return handlers[0].stopped if handlers else None
 
 
 def _stopped(stop: KeyboardInterrupt, start: int) -> int:

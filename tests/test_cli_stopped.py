@@ -124,6 +124,27 @@ def test_an_impatient_second_signal_is_passed_over_and_a_later_one_is_not(monkey
         stopper(signal.SIGTERM, None)
 
 
+def test_a_stop_that_comes_out_of_a_library_as_another_exception(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def library(*arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise TypeError("'NoneType' object is not iterable") from None
+
+    stopper, before = cli.Stopper(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr("edgeqwt.api.targets", library)
+    try:
+        for number in before:
+            signal.signal(number, stopper)
+        assert cli.run(["targets"]) == 143
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "edgeqwt: interrupted; nothing was written\n"
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path: Path, files: Small) -> None:
     (tmp_path / "data.py").write_text(WAITING.replace("time.sleep(60)", "time.sleep(1)"))
     (tmp_path / "stage").write_text("observe")

@@ -8,6 +8,7 @@ like any other. Where many small graphs are run one after the other, one process
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,11 @@ class _SubprocessRunner:
         return values
 
 
+_HOSTS: weakref.WeakSet[Host] = weakref.WeakSet()
+_OF_PARENTS: list[Child] = []
+"""Children of the process that this one is a copy of, kept so that nothing here ends them."""
+
+
 class Host:
     """One process for many runners, which is started again when it has ended.
 
@@ -92,6 +98,15 @@ class Host:
         self.guests: set[int] = set()  # keys of the runners whose graphs the process has met
         self.kinds: set[str] = set()  # that are known to be installed
         self.unused: list[int] = []  # keys of runners that nobody has any more
+        _HOSTS.add(self)
+
+    def left_to_parent(self) -> None:
+        """Forgets the process, in a copy of the one that started it: two that read its answers would mix them."""
+        self.lock = threading.RLock()  # another thread, which a copy does not have, may hold the old one
+        if self.child is not None:
+            self.child.end.detach()
+            _OF_PARENTS.append(self.child)
+            self.child = None
 
     def alive(self) -> Child:
         """The process."""
@@ -110,6 +125,15 @@ class Host:
             _need(kind)
             self.kinds.add(kind)
         return Hosted(self, kind, graph, taps)
+
+
+def _leave_to_parent() -> None:
+    for host in _HOSTS:
+        host.left_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class Hosted:

@@ -17,7 +17,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph, Op, Quantization, Tensor
 from edgeqwt.runtime.parallel import ordered
 from edgeqwt.runtime.runners import InterpreterError, TFLiteMicro
-from edgeqwt.runtime.subprocess_runners import subprocess_runners
+from edgeqwt.runtime.subprocess_runners import Host, subprocess_runners
 
 
 def one_op(kind: str, count: int = 1, **op: object) -> Graph:
@@ -109,7 +109,7 @@ def test_control_c_leaves_no_process() -> None:
     program = """
         import numpy as np, os
         from edgeqwt.graph.graph import Graph, Op, Tensor
-        from edgeqwt.runtime.subprocess_runners import subprocess_runners
+        from edgeqwt.runtime.subprocess_runners import Host, subprocess_runners
         x, y = (Tensor(name, (2,), "float32") for name in "xy")
         runner, = subprocess_runners("reference", Graph((x, y), (Op("RELU", (0,), (1,)),), (0,), (1,)))
         print(runner.child.process.pid, flush=True)
@@ -136,11 +136,30 @@ def test_control_c_leaves_no_process() -> None:
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_copy_of_a_process_has_interpreters_of_its_own() -> None:
+    """As multiprocessing's workers are: had both the same one, each would read the other's answers."""
+    runner = Host("a host").runner("reference", one_op("ABS"))
+    child = runner.loaded
+    assert child is not None
+    copy = os.fork()
+    if copy == 0:
+        try:
+            right = all((runner.run(filled(-n))[1] == n).all() for n in range(50))
+            os._exit(0 if right and runner.loaded is not child else 1)
+        finally:
+            os._exit(2)
+    assert all((runner.run(filled(-n))[1] == n).all() for n in range(50, 100))
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+    assert runner.loaded is child
+    assert (runner.run(filled(-1))[1] == 1).all()  # the copy's end has not ended it
+
+
 def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
     program = """
         import time
         from edgeqwt.graph.graph import Graph, Op, Tensor
-        from edgeqwt.runtime.subprocess_runners import subprocess_runners
+        from edgeqwt.runtime.subprocess_runners import Host, subprocess_runners
         x, y = (Tensor(name, (2,), "float32") for name in "xy")
         runner, = subprocess_runners("reference", Graph((x, y), (Op("RELU", (0,), (1,)),), (0,), (1,)))
         print(runner.child.process.pid, flush=True)
