@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "EDGEQWT_KILLED_BUILD"
 """In the environment of everything that a build starts: by this its processes are found."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PATIENCE = 60.0  # seconds after which a build that was asked to end counts as one that did not
+PATIENCE = 120.0  # seconds after which a build that was asked to end counts as one that did not
 STARTED = 0.05  # seconds after which a build, a copy of this process, handles signals
 TRACED = {folders.__file__, disk.__file__}
 OUT, TEMPORARY = "out", "tmp"
@@ -54,6 +54,8 @@ def forked(work: Callable[[], None], place: Path) -> int:
     if process:
         return process
     os.setsid()
+    for number in {*SIGNALS} - {signal.SIGKILL}:  # a shell's background processes ignore some, and a build then does
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.environ[VARIABLE] = str(place)
     os.environ["TMPDIR"] = tempfile.tempdir = str(place / TEMPORARY)
     for descriptor, name in ((1, os.devnull), (2, str(place / "stderr"))):

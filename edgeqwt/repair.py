@@ -10,7 +10,7 @@ import numpy as np
 from edgeqwt.calibration.observe import observe
 from edgeqwt.calibration.samples import Samples, split
 from edgeqwt.calibration.validate import validated
-from edgeqwt.compensation.cwac import Outcome, compensate
+from edgeqwt.compensation.cwac import Outcome, compensate, offsets_where_gains_lose
 from edgeqwt.compensation.match import OTHER_MODEL, match
 from edgeqwt.compensation.solve import Options
 from edgeqwt.converted import ConvertedModel
@@ -19,6 +19,7 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.pictured import Tabular
@@ -27,6 +28,7 @@ from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.verify.choice import Choice, choose
+from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.quality import Quality, layer_quality
@@ -80,7 +82,7 @@ def compensate_graph(
 ) -> CompensationResult:
     """Compensates an integer graph, made by any tool, against the float graph that it came from.
 
-    Corrections are fitted and accepted on the samples to fit on alone; those held out judge the whole.
+    Corrections are fitted and confirmed on the samples to fit on alone; those held out judge the whole.
 
     Args:
         graph: integer.
@@ -120,10 +122,18 @@ def compensate_graph(
     with stages("calibrate") as advance:
         statistics, _ = observe(wanted, feeds(reference, wanted, fit.shown(advance)))
     with stages("compensate") as advance:
-        calibration = feeds(reference, wanted, fit)
-        outcome = compensate(graph, wanted, calibration, statistics, recipe.ranges, options, advance)
-    warnings += _strange_gains(outcome)
-    _require(warnings, recipe, OTHER_PARENT)
+
+        def run(options: Options) -> Outcome:
+            return compensate(graph, wanted, feeds(reference, wanted, fit), statistics, recipe.ranges, options, advance)
+
+        outcome = run(options)
+        warnings += _strange_gains(outcome)
+        _require(warnings, recipe, OTHER_PARENT)
+        deciding = decision_tensors(wanted, deciding=reference.deciding)
+        with Comparator(
+            wanted, feeds(reference, wanted, held_out), deciding, deciding=reference.deciding
+        ) as comparator:
+            outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))

@@ -188,14 +188,14 @@ def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier:
     if in_use or any(shares_buffer(graph, t) for t in (s.weight, s.bias) if t >= 0):
         refuse(gain < 0, SIGN)
     if graph.tensors[s.data].is_float:  # and so is the bias
-        return Correction(gain, offset, refused)
+        return replace(correction, gain=gain, offset=offset, refused=refused)
     x_scale, y_scale = quantization(graph, s.data).scale[0], float(quantization(graph, s.output).scale[0])
     refuse(float(x_scale) * old * np.abs(gain) / y_scale > largest_multiplier, MULTIPLIER)
     if s.bias >= 0:
         bias, scale = graph.tensors[s.bias], (old * np.abs(gain)).astype(np.float32)
         integers = _integers(bias, x_scale, scale, Correction(gain, offset, refused))
         refuse(np.abs(integers) > bias_limit(bias), BIAS_OVERFLOW)
-    return Correction(gain, offset, refused)
+    return replace(correction, gain=gain, offset=offset, refused=refused)
 
 
 def bias_limit(bias: Tensor) -> int:

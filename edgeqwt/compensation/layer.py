@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeqwt.calibration.samples import HOLD_OUT_EVERY, roles
 from edgeqwt.compensation.match import Pair
 from edgeqwt.compensation.moments import Moments, evening, evening_rows
 from edgeqwt.compensation.probe import with_probe
@@ -19,7 +18,9 @@ from edgeqwt.runtime.runners import Runner, xnnpack
 
 FLOAT_STEP = 1e-3
 """Step of an output that stays float, as a share of its root mean square: errors below it count alike."""
-CHUNK = 4 * HOLD_OUT_EVERY  # samples that a thread takes at a time, at most: enough to make the bookkeeping small
+FOLDS = 3
+"""Parts of the samples: what is fitted on the others, each confirms. Sample i is in part i modulo this."""
+CHUNK = 16  # samples that a thread takes at a time, at most: enough to make the bookkeeping small
 CHUNKS = 4  # at least, so that threads share few samples, too
 
 
@@ -28,17 +29,19 @@ class Totals:
     """Moments of a layer over samples.
 
     Attributes:
-        fit: of the samples to fit on, evened (see `moments.evening`).
-        held_out: of the samples held out, evened.
-        plain: of the samples held out, each at weight 1.
+        evened: of each of `FOLDS`, evened (see `moments.evening`).
+        plain: of each, every sample at weight 1.
     """
 
-    fit: Moments
-    held_out: Moments
-    plain: Moments
+    evened: tuple[Moments, ...]
+    plain: tuple[Moments, ...]
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(self.fit + other.fit, self.held_out + other.held_out, self.plain + other.plain)
+        return Totals(_added(self.evened, other.evened), _added(self.plain, other.plain))
+
+
+def _added(one: Sequence[Moments], other: Sequence[Moments]) -> tuple[Moments, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,25 +86,27 @@ class Layer:
 
         def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
             run_integer, run_float = worker
-            q, y, (fitted, held_out) = run_integer(chunk), run_float(chunk), roles(chunk, self.count)
+            q, y = run_integer(chunk), run_float(chunk)
             step = FLOAT_STEP * float(np.sqrt(np.square(y).mean())) if stored is None else float(stored.scale[0])
             moments = Moments.of(q, y)
-            plain = moments.total(1.0 * held_out)
+            folds = [np.asarray(chunk) % FOLDS == k for k in range(FOLDS)]
+            plain = tuple(moments.total(1.0 * fold) for fold in folds)
+            weights: Array | float = 1.0
             if self.position_weights:
                 rows = evening_rows(q, y, [self.position_weights[n] for n in chunk], step)
-                evened, weights = Moments.of(q, y, rows), 1.0 * (fitted | held_out)
+                evened = Moments.of(q, y, rows)
             else:
                 evened, weights = moments, evening(moments, step)
-            return Totals(evened.total(weights * fitted), evened.total(weights * held_out), plain)
+            return Totals(tuple(evened.total(weights * fold) for fold in folds), plain)
 
         size = chunk_size(graph.tensors[y].size, min(CHUNK, -(-self.count // CHUNKS)))
         chunks = [range(start, min(start + size, self.count)) for start in range(0, self.count, size)]
-        zero = Moments.zero(graph.tensors[y].shape[-1])
+        zeros = (Moments.zero(graph.tensors[y].shape[-1]),) * FOLDS
         # Summed in the order of the samples, so that threads do not change the result.
-        return sum(ordered(workers, work, chunks), Totals(zero, zero, zero))
+        return sum(ordered(workers, work, chunks), Totals(zeros, zeros))
 
     def storage_errors(self, graph: Graph, choices: Sequence[Quantization]) -> Array:
-        """Squared error of the stored output on the samples held out, for each choice of its scale.
+        """Squared error of the stored output on all samples, for each choice of its scale.
 
         Args:
             graph: the integer graph, this op compensated too.
@@ -118,9 +123,8 @@ class Layer:
             wanted = self.floating.values(self.floating.cuts[self.k], only)[0]
             return np.array([squared_error(output, wanted, activation, q, dtype) for q in choices])
 
-        held_out = np.flatnonzero(roles(range(self.count), self.count)[1]).tolist()
         workers = [xnnpack(piece, [probe]) for _ in range(THREADS)]
-        return sum(ordered(workers, work, held_out), np.zeros(len(choices)))
+        return sum(ordered(workers, work, range(self.count)), np.zeros(len(choices)))
 
     def finish(self) -> None:
         """Frees what no later layer reads."""

@@ -95,6 +95,10 @@ class Gate:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
         return Comparator(reference, self.feeds(), outputs, deciding=self._model.deciding)
 
+    def at_decisions(self, reference: Graph) -> Comparator:
+        """The same at the tensors of that graph that decide."""
+        return self.against(reference, decision_tensors(reference, deciding=self._model.deciding))
+
     def quality(
         self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None
     ) -> dict[str, Quality]:

@@ -62,8 +62,8 @@ class Fit:
         with_gain: how many of them got a gain.
         with_offset: how many of them got an offset.
         gain: smallest and largest gain; 1 where a channel got none. No unit.
-        sqnr_db: SQNR of the op's real output, before its activation and rounding, on the held-out samples, everything
-            before it compensated already.
+        sqnr_db: SQNR of the op's real output, before its activation and rounding, on samples that the correction was
+            not fitted on, everything before it compensated already.
         output_scale: old and new scale of the output tensor, in real units per step; null where it stayed.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeqwt.compensation import solve
-from edgeqwt.compensation.cwac import compensate
+from edgeqwt.compensation.cwac import Outcome, compensate, offsets_where_gains_lose
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import COMPENSATION, Technique, Works
@@ -17,7 +17,8 @@ class Cwac(solve.Options, Technique):
 
     g goes into the weights' scales per channel, o into the int32 bias; no op, no byte, no cycle is added. Every linear
     op, and every constant per channel that multiplies or is added, in the order of the graph; each correction is
-    confirmed on samples that it was not fitted on. A model that was trained with quantization keeps its scales.
+    confirmed on samples that it was not fitted on. Where gains lose at the outputs, offsets alone are tried. A model
+    that was trained with quantization keeps its scales.
     """
 
     name = "cwac"
@@ -32,14 +33,19 @@ class Cwac(solve.Options, Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The compensated integer graph."""
-        assert state.integer is not None
+        graph = state.integer
+        assert graph is not None
         trained = context.model.learned is not None
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)
-        outcome = compensate(
-            state.integer, state.reference, context.gate.stream(), state.statistics, state.ranges, options,
-            context.advance, weights,
-        )  # fmt: skip
+
+        def run(options: solve.Options) -> Outcome:
+            return compensate(
+                graph, state.reference, context.fit, state.statistics, state.ranges, options, context.advance, weights
+            )
+
+        with context.gate.at_decisions(state.reference) as comparator:
+            outcome = offsets_where_gains_lose(run(options), graph, options, run, comparator.noise)
         changed = sum(change.with_gain + change.with_offset > 0 for change in outcome.changes)
         data = {"ops": len(outcome.changes), "changed": changed, "samples": outcome.samples}
         return replace(state, integer=outcome.graph), Account((), data, changed > 0, detail=outcome)

@@ -26,8 +26,8 @@ def planted(gain: Array, offset: Array, noise: float = 0.0, seed: int = 0, sampl
 def solved(
     gain: Array, offset: Array, options: Options | None = None, noise: float = 0.0, **headroom: bool
 ) -> Correction:
-    fit, held_out = (planted(gain, offset, noise, seed) for seed in (0, 1))
-    return solve(fit, held_out, options or Options(), **headroom)
+    one, other = (planted(gain, offset, noise, seed) for seed in (0, 1))
+    return solve([one, other], options or Options(), **headroom)
 
 
 def test_exact_recovery() -> None:
@@ -69,7 +69,7 @@ def test_gain_alone_goes_through_zero(without: dict[str, object]) -> None:
 
 def test_gain_alone_minimizes_the_error_of_a_line_through_zero() -> None:
     fit = planted(np.full(1, 0.8), np.full(1, 2.0))
-    found = solve(fit, fit, Options(offset=False))
+    found = solve([fit], Options(offset=False))
     nearby = [float(fit.error(found.gain + d, found.offset)[0]) for d in (-1e-3, 0.0, 1e-3)]
     assert nearby[1] < nearby[0]
     assert nearby[1] < nearby[2]
@@ -84,7 +84,7 @@ def test_room_for_nothing_changes_nothing() -> None:
 def test_constant_channel_gets_the_offset_alone() -> None:
     q = np.random.default_rng(0).standard_normal((8, 10, 2))
     q[..., 0] = 3.0
-    found = solve(moments(q, 2 * q), moments(q, 2 * q), Options())
+    found = solve([moments(q, 2 * q)], Options())
     np.testing.assert_allclose(found.gain, [1, 2], atol=1e-11)
     np.testing.assert_allclose(found.offset, [3, 0], atol=1e-11)
     assert found.refused == {DEGENERATE: 1}
@@ -93,7 +93,7 @@ def test_constant_channel_gets_the_offset_alone() -> None:
 @pytest.mark.parametrize("value", [0.0, 5.0, 1e-30])
 def test_dead_layer(value: float) -> None:
     q = np.full((4, 9, 3), value)
-    found = solve(moments(q, q), moments(q, q), Options())
+    found = solve([moments(q, q)], Options())
     assert found.is_identity
     assert found.refused == {DEGENERATE: 3, NO_HELP: 3}
 
@@ -101,7 +101,7 @@ def test_dead_layer(value: float) -> None:
 def test_nearly_constant_channel_has_no_slope() -> None:
     """Its variance is the rounding error of its sums, and the slope would be anything."""
     q = 1000 + 1e-3 * np.random.default_rng(0).standard_normal((8, 50, 1))
-    found = solve(moments(q, 2 * q), moments(q, 2 * q), Options())
+    found = solve([moments(q, 2 * q)], Options())
     assert found.gain == 1
     np.testing.assert_allclose(found.offset, 1000, atol=0.01)
 
@@ -120,19 +120,19 @@ def test_gain_limit_is_an_option() -> None:
 
 
 def test_what_does_not_hold_on_other_samples_is_refused() -> None:
-    """The samples to fit on say +1, those held out say -1."""
-    fit, held_out = planted(np.ones(2), np.full(2, 1.0)), planted(np.ones(2), np.full(2, -1.0), seed=1)
-    found = solve(fit, held_out, Options())
+    """One half says +1, the other -1."""
+    one, other = planted(np.ones(2), np.full(2, 1.0)), planted(np.ones(2), np.full(2, -1.0), seed=1)
+    found = solve([one, other], Options())
     assert found.is_identity
     assert found.refused == {NO_HELP: 2}
 
 
 def test_chance_is_no_help() -> None:
     """Two halves of pure noise: fitting always helps the half that it is fitted on, the other one seldom."""
-    fit, held_out = (planted(np.ones(400), np.zeros(400), noise=0.1, seed=seed, samples=4) for seed in (0, 1))
-    found = solve(fit, held_out, Options(margin=0.0, gain_margin=0.0))
+    one, other = (planted(np.ones(400), np.zeros(400), noise=0.1, seed=seed, samples=4) for seed in (0, 1))
+    found = solve([one, other], Options(margin=0.0, gain_margin=0.0))
     eager = int((found.gain != 1).sum() + (found.offset != 0).sum())
-    strict = solve(fit, held_out, Options(margin=0.05, gain_margin=0.05))
+    strict = solve([one, other], Options(margin=0.05, gain_margin=0.05))
     assert int((strict.offset != 0).sum()) < 20 < eager
 
 
@@ -144,9 +144,9 @@ def test_margin_must_be_beaten() -> None:
     same = moments(q, y)
     drop = 1 - float((same.error(np.ones(1), (same.y - same.q) / same.n) / same.error(np.ones(1), np.zeros(1)))[0])
     options = Options(gain=False)
-    assert solve(same, same, Options(gain=False, margin=drop * 0.99)).offset != 0
-    assert solve(same, same, Options(gain=False, margin=drop * 1.01)).is_identity
-    assert solve(same, same, options).offset != 0
+    assert solve([same], Options(gain=False, margin=drop * 0.99)).offset != 0
+    assert solve([same], Options(gain=False, margin=drop * 1.01)).is_identity
+    assert solve([same], options).offset != 0
 
 
 def test_gain_must_beat_the_offset_by_its_margin() -> None:
@@ -157,16 +157,33 @@ def test_gain_must_beat_the_offset_by_its_margin() -> None:
     offset_alone = float(same.error(np.ones(1), (same.y - same.q) / same.n)[0])
     both = float(same.error(slope, (same.y - slope * same.q) / same.n)[0])
     enough = offset_alone / both - 1
-    assert solve(same, same, Options(gain_margin=enough * 0.99)).gain == pytest.approx(float(slope[0]))
-    refused = solve(same, same, Options(gain_margin=enough * 1.01))
+    assert solve([same], Options(gain_margin=enough * 0.99)).gain == pytest.approx(float(slope[0]))
+    refused = solve([same], Options(gain_margin=enough * 1.01))
     assert refused.gain == 1
     assert refused.offset != 0
+
+
+def test_each_fold_confirms_what_the_others_fitted() -> None:
+    folds = [planted(GAINS, OFFSETS, noise=0.1, seed=seed) for seed in range(3)]
+    found = solve(folds, Options())
+    for k, (gain, offset) in enumerate(found.confirmed):
+        others = [fold for j, fold in enumerate(folds) if j != k]
+        alone = solve([others[0] + others[1]], Options())
+        np.testing.assert_array_equal(gain, alone.gain)
+        np.testing.assert_array_equal(offset, alone.offset)
+
+
+def test_folds_without_samples_do_not_count() -> None:
+    one, nothing = planted(GAINS, OFFSETS), Moments.zero(CHANNELS)
+    found, alone = solve([nothing, one, nothing], Options()), solve([one], Options())
+    np.testing.assert_array_equal(found.gain, alone.gain)
+    assert len(found.confirmed) == 1
 
 
 def test_weights_do_not_change_an_exact_line() -> None:
     rng = np.random.default_rng(0)
     q = rng.standard_normal((12, 10, 3))
     apart = Moments.of(q, 1.5 * q - 0.5)
-    found = solve(apart.total(rng.uniform(0.01, 10, 12)), apart.total(rng.uniform(0.01, 10, 12)), Options())
+    found = solve([apart.total(rng.uniform(0.01, 10, 12)) for _ in range(3)], Options())
     np.testing.assert_allclose(found.gain, 1.5, atol=1e-11)
     np.testing.assert_allclose(found.offset, -0.5, atol=1e-11)
