@@ -103,14 +103,13 @@ def compensate_graph(
         wanted, options = inserted(wanted, reference.learned), replace(options, rewrite_scales=False)
     check_interfaces(graph, wanted, OTHER_MODEL)
     fit, held_out = split(samples)
-    one = sum(1 for _ in samples.head(2)) == 1
     with stages("judge"):
         first = layer_quality(wanted, {UNCOMPENSATED: graph}, feeds(reference, wanted, held_out))
     warnings = [*_strange_weights(graph, wanted)]
     _require(warnings, recipe, OTHER_PARENT)
     warnings += _far_away(first[UNCOMPENSATED], bool(reference.learned))
     _require(warnings, recipe, OTHER_SAMPLES)
-    if one:
+    if sum(1 for _ in samples.head(2)) == 1:
         nothing = Outcome(graph, (), (), 1)
         choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
         poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.quality)
@@ -129,10 +128,7 @@ def compensate_graph(
         outcome = run(options)
         warnings += _strange_gains(outcome)
         _require(warnings, recipe, OTHER_PARENT)
-        deciding = decision_tensors(wanted, deciding=reference.deciding)
-        with Comparator(
-            wanted, feeds(reference, wanted, held_out), deciding, deciding=reference.deciding
-        ) as comparator:
+        with _at_decisions(reference, wanted, held_out) as comparator:
             outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
@@ -150,6 +146,13 @@ def compensate_graph(
     return CompensationResult(
         kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(warnings), traced, worst
     )
+
+
+def _at_decisions(reference: ConvertedModel, wanted: Graph, held_out: Samples) -> Comparator:
+    """Errors of integer graphs at the tensors that decide; to be closed by the caller."""
+    deciding = reference.deciding
+    outputs = decision_tensors(wanted, deciding=deciding)
+    return Comparator(wanted, feeds(reference, wanted, held_out), outputs, deciding=deciding)
 
 
 def _require(warnings: list[str], recipe: Recipe, why: tuple[str, str]) -> None:
