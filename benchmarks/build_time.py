@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -167,13 +168,13 @@ def measured_rows(folder: Path, asked: argparse.Namespace, trained: bool) -> lis
     rows = {tool: Row(tool, makes) for tool, (_, makes, _) in commands.items()}
     for _ in range(asked.runs):
         for tool, (command, makes, output) in commands.items():
-            print(f"{tool} ...", file=sys.stderr, flush=True)
             try:
                 cost = measured(command, output, asked.limit * 60)
                 quality = quality_of(folder, output) if trained else None
                 rows[tool] = Row(tool, makes, (*rows[tool].costs, cost), quality)
             except RuntimeError as failure:
                 rows[tool] = Row(tool, makes, failure=str(failure))
+            print(" | ".join(cells(rows[tool])), file=sys.stderr, flush=True)
     return list(rows.values())
 
 
@@ -229,12 +230,18 @@ def measured(command: list[str], output: Path, limit: float) -> Cost:
     found = cost_of(command, log, limit, ROOT)
     if status := found.pop("status"):
         late = f"more than {limit / 60:.0f} minutes"
-        raise RuntimeError(late if found["seconds"] >= limit else last_line(log) or f"exit status {status}")
+        raise RuntimeError(late if found["seconds"] >= limit else reason(log) or f"exit status {status}")
     own = Cost(**found)
     if not (output / RESULT).is_file():
         return own
     told = json.loads((output / RESULT).read_text())
     return Cost(told["whole_seconds"], told["cpu_seconds"], told["peak_mib"])
+
+
+def reason(log: Path) -> str:
+    """The last error that a log names, else its last line."""
+    named = re.findall(r"^\w+(?:Error|Exception): .+", log.read_text(errors="replace"), re.MULTILINE)
+    return " ".join(named[-1][:120].split()) if named else last_line(log)
 
 
 def quality_of(folder: Path, output: Path) -> float:

@@ -40,7 +40,7 @@ class Attention(nn.Module):
         """x: (n, tokens, WIDTH); mask: (n, 1, 1, tokens), added to the scores."""
         query, key, value = (_heads(layer(x)) for layer in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5 + mask
-        mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        mixed = (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
         return self.norm(self.dense(mixed) + x)
 
 
