@@ -103,6 +103,7 @@ def build(
     cache: bool = True,
     time_budget: float | None = None,
     memory: int | None = None,
+    device: str = "cpu",
     observations: Observations | None = None,
     before: BuildResult | None = None,
     display: Display = automatic,
@@ -155,6 +156,7 @@ def build(
         cache: take what a converter wrote of the same model before, see docs/how-to/slow-builds.md.
         time_budget: seconds that the build should take at most: costly techniques then do less, and say so.
         memory: bytes that the build should have resident at most; what does not fit is left out, or refused.
+        device: where gradients are computed: "cpu", "cuda", or "auto", which is CUDA where torch has it.
         observations: what a job observed of this model on these samples, so that it is not observed again.
         before: a build of the same model for the same target, with the same inputs and outputs, on the same samples: it
             is not converted, prepared and proved again.
@@ -169,6 +171,7 @@ def build(
     from edgeqwt.passes.limits import Limits
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
+    from edgeqwt.runtime.device import chosen_device, on_device
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
     from edgeqwt.verify.evaluate import check_metric
@@ -189,7 +192,8 @@ def build(
     data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
     if test is not None:
         check_metric(test, metric)
-    with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch:
+    there = on_device(chosen_device(device))
+    with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch, there:
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = as_before(before, chosen) if before is not None else proved_float(

@@ -17,7 +17,7 @@ WRONG: dict[str, Any] = {
     "target": None, "output": 3, "recipe": None, "precision": 8, "mixed": 3, "layers": ["head.*"], "ranges": 3,
     "compensation": "no", "preserve": "sparsity", "interface": 3, "outputs": 3, "samples": "8", "batch_size": "2",
     "sequence_length": "64", "states": "none", "converter": None, "work": 3, "overwrite": "no", "budget": 3,
-    "min_quality": "10", "time_budget": "5m", "memory": "4GiB", "display": 3, "onnx2tf_python": 3,
+    "min_quality": "10", "time_budget": "5m", "memory": "4GiB", "device": 3, "display": 3, "onnx2tf_python": 3,
 }  # fmt: skip
 
 

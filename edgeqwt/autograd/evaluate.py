@@ -17,6 +17,7 @@ from edgeqwt.autograd.call import Call
 from edgeqwt.autograd.kernels import kernel
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.device import device_now
 
 if TYPE_CHECKING:
     import torch
@@ -120,15 +121,21 @@ def evaluate(
     program = Program(graph, wanted, list(values))
     with torch.no_grad():
         found = program.one({t: as_tensor(v) for t, v in values.items()}, constants, hook)
-    return {t: value.numpy() for t, value in found.items()}
+    return {t: as_array(value) for t, value in found.items()}
 
 
 def as_tensor(array: Array, double: bool = False) -> torch.Tensor:
-    """A copy as a torch tensor; floats in float32, or in float64 if so asked."""
+    """A copy as a torch tensor, where gradients are computed; floats in float32, or in float64 if so asked."""
     import torch
 
-    copied = torch.from_numpy(np.array(array))
+    copied = torch.from_numpy(np.array(array)).to(device_now())
     return copied.to(torch.float64 if double else torch.float32) if copied.is_floating_point() else copied
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A tensor's values, from wherever it is."""
+    values: Array = tensor.detach().cpu().numpy()
+    return values
 
 
 def needed(graph: Graph, wanted: Sequence[int], known: set[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

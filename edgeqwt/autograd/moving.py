@@ -88,7 +88,7 @@ def taken(x: torch.Tensor, axis: int, indices: Array) -> torch.Tensor:
 
     if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
         return x.narrow(axis, int(indices[0]), len(indices))
-    return x.index_select(axis, torch.tensor(indices.tolist(), dtype=torch.int64))
+    return x.index_select(axis, torch.tensor(indices.tolist(), dtype=torch.int64, device=x.device))
 
 
 def gather(call: Call) -> torch.Tensor:
@@ -108,7 +108,7 @@ def gather_nd(call: Call) -> torch.Tensor:
     """GATHER_ND(x, positions), positions a constant."""
     import torch
 
-    positions = torch.tensor(call.static(1).astype(np.int64).tolist())
+    positions = torch.tensor(call.static(1).astype(np.int64).tolist(), device=call[0].device)
     return call[0][tuple(positions.unbind(-1))]
 
 
@@ -144,7 +144,7 @@ def one_hot(call: Call) -> torch.Tensor:
     """ONE_HOT(indices, depth, on, off) of constants."""
     import torch
 
-    numbers = torch.arange(call.integers(1)[0])
+    numbers = torch.arange(call.integers(1)[0], device=call[0].device)
     axis = int(call.option("axis", -1)) % (call[0].ndim + 1)
     equal = (call[0].unsqueeze(-1) == numbers).movedim(-1, axis)
     return torch.where(equal, call[2].reshape(()), call[3].reshape(()))
@@ -202,7 +202,7 @@ def resize(call: Call) -> torch.Tensor:
     x = call[0]
     for axis in (1, 2):
         weights = resize_matrix(call, x.shape[axis], call.shape()[axis])
-        matrix = torch.tensor(weights.tolist(), dtype=x.dtype)
+        matrix = torch.tensor(weights.tolist(), dtype=x.dtype, device=x.device)
         x = torch.tensordot(x, matrix, dims=([axis], [1])).movedim(-1, axis)
     return x
 

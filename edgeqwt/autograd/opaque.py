@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.graph.graph import DTYPES, Array
+from edgeqwt.runtime.device import device_now
 from edgeqwt.runtime.runners import xnnpack
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def _function() -> Any:
     class Opaque(torch.autograd.Function):
         @staticmethod
         def forward(run: Run, *values: Any) -> Any:
-            return tuple(torch.from_numpy(np.array(v)) for v in run([v.detach().numpy() for v in values]))
+            found = run([v.detach().cpu().numpy() for v in values])
+            return tuple(torch.from_numpy(np.array(v)).to(device_now()) for v in found)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

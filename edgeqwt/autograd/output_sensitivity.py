@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgeqwt.autograd.evaluate import Program, Tensors, as_tensor
+from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.device import device_now
 from edgeqwt.runtime.parallel import chunk_size
 from edgeqwt.runtime.threads import torch_threads
 
@@ -74,13 +73,14 @@ def output_sensitivity(
         return {t: found[t] for t in outputs}, seen
 
     shapes = {t: graph.tensors[t].shape for t in watched}
-    total = {t: torch.zeros(shape, dtype=torch.float64) for t, shape in shapes.items()}
+    total = {t: torch.zeros(shape, dtype=torch.float64, device=device_now()) for t, shape in shapes.items()}
     count = 0
     size = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS)
     with torch_threads(1):
         for chunk in batched(samples, size):
             values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
-            shifts = {t: torch.zeros((len(chunk), *shape), requires_grad=True) for t, shape in shapes.items()}
+            zeros = {t: torch.zeros((len(chunk), *shape), device=device_now()) for t, shape in shapes.items()}
+            shifts = {t: zero.requires_grad_() for t, zero in zeros.items()}
             # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
             # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
             found, seen = torch.func.vmap(shifted)(values, shifts)
@@ -93,10 +93,10 @@ def output_sensitivity(
                     if slope is not None:  # None where an op that stops gradients lies behind it
                         total[t] += torch.where(seen[t] != 0, slope, 0.0).double().square().sum(dim=0)
             count += len(chunk)
-    return {t: np.asarray(value.numpy()) / (draws * max(count, 1)) for t, value in total.items()}
+    return {t: as_array(value) / (draws * max(count, 1)) for t, value in total.items()}
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    return 2.0 * torch.randint(0, 2, shape, generator=generator) - 1.0
+    return 2.0 * torch.randint(0, 2, shape, generator=generator).to(device_now()) - 1.0

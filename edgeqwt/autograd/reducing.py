@@ -78,7 +78,7 @@ def average_pool(call: Call) -> torch.Tensor:
     if not any(n for pair in amounts for n in pair):
         return call.activated(F.avg_pool2d(x, kernel, strides).permute(0, 2, 3, 1))
     sums = F.avg_pool2d(padded(x, amounts), kernel, strides, divisor_override=1)
-    inside = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
+    inside = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
     counts = F.avg_pool2d(padded(inside, amounts), kernel, strides, divisor_override=1)
     return call.activated((sums / counts).permute(0, 2, 3, 1))
 

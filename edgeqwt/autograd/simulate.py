@@ -123,7 +123,7 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor | float, zero_point: int,
     """
     import torch
 
-    step = scale if isinstance(scale, torch.Tensor) else torch.tensor(scale, dtype=x.dtype)
+    step = scale if isinstance(scale, torch.Tensor) else torch.tensor(scale, dtype=x.dtype, device=x.device)
     rounded: torch.Tensor = _function().apply(x, step, zero_point, low, high)
     return rounded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from typing import TYPE_CHECKING
 
-from edgeqwt.autograd.evaluate import Program, as_tensor
+from edgeqwt.autograd.evaluate import Program, as_array, as_tensor
 from edgeqwt.graph.graph import Array
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def squared_gradients(
     import torch
 
     seen, drawn = gradients(program, sample, draws, generator, watched)
-    total = {t: torch.zeros(value.shape, dtype=torch.float64) for t, value in seen.items()}
+    total = {t: torch.zeros(value.shape, dtype=torch.float64, device=value.device) for t, value in seen.items()}
     for found in drawn:
         for t, gradient in found.items():
             total[t] += gradient.double().square()
-    return {t: v.detach().numpy() for t, v in seen.items()}, {t: (v / draws).numpy() for t, v in total.items()}
+    return {t: as_array(v) for t, v in seen.items()}, {t: as_array(v / draws) for t, v in total.items()}
 
 
 def gradients(
@@ -68,7 +68,8 @@ def gradients(
 
     def drawn() -> Iterator[dict[int, torch.Tensor]]:
         for _ in range(draws if reached else 0):
-            signed = [v * (2.0 * torch.randint(0, 2, v.shape, generator=generator) - 1) for v in reached]
+            signs = [torch.randint(0, 2, v.shape, generator=generator).to(v.device) for v in reached]
+            signed = [v * (2.0 * sign - 1) for v, sign in zip(reached, signs, strict=True)]
             sums = torch.stack([v.sum() for v in signed]).sum()
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
                 sums, list(seen.values()), retain_graph=True, allow_unused=True

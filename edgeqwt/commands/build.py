@@ -70,6 +70,7 @@ def build(
     cache: own.Cache = True,
     time_budget: own.TimeBudget = None,
     memory: own.Memory = None,
+    device: own.Device = "cpu",
     pareto: own.Pareto = False,
     json: options.Json = False,
 ) -> None:
@@ -116,6 +117,7 @@ def build(
         cache=cache,
         time_budget=time_budget,
         memory=memory,
+        device=device,
         display=progress_display(),
     )
     lengths = _lengths(sequence_length)

@@ -64,6 +64,9 @@ Memory = Annotated[
         metavar="SIZE",
     ),
 ]
+Device = Annotated[
+    str, panels.run(help="Where gradients are computed; auto is CUDA where torch has it.", metavar="cpu|cuda|auto")
+]
 
 # -- Widths and techniques -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.autograd.evaluate import as_tensor
+from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.codebooks import looked_up
@@ -52,7 +52,7 @@ class Coded(Variables):
         """The weights' integers, int8: each piece at the candidate of the largest ratio."""
         chosen = self.candidates.gather(-1, self.latent.argmax(-1, keepdim=True))[..., 0]
         codes = self.codes.detach().round().clamp(-self.limit, self.limit)
-        return np.ascontiguousarray(codes[chosen].flatten(1)[:, : self.terms].numpy().astype(np.int8))
+        return np.ascontiguousarray(as_array(codes[chosen].flatten(1)[:, : self.terms]).astype(np.int8))
 
 
 def coded(graph: Graph, v: Variables, real: Array, length: int, count: int) -> Variables:
@@ -74,13 +74,13 @@ def coded(graph: Graph, v: Variables, real: Array, length: int, count: int) -> V
     rows, pieces = found.indices.shape
     terms = weight.shape[1]
     padding = ((0, 0), (0, pieces * length - terms))
-    wanted = np.pad(real / v.scale.numpy(), padding).reshape(rows, pieces, length)
+    wanted = np.pad(real / as_array(v.scale), padding).reshape(rows, pieces, length)
     counts = np.pad(np.ones_like(real), padding).reshape(rows, pieces, length)
     codes = found.codes.astype(np.float64)
     far = counts @ np.square(codes).T - 2 * (counts * wanted) @ codes.T
     far[np.arange(rows)[:, None], np.arange(pieces), found.indices] = -np.inf  # the graph's own comes first
     candidates = np.argsort(far, axis=-1, kind="stable")[..., :count]
-    latent = torch.zeros(rows, pieces, count)
+    latent = torch.zeros(rows, pieces, count, device=v.scale.device)
     latent[..., 0] = LEAD
     return Coded(
         **{**vars(v), "kind": "codebook", "latent": latent.requires_grad_()},

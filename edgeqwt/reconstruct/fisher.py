@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 
-from edgeqwt.autograd.evaluate import Program
+from edgeqwt.autograd.evaluate import Program, as_array
 from edgeqwt.autograd.squared_gradients import gradients
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.threads import torch_threads
@@ -44,7 +44,7 @@ def fisher(
             _, drawn = gradients(program, sample, DRAWS, generator, wanted)
             for one in drawn:
                 for t, gradient in one.items():
-                    found[t].append(gradient.numpy().reshape(-1))
+                    found[t].append(as_array(gradient).reshape(-1))
             if (n + 1) * size > ELEMENTS:
                 break
     return {t: diagonal_plus_low_rank(np.stack(g), rank) for t, g in found.items() if any(row.any() for row in g)}

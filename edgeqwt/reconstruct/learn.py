@@ -125,6 +125,13 @@ def _inputs(objective: Objective, chosen: Sequence[int], rule: Reconstruction, c
         return values
     floats = objective.floats(chosen)
     return {
-        t: torch.where(torch.rand(v.shape, generator=chooser) < rule.drop, floats[t], v) if v.is_floating_point() else v
+        t: torch.where(_drawn(v, chooser) < rule.drop, floats[t], v) if v.is_floating_point() else v
         for t, v in values.items()
     }
+
+
+def _drawn(like: torch.Tensor, chooser: torch.Generator) -> torch.Tensor:
+    """Numbers from 0 to 1, the same on all devices."""
+    import torch
+
+    return torch.rand(like.shape, generator=chooser).to(like.device)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.autograd.simulate import fake_quantized
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.linear import slots
@@ -25,6 +26,7 @@ from edgeqwt.reconstruct.progressive import progressive
 from edgeqwt.reconstruct.variables import variables, written
 from edgeqwt.rounding.structure import Structure
 from edgeqwt.runtime.child import Child
+from edgeqwt.runtime.device import device_now, on_device
 from edgeqwt.runtime.parallel import ordered
 from edgeqwt.runtime.threads import torch_threads
 from edgeqwt.widths.precision import Precision
@@ -131,7 +133,7 @@ def at_once(
             stack.callback(child.end)
 
         def work(child: Child, task: Task) -> dict[int, Tensor]:
-            answer: dict[int, Tensor] = child.call(in_process, setting, task)
+            answer: dict[int, Tensor] = child.call(in_process, setting, task, device_now())
             return answer
 
         for changes in ordered(children, work, _tasks(setting, data, weigh)):
@@ -146,17 +148,20 @@ def _tasks(setting: Setting, data: BlockData, weigh: Weigh) -> Iterator[Task]:
         data.reach(k, setting.graph)
         floats = data.inputs(k, setting.graph, every, floating=True) if setting.rule.drop else {}
         values = data.inputs(k, setting.graph, every), floats, data.targets(every), *weigh(block, data)
-        inputs, floats_, targets, weights, factors = ({t: v.numpy() for t, v in one.items()} for one in values)
+        inputs, floats_, targets, weights, factors = ({t: as_array(v) for t, v in one.items()} for one in values)
         yield Task(block, inputs, floats_, targets, weights, factors)
         data.leave(k)
 
 
-def in_process(setting: Setting, task: Task) -> dict[int, Tensor]:
+def in_process(setting: Setting, task: Task, device: str) -> dict[int, Tensor]:
     """What a block's weights, scales and biases become: the part that runs in another process."""
-    import torch
+    with on_device(device):
+        return _changed(setting, task)
 
+
+def _changed(setting: Setting, task: Task) -> dict[int, Tensor]:
     def some(values: Mapping[int, Array]) -> Callable[[Sequence[int]], Values]:
-        return lambda chosen: {t: torch.from_numpy(v[list(chosen)]) for t, v in values.items()}
+        return lambda chosen: {t: as_tensor(v[list(chosen)]) for t, v in values.items()}
 
     objective = Objective(
         block=task.block,
@@ -164,8 +169,8 @@ def in_process(setting: Setting, task: Task) -> dict[int, Tensor]:
         inputs=some(task.inputs),
         floats=some(task.floats),
         targets=some(task.targets),
-        weights={t: torch.from_numpy(v) for t, v in task.weights.items()},
-        factors={t: torch.from_numpy(v) for t, v in task.factors.items()},
+        weights={t: as_tensor(v) for t, v in task.weights.items()},
+        factors={t: as_tensor(v) for t, v in task.factors.items()},
         count=len(next(iter(task.targets.values()))),
     )
     graph = learned(setting, objective, lambda done, total: None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.autograd.evaluate import Program
+from edgeqwt.autograd.evaluate import Program, as_array
 from edgeqwt.autograd.simulate import Steps, quantizing
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import slots
@@ -88,8 +88,8 @@ def _rounded(graph: Graph, objective: Objective, now: Sequence[Variables], k: in
     """Layer k's variables with integers for its real weights as they are now, and the scales that suit them."""
     v = now[k]
     op, kind = objective.pair.graph.ops[v.op], objective.pair.graph.ops[v.op].kind
-    real = (v.latent * v.kept * v.current_scale()).detach().numpy().astype(np.float64)
-    scale = v.current_scale().detach().numpy().reshape(-1).astype(np.float64)
+    real = as_array(v.latent * v.kept * v.current_scale()).astype(np.float64)
+    scale = as_array(v.current_scale()).reshape(-1).astype(np.float64)
     if kind not in PATCHED:
         rows = np.moveaxis(real, slots(op).axis, 0)
         found = Nearest().round(Layer(rows.reshape(1, len(rows), -1), scale[None], v.limit, np.zeros((1, 1, 1))))
@@ -99,7 +99,7 @@ def _rounded(graph: Graph, objective: Objective, now: Sequence[Variables], k: in
     weights = matrix(kind, real, len(hessian))
     shape = weights.shape[:2]
     bounds = tuple(b.reshape(shape) for b in _bounds(graph, v, scale))
-    pruned = v.kept.numpy() == 0
+    pruned = as_array(v.kept) == 0
     masked = matrix(kind, pruned.astype(np.float64), len(hessian)) > 0 if pruned.ndim else None
     layer = Layer(weights, scale.reshape(shape), v.limit, hessian, bounds=(bounds[0], bounds[1]), zeros=masked)
     found = ROUNDING.round(layer)
@@ -120,7 +120,7 @@ def _hessian(objective: Objective, now: Sequence[Variables], x: int, op_index: i
     total: Array = np.zeros(())
     with torch.no_grad():
         for chosen in _chunks(objective.count):
-            values = program.many(objective.inputs(chosen), constants, hook)[x].numpy()
+            values = as_array(program.many(objective.inputs(chosen), constants, hook)[x])
             rows = patches(op, _steps(values, s).reshape(-1, *values.shape[2:]), weights_shape, every)
             total = total + np.matmul(rows.transpose(0, 2, 1), rows)
     return total
@@ -138,7 +138,7 @@ def _bounds(graph: Graph, v: Variables, scale: Array) -> tuple[Array, Array]:
     x, y = graph.tensors[s.data].quantization, graph.tensors[s.output].quantization
     assert x is not None
     assert y is not None
-    bias = np.broadcast_to(np.abs(v.current_bias().detach().numpy()).astype(np.float64), scale.shape)
+    bias = np.broadcast_to(np.abs(as_array(v.current_bias())).astype(np.float64), scale.shape)
     low = np.maximum(bias / (float(x.scale[0]) * BIAS_LIMIT), 1e-30)
     high = 0.99 * rule_at(op.kind, bits_of(graph, op)).largest_ratio * float(y.scale[0]) / float(x.scale[0])
     return low, np.maximum(scale, high)

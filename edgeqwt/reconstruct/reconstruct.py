@@ -158,13 +158,11 @@ def _weights(
     block: Block, block_data: BlockData, rule: Reconstruction
 ) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
     """Of errors, elements by themselves and together: outputs count relative to their signal, all taps `rule.taps`."""
-    import torch
-
     found, factors = {}, {}
     for t in (*block.outputs, *block.taps):
         signal = float(block_data.signal[t][0]) / len(block_data.fitted) or 1.0
         share = 1.0 if t in block.outputs else rule.taps / len(block.taps)
-        importance = as_tensor(block_data.importance[t]) if t in block_data.importance else torch.ones(())
+        importance = as_tensor(block_data.importance.get(t, np.ones(())))
         found[t] = share / signal * importance
         if t in block_data.factors:
             together = block_data.factors[t]

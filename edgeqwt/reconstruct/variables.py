@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.autograd.evaluate import as_tensor
+from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.autograd.simulate import FakeQuantized
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.linear import is_linear, slots
@@ -102,8 +102,7 @@ class Variables:
     def integers(self) -> Array:
         """The weights' integers, int8."""
         steps = self.floor + self.heights().round() if self.kind == "soft" else self.latent.round()
-        clipped: Array = (steps * self.kept).detach().clamp(-self.limit, self.limit).numpy().astype(np.int8)
-        return clipped
+        return as_array((steps * self.kept).clamp(-self.limit, self.limit)).astype(np.int8)
 
     def fixed(self, integers: Array, scale: Array) -> Variables:
         """With integers and scales that a rounding rule has chosen.
@@ -142,7 +141,7 @@ def variables(
     pruned = zeros(kept, reference.tensors[reference.ops[op].outputs[0]].name, source.data)
     scale = as_tensor(tensor.quantization.broadcast(tensor.data.ndim)[0])
     integers, wanted = as_tensor(tensor.data.astype(np.float32)), as_tensor(source.data) / scale
-    floor, latent = torch.zeros(()), wanted
+    floor, latent = torch.zeros((), device=wanted.device), wanted
     if kind == "straight":
         latent = HALF_WAY * integers + (1 - HALF_WAY) * torch.clamp(wanted, integers - CELL, integers + CELL)
     elif kind == "fixed":
@@ -151,13 +150,14 @@ def variables(
         floor = torch.where(integers > wanted, integers - 1, integers).clamp(-limit, limit - 1)
         height = HALF_WAY * (wanted - floor).clamp(0, 1) + (1 - HALF_WAY) * (integers - floor)
         latent = -torch.log((2 * STRETCH - 1) / (height.clamp(0.01, 0.99) + STRETCH - 1) - 1)
-    bias = _bias(pair.graph.tensors[ours.bias]) if ours.bias >= 0 else torch.zeros(())
+    every = torch.ones((), device=wanted.device) if pruned is None else as_tensor((~pruned).astype(np.float32))
+    bias = _bias(pair.graph.tensors[ours.bias]) if ours.bias >= 0 else torch.zeros((), device=wanted.device)
     if kind == "free" and ours.bias >= 0:
         bias = _bias(reference.tensors[theirs.bias]) if theirs.bias >= 0 else torch.zeros_like(bias)
     return Variables(
         kind, op, j, ours.weight, ours.bias, limit, latent.requires_grad_(), floor, scale,
         torch.zeros_like(scale).requires_grad_(), bias, torch.zeros_like(bias).requires_grad_(),
-        pair.steps[ours.output].scale, torch.ones(()) if pruned is None else as_tensor((~pruned).astype(np.float32)),
+        pair.steps[ours.output].scale, every,
     )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     assert weight.quantization is not None
     assert x.quantization is not None
     assert y.quantization is not None
-    scale = v.current_scale().detach().reshape(-1).numpy().astype(np.float32)
+    scale: Array = as_array(v.current_scale()).reshape(-1).astype(np.float32)
     ratio = rule_at(op.kind, bits_of(graph, op)).largest_ratio
     largest = 0.99 * ratio * float(y.quantization.scale[0]) / float(x.quantization.scale[0])
     scale = np.minimum(scale, np.float32(largest))
@@ -193,7 +193,7 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     bias = graph.tensors[s.bias]
     assert bias.data is not None
     q = bias_quantization(x.quantization.scale[0], scale)
-    steps = v.current_bias().detach().numpy().astype(np.float64) / q.scale.astype(np.float64)
+    steps = as_array(v.current_bias()).astype(np.float64) / q.scale.astype(np.float64)
     # Kernels and NPUs keep 40 bits of a 64-bit bias.
     most = 2**31 - 1 if bias.dtype == "int32" else 2**39 - 1
     data = np.clip(np.rint(steps), -most, most).astype(bias.data.dtype)
