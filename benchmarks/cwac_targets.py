@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -172,16 +173,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=["resnet20", "vit"])
     parser.add_argument("--precision", default="w4a8", choices=["w4a8", "w8a8"])
+    parser.add_argument("--targets", nargs="+", default=["*"], help='such as "*products*" (default: all)')
     asked = parser.parse_args()
     for name in asked.networks:
         try:
-            table(name, asked.precision)
+            table(name, asked.precision, asked.targets)
         except FileNotFoundError as error:
             sys.exit(str(error))
 
 
-def table(name: str, precision: str) -> None:
-    """One network: recipe `fast` up to compensation, then each target."""
+def table(name: str, precision: str, wanted: Sequence[str]) -> None:
+    """One network: recipe `fast` up to compensation, then each target whose name matches a pattern."""
     model = NETWORKS[name].create()
     calibration, test = samples(name, model, 10)
     opened = open_samples(calibration)
@@ -207,6 +209,8 @@ def table(name: str, precision: str) -> None:
         rows["with attention's products, through values"] = lambda: compensated(setting, made.graph, float_layer, True)
     cells = []
     for label, build in rows.items():
+        if not any(fnmatch(label, pattern) for pattern in wanted):
+            continue
         cells.append((label, f"{varying_db(exact, run(build(), graph, judged)):.2f}"))
         print(f"{name}: {' | '.join(cells[-1])}", flush=True)
     title = f"{name}, {precision}, {len(setting.feeds)} calibration samples, {count} test samples"
