@@ -339,6 +339,13 @@ each linear layer's output stands for the maps of attention and of the MLP that 
 
 """
 
+FIGURES = """\
+dB of what varies at the output, and the share of images with the float network's class, in simulation
+(`benchmarks/literature.py --write`, with `--every 20` for images; the ViT has 3 epochs of train.py). CWAC is below no
+method without a correction, QwT below one, by 0.1 dB. QwT's layers, which cost operations, have beside CWAC 1.0 dB less
+to 1.6 dB more at w4a4, 0.5 dB less to 2.2 dB more at w6a6. The network with linear attention (`linear_attention`) is of
+convolutions, too; the hybrid has no rows: its weights were not at hand."""
+
 
 def page() -> str:
     """The page."""
@@ -422,11 +429,7 @@ def _measured() -> Iterator[str]:
     if not MEASURED.exists():
         yield "Nothing yet: `make benchmark-literature`."
         return
-    yield "dB of what varies at the output, and the share of images with the float network's class, in simulation"
-    yield "(`benchmarks/literature.py --write`, with `--every 20` for images; the ViT has 3 epochs of train.py). CWAC is"
-    yield "below no method without a correction, QwT below one, by 0.1 dB. QwT's layers, which cost operations, have beside"
-    yield "CWAC 1.0 dB less to 1.6 dB more at w4a4, 0.5 dB less to 2.2 dB more at w6a6. The network with linear attention"
-    yield "(`linear_attention`) is of convolutions, too; the hybrid has no rows: its weights were not at hand."
+    yield FIGURES
     for found in json.loads(MEASURED.read_text(encoding="utf-8")):
         yield ""
         accuracy = "" if found["accuracy"] is None else f", float accuracy {found['accuracy']:.3f}"
