@@ -26,9 +26,11 @@ from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import load
 from edgeqwt.reconstruct.reconstruct import Reconstructed
 from edgeqwt.scales.search import Found
+from edgeqwt.techniques.cwac import Cwac
+from edgeqwt.techniques.gptq import Gptq
 from edgeqwt.techniques.hessian_guided import HessianGuided
 from edgeqwt.techniques.lapq import Lapq
-from edgeqwt.techniques.ranges import MinMaxRanges
+from edgeqwt.techniques.ranges import MinMaxRanges, PowerOfTwoRanges
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.weight_scales import MseWeightScales, PowerOfTwoWeightScales
 from edgeqwt.widths.precision import Precision, parse
@@ -123,10 +125,24 @@ def test_weight_rules_choose_weight_scales(work: Context) -> None:
         assert new is not None
         assert (new.scale <= old.scale).all()
         assert (new.scale < old.scale).any()
-    shifted = made(work, (MinMaxRanges(), PowerOfTwoWeightScales()), three).graph
-    scales = [t.quantization.scale for t in shifted.tensors if t.name in ("filter", "weights") and t.quantization]
-    assert len(scales) == 2
-    assert all((np.log2(scale) % 1 == 0).all() for scale in scales)
+
+
+@pytest.mark.parametrize(
+    ("behind", "stay"),
+    [
+        ((), True),
+        ((Gptq(float_targets=True, refine=True), Cwac(gain=False, rewrite_scales=False)), True),
+        ((Gptq(scales=8),), False),
+        ((Cwac(gain_margin=0.0),), False),
+    ],
+)
+def test_scales_stay_powers_of_two_where_nothing_behind_chooses_others(
+    work: Context, behind: Techniques, stay: bool
+) -> None:
+    shifted = made(work, (PowerOfTwoRanges(), PowerOfTwoWeightScales(), *behind), parse("w3a8")).graph
+    weights = [t.quantization.scale for t in shifted.tensors if t.name in ("filter", "weights") and t.quantization]
+    assert len(weights) == 2
+    assert all((np.log2(scale) % 1 == 0).all() for scale in weights) is stay
 
 
 def test_a_search_without_real_outputs_finds_nothing() -> None:
