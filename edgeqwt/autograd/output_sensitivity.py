@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,19 @@ if TYPE_CHECKING:
 
 BATCH = 16  # samples in memory at a time, at most
 BYTES = 24  # of each: itself, what its gradient needs, the gradient, and its square in float64
+TORCH = 490 << 20  # that loading torch takes: 2.13 with CUDA's libraries
 ELEMENTS = 2**25  # of activations in memory at a time; gradients and what they need take several times as much
 
 
 def memory(graph: Graph) -> int:
     """Bytes that gradients of a batch of samples take, about."""
     one = activations(graph)
-    return BYTES * max(one, min(BATCH * one, ELEMENTS))
+    return to_load() + BYTES * max(one, min(BATCH * one, ELEMENTS))
+
+
+def to_load() -> int:
+    """Bytes that torch takes when gradients are first asked for; 0 where it is loaded already, or missing."""
+    return TORCH if "torch" not in sys.modules and find_spec("torch") is not None else 0
 
 
 def activations(graph: Graph) -> int:

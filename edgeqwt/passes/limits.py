@@ -22,7 +22,8 @@ from edgeqwt.widths.precision import Precision
 if TYPE_CHECKING:
     from edgeqwt.passes.context import Context
 
-AFTER = 0.3  # of a build's time is kept for what follows techniques: judging, proofs, the package
+AFTER = 0.3  # of a build's time is kept at least for what follows techniques: judging, proofs, the package
+FOLLOWING = 6.5  # times calibration's: compensation, judging and proofs took 4.5 to 6.9 times that of four builds
 FEW = 8  # samples that a technique is tried with
 LATE = 1.5  # times its share after which a technique is stopped
 LEAST_DB = 0.1  # what a technique counts as gaining at least
@@ -39,11 +40,13 @@ class Limits:
         seconds: of wall-clock time, as the user gave them; None: not limited.
         memory: bytes that its process may have resident; None: not limited.
         ends: `time.monotonic()` at which the build should have ended.
+        following: seconds that what follows techniques takes, as far as calibration tells.
     """
 
     seconds: float | None = None
     memory: int | None = None
     ends: float = math.inf
+    following: float = 0.0
 
     @classmethod
     def from_now(cls, seconds: float | None, memory: int | None) -> Limits:
@@ -58,7 +61,11 @@ class Limits:
 
     def left(self) -> float:
         """Seconds that techniques have left."""
-        return self.ends - time.monotonic() - AFTER * (self.seconds or 0.0)
+        return self.ends - time.monotonic() - max(AFTER * (self.seconds or 0.0), self.following)
+
+    def foreseeing(self, calibration: float) -> Limits:
+        """The same, once it is known how many seconds a run of the float graph on the samples to fit on takes."""
+        return replace(self, following=FOLLOWING * calibration)
 
     def spare(self) -> bool:
         """Whether there is time for what only informs."""

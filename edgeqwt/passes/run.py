@@ -104,6 +104,7 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
     """
     with stages("calibrate") as advance:
         state = start(context.showing(advance), precision)
+    context = replace(context, limits=context.limits.foreseeing(stages.seconds["calibrate"]))
     chosen = suited(techniques, context, precision)
     steps: list[Step] = []
     for k, technique in enumerate(chosen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeqwt.autograd.output_sensitivity import BYTES, activations, to_load
+from edgeqwt.passes.state import State
 from edgeqwt.scales import search_layers
 from edgeqwt.techniques.searching import Search
 
@@ -17,3 +19,7 @@ class HessianGuided(search_layers.HessianGuided, Search):
     measured = (
         "ResNet-20 alone: w8a8 0.0 dB, w4a8 +4.5 dB; on top of `balanced`: 0.0, -0.2 dB: in no recipe (docs/recipes.md)"
     )
+
+    def memory(self, state: State) -> int:
+        """See Technique; gradients are of one sample at a time."""
+        return to_load() + BYTES * activations(state.graph)

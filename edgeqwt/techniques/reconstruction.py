@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Interval
 
+from edgeqwt.autograd.output_sensitivity import to_load
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
@@ -27,6 +28,10 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
     paper = "AdaRound (Nagel et al. 2020); BRECQ (Li et al. 2021); MREM (Bai et al. 2022); QDrop (Wei et al. 2022)"
     measured = "ResNet-20 alone: w8a8 +1.0 dB, w4a8 +11.9 dB, in 7 minutes (docs/recipes.md)"
     gains_db = (1.0, 11.9)
+
+    def memory(self, state: State) -> int:
+        """See Technique; what learning itself takes is not foreseen."""
+        return to_load()
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Integers, scales and biases as learned, block by block, where held-out samples are better by it."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from edgeqwt.autograd.output_sensitivity import BYTES, activations
+from edgeqwt.autograd.output_sensitivity import BYTES, activations, to_load
 from edgeqwt.autograd.weighted import weighted
 from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.graph.saturation import decision_tensors
@@ -40,7 +40,7 @@ class WeightedRanges(Technique):
 
     def memory(self, state: State) -> int:
         """See Technique; gradients are of one sample at a time."""
-        return BYTES * activations(state.graph)
+        return to_load() + BYTES * activations(state.graph)
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weighted statistics, kept where held-out samples gain by them."""

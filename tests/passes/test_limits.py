@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +18,7 @@ from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.passes import limits as limiting
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.limits import AFTER, FEW, LIMITED, Limits, weight
+from edgeqwt.passes.limits import AFTER, FEW, FOLLOWING, LIMITED, Limits, weight
 from edgeqwt.passes.run import make, start
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
@@ -148,6 +149,13 @@ def test_a_part_ends_earlier() -> None:
     whole = Limits.from_now(100.0, None)
     assert whole.part(0.5).left() == pytest.approx(whole.left() / 2)
     assert Limits().part(0.5) == Limits()
+
+
+def test_time_is_kept_for_what_runs_the_samples_again() -> None:
+    whole = Limits.from_now(100.0, None)
+    assert whole.foreseeing(1.0).left() == pytest.approx(100 * (1 - AFTER), abs=1)
+    assert whole.foreseeing(10.0).left() == pytest.approx(100 - 10 * FOLLOWING, abs=1)
+    assert Limits().foreseeing(10.0).left() == math.inf
 
 
 @pytest.mark.parametrize(("time_budget", "memory"), [(0.0, None), (float("nan"), None), (None, 0)])
