@@ -25,7 +25,7 @@ VARIABLE = "EDGEQWT_KILLED_BUILD"
 """In the environment of everything that a build starts: by this its processes are found."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PATIENCE = 120.0  # seconds after which a build that was asked to end counts as one that did not
-STARTED = 0.05  # seconds after which a build, a copy of this process, handles signals
+STARTED = 0.2  # seconds after which a build, a copy of this process, handles signals
 TRACED = {folders.__file__, disk.__file__}
 OUT, TEMPORARY = "out", "tmp"
 
@@ -50,6 +50,7 @@ def build(place: Path) -> None:
 
 def forked(work: Callable[[], None], place: Path) -> int:
     """Runs something in a copy of this process, whose temporary files and standard error lie in a folder."""
+    (place / "stderr").write_bytes(b"")
     process = os.fork()
     if process:
         return process

@@ -79,7 +79,7 @@ def _work(ready: Callable[[], None]) -> int:
     Args:
         ready: called when they do.
     """
-    stopper, numbers = Stopper(), list[int]()
+    stopper, numbers, start = Stopper(), list[int](), noted()
     try:
         numbers += [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
         for number in numbers:
@@ -87,7 +87,7 @@ def _work(ready: Callable[[], None]) -> int:
         ready()
         code = run(sys.argv[1:])
     except KeyboardInterrupt as stop:  # before run() could catch it, or after
-        code = _stopped(stop, 0)
+        code = _stopped(stop, start)
     done()
     # From here on there is nothing to clean up that the next build would not: a signal ends the process at once, with
     # the code that it has earned, instead of raising in the middle of Python's own end.
