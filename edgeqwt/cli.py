@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -46,6 +47,7 @@ class Stopper:
     """
 
     PATIENCE = 3.0
+    AGAIN = 0.01  # seconds after which one comes again that hit a callback
 
     def __init__(self) -> None:
         self.last = -math.inf
@@ -62,6 +64,16 @@ class Stopper:
             self.last = now
             self.stopped = Stopped(number)
             raise self.stopped
+
+    def unraisable(self, found: Any) -> None:
+        """Takes what Python ignores, such as what a finalizer raises: a stop that hit one comes again soon."""
+        if not isinstance(found.exc_value, Stopped):
+            sys.__unraisablehook__(found)
+            return
+        self.last = -math.inf
+        again = threading.Timer(self.AGAIN, os.kill, (os.getpid(), found.exc_value.number))
+        again.daemon = True
+        again.start()
 
 
 def main() -> None:
@@ -84,6 +96,7 @@ def _work(ready: Callable[[], None]) -> int:
         numbers += [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
         for number in numbers:
             signal.signal(number, stopper)
+        sys.unraisablehook = stopper.unraisable
         ready()
         code = run(sys.argv[1:])
     except KeyboardInterrupt as stop:  # before run() could catch it, or after

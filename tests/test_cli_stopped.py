@@ -145,6 +145,29 @@ def test_a_stop_that_comes_out_of_a_library_as_another_exception(
     assert capsys.readouterr().err == "edgeqwt: interrupted; nothing was written\n"
 
 
+def test_a_stop_that_hits_a_finalizer_comes_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def work(*arguments: object) -> None:
+        Finalized()
+        time.sleep(30)
+        pytest.fail("the signal was lost")
+
+    stopper, before = cli.Stopper(), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("edgeqwt.api.targets", work)
+    monkeypatch.setattr(sys, "unraisablehook", stopper.unraisable)
+    try:
+        signal.signal(signal.SIGTERM, stopper)
+        assert cli.run(["targets"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "edgeqwt: interrupted; nothing was written\n"
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path: Path, files: Small) -> None:
     (tmp_path / "data.py").write_text(WAITING.replace("time.sleep(60)", "time.sleep(1)"))
     (tmp_path / "stage").write_text("observe")
