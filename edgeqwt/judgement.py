@@ -11,6 +11,7 @@ from edgeqwt.advice import advice, remedies
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.converted import ConvertedModel
+from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
@@ -144,6 +145,9 @@ def judged(
         return variants, quality, sentences
     nothing = make(context, simple, recipe.precision, Stages()).graph
     first, _ = _adapted({PLAIN: nothing}, adapt)
+    same = UNCOMPENSATED in quality and made.reference is context.graph
+    if same and flatbuffer.to_bytes(first[PLAIN]) == flatbuffer.to_bytes(variants[UNCOMPENSATED]):
+        return {PLAIN: variants[UNCOMPENSATED], **variants}, {PLAIN: quality[UNCOMPENSATED], **quality}, sentences
     with suppress(KernelEndedError):  # what cannot run is nothing to be held against
         return {**first, **variants}, {**context.gate.quality(context.graph, first), **quality}, sentences
     return variants, quality, sentences
