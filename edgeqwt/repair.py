@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -128,8 +128,8 @@ def compensate_graph(
         outcome = run(options)
         warnings += _strange_gains(outcome)
         _require(warnings, recipe, OTHER_PARENT)
-        with _at_decisions(reference, wanted, held_out) as comparator:
-            outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
+        if outcome.has_gains:
+            outcome = _judged(outcome, graph, options, run, reference, wanted, held_out)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
@@ -148,11 +148,15 @@ def compensate_graph(
     )
 
 
-def _at_decisions(reference: ConvertedModel, wanted: Graph, held_out: Samples) -> Comparator:
-    """Errors of integer graphs at the tensors that decide; to be closed by the caller."""
+def _judged(
+    outcome: Outcome, graph: Graph, options: Options, run: Callable[[Options], Outcome], reference: ConvertedModel,
+    wanted: Graph, held_out: Samples,
+) -> Outcome:  # fmt: skip
+    """See `offsets_where_gains_lose`; judged at the tensors that decide."""
     deciding = reference.deciding
     outputs = decision_tensors(wanted, deciding=deciding)
-    return Comparator(wanted, feeds(reference, wanted, held_out), outputs, deciding=deciding)
+    with Comparator(wanted, feeds(reference, wanted, held_out), outputs, deciding=deciding) as comparator:
+        return offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
 
 
 def _require(warnings: list[str], recipe: Recipe, why: tuple[str, str]) -> None:

@@ -83,6 +83,11 @@ class Outcome:
     skips: tuple[Skip, ...]
     samples: int
 
+    @property
+    def has_gains(self) -> bool:
+        """Whether any channel got a gain."""
+        return any(change.with_gain for change in self.changes)
+
 
 def compensate(
     graph: Graph,
@@ -151,16 +156,14 @@ def offsets_where_gains_lose(
     with gains, +0.1 dB with offsets).
 
     Args:
-        outcome: with gains, if `options` say so.
+        outcome: what `options` made; it has gains.
         before: the graph that it was made of.
         options: that it was made with.
         again: compensates the graph with other options.
         noise: error at the outputs, on samples that were not fitted on.
     """
-    if not (options.gain and options.offset) or outcome.graph is before:
-        return outcome
     limit = noise(before)
-    if noise(outcome.graph) <= limit:
+    if not options.offset or noise(outcome.graph) <= limit:
         return outcome
     offsets = again(replace(options, gain=False))
     return offsets if noise(offsets.graph) <= limit else outcome

@@ -44,8 +44,10 @@ class Cwac(solve.Options, Technique):
                 graph, state.reference, context.fit, state.statistics, state.ranges, options, context.advance, weights
             )
 
-        with context.gate.at_decisions(state.reference) as comparator:
-            outcome = offsets_where_gains_lose(run(options), graph, options, run, comparator.noise)
+        outcome = run(options)
+        if outcome.has_gains:
+            with context.gate.at_decisions(state.reference) as comparator:
+                outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
         changed = sum(change.with_gain + change.with_offset > 0 for change in outcome.changes)
         data = {"ops": len(outcome.changes), "changed": changed, "samples": outcome.samples}
         return replace(state, integer=outcome.graph), Account((), data, changed > 0, detail=outcome)

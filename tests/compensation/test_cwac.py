@@ -10,7 +10,7 @@ import pytest
 from edgeqwt.calibration.observe import observe
 from edgeqwt.compensation import layer
 from edgeqwt.compensation.channel_constants import constant_ops
-from edgeqwt.compensation.cwac import Outcome, compensate, decibel
+from edgeqwt.compensation.cwac import Outcome, compensate, decibel, offsets_where_gains_lose
 from edgeqwt.compensation.layer import FOLDS
 from edgeqwt.compensation.solve import DEGENERATE, Options
 from edgeqwt.errors import InputError
@@ -188,6 +188,33 @@ def test_reported_errors_are_of_samples_that_were_not_fitted_on() -> None:
     for found, reported in ((before, change.error_before), (after, change.error_after)):
         # Biases are rounded when lines are folded, and a channel's choice may be another one without a third.
         assert sqnr(np.concatenate(wanted), np.concatenate(found)) == pytest.approx(reported, abs=0.1)
+
+
+@pytest.mark.parametrize(("errors", "kept"), [((1.0, 2.0, 0.5), "offsets"), ((1.0, 2.0, 1.5), "gains")])
+def test_offsets_alone_where_gains_lose(errors: tuple[float, float, float], kept: str) -> None:
+    """Errors at the outputs: of the graph as it was, with gains, and with offsets alone."""
+    case = made(siblings(), count=12, bits=3)
+    gains, asked = case.compensated(), list[Options]()
+    assert gains.has_gains
+
+    def again(options: Options) -> Outcome:
+        asked.append(options)
+        return offsets
+
+    offsets = case.compensated(Options(gain=False))
+    known = dict(zip((id(case.integer), id(gains.graph), id(offsets.graph)), errors, strict=True))
+    found = offsets_where_gains_lose(gains, case.integer, Options(), again, lambda graph: known[id(graph)])
+    assert found is {"offsets": offsets, "gains": gains}[kept]
+    assert asked == [Options(gain=False)]
+    assert not offsets.has_gains
+
+
+def test_gains_that_do_not_lose_stay() -> None:
+    case = made(siblings(), count=12, bits=3)
+    gains = case.compensated()
+    error = {id(case.integer): 1.0, id(gains.graph): 1.0}
+    again = dict[Options, Outcome]().__getitem__  # nothing is compensated again
+    assert offsets_where_gains_lose(gains, case.integer, Options(), again, lambda g: error[id(g)]) is gains
 
 
 # -- determinism ---------------------------------------------------------------------------
