@@ -15,11 +15,11 @@ from common import Array, show
 from literature import NETWORKS, samples
 from qualcomm import varying_db
 
-from edgeqwt.calibration.samples import roles
 from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.compensation.channel_constants import channel_slots_of
 from edgeqwt.compensation.fold import fold, headroom
+from edgeqwt.compensation.layer import FOLDS
 from edgeqwt.compensation.match import Pair, match
 from edgeqwt.compensation.moments import Moments, evening
 from edgeqwt.compensation.probe import unfused, with_probe
@@ -50,7 +50,7 @@ class Setting:
 
     Attributes:
         reference: float.
-        feeds: real inputs of all samples, by the reference's tensors.
+        feeds: real inputs of the samples to fit on, by the reference's tensors.
         options: of the fit.
     """
 
@@ -113,11 +113,9 @@ def corrected(setting: Setting, graph: Graph, i: int, sides: Sides, output: int)
     count = len(setting.feeds)
     stored, moments = graph.tensors[output].quantization, Moments.of(*sides)
     assert stored is not None
-    weights, (fitted, held_out) = evening(moments, float(stored.scale[0])), roles(range(count), count)
-    space = headroom(graph, i)
-    found = solve(
-        moments.total(weights * fitted), moments.total(weights * held_out), setting.options, space.gain, space.offset
-    )
+    weights, space = evening(moments, float(stored.scale[0])), headroom(graph, i)
+    folds = [moments.total(weights * (np.arange(count) % FOLDS == k)) for k in range(FOLDS)]
+    found = solve(folds, setting.options, space.gain, space.offset)
     return graph if found.is_identity else fold(graph, i, found)[0]
 
 
@@ -196,7 +194,7 @@ def table(name: str, precision: str, wanted: Sequence[str]) -> None:
     inputs = {k: v for k, v in test.items() if k != "labels"}
     judged = [feed(source, graph, {k: v[i : i + 1] for k, v in inputs.items()}) for i in range(count)]
     exact = run(graph, graph, judged)
-    setting = Setting(made.reference, list(context.gate.stream()), Options())
+    setting = Setting(made.reference, list(context.fit), Options())
     marginless = Setting(setting.reference, setting.feeds, Options(gain_margin=0.0))
     rows: dict[str, Callable[[], Graph]] = {
         "nothing": lambda: made.graph,
@@ -213,7 +211,7 @@ def table(name: str, precision: str, wanted: Sequence[str]) -> None:
             continue
         cells.append((label, f"{varying_db(exact, run(build(), graph, judged)):.2f}"))
         print(f"{name}: {' | '.join(cells[-1])}", flush=True)
-    title = f"{name}, {precision}, {len(setting.feeds)} calibration samples, {count} test samples"
+    title = f"{name}, {precision}, {len(setting.feeds)} samples to fit on, {count} test samples"
     show(title, ("target", "dB of what varies"), cells)
 
 
