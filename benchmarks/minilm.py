@@ -83,6 +83,9 @@ def main() -> None:
     parser.add_argument(
         "--leave-one-out", type=int, default=0, metavar="N", help="what each technique gains, on N samples"
     )
+    parser.add_argument(
+        "--uncompensated", action="store_true", help="also judge files as they were before compensation"
+    )
     options = parser.parse_args()
     wanted = options.variants or [v.label for v in VARIANTS]
     chosen = [v for v in (*VARIANTS, *TRIED) if v.label in wanted]
@@ -91,6 +94,9 @@ def main() -> None:
     exported = next(iter(built.values())).model.graph
     reference = embeddings(exported, test)
     close = {label: closeness(embeddings(result.graph, test), reference) for label, result in built.items()}
+    if options.uncompensated:
+        before = {f"{label}, uncompensated": result.uncompensated for label, result in built.items()}
+        close |= {label: closeness(embeddings(graph, test), reference) for label, graph in before.items()}
     graphs = {"float": exported, **{label: result.graph for label, result in built.items()}}
     speed = dict(zip(graphs, benched(list(graphs.values())), strict=True))
     costs = {label: result_of(graph, UNJUDGED, speed[label]) for label, graph in graphs.items()}
