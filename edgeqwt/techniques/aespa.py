@@ -20,7 +20,7 @@ class Aespa(Gptq):
     name = "aespa"
     paper = "aespa (Kim et al. 2024), its objectives for queries, keys and values"
     measured = (
-        "a ViT w4a8, 1000 test images: 31.1 dB for 31.0; with float targets, 8 scales and refinement 31.7 both "
+        "in `balanced` in place of gptq, w4a8: a ViT 33.3 dB for 33.1, MiniLM's Spearman 0.973 for 0.971 "
         "(docs/literature.md)"
     )
     attention: bool = True
