@@ -11,6 +11,10 @@ away is missing in all that follow, and as all of it has 16 bits, no copies of o
 So are the quotients of linear attention, with the products that they divide: tokens' divisors differ by factors of
 hundreds, and numerators with them (`prepare.quotients`).
 
+So is a softmax whose shares weigh values that are summed, up to the sum: the expected coordinate of a heat map
+(soft-argmax), the expected disparity, or distance of a detector's box. Of a thousand positions most have less than
+half a step of 1/256 each, and together much of the sum.
+
 So are layers on vectors, such as those between a global mean and the gate of squeeze-and-excitation (Hu et al. 2018),
 products included: what is off in a gate is off at all positions alike, and a position is a small part of the work.
 """
@@ -22,7 +26,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.linear import is_linear, multiplications
+from edgeqwt.graph.linear import is_linear, multiplications, slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16
 from edgeqwt.widths.plan import connected
@@ -37,8 +41,8 @@ ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
-RECURRENCE, VECTORS, QUOTIENT = "recurrence", "vectors", "quotient"
-"""The roles of recurrent layers, of layers on vectors, and of what linear attention divides."""
+RECURRENCE, VECTORS, QUOTIENT, EXPECTATION = "recurrence", "vectors", "quotient", "expectation"
+"""The roles of recurrent layers, of layers on vectors, of what linear attention divides, and of a softmax's mean."""
 SUMMING = ("ADD", "MAXIMUM", "MUL", "MEAN", "BATCH_MATMUL")
 """What computes the two parts of such a quotient."""
 LITTLE = 0.05
@@ -50,7 +54,7 @@ class Region:
     """Connected ops between matrix products.
 
     Attributes:
-        role: of `ROLES`, or `RECURRENCE`, `VECTORS`, or `QUOTIENT`.
+        role: of `ROLES`, or `RECURRENCE`, `VECTORS`, `QUOTIENT`, or `EXPECTATION`.
         ops: indices, in order.
     """
 
@@ -59,7 +63,7 @@ class Region:
 
 
 def regions(graph: Graph) -> tuple[Region, ...]:
-    """The regions of a float graph; where nothing normalizes or attends, recurrent layers and those on vectors only."""
+    """The regions of a float graph; where nothing normalizes or attends, those of other roles than `ROLES` only."""
     recurrent, quotients = recurrent_ops(graph), [*_quotients(graph)]
     apart = recurrent.union(*quotients)
     pieces = [rest for piece in _pieces(graph) if (rest := tuple(i for i in piece if i not in apart))]
@@ -70,7 +74,8 @@ def regions(graph: Graph) -> tuple[Region, ...]:
         if role is not None:
             found.append(Region(role, ops))
     transformer = any(region.role == "normalization" for region in found) or attends(graph)
-    found = [*(found if transformer else []), *(Region(QUOTIENT, ops) for ops in quotients)]
+    others = [] if transformer else [Region(EXPECTATION, ops) for ops in _expectations(graph)]
+    found = [*(found if transformer else others), *(Region(QUOTIENT, ops) for ops in quotients)]
     taken = recurrent.union(*(region.ops for region in found if region.role != "activation"))
     vectors = [*_on_vectors(graph, taken)]
     layers = [tuple(sorted(piece)) for piece in connected(graph, sorted(recurrent))]
@@ -98,6 +103,27 @@ def _quotients(graph: Graph) -> Iterator[tuple[int, ...]]:
                 ops.add(j)
                 todo += graph.ops[j].inputs
         yield tuple(sorted(ops))
+
+
+def _expectations(graph: Graph) -> Iterator[tuple[int, ...]]:
+    """The ops of each softmax that is not the end, and of what makes sums of its shares, where that is little work."""
+    readers, work = graph.consumers(), [multiplications(graph, op) for op in graph.ops]
+
+    def multiplies(op: Op) -> bool:
+        return is_linear(op) and graph.tensors[slots(op).weight].is_constant
+
+    def hands_on(op: Op) -> bool:
+        return op.kind in ("MUL", "MEAN") or (op.kind in RULES and RULES[op.kind].tied_inputs(op) == (0,))
+
+    for i in (i for i, op in enumerate(graph.ops) if op.kind == "SOFTMAX"):
+        ops, todo = {i}, [*graph.ops[i].outputs]
+        while todo:
+            found = [j for j in readers.get(todo.pop(), []) if j not in ops]
+            ops |= {j for j in found if multiplies(graph.ops[j]) or hands_on(graph.ops[j])}
+            todo += [t for j in found if hands_on(graph.ops[j]) for t in graph.ops[j].outputs]
+        sums = any(graph.ops[j].kind == "MEAN" or multiplies(graph.ops[j]) for j in ops)
+        if sums and sum(work[j] for j in ops) <= LITTLE * sum(work):
+            yield tuple(sorted(ops))
 
 
 def attends(graph: Graph) -> bool:

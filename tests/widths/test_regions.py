@@ -103,3 +103,56 @@ def test_layers_on_vectors_are_a_region_up_to_the_gate() -> None:
 
 def test_vectors_that_are_most_of_the_work_are_none() -> None:
     assert regions(gated(2)) == ()
+
+
+def heat_map(weighs: bool) -> Graph:
+    """A convolution whose map becomes shares of positions, by which coordinates are averaged, or nothing."""
+    chain, rng = Chain(), np.random.default_rng(0)
+    weights = chain.constant(rng.normal(size=(1, 3, 3, 3)))
+    scores = chain.op("CONV_2D", chain.input((1, 16, 16, 3)), weights, chain.constant(np.zeros(1)), **CONV)
+    flat = chain.op("RESHAPE", scores, chain.constant(np.array([1, 256], np.int32)), newShape=(1, 256))
+    shares = chain.op("SOFTMAX", flat, beta=1.0)
+    if not weighs:
+        return chain.graph(shares)
+    weighted = chain.op("MUL", shares, chain.constant(rng.normal(size=(1, 256))), **NONE)
+    return chain.graph(chain.op("MEAN", weighted, chain.constant(np.array([1], np.int32)), keepDims=False))
+
+
+def test_a_softmax_whose_shares_are_summed_is_a_region_up_to_the_sum() -> None:
+    graph = heat_map(weighs=True)
+    (found,) = regions(graph)
+    assert found.role == "expectation"
+    assert [graph.ops[i].kind for i in found.ops] == ["SOFTMAX", "MUL", "MEAN"]
+    plan = planned(graph, widened(graph, Precision(), [found]))
+    assert [plan.ops[i] for i in found.ops] == [16, 16, 16]
+    assert plan.ops[0] == 8
+
+
+def test_a_softmax_at_the_end_is_none() -> None:
+    assert regions(heat_map(weighs=False)) == ()
+
+
+def boxes(bins: int) -> Graph:
+    """A detector's box: shares of distances, which a convolution with constant weights averages, on 64 positions."""
+    chain, rng = Chain(), np.random.default_rng(0)
+    x = chain.op(
+        "CONV_2D", chain.input((1, 8, 8, 16)), chain.constant(rng.normal(size=(bins, 3, 3, 16))),
+        chain.constant(np.zeros(bins)), **CONV,
+    )  # fmt: skip
+    shares = chain.op("SOFTMAX", x, beta=1.0)
+    distances = chain.constant(np.arange(bins, dtype=np.float64).reshape(1, 1, 1, bins))
+    return chain.graph(chain.op("CONV_2D", shares, distances, chain.constant(np.zeros(1)), **CONV))
+
+
+def test_distances_that_a_convolution_averages_are_a_region() -> None:
+    graph = boxes(bins=16)
+    (found,) = regions(graph)
+    assert found.role == "expectation"
+    assert [graph.ops[i].kind for i in found.ops] == ["SOFTMAX", "CONV_2D"]
+
+
+def test_a_softmax_before_most_of_the_work_is_none() -> None:
+    chain, rng = Chain(), np.random.default_rng(0)
+    shares = chain.op("SOFTMAX", chain.input((1, 8, 8, 16)), beta=1.0)
+    weights = chain.constant(rng.normal(size=(16, 3, 3, 16)))
+    assert regions(chain.graph(chain.op("CONV_2D", shares, weights, chain.constant(np.zeros(16)), **CONV))) == ()
