@@ -138,5 +138,6 @@ def show_figures(title: str, found: Mapping[str, Figures]) -> None:
 def finish(requirements: Sequence[Requirement]) -> None:
     """Prints what was required and ends the program, with status 1 where a requirement is not met."""
     verdicts = [(r.what, r.required, r.measured, "PASS" if r.ok else "FAIL") for r in requirements]
-    show("Required", ("", "required", "measured", " "), verdicts)
+    if verdicts:
+        show("Required", ("", "required", "measured", " "), verdicts)
     sys.exit(not all(r.ok for r in requirements))
