@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="growth", description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--keep", type=Path, help="file of what has been measured, a line of JSON each")
+    parser.add_argument("--draw", action="store_true", help="only show what has been measured")
     parser.add_argument("--output", type=Path, default=PICTURE, help="default: docs/growth.svg")
     parser.add_argument("--prepare", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -59,7 +60,7 @@ def main() -> None:
         return
     known = read(asked.keep)
     for size in dict.fromkeys((LEAST, *(replace(BASE, **{what: n}) for what in STEPS for n in STEPS[what]))):
-        missing = [recipe for recipe in asked.recipes if (recipe, size) not in known]
+        missing = [] if asked.draw else [recipe for recipe in asked.recipes if (recipe, size) not in known]
         for recipe, cost in measured(size, missing).items():
             known[recipe, size] = cost
             if asked.keep is not None:
@@ -124,6 +125,11 @@ def prepare(size: Size, folder: Path) -> None:
     np.savez(folder / "samples.npz", x=np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
 
 
+def complete(known: Known, recipe: str, what: str) -> bool:
+    """Whether all sizes of a row have been measured: a run that was stopped has some."""
+    return all((recipe, replace(BASE, **{what: n})) in known for n in STEPS[what])
+
+
 def curve(known: Known, recipe: str, what: str, figure: str) -> tuple[list[int], list[float]]:
     """A cost by one number, beyond that of the least build."""
     costs = [known[recipe, replace(BASE, **{what: n})][figure] for n in STEPS[what]]
@@ -141,6 +147,8 @@ def show_growth(known: Known, recipes: list[str]) -> None:
     for recipe in recipes:
         least = known[recipe, LEAST]
         for what, numbers in STEPS.items():
+            if not complete(known, recipe, what):
+                continue
             ends = [known[recipe, replace(BASE, **{what: n})] for n in (numbers[0], numbers[-1])]
             found = [f"{exponent(*curve(known, recipe, what, figure)):.2f}" for figure in ("cpu", "mib")]
             seconds, mib = (" to ".join(f"{end[figure]:.0f}" for end in ends) for figure in ("cpu", "mib"))
@@ -154,7 +162,7 @@ def draw(known: Known, recipes: list[str], path: Path) -> None:
     """One panel for each number."""
     with drawing(path, 1, len(STEPS), (11, 3)) as panels:
         for axes, what in zip(panels, STEPS, strict=True):
-            for recipe in recipes:
+            for recipe in (recipe for recipe in recipes if complete(known, recipe, what)):
                 draw_curve(axes, known, recipe, what)
             axes.set_title(f"CPU seconds by {what}", loc="left", fontsize=10)
             axes.grid(color=GRID, linewidth=0.8)
