@@ -12,8 +12,8 @@ So are the quotients of linear attention, with the products that they divide: to
 hundreds, and numerators with them (`prepare.quotients`).
 
 So is a softmax whose shares weigh values that are summed, up to the sum: the expected coordinate of a heat map
-(soft-argmax), the expected disparity, or distance of a detector's box. Of a thousand positions most have less than
-half a step of 1/256 each, and together much of the sum.
+(soft-argmax), the expected disparity, or distance of a detector's box, statistics that attention pools over time. Of a
+thousand positions most have less than half a step of 1/256 each, and together much of the sum.
 
 So are layers on vectors, such as those between a global mean and the gate of squeeze-and-excitation (Hu et al. 2018),
 products included: what is off in a gate is off at all positions alike, and a position is a small part of the work.
