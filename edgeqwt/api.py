@@ -7,7 +7,7 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.target`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -165,7 +165,7 @@ def build(
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; nothing is written then, and an older output stays as it was.
             TargetError: the target does not take the model, or it costs more than its budget.
-            QualityError: the model is too far from the float one.
+            QualityError: the model is too far from the float one; OUTPUT.refused.html beside the output shows where.
     """
     from edgeqwt.converters.sequence import find_sequences
     from edgeqwt.passes.limits import Limits
@@ -193,7 +193,8 @@ def build(
     if test is not None:
         check_metric(test, metric)
     there = on_device(chosen_device(device))
-    with trusting(trust), _output_folder(output, overwrite) as folder, _workspace(work) as scratch, there:
+    source = str(model) if isinstance(model, str | Path) else type(model).__name__
+    with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there:
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = as_before(before, chosen) if before is not None else proved_float(
@@ -207,7 +208,6 @@ def build(
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else _evaluation(test, metric, converted)
-        source = str(model) if isinstance(model, str | Path) else type(model).__name__
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix),
             proved, observations, limits, grouping,
@@ -318,8 +318,17 @@ def _workspace(kept: str | Path | None = None) -> Iterator[Path]:
         yield folder
 
 
-def _output_folder(output: str | Path | None, overwrite: bool) -> AbstractContextManager[Path | None]:
-    """The folder that takes the place of `output` when all is written; None where nothing is to be written."""
+@contextmanager
+def _output_folder(output: str | Path | None, overwrite: bool, source: str) -> Iterator[Path | None]:
+    """The folder that takes the place of `output` when all is written; None where nothing is to be written.
+
+    Where the build is refused for its quality, a page beside it.
+    """
+    from edgeqwt.report.files import page_where_refused
     from edgeqwt.report.folder import whole_folder
 
-    return nullcontext() if output is None else whole_folder(Path(output), overwrite)
+    if output is None:
+        yield None
+        return
+    with page_where_refused(Path(output), source), whole_folder(Path(output), overwrite) as folder:
+        yield folder

@@ -126,9 +126,18 @@ class TargetError(EdgeqwtError):
 
 
 class QualityError(EdgeqwtError):
-    """The integer model comes out too far from the float one, or differences cannot be trusted."""
+    """The integer model comes out too far from the float one, or differences cannot be trusted.
+
+    Attributes:
+        refused: of a build that stopped, what a page of it shows (`judgement.Refused`); None elsewhere, and in other
+            processes.
+    """
 
     exit_code = 8
+    refused: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, {k: v for k, v in self.__dict__.items() if k != "refused"})
 
 
 class ToolError(EdgeqwtError):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from edgeqwt.advice import advice, remedies
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
+from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
+from edgeqwt.errors import QualityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
@@ -68,6 +70,23 @@ class Judgement:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """A build that stopped, because the best that it made keeps too little.
+
+    Attributes:
+        judgement: of it; its `remedy` is what the error's hint says.
+        outcome: what compensation did; None where there was none.
+        context: the model, its target and the samples.
+        recipe: what it was made by.
+    """
+
+    judgement: Judgement
+    outcome: Outcome | None
+    context: Context
+    recipe: Recipe
+
+
 def as_it_is(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     """An Adapt that changes nothing."""
     return graph, ()
@@ -111,12 +130,17 @@ def judge(
     if poor and context.limits.spare():
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
-        if not recipe.quality.accept:
-            noted = (f"{sentence}." for sentence in warnings)
-            require(poor, " ".join([*noted, advice(reference, found, own, recipe, trials)]))
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
     said = (*warnings, *_unseen(context.model, found), *_lost(own, found))
-    return Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
+    judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
+    if poor and not recipe.quality.accept:
+        noted = (f"{sentence}." for sentence in warnings)
+        try:
+            require(poor, " ".join([*noted, advice(reference, found, own, recipe, trials)]))
+        except QualityError as error:
+            error.refused = Refused(judgement, made.outcome, context, recipe)
+            raise
+    return judgement
 
 
 def _plain(made: Made, techniques: Techniques) -> Techniques:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_columns_of_other_magnitude_are_named_where_they_cost_the_result(tmp_pat
     with pytest.raises(edgeqwt.QualityError) as caught:
         edgeqwt.build(tmp_path / "net.tflite", calibration=values.astype(np.float32), recipe="fast")
     assert "--standardize x" in str(caught.value.hint)
+    assert pickle.loads(pickle.dumps(caught.value)).refused is None  # what a page needs stays in this process
     interface = edgeqwt.Interface(standardize=("x",))
     built = edgeqwt.build(tmp_path / "net.tflite", calibration=values.astype(np.float32), interface=interface)
     assert not built.shortfalls

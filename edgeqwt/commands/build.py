@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -161,14 +160,15 @@ def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path
 
 
 def _by_length(
-    made: Callable[..., BuildResult], lengths: list[int], output: Path, work: Path | None, overwrite: bool
+    made: partial[BuildResult], lengths: list[int], output: Path, work: Path | None, overwrite: bool
 ) -> dict[Path, BuildResult]:
     """Builds by their folders: one, or one within `output` for each of several sequence lengths, all or none."""
+    from edgeqwt.report.files import page_where_refused
     from edgeqwt.report.folder import whole_folder
 
     if len(lengths) < 2:
         return {output: made(output=output, work=work, sequence_length=lengths[0] if lengths else None)}
-    with whole_folder(output, overwrite) as folder:
+    with page_where_refused(output, str(made.args[0])), whole_folder(output, overwrite) as folder:
         return {
             output / f"seq{n}": made(output=folder / f"seq{n}", work=work and work / f"seq{n}", sequence_length=n)
             for n in lengths

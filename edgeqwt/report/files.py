@@ -6,14 +6,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.disk import whole_file, write_whole
+from edgeqwt.errors import EdgeqwtError, QualityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
-from edgeqwt.report.folder import DETAILS, EXPLORER, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, REPORT
+from edgeqwt.report.folder import (
+    DETAILS,
+    EXPLORER,
+    FLOAT_MODEL,
+    LOG,
+    MODEL,
+    PACKAGE,
+    PAGE,
+    REPORT,
+    check_file,
+    within_work,
+)  # fmt: skip
 from edgeqwt.report.html import page_html
 from edgeqwt.report.manifest import PLAIN_MODEL
 from edgeqwt.report.terminal import time_sentence
@@ -26,7 +39,7 @@ if TYPE_CHECKING:
     from edgeqwt.report.page import Page
     from edgeqwt.verify.compare import Comparison
 
-HTML = ".report.html"
+HTML, REFUSED = ".report.html", ".refused.html"
 
 
 def write_build(result: BuildResult, folder: Path) -> None:
@@ -55,6 +68,36 @@ def write_build(result: BuildResult, folder: Path) -> None:
     (folder / DETAILS).write_text(written(details(page)), encoding="utf-8")
     (folder / PAGE).write_text(page_html(page), encoding="utf-8")
     write_node_data(page, result.graph.name, folder / EXPLORER)
+
+
+@contextmanager
+def page_where_refused(output: Path, model: str) -> Iterator[None]:
+    """Writes a page beside a build's output folder where the block stops for quality, and names it in the hint.
+
+    The folder itself stays as it was. Within another output's work folder, which goes with the error, nothing is
+    written: what makes that folder has a block of its own.
+
+    Args:
+        output: the build's folder; `out` gets `out.refused.html`.
+        model: the source, as the user names it.
+
+    Raises:
+        QualityError: that of the block.
+    """
+    from edgeqwt.report.pages import refused_page
+
+    try:
+        yield
+    except QualityError as error:
+        if error.refused is not None and not within_work(output):
+            path = output.with_name(f"{output.name}{REFUSED}")
+            with suppress(
+                EdgeqwtError, OSError
+            ):  # what stopped the build is to be read, not that a page cannot be there
+                check_file(path)
+                _write(refused_page(error.refused, model, tuple(_files({"model": model}))), path)
+                error.hint = f"{error.hint} Open {path}: where the error is born, op by op."
+        raise
 
 
 def page_beside(path: Path) -> Path:

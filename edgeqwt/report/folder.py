@@ -41,7 +41,7 @@ from edgeqwt.signals import held
 
 __all__ = [
     "DETAILS", "EXPLORER", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA",
-    "check_file", "check_folder", "whole_folder",
+    "check_file", "check_folder", "whole_folder", "within_work",
 ]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -258,6 +258,11 @@ def _old(path: Path) -> Path:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{MARK}-{secrets.token_hex(4)}")
+
+
+def within_work(path: Path) -> bool:
+    """Whether a path lies in a folder that is being made, and goes where that fails."""
+    return any(re.fullmatch(rf"\..*\.{MARK}-[0-9a-f]{{8}}", parent.name) for parent in path.absolute().parents)
 
 
 def _check_parent(path: Path) -> None:

@@ -28,14 +28,18 @@ def ceiling_sentences(found: Ceiling | None, kept: Quality) -> Iterator[str]:
         )
         return
     singles = [wider for wider in found.wider if len(wider.tensors) == 1]
-    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {in_db(singles[0].db)}" if singles else ""
+    more = f"; 16 bits at {singles[0].tensors[0]!r} alone {_left(singles[0].db)}" if singles else ""
     best = found.wider[-1] if len(found.wider) > 1 else None
-    all_of = "" if best is None else f", at the {len(best.tensors)} worst {in_db(best.db)}"
+    all_of = "" if best is None else f", at the {len(best.tensors)} worst {_left(best.db)}"
     yield (
         f"activations rounded as here leave {in_db(found.db)} of what varies with float weights, all outputs of "
         f"{found.samples} samples together (this model has {decibels(kept.worst_db)} at the worst output, on "
         f"{kept.samples}){more}{all_of}"
     )
+
+
+def _left(db: float) -> str:
+    return "leave no error" if db == math.inf else in_db(db)
 
 
 def own_sentences(

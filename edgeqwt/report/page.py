@@ -85,12 +85,12 @@ class Page:
     """One report.
 
     Attributes:
-        kind: "build", "compensate" or "compare".
+        kind: "build", "refused" (a build that stopped for its quality), "compensate" or "compare".
         title: the model.
         facts: what it was made with, in a few words each.
         level: of the whole.
         headline: the verdict in a sentence; `lead` has more.
-        columns, kept: models side by side, and which of them was kept.
+        columns, kept: models side by side, and which of them was kept, or was the best that was refused.
         rows: what was measured of them.
         hints: the worst ops; `together` says why the model is poor where none of them is.
         series: models that `ops` has errors of, in order; the last one is looked at first.

@@ -34,9 +34,12 @@ from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
+    from edgeqwt.ceiling import Ceiling
     from edgeqwt.graph.graph import Graph
+    from edgeqwt.judgement import Refused
     from edgeqwt.passes.run import Step as Applied
     from edgeqwt.pipeline import BuildResult
+    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
     from edgeqwt.verify.metrics import Closeness
@@ -73,9 +76,34 @@ def build_page(
             _counts("ops", {name: len(graph.ops) for name, graph in graphs.items()}, columns),
         ),
         series, tuple(op_rows(result.graph, result.traced, result.outcome, result.model.locations)), kept,
-        _facts(result), tuple(_lead(result)), _hints(result.own, result), wanted, tuple(_steps(result)),
+        _facts(result), tuple(_lead(result)),
+        _hints(result.own, result.recipe, names_in(result.own, result), result.ceiling), wanted, tuple(_steps(result)),
         memory_map(result.graph), npu, tuple(_advice(result)), tuple(sample_rows(result.worst)),
         tuple(origin), added_up(result.own, quality.worst_db, wanted, foreign=False),
+    )  # fmt: skip
+
+
+def refused_page(refused: Refused, model: str, origin: Sequence[tuple[str, str]] = ()) -> Page:
+    """The page of a build that stopped for its quality: where the error is made, of a file that was not written."""
+    found, context, wanted = refused.judgement, refused.context, refused.recipe.quality
+    quality, kept = found.quality[found.choice.name], found.choice.name
+    level, headline = _verdict(quality, wanted, found.shortfalls)
+    series = tuple(sorted(found.traced, key=lambda name: name == kept))
+    lead = ["No model was written: `--accept` writes it as it is.", f"{_meaning(wanted)}."]
+    lead += [f"What to do: {found.remedy}"] if found.remedy else []
+    lead += [f"Samples: {sentence}." for sentence in found.warnings]
+    lead += [f"Ceiling: {sentence}." for sentence in ceiling_sentences(found.ceiling, quality)]
+    advice = [Advice("error" if s.below else "warning", s.sentence) for s in found.shortfalls]
+    advice += [Advice("note", sentence) for sentence in found.adapted]
+    columns, locations = tuple(found.quality), context.model.locations
+    names = {name: locations.get(name, "") for name in names_in(found.own, None)}
+    return Page(
+        "refused", Path(model).name, level, headline, columns, tuple(_quality_rows(found.quality, columns, wanted)),
+        series, tuple(op_rows(found.variants[kept], found.traced, refused.outcome, locations)), kept,
+        (("target", context.target.name), ("recipe", refused.recipe.name), ("best", kept)), tuple(lead),
+        _hints(found.own, refused.recipe, names, found.ceiling), wanted, (), memory_map(found.variants[kept]), None,
+        tuple(advice), tuple(sample_rows(found.worst)), tuple(origin),
+        added_up(found.own, quality.worst_db, wanted, foreign=False),
     )  # fmt: skip
 
 
@@ -98,7 +126,7 @@ def compensation_page(
         "compensate", Path(model).name, level, headline, columns, rows, series,
         tuple(op_rows(result.graph, result.traced, result.outcome, {})), result.choice.name,
         (("compared with", "the float file"), ("held-out samples", str(quality.samples))),
-        tuple(lead), _hints(own, repaired=True), wanted, (),
+        tuple(lead), _hints(own, names=names_in(own, None), repaired=True), wanted, (),
         memory_map(result.graph), None, tuple(advice), tuple(sample_rows(result.worst)), tuple(origin),
         added_up(own, quality.worst_db, wanted, foreign=True, repaired=True),
     )  # fmt: skip
@@ -151,7 +179,7 @@ def comparison_page(
     return Page(
         "compare", name, level, headline, (name,), tuple(rows), (name,), _compared_rows(found, graph, name),
         name, (("compared with", Path(first).name), ("samples", str(found.samples))),
-        tuple(lead), _hints(found.own),
+        tuple(lead), _hints(found.own, names=names_in(found.own, None)),
         wanted, (), None if graph is None else memory_map(graph), None, tuple(notes), (), tuple(origin),
         added_up(found.own, found.worst()[0], wanted, foreign=True),
     )  # fmt: skip
@@ -217,10 +245,14 @@ def _lead(result: BuildResult) -> Iterator[str]:
         yield f"Ceiling: {sentence}."
 
 
-def _hints(own: OwnErrors, result: BuildResult | None = None, repaired: bool = False) -> tuple[Hint, ...]:
-    recipe = None if result is None else result.recipe
-    names, wanted = names_in(own, result), Thresholds() if recipe is None else recipe.quality
-    wider = alone(None if result is None else result.ceiling)
+def _hints(
+    own: OwnErrors,
+    recipe: Recipe | None = None,
+    names: Mapping[str, str] | None = None,
+    ceiling: Ceiling | None = None,
+    repaired: bool = False,
+) -> tuple[Hint, ...]:
+    names, wanted, wider = names or {}, Thresholds() if recipe is None else recipe.quality, alone(ceiling)
     return tuple(
         Hint(
             op.op,

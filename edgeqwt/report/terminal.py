@@ -25,7 +25,7 @@ from edgeqwt.verify.thresholds import Thresholds
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeqwt.compensation.cwac import Outcome
+    from edgeqwt.compensation.cwac import Change, Outcome
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
@@ -292,7 +292,7 @@ def _show_layers(
         for c in changes
     ]
     header = ("layer", "before", "after", "", "channels", "with\ngain", "with\noffset", "gains", "output\nscale")
-    levels = [{name: level_of(c.sqnr_db, thresholds) for name, c in values.items()} for values in (plain, after)]
+    levels = [{name: level_of(c.judged_db, thresholds) for name, c in values.items()} for values in (plain, after)]
     shown = (levels[0], levels[1], levels[1] or levels[0])  # numbers of both, and the bar
     styles = {
         (k, 1 + i): COLOURS[by_name.get(c.name, "unknown")]
@@ -303,7 +303,22 @@ def _show_layers(
     constants = [c for c in outcome.changes if c.kind in KINDS]
     changed, channels = sum(c.with_gain + c.with_offset for c in constants), sum(c.channels for c in constants)
     listed = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []
-    show_facts(out, [*(("constants", t) for t in listed), *(("skipped", sentence) for sentence in _skipped(outcome))])
+    facts = [("constants", t) for t in listed]
+    facts += [
+        ("varies", sentence) for sentence in _hidden([row[0] for row in rows], changes, after or plain, thresholds)
+    ]
+    show_facts(out, [*facts, *(("skipped", sentence) for sentence in _skipped(outcome))])
+
+
+def _hidden(
+    labels: Sequence[str], changes: Sequence[Change], closeness: Mapping[str, Closeness], thresholds: Thresholds
+) -> Iterator[str]:
+    """Layers that are worse in what varies between samples, which their colours tell, than their SQNR says."""
+    known = [(label, closeness[c.name]) for label, c in zip(labels, changes, strict=True) if c.name in closeness]
+    found = [(label, c) for label, c in known if level_of(c.judged_db, thresholds) != level_of(c.sqnr_db, thresholds)]
+    if found:
+        names = [f"{label!r} {decibels(c.judged_db)}" for label, c in sorted(found, key=lambda f: _rank(f[1]))]
+        yield f"the outputs of some layers hardly change; dB of what varies, as colours tell: {', '.join(some(names))}"
 
 
 def _skipped(outcome: Outcome) -> Iterator[str]:
@@ -333,7 +348,7 @@ def bar(closeness: Closeness | None) -> str:
 
 def _rank(closeness: Closeness | None) -> float:
     """Layers that nothing is known of, or that are not finite, count as the worst."""
-    return -math.inf if closeness is None or math.isnan(closeness.sqnr_db) else closeness.sqnr_db
+    return -math.inf if closeness is None or math.isnan(closeness.judged_db) else closeness.judged_db
 
 
 def _sqnr(closeness: Closeness | None) -> str:

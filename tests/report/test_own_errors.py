@@ -19,7 +19,14 @@ def test_a_ceiling_without_error_is_said_in_words(result: BuildResult, db: float
     (said,) = ceiling_sentences(limit, result.quality[result.choice.name])
     assert ("changes no output of 8 samples" in said) == math.isinf(db)
     assert ("leave 20.0 dB of what varies" in said) != math.isinf(db)
-    assert ("16 bits at 'y' alone ∞ dB (no error)" in said) != math.isinf(db)
+    assert ("16 bits at 'y' alone leave no error" in said) != math.isinf(db)
+
+
+def test_the_worst_tensors_together_without_error_too(result: BuildResult) -> None:
+    limit = Ceiling(8, 3, 20.0, (Wider(("y",), 24.0), Wider(("y", "z"), math.inf)))
+    (said,) = ceiling_sentences(limit, result.quality[result.choice.name])
+    assert said.endswith("16 bits at 'y' alone 24.0 dB, at the 2 worst leave no error")
+    assert "∞" not in said
 
 
 @pytest.mark.parametrize(("db", "lines"), [(15.0, 3), (25.0, 2), (math.nan, 2)])

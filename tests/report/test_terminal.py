@@ -231,3 +231,16 @@ def test_what_is_exact_has_a_unit_in_sentences() -> None:
         "-∞ dB (values that are not finite)",
         "3.2 dB",
     ]
+
+
+def test_layers_whose_outputs_hardly_change_are_told(result: BuildResult) -> None:
+    """The whole of an output may be right where all that varies between samples is lost."""
+    flat = replace(CLOSE, sqnr_db=41.0, varying_db=4.0)
+    quality = {
+        name: replace(q, layers=tuple(replace(layer, closeness=flat) for layer in q.layers))
+        for name, q in result.quality.items()
+    }
+    said = " ".join(" ".join(shown(terminal.show_build, replace(result, quality=quality), Path("out"))).split())
+    assert "the outputs of some layers hardly change; dB of what varies, as colours tell: '" in said
+    assert "' 4.0" in said
+    assert "hardly change" not in " ".join(shown(terminal.show_build, result, Path("out")))

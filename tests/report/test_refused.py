@@ -1,0 +1,75 @@
+"""The page of a build that is refused for its quality."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeqwt.cli import run
+from edgeqwt.graph import flatbuffer
+from tests.chain import Chain, noise
+
+DENSE = {
+    "fusedActivationFunction": "NONE",
+    "asymmetricQuantizeInputs": False,
+    "weightsFormat": "DEFAULT",
+    "keepNumDims": False,
+}
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> list[str]:
+    """The command that builds a network whose 8-bit input holds nothing of what decides."""
+    chain = Chain()
+    weights = noise(3, 2, seed=1) * np.array([1.0, 1e-6], np.float32)
+    graph = chain.graph(chain.op("FULLY_CONNECTED", chain.input((1, 2), "x"), chain.constant(weights), -1, **DENSE))
+    flatbuffer.write(graph, tmp_path / "net.tflite")
+    values = np.random.default_rng(0).normal(size=(48, 2)) * [1.0, 1e3] + [0.0, 1e5]
+    np.save(tmp_path / "samples.npy", values.astype(np.float32))
+    named = [str(tmp_path / "net.tflite"), "--calibration", str(tmp_path / "samples.npy")]
+    return ["build", *named, "--recipe", "fast"]
+
+
+def test_it_lies_beside_the_folder_and_the_hint_names_it(
+    network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "a" / "out v1.0", tmp_path / "a" / "out v1.0.refused.html"
+    assert run([*network, "-o", str(out)]) == 8
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"Open {page}: where the error is born" in said
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [page.name]  # no folder, nothing half-written
+    text = page.read_text(encoding="utf-8")
+    assert "No model was written" in text
+    assert "--standardize x" in text
+    assert "below the quality thresholds" in text
+    assert re.search(r"<small>best</small>|Measured", text)
+    assert "kept</small>" not in text
+
+
+def test_what_was_there_stays(network: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run([*network, "-o", str(out), "--accept"]) == 0
+    assert not (tmp_path / "out.refused.html").exists()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert run([*network, "-o", str(out)]) == 8
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "out.refused.html").is_file()
+
+
+def test_where_it_cannot_be_written_the_error_is_the_same(
+    network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.refused.html").mkdir()
+    assert run([*network, "-o", str(tmp_path / "out")]) == 8
+    assert "refused.html" not in capsys.readouterr().err
+    assert list((tmp_path / "out.refused.html").iterdir()) == []
+
+
+def test_within_a_folder_that_goes_with_the_error_nothing_is_written(network: list[str], tmp_path: Path) -> None:
+    work = tmp_path / ".out.edgeqwt-0123abcd"
+    work.mkdir()
+    assert run([*network, "-o", str(work / "seq32")]) == 8
+    assert list(work.iterdir()) == []
