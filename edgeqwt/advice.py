@@ -149,7 +149,8 @@ def _beyond(op: OpError, found: OwnErrors, repaired: bool) -> str:
             "Samples go beyond its range: it was calibrated with others. `edgeqwt compensate` widens it where that "
             f"helps held-out samples and the range is not that of the file's own output; or {anew}."
         )
-    return f"Samples go beyond its range: it was calibrated with others, and no repair mends that: {anew}."
+    more = " They go beyond the range of the file's input, too." if before and op.kind != "INPUT" else ""
+    return f"Samples go beyond its range: it was calibrated with others, and no repair mends that: {anew}.{more}"
 
 
 def added_up(found: OwnErrors, db: float, thresholds: Thresholds, foreign: bool, repaired: bool = False) -> str:

@@ -43,7 +43,12 @@ def interpreter(model: str, kernels: str, threads: int) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = {"reference": OpResolverType.BUILTIN_REF, "xnnpack": OpResolverType.BUILTIN}[kernels]
-    made = Interpreter(model_path=model, num_threads=threads, experimental_op_resolver_type=resolver)
+    try:
+        model.encode()
+        file: dict[str, Any] = {"model_path": model}
+    except UnicodeEncodeError:  # LiteRT takes names in UTF-8 alone
+        file = {"model_content": Path(model).read_bytes()}
+    made = Interpreter(**file, num_threads=threads, experimental_op_resolver_type=resolver)
     made.allocate_tensors()
     return made
 

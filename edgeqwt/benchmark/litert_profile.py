@@ -8,6 +8,7 @@ to 2.3.0.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -94,7 +95,7 @@ def op_times(model: str) -> list[OpCost]:
     environment = ctypes.c_void_p()
     litert.call("LiteRtCreateEnvironment", ctypes.c_int(0), None, ctypes.byref(environment))
     first = [environment] if litert.version >= MODELS_NEED_ENVIRONMENT else []
-    file = litert.new("LiteRtCreateModelFromFile", *first, model.encode())
+    file = litert.new("LiteRtCreateModelFromFile", *first, os.fsencode(model))
     compiled = litert.new("LiteRtCreateCompiledModel", environment, file, _options(litert))
     profiler = litert.new("LiteRtCompiledModelGetProfiler", compiled)
     ends = [_buffers(litert, environment, file, compiled, side) for side in ("Input", "Output")]

@@ -48,6 +48,8 @@ class Deciding:
             raise RecipeError(f"columns = {self.columns!r}", 'Write the first and the one behind the last: "4:84".')
         if self.above is None and self.below is None and not self.columns:
             raise RecipeError("nothing is said of what decides in an output", "Give above, below or columns.")
+        if any(map(math.isnan, self.limits)):
+            raise RecipeError("above or below is not a number (nan)", "Give a value such as above = 0.5.")
         if not self.limits[0] < self.limits[1]:
             raise RecipeError(f"no value is above {self.above} and below {self.below}", "Swap them.")
 

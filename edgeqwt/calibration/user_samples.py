@@ -21,6 +21,8 @@ _WHAT = "calibration function"
 MODEL_FIRST = "The model comes first; samples are given by --calibration (calibration= in Python)."
 _YIELD = "Yield one sample at a time: {input name: array}, one array, or a tuple of arrays, batch dimension included."
 
+SAME = "Give the same samples in the same order each time: fix the seed there, and do not shuffle."
+
 
 def from_spec(spec: str) -> Samples:
     """Samples from "file.py:function" or "package.module:function".
@@ -35,8 +37,8 @@ def from_function(function: Callable[[], Iterable[Any]], origin: str) -> Samples
     """Samples from a function that is called for each pass and yields dicts of arrays, or single arrays.
 
     Raises:
-        InputError: while reading: when the function raises, yields something else or nothing, or another
-            first sample than on the pass before.
+        InputError: while reading: when the function raises, yields something else or nothing, or other samples, or
+            more or fewer of them, than on the pass before.
     """
     what = f"{_WHAT} {origin}"
 
@@ -72,24 +74,26 @@ def from_iterable(values: Iterable[Any]) -> Samples:
 
 
 def _samples(values: Callable[[], Iterator[Any]], what: str, origin: str) -> Samples:
-    seen: list[bytes] = []  # the first sample's digest, once it is known
+    seen: list[bytes] = []  # digests of the samples that any pass has reached
+    counts: list[int] = []  # how many there are, once a pass has come to the end
 
     def read() -> Iterator[Sample]:
-        index = -1
-        for index, value in enumerate(values()):
-            sample = _as_sample(value, f"{what}: sample {index}")
-            if index == 0:
-                # Of all samples the first is enough to notice a shuffle or a random transformation.
-                digest = _digest(sample)
-                if seen and seen[0] != digest:
-                    raise InputError(
-                        f"{what}: sample 0 is not what it was on the pass before",
-                        "Give the same samples in the same order each time: fix the seed there, and do not shuffle.",
-                    )
-                seen[:] = [digest]
+        count = 0
+        for count, value in enumerate(values(), start=1):
+            sample = _as_sample(value, f"{what}: sample {count - 1}")
+            digest = _digest(sample)
+            if count > len(seen):
+                seen.append(digest)
+            if counts and count > counts[0]:
+                raise InputError(f"{what} gives more samples than the {counts[0]} of the pass before", SAME)
+            if seen[count - 1] != digest:
+                raise InputError(f"{what}: sample {count - 1} is not what it was on the pass before", SAME)
             yield sample
-        if index < 0:
+        if not count and not seen:
             raise InputError(f"{what} has no samples", "Give at least one; 128 to 512 are a good number.")
+        if count < len(seen):
+            raise InputError(f"{what} gives only {count} samples, and gave {len(seen)} on the pass before", SAME)
+        counts[:] = [count]
 
     return Samples(origin, read)
 

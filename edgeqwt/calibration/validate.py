@@ -76,6 +76,8 @@ def conform(array: Array, spec: InputSpec, where: str) -> Array:
         raise InputError(
             f"{where} is expected to be {spec.dtype}, which is not supported", "Use float, integer or bool inputs."
         ) from None
+    if spec.shape == () and array.shape == (1,):  # a row of an array whose only axis is that of samples
+        array = array.reshape(())
     _check_shape(array.shape, spec.shape, where, tokens=dtype.kind in "iu")
     if dtype.kind == "f":
         return _as_float(array, dtype, where)

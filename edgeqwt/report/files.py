@@ -25,6 +25,7 @@ from edgeqwt.report.folder import (
     PAGE,
     REPORT,
     check_file,
+    unused,
     within_work,
 )  # fmt: skip
 from edgeqwt.report.html import page_html
@@ -125,7 +126,7 @@ def write_repaired(
 
     named = {"file": str(model), "float file": reference}
     origin = (*_files(named, ("written", f"{output}\nSHA-256 {hashlib.sha256(content).hexdigest()}")),)
-    anew = ["edgeqwt", "build", reference, "-c", _named(data), "-o", "out"]
+    anew = ["edgeqwt", "build", reference, "-c", _named(data), "-o", unused("out")]
     page = page_html(compensation_page(result, str(model), origin, anew)).encode()
     with whole_file(page_beside(output)) as beside, whole_file(output) as file:
         for part, whole in ((file, content), (beside, page)):

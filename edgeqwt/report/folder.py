@@ -41,7 +41,7 @@ from edgeqwt.signals import held
 
 __all__ = [
     "DETAILS", "EXPLORER", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA",
-    "check_file", "check_folder", "whole_folder", "within_work",
+    "check_file", "check_folder", "unused", "whole_folder", "within_work",
 ]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -258,6 +258,12 @@ def _old(path: Path) -> Path:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{MARK}-{secrets.token_hex(4)}")
+
+
+def unused(name: str) -> str:
+    """A name that nothing has in the working folder, for a command that is proposed: it must not replace a build."""
+    names = (f"{name}{n or ''}" for n in (0, *range(2, 10_000)))
+    return next((candidate for candidate in names if not os.path.lexists(candidate)), name)
 
 
 def within_work(path: Path) -> bool:

@@ -52,7 +52,8 @@ def rendered(template: str, **values: Any) -> str:
     """A template with the style and the script of all pages, and the policy that lets only these in."""
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     policy = f"{REFUSED}; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
-    return _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    text = _environment().get_template(template).render(style=style, script=script, policy=policy, **values)
+    return text.encode("utf-8", "replace").decode()  # names of files that are no UTF-8
 
 
 def _helpers(page: Page) -> dict[str, Any]:

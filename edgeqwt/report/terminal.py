@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, show_table
 from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewritten
 from edgeqwt.report.findings import finding_sentences
+from edgeqwt.report.folder import unused
 from edgeqwt.report.groups import group_sentences
 from edgeqwt.report.own_errors import ceiling_sentences, own_sentences
 from edgeqwt.report.page import VERDICTS, level_of
@@ -169,12 +170,15 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
     from edgeqwt.advice import clipped
     from edgeqwt.repair import LEAST_DB
 
-    build = shlex.join(["edgeqwt", "build", first, *data, "-o", "out"])
-    poor = [op for op in comparison.own.worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
-    if kinds := {op.kind for op in poor if clipped(op)}:
-        other = "" if "INPUT" in kinds else "; `compensate` widens those of some layers in place"
+    build = shlex.join(["edgeqwt", "build", first, *data, "-o", unused("out")])
+    worst = comparison.own.worst
+    poor = [op for op in worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
+    refused = any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part)
+    if any(map(clipped, poor)):
+        lost = refused or any(op.kind == "INPUT" and clipped(op) for op in worst)
+        other = "" if lost else "; `compensate` widens those of some layers in place"
         return build, f"chooses ranges that hold these samples{other}"
-    if any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part):
+    if refused:
         return build, "makes one from the float file; so little is right about this one that `compensate` refuses it"
     files = [second, "--reference", first, *data, "-o", "better.tflite"]
     return shlex.join(["edgeqwt", "compensate", *files]), "repairs it in place"

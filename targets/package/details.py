@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeqwt.converted import Affine, Binding, Joined
+from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
 
@@ -87,7 +88,7 @@ def of_build(result: BuildResult) -> Details:
     """Details of a build: names and layouts of its source model."""
     model = result.model
     # The name alone: the package is for others, and where the file lay is nobody's business.
-    name_of = Path(result.sources.model).name or "a model in memory"
+    name_of = printable(Path(result.sources.model).name) or "a model in memory"
     origin = f"Made by edgeqwt from {name_of} with the recipe {result.recipe.name}."
     names = {b.tensor: b.spec.name for b in (*model.inputs, *model.outputs)}
     states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}

@@ -146,3 +146,10 @@ def test_outputs_that_have_nothing_of_it(tmp_path: Path, outputs: dict[str, Deci
     with pytest.raises(EdgeqwtError) as caught:
         edgeqwt.build(tmp_path / "net.tflite", calibration=tmp_path / "samples.npz", recipe="plain", outputs=outputs)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("values", [{"above": float("nan")}, {"above": 0.5, "below": float("nan")}])
+def test_what_is_no_number_decides_nothing(values: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match=r"not a number \(nan\)") as error:
+        Deciding(**values)
+    assert "above = 0.5" in error.value.hint

@@ -84,6 +84,30 @@ def test_other_samples_on_each_pass() -> None:
     assert "calibration function data.py:samples: sample 0 is not what it was" in refused(samples).message
 
 
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        ([0, 1, 5], "f: sample 2 is not what it was on the pass before"),
+        ([0, 1], "f gives only 2 samples, and gave 3 on the pass before"),
+        ([], "f gives only 0 samples, and gave 3 on the pass before"),
+        ([0, 1, 2, 3], "f gives more samples than the 3 of the pass before"),
+    ],
+)
+def test_a_function_that_changes_behind_the_first_sample(later: list[int], said: str) -> None:
+    passes = iter([[0, 1, 2], [0, 1, 2], later])
+    samples = from_function(lambda: [np.full((1, 2), k, np.float32) for k in next(passes)], "f")
+    assert len(list(samples)) == len(list(samples)) == 3
+    error = refused(samples)
+    assert said in error.message
+    assert "same order" in error.hint
+
+
+def test_passes_that_stop_early_say_nothing_of_the_number() -> None:
+    samples = from_function(lambda: [np.full((1, 2), k, np.float32) for k in range(3)], "f")
+    samples.first()
+    assert [len(list(samples.head(2))), len(list(samples)), len(list(samples.head(1)))] == [2, 3, 1]
+
+
 def test_a_generator_object_can_be_read_only_once() -> None:
     with pytest.raises(InputError, match="a generator can be read only once") as caught:
         from_iterable(np.zeros((1, 2)) for _ in range(3))

@@ -169,3 +169,10 @@ def test_a_float64_beyond_float32() -> None:
 def test_inputs_of_types_that_no_sample_has(dtype: str) -> None:
     error = refused(from_arrays({"x": good()}), InputSpec("x", (1, 3, 4, 5), dtype))
     assert f"is expected to be {dtype}, which is not supported" in error.message
+
+
+def test_rows_of_one_number_serve_an_input_without_axes() -> None:
+    scalar = InputSpec("x", (), "float32")
+    found = list(validated(from_arrays({"x": np.arange(3.0)}), [scalar]))
+    assert [(sample["x"].shape, float(sample["x"])) for sample in found] == [((), 0.0), ((), 1.0), ((), 2.0)]
+    assert "has shape (1, 2), expected ()" in refused(from_arrays({"x": np.zeros((3, 2))}), scalar).message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -73,3 +74,12 @@ def test_within_a_folder_that_goes_with_the_error_nothing_is_written(network: li
     work.mkdir()
     assert run([*network, "-o", str(work / "seq32")]) == 8
     assert list(work.iterdir()) == []
+
+
+def test_names_that_are_not_utf_8(network: list[str], tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"out\xe9")
+    assert run([*network, "-o", str(strange), "--accept"]) == 0
+    assert "out?" in (strange / "report.html").read_text(encoding="utf-8")
+    assert run(["bench", str(strange / "model.tflite"), "--on", "host", "--runs", "2"]) == 0
+    assert run([*network, "-o", str(strange)]) == 8
+    assert strange.with_name(f"{strange.name}.refused.html").is_file()

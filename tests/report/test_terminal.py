@@ -20,6 +20,7 @@ from edgeqwt.verify.bitexact import BitExactness, Difference, Lacking
 from edgeqwt.verify.choice import Choice
 from edgeqwt.verify.compare import Comparison, TensorComparison
 from edgeqwt.verify.metrics import Sums
+from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.parity import OutputParity, Parity
 from tests.report.conftest import with_detail
 
@@ -222,6 +223,28 @@ def test_what_compensation_would_refuse_is_not_sent_there(db: float, said: str) 
     found = Comparison((), (TensorComparison("out", "FULLY_CONNECTED", closeness),), 8, 0)
     command, _ = terminal.next_command(found, "a.tflite", "b.tflite", ["-c", "s.npz"])
     assert command.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("db", "kind", "in_place"), [(5.0, "CONV_2D", True), (5.0, "INPUT", False), (-1.0, "CONV_2D", False)]
+)
+def test_of_clipped_layers_a_new_file_is_proposed(
+    db: float, kind: str, in_place: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compensation in place beside it where that is not refused and no input cuts values off, however good it looks."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()  # an earlier build, which the command must not replace
+    closeness = replace(CLOSE, sqnr_db=db, varying_db=db)
+    ops = [
+        OpError(k, "CONV_2D", f"y{k}", f"y{k}", 3.0, 3.0, 0.0, 1.0, 0.0, moves=False, median_used=None)
+        for k in range(6)
+    ]
+    last = OpError(None, kind, "x", "x", 5.0, 5.0, 0.0, 1.0, 0.0, moves=False, median_used=None)
+    rows = (TensorComparison("out", "FULLY_CONNECTED", closeness),)
+    found = Comparison((), rows, 8, 0, OwnErrors(8, (*ops, last), 0))
+    command, why = terminal.next_command(found, "a.tflite", "b.tflite", ["-c", "s.npz"])
+    assert command == "edgeqwt build a.tflite -c s.npz -o out2"
+    assert ("`compensate` widens" in why) == in_place
 
 
 def test_what_is_exact_has_a_unit_in_sentences() -> None:
