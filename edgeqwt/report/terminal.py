@@ -175,8 +175,8 @@ def next_command(comparison: Comparison, first: str, second: str, data: Sequence
     poor = [op for op in worst[:WORST_OPS] if (op.own_db or 0.0) < Thresholds().warn_db]
     refused = any(row.closeness.judged_db < LEAST_DB for row in comparison.outputs if not row.part)
     if any(map(clipped, poor)):
-        lost = refused or any(op.kind == "INPUT" and clipped(op) for op in worst)
-        other = "" if lost else "; `compensate` widens those of some layers in place"
+        but = ", not that of the input" if any(op.kind == "INPUT" and clipped(op) for op in worst) else ""
+        other = "" if refused else f"; `compensate` widens those of some layers in place{but}"
         return build, f"chooses ranges that hold these samples{other}"
     if refused:
         return build, "makes one from the float file; so little is right about this one that `compensate` refuses it"
