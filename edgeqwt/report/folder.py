@@ -21,7 +21,7 @@ from pathlib import Path
 
 from edgeqwt.disk import FULL, LITTLE, MARK, cannot_write, expect, made_parents, take
 from edgeqwt.disk import sync as sync_path
-from edgeqwt.errors import InputError
+from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.report.manifest import (
     DETAILS,
     EXPLORER,
@@ -106,6 +106,10 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
             _finish(work, path)
             with held():
                 _put_in_place(work, path, shown, overwrite)
+        except EdgeqwtError as error:  # of builds within this one: people know the place, not this folder
+            error.message, error.hint = (t.replace(str(work), str(shown)) for t in (error.message, error.hint))
+            error.args = (error.message,)
+            raise
         except OSError as error:  # writing to an open file fails without a name
             if error.errno in FULL and error.filename is None and shutil.disk_usage(path.parent).free < LITTLE:
                 raise cannot_write(shown, error) from None

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edgeqwt.cli import run
+from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.report.folder import whole_folder
 from tests.chain import Chain, noise
 
 DENSE = {
@@ -74,6 +76,14 @@ def test_within_a_folder_that_goes_with_the_error_nothing_is_written(network: li
     work.mkdir()
     assert run([*network, "-o", str(work / "seq32")]) == 8
     assert list(work.iterdir()) == []
+
+
+def test_errors_within_a_folder_that_is_being_made_name_its_place(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error, whole_folder(tmp_path / "out") as work:
+        raise InputError(f"{work}/builds/w8a8 cannot be written", f"Look at {work}.")
+    place = tmp_path / "out"
+    assert (error.value.message, error.value.hint) == (f"{place}/builds/w8a8 cannot be written", f"Look at {place}.")
+    assert str(error.value) == error.value.message
 
 
 def test_names_that_are_not_utf_8(network: list[str], tmp_path: Path) -> None:
