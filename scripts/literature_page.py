@@ -281,7 +281,8 @@ offsets of linear ops alone, dB of what varies on 1000 test images (`python benc
 
 With the integer layer's input as its own a layer makes up for the rounding of its weights alone, not for errors of
 layers before it, and two thirds of the gain are gone. Rows of P sum to 1, so that a gain and an offset of V's channels
-are those of P·V; they add 0.1 dB. Neither is built in.
+are those of P·V; they add 0.1 dB, on this one network. ResNet-20, with CWAC as at 41102bb, has 10.13 dB uncompensated,
+14.70 with the default, 14.83 without a margin and 13.49 with the layer's own input. Neither is built in.
 
 ## Ranges per position
 
