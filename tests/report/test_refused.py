@@ -93,3 +93,9 @@ def test_names_that_are_not_utf_8(network: list[str], tmp_path: Path) -> None:
     assert run(["bench", str(strange / "model.tflite"), "--on", "host", "--runs", "2"]) == 0
     assert run([*network, "-o", str(strange)]) == 8
     assert strange.with_name(f"{strange.name}.refused.html").is_file()
+
+
+def test_a_build_that_has_no_time_left_is_refused_too(network: list[str], tmp_path: Path) -> None:
+    """What the budget spares is the trial of remedies, never the judgement."""
+    assert run([*network, "-o", str(tmp_path / "out"), "--time-budget", "0.01s"]) == 8
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.refused.html"]
