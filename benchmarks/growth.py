@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PICTURE = ROOT / "docs" / "growth.svg"
 RECIPES = {"fast": "#d9822b", "balanced": "#2b8fd9"}
 LIMIT = 600  # seconds of one build
+TICKS = (1, 2, 5, 10, 20, 50, 100)  # CPU seconds
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ def show_growth(known: Known, recipes: list[str]) -> None:
 
 
 def draw(known: Known, recipes: list[str], path: Path) -> None:
-    """One panel for each number."""
-    with drawing(path, 1, len(STEPS), (11, 3)) as panels:
-        for axes, what in zip(panels, STEPS, strict=True):
+    """One panel for each number that has been measured."""
+    shown = [what for what in STEPS if any(complete(known, recipe, what) for recipe in recipes)]
+    with drawing(path, 1, len(shown), (2.8 * len(shown), 3)) as panels:
+        for axes, what in zip(np.atleast_1d(np.asarray(panels)), shown, strict=True):
             for recipe in (recipe for recipe in recipes if complete(known, recipe, what)):
                 draw_curve(axes, known, recipe, what)
             axes.set_title(f"CPU seconds by {what}", loc="left", fontsize=10)
@@ -172,12 +174,11 @@ def draw(known: Known, recipes: list[str], path: Path) -> None:
 def draw_curve(axes: Axes, known: Known, recipe: str, what: str) -> None:
     """Seconds on logarithmic axes, with the exponent beside them."""
     numbers, costs = curve(known, recipe, what, "cpu")
-    axes.loglog(numbers, costs, "o-", color=RECIPES[recipe], markersize=4)
-    axes.annotate(
-        f"{recipe}: {exponent(numbers, costs):.1f}", (numbers[0], costs[0]), (0, 8), textcoords="offset points",
-        color=RECIPES[recipe],
-    )  # fmt: skip
+    label, color = f"{recipe}: {exponent(numbers, costs):.1f}", RECIPES[recipe]
+    axes.loglog(numbers, costs, "o-", color=color, markersize=4)
+    axes.annotate(label, (numbers[-1], costs[-1]), (0, 7), textcoords="offset points", ha="right", color=color)
     axes.set_xticks(numbers, [str(n) for n in numbers])
+    axes.set_yticks(TICKS, [str(n) for n in TICKS])
     axes.minorticks_off()
     axes.tick_params(colors=TEXT)
 
