@@ -122,9 +122,13 @@ def _missing_ops(target: TargetProfile) -> tuple[frozenset[str], frozenset[str]]
     if "tflm" in target.runtimes:
         return lacking, lacking16
     # TFLite Micro runs what an NPU leaves over; SQRT is left over, and RSQRT need not be written with it.
-    taken = target.limits.get("npu_ops")
-    tables = not isinstance(taken, Mapping) or "GATHER" in taken.get("int8", ())
-    return frozenset(() if tables else {"GATHER"}), frozenset({"SQRT"} if target.npu is not None else ())
+    taken, missing16 = target.limits.get("npu_ops"), frozenset({"SQRT"} if target.npu is not None else ())
+    if not isinstance(taken, Mapping):
+        return frozenset(), missing16
+    npu = {*taken.get("int8", ())}
+    # What neither of them has, such as GELU, is a table that TFLite Micro looks up.
+    nowhere = {kind for kind in lacking if RULES[kind].elementwise}
+    return frozenset((nowhere | {"GATHER"}) - npu), missing16
 
 
 @dataclass(frozen=True)

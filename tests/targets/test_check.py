@@ -116,6 +116,18 @@ def test_what_a_transformer_at_16_bits_cannot_do_there_is_said() -> None:
     assert placed(integer, profile) == predicted(integer, profile) == {"scores", "mixed", "gelu", "norm/variance/total"}
 
 
+def test_what_neither_the_npu_nor_its_cpu_has_is_a_table_there() -> None:
+    chain = Chain()
+    graph, profile = chain.graph(chain.op("GELU", chain.input((1, 8, 8, 4)), approximate=False)), load("stm32n6")
+    assert {"GELU", "GATHER"} <= kernels_of(profile).missing
+    assert not {"GELU", "GATHER"} & kernels_of(load("ethos-u85-256")).missing
+    integer = lowered(graph, samples(graph), missing=kernels_of(profile).missing).graph
+    assert "GATHER" in {op.kind for op in integer.ops}
+    for found in (check(graph, profile), check(integer, profile)):
+        assert found
+        assert all(finding.severity == "warning" for finding in found)
+
+
 def test_a_model_too_big_for_the_ram_says_where_and_by_how_much() -> None:
     chain = Chain()
     x = chain.input((1, 256, 256, 3), "image")
