@@ -17,7 +17,7 @@ from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.runners import Values
 from edgeqwt.verify.comparator import side_by_side
 from edgeqwt.verify.metrics import Closeness, Sums, compare
-from edgeqwt.verify.paired import CHANCE, Gain, gain, mcnemar
+from edgeqwt.verify.paired import CHANCE, Gain, gain, split
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Pairing:
         other: name of the other file.
         only_other, only_this: rows that one of them alone has right: as the labels say or, without labels, as the
             first file has it.
-        probability: of so uneven a split by chance (McNemar's exact test).
+        probability: of so uneven a split by chance (McNemar's exact test; of samples with many rows, such as pixels,
+            see `paired.split`).
         gain: of SQNR of what varies at the first output, over the other file; None beside the first file, which is
             what SQNR refers to.
     """
@@ -163,7 +164,8 @@ def _scores(
         # Without labels the first file is always right: only the others can be compared with each other.
         others = names[:k] if labels is not None else names[1:k]
         pairings = [
-            _pairing(o, right[o], right[name], None if o == names[0] else (errors[o], errors[name])) for o in others
+            _pairing(o, count, right[o], right[name], None if o == names[0] else (errors[o], errors[name]))
+            for o in others
         ]
         found = Counter(zip(reference.tolist(), classes[name].tolist(), strict=True))
         changes = [
@@ -178,10 +180,11 @@ def _scores(
 
 
 def _pairing(
-    other: str, before: Array, after: Array, errors: tuple[Sequence[float], Sequence[float]] | None
+    other: str, count: int, before: Array, after: Array, errors: tuple[Sequence[float], Sequence[float]] | None
 ) -> Pairing:
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    return Pairing(other, lost, won, mcnemar(lost, won), None if errors is None else gain(*errors))
+    by_sample = split(*(right.reshape(count, -1).sum(axis=1).tolist() for right in (before, after)))
+    return Pairing(other, lost, won, by_sample.probability, None if errors is None else gain(*errors))
 
 
 def _classes(output: Array) -> Array:

@@ -64,6 +64,23 @@ def test_files_are_scored_and_paired(files: list[Path]) -> None:
     assert noisy.outputs[0].varying_db > 30  # 20 log10(1 / (0.01 · 2)) = 34 dB
 
 
+def test_pixels_of_a_sample_are_no_trials_of_their_own(tmp_path: Path) -> None:
+    names = []
+    for name, weights in {"float": np.eye(4), "swapped": np.eye(4)[[1, 0, 2, 3]]}.items():
+        chain = Chain()
+        x = chain.input((1, 50, 4), "x")
+        y = chain.op("FULLY_CONNECTED", x, chain.constant(weights), -1, name="y", keepNumDims=True, **NONE)
+        flatbuffer.write(chain.graph(y), tmp_path / f"{name}.tflite")
+        names.append(tmp_path / f"{name}.tflite")
+    values = np.random.default_rng(1).normal(size=(8, 50, 4)).astype(np.float32)
+    for count, verdict in ((3, "no difference beyond chance"), (8, "worse")):
+        few = {"x": values[:count], "labels": values[:count].argmax(axis=-1)}
+        (pairing,) = edgeqwt.evaluate(names, data=few).files[1].pairings
+        assert pairing.only_other == int((few["labels"] < 2).sum()) > 50
+        assert pairing.probability == pytest.approx(2 * 0.5**count)  # every sample has lost
+        assert pairing.verdict == verdict
+
+
 def test_labels_may_come_from_a_file_or_be_missing(files: list[Path], tmp_path: Path) -> None:
     given = data()
     np.save(tmp_path / "labels.npy", given["labels"])
