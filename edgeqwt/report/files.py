@@ -75,8 +75,8 @@ def write_build(result: BuildResult, folder: Path) -> None:
 def page_where_refused(output: Path, model: str) -> Iterator[None]:
     """Writes a page beside a build's output folder where the block stops for quality, and names it in the hint.
 
-    The folder itself stays as it was. Within another output's work folder, which goes with the error, nothing is
-    written: what makes that folder has a block of its own.
+    The folder itself stays as it was. Where the block ends well, the page of an earlier one goes. Within another
+    output's work folder, which goes with the error, nothing is written: what makes that folder has a block of its own.
 
     Args:
         output: the build's folder; `out` gets `out.refused.html`.
@@ -85,16 +85,18 @@ def page_where_refused(output: Path, model: str) -> Iterator[None]:
     Raises:
         QualityError: that of the block.
     """
-    from edgeqwt.report.pages import refused_page
+    from edgeqwt.report.pages import NOT_WRITTEN, refused_page
 
+    path = output.with_name(f"{output.name}{REFUSED}")
     try:
         yield
+        with suppress(OSError, ValueError):
+            if path.is_file() and NOT_WRITTEN in path.read_text("utf-8"):
+                path.unlink()
     except QualityError as error:
         if error.refused is not None and not within_work(output):
-            path = output.with_name(f"{output.name}{REFUSED}")
-            with suppress(
-                EdgeqwtError, OSError
-            ):  # what stopped the build is to be read, not that a page cannot be there
+            # What stopped the build is to be read, not that a page cannot be there.
+            with suppress(EdgeqwtError, OSError):
                 check_file(path)
                 _write(refused_page(error.refused, model, tuple(_files({"model": model}))), path)
                 error.hint = f"{error.hint} Open {path}: where the error is born, op by op."

@@ -51,6 +51,10 @@ FULL_BAR = 50.0  # dB: a bar as long as its column
 WORST = 3  # ops that are named with what to do
 
 
+NOT_WRITTEN = "No model was written"
+"""How the page of a refused build begins."""
+
+
 def build_page(
     result: BuildResult, origin: Sequence[tuple[str, str]] = (), npu: Mapping[str, Any] | None = None
 ) -> Page:
@@ -89,7 +93,7 @@ def refused_page(refused: Refused, model: str, origin: Sequence[tuple[str, str]]
     quality, kept = found.quality[found.choice.name], found.choice.name
     level, headline = _verdict(quality, wanted, found.shortfalls)
     series = tuple(sorted(found.traced, key=lambda name: name == kept))
-    lead = ["No model was written: `--accept` writes it as it is.", f"{_meaning(wanted)}."]
+    lead = [f"{NOT_WRITTEN}: `--accept` writes it as it is.", f"{_meaning(wanted)}."]
     lead += [f"What to do: {found.remedy}"] if found.remedy else []
     lead += [f"Samples: {sentence}." for sentence in found.warnings]
     lead += [f"Ceiling: {sentence}." for sentence in ceiling_sentences(found.ceiling, quality)]

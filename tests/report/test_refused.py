@@ -62,6 +62,15 @@ def test_what_was_there_stays(network: list[str], tmp_path: Path) -> None:
     assert (tmp_path / "out.refused.html").is_file()
 
 
+def test_the_page_goes_when_a_build_is_written_there(network: list[str], tmp_path: Path) -> None:
+    assert run([*network, "-o", str(tmp_path / "out")]) == 8
+    assert run([*network, "-o", str(tmp_path / "out"), "--accept"]) == 0
+    assert not (tmp_path / "out.refused.html").exists()
+    (tmp_path / "out.refused.html").write_text("somebody's own")
+    assert run([*network, "-o", str(tmp_path / "out"), "--accept", "--overwrite"]) == 0
+    assert (tmp_path / "out.refused.html").read_text() == "somebody's own"
+
+
 def test_where_it_cannot_be_written_the_error_is_the_same(
     network: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
