@@ -170,7 +170,7 @@ def grouped(job: Job, made: Made, judgement: Judgement, wanted: Grouping, stages
 
 def _unmoved(wanted: Grouping, found: Sequence[Group]) -> str:
     gain = max(group.gain_db for group in found)
-    return f"no group of {wanted.input!r} gains {WORTH:g} dB by scales of its own: at most {gain:.2f}"
+    return f"no group of {wanted.input!r} gains {WORTH:g} dB by scales of its own beyond chance: at most {gain:.2f}"
 
 
 def parted(samples: Samples, model: ConvertedModel, wanted: Grouping) -> tuple[Part, ...]:
@@ -219,8 +219,9 @@ def _group(job: Job, made: Made, kept: Graph, part: Part, key: str, written: Wri
     graphs = {name: written(graph)[0] for name, graph in _candidates(made, context).items()}
     quality = context.gate.quality(made.reference, {ONE: kept, **graphs})
     name = choose(quality).name
-    gain = min(gain_at(quality[ONE], quality[name], k).db for k in range(len(quality[ONE].decisive)))
-    own = name != ONE and gain >= WORTH
+    found = [gain_at(quality[ONE], quality[name], k) for k in range(len(quality[ONE].decisive))]
+    gain = min(g.db for g in found)
+    own = name != ONE and gain >= WORTH and all(g.certain for g in found)
     graph, judged = (graphs[name], quality[name]) if own else (kept, quality[ONE])
     return Group(key, part.lowest, part.below, part.samples, graph, own, judged, quality[ONE], gain)
 
