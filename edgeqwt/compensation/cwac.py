@@ -8,7 +8,7 @@ looked at. Every op of both graphs runs once per sample (`SegmentedRun`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,7 +19,6 @@ from edgeqwt.compensation.channel_constants import channel_slots_of, is_constant
 from edgeqwt.compensation.fold import fold, headroom, quantization
 from edgeqwt.compensation.layer import Layer, Totals
 from edgeqwt.compensation.match import OTHER_MODEL, match
-from edgeqwt.compensation.moments import Moments
 from edgeqwt.compensation.probe import unfused
 from edgeqwt.compensation.rescale import differs, preferred, rewrite, tied
 from edgeqwt.compensation.solve import Correction, Options, solve
@@ -179,7 +178,7 @@ def _corrected(graph: Graph, i: int, totals: Totals, options: Options) -> tuple[
     channels = len(correction.gain)
     reasons = {**correction.refused, **dict.fromkeys(space.missing, channels)}
     skips = [_skip(graph, i, reason, n) for reason, n in reasons.items()]
-    return graph, _change(graph, i, correction, totals.plain), skips
+    return graph, _change(graph, i, correction, totals), skips
 
 
 def _rescaled(
@@ -198,10 +197,11 @@ def _rescaled(
     return candidate, replace(change, scale=(float(old.scale[0]), float(new.scale[0])))
 
 
-def _change(graph: Graph, i: int, correction: Correction, folds: Sequence[Moments]) -> Change:
+def _change(graph: Graph, i: int, correction: Correction, totals: Totals) -> Change:
     op = graph.ops[i]
     ones, zeros = np.ones_like(correction.gain), np.zeros_like(correction.gain)
-    parts = [fold for fold in folds if fold.n > 0]
+    # A fold none of whose rows count for the outputs confirms nothing.
+    parts = [plain for plain, evened in zip(totals.plain, totals.evened, strict=True) if evened.n > 0]
     signal = sum(float(part.yy.sum()) for part in parts)
     before = sum(float(part.error(ones, zeros).sum()) for part in parts)
     # Where the file cannot hold a channel's correction, it has none.

@@ -10,6 +10,7 @@ import pytest
 from edgeqwt.compensation.channel_constants import channel_slots, constant_ops, realized
 from edgeqwt.compensation.cwac import compensate
 from edgeqwt.compensation.fold import SHARED_CONSTANT, headroom
+from edgeqwt.compensation.layer import FOLDS
 from edgeqwt.compensation.solve import Options
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Quantization
@@ -163,3 +164,17 @@ def test_what_no_output_feels_is_fitted_as_if_all_were_felt_alike() -> None:
     )
     alike = case.compensated(graph=bad)
     assert flatbuffer.to_bytes(unweighted.graph) == flatbuffer.to_bytes(alike.graph)
+
+
+def test_samples_that_no_output_feels_confirm_nothing() -> None:
+    """Such as those at which a ReLU behind the layer is shut; here all of one fold."""
+    case, seen = made(affine()), iter(range(10_000))
+    ops = [op.outputs[0] for op in case.floating.ops]
+
+    def weights(_: object) -> dict[int, np.ndarray]:
+        return dict.fromkeys(ops, np.full(10, next(seen) % FOLDS != 0, np.float32))
+
+    bad = broken(case.integer, "scaled", 0.8)
+    found = compensate(bad, case.floating, case.samples, case.statistics, Mse(), Options(), token_weights=weights)
+    (change,) = (change for change in found.changes if change.name == "scaled")
+    assert change.error_after > change.error_before + 3
