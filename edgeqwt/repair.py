@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,16 +19,15 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped
 from edgeqwt.lowering.fake_quant import inserted
+from edgeqwt.passes.gate import Gate
 from edgeqwt.pictured import Tabular
 from edgeqwt.pipeline import sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.verify.choice import Choice, choose
-from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.op_errors import OwnErrors, own_errors
 from edgeqwt.verify.quality import Quality, layer_quality
@@ -110,8 +109,7 @@ def compensate_graph(
     warnings += _far_away(first[UNCOMPENSATED], bool(reference.learned))
     _require(warnings, recipe, OTHER_SAMPLES)
     if sum(1 for _ in samples.head(2)) == 1:
-        nothing = Outcome(graph, (), (), 1)
-        choice = Choice(UNCOMPENSATED, ONE_SAMPLE)
+        nothing, choice = Outcome(graph, (), (), 1), Choice(UNCOMPENSATED, ONE_SAMPLE)
         poor = shortfalls(wanted, first[UNCOMPENSATED], recipe.quality)
         sizes = sizes_of({UNCOMPENSATED: graph})
         traced = {UNCOMPENSATED: own_errors(wanted, graph, feeds(reference, wanted, held_out))}
@@ -129,7 +127,8 @@ def compensate_graph(
         warnings += _strange_gains(outcome)
         _require(warnings, recipe, OTHER_PARENT)
         if outcome.has_gains:
-            outcome = _judged(outcome, graph, options, run, reference, wanted, held_out)
+            with Gate(reference, wanted, held_out, samples).at_decisions(wanted) as comparator:
+                outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:
         data = feeds(reference, wanted, held_out.shown(advance))
@@ -146,17 +145,6 @@ def compensate_graph(
     return CompensationResult(
         kept, graph, outcome, choice, quality, sizes, stages.seconds, poor, tuple(warnings), traced, worst
     )
-
-
-def _judged(
-    outcome: Outcome, graph: Graph, options: Options, run: Callable[[Options], Outcome], reference: ConvertedModel,
-    wanted: Graph, held_out: Samples,
-) -> Outcome:  # fmt: skip
-    """See `offsets_where_gains_lose`; judged at the tensors that decide."""
-    deciding = reference.deciding
-    outputs = decision_tensors(wanted, deciding=deciding)
-    with Comparator(wanted, feeds(reference, wanted, held_out), outputs, deciding=deciding) as comparator:
-        return offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
 
 
 def _require(warnings: list[str], recipe: Recipe, why: tuple[str, str]) -> None:
