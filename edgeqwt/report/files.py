@@ -87,7 +87,7 @@ def page_where_refused(output: Path, model: str) -> Iterator[None]:
     """
     from edgeqwt.report.pages import NOT_WRITTEN, refused_page
 
-    path = output.with_name(f"{output.name}{REFUSED}")
+    path = output.parent / f"{output.name}{REFUSED}"  # "." and "/", which the block refuses, have no name
     try:
         yield
         with suppress(OSError, ValueError):
