@@ -1,8 +1,8 @@
 """Weights of few distinct sub-vectors as codewords and indices of 8 bits, which CAST and GATHER look up at each run.
 
 The integers that FULLY_CONNECTED sees stay the same, and LiteRT's reference kernels give the same bytes. XNNPACK packs
-constant weights alone: it leaves such a layer to LiteRT's own kernels, which take longer (docs/literature.md). TFLite
-Micro has no CAST of uint8; its form is `lookup_weights`.
+constant weights alone: it leaves such a layer to LiteRT's own kernels, which take longer (docs/literature-in-files.md).
+TFLite Micro has no CAST of uint8; its form is `lookup_weights`.
 """
 
 from __future__ import annotations

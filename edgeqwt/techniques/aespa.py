@@ -21,7 +21,7 @@ class Aespa(Gptq):
     paper = "aespa (Kim et al. 2024), its objectives for queries, keys and values"
     measured = (
         "in `balanced` in place of gptq, w4a8: a ViT 33.3 dB for 33.1, MiniLM's Spearman 0.973 for 0.971 "
-        "(docs/literature.md)"
+        "(docs/literature-in-files.md)"
     )
     attention: bool = True
 

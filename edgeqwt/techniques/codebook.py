@@ -41,7 +41,7 @@ class Codebook(codebook.Codebook, Rounding):
     paper = "VQ4DiT (Deng et al. 2024), assignments in closed form; GPTVQ (van Baalen et al. 2024), first assignment"
     measured = (
         "a diffusion transformer's velocity: 22.3, 18.4 and 15.4 dB with sub-vectors of 2, 3 and 4; gptq in equal "
-        "steps 17.7 at 4 bits and 11.9 at 3 (docs/literature.md)"
+        "steps 17.7 at 4 bits and 11.9 at 3 (docs/literature-in-files.md)"
     )
     for_dynamic: ClassVar[bool] = False
     keeps_clusters: ClassVar[bool] = True

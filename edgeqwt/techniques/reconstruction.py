@@ -83,7 +83,9 @@ class FimaQ(Brecq):
 
     name = "fima_q"
     paper = "FIMA-Q (Wu et al. 2025): diagonal plus low rank"
-    measured = "less than brecq: w4a8 14.6 dB for 17.5 on ResNet-20, 28.4 for 29.5 on a ViT (docs/literature.md)"
+    measured = (
+        "less than brecq: w4a8 14.6 dB for 17.5 on ResNet-20, 28.4 for 29.5 on a ViT (docs/literature-in-files.md)"
+    )
     rank: Annotated[int, Interval(ge=0, le=256)] = 15
 
 
@@ -97,7 +99,7 @@ class Mrem(Reconstruction):
 
     name = "mrem"
     paper = "MREM (Bai et al. 2022), section 3.2"
-    measured = "ResNet-20 w4a8: 12.6 dB for 14.2 block after block (docs/literature.md)"
+    measured = "ResNet-20 w4a8: 12.6 dB for 14.2 block after block (docs/literature-in-files.md)"
     scope: learned_rounding.Scope = "block"
     rounding: learned_rounding.Order = "straight"
     iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 100
