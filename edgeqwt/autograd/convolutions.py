@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.graph.padding import Sides, same_padding
 
-if TYPE_CHECKING:
-    import torch
-
 
 def padded(x: torch.Tensor, amounts: Sides, value: float = 0.0) -> torch.Tensor:
     """An NCHW value padded along height and width."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     (top, bottom), (left, right) = amounts
     return F.pad(x, (left, right, top, bottom), value=value) if top or bottom or left or right else x
 
 
 def _convolved(call: Call, weight: torch.Tensor, groups: int) -> torch.Tensor:
     """A convolution with filters in torch's order (out, in / groups, height, width)."""
-    import torch.nn.functional as F  # noqa: N812
-
     x = call[0].permute(0, 3, 1, 2)
     amounts = same_padding(call.op, (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
     even = all(before == after for before, after in amounts)
@@ -51,8 +45,6 @@ def depthwise_conv_2d(call: Call) -> torch.Tensor:
 
 def transpose_conv(call: Call) -> torch.Tensor:
     """Inputs: output shape, filters (out, height, width, in), x, bias."""
-    import torch.nn.functional as F  # noqa: N812
-
     height, width = call.shape()[1:3]
     weight = call[1].permute(3, 0, 1, 2)
     strides = (int(call.option("strideH", 1)), int(call.option("strideW", 1)))
@@ -66,8 +58,6 @@ def transpose_conv(call: Call) -> torch.Tensor:
 
 def fully_connected(call: Call) -> torch.Tensor:
     """Weights (out, in); all axes of x before its features are rows."""
-    import torch.nn.functional as F  # noqa: N812
-
     y = F.linear(call[0].reshape(-1, call[1].shape[1]), call[1], call.optional(2))
     return call.activated(y.reshape(call.shape()))
 

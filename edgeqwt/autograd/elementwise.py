@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.autograd.call import Call, activate
 
-if TYPE_CHECKING:
-    import torch
-
-Unary = Callable[["torch.Tensor"], "torch.Tensor"]
-Binary = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Unary = Callable[[torch.Tensor], torch.Tensor]
+Binary = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def unary(function: Unary) -> Callable[[Call], torch.Tensor]:
@@ -80,8 +79,6 @@ BINARY: Mapping[str, Binary] = MappingProxyType(
 
 def gelu(call: Call) -> torch.Tensor:
     """Exact, or with tanh."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     return F.gelu(call[0], approximate="tanh" if call.option("approximate") else "none")
 
 
@@ -110,15 +107,11 @@ def select_v2(call: Call) -> torch.Tensor:
 
 
 def _chosen(condition: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    import torch
-
     return torch.where(condition, x, y)
 
 
 def cast(call: Call) -> torch.Tensor:
     """To the output's type; floats lose their fraction."""
-    import torch
-
     name = call.graph.tensors[call.op.outputs[0]].dtype
     if name == "float32":  # in whatever precision the graph runs
         return call[0].to(torch.get_default_dtype()) if not call[0].is_floating_point() else call[0]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.autograd.kernels import kernel
@@ -19,11 +19,8 @@ from edgeqwt.errors import InvariantError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.device import device_now
 
-if TYPE_CHECKING:
-    import torch
-
-Tensors = dict[int, "torch.Tensor"]
-Hook = Callable[[int, "torch.Tensor"], "torch.Tensor"]
+Tensors = dict[int, torch.Tensor]
+Hook = Callable[[int, torch.Tensor], torch.Tensor]
 
 NO_CHANGE: Mapping[int, torch.Tensor] = MappingProxyType({})
 
@@ -91,7 +88,6 @@ class Program:
         hook: Hook | None = None,
     ) -> Tensors:
         """Runs several samples: as `one`, with the samples stacked in front of `values` and of the result."""
-        import torch
 
         def run(sample: Tensors) -> Tensors:
             return self.one(sample, constants, hook)
@@ -116,8 +112,6 @@ def evaluate(
         constants: see `Program.one`.
         hook: see `Program.one`.
     """
-    import torch
-
     program = Program(graph, wanted, list(values))
     with torch.no_grad():
         found = program.one({t: as_tensor(v) for t, v in values.items()}, constants, hook)
@@ -126,8 +120,6 @@ def evaluate(
 
 def as_tensor(array: Array, double: bool = False) -> torch.Tensor:
     """A copy as a torch tensor, where gradients are computed; floats in float32, or in float64 if so asked."""
-    import torch
-
     copied = torch.from_numpy(np.array(array)).to(device_now())
     return copied.to(torch.float64 if double else torch.float32) if copied.is_floating_point() else copied
 

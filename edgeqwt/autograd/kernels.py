@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.autograd import convolutions, elementwise, moving, reducing
 from edgeqwt.autograd.call import FUSED, Call
 from edgeqwt.autograd.opaque import opaque
 from edgeqwt.graph.graph import Graph, Op
 
-if TYPE_CHECKING:
-    import torch
-
-Run = Callable[[Call], "torch.Tensor | tuple[torch.Tensor, ...]"]
+Run = Callable[[Call], torch.Tensor | tuple[torch.Tensor, ...]]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import torch
 
 
 def reshape(call: Call) -> torch.Tensor:
@@ -25,15 +22,11 @@ def transpose(call: Call) -> torch.Tensor:
 
 def concatenation(call: Call) -> torch.Tensor:
     """Along one axis."""
-    import torch
-
     return call.activated(torch.cat([call[i] for i in range(len(call.inputs))], int(call.option("axis"))))
 
 
 def pack(call: Call) -> torch.Tensor:
     """Along a new axis."""
-    import torch
-
     return torch.stack([call[i] for i in range(len(call.inputs))], int(call.option("axis", 0)))
 
 
@@ -50,8 +43,6 @@ def split(call: Call) -> tuple[torch.Tensor, ...]:
 
 def split_v(call: Call) -> tuple[torch.Tensor, ...]:
     """SPLIT_V(x, sizes, axis)."""
-    import torch
-
     axis = call.integers(2)[0]
     return torch.split(call[0], [call.shape(i)[axis] for i in range(len(call.op.outputs))], axis)
 
@@ -84,8 +75,6 @@ def strided_slice(call: Call) -> torch.Tensor:
 
 def taken(x: torch.Tensor, axis: int, indices: Array) -> torch.Tensor:
     """The elements at constant indices along one axis."""
-    import torch
-
     if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
         return x.narrow(axis, int(indices[0]), len(indices))
     return x.index_select(axis, torch.tensor(indices.tolist(), dtype=torch.int64, device=x.device))
@@ -106,16 +95,12 @@ def embedding_lookup(call: Call) -> torch.Tensor:
 
 def gather_nd(call: Call) -> torch.Tensor:
     """GATHER_ND(x, positions), positions a constant."""
-    import torch
-
     positions = torch.tensor(call.static(1).astype(np.int64).tolist(), device=call[0].device)
     return call[0][tuple(positions.unbind(-1))]
 
 
 def top_k(call: Call) -> tuple[torch.Tensor, ...]:
     """TOPK_V2: the largest values along the last axis, and where they were."""
-    import torch
-
     # Not topk: of equal values the first one counts here.
     values, positions = call[0].sort(stable=True, dim=-1, descending=True)
     count = call.integers(1)[0]
@@ -133,8 +118,6 @@ def update(call: Call) -> torch.Tensor:
     x, new = call[0], call[1]
     begins = [min(max(b, 0), n - m) for b, n, m in zip(call.integers(2), x.shape, new.shape, strict=True)]
     after = [n - b - m for b, n, m in zip(begins, x.shape, new.shape, strict=True)]
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     amounts = [n for pair in zip(begins[::-1], after[::-1], strict=True) for n in pair]
     inside = F.pad(new.new_ones(new.shape), amounts)
     return x * (1 - inside) + F.pad(new, amounts)
@@ -142,8 +125,6 @@ def update(call: Call) -> torch.Tensor:
 
 def one_hot(call: Call) -> torch.Tensor:
     """ONE_HOT(indices, depth, on, off) of constants."""
-    import torch
-
     numbers = torch.arange(call.integers(1)[0], device=call[0].device)
     axis = int(call.option("axis", -1)) % (call[0].ndim + 1)
     equal = (call[0].unsqueeze(-1) == numbers).movedim(-1, axis)
@@ -152,8 +133,6 @@ def one_hot(call: Call) -> torch.Tensor:
 
 def pad(call: Call) -> torch.Tensor:
     """PAD and PADV2: with zero, or the third input's constant."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     amounts = call.static(1).astype(int)
     value = float(call.static(2)) if call.op.kind == "PADV2" else 0.0
     return F.pad(call[0], [int(n) for pair in amounts[::-1] for n in pair], value=value)
@@ -197,8 +176,6 @@ def depth_to_space(call: Call) -> torch.Tensor:
 
 def resize(call: Call) -> torch.Tensor:
     """RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR: along each axis a product with a matrix of weights."""
-    import torch
-
     x = call[0]
     for axis in (1, 2):
         weights = resize_matrix(call, x.shape[axis], call.shape()[axis])
@@ -228,8 +205,6 @@ def resize_matrix(call: Call, size: int, wanted: int) -> Array:
 
 def space_to_batch(call: Call) -> torch.Tensor:
     """SPACE_TO_BATCH_ND(x, block, paddings): positions within a block become samples."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     block, amounts = call.integers(1), call.static(2).astype(int)
     x, axes = call[0], len(block)
     pads = [*amounts.tolist(), *[[0, 0]] * (x.ndim - 1 - axes)]

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import batched
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
+from edgeqwt.autograd.memory import BATCH, ELEMENTS
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.device import device_now
 from edgeqwt.runtime.parallel import chunk_size
 from edgeqwt.runtime.threads import torch_threads
-
-if TYPE_CHECKING:
-    import torch
-
-BATCH = 16  # samples in memory at a time, at most
-BYTES = 24  # of each: itself, what its gradient needs, the gradient, and its square in float64
-TORCH = 490 << 20  # that loading torch takes: 2.13 with CUDA's libraries
-ELEMENTS = 2**25  # of activations in memory at a time; gradients and what they need take several times as much
-
-
-def memory(graph: Graph) -> int:
-    """Bytes that gradients of a batch of samples take, about."""
-    one = activations(graph)
-    return to_load() + BYTES * max(one, min(BATCH * one, ELEMENTS))
-
-
-def to_load() -> int:
-    """Bytes that torch takes when gradients are first asked for; 0 where it is loaded already, or missing."""
-    return TORCH if "torch" not in sys.modules and find_spec("torch") is not None else 0
-
-
-def activations(graph: Graph) -> int:
-    """Real values that the ops of a graph compute of one sample."""
-    return sum(graph.tensors[t].size for op in graph.ops for t in op.outputs if graph.tensors[t].is_float)
 
 
 def output_sensitivity(
@@ -60,8 +36,6 @@ def output_sensitivity(
     Returns:
         float64 by tensor index (the inputs and whatever leads to the outputs), of the tensor's shape.
     """
-    import torch
-
     program = Program(graph, outputs)
     computed = (t for i in program.ops for t in graph.ops[i].outputs)
     watched = [t for t in (*program.given, *computed) if graph.tensors[t].is_float]
@@ -105,6 +79,4 @@ def output_sensitivity(
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    import torch
-
     return 2.0 * torch.randint(0, 2, shape, generator=generator).to(device_now()) - 1.0

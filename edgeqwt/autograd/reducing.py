@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.autograd.convolutions import padded
 from edgeqwt.graph.padding import same_padding
 
-if TYPE_CHECKING:
-    import torch
-
-Reduction = Callable[["torch.Tensor", tuple[int, ...], bool], "torch.Tensor"]
+Reduction = Callable[[torch.Tensor, tuple[int, ...], bool], torch.Tensor]
 
 
 def reduction(function: Reduction) -> Callable[[Call], torch.Tensor]:
@@ -63,16 +61,11 @@ def arg_min(call: Call) -> torch.Tensor:
 
 
 def _index_type(call: Call, index: torch.Tensor) -> torch.Tensor:
-    import torch
-
     return index.to(getattr(torch, call.graph.tensors[call.op.outputs[0]].dtype))
 
 
 def average_pool(call: Call) -> torch.Tensor:
     """The mean of what lies inside the image."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     x, kernel, strides = _window(call)
     amounts = same_padding(call.op, (x.shape[2], x.shape[3]), kernel)
     if not any(n for pair in amounts for n in pair):
@@ -85,8 +78,6 @@ def average_pool(call: Call) -> torch.Tensor:
 
 def max_pool(call: Call) -> torch.Tensor:
     """The largest of what lies inside the image."""
-    import torch.nn.functional as F  # noqa: N812
-
     x, kernel, strides = _window(call)
     amounts = same_padding(call.op, (x.shape[2], x.shape[3]), kernel)
     y = F.max_pool2d(padded(x, amounts, -np.inf), kernel, strides)

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeqwt.autograd.evaluate import Hook
 from edgeqwt.graph.graph import Graph, Tensor
 from edgeqwt.graph.pairing import counterparts, op_counterparts
 from edgeqwt.runtime.boundary import limits, real
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -121,45 +119,38 @@ def fake_quantize(x: torch.Tensor, scale: torch.Tensor | float, zero_point: int,
         low: smallest integer.
         high: largest integer.
     """
-    import torch
-
     step = scale if isinstance(scale, torch.Tensor) else torch.tensor(scale, dtype=x.dtype, device=x.device)
-    rounded: torch.Tensor = _function().apply(x, step, zero_point, low, high)
+    rounded: torch.Tensor = _FakeQuantize.apply(x, step, zero_point, low, high)  # type: ignore[no-untyped-call]
     return rounded
 
 
-@cache
-def _function() -> Any:
-    """The autograd function, made when torch is first needed."""
-    import torch
+class _FakeQuantize(torch.autograd.Function):
+    """See `fake_quantize`."""
 
-    class FakeQuantize(torch.autograd.Function):
-        @staticmethod
-        def forward(x: Any, scale: Any, zero_point: int, low: int, high: int) -> Any:
-            return (x / scale).round_().clamp_(low - zero_point, high - zero_point).mul_(scale)
+    @staticmethod
+    def forward(x: Any, scale: Any, zero_point: int, low: int, high: int) -> Any:
+        return (x / scale).round_().clamp_(low - zero_point, high - zero_point).mul_(scale)
 
-        @staticmethod
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            x, scale, zero_point, low, high = inputs
-            ctx.save_for_backward(x, scale)
-            ctx.bounds = (low - zero_point, high - zero_point)
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, scale, zero_point, low, high = inputs
+        ctx.save_for_backward(x, scale)
+        ctx.bounds = (low - zero_point, high - zero_point)
 
-        @staticmethod
-        def backward(ctx: Any, gradient: Any) -> Any:
-            (x, scale), (low, high) = ctx.saved_tensors, ctx.bounds
-            # A value within half a step of an end is rounded to it, not clipped.
-            middle, reach = (low + high) / 2 * scale, ((high - low) / 2 + 0.5) * scale
-            inside = (x - middle).abs_() <= reach
-            for_scale = None
-            if ctx.needs_input_grad[1]:
-                steps = x / scale
-                slope = steps.round().clamp_(low, high) - steps * inside
-                for_scale = (gradient * slope).sum()
-            return gradient * inside, for_scale, None, None, None
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (x, scale), (low, high) = ctx.saved_tensors, ctx.bounds
+        # A value within half a step of an end is rounded to it, not clipped.
+        middle, reach = (low + high) / 2 * scale, ((high - low) / 2 + 0.5) * scale
+        inside = (x - middle).abs_() <= reach
+        for_scale = None
+        if ctx.needs_input_grad[1]:
+            steps = x / scale
+            slope = steps.round().clamp_(low, high) - steps * inside
+            for_scale = (gradient * slope).sum()
+        return gradient * inside, for_scale, None, None, None
 
-        @staticmethod
-        def vmap(info: Any, in_dims: Any, x: Any, scale: Any, zero_point: int, low: int, high: int) -> Any:
-            # Element by element, so the samples' axis is one more axis.
-            return FakeQuantize.apply(x, scale, zero_point, low, high), in_dims[0]  # type: ignore[no-untyped-call]
-
-    return FakeQuantize
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Any, scale: Any, zero_point: int, low: int, high: int) -> Any:
+        # Element by element, so the samples' axis is one more axis.
+        return _FakeQuantize.apply(x, scale, zero_point, low, high), in_dims[0]  # type: ignore[no-untyped-call]

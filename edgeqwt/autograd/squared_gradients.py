@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.autograd.evaluate import Program, as_array, as_tensor
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import torch
 
 
 def squared_gradients(
@@ -33,8 +31,6 @@ def squared_gradients(
     Returns:
         Values, and float64 squares, by tensor index; of tensors that the program does not compute, nothing.
     """
-    import torch
-
     seen, drawn = gradients(program, sample, draws, generator, watched)
     total = {t: torch.zeros(value.shape, dtype=torch.float64, device=value.device) for t, value in seen.items()}
     for found in drawn:
@@ -54,8 +50,6 @@ def gradients(
 
     Arguments are those of `squared_gradients`.
     """
-    import torch
-
     seen: dict[int, torch.Tensor] = {}
 
     def watch(t: int, value: torch.Tensor) -> torch.Tensor:

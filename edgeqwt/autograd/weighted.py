@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.squared_gradients import squared_gradients
@@ -52,8 +53,6 @@ def weighted(
         draws: random sign vectors per sample.
         seed: of the signs.
     """
-    import torch
-
     program, clipped = Program(graph, outputs), spared(graph)
     weights, counts = ({t: Statistics() for t in statistics} for _ in range(2))
     generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0

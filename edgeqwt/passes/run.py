@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
-from edgeqwt.autograd.kernels import stops
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import is_linear, slots
@@ -180,8 +180,10 @@ def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:
 def _stopped(graph: Graph, techniques: Techniques, locations: Mapping[str, str]) -> tuple[str, ...]:
     """Where gradients stop on their way from the outputs, and what counts as if the outputs did not depend on it."""
     used = ", ".join(dict.fromkeys(t.gradients for t in techniques if t.gradients))
-    if not used:
+    if not used or find_spec("torch") is None:
         return ()
+    from edgeqwt.autograd.kernels import stops
+
     return tuple(
         f"{described(graph, i, locations)} has no gradient: for {used}, the outputs do not depend on {count} "
         f"activation{'s' if count > 1 else ''} before it"

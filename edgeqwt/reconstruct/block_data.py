@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.output_sensitivity import output_sensitivity
@@ -20,9 +20,6 @@ from edgeqwt.reconstruct.fisher import fisher
 from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
-
-if TYPE_CHECKING:
-    import torch
 
 CHUNK = 16  # samples that a thread takes at a time
 

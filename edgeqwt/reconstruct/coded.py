@@ -8,18 +8,15 @@ a piece is the candidate of the largest ratio.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.codebooks import looked_up
 from edgeqwt.reconstruct.variables import Variables
-
-if TYPE_CHECKING:
-    import torch
 
 LEAD = 1.0  # of the candidate that the graph has, before the softmax: a ratio of 0.73 beside one other
 
@@ -65,8 +62,6 @@ def coded(graph: Graph, v: Variables, real: Array, length: int, count: int) -> V
         length: of sub-vectors.
         count: of candidates for each.
     """
-    import torch
-
     weight = graph.tensors[slots(graph.ops[v.integer]).weight]
     found = looked_up(weight, length) if len(weight.shape) == 2 else None
     if found is None or len(found.codes) < count:

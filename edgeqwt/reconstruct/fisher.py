@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import Program, as_array
 from edgeqwt.autograd.squared_gradients import gradients
@@ -34,8 +35,6 @@ def fisher(
         wanted: activations, by tensor index.
         rank: of the factors, at most.
     """
-    import torch
-
     program, generator = Program(graph, outputs), torch.Generator().manual_seed(0)
     size = DRAWS * sum(int(np.prod(graph.tensors[t].shape)) for t in wanted)
     found: dict[int, list[Array]] = {t: [] for t in sorted(wanted)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import FakeQuantized, quantizing
@@ -14,10 +15,7 @@ from edgeqwt.reconstruct.coded import Coded
 from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 
-if TYPE_CHECKING:
-    import torch
-
-Batch = dict[int, "torch.Tensor"]
+Batch = dict[int, torch.Tensor]
 WARM_UP = 0.2  # share of the steps in which nothing pulls soft weights to integers
 
 
@@ -54,8 +52,6 @@ class Objective:
         self, found: Mapping[int, torch.Tensor], chosen: Sequence[int], only: Sequence[int] | None = None
     ) -> torch.Tensor:
         """The weighted squared error of some samples' outputs and taps, or of `only` some of them."""
-        import torch
-
         targets = self.targets(chosen)
         wanted = targets.keys() if only is None else only
         terms = []
@@ -80,8 +76,6 @@ def learn(
         iterations: steps; step sizes fall to zero along a cosine.
         chooser: of the samples.
     """
-    import torch
-
     program, hook = objective.program(), quantizing(objective.pair.steps)
     soft = [v for v in learned if v.kind in ("soft", "codebook")]
     adam, rates = _optimizer(learned, rule)
@@ -102,8 +96,6 @@ def learn(
 
 def _optimizer(learned: Sequence[Variables], rule: Reconstruction) -> tuple[torch.optim.Adam, list[float]]:
     """Adam on what may change, and its step sizes; none where nothing may."""
-    import torch
-
     groups = [
         ([v.latent for v in learned if v.kind != "fixed"], rule.rate),
         ([v.codes for v in learned if isinstance(v, Coded)], rule.rate),
@@ -118,8 +110,6 @@ def _optimizer(learned: Sequence[Variables], rule: Reconstruction) -> tuple[torc
 
 def _inputs(objective: Objective, chosen: Sequence[int], rule: Reconstruction, chooser: torch.Generator) -> Batch:
     """The block's inputs, some elements the float model's."""
-    import torch
-
     values = objective.inputs(chosen)
     if not rule.drop:
         return values
@@ -132,6 +122,4 @@ def _inputs(objective: Objective, chosen: Sequence[int], rule: Reconstruction, c
 
 def _drawn(like: torch.Tensor, chooser: torch.Generator) -> torch.Tensor:
     """Numbers from 0 to 1, the same on all devices."""
-    import torch
-
     return torch.rand(like.shape, generator=chooser).to(like.device)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.autograd.simulate import fake_quantized
@@ -31,10 +32,7 @@ from edgeqwt.runtime.parallel import ordered
 from edgeqwt.runtime.threads import torch_threads
 from edgeqwt.widths.precision import Precision
 
-if TYPE_CHECKING:
-    import torch
-
-Values = dict[int, "torch.Tensor"]
+Values = dict[int, torch.Tensor]
 Weigh = Callable[[Block, BlockData], tuple[Values, Values]]
 
 
@@ -84,8 +82,6 @@ def learned(setting: Setting, objective: Objective, on_layer: Callable[[int, int
         objective: what the block is to compute, and from what.
         on_layer: called with (layers done, layers in all).
     """
-    import torch
-
     graph, reference, rule = setting.graph, setting.reference, setting.rule
     kind = {"progressive": "free", "codebook": "fixed"}.get(rule.rounding, rule.rounding)
     found = []

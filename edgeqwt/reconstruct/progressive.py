@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import Program, as_array
 from edgeqwt.autograd.simulate import Steps, quantizing
@@ -28,9 +28,6 @@ from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 from edgeqwt.rounding.methods import Gptq, Layer, Nearest
 from edgeqwt.scales.weights import BIAS_LIMIT
-
-if TYPE_CHECKING:
-    import torch
 
 POSITIONS = 64  # of one sample, about, that a layer's second moments are summed over
 CHUNK = 32  # samples at a time
@@ -69,8 +66,6 @@ def progressive(
 
 def _damage(graph: Graph, objective: Objective, now: Sequence[Variables], k: int) -> float:
     """The loss at the block's outputs where layer k alone is rounded."""
-    import torch
-
     objective = replace(objective, count=min(objective.count, PREVIEW))
     trial = list(now)
     trial[k] = _rounded(graph, objective, now, k)
@@ -108,8 +103,6 @@ def _rounded(graph: Graph, objective: Objective, now: Sequence[Variables], k: in
 
 def _hessian(objective: Objective, now: Sequence[Variables], x: int, op_index: int) -> Array:
     """Sum of x x^T over samples and positions, in steps of the input's scale: integers, so the sum is exact."""
-    import torch
-
     graph, s = objective.pair.graph, objective.pair.steps[x]
     op = graph.ops[op_index]
     weights_shape = graph.tensors[slots(op).weight].shape

@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import as_tensor, needed
 from edgeqwt.autograd.kernels import missing
 from edgeqwt.autograd.simulate import FakeQuantized, fake_quantized
-from edgeqwt.errors import InputError
-from edgeqwt.extras import CONVERT
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
@@ -32,9 +29,6 @@ from edgeqwt.reconstruct.modules import Setting, at_once, learned
 from edgeqwt.reconstruct.variables import learnable
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
 from edgeqwt.widths.precision import Precision
-
-if TYPE_CHECKING:
-    import torch
 
 NO_GAIN = "no better on the samples held out"
 
@@ -69,13 +63,8 @@ def reconstruct(
         kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
 
     Raises:
-        InputError: torch is not installed, or there are no samples.
+        InputError: there are no samples.
     """
-    if find_spec("torch") is None:
-        raise InputError(
-            "learned rounding needs torch, which is not installed",
-            f"Install it: {CONVERT}; or take a recipe that does without, such as balanced.",
-        )
     pair = fake_quantized(graph, reference)
     free = learnable(graph, reference, pair, kept)
     planned = _planned(reference, sorted(free), rule)

@@ -14,9 +14,9 @@ With u for a latent weight in steps of its scale, the weight in use is, by kind,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from edgeqwt.autograd.evaluate import as_array, as_tensor
 from edgeqwt.autograd.simulate import FakeQuantized
@@ -25,9 +25,6 @@ from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure, zeros
 from edgeqwt.scales.weights import bias_quantization
-
-if TYPE_CHECKING:
-    import torch
 
 STRETCH = 1.1  # the sigmoid reaches from 1 - STRETCH to STRETCH before it is clipped
 SOFTEST, HARDEST = 8.0, 2.0  # the pull's exponent at the start and at the end
@@ -131,8 +128,6 @@ def variables(
         kind: see above.
         kept: zeros that stay.
     """
-    import torch
-
     j, ours, theirs = pair.partners[op], slots(pair.graph.ops[op]), slots(reference.ops[op])
     tensor, source = graph.tensors[slots(graph.ops[j]).weight], reference.tensors[theirs.weight]
     assert tensor.data is not None

@@ -9,14 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import Tensor
 
-    Tensor = torch.Tensor
-
-Correct = Callable[["Tensor", "Tensor"], "Tensor"]
+Correct = Callable[[Tensor, Tensor], Tensor]
 CONFIRM_EVERY = 4  # one sample in so many confirms a correction, which is fitted on the others
 TINY = 1e-20
 
@@ -74,8 +72,6 @@ class Cwac(Correction):
 
     def fit(self, x: Tensor, y: Tensor, wanted: Tensor) -> Corrected:
         """g = cov(wanted, y) / var(y) of each channel, o = mean(wanted) − g mean(y)."""
-        import torch
-
         a, b = y.double().flatten(0, -2), wanted.double().flatten(0, -2)
         mean_a, mean_b = a.mean(0), b.mean(0)
         power = (a - mean_a).square().sum(0)
@@ -108,8 +104,6 @@ class LowRank(Correction):
 
     def fit(self, x: Tensor, y: Tensor, wanted: Tensor) -> Corrected:
         """Least squares, then the strongest directions."""
-        import torch
-
         if x.shape[:-1] != y.shape[:-1]:
             return Offset().fit(x, y, wanted)
         weights, constant = _ridge(x, wanted - y, self.ridge)
@@ -144,8 +138,6 @@ class Linear(Correction):
 
 def confirmed(rule: Correction, x: Tensor, y: Tensor, wanted: Tensor) -> Corrected | None:
     """A correction fitted on three of four samples, where it lowers the squared error of the fourth; None otherwise."""
-    import torch
-
     confirms = torch.arange(len(y)) % CONFIRM_EVERY == 1
     if not confirms.any():
         return None
@@ -157,8 +149,6 @@ def confirmed(rule: Correction, x: Tensor, y: Tensor, wanted: Tensor) -> Correct
 
 def _ridge(x: Tensor, error: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """Weights (inputs, outputs) and the mean of the error; inputs are taken about their mean."""
-    import torch
-
     a, e = x.double().flatten(0, -2), error.double().flatten(0, -2)
     a, constant = a - a.mean(0), e.mean(0)
     moments = a.T @ a

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from edgeqwt.simulation.quantizers import TINY, Fitted, Quantizer, Round, Uniform, searched, uniform
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor = torch.Tensor
 
 HELD_OUT_EVERY = 4  # one sample in so many decides, on which nothing was fitted
 
@@ -70,8 +68,6 @@ class Balanced(LayerQuantizer):
 
     def fit_layer(self, x: Tensor, bits: int, met: Met) -> Fitted:
         """Factors, and one range of what is left."""
-        import torch
-
         ours = x.abs().flatten(1, -2).amax(1) if x.ndim > 2 else x.abs()
         theirs = met.weights.abs().amax(0)
         share = torch.softmax(-torch.stack([spearman(one, theirs) for one in ours]), 0)
@@ -137,8 +133,6 @@ class Rotated(LayerQuantizer):
 
     def fit_layer(self, x: Tensor, bits: int, met: Met) -> Fitted:
         """The better one of both."""
-        import torch
-
         decides = torch.arange(len(x)) % HELD_OUT_EVERY == 1
         turn = hadamard(x.shape[-1])
         if not decides.any() or len(turn) < 2:
@@ -155,8 +149,6 @@ def _rotated(x: Tensor, bits: int, turn: Tensor) -> Fitted:
 
 def hadamard(channels: int) -> Tensor:
     """An orthogonal matrix (channels, channels): blocks of the largest power of two that divides their number."""
-    import torch
-
     block = torch.ones(1, 1)
     while channels % (2 * len(block)) == 0:
         block = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), block) / 2**0.5
@@ -165,8 +157,6 @@ def hadamard(channels: int) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """The correlation of the ranks of two vectors; 0 where one has no order."""
-    import torch
-
     ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).float()
     ranks = ranks - ranks.mean(1, keepdim=True)
     return (ranks[0] * ranks[1]).sum() / (ranks.square().sum(1).prod().sqrt()).clamp_min(TINY)
@@ -192,8 +182,6 @@ class SignedLog:
 
     def round(self, weights: Tensor, bits: int) -> Tensor:
         """Weights (rows, terms) to those that integers of so many bits stand for."""
-        import torch
-
         steps = torch.arange(2 ** (bits - 1), dtype=weights.dtype)
         best = torch.full((len(weights),), float("inf"), dtype=weights.dtype)
         chosen = weights
@@ -206,8 +194,6 @@ class SignedLog:
 
     def _sign(self, weights: Tensor, levels: Tensor) -> Tensor:
         """The positive weights on the levels, at the best scale of each row; 0 for the others."""
-        import torch
-
         largest, positive = weights.amax(1, keepdim=True).clamp_min(TINY), weights > 0
         best, chosen = torch.full_like(largest, float("inf")), weights
         bounds = (levels.flip(0)[1:] + levels.flip(0)[:-1]) / 2

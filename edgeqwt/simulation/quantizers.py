@@ -10,14 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import Tensor
 
-    Tensor = torch.Tensor
-
-Round = Callable[["Tensor"], "Tensor"]
+Round = Callable[[Tensor], Tensor]
 Search = Literal["minmax", "mse", "cosine", "percentile"]
 CANDIDATES = 40  # ranges that a search tries
 NARROWEST = 0.2  # the narrowest of them, as a share of the whole range
@@ -154,8 +152,6 @@ class Smoothed(Quantizer):
 
     def fit(self, x: Tensor, bits: int) -> Fitted:
         """Factors, and one range of what is left."""
-        import torch
-
         largest = x.abs().amax(dim=tuple(range(x.ndim - 1))).clamp_min(1e-5)
         factors = largest**self.alpha
         factors = factors / torch.exp(factors.log().mean())
@@ -217,8 +213,6 @@ class TwoRanges(Quantizer):
 
 
 def _two_ranges(x: Tensor, fine: float, coarse: float, half: int) -> Tensor:
-    import torch
-
     if fine <= 0:
         return torch.zeros_like(x)
     upper = (x / coarse).round().clamp(0, half - 1) * coarse
@@ -265,8 +259,6 @@ class Noisy(Quantizer):
 
     def fit(self, x: Tensor, bits: int) -> Fitted:
         """The same noise for the same number of channels, kept where it lowers the squared error."""
-        import torch
-
         low, high = searched(x, bits, "mse", tuple(range(x.ndim)), 0)
         step = (high - low) / (2**bits - 1)
         noise = (torch.rand(x.shape[-1], generator=torch.Generator().manual_seed(0)) - 0.5) * step.flatten()
@@ -287,8 +279,6 @@ class Focused(Quantizer):
 
     def fit(self, x: Tensor, bits: int) -> Fitted:
         """The interval among quantiles of the values."""
-        import torch
-
         flat = _some(x.flatten())
         ends = torch.quantile(flat, torch.tensor([0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0]))
         best, chosen = float("inf"), (ends[:1], ends[-1:])
@@ -328,8 +318,6 @@ def searched(x: Tensor, bits: int, search: Search, axes: Sequence[int], share: f
         axes: that share one range.
         share: of the values that lie outside at each end, for "percentile".
     """
-    import torch
-
     low, high = x.amin(tuple(axes), keepdim=True), x.amax(tuple(axes), keepdim=True)
     if search == "minmax":
         return low, high

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from torch import Tensor
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.simulation.quantizers import CANDIDATES, NARROWEST, TINY, Fitted, Op, Quantizer, uniform
 from edgeqwt.simulation.sites import MOVES
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor = torch.Tensor
 
 RANKED = 4  # samples whose pairs of scores are looked at: there are positions² of them for each query
 SCALED = MOVES | {"MUL", "ADD"}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from edgeqwt.autograd.call import Call
 from edgeqwt.autograd.evaluate import as_tensor
@@ -23,11 +25,6 @@ from edgeqwt.simulation.quantizers import Fitted, Op, Quantizer
 from edgeqwt.simulation.similarity import makes_scores
 from edgeqwt.simulation.sites import Site, one_position, sites
 from edgeqwt.simulation.weights import by_rows, rounded
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor = torch.Tensor
 
 
 class Machine:
@@ -57,8 +54,6 @@ class Machine:
             inputs: values by slot: activations with the samples' axis, and constants that take the place of the file's,
                 without it.
         """
-        import torch
-
         op = self.graph.ops[i]
         read = {s: inputs[s] if s in inputs else self._constants[t] for s, t in enumerate(op.inputs) if t >= 0}
         stacked = [s for s, t in enumerate(op.inputs) if t >= 0 and not self.graph.tensors[t].is_constant]
@@ -269,8 +264,6 @@ def _reader(machine: Machine, site: Site, exact: Mapping[int, Tensor]) -> Op:
 
 def _fit(machine: Machine, site: Site, method: Method, bits: Bits, exact: Mapping[int, Tensor]) -> Fitted:
     """The quantizer of an activation that nothing was fitted to yet."""
-    import torch
-
     graph, x = machine.graph, exact[site.tensor]
     rule: Quantizer = method.quantizer(site.role)
     if not (isinstance(rule, LayerQuantizer) and site.linear):

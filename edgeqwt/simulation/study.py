@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from edgeqwt.errors import RecipeError
 from edgeqwt.graph.graph import Array
@@ -18,11 +20,6 @@ from edgeqwt.simulation.corrections import CORRECTIONS
 from edgeqwt.simulation.methods import METHODS
 from edgeqwt.simulation.simulate import Bits, Machine, Simulation, exact_outputs, fitted
 from edgeqwt.verify.metrics import Closeness, Sums, compare
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor = torch.Tensor
 
 SIMULATION = "Simulation: no file is made, and no kernel computes this. Figures of files are those of builds."
 MOST = 64  # samples that are fitted on by default: both networks' activations are held in memory
@@ -126,8 +123,6 @@ def study(
         judged: inputs by tensor index of the job's graph with a label, or None, each; by default the held-out samples.
         samples: to fit on, at most.
     """
-    import torch
-
     machine = Machine(job.context.graph)
     fit = _stacked(job.context.fit.head(samples))
     held_out = list(((s, None) for s in job.context.gate.feeds()) if judged is None else judged)
@@ -170,8 +165,6 @@ def _outputs(
 
 
 def _stacked(samples: Iterable[Mapping[int, Array]]) -> dict[int, Tensor]:
-    import torch
-
     held = list(samples)
     return {t: torch.from_numpy(np.stack([s[t] for s in held])) for t in held[0]}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from edgeqwt.graph.graph import Array, Op
 from edgeqwt.graph.linear import along, channel_rows
@@ -16,11 +17,6 @@ from edgeqwt.scales.weight_scales import MseWeights
 from edgeqwt.scales.weights import weight_scales
 from edgeqwt.simulation.diffusion import SignedLog, grouped
 from edgeqwt.simulation.quantizers import TINY, Fitted
-
-if TYPE_CHECKING:
-    import torch
-
-    Tensor = torch.Tensor
 
 Steps = RoundingRule | Codebook
 Rule = Steps | SignedLog
@@ -54,8 +50,6 @@ def rounded(
     Returns:
         Float32, of the weights' shape; what factors and rotations did is undone.
     """
-    import torch
-
     turned = fitted.there(torch.from_numpy(weights.astype(np.float64)))
     if fitted.group is not None:
         found = grouped(turned, fitted.group, lambda v: by_rows(v, bits, rule))
@@ -69,8 +63,6 @@ def rounded(
 
 def by_rows(values: Tensor, bits: int, rule: Rule) -> Tensor:
     """Rows (…, terms) to what integers stand for, with a scale each: logarithmic steps, or the nearest equal ones."""
-    import torch
-
     rows = values.flatten(0, -2)
     if isinstance(rule, SignedLog):
         return rule.round(rows, bits).view(values.shape)

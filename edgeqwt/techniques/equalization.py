@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeqwt.autograd import output_sensitivity
+from edgeqwt.autograd import memory
 from edgeqwt.equalize import equalize as equalizing
 from edgeqwt.equalize.splits import split
 from edgeqwt.passes.context import Context
@@ -37,7 +37,7 @@ class Equalization(equalizing.Equalization, Technique):
 
     def memory(self, state: State) -> int:
         """See Technique."""
-        return output_sensitivity.memory(state.graph)
+        return memory.memory(state.graph)
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The equalized float graph, unless it clearly loses when both are lowered and nothing else is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeqwt.autograd.output_sensitivity import BYTES, activations, to_load
+from edgeqwt.autograd.memory import BYTES, activations, to_load
 from edgeqwt.passes.state import State
 from edgeqwt.scales import search_layers
 from edgeqwt.techniques.searching import Search

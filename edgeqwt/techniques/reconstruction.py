@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Annotated
 
 from annotated_types import Interval
 
-from edgeqwt.autograd.output_sensitivity import to_load
+from edgeqwt.autograd.memory import to_load
+from edgeqwt.errors import InputError
+from edgeqwt.extras import CONVERT
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.reconstruct import learned_rounding
-from edgeqwt.reconstruct.reconstruct import reconstruct
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Integers, scales and biases as learned, block by block, where held-out samples are better by it."""
+        if find_spec("torch") is None:
+            raise InputError(
+                "learned rounding needs torch, which is not installed",
+                f"Install it: {CONVERT}; or take a recipe that does without, such as balanced.",
+            )
+        from edgeqwt.reconstruct.reconstruct import reconstruct
+
         assert state.integer is not None
         found = reconstruct(
             state.integer, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure

@@ -9,8 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from edgeqwt.autograd.output_sensitivity import BYTES, activations, to_load
-from edgeqwt.autograd.weighted import weighted
+from edgeqwt.autograd.memory import BYTES, activations, to_load
 from edgeqwt.extras import NO_GRADIENTS
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.context import Context
@@ -46,6 +45,8 @@ class WeightedRanges(Technique):
         """Weighted statistics, kept where held-out samples gain by them."""
         if find_spec("torch") is None:
             return state, _alike(NO_GRADIENTS)
+        from edgeqwt.autograd.weighted import weighted
+
         decisive = decision_tensors(state.graph)
         if not decisive:
             return state, _alike("no output is a real number")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -18,16 +16,6 @@ from edgeqwt.graph.graph import Array, Graph  # noqa: E402
 from edgeqwt.prepare.prepare import prepare  # noqa: E402
 from tests.chain import samples  # noqa: E402
 from tests.prepare import toy  # noqa: E402
-
-
-def test_memory_counts_torch_until_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = prepare(toy.vision(1)).graph
-    loaded = module.memory(graph)
-    monkeypatch.delitem(sys.modules, "torch")
-    assert module.memory(graph) == loaded + module.TORCH
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert module.memory(graph) == loaded
-
 
 GRAPHS = {"language": toy.language, "vision": toy.vision}
 
