@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 NUM_OUTPUTS = 18  # the opset from which on Split must be given how many parts it makes
 LARGEST_FOLDED = 1 << 22  # elements of a value that is worth computing beforehand
@@ -72,8 +72,6 @@ class Written:
 
     def constant(self, value: Array, name: str) -> str:
         """A constant; asked for again, it is the same one."""
-        from onnx import numpy_helper
-
         key = value.tobytes(), value.shape, value.dtype.name
         if key not in self.constants:
             self.constants[key] = self._free(name)
@@ -81,8 +79,6 @@ class Written:
         return self.constants[key]
 
     def _node(self, kind: str, inputs: Sequence[str], outputs: list[str], attributes: Mapping[str, Any]) -> list[str]:
-        import onnx
-
         label = outputs[0].strip("/").replace("/", ".")  # slashes would be taken for modules
         name = f"{self.location} {kind} {label}"
         self.model.graph.node.append(onnx.helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
@@ -108,8 +104,6 @@ def _names(model: onnx.ModelProto) -> set[str]:
 
 def shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """The shapes of the model's values, as far as they are known and fixed."""
-    import onnx
-
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     found = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.value_info, *inferred.input, *inferred.output):
@@ -129,9 +123,6 @@ def constant_value(model: onnx.ModelProto, name: str, sizes: Mapping[str, tuple[
         name: of the value.
         sizes: the shapes that are known, from `shapes`.
     """
-    from onnx import numpy_helper
-    from onnx.reference import ReferenceEvaluator
-
     given = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
     known: dict[str, Array | None] = {}
@@ -166,7 +157,6 @@ def constant_value(model: onnx.ModelProto, name: str, sizes: Mapping[str, tuple[
 
 def _alone(model: onnx.ModelProto, node: onnx.NodeProto, evaluator: Any) -> Any:
     """A model of one node."""
-    import onnx
 
     def info(name: str) -> onnx.ValueInfoProto:
         return onnx.helper.make_empty_tensor_value_info(name)
@@ -184,8 +174,6 @@ def with_whole_shapes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...
         model: to change.
         sizes: the shapes that are known, from `shapes`.
     """
-    from onnx import numpy_helper
-
     for k, node in enumerate(model.graph.node):
         if node.op_type == "Reshape" and not node.domain and node.output[0] in sizes:
             name = f"{node.output[0]}.shape"

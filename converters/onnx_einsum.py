@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import onnx
 
 from edgeqwt.converters.onnx_nodes import Editing, attributes
-
-if TYPE_CHECKING:
-    import onnx
 
 
 def einsum(editing: Editing, node: onnx.NodeProto) -> bool:

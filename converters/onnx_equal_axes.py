@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+import onnx
 
 from edgeqwt.converters.onnx_nodes import Editing, Rule, Shape, Values, attributes
-
-if TYPE_CHECKING:
-    import onnx
 
 PLACES, ROWS = (2, 3), (1, 2)
 """Axes that become one: those of a map's places, or channels and rows."""

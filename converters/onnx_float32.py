@@ -6,12 +6,10 @@ torch's exporter writes it where a Python number meets a tensor, although torch 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import onnx
+import onnx
+from onnx import TensorProto, numpy_helper
 
 TYPED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
 """Ops that have the type of their result as an attribute."""
@@ -19,8 +17,6 @@ TYPED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUnifo
 
 def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with float32 in place of float64; the model itself where it has none, or where inputs are float64."""
-    from onnx import TensorProto
-
     wide = TensorProto.DOUBLE
     if any(value.type.tensor_type.elem_type == wide for value in model.graph.input) or not _has(model.graph, wide):
         return model
@@ -39,8 +35,6 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _narrow(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    from onnx import numpy_helper
-
     with np.errstate(over="ignore"):  # what is beyond float32 is infinite there
         return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
 

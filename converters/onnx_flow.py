@@ -6,15 +6,12 @@ The bodies' nodes take the places of the nodes: ONNX operators If-11, Loop-11 an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from edgeqwt.converters.onnx_edit import Written, constant_value, shapes, without_dead
 from edgeqwt.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    import onnx
 
 FLOW = ("If", "Loop", "Scan")
 LARGEST_UNROLLED = 4096  # nodes that a loop may become
@@ -44,8 +41,6 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
 def _first(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto | None:
     """The model with the first node that can be resolved written out; None where none can."""
-    import onnx
-
     sizes = shapes(model)
     for k, node in enumerate(model.graph.node):
         if node.op_type not in FLOW or node.domain:

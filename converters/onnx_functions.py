@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx
+from onnx.inliner import inline_selected_functions
 
 from edgeqwt.converters.onnx_nodes import attributes
-
-if TYPE_CHECKING:
-    import onnx
 
 WRITTEN_OUT = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding", "Swish"})
 """Kinds of ops; GELU by tanh is another one, of which onnx2tf makes the exact one."""
@@ -21,9 +19,6 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
         kinds |= {"Gelu"}
     if not kinds:
         return model
-    import onnx
-    from onnx.inliner import inline_selected_functions
-
     typed = onnx.shape_inference.infer_shapes(model)  # definitions depend on the types of what is given
     known = {value.name for value in (*typed.graph.input, *typed.graph.value_info)}
     typed.graph.value_info.extend(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
 
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 Shape = tuple[int, ...]
 Rule = Callable[["Editing", "onnx.NodeProto"], bool]
@@ -31,8 +31,6 @@ class Values:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        import onnx
-
         self.model = model
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
         self._producers = {name: node for node in model.graph.node for name in node.output if name}
@@ -46,8 +44,6 @@ class Values:
 
     def _read_behind_computed_sizes(self) -> None:
         """Shapes behind sizes that are computed, of which inference loses track; behind these others become known."""
-        import onnx
-
         asked = {n for node in self.model.graph.node if node.op_type in SIZED for n in node.input[1:]}
         known, plain = set(self._initializers), onnx.ModelProto()
         while sizes := (asked & self._static) - known:
@@ -78,8 +74,6 @@ class Values:
 
     def constant(self, name: str) -> Array | None:
         """A value that depends on no input, computed by onnxruntime; None for others."""
-        from onnx import numpy_helper
-
         if name in self._initializers:
             return np.asarray(numpy_helper.to_array(self._initializers[name]))
         if name not in self._static:
@@ -103,9 +97,6 @@ class Values:
         return frozenset(known)
 
     def _run(self, name: str) -> Array:
-        import onnx
-        import onnxruntime
-
         needed, shapes, todo = dict[int, onnx.NodeProto](), dict[str, onnx.TensorProto](), [name]
         used = set[str]()
         while todo:
@@ -161,8 +152,6 @@ class Editing:
 
     def array(self, data: Array) -> str:
         """A new constant's name."""
-        from onnx import numpy_helper
-
         name = self._name("constant")
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(data), name))
         self.values.shapes[name] = data.shape
@@ -184,8 +173,6 @@ class Editing:
             output: its name; a new one by default.
             attributes: those that are None are left out.
         """
-        import onnx
-
         name = self._name(kind.lower()) if output is None else output
         given = {key: value for key, value in attributes.items() if value is not None}
         node = onnx.helper.make_node(kind, list(inputs), [name], name=self._name(kind), **given)
@@ -222,8 +209,6 @@ class Editing:
 
     def finish(self) -> onnx.ModelProto:
         """The model with the new nodes."""
-        import onnx
-
         model = onnx.ModelProto()
         model.CopyFrom(self.values.model)
         del model.graph.node[:]
@@ -251,7 +236,5 @@ class Editing:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name; strings as str."""
-    import onnx
-
     found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}

@@ -6,15 +6,15 @@ with a single one; where each has one neighbour they are a Gather, else a matrix
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
 
 from edgeqwt.converters.onnx_nodes import Editing, Shape, attributes
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 CENTERED = ("half_pixel", "pytorch_half_pixel")
 
@@ -93,10 +93,6 @@ def _averages(given: dict[str, Any], size: int, count: int) -> bool:
 
 def _weights(size: int, count: int, ratio: float | None, given: dict[str, Any], opset: int) -> Array:
     """How much each element counts in each new one, float32, shape (size, count)."""
-    import onnx
-    import onnxruntime
-    from onnx import helper, numpy_helper
-
     lengths = [1, 1, size, count]
     kept = {name: value for name, value in given.items() if name not in ("axes", "keep_aspect_ratio_policy")}
     held = [numpy_helper.from_array(np.array([1, 1, 1, ratio or 0], np.float32), "scales")] if ratio else []

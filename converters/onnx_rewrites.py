@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from edgeqwt.converters import onnx_windows as windows
 from edgeqwt.converters.onnx_einsum import einsum
@@ -20,9 +20,6 @@ from edgeqwt.converters.onnx_resize import resized
 from edgeqwt.converters.onnx_scatter import counted_from_the_end, elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
 from edgeqwt.errors import InputError
-
-if TYPE_CHECKING:
-    import onnx
 
 ALONG_HEIGHT = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
 """What stands in front of a line's attributes to make them an image's."""
@@ -37,8 +34,6 @@ def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
     ONNX's own rules ask for TopK's count as a vector, and onnxruntime for numbers where a Conv with gaps is padded.
     The model itself comes back where nothing is wrong. Nodes that no runtime takes stay what they are: it names them.
     """
-    import onnx
-
     ranks = {i.name: tuple(i.dims) for i in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -185,8 +180,6 @@ def _elu(editing: Editing, node: onnx.NodeProto) -> bool:
 
 def _remainder(editing: Editing, node: onnx.NodeProto) -> bool:
     """The remainder that has the sign of what is divided: x - y trunc(x / y)."""
-    import onnx
-
     x, y = node.input
     if not attributes(node).get("fmod") or editing.values.types.get(x) != onnx.TensorProto.FLOAT:
         return False
@@ -200,8 +193,6 @@ def _remainder(editing: Editing, node: onnx.NodeProto) -> bool:
 
 def _whole_limits(editing: Editing, node: onnx.NodeProto) -> bool:
     """Clip of integers, of which onnx2tf makes activation functions that have no kernels for them."""
-    import onnx
-
     limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name]
     if editing.values.types.get(node.input[0]) not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) or not limits:
         return False

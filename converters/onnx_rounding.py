@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import onnx
+import onnx
 
 
 def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -13,8 +10,6 @@ def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The very same model where it has none.
     """
-    import onnx
-
     nodes = model.graph.node
     producers = {value: i for i, node in enumerate(nodes) for value in node.output}
     activations = {*producers, *(value.name for value in model.graph.input)}

@@ -7,15 +7,11 @@ that are no range are picked out of both tensors side by side.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx
 
 from edgeqwt.converters.onnx_nodes import Editing, Shape, attributes
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 
 def positions(editing: Editing, node: onnx.NodeProto) -> bool:

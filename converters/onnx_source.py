@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+from onnx import external_data_helper as external
+from onnx import numpy_helper
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted
-
-if TYPE_CHECKING:
-    import onnx
 
 THREADS = 2  # waiting threads of onnxruntime spin: more of them take the processor away from everything else
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -26,8 +27,6 @@ def load(path: Path) -> onnx.ModelProto:
     Raises:
         InputError: the file is no valid ONNX model, or weights of it are NaN or infinite.
     """
-    import onnx
-
     try:
         model = onnx.load(path, load_external_data=False)
         _check_weight_files(model, path)
@@ -50,8 +49,6 @@ def _check_weight_files(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         InputError: naming the first.
     """
-    from onnx import external_data_helper as external
-
     if is_trusted():
         return
     folder = path.parent.resolve()
@@ -75,8 +72,6 @@ def check_weights(model: onnx.ModelProto) -> None:
     Raises:
         InputError: naming the first initializer with NaN or infinite values.
     """
-    from onnx import numpy_helper
-
     linear = {name for node in model.graph.node if node.op_type in LINEAR for name in node.input[1:]}
     for initializer in model.graph.initializer:
         try:
@@ -129,8 +124,6 @@ def with_static_shapes(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.Mod
     Raises:
         InputError: the sample contradicts the model's shapes.
     """
-    import onnx
-
     fixed, notes, sizes = onnx.ModelProto(), list[str](), dict[str, tuple[int, str]]()
     fixed.CopyFrom(model)
     for value in real_inputs(fixed):
@@ -197,8 +190,6 @@ class OnnxRunner:
     """
 
     def __init__(self, model: onnx.ModelProto, *, everything: bool = False) -> None:
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = THREADS
@@ -232,9 +223,6 @@ class OnnxRunner:
 
 def versions() -> Mapping[str, str]:
     """Of the packages that this module uses."""
-    import onnx
-    import onnxruntime
-
     return {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
 
 
@@ -258,8 +246,6 @@ def _with_output_shapes(model: onnx.ModelProto, sample: Sample) -> onnx.ModelPro
 
 
 def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     known = {v.name for v in inferred.graph.value_info if v.type.HasField("tensor_type")}
     known -= {v.name for v in (*inferred.graph.output, *inferred.graph.input, *inferred.graph.initializer)}
@@ -270,8 +256,6 @@ def _with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _spec(value: onnx.ValueInfoProto) -> InputSpec:
-    import onnx
-
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
         raise InputError(f"input {value.name!r} of the ONNX model has no shape", "Export the model with shapes.")

@@ -11,15 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from edgeqwt.converters.onnx_nodes import Editing, Shape, attributes
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 UNARY = frozenset(
     """

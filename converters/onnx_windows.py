@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 
 from edgeqwt.converters.onnx_nodes import Editing, Values, attributes
-
-if TYPE_CHECKING:
-    import onnx
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -130,8 +128,6 @@ def numbered(values: Values, node: onnx.NodeProto) -> onnx.NodeProto:
 
 def _with_pads(node: onnx.NodeProto, total: Sequence[int]) -> onnx.NodeProto:
     """A node with so many lines of padding along each axis, as its auto_pad divides them."""
-    import onnx
-
     given = attributes(node)
     less, more = [t // 2 for t in total], [t - t // 2 for t in total]
     kept = {name: value for name, value in given.items() if name != "auto_pad"}

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
+
+import torch
+import torch.ao.quantization.fx._decomposed
+from torch.fx import GraphModule, Node
 
 from edgeqwt.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-    from torch.fx import GraphModule, Node
 
 NAMESPACE = "quantized_decomposed"
 EXPORTABLE = ((-128, 127), (0, 255))
@@ -29,8 +29,6 @@ def register_ops() -> None:
 
 def is_quantized(module: torch.nn.Module) -> TypeGuard[GraphModule]:
     """Whether a module rounds by PT2E's ops."""
-    import torch
-
     return isinstance(module, torch.fx.GraphModule) and any(_kind(node) for node in module.graph.nodes)
 
 
@@ -40,8 +38,6 @@ def as_fake_quantized(what: str, module: GraphModule) -> GraphModule:
     Raises:
         InputError: it rounds in a way that TFLite's 8 bits do not have.
     """
-    import torch
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its own trees
         module = copy.deepcopy(module)
@@ -81,7 +77,6 @@ def _kind(node: Node) -> str:
 
 def _called(module: GraphModule, node: Node) -> torch.Tensor:
     """The value of a node all of whose inputs are the module's own tensors."""
-    import torch
 
     def value(argument: object) -> object:
         if isinstance(argument, torch.fx.Node):

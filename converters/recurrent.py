@@ -13,16 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from edgeqwt.converters.onnx_edit import Written, constant_value, shapes, with_whole_shapes, without_dead
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import onnx
 
 KINDS: Mapping[str, int] = MappingProxyType({"LSTM": 4, "GRU": 3, "RNN": 1})
 """The ops that are written out, and how many gates they have."""
@@ -82,8 +79,6 @@ def unrolled(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     Raises:
         UnsupportedError: a recurrent layer has an option that is not known here; it is named.
     """
-    import onnx
-
     if not any(node.op_type in KINDS and not node.domain for node in model.graph.node):
         return model, ()
     result = onnx.ModelProto()
@@ -154,8 +149,6 @@ def _write(model: onnx.ModelProto, node: onnx.NodeProto, sizes: Mapping[str, tup
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
-    import onnx
-
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 

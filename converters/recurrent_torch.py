@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch.nn.modules.rnn import RNNBase
+from torch.nn.utils.rnn import PackedSequence
 
 from edgeqwt.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    import torch
 
 
 @contextmanager
@@ -23,8 +24,6 @@ def plain_sequences(what: str, module: torch.nn.Module) -> Iterator[None]:
     Raises:
         UnsupportedError: a layer gets sequences of several lengths, packed.
     """
-    from torch.nn.modules.rnn import RNNBase
-    from torch.nn.utils.rnn import PackedSequence
 
     def refuse(layer: RNNBase, why: str, hint: str) -> UnsupportedError:
         name = next((name for name, found in module.named_modules() if found is layer), "")

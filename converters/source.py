@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
-from edgeqwt.converters import onnx_rewrites, onnx_source, tools, torch_source
-from edgeqwt.converters.diagnose import first_run
+from edgeqwt.converters import tools
 from edgeqwt.converters.keras_source import KerasModel
 from edgeqwt.converters.resolve import TorchObject
-from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.graph.graph import Array
 
 if TYPE_CHECKING:
     import onnx
+
+    from edgeqwt.converters.torch_source import TorchModel
 
 TORCH, ONNX, KERAS = "torch", "onnx", "keras"
 """Kinds of sources that are converted; .tflite files are used as they are."""
@@ -67,6 +67,9 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     Raises:
         InputError: the model or the samples cannot be used.
     """
+    from edgeqwt.converters import torch_source
+    from edgeqwt.converters.diagnose import first_run
+
     first = samples.first()
     if isinstance(found, Path):
         model = torch_source.from_program(found, first, log)
@@ -85,6 +88,8 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
+    from edgeqwt.converters import onnx_rewrites, onnx_source
+
     proto = onnx_rewrites.loadable(onnx_source.load(path))
     samples = validated(samples, onnx_source.input_specs(proto))
     sample = samples.first()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.converters import child, tools, torch_source, trace
+from edgeqwt.converters import child, tools, trace
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.cache import key_of
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.layout import named_after_locations, named_as_in_source, without_transposes
-from edgeqwt.converters.source import TORCH, Source
+from edgeqwt.converters.source import Source
 from edgeqwt.converters.tools import Found
 from edgeqwt.errors import InputError, ParityError, ToolError, UnsupportedError
 from edgeqwt.graph import flatbuffer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "litert-torch"
 CHILD = Path(__file__).with_name("litert_torch_child.py")
+GIVEN = "model.pt2"
 HELPERS = frozenset({"TRANSPOSE", "RESHAPE", "PAD", "PADV2", "CAST"})
 """Ops that a module seldom is there for."""
 WRAPPER = "module"  # what `torch_source.flat_module` calls the user's module
@@ -49,10 +50,7 @@ class LitertTorch:
 
     def takes(self, source: Source) -> bool:
         """Modules and exported programs of torch's, but TorchScript: torch.export does not take that."""
-        import torch
-
-        model = source.torch if source.kind == TORCH else None
-        return model is not None and not isinstance(model.module, torch.jit.ScriptModule)
+        return source.torch is not None and not source.torch.scripted
 
     def find(self, work: Work) -> Found:
         """See `Converter`."""
@@ -66,6 +64,8 @@ class LitertTorch:
             ToolError: litert-torch is missing or fails.
             ParityError, UnsupportedError: what it wrote cannot be used.
         """
+        from edgeqwt.converters import torch_source
+
         assert source.torch is not None
         found = self.find(work)
         if found.version is None:
@@ -74,7 +74,10 @@ class LitertTorch:
         program = torch_source.program_of(source.torch, source.sample, work.torch_log)
         work.progress("converting with litert-torch")
         file = work.folder / "litert_torch" / "model.tflite"
-        log, cached = _run(program, file, found, work)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        torch_source.save(program, file.with_name(GIVEN), work.torch_log)
+        log, cached = _run(file, found, work)
         graph, moved_in, moved_out = without_transposes(_read(file, found, log))
         if is_fake_quantized(graph):
             raise InputError(
@@ -103,12 +106,9 @@ class LitertTorch:
         )
 
 
-def _run(program: torch.export.ExportedProgram, file: Path, found: Found, work: Work) -> tuple[Path, bool]:
-    """Runs litert-torch on the program; returns its log, and whether all of it came from the cache."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    given = file.with_name("model.pt2")
-    torch_source.save(program, given, work.torch_log)
+def _run(file: Path, found: Found, work: Work) -> tuple[Path, bool]:
+    """Runs litert-torch on the program beside the file; returns its log, and whether all of it came from the cache."""
+    given = file.with_name(GIVEN)
     log = work.folder / "litert_torch.log"
     key = "" if work.cache is None else key_of(given, found.python, NAME, CHILD.read_text("utf-8"))
     if work.cache is not None and work.cache.restore(key, work.folder):
@@ -217,6 +217,8 @@ class _Tracer:
 
     def trace(self, sample: Sample) -> dict[str, Array]:
         """The source's values of graph tensors: see `trace.align`."""
+        from edgeqwt.converters import torch_source
+
         assert self.source.torch is not None
         values = torch_source.every_value(self._module, list(self.source.torch.tensors(sample).values()))
         return trace.matched(self.graph, self.inputs, sample, values, {})

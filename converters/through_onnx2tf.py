@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgeqwt.calibration.samples import Sample
-from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
-from edgeqwt.converters import (
-    locations,
-    onnx2tf_tool,
-    onnx_flow,
-    onnx_rewrites,
-    onnx_source,
-    open_ends,
-    tools,
-    torch_source,
-    trace,
-    trained,
-)
-from edgeqwt.converters.binding import bind, changes
+from edgeqwt.converted import ConvertedModel
+from edgeqwt.converters import onnx2tf_tool, tools
 from edgeqwt.converters.converter import NothingElseError, Work
-from edgeqwt.converters.integers import narrowed
-from edgeqwt.converters.onnx2tf_tool import Conversion
-from edgeqwt.converters.onnx_equal_axes import over_three_axes
-from edgeqwt.converters.onnx_rounding import rounds, without_rounding
-from edgeqwt.converters.onnx_source import OnnxRunner
-from edgeqwt.converters.recurrent import unrolled
-from edgeqwt.converters.recurrent_torch import plain_sequences
 from edgeqwt.converters.source import ONNX, TORCH, Source
 from edgeqwt.converters.tools import Found
-from edgeqwt.errors import InputError, ParityError, UnsupportedError
-from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
-
-if TYPE_CHECKING:
-    import onnx
 
 THREE_AXES = "Ops on maps with as many channels as rows and columns are over three axes: onnx2tf mistook their layout"
-REDUCED_PRECISION = "reduced_precision_support"
-EXPORT_TOLERANCE = 2**-10
-"""Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
-float32 and differ in the order of sums: sqrt(n)·2^-24 for n terms, which allows for n = 2^20 and
-a factor of 16 of cancellation; a wrong export differs by the size of the output itself."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +49,14 @@ class Onnx2tf:
             NothingElseError: there are no such maps, or the try before this did not get as far as them.
             InputError, UnsupportedError: torch cannot export the module, or the file cannot be used.
         """
-        import onnx
-
         if self.three_axes and ONNX not in work.kept:
             raise NothingElseError
-        exported = _as_onnx(source, work)
+        import onnx
+
+        from edgeqwt.converters import onnx_exported, onnx_rewrites
+        from edgeqwt.converters.onnx_equal_axes import over_three_axes
+
+        exported = onnx_exported.as_onnx(source, work)
         work.progress("converting to TFLite")
         path = work.folder / "source.onnx"
         exported = replace(exported, proto=onnx_rewrites.rewritten(exported.proto))
@@ -101,189 +68,4 @@ class Onnx2tf:
         onnx.save(exported.proto, path)
         python = self.find(work).python
         conversion = onnx2tf_tool.run_onnx2tf(path, work.folder, python, backend=self.backend, cache=work.cache)
-        return _read_back(exported, conversion)
-
-
-@dataclass(frozen=True, eq=False)
-class _Exported:
-    """A source with the ONNX model that stands for it, and sentences on how it came about."""
-
-    source: Source
-    proto: onnx.ModelProto
-    notes: tuple[str, ...]
-
-
-def _as_onnx(source: Source, work: Work) -> _Exported:
-    """The source as ONNX, made once for all tries."""
-    if ONNX not in work.kept:
-        work.kept[ONNX] = _exported(source, work) if source.kind == TORCH else _unrolled(source)
-    found: _Exported = work.kept[ONNX]
-    return found
-
-
-def _exported(source: Source, work: Work) -> _Exported:
-    assert source.torch is not None
-    work.progress("exporting to ONNX")
-    path = work.folder / "torch.onnx"
-    with plain_sequences(source.what, source.torch.module):
-        source.torch.run(source.sample)
-    notes = torch_source.export(source.torch, source.sample, path, work.torch_log)
-    proto = onnx_rewrites.loadable(onnx_source.load(path))
-    proto, fixed = onnx_source.with_static_shapes(proto, source.sample)
-    proto, flow = onnx_flow.resolved(proto)
-    proto, steps = unrolled(proto)
-    if not rounds(proto):  # values between two steps may fall to either side: `trained.check_rounding` looks at it
-        check_export(source.what, source.outputs, OnnxRunner(proto).run(source.sample))
-    return _Exported(source, proto, (*source.notes, *notes, *fixed, *flow, *steps))
-
-
-def _unrolled(source: Source) -> _Exported:
-    assert source.proto is not None
-    proto, flow = onnx_flow.resolved(source.proto)
-    proto, steps = unrolled(proto)
-    return _Exported(source, proto, (*source.notes, *flow, *steps))
-
-
-def _read_back(exported: _Exported, conversion: Conversion) -> ConvertedModel:
-    source = exported.source
-    graph = narrowed(_read(conversion, exported))
-    where = locations.locations(graph, exported.proto, conversion.sources, from_torch=source.kind == TORCH)
-    _refuse_ops(graph, where)
-    inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
-    learned = None
-    if is_fake_quantized(graph):
-        graph, learned, exported = _below(graph, exported)
-        source = exported.source
-        inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
-    return ConvertedModel(
-        graph=graph,
-        inputs=inputs,
-        outputs=outputs,
-        run_source=source.run,
-        trace_source=_Tracer(exported, graph, inputs, conversion.sources).trace,
-        locations=where,
-        notes=(*exported.notes, *graph.remarks, *changes(graph, inputs, outputs), *_shortcomings(conversion)),
-        log=conversion.log,
-        versions={**(source.versions or {}), **onnx_source.versions(), "onnx2tf": conversion.version},
-        learned=learned,
-        cached=conversion.cached,
-    )
-
-
-def _below(graph: Graph, exported: _Exported) -> tuple[Graph, LearnedRanges, _Exported]:
-    """The float network below one that was trained with quantization, what was learned, and the source likewise."""
-    source = exported.source
-    graph, learned = extracted(graph)
-    inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)
-    few = source.samples.head(trained.SAMPLES)
-    note = trained.check_rounding(source.what, source.run, graph, (inputs, outputs), learned, few)
-    proto = without_rounding(exported.proto)
-    runner = OnnxRunner(proto)
-    below = replace(source, kind=ONNX, run=runner.run, outputs=runner.run(source.sample), torch=None)
-    return graph, learned, _Exported(below, proto, (*exported.notes, note))
-
-
-def _shortcomings(conversion: Conversion) -> Iterator[str]:
-    if not conversion.simplified:
-        yield "onnxsim could not simplify the ONNX model before the conversion; its log says why"
-
-
-def _read(conversion: Conversion, exported: _Exported) -> Graph:
-    def values() -> Mapping[str, Array]:
-        sample = exported.source.sample
-        return {**sample, **OnnxRunner(exported.proto, everything=True).run(sample)}
-
-    try:
-        return without_reduced_precision(open_ends.read(conversion.tflite, values, conversion.sources))
-    except InputError as error:
-        raise ParityError(
-            f"onnx2tf {conversion.version} wrote a broken model: {error.message}",
-            f"Change the model around that location. --work FOLDER keeps onnx2tf's log, as {conversion.log.name}.",
-        ) from error
-
-
-def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
-    for i, op in enumerate(graph.ops):
-        location = (
-            where.get(graph.tensors[op.outputs[0]].name, "an unknown location") if op.outputs else "an unknown location"
-        )
-        name = f"{graph.describe(i)}, from {location},"
-        if op.kind == "CUSTOM":
-            raise UnsupportedError(
-                name,
-                "tflite",
-                f"onnx2tf knows no TFLite op for it and wrote the custom op {op.custom_code!r}",
-                "Replace it in the model, or cut the model before it.",
-            )
-        if any(graph.tensors[t].is_variable for t in op.inputs if t >= 0):
-            raise UnsupportedError(
-                name,
-                "tflite",
-                "it keeps its state from one inference to the next, which the source model does not",
-                "Write it as a loop over single steps in forward, with states as ordinary values.",
-            )
-
-
-def without_reduced_precision(graph: Graph) -> Graph:
-    """The graph without onnx2tf's metadata entry that lets XNNPACK compute a float model in float16.
-
-    On Arm the float model would then differ from what parity was proved for.
-    """
-    kept = {name: value for name, value in graph.metadata.items() if name != REDUCED_PRECISION}
-    return replace(graph, metadata=kept)
-
-
-@dataclass(frozen=True)
-class _Tracer:
-    """Runs the ONNX model that onnx2tf was given with all its values in sight."""
-
-    exported: _Exported
-    graph: Graph
-    inputs: tuple[Binding, ...]
-    said: Mapping[str, tuple[str, ...]]
-
-    @cached_property
-    def _runner(self) -> OnnxRunner:
-        return OnnxRunner(self.exported.proto, everything=True)
-
-    def trace(self, sample: Sample) -> dict[str, Array]:
-        """The source's values of graph tensors: see `trace.align`.
-
-        Raises:
-            ParityError: on this sample the ONNX model is wrong already: torch's export went wrong.
-        """
-        values, source = self._runner.run(sample), self.exported.source
-        if source.kind == TORCH:
-            names = onnx_source.output_names(self.exported.proto)
-            check_export(source.what, source.run(sample), {name: values[name] for name in names})
-        spelled = {onnx2tf_tool.spelled(name): value for name, value in values.items()}
-        return trace.matched(self.graph, self.inputs, sample, spelled, self.said)
-
-
-def check_export(what: str, expected: Mapping[str, Array], exported: Mapping[str, Array]) -> None:
-    """Compares what torch computes with what its ONNX export computes.
-
-    Raises:
-        ParityError: they differ; the export, not what follows it, is to blame.
-    """
-    for (name, wanted), found in zip(expected.items(), exported.values(), strict=True):
-        if wanted.size != found.size:
-            raise _export_error(what, f"output {name!r} has shape {found.shape} instead of {wanted.shape}")
-        a, b = wanted.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-        if np.isnan(a).any():
-            raise InputError(
-                f"{what}: output {name!r} is NaN on a sample", "Check the weights and the sample's scaling."
-            )
-        with np.errstate(invalid="ignore"):  # equal infinities
-            difference = float(np.where(a == b, 0.0, np.abs(a - b)).max(initial=0.0))
-        largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
-        if not difference <= EXPORT_TOLERANCE * largest + np.finfo(np.float32).tiny:
-            raise _export_error(what, f"output {name!r} differs by {difference:.3g}, with values up to {largest:.3g}")
-
-
-def _export_error(what: str, difference: str) -> ParityError:
-    return ParityError(
-        f"{what}: torch.onnx.export changed the model: {difference}",
-        "Branches, loops and random numbers that depend on the input's values are frozen when a module is exported: "
-        "take them out of forward.",
-    )
+        return onnx_exported.read_back(exported, conversion)

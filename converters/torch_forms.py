@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_projections import projected
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import torch
-    from torch.overrides import TorchFunctionMode
 
 LARGEST_JOINT = 1 << 16  # weights of a pool over both axes at once
 USUAL_THRESHOLD = 15.0  # of softplus: beyond, its line and its curve are one in float32 to 3e-7
@@ -32,7 +31,6 @@ Form = Callable[..., Any]
 
 def spelled_out() -> TorchFunctionMode:
     """While this is entered, functions run in the forms that can be exported."""
-    from torch.overrides import TorchFunctionMode
 
     class _Forms(TorchFunctionMode):
         def __torch_function__(
@@ -48,9 +46,6 @@ def spelled_out() -> TorchFunctionMode:
 @cache
 def forms() -> Mapping[Any, Form]:
     """By function; torch's and a tensor's own count as two."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     found: dict[Any, Form] = {
         F.adaptive_avg_pool1d: lambda x, size: _adaptive_mean(x, size, 1),
         F.adaptive_avg_pool2d: lambda x, size: _adaptive_mean(x, size, 2),
@@ -111,9 +106,6 @@ def _wanted(x: torch.Tensor, size: Any, rank: int) -> tuple[int, ...] | None:
 
 def _adaptive_mean(x: torch.Tensor, size: Any, rank: int) -> Any:
     """Windows that are alike as a pool; others as a product with a matrix of their weights."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     counts = _wanted(x, size, rank)
     if counts is None:
         return NotImplemented
@@ -139,8 +131,6 @@ def _means(windows: Sequence[tuple[int, int]], size: int) -> Array:
 
 def _multiplied(x: torch.Tensor, matrices: Sequence[Array]) -> torch.Tensor:
     """The last axes, each times its matrix."""
-    import torch
-
     for axis, matrix in enumerate(matrices, start=x.ndim - len(matrices)):  # the exporter takes no negative axes
         if not np.array_equal(matrix, np.eye(len(matrix), matrix.shape[1])):
             x = (x.movedim(axis, x.ndim - 1) @ torch.tensor(matrix)).movedim(x.ndim - 1, axis)
@@ -149,9 +139,6 @@ def _multiplied(x: torch.Tensor, matrices: Sequence[Array]) -> torch.Tensor:
 
 def _adaptive_max(x: torch.Tensor, size: Any, rank: int, indices: bool) -> Any:
     """Axis by axis: the largest of each window, one beside the other."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     counts = _wanted(x, size, rank)
     if counts is None or indices:
         return NotImplemented
@@ -180,9 +167,6 @@ def _mean_of_windows(
     divisor_override: int | None = None,
 ) -> Any:
     """With ceil_mode the last windows reach beyond the end, and count less; the exporter forgets another divisor."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     if not ceil_mode and divisor_override is None:
         return NotImplemented
     kernel, pads = _pair(kernel_size), _pair(padding)
@@ -203,9 +187,6 @@ def _mean_of_windows(
 
 def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **more: Any) -> Any:
     """Means of areas, and what antialiasing smooths: products with matrices, along each axis."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     if x.ndim != 4 or not (mode == "area" or more.get("antialias")):
         return NotImplemented
     with torch.no_grad():
@@ -227,8 +208,6 @@ def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: 
 
 def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any, **more: Any) -> Any:
     """Bags of one size: rows of the table, and their mean, sum or largest."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     names = (
         "max_norm",
         "norm_type",
@@ -250,9 +229,6 @@ def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any,
 
 def _response_norm(x: torch.Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
     """Squares of neighbouring channels summed by a 1x1 convolution."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     if x.ndim != 4:
         return NotImplemented
     count = int(x.shape[1])
@@ -264,9 +240,6 @@ def _response_norm(x: torch.Tensor, size: int, alpha: float = 1e-4, beta: float 
 
 def _softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
     """A threshold so low that it shows."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     if threshold >= USUAL_THRESHOLD:
         return NotImplemented
     return torch.where(x * beta > threshold, x, F.softplus(x, beta, 20))
@@ -274,8 +247,6 @@ def _softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
 
 def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The angle within an octant, whose tangent lies in 0..1, and the octant."""
-    import torch
-
     height, width = y.abs(), x.abs()
     slope = torch.minimum(height, width) / torch.maximum(height, width).clamp(min=1e-6)
     angle = slope.atan()
@@ -291,8 +262,6 @@ def _finite(x: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
 
 def _with_sign(x: torch.Tensor, y: Any) -> torch.Tensor:
     """Magnitudes of one tensor with signs of another; integers know no negative zero."""
-    import torch
-
     return torch.where(torch.as_tensor(y) < 0, -x.abs(), x.abs())
 
 
@@ -315,7 +284,5 @@ def _correlation(x: torch.Tensor) -> Any:
 
 def _sine_over_itself(x: torch.Tensor) -> torch.Tensor:
     """sin(pi x) / (pi x), which is 1 at 0."""
-    import torch
-
     turns = torch.where(x == 0, torch.ones_like(x), np.pi * x)
     return torch.where(x == 0, torch.ones_like(x), turns.sin() / turns)

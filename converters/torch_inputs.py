@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeqwt.calibration.arrays import NAMELESS
 from edgeqwt.calibration.binding import bound, inputs_of
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import torch
 
 
 def given_inputs(what: str, module: torch.nn.Module, sample: Sample) -> tuple[dict[str, Array], bool]:
@@ -43,8 +41,6 @@ def given_inputs(what: str, module: torch.nn.Module, sample: Sample) -> tuple[di
 
 def _parameters(module: torch.nn.Module) -> tuple[list[str], list[str], bool]:
     """Names of forward's parameters, those without a default, and whether it takes any number."""
-    import torch
-
     if isinstance(module, torch.jit.ScriptModule):  # what was traced has no signature that Python knows
         arguments = module._c._get_method("forward").schema.arguments[1:]
         names = [argument.name for argument in arguments]
@@ -66,8 +62,6 @@ def spec(name: str, array: Array, dtype: str | None) -> InputSpec:
 
 def example_types(what: str, examples: object, names: Sequence[str]) -> dict[str, str]:
     """Element types of example inputs by input name."""
-    import torch
-
     if examples is None:
         return {}
     if isinstance(examples, torch.Tensor):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 
 def moving_forms() -> Mapping[str, Callable[..., Any]]:
     """By name; see `torch_forms.Form`."""
-    import torch
-
     return {
         "movedim": _moved,
         "moveaxis": _moved,
@@ -42,16 +40,12 @@ def _moved(x: torch.Tensor, source: int | Sequence[int], destination: int | Sequ
 
 
 def _joined(parts: Sequence[torch.Tensor], widened: Callable[[torch.Tensor], Any], axis: int) -> torch.Tensor:
-    import torch
-
     wide = [widened(part) for part in parts]
     return torch.cat(wide, min(axis, wide[0].ndim - 1))
 
 
 def _divided(x: torch.Tensor, parts: Any, dim: int = 0) -> Any:
     """Parts of nearly one size, the first ones larger by one; or between given positions."""
-    import torch
-
     size, given = int(x.shape[dim]), parts.tolist() if isinstance(parts, torch.Tensor) else parts
     if isinstance(given, int):
         least, more = divmod(size, given)
@@ -71,8 +65,6 @@ def _searched(
     sorter: Any = None,
 ) -> Any:
     """In one row of bounds."""
-    import torch
-
     if bounds.ndim != 1 or sorter is not None or not isinstance(x, torch.Tensor):
         return NotImplemented
     return torch.bucketize(x, bounds, out_int32=out_int32, right=right or side == "right")
@@ -80,8 +72,6 @@ def _searched(
 
 def _added(x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, *, alpha: float = 1) -> torch.Tensor:
     """A product with the matrix that has a one where a row of the source is added."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     rows = F.one_hot(index.long(), int(x.shape[dim])).to(x.dtype)
     last = x.ndim - 1
     summed = (_moved(source, dim, last) @ rows) * alpha

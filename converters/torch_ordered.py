@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 LONGEST = 64  # factors of a running product
 
@@ -38,8 +37,6 @@ def _ranked(x: torch.Tensor, rank: int, dim: int, keepdim: bool) -> tuple[torch.
 
 def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:
     """Factor by factor."""
-    import torch
-
     if x.shape[dim] > LONGEST or dtype is not None:
         return NotImplemented
     parts = [x.narrow(dim, i, 1) for i in range(int(x.shape[dim]))]
@@ -50,8 +47,6 @@ def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:
 
 def _running_extreme(x: torch.Tensor, dim: int, largest: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Each value and those before it: joined with itself one, two, four, ... places on; and the last position of it."""
-    import torch
-
     count = int(x.shape[dim])
     join = torch.maximum if largest else torch.minimum
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 
 def projected(
@@ -25,8 +25,6 @@ def projected(
     Sak et al. 2014, "Long short-term memory recurrent neural network architectures", equations 1 to 6 without
     peepholes: the state that is handed on is P (o * tanh(c)).
     """
-    import torch
-
     directions = 2 if bidirectional else 1
     each = 2 + 2 * has_biases + 1
     if batch_first is None or len(weights) != num_layers * directions * each:  # packed sequences, or no projections
@@ -50,8 +48,6 @@ def _run(
     steps: Sequence[torch.Tensor], h: torch.Tensor, c: torch.Tensor, weights: Sequence[torch.Tensor], has_biases: bool
 ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
     """One layer in one direction: its outputs, and its last states."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     of_input, of_state, *biases, projection = weights
     bias = biases[0] + biases[1] if has_biases else None
     outputs = []

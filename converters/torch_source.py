@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
@@ -28,9 +29,6 @@ from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted, user_code
 from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.threads import torch_threads
-
-if TYPE_CHECKING:
-    import torch
 
 OPSET = 17  # the highest that the exporter which names nodes after modules writes well
 DYNAMO_OPSET = 20  # has GELU as one op; onnx2tf does not recognize the newer exporter's spelling of its formula
@@ -55,14 +53,17 @@ class TorchModel:
     inputs: tuple[InputSpec, ...]
     positional: int = 0
 
+    @property
+    def scripted(self) -> bool:
+        """Whether it is TorchScript."""
+        return isinstance(self.module, torch.jit.ScriptModule)
+
     def run(self, sample: Sample) -> dict[str, Array]:
         """Runs the model on one sample; nested outputs come out flat, by name (see `flattened`).
 
         Raises:
             InputError: forward raises, or returns something that holds no tensors.
         """
-        import torch
-
         tensors = list(self.tensors(sample).values())
         with torch.no_grad(), torch_threads(THREADS, at_most=True), user_code(f"{self.what}: forward", self.module):
             result = self.call(tensors)
@@ -81,8 +82,6 @@ class TorchModel:
 
     def tensors(self, sample: Sample) -> dict[str, torch.Tensor]:
         """A sample as tensors, in forward's order. Copies: a model may work in place."""
-        import torch
-
         return {s.name: torch.from_numpy(np.array(sample[s.name], np.dtype(s.dtype))) for s in self.inputs}
 
 
@@ -147,8 +146,6 @@ def program_inputs(path: Path) -> tuple[InputSpec, ...]:
 
 
 def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
-    import torch
-
     check_program(path)
     try:
         with _quiet(log), plain_pickles():
@@ -170,8 +167,6 @@ def check_parameters(what: str, module: torch.nn.Module) -> None:
     Raises:
         InputError: naming the first parameter that has no values, is not finite, not float32 or not on the CPU.
     """
-    import torch
-
     parameters = dict(module.named_parameters())
     for name, value in [*parameters.items(), *module.named_buffers()]:
         if torch.nn.parameter.is_lazy(value):
@@ -200,7 +195,6 @@ def flattened(result: object, what: str) -> dict[str, torch.Tensor]:
     Raises:
         InputError: it holds something else, or nothing.
     """
-    import torch
 
     def walk(value: object, name: str) -> Iterator[tuple[str, torch.Tensor]]:
         if isinstance(value, torch.Tensor):
@@ -243,8 +237,6 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
     Raises:
         InputError: torch cannot export the model.
     """
-    import torch
-
     outputs = list(model.run(sample))
     example = tuple(model.tensors(sample).values())
     inputs = [one.name for one in model.inputs]
@@ -279,8 +271,6 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
     Raises:
         InputError: torch cannot export the model.
     """
-    import torch
-
     example = tuple(model.tensors(sample).values())
     try:
         with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention():
@@ -295,16 +285,12 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
 
 def save(program: torch.export.ExportedProgram, path: Path, log: Path) -> None:
     """Writes an exported program, with its example inputs."""
-    import torch
-
     with _quiet(log):
         torch.export.save(program, path)
 
 
 def every_value(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> dict[str, Array]:
     """Every tensor that an exported program's module computes for its inputs, by the node's name."""
-    import torch
-
     values: dict[str, Array] = {}
 
     class Recorder(torch.fx.Interpreter):
@@ -321,8 +307,6 @@ def every_value(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) ->
 
 def version() -> Mapping[str, str]:
     """Of torch."""
-    import torch
-
     return {"torch": torch.__version__}
 
 
@@ -331,9 +315,7 @@ def version() -> Mapping[str, str]:
 
 def flat_module(model: TorchModel) -> torch.nn.Module:
     """The model with positional inputs and a flat tuple of outputs, which every exporter takes."""
-    import torch
-
-    if isinstance(model.module, torch.jit.ScriptModule):  # cannot be traced as a part of another module
+    if model.scripted:  # cannot be traced as a part of another module
         return model.module
 
     class Flat(torch.nn.Module):
@@ -350,8 +332,6 @@ def flat_module(model: TorchModel) -> torch.nn.Module:
 @contextlib.contextmanager
 def _plain_attention() -> Iterator[None]:
     """Keeps torch's fused transformer layers out of the trace: no exporter knows them."""
-    import torch
-
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.graph.graph import Array
-
-if TYPE_CHECKING:
-    import torch
 
 MOVES = frozenset(
     {
@@ -72,8 +71,6 @@ class Spectrum:
 
     def angle(self) -> torch.Tensor:
         """The phase, in radians."""
-        import torch
-
         return torch.atan2(self.imag, self.real)
 
     def conj(self) -> Spectrum:
@@ -114,8 +111,6 @@ class Spectrum:
 
 def parts(value: Any) -> tuple[Any, Any]:
     """Real and imaginary part; None for the latter where there is none. Complex tensors are taken for constants."""
-    import torch
-
     if isinstance(value, Spectrum):
         return value.real, value.imag
     if isinstance(value, complex):
@@ -128,8 +123,6 @@ def parts(value: Any) -> tuple[Any, Any]:
 
 @cache
 def _functions() -> Mapping[Any, Callable[..., Any]]:
-    import torch
-
     found: dict[Any, Callable[..., Any]] = {
         torch.abs: Spectrum.abs,
         torch.angle: Spectrum.angle,
@@ -149,8 +142,6 @@ def _functions() -> Mapping[Any, Callable[..., Any]]:
 @cache
 def spectral_forms() -> Mapping[Any, Callable[..., Any]]:
     """What stands for torch's functions, by function; see `torch_forms.forms`."""
-    import torch
-
     fft = torch.fft
     return {
         fft.fft: lambda x, n=None, dim=-1, norm=None: _whole(x, n, dim, norm, "fft"),
@@ -174,8 +165,6 @@ def spectral_forms() -> Mapping[Any, Callable[..., Any]]:
 
 def _whole(x: Any, sizes: Any, dim: Any, norm: str | None, kind: str) -> Any:
     """A transform along one or several axes."""
-    import torch
-
     given = None if sizes is None else [int(n) for n in ([sizes] if isinstance(sizes, int) else sizes)]
     axes = [dim] if isinstance(dim, int) else list(range(x.ndim)) if dim is None else list(dim)
     if given is not None and dim is None:
@@ -245,8 +234,6 @@ def _turns(n: int, bins: int) -> Array:
 
 def _fitted(x: torch.Tensor, axis: int, n: int) -> torch.Tensor:
     """The first n values along an axis, zeros behind where there are fewer."""
-    import torch.nn.functional as F  # noqa: N812 (its usual name)
-
     size = int(x.shape[axis])
     if size >= n:
         return x if size == n else x.narrow(axis, 0, n)
@@ -255,7 +242,5 @@ def _fitted(x: torch.Tensor, axis: int, n: int) -> torch.Tensor:
 
 def _product(x: torch.Tensor, axis: int, matrix: Array) -> torch.Tensor:
     """An axis times a matrix."""
-    import torch
-
     held = torch.tensor(matrix.astype(np.float32))
     return (x.movedim(axis, x.ndim - 1) @ held).movedim(x.ndim - 1, axis)

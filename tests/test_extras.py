@@ -29,6 +29,16 @@ def edgeqwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return small.command(tmp_path, monkeypatch, capsys)
 
 
+def absent(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """As where a package is not installed: what imported it before has to be imported again, too."""
+    monkeypatch.setitem(sys.modules, package, None)
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("edgeqwt.") and package in vars(module):
+            parent, _, child = name.rpartition(".")
+            monkeypatch.delitem(sys.modules, name)
+            monkeypatch.delattr(sys.modules[parent], child)
+
+
 def test_an_import_that_failed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(extras.MissingPackageError, match="the package torch is needed") as caught, extras.optional():
@@ -54,7 +64,7 @@ def test_sources_that_need_what_is_not_there(
     edgeqwt: Command, files: Small, monkeypatch: pytest.MonkeyPatch, model: str, package: str, extra: str
 ) -> None:
     Path(model.partition(":")[0]).write_text("def create(): return 1\n")
-    monkeypatch.setitem(sys.modules, package, None)
+    absent(monkeypatch, package)
     message = edgeqwt.refused(5, "build", model, "-c", files.samples, "-o", "out")
     assert f"the package {package} is needed, which is not installed" in message
     assert extra in message
@@ -122,6 +132,6 @@ def test_converters_used_from_python_tell_it_too(files: Small, tmp_path: Path, m
     from edgeqwt.calibration.sources import open_samples
 
     (tmp_path / "model.onnx").touch()
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    absent(monkeypatch, "onnx")
     with pytest.raises(extras.MissingPackageError, match="onnx"):
         convert(tmp_path / "model.onnx", open_samples(files.samples), tmp_path / "work")
