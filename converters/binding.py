@@ -13,6 +13,7 @@ from edgeqwt.converted import Binding
 from edgeqwt.converters.onnx2tf_tool import spelled
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.runners import xnnpack
 
 Permutation = tuple[int, ...] | None
 CLOSE = 1e-2
@@ -158,8 +159,6 @@ def _find(graph: Graph, among: Sequence[int], name: str, position: int, count: i
 def _closest(
     graph: Graph, choices: Sequence[Sequence[Binding]], inputs: int, sample: Sample, outputs: Mapping[str, Array]
 ) -> tuple[Binding, ...]:
-    from edgeqwt.runtime.runners import xnnpack
-
     runner = xnnpack(graph)
     best: tuple[float, tuple[Binding, ...]] | None = None
     for ins in _combinations(choices[:inputs]):

@@ -22,6 +22,7 @@ from edgeqwt.converters.trace import MATCH, statistics
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Tensor
 from edgeqwt.graph.order import in_order
+from edgeqwt.runtime.runners import xnnpack
 
 TRIED = 16  # combinations of the inputs' layouts, where their shapes leave several open
 RANK = 6  # of the largest tensor that LiteRT's TRANSPOSE takes
@@ -53,8 +54,6 @@ def closed(graph: Graph, own: int, values: Mapping[str, Array], named: Mapping[s
         values: of the source on one sample, by the source's names; its inputs too.
         named: the converter's records: graph tensor name to names of the source's.
     """
-    from edgeqwt.runtime.runners import xnnpack
-
     ends, spelt = graph.inputs[own:], {spelled(name): value for name, value in values.items()}
     wanted = {t: options[-1] for t in ends if (options := _expected(graph.tensors[t], spelt, named))}
     fed = [_expected(graph.tensors[t], spelt, named) for t in graph.inputs[:own]]

@@ -19,6 +19,7 @@ import numpy as np
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.runtime.runners import xnnpack
 
 MATCH = 1e-3
 """Largest difference relative to the largest value at which two tensors are taken for the same: far above
@@ -143,8 +144,6 @@ def matched(
         source: the source's values on that sample, by name.
         named: see `align`.
     """
-    from edgeqwt.runtime.runners import xnnpack
-
     taps = [t for op in graph.ops for t in op.outputs]
     feeds = {b.tensor: b.to_graph(np.asarray(sample[b.spec.name]), graph) for b in inputs}
     computed = xnnpack(graph, taps).run(feeds)

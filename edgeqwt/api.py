@@ -18,31 +18,32 @@ from edgeqwt.api_job import as_before, open_job, proved_float
 from edgeqwt.api_study import study
 from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
 from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
+from edgeqwt.calibration.deciding import Deciding
+from edgeqwt.calibration.images import ImageOptions
+from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.converted import ConvertedModel
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
+from edgeqwt.interface.options import Interface
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.output import progress_display
+from edgeqwt.passes.limits import Limits
 from edgeqwt.profile import Budget, TargetProfile
 from edgeqwt.progress import Display, Stages, automatic
 from edgeqwt.recipe import recipe as recipe_files
 from edgeqwt.recipe.overrides import overridden
+from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.widths.precision import Mixed
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.deciding import Deciding
-    from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.calibration.observations import Observations
-    from edgeqwt.converted import ConvertedModel
     from edgeqwt.grouped import Grouping
-    from edgeqwt.interface.options import Interface
     from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.verify.evaluate import Evaluation
-    from edgeqwt.widths.precision import Mixed
 
 __all__ = [
     "bench",
@@ -168,7 +169,6 @@ def build(
             QualityError: the model is too far from the float one; OUTPUT.refused.html beside the output shows where.
     """
     from edgeqwt.converters.sequence import find_sequences
-    from edgeqwt.passes.limits import Limits
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.runtime.device import chosen_device, on_device

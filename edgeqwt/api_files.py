@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeqwt.calibration.samples import InputSpec
+from edgeqwt.calibration.images import ImageOptions
+from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.sources import Source, open_samples
-from edgeqwt.disk import TemporaryFolder, keep_apart
+from edgeqwt.calibration.validate import validated
+from edgeqwt.disk import TemporaryFolder, keep_apart, write_whole
 from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Graph
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
-from edgeqwt.progress import Display, Stages, automatic
+from edgeqwt.progress import Display, Stages, automatic, counted
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.calibration.samples import Sample, Samples
-    from edgeqwt.graph.graph import Graph
     from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.report.inspect import Description
@@ -125,8 +125,6 @@ def compare(
     Raises:
         InputError: a file or the samples cannot be used, or the files' inputs and outputs do not correspond.
     """
-    from edgeqwt.calibration.validate import validated
-    from edgeqwt.progress import counted
     from edgeqwt.repair import is_integer
     from edgeqwt.report.files import write_comparison
     from edgeqwt.report.folder import check_file
@@ -178,7 +176,6 @@ def evaluate(
     """
     from edgeqwt.calibration.labels import labelled
     from edgeqwt.graph.interface import check_interfaces
-    from edgeqwt.progress import counted
     from edgeqwt.runtime.foreign import read_foreign
     from edgeqwt.verify.evaluate import with_extras
     from edgeqwt.verify.scoring import score
@@ -231,7 +228,6 @@ def export(path: str | Path, output: str | Path, to: str = "onnx-qdq") -> None:
         MissingPackageError: onnx is not installed.
     """
     from edgeqwt.benchmark.describe import read_model
-    from edgeqwt.disk import write_whole
     from edgeqwt.onnx_qdq.emitters import to_onnx
     from edgeqwt.onnx_qdq.writer import TARGET
     from edgeqwt.report.folder import check_file

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.api_files import limited
 from edgeqwt.api_targets import target_of
+from edgeqwt.calibration.images import ImageOptions
+from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.converted import ConvertedModel
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import RecipeError
 from edgeqwt.loading import trusting
+from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Display, Stages, silent
 from edgeqwt.recipe.overrides import overridden
+from edgeqwt.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.calibration.observations import Observations
-    from edgeqwt.converted import ConvertedModel
     from edgeqwt.job import Job
     from edgeqwt.pipeline import BuildResult
-    from edgeqwt.profile import TargetProfile
     from edgeqwt.proved import Proved
-    from edgeqwt.recipe.recipe import Recipe
 
 
 def open_job(

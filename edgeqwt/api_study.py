@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.api_job import open_job
+from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.sources import Source, open_samples
+from edgeqwt.graph.graph import Array
 from edgeqwt.progress import Display, automatic
+from edgeqwt.verify.feeds import feed
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.images import ImageOptions
-    from edgeqwt.graph.graph import Array
     from edgeqwt.job import Job
     from edgeqwt.simulation.study import Study
 
@@ -74,7 +75,6 @@ def _labelled(
     """Inputs by tensor index of the job's graph, each with its label."""
     from edgeqwt.calibration.labels import LABELS, labelled
     from edgeqwt.verify.evaluate import with_extras
-    from edgeqwt.verify.feeds import feed
 
     given = open_samples(data, images=images)
     given = given if labels is None else labelled(given, Path(labels))

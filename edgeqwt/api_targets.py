@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from edgeqwt.errors import InputError
 from edgeqwt.profile import Budget, Finding, Plugin, TargetProfile
+from edgeqwt.runtime.qualcomm import located
+from edgeqwt.runtime.vendors import VENDORS, Vendor, sdk_of
 
 if TYPE_CHECKING:
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.converters.tools import Found
-    from edgeqwt.runtime.vendors import Vendor
 
 
 def target_of(name: str) -> TargetProfile:
@@ -37,8 +38,6 @@ PLUGINS = ("qualcomm", "litert-torch")
 def _with_toolchain(plugin: Plugin) -> Plugin:
     """A plugin with where its compiler is, or with what to do to have it."""
     from edgeqwt.converters.tools import find, how_to_get
-    from edgeqwt.runtime.qualcomm import located
-    from edgeqwt.runtime.vendors import VENDORS, sdk_of
 
     vendor = VENDORS[plugin.vendor]
     named, packaged = sdk_of(vendor), vendor.folder in PLUGINS
@@ -140,7 +139,6 @@ def targets() -> tuple[TargetProfile, ...]:
 def tools() -> tuple[Found, ...]:
     """The programs that edgeqwt calls, with version, state and path."""
     from edgeqwt.converters.tools import TOOLS, Found, find, tools_folder
-    from edgeqwt.runtime.vendors import VENDORS
     from edgeqwt.web import litertjs
 
     folder = litertjs.located(tools_folder())
@@ -153,7 +151,6 @@ def tools() -> tuple[Found, ...]:
 def _sdk(vendor: Vendor) -> Found | None:
     """A row on a vendor's SDK; None where another tool brings its libraries and the user names no other."""
     from edgeqwt.converters.tools import Found
-    from edgeqwt.runtime.vendors import sdk_of
 
     name = f"{vendor.name} SDK"
     try:

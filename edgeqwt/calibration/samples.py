@@ -16,6 +16,7 @@ from itertools import islice
 
 import numpy as np
 
+from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.progress import Advance, counted
 
@@ -63,8 +64,6 @@ class Samples:
         Raises:
             InputError: when there is none.
         """
-        from edgeqwt.errors import InputError
-
         for sample in self:
             return sample
         raise InputError(f"{self.origin} has no samples", "Give at least one; 128 to 512 are a good number.")
@@ -98,8 +97,6 @@ def split(samples: Samples, every: int = HOLD_OUT_EVERY) -> tuple[Samples, Sampl
     Raises:
         InputError: when there are no samples or `every` is below 2.
     """
-    from edgeqwt.errors import InputError
-
     if every < 2:
         raise InputError(f"one in {every} samples cannot be held out", "Hold out one in 2 or more.")
     count = samples.count

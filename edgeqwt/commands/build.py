@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from edgeqwt.commands import build_options as own
 from edgeqwt.commands import interfaces, options
 from edgeqwt.commands.app import command
+from edgeqwt.errors import InputError
+from edgeqwt.output import console, print_json, progress_display, show_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +81,6 @@ def build(
     """
     from edgeqwt import api
     from edgeqwt.calibration.deciding import parse as parse_deciding
-    from edgeqwt.output import progress_display
     from edgeqwt.profile import Budget
 
     made = partial(
@@ -128,7 +129,6 @@ def build(
 
 def _show(results: dict[Path, BuildResult], json: bool) -> None:
     """Builds by folder, or their reports as JSON: that of a single one as its report.json has it, others by folder."""
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.document import document
     from edgeqwt.report.terminal import show_build
 
@@ -142,8 +142,6 @@ def _show(results: dict[Path, BuildResult], json: bool) -> None:
 
 def _several_widths(made: partial[BuildResult], lengths: list[int], output: Path, json: bool) -> None:
     """Builds the Pareto front of widths, and shows it."""
-    from edgeqwt.errors import InputError
-    from edgeqwt.output import console, print_json, show_facts
     from edgeqwt.sweeps.one_model import PAGE, pareto
     from edgeqwt.sweeps.show import show_sweep, sweep_document
 
@@ -185,8 +183,6 @@ def _mixed(max_size: int | None, max_latency: float | None, min_sqnr: float | No
 
 def _lengths(text: str | None) -> list[int]:
     """Lengths such as 64 or 32,64,128; none where the option is not given."""
-    from edgeqwt.errors import InputError
-
     parts = [] if text is None else text.split(",")
     if not all(re.fullmatch(r"\s*[1-9]\d*\s*", part) for part in parts) or len({*map(str.strip, parts)}) < len(parts):
         raise InputError(f"--sequence-length {text!r} is no length", "Give one such as 64, or several: 32,64,128.")

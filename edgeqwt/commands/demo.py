@@ -15,6 +15,9 @@ import typer
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
+from edgeqwt.disk import write_whole
+from edgeqwt.errors import printable
+from edgeqwt.output import console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +69,6 @@ def demo(
     """
     from edgeqwt import api
     from edgeqwt.interface.options import ALL, parse
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.folder import check_file
     from edgeqwt.web.page import PageOptions, read_labels
 
@@ -103,9 +105,6 @@ def _keep(path: Path | None, out: Console | None, found: Any) -> None:
     Raises:
         ValueError: it is not such a result.
     """
-    from edgeqwt.disk import write_whole
-    from edgeqwt.errors import printable
-
     if not isinstance(found, dict) or found.get("schema") != "edgeqwt.demo.result":
         raise ValueError
     if out:

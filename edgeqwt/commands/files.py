@@ -24,6 +24,7 @@ from edgeqwt.commands.options import (
     parse_images,
 )
 from edgeqwt.errors import InputError, TargetError
+from edgeqwt.output import console, print_json, progress_display
 
 
 @command(
@@ -62,7 +63,6 @@ def compensate(
     The result has the same ops and is no larger; it is the file as it was where nothing helps.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.terminal import compensation_document, show_compensation
 
     result = api.compensate(
@@ -90,7 +90,6 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
     Ops, types, scales and sizes.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.inspect import show_description
 
     description = api.inspect(model)
@@ -121,7 +120,6 @@ def compare(
     Shows the SQNR of every tensor that they have in common, by name, and of their outputs.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.terminal import show_comparison
 
     result = api.compare(
@@ -175,7 +173,6 @@ def evaluate(
     what varies; what the differences are worth, paired by sample; and which classes became which.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.scores import show_scores
 
     found = api.evaluate(
@@ -212,7 +209,6 @@ def check(
     Exit code 7 where the target would refuse it.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json
     from edgeqwt.profile import Budget
     from edgeqwt.report.findings import show_findings
 
@@ -245,7 +241,6 @@ def export(
     With the same integers, scales and interface, for onnxruntime and the compilers that read it.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json
 
     api.export(model, output, to)
     if json:

@@ -9,6 +9,8 @@ import typer
 
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
+from edgeqwt.disk import write_whole
+from edgeqwt.output import console, print_json
 
 
 @command("edgeqwt diff out-fast/ out-best/", "edgeqwt diff out-fast/ out-best/ --report diff.html")
@@ -22,8 +24,6 @@ def diff(
 
     Quality, size, options, and the ops whose own error changed.
     """
-    from edgeqwt.disk import write_whole
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.diff import difference, difference_html, show_difference
 
     found = difference(first, second)

@@ -11,6 +11,8 @@ from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.offered import devices, offered
 from edgeqwt.commands.options import Json
+from edgeqwt.errors import InputError
+from edgeqwt.output import console, print_json
 
 
 @command(
@@ -86,8 +88,6 @@ def bench(
     from edgeqwt.benchmark.host import HostSettings
     from edgeqwt.benchmark.result import document
     from edgeqwt.benchmark.terminal import show_bench, write_bench
-    from edgeqwt.errors import InputError
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.folder import check_file
 
     if calibrate_pace:
@@ -117,7 +117,6 @@ def _show_pace(runs: int, json: bool) -> None:
     from dataclasses import asdict
 
     from edgeqwt.benchmark.pace import measure
-    from edgeqwt.output import console, print_json
 
     found = asdict(measure(runs))
     if json:
@@ -131,7 +130,6 @@ def _show_pace(runs: int, json: bool) -> None:
 def targets(json: Json = False) -> None:
     """List the targets that --target knows."""
     from edgeqwt import api
-    from edgeqwt.output import console, print_json
     from edgeqwt.report.findings import show_targets
 
     if json:

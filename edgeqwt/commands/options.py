@@ -10,6 +10,7 @@ import typer
 
 from edgeqwt.commands import panels
 from edgeqwt.commands.offered import offered, recipes, targets
+from edgeqwt.errors import InputError
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.images import ImageOptions
@@ -155,7 +156,6 @@ def parse_layers(entries: list[str]) -> dict[str, str | Mapping[str, object]]:
         InputError: an entry is no such pair.
     """
     from edgeqwt import toml
-    from edgeqwt.errors import InputError
 
     found: dict[str, str | Mapping[str, object]] = {}
     for entry in entries:

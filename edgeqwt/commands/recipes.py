@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands.app import command, group
 from edgeqwt.commands.offered import offered, recipes_and_techniques
 from edgeqwt.commands.options import Json
+from edgeqwt.output import console, plain, print_json, show_facts
 
 
 @group("recipes", "edgeqwt recipes", "edgeqwt recipes show balanced", "edgeqwt recipes show gptq")
@@ -17,8 +19,6 @@ def recipes(context: typer.Context, json: Json = False) -> None:
 
     `edgeqwt recipes show NAME` explains one of them, technique by technique.
     """
-    import edgeqwt
-    from edgeqwt.output import console, plain, print_json, show_facts
     from edgeqwt.techniques.registry import registered
 
     if context.invoked_subcommand is not None:
@@ -49,9 +49,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Explain a recipe, or a technique and its options."""
-    import edgeqwt
     from edgeqwt.options import meanings, values_of
-    from edgeqwt.output import console, plain, print_json, show_facts
     from edgeqwt.techniques.registry import first_line, registered
 
     out = console()

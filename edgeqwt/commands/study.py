@@ -10,6 +10,7 @@ import typer
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Calibration, Image, Json, Samples, Trust, parse_images
+from edgeqwt.output import console, print_json, progress_display
 
 
 @command(
@@ -51,7 +52,6 @@ def study(
     samples that a build has, without and with corrections (CWAC, QwT). It writes no file.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, progress_display
     from edgeqwt.report.study import show_study
 
     found = api.study(

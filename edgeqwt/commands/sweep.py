@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import Running, command, group
 from edgeqwt.commands.options import Json
+from edgeqwt.disk import write_whole
+from edgeqwt.errors import InputError
+from edgeqwt.output import console, print_json, progress_display
 
 if TYPE_CHECKING:
     from edgeqwt.sweeps.run import Sweep
@@ -49,9 +53,6 @@ def run(
 
     A build that fails is a row with its error, and never stops the others.
     """
-    import edgeqwt
-    from edgeqwt.output import progress_display
-
     found = edgeqwt.sweep(plan, output=output, jobs=jobs, on=on, again=again, display=progress_display())
     _print(found, json=json)
 
@@ -67,7 +68,6 @@ def show(
 
     The best are marked: no other build of that model, judged on the same samples, is better and costs less.
     """
-    from edgeqwt.disk import write_whole
     from edgeqwt.sweeps.page import page_html
     from edgeqwt.sweeps.run import opened
 
@@ -78,8 +78,6 @@ def show(
 
 
 def _print(found: Sweep, json: bool = False, csv: bool = False) -> None:
-    from edgeqwt.errors import InputError
-    from edgeqwt.output import console, print_json
     from edgeqwt.sweeps.show import print_csv, show_sweep, sweep_document
 
     if json and csv:

@@ -10,6 +10,7 @@ import typer
 from edgeqwt.commands.app import command, group
 from edgeqwt.commands.offered import among
 from edgeqwt.commands.options import Json
+from edgeqwt.output import console, print_json, progress_display, show_table
 
 
 @group("tools", "edgeqwt tools", "edgeqwt tools install litert-torch")
@@ -21,7 +22,6 @@ def tools(context: typer.Context, json: Json = False) -> None:
     variable names.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, show_table
 
     if context.invoked_subcommand is not None:
         return
@@ -58,7 +58,6 @@ def install(
     edgeqwt/tools in the user's data folder, and takes some GB and minutes.
     """
     from edgeqwt import api
-    from edgeqwt.output import console, print_json, progress_display
 
     with progress_display()(f"installing {name}"):
         found = api.install_tool(name, python)

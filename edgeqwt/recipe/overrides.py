@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.errors import InputError
+from edgeqwt.interface.options import Interface
 from edgeqwt.recipe import recipe as recipes
 from edgeqwt.recipe.layers import range_rule
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.cwac import Cwac
-
-if TYPE_CHECKING:
-    from edgeqwt.calibration.deciding import Deciding
-    from edgeqwt.interface.options import Interface
-    from edgeqwt.widths.precision import Mixed
+from edgeqwt.widths.precision import Mixed
 
 
 def overridden(

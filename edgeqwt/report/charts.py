@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.report.page import Step, accumulated_of, level_of, own_of
+from edgeqwt.report.page import Page, Step, accumulated_of, level_of, own_of
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-    from edgeqwt.report.page import Page
 
 WIDTH, HEIGHT = 1000, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 30, 34

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgeqwt.disk import whole_file, write_whole
 from edgeqwt.errors import EdgeqwtError, QualityError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
 from edgeqwt.report.folder import (
@@ -30,14 +31,13 @@ from edgeqwt.report.folder import (
 )  # fmt: skip
 from edgeqwt.report.html import page_html
 from edgeqwt.report.manifest import PLAIN_MODEL
+from edgeqwt.report.page import Page
 from edgeqwt.report.terminal import time_sentence
 
 if TYPE_CHECKING:
     from edgeqwt.calibration.sources import Source
-    from edgeqwt.graph.graph import Graph
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
-    from edgeqwt.report.page import Page
     from edgeqwt.verify.compare import Comparison
 
 HTML, REFUSED = ".report.html", ".refused.html"

@@ -8,15 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
 from edgeqwt.report.folder import EXPLORER, MODEL
-from edgeqwt.report.page import accumulated_of, own_of
-
-if TYPE_CHECKING:
-    from edgeqwt.report.page import Page
+from edgeqwt.report.page import Page, accumulated_of, own_of
 
 UNNAMED = "main"  # as its TFLite adapter calls a subgraph without a name
 BAD_TO_GOOD, FEW_TO_MANY = ("#c22f2f", "#e0a63a", "#4cc38a"), ("#e9edf1", "#2166ac")

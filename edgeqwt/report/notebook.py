@@ -10,12 +10,14 @@ from typing import Any
 from edgeqwt.errors import printable
 from edgeqwt.extras import need
 from edgeqwt.graph.graph import Graph
+from edgeqwt.options import values_of
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report.html import snippet
 from edgeqwt.report.page import Page
 from edgeqwt.report.pages import build_page, comparison_page, compensation_page
+from edgeqwt.techniques.registry import first_line
 from edgeqwt.verify.compare import Comparison
 from edgeqwt.verify.op_errors import OwnErrors
 
@@ -113,9 +115,6 @@ def _graph(graph: Graph) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
-    from edgeqwt.options import values_of
-    from edgeqwt.techniques.registry import first_line
-
     cells = []
     for technique in recipe.techniques:
         own, usual = values_of(technique), values_of(type(technique)())

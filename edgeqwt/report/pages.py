@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.advice import added_up, advice_on, causes
-from edgeqwt.ceiling import alone
+from edgeqwt.ceiling import Ceiling, alone
 from edgeqwt.errors import printable
+from edgeqwt.graph.graph import Graph
+from edgeqwt.judgement import Refused
 from edgeqwt.output import first_name
-from edgeqwt.pipeline import FLOAT
+from edgeqwt.passes.run import Step as Applied
+from edgeqwt.pipeline import FLOAT, BuildResult
+from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
@@ -30,22 +34,15 @@ from edgeqwt.report.terminal import (
 )
 from edgeqwt.report.variants import decibels, in_db
 from edgeqwt.verify.choice import gain_at
+from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.op_errors import OwnErrors
-from edgeqwt.verify.thresholds import Thresholds
+from edgeqwt.verify.paired import Gain
+from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.thresholds import Shortfall, Thresholds
 
 if TYPE_CHECKING:
-    from edgeqwt.ceiling import Ceiling
-    from edgeqwt.graph.graph import Graph
-    from edgeqwt.judgement import Refused
-    from edgeqwt.passes.run import Step as Applied
-    from edgeqwt.pipeline import BuildResult
-    from edgeqwt.recipe.recipe import Recipe
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.compare import Comparison
-    from edgeqwt.verify.metrics import Closeness
-    from edgeqwt.verify.paired import Gain
-    from edgeqwt.verify.quality import Quality
-    from edgeqwt.verify.thresholds import Shortfall
 
 FULL_BAR = 50.0  # dB: a bar as long as its column
 WORST = 3  # ops that are named with what to do

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeqwt.compensation.channel_constants import KINDS as CONSTANTS
+from edgeqwt.compensation.cwac import Change, Outcome
 from edgeqwt.output import Row, finite, first_name, most, plain, show_facts, show_table
 from edgeqwt.report.conversion import converter_sentences, parity_sentence, rewritten
 from edgeqwt.report.findings import finding_sentences
@@ -21,20 +23,19 @@ from edgeqwt.report.variants import decibels, in_db, show_variants, varying
 from edgeqwt.report.widths import float_sentences, int4_sentences, widths, widths_sentences
 from edgeqwt.rounding.structure import KINDS
 from edgeqwt.runtime.child import MIB
+from edgeqwt.verify.metrics import Closeness
+from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeqwt.compensation.cwac import Change, Outcome
     from edgeqwt.mixed.build import Assignment
     from edgeqwt.passes.run import Gain
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.repair import CompensationResult
     from edgeqwt.verify.choice import Choice
     from edgeqwt.verify.compare import Comparison, TensorComparison
-    from edgeqwt.verify.metrics import Closeness
-    from edgeqwt.verify.quality import Quality
 
 MANY = 40  # layers that are all shown; of more, only the worst
 WORST = 20
@@ -267,14 +268,13 @@ def _show_layers(
     thresholds: Thresholds,
 ) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
-    from edgeqwt.compensation.channel_constants import KINDS
     from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
 
     plain, after = (
         {layer.tensor: layer.closeness for layer in quality[name].layers} if name in quality else {}
         for name in (UNCOMPENSATED, COMPENSATED)
     )
-    changes = linear = tuple(c for c in outcome.changes if c.kind not in KINDS)
+    changes = linear = tuple(c for c in outcome.changes if c.kind not in CONSTANTS)
     title = "Linear layers: SQNR of the output in dB, and channels that compensation changed"
     if (many := most(MANY)) is not None and len(changes) > many:
         by_sqnr = sorted(changes, key=lambda c: _rank((after or plain).get(c.name)))
@@ -304,7 +304,7 @@ def _show_layers(
         for i, by_name in enumerate(shown)
     }
     show_table(out, title, header, rows, styles=styles)
-    constants = [c for c in outcome.changes if c.kind in KINDS]
+    constants = [c for c in outcome.changes if c.kind in CONSTANTS]
     changed, channels = sum(c.with_gain + c.with_offset for c in constants), sum(c.channels for c in constants)
     listed = [f"{changed:,} of {channels:,} channels changed by {len(constants)} MUL and ADD"] if constants else []
     facts = [("constants", t) for t in listed]

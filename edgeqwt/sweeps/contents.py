@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edgeqwt import toml
+from edgeqwt.calibration.settings import read_toml
 from edgeqwt.errors import InputError
 from edgeqwt.extras import versions_of
 from edgeqwt.pipeline import versions as core_versions
@@ -57,9 +59,6 @@ def digest_of(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _behind(path: Path) -> list[str]:
     """The folder that a description of images names."""
-    from edgeqwt import toml
-    from edgeqwt.calibration.settings import read_toml
-
     try:
         if path.suffix != ".toml" or "images" not in toml.read(path):
             return []

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
 from edgeqwt import options, toml
 from edgeqwt.errors import EdgeqwtError, InputError
+from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe import recipe as recipes
 from edgeqwt.sweeps.contents import digest, digest_of, file_of, versions
-
-if TYPE_CHECKING:
-    from edgeqwt.profile import TargetProfile
 
 Names = Annotated[list[str], MinLen(1)]
 HINT = "Write it as in docs/sweeps.md."

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.passes.technique import RANGES, Technique, Works
 from edgeqwt.scales import ranges
 
 if TYPE_CHECKING:
-    from edgeqwt.calibration.statistics import Statistics
     from edgeqwt.passes.context import Context
     from edgeqwt.passes.state import Account, State
 
