@@ -111,9 +111,7 @@ class Job:
     def integer(self, state: State) -> Graph:
         """The integer graph of a state: lowered, weights to nearest, where no technique made one yet."""
         with self.stages("quantize"):
-            found = self.context.with_integer(state).integer
-        assert found is not None
-        return found
+            return self.context.with_integer(state).integer_graph
 
     def gain_db(self, before: State, after: State) -> float:
         """Decibels at the decision tensors that a state has more than another one, on held-out samples."""

@@ -187,8 +187,7 @@ def npu_gather(model: Model, _: bool) -> Iterator[Hit]:
 
 
 def _axes(graph: Graph, op: Op) -> set[int]:
-    axes, size = graph.tensors[op.inputs[1]].data, len(graph.tensors[op.inputs[0]].shape)
-    assert axes is not None
+    axes, size = graph.tensors[op.inputs[1]].stored, len(graph.tensors[op.inputs[0]].shape)
     return {int(a) % size for a in axes.reshape(-1)} if size else set()
 
 

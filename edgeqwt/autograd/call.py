@@ -42,8 +42,7 @@ class Call:
 
     def static(self, slot: int) -> Array:
         """A constant input: axes, amounts, sizes. `Kernel.static` names the slots that need to be constants."""
-        data = self.graph.tensors[self.op.inputs[slot]].data
-        assert data is not None
+        data = self.graph.tensors[self.op.inputs[slot]].stored
         return data
 
     def integers(self, slot: int) -> tuple[int, ...]:

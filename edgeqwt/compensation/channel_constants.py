@@ -87,9 +87,7 @@ def fold_constant(graph: Graph, i: int, correction: Correction) -> tuple[Graph, 
     _, new, _ = _integers(graph, i, correction.gain, correction.offset)
     t = constant_of(graph, i)
     tensor = graph.tensors[t]
-    assert tensor.data is not None
-    assert tensor.quantization is not None
-    integers = (new + int(tensor.quantization.zero_point[0])).reshape(tensor.shape).astype(tensor.data.dtype)
+    integers = (new + int(tensor.grid.zero_point[0])).reshape(tensor.shape).astype(tensor.stored.dtype)
     return graph.with_tensors({t: replace(tensor, data=integers)}), correction
 
 
@@ -101,9 +99,7 @@ def values(graph: Graph, i: int) -> Array:
 def _integers(graph: Graph, i: int, gain: Array, offset: Array) -> tuple[Array, Array, float]:
     """The constant's integers less their zero point, before and after, float64, shape (channels,); and their step."""
     tensor = graph.tensors[constant_of(graph, i)]
-    assert tensor.data is not None
-    assert tensor.quantization is not None
-    step, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zero_point[0])
-    old = tensor.data.reshape(-1).astype(np.float64) - zero_point
+    step, zero_point = float(tensor.grid.scale[0]), int(tensor.grid.zero_point[0])
+    old = tensor.stored.reshape(-1).astype(np.float64) - zero_point
     low, high = limits(tensor.dtype)
     return old, np.clip(np.rint(gain * old + offset / step), low - zero_point, high - zero_point), step

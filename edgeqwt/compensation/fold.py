@@ -82,7 +82,6 @@ def fold(graph: Graph, op_index: int, correction: Correction) -> tuple[Graph, Co
         return fold_constant(graph, op_index, correction)
     s = slots(graph.ops[op_index])
     weight, bias = graph.tensors[s.weight], graph.tensors[s.bias] if s.bias >= 0 else None
-    assert weight.data is not None
     old = quantization(graph, s.weight).scale
     if is_hybrid(graph, graph.ops[op_index]):
         return _fold_hybrid(graph, s, correction)
@@ -107,31 +106,27 @@ def _fold_hybrid(graph: Graph, s: Slots, correction: Correction) -> tuple[Graph,
         changes[s.weight] = folded
     if s.bias >= 0:
         bias = graph.tensors[s.bias]
-        assert bias.data is not None
-        moved = correction.gain * bias.data.astype(np.float64) + correction.offset
+        moved = correction.gain * bias.stored.astype(np.float64) + correction.offset
         changes[s.bias] = replace(bias, data=moved.astype(np.float32))
     return graph.with_tensors(changes), correction
 
 
 def _with_gain(weight: Tensor, axis: int, gain: Array) -> Tensor:
     """The weights with a gain in their scales and its sign in their integers; the same tensor where it changes none."""
-    assert weight.data is not None
-    assert weight.quantization is not None
-    old, found = weight.quantization.scale, weight
+    old, found = weight.grid.scale, weight
     # A single scale stays one: then every gain is 1.
     scale = (old * (np.abs(gain) if len(old) == len(gain) else 1)).astype(np.float32)
     if not np.array_equal(scale, old):
-        found = with_quantization(weight, replace(weight.quantization, scale=scale))
+        found = with_quantization(weight, replace(weight.grid, scale=scale))
     if (gain < 0).any():
-        negated = weight.data * along(np.sign(gain).astype(np.int8), axis, weight.data.ndim)
+        negated = weight.stored * along(np.sign(gain).astype(np.int8), axis, weight.stored.ndim)
         found = replace(found, data=negated)
     return found
 
 
 def quantization(graph: Graph, tensor: int) -> Quantization:
     """The quantization of a tensor that has one."""
-    q = graph.tensors[tensor].quantization
-    assert q is not None
+    q = graph.tensors[tensor].grid
     return q
 
 
@@ -145,8 +140,7 @@ def with_bias(bias: Tensor, integers: Array, x_scale: np.float32, weight_scale: 
         x_scale: scale of the op's input.
         weight_scale: of the op's weights, shape (channels,) or (1,).
     """
-    assert bias.data is not None
-    data = bias.data if np.array_equal(bias.data, integers) else integers.astype(bias.data.dtype)
+    data = bias.stored if np.array_equal(bias.stored, integers) else integers.astype(bias.stored.dtype)
     if bias.quantization is not None:
         scale = bias_quantization(x_scale, weight_scale).scale
         scale = np.broadcast_to(scale, bias.quantization.scale.shape) if len(scale) == 1 else scale
@@ -175,7 +169,6 @@ def shares_buffer(graph: Graph, tensor: int) -> bool:
 def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier: float) -> Correction:
     """The correction without the channels that guards 3 to 5 refuse."""
     weight, old = graph.tensors[s.weight], quantization(graph, s.weight).scale.astype(np.float64)
-    assert weight.data is not None
     gain, offset, refused = correction.gain.copy(), correction.offset.copy(), dict(correction.refused)
 
     def refuse(channels: Array, reason: str) -> None:
@@ -184,7 +177,7 @@ def _guarded(graph: Graph, s: Slots, correction: Correction, largest_multiplier:
         if hit.any():
             refused[reason] = refused.get(reason, 0) + int(hit.sum())
 
-    in_use = weight.data.min(initial=0) == limits(weight.dtype)[0]
+    in_use = weight.stored.min(initial=0) == limits(weight.dtype)[0]
     if in_use or any(shares_buffer(graph, t) for t in (s.weight, s.bias) if t >= 0):
         refuse(gain < 0, SIGN)
     if graph.tensors[s.data].is_float:  # and so is the bias
@@ -206,7 +199,6 @@ def bias_limit(bias: Tensor) -> int:
 
 def _integers(bias: Tensor, x_scale: np.float32, weight_scale: Array, correction: Correction) -> Array:
     """sign(g) * b_q + o / (s_x * s_w'), rounded, float64."""
-    assert bias.data is not None
     # The kernels' bias step is the float32 product, so divide by exactly that.
     step = bias_quantization(x_scale, weight_scale).scale.astype(np.float64)
-    return np.rint(np.sign(correction.gain) * bias.data.astype(np.float64) + correction.offset / step)
+    return np.rint(np.sign(correction.gain) * bias.stored.astype(np.float64) + correction.offset / step)

@@ -89,8 +89,7 @@ def _matrix(graph: Graph, op: Op, slot: int, x: Array, y: Array) -> tuple[Array,
 
 def _changed(graph: Graph, op: Op, slot: int, scale: Array) -> Iterator[tuple[int, Array]]:
     """A constant times some factors, unless they are all 1."""
-    data = graph.tensors[op.inputs[slot]].data
-    assert data is not None
+    data = graph.tensors[op.inputs[slot]].stored
     if (scale != 1).any():
         new = data.astype(np.float64) * scale
         while new.ndim > data.ndim and new.shape[0] == 1:

@@ -305,8 +305,7 @@ def _operand(
     if met is None or out not in sensitivities:
         return None
     slot, taken, given = met
-    data = graph.tensors[op.inputs[slot]].data
-    assert data is not None
+    data = graph.tensors[op.inputs[slot]].stored
     full = np.broadcast_shapes(data.shape, np.broadcast_shapes(taken.shape, given.shape))
     if int(np.prod(full)) == 1:
         return None

@@ -86,10 +86,9 @@ def _with_even_squares(graph: Graph) -> tuple[Graph, int]:
             continue
         product, slot = shared
         old = tensors[graph.ops[product].inputs[slot]]
-        assert old.data is not None
         inputs = list(graph.ops[product].inputs)
         inputs[slot] = len(tensors)
-        tensors.append(replace(old, name=f"{old.name}/root", data=np.sqrt(old.data)))
+        tensors.append(replace(old, name=f"{old.name}/root", data=np.sqrt(old.stored)))
         ops[product] = replace(ops[product], inputs=tuple(inputs))
         ops[i] = replace(op, inputs=(op.inputs[1], op.inputs[1]))
         count += 1

@@ -132,8 +132,19 @@ class Tensor:
     @property
     def real(self) -> Array:
         """A constant's real values; float64 where they are stored as integers."""
+        return self.stored if self.quantization is None else self.quantization.real(self.stored)
+
+    @property
+    def stored(self) -> Array:
+        """A constant's value as the file has it."""
         assert self.data is not None
-        return self.data if self.quantization is None else self.quantization.real(self.data)
+        return self.data
+
+    @property
+    def grid(self) -> Quantization:
+        """How the integers of a quantized tensor stand for real values."""
+        assert self.quantization is not None
+        return self.quantization
 
     @property
     def size(self) -> int:

@@ -262,8 +262,7 @@ def _write(
 ) -> None:  # fmt: skip
     """A layer that takes what its normalization took."""
     s = slots(op)
-    weights, bias = value(graph, s.weight), value(graph, s.bias)
-    assert weights is not None
+    weights, bias = graph.tensors[s.weight].stored, value(graph, s.bias)
     exact, name = weights.astype(np.float64), graph.tensors[s.output].name
     if op.kind == "DEPTHWISE_CONV_2D":
         multiplier = exact.shape[-1] // len(layer.factor)
@@ -309,8 +308,7 @@ def _with_channel(editor: Editor, graph: Graph, source: int, m: float) -> int:
 def _padded(editor: Editor, graph: Graph, pad: int, source: int, number: float) -> int:
     """What a PAD makes, of another tensor, which may have more channels, with another number."""
     op = graph.ops[pad]
-    amounts, name = value(graph, op.inputs[1]), graph.tensors[op.outputs[0]].name
-    assert amounts is not None
+    amounts, name = graph.tensors[op.inputs[1]].stored, graph.tensors[op.outputs[0]].name
     shape = (*graph.tensors[op.outputs[0]].shape[:-1], editor.tensors[source].shape[-1])
     if number == 0:
         out = editor.add_tensor(Tensor(f"{name}/padded", shape, "float32"))

@@ -131,8 +131,7 @@ def _before(graph: Graph, op: Op, box: _Box) -> _Box | None:
     """Which part of its input an op makes a part of its output of; None where it is no such op."""
     after = graph.tensors[box.tensor].shape
     if op.kind == "TRANSPOSE" and graph.tensors[op.inputs[1]].data is not None:
-        order = graph.tensors[op.inputs[1]].data
-        assert order is not None
+        order = graph.tensors[op.inputs[1]].stored
         return _Box(op.inputs[0], int(order[box.axis]) % len(after), box.start, box.stop)
     if op.kind in RESHAPES:
         shape = graph.tensors[op.inputs[0]].shape

@@ -80,9 +80,8 @@ def with_dense_pointwise(graph: Graph) -> Graph:
         if t < 0 or readers[t] != [i] or not _is_pointwise(graph, op):
             continue
         weight = graph.tensors[t]
-        assert weight.data is not None
         channels, _, _, inputs = weight.shape
-        tensors[t] = replace(weight, shape=(channels, inputs), data=weight.data.reshape(channels, inputs))
+        tensors[t] = replace(weight, shape=(channels, inputs), data=weight.stored.reshape(channels, inputs))
         options = {
             "fusedActivationFunction": op.activation,
             "weightsFormat": "DEFAULT",

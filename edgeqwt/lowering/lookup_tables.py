@@ -45,9 +45,8 @@ def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
 
 def _number(tensor: Tensor, alone: Graph) -> Tensor:
     """A constant of one number as the op wants it beside 256 values: ATAN2 does not repeat it by itself."""
-    assert tensor.data is not None
     shape = (256,) if any(op.kind == "ATAN2" for op in alone.ops) else (1,)
-    return replace(tensor, data=np.full(shape, tensor.data.reshape(-1)[0]), shape=shape, shape_signature=None)
+    return replace(tensor, data=np.full(shape, tensor.stored.reshape(-1)[0]), shape=shape, shape_signature=None)
 
 
 def to_int8(values: Array, y: Quantization) -> Array:

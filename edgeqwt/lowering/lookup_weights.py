@@ -85,8 +85,7 @@ def _lookups(graph: Graph) -> Iterator[tuple[int, Lookup]]:
 
 def _forms(weight: Tensor) -> Iterator[Lookup]:
     """One table for all channels, and one for each, as far as indices have bits enough."""
-    data = weight.data
-    assert data is not None
+    data = weight.stored
     values, indices = np.unique(data, return_inverse=True)
     if (bits := _bits(len(values))) <= MOST_BITS:
         yield Lookup(bits, packed(indices, bits), values, 0)

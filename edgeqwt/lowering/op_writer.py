@@ -55,8 +55,7 @@ def linear_weight_scale(
 ) -> Array:
     """A linear op's weight scales, float32, shape (channels,): given or min-max, widened where the bias needs it."""
     s = slots(op)
-    weights, bias = graph.tensors[s.weight].data, graph.tensors[s.bias].data if s.bias >= 0 else None
-    assert weights is not None
+    weights, bias = graph.tensors[s.weight].stored, graph.tensors[s.bias].data if s.bias >= 0 else None
     scale = given.get(s.weight)
     if scale is None:
         scale = weight_scales(weights, s.axis, precision.of(graph.tensors[s.output].name).weights)
@@ -233,9 +232,8 @@ class Writer:
                 inputs.append(self.widened(self.operand(index, op, slot)))
                 continue
             other = self.editor.tensors[self.operand(index, op, 1 - slot)]
-            assert other.quantization is not None
             kind = op.kind if slot == 1 else MIRRORED.get(op.kind, op.kind)
-            data = thresholds(kind, tensor.data, other.quantization, other.dtype)
+            data = thresholds(kind, tensor.data, other.grid, other.dtype)
             inputs.append(self.editor.add_tensor(Tensor(f"{tensor.name}/int32", tensor.shape, "int32", data)))
         self.editor.add_op(replace(op, inputs=tuple(inputs)))
 
@@ -324,13 +322,12 @@ class Writer:
     def quantized(self, t: int, q: Quantization, dtype: str = "int8", limit: int = QMAX) -> Tensor:
         """A float constant's integer counterpart; tensors that share their data go on sharing it."""
         tensor = self.graph.tensors[t]
-        assert tensor.data is not None
-        key = (id(tensor.data), dtype, q.scale.tobytes(), q.zero_point.tobytes())
+        key = (id(tensor.stored), dtype, q.scale.tobytes(), q.zero_point.tobytes())
         if key not in self.arrays and dtype in BIAS_DTYPE.values():
-            self.arrays[key] = quantize_bias(tensor.data, q, dtype)
+            self.arrays[key] = quantize_bias(tensor.stored, q, dtype)
         elif key not in self.arrays:
             low = QMIN if q.axis is None and dtype == "int8" else -limit
-            self.arrays[key] = quantize(tensor.data, q, low, limit, DTYPES[dtype])
+            self.arrays[key] = quantize(tensor.stored, q, low, limit, DTYPES[dtype])
         return Tensor(tensor.name, tensor.shape, dtype, self.arrays[key], q)
 
     # -- copies at other parameters ---------------------------------------------------
@@ -367,14 +364,12 @@ class Writer:
     def widen(self, t: int, copy: int) -> None:
         """From int8 to int16, which LiteRT's QUANTIZE cannot do: CAST, and ADD for zero point and scale; or a table."""
         x, y = self.editor.tensors[t], self.editor.tensors[copy]
-        assert x.quantization is not None
-        assert y.quantization is not None
-        scale, zero_point = x.quantization.scale[0], int(x.quantization.zero_point[0])
+        scale, zero_point = x.grid.scale[0], int(x.grid.zero_point[0])
         shifted = Quantization.per_tensor(float(scale), 0)
-        same = y.quantization.same_as(shifted) and zero_point == 0
+        same = y.grid.same_as(shifted) and zero_point == 0
         if not self.kernels.narrow_casts or (self.kernels.quick_tables and not same):
-            values = levels16(x.quantization, y.quantization)
-            self.table(t, copy, Tensor(f"{y.name}/table", (256,), "int16", values, y.quantization))
+            values = levels16(x.grid, y.grid)
+            self.table(t, copy, Tensor(f"{y.name}/table", (256,), "int16", values, y.grid))
             return
         if same:
             self.editor.add_op(casting(t, copy, "int8", "int16"))

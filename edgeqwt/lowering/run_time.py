@@ -43,8 +43,7 @@ def with_integer_weights(writer: Writer, op: Op) -> Op:
     s, rule, bits = slots(op), RULES[op.kind], writer.precision.of(name).weights
     assert rule.weight is not None
     assert rule.bias is not None
-    data, scale = tensors[s.weight].data, writer.weight_scales.get(s.weight)
-    assert data is not None
+    data, scale = tensors[s.weight].stored, writer.weight_scales.get(s.weight)
     scale = weight_scales(data, s.axis, bits) if scale is None else scale
     inputs = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))]
     q = Quantization.per_channel(scale.astype(np.float32), s.axis)

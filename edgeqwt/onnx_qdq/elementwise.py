@@ -148,8 +148,7 @@ def _counts(tensor: Tensor) -> bool:
 def _steps(w: Writer, x: int, dtype: str) -> str:
     """A tensor's integers by way of real values: x / scale at scale 1, and then the zero point."""
     source = w.tensor(x)
-    q = source.quantization
-    assert q is not None
+    q = source.grid
     scale, zero = float(q.scale[0]), int(q.zero_point[0])
     factor = Quantization.per_tensor(1 / (127 * scale), 0)
     one = w.dequantized(w.constant(np.array(127, np.int8)), factor, "int8")

@@ -107,15 +107,13 @@ def dense(w: Writer, op: Op) -> None:
     if source.shape != rows:
         value = reshaped(w, value, rows)
         if is_quantized(source):
-            assert source.quantization is not None
-            value = w.again(value, source.quantization, source.dtype)
+            value = w.again(value, source.grid, source.dtype)
     found = w.node("Gemm", [value, w.real(t), *bias_of(w, op, 2, x, t)], transB=1)
     if out.shape == (rows[0], weight.shape[0]):
         w.give(y, found, activation=op.activation)
         return
     if is_quantized(out):
-        assert out.quantization is not None
-        found = w.again(found, out.quantization, out.dtype)
+        found = w.again(found, out.grid, out.dtype)
     w.give(y, reshaped(w, found, out.shape), activation=op.activation)
 
 
@@ -128,8 +126,7 @@ def matmul(w: Writer, op: Op) -> None:
             rank = len(tensor.shape)
             value = w.node("Transpose", [value], perm=(*range(rank - 2), rank - 1, rank - 2))
             if is_quantized(tensor):
-                assert tensor.quantization is not None
-                value = w.again(value, tensor.quantization, tensor.dtype)
+                value = w.again(value, tensor.grid, tensor.dtype)
         sides.append(value)
     w.give(op.outputs[0], w.node("MatMul", sides))
 

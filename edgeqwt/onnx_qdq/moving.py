@@ -44,8 +44,7 @@ def pack(w: Writer, op: Op) -> None:
     for t in op.inputs:
         value = reshaped(w, w.moved(t, op), shape)
         if is_quantized(out):
-            assert out.quantization is not None
-            value = w.again(value, out.quantization, out.dtype)
+            value = w.again(value, out.grid, out.dtype)
         values.append(value)
     w.give(op.outputs[0], w.node("Concat", values, axis=axis))
 

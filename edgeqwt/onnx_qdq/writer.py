@@ -163,8 +163,7 @@ class Writer:
         tensor = self.tensor(t)
         if not is_quantized(tensor):
             return self.stored(t, first)
-        q = q or tensor.quantization
-        assert q is not None
+        q = q or tensor.grid
         axis = q.axis if q.axis is None or not first else TO_FIRST.index(q.axis)
         key = (t, first, q.scale.tobytes(), q.zero_point.tobytes(), factor)
         if key not in self.reals:

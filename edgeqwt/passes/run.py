@@ -65,8 +65,7 @@ class Made:
     @property
     def graph(self) -> Graph:
         """The last integer graph."""
-        assert self.state.integer is not None
-        return self.state.integer
+        return self.state.integer_graph
 
     @property
     def reference(self) -> Graph:
@@ -117,8 +116,7 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
         state = after
     with stages("quantize"):
         state = context.with_integer(state)
-    assert state.integer is not None
-    rows = account(context.graph, state.integer, state.structure)
+    rows = account(context.graph, state.integer_graph, state.structure)
     return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
 
 

@@ -50,6 +50,12 @@ class State:
         """The float graph that the integer one is to compute, and that errors count against."""
         return self.graph if self.trained is None else self.trained
 
+    @property
+    def integer_graph(self) -> Graph:
+        """The integer graph, where there is one."""
+        assert self.integer is not None
+        return self.integer
+
 
 @dataclass(frozen=True, eq=False)
 class Account:

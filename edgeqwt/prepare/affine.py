@@ -108,8 +108,7 @@ def _folded(graph: Graph, index: int, layers: list[int]) -> Graph:
 
 def _with_constants(editor: Editor, graph: Graph, layer: Op, numbers: Array) -> Op:
     s = slots(layer)
-    weights, bias = value(graph, s.weight), value(graph, s.bias)
-    assert weights is not None
+    weights, bias = graph.tensors[s.weight].stored, value(graph, s.bias)
     exact, per_input = weights.astype(np.float64), numbers.astype(np.float64)
     inputs = [*layer.inputs, *[-1] * (3 - len(layer.inputs))]
     shift = exact.reshape(len(exact), -1) @ per_input

@@ -213,8 +213,7 @@ def _centered(graph: Graph, stream: _Stream) -> Graph:
     editor, made = Editor(graph), dict[tuple[int, int], int]()
 
     def without_mean(t: int, axis: int) -> int:
-        data = value(graph, t)
-        assert data is not None
+        data = graph.tensors[t].stored
         if (t, axis) not in made:
             made[t, axis] = constant(editor, graph.tensors[t].name, _without_mean(data, axis))
         return made[t, axis]

@@ -115,8 +115,7 @@ def _is_float(graph: Graph, t: int) -> bool:
 def _fits(graph: Graph, index: int, slot: int, factor: float) -> bool:
     """Whether a constant times a factor is as exact in float32 as it was, and no large constant gets a copy."""
     t = graph.ops[index].inputs[slot]
-    data, limits = value(graph, t), np.finfo(np.float32)
-    assert data is not None
+    data, limits = graph.tensors[t].stored, np.finfo(np.float32)
     product, lost = np.abs(data.astype(np.float64) * factor), np.abs(data) >= limits.tiny
     exact = bool((product <= limits.max).all() and not ((product < limits.tiny) & lost).any())
     return exact and (data.nbytes <= LARGEST_GROWTH or is_single_use(graph, t))
@@ -127,9 +126,8 @@ def _folded(graph: Graph, index: int, scaled: Scaled) -> Graph:
     editor, changed = Editor(graph), dict[int, Op]()
     for (i, slot), factor in scaled.items():
         op = changed.get(i, graph.ops[i])
-        data, name = value(graph, op.inputs[slot]), graph.tensors[op.inputs[slot]].name
-        assert data is not None
-        product = constant(editor, name, (data.astype(np.float64) * factor).astype(np.float32))
+        factored = graph.tensors[op.inputs[slot]]
+        product = constant(editor, factored.name, (factored.stored.astype(np.float64) * factor).astype(np.float32))
         changed[i] = replace(op, inputs=tuple(product if k == slot else t for k, t in enumerate(op.inputs)))
     x, out = _factor(graph, graph.ops[index])[0], graph.ops[index].outputs[0]
     # Where x has no other use, out keeps its name, and may be an output.

@@ -148,14 +148,13 @@ def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:
 def _any(editor: Editor, graph: Graph, op: Op) -> bool:
     """REDUCE_ANY as NOT all NOT: TFLite Micro has REDUCE_ALL alone."""
     x, axes = op.inputs
-    name, shapes = graph.tensors[op.outputs[0]].name, (graph.tensors[x].shape, graph.tensors[op.outputs[0]].shape)
-    made = [
-        activation_like(editor, graph, op.outputs[0], what, s) for what, s in zip(("not", "all"), shapes, strict=True)
-    ]
-    assert name is not None
-    editor.add_op(Op("LOGICAL_NOT", (x,), (made[0],)))
-    editor.add_op(replace(op, kind="REDUCE_ALL", inputs=(made[0], axes), outputs=(made[1],), version=1))
-    editor.add_op(Op("LOGICAL_NOT", (made[1],), op.outputs))
+    opposite, every = (
+        activation_like(editor, graph, op.outputs[0], what, graph.tensors[t].shape)
+        for what, t in (("not", x), ("all", op.outputs[0]))
+    )
+    editor.add_op(Op("LOGICAL_NOT", (x,), (opposite,)))
+    editor.add_op(replace(op, kind="REDUCE_ALL", inputs=(opposite, axes), outputs=(every,), version=1))
+    editor.add_op(Op("LOGICAL_NOT", (every,), op.outputs))
     return True
 
 

@@ -79,8 +79,7 @@ def _scaled(graph: Graph, index: int) -> Graph | None:
     if found is None:
         return None
     op, (follower, factor) = graph.ops[index], found
-    weights, bias = value(graph, op.inputs[1]), _bias_values(graph, op)
-    assert weights is not None
+    weights, bias = graph.tensors[op.inputs[1]].stored, _bias_values(graph, op)
     return _merged(graph, index, follower, weights * along(factor, slots(op).axis, weights.ndim), bias * factor)
 
 

@@ -82,8 +82,7 @@ def _replaced(graph: Graph, hides: Hides, change: Callable[[Array], Array]) -> t
     for index, slot, sign in sorted(found):
         t = graph.ops[index].inputs[slot]
         if (t, sign) not in made:  # a new constant: the old one may be used elsewhere
-            data = value(graph, t)
-            assert data is not None
+            data = graph.tensors[t].stored
             softer = sign * change(sign * data)
             made[t, sign] = constant(editor, f"{graph.tensors[t].name}/hidden", softer.astype(np.float32))
         inputs = list(changed[index].inputs)

@@ -158,8 +158,7 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
         return replace(op, inputs=(along, *inputs) if op.kind == "SPLIT" else (*inputs, along))
 
     def turned_constant(t: int) -> int:
-        data = value(graph, t)
-        assert data is not None
+        data = graph.tensors[t].stored
         if data.size == 1:
             return t
         return constant(editor, graph.tensors[t].name, np.ascontiguousarray(data.transpose(back)))

@@ -89,8 +89,7 @@ def learned(setting: Setting, objective: Objective, on_layer: Callable[[int, int
         bits = setting.precision.of(reference.tensors[reference.ops[i].outputs[0]].name).weights
         found.append(variables(graph, reference, objective.pair, i, 2 ** (bits - 1) - 1, kind, setting.kept))
         if rule.rounding == "codebook":
-            real = reference.tensors[slots(reference.ops[i]).weight].data
-            assert real is not None
+            real = reference.tensors[slots(reference.ops[i]).weight].stored
             found[-1] = coded(graph, found[-1], real, rule.length, rule.candidates)
     chooser = torch.Generator().manual_seed(rule.seed)
     with torch_threads(rule.threads):

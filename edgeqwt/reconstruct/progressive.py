@@ -128,9 +128,7 @@ def _bounds(graph: Graph, v: Variables, scale: Array) -> tuple[Array, Array]:
     """Per channel, the scale below which the bias would not fit, and that above which kernels refuse the model."""
     op = graph.ops[v.integer]
     s = slots(op)
-    x, y = graph.tensors[s.data].quantization, graph.tensors[s.output].quantization
-    assert x is not None
-    assert y is not None
+    x, y = graph.tensors[s.data].grid, graph.tensors[s.output].grid
     bias = np.broadcast_to(np.abs(as_array(v.current_bias())).astype(np.float64), scale.shape)
     low = np.maximum(bias / (float(x.scale[0]) * BIAS_LIMIT), 1e-30)
     high = 0.99 * rule_at(op.kind, bits_of(graph, op)).largest_ratio * float(y.scale[0]) / float(x.scale[0])

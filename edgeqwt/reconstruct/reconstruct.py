@@ -179,7 +179,5 @@ def _result(
 
 def _same(a: Graph, b: Graph, tensor: int) -> Array:
     """Which integers of a constant are the same in both graphs, flat."""
-    ours, theirs = a.tensors[tensor].data, b.tensors[tensor].data
-    assert ours is not None
-    assert theirs is not None
+    ours, theirs = a.tensors[tensor].stored, b.tensors[tensor].stored
     return np.equal(ours, theirs).reshape(-1)

@@ -130,12 +130,9 @@ def variables(
     """
     j, ours, theirs = pair.partners[op], slots(pair.graph.ops[op]), slots(reference.ops[op])
     tensor, source = graph.tensors[slots(graph.ops[j]).weight], reference.tensors[theirs.weight]
-    assert tensor.data is not None
-    assert tensor.quantization is not None
-    assert source.data is not None
-    pruned = zeros(kept, reference.tensors[reference.ops[op].outputs[0]].name, source.data)
-    scale = as_tensor(tensor.quantization.broadcast(tensor.data.ndim)[0])
-    integers, wanted = as_tensor(tensor.data.astype(np.float32)), as_tensor(source.data) / scale
+    pruned = zeros(kept, reference.tensors[reference.ops[op].outputs[0]].name, source.stored)
+    scale = as_tensor(tensor.grid.broadcast(tensor.stored.ndim)[0])
+    integers, wanted = as_tensor(tensor.stored.astype(np.float32)), as_tensor(source.stored) / scale
     floor, latent = torch.zeros((), device=wanted.device), wanted
     if kind == "straight":
         latent = HALF_WAY * integers + (1 - HALF_WAY) * torch.clamp(wanted, integers - CELL, integers + CELL)
@@ -157,8 +154,7 @@ def variables(
 
 
 def _bias(tensor: Tensor) -> torch.Tensor:
-    assert tensor.data is not None
-    return as_tensor(tensor.data)
+    return as_tensor(tensor.stored)
 
 
 def written(graph: Graph, learned: list[Variables]) -> Graph:
@@ -173,25 +169,19 @@ def _changes(graph: Graph, v: Variables) -> dict[int, Tensor]:
     op = graph.ops[v.integer]
     s = slots(op)
     weight, x, y = (graph.tensors[t] for t in (s.weight, s.data, s.output))
-    assert weight.quantization is not None
-    assert x.quantization is not None
-    assert y.quantization is not None
     scale: Array = as_array(v.current_scale()).reshape(-1).astype(np.float32)
     ratio = rule_at(op.kind, bits_of(graph, op)).largest_ratio
-    largest = 0.99 * ratio * float(y.quantization.scale[0]) / float(x.quantization.scale[0])
+    largest = 0.99 * ratio * float(y.grid.scale[0]) / float(x.grid.scale[0])
     scale = np.minimum(scale, np.float32(largest))
-    changed = {
-        s.weight: replace(weight, data=v.integers(), quantization=replace(weight.quantization, scale=scale), extra={})
-    }
+    changed = {s.weight: replace(weight, data=v.integers(), quantization=replace(weight.grid, scale=scale), extra={})}
     if s.bias < 0:
         return changed
     bias = graph.tensors[s.bias]
-    assert bias.data is not None
-    q = bias_quantization(x.quantization.scale[0], scale)
+    q = bias_quantization(x.grid.scale[0], scale)
     steps = as_array(v.current_bias()).astype(np.float64) / q.scale.astype(np.float64)
     # Kernels and NPUs keep 40 bits of a 64-bit bias.
     most = 2**31 - 1 if bias.dtype == "int32" else 2**39 - 1
-    data = np.clip(np.rint(steps), -most, most).astype(bias.data.dtype)
+    data = np.clip(np.rint(steps), -most, most).astype(bias.stored.dtype)
     return {**changed, s.bias: replace(bias, data=data, quantization=q, extra={})}
 
 

@@ -98,8 +98,7 @@ def reround(
             workers = [
                 [walk.runner(k, g) for walk, g in zip(walks, (graph, reference), strict=False)] for _ in range(threads)
             ]
-            weights = reference.tensors[slots(source).weight].data
-            assert weights is not None
+            weights = reference.tensors[slots(source).weight].stored
             mixing = None if attended is None else attended.mixing(source.outputs[0])
             found = _moments(graph, i, weights, workers, count, counting(weights_of[k]), mixing)
             layer = _layer(graph, i, reference, source, precision, found)
@@ -242,9 +241,7 @@ def _in_parts(kind: str, weights: Array, groups: int, count: int) -> Array:
 def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precision, found: Moments) -> Layer:
     """The op as a rounding rule sees it."""
     op, s = graph.ops[i], slots(graph.ops[i])
-    data, q = reference.tensors[slots(source).weight].data, graph.tensors[s.weight].quantization
-    assert data is not None
-    assert q is not None
+    data, q = reference.tensors[slots(source).weight].stored, graph.tensors[s.weight].grid
     count = parts(terms_of(op.kind, data.shape))
     weights = _in_parts(op.kind, data.astype(np.float64), len(found.hessian), count)
     shape = weights.shape[:2]
@@ -267,8 +264,8 @@ def _layer(graph: Graph, i: int, reference: Graph, source: Op, precision: Precis
 def _bounds(graph: Graph, i: int, reference: Graph, source: Op) -> tuple[Array, Array]:
     """Per channel, the scale below which the bias would not fit, and that above which kernels refuse the model."""
     s = slots(graph.ops[i])
-    x, y, w = (graph.tensors[t].quantization for t in (s.data, s.output, s.weight))
-    assert w is not None
+    x, y = (graph.tensors[t].quantization for t in (s.data, s.output))
+    w = graph.tensors[s.weight].grid
     if x is None or y is None:  # rounded at run time: the bias is float, and nothing multiplies integers by a ratio
         return np.full(w.scale.shape, 1e-30), np.full(w.scale.shape, np.inf)
     largest = rule_at(graph.ops[i].kind, bits_of(graph, graph.ops[i])).largest_ratio
@@ -288,12 +285,11 @@ def _written(graph: Graph, i: int, reference: Graph, source: Op, rounded: Rounde
     """The graph with the op's new integers, and scales where they changed."""
     op, s = graph.ops[i], slots(graph.ops[i])
     weight, x = graph.tensors[s.weight], graph.tensors[s.data]
-    assert weight.quantization is not None
     integers, scale, terms = rounded.integers.astype(np.int8), rounded.scale, terms_of(op.kind, weight.shape)
     if parts(terms) > 1:
         integers, scale = joined(integers, terms), scale[:1]
     data = from_matrix(op.kind, integers, weight.shape)
-    old, new = weight.quantization, scale.reshape(-1).astype(np.float32)
+    old, new = weight.grid, scale.reshape(-1).astype(np.float32)
     if len(old.scale) != len(new) or np.array_equal(old.scale, new):
         return graph.with_tensors({s.weight: replace(weight, data=data)})
     changes = {s.weight: replace(weight, data=data, quantization=replace(old, scale=new))}

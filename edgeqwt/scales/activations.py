@@ -249,8 +249,7 @@ def enlarged(assignment: Assignment, smallest: Mapping[Activation, float]) -> As
 
 def constant_range(graph: Graph, tensor: int) -> Range:
     """The range of a constant, widened to hold zero."""
-    data = graph.tensors[tensor].data
-    assert data is not None
+    data = graph.tensors[tensor].stored
     return min(float(data.min(initial=0.0)), 0.0), max(float(data.max(initial=0.0)), 0.0)
 
 

@@ -108,8 +108,7 @@ class LayerRows:
     def layer(self, i: int) -> Layer:
         """One layer on all samples."""
         op, s = self.graph.ops[i], slots(self.graph.ops[i])
-        weights = self.graph.tensors[s.weight].data
-        assert weights is not None
+        weights = self.graph.tensors[s.weight].stored
         groups, positions, terms = self.shapes[i]
         x = self.store.get(("input", i), 0, self.count, self.shapes[i], np.dtype(np.float32))
         matrices = matrix(op.kind, weights.astype(np.float32), groups)

@@ -244,8 +244,7 @@ def _layer(
         quantizers[site.slot] = known[site.tensor]
         if graph.ops[i].kind != "BATCH_MATMUL":
             op, s = graph.ops[i], slots(graph.ops[i])
-            slot, data = op.inputs.index(s.weight), graph.tensors[s.weight].data
-            assert data is not None
+            slot, data = op.inputs.index(s.weight), graph.tensors[s.weight].stored
             fitted = quantizers[site.slot]
             read = fitted.rounds(simulated[site.tensor])
             fitted = fitted if site.linear else Fitted(fitted.rounds)

@@ -35,9 +35,7 @@ class Aespa(Gptq):
             reason = "no attention whose queries, keys and values come from dense layers: rounded as gptq does"
             return plain, replace(alone, sentences=(*alone.sentences, reason))
         found, account = super().apply(state, context)
-        assert plain.integer is not None
-        assert found.integer is not None
-        gain = context.gate.gain_db(plain.integer, found.integer)
+        gain = context.gate.gain_db(plain.integer_graph, found.integer_graph)
         note = f"queries, keys and values of {count} attentions: {gain:+.2f} dB beside gptq on held-out samples"
         state, account = (found, account) if gain > 0 else (plain, alone)
         return state, replace(

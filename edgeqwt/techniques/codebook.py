@@ -49,7 +49,6 @@ class Codebook(codebook.Codebook, Rounding):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """Weights from codebooks, or as they were where equal steps of as many bits are better on held-out samples."""
-        assert state.integer is not None
         found = self.found(state, context)
         after = replace(state, integer=found)
         if not decision_tensors(context.graph):  # no float output: there is no error to judge by
@@ -57,7 +56,7 @@ class Codebook(codebook.Codebook, Rounding):
         bits = max(FEWEST, math.ceil(self.bits / self.length))
         narrow = replace(state, precision=replace(state.precision, weight_bits=bits), integer=None)
         equal = EQUAL.found(context.with_integer(narrow), context)
-        gain, lost = context.gate.gain_db(equal, found), context.gate.gain_db(found, state.integer)
+        gain, lost = context.gate.gain_db(equal, found), context.gate.gain_db(found, state.integer_graph)
         if context.gate.noise(found) > context.gate.noise(equal):
             reason = f"equal steps of {bits} bits are {-gain:.2f} dB better on held-out samples"
             return state, Account((f"no codebook: {reason}",), {"skipped": reason}, kept=False)

@@ -33,8 +33,7 @@ class Cwac(solve.Options, Technique):
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The compensated integer graph."""
-        graph = state.integer
-        assert graph is not None
+        graph = state.integer_graph
         trained = context.model.learned is not None
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)

@@ -44,9 +44,9 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
             )
         from edgeqwt.reconstruct.reconstruct import reconstruct
 
-        assert state.integer is not None
+        graph = state.integer_graph
         found = reconstruct(
-            state.integer, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure
+            graph, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure
         )
         kept = any(block.kept for block in found.blocks)
         account = Account(

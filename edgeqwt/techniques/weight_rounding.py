@@ -30,15 +30,14 @@ class Rounding(Technique):
         """Weights rounded by the rule, layer by layer; as they were where that is better on held-out samples."""
         found = self.found(state, context)
         after = replace(state, integer=found)
-        assert state.integer is not None
         noted = tuple(
             f"{name!r} has too many terms for one second moment: cut into {count} parts, of which each makes up for "
             "its own errors alone"
-            for name, count in in_parts(state.integer).items()
+            for name, count in in_parts(state.integer_graph).items()
         )
         if not decision_tensors(context.graph):  # no float output: there is no error to judge by
             return after, Account(noted)
-        nearest, gain = context.gate.noise(state.integer), context.gate.gain_db(state.integer, found)
+        nearest, gain = context.gate.noise(state.integer_graph), context.gate.gain_db(state.integer_graph, found)
         if context.gate.noise(found) <= nearest:
             return after, Account(noted, {"gain_db": gain})
         lost = f"it loses {-gain:.2f} dB on held-out samples"
@@ -47,8 +46,7 @@ class Rounding(Technique):
 
     def found(self, state: State, context: Context) -> Graph:
         """The integer graph with its weights rounded by the rule."""
-        assert state.integer is not None
         return reround(
-            state.integer, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
+            state.integer_graph, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
             token_weights=context.row_weights(state.graph), kept=state.structure,
         )  # fmt: skip

@@ -165,8 +165,7 @@ def moved(graph: Graph, strength: float) -> Graph:
             reach[t] = max(reach[t], math.sqrt(terms(graph, op)))
     changes = {}
     for t, factor in reach.items():
-        data = graph.tensors[t].data
-        assert data is not None
+        data = graph.tensors[t].stored
         step = strength * factor * UNIT * _directions(SEED + t, data.shape)
         changes[t] = replace(graph.tensors[t], data=_scaled(data, step))
     return graph.with_tensors(changes)
