@@ -16,7 +16,7 @@ from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import write_tree
-from edgeqwt.prepare.rewriting import constant
+from edgeqwt.prepare.rewriting import constant, integers, reshape
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.misread import write_rightly
@@ -111,7 +111,7 @@ def _native_op(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> 
 
 def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
     op = graph.ops[i]
-    axes = constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", np.array([1, 2], np.int32))
+    axes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/axes", [1, 2])
     version = rule_at("MEAN", bits_of(graph, op)).version
     editor.add_op(Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version))
     return True
@@ -135,21 +135,15 @@ def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bo
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     rows = editor.add_tensor(replace(_bare(x), name=f"{y.name}/rows", shape=(1, outer, reduced, inner)))
     mean = editor.add_tensor(replace(_bare(y), name=f"{y.name}/mean", shape=(1, outer, 1, inner)))
-    axis = constant(editor, f"{y.name}/axis", np.array([2], np.int32))
-    _reshape(editor, op.inputs[0], rows, y.name)
+    axis = integers(editor, f"{y.name}/axis", [2])
+    reshape(editor, op.inputs[0], rows, f"{y.name}/shape")
     editor.add_op(replace(op.with_options(keepDims=True), inputs=(rows, axis), outputs=(mean,)))
-    _reshape(editor, mean, op.outputs[0], y.name)
+    reshape(editor, mean, op.outputs[0], f"{y.name}/shape")
     return True
 
 
 def _bare(tensor: Tensor) -> Tensor:
     return replace(tensor, data=None, shape_signature=None)
-
-
-def _reshape(editor: Editor, source: int, target: int, name: str) -> None:
-    shape = editor.tensors[target].shape
-    new_shape = constant(editor, f"{name}/shape", np.array(shape, np.int32))
-    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
 
 
 def _tile_as_concatenation(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
@@ -252,7 +246,7 @@ def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) 
     shape = (y.shape[0], height, width, y.shape[3])
     whole = editor.add_tensor(replace(_bare(y), name=f"{y.name}/whole", shape=shape))
     size, begin, kept = (
-        constant(editor, f"{y.name}/{what}", np.array(value, np.int32))
+        integers(editor, f"{y.name}/{what}", value)
         for what, value in (("size", shape), ("begin", (0, top, left, 0)), ("kept", y.shape))
     )
     editor.add_op(replace(op.with_options(padding="VALID"), inputs=(size, *op.inputs[1:]), outputs=(whole,)))

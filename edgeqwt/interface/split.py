@@ -19,6 +19,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.prepare.rewriting import reshape
 from edgeqwt.verify.parts import Part, element_wise, parts_of
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -117,11 +118,7 @@ def _restricted(editor: Editor, graph: Graph, box: _Box) -> int:
     slot = next(k for k, t in enumerate(op.inputs) if t == before.tensor)
     inputs = [_constant(editor, graph, t, op, box) if k != slot else source for k, t in enumerate(op.inputs)]
     if op.kind in RESHAPES:
-        wanted = editor.tensors[out].shape
-        sizes = editor.add_tensor(
-            Tensor(f"{editor.tensors[out].name}/shape", (len(wanted),), "int32", np.array(wanted, np.int32))
-        )
-        editor.add_op(Op("RESHAPE", (source, sizes), (out,), {"newShape": wanted}))
+        reshape(editor, source, out, f"{editor.tensors[out].name}/shape")
     else:
         editor.add_op(replace(op, inputs=tuple(inputs), outputs=(out,)))
     return out

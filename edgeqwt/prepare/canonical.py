@@ -8,18 +8,20 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.prepare.rewriting import (
+    NONE,
     activation_like,
     constant,
     each_op,
     float32,
+    integers,
     op_like,
+    reshape,
     retyped,
+    rewritten,
     sole_reader,
     uses,
     value,
 )
-
-NONE = {"fusedActivationFunction": "NONE"}
 
 
 def _embedding(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -35,7 +37,7 @@ def _select(editor: Editor, graph: Graph, op: Op) -> bool:
     if len(rows) == 1 and rank > 1:
         column = activation_like(editor, graph, op.outputs[0], "condition", (*rows, *[1] * (rank - 1)))
         editor.tensors[column] = replace(editor.tensors[column], dtype="bool")
-        _reshape(editor, graph, condition, column, f"{graph.tensors[op.outputs[0]].name}/condition_shape")
+        reshape(editor, condition, column, f"{graph.tensors[op.outputs[0]].name}/condition_shape")
         condition = column
     select = replace(op, kind="SELECT_V2", inputs=(condition, *values), version=1)
     editor.add_op(replace(select, extra={"optionsType": "SelectV2Options"}))
@@ -122,24 +124,16 @@ def _division(editor: Editor, graph: Graph, op: Op) -> bool:
 
 def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
     """1 / SQRT(x): one rounding less as RSQRT, and one table instead of two."""
-    producers, roots, names = uses(graph).producers, {}, []
-    editor = Editor(graph)
+    producers, roots, changed = uses(graph).producers, set[int](), dict[int, Op]()
     for i, op in enumerate(graph.ops):
         root = producers.get(op.inputs[1], -1) if op.kind == "DIV" else -1
         if root < 0 or graph.ops[root].kind != "SQRT" or sole_reader(graph, op.inputs[1]) != i:
             continue
         one = value(graph, op.inputs[0])
         if one is not None and one.size == 1 and float(one.reshape(())) == 1.0 and op.activation == "NONE":
-            roots[i] = root
-    if not roots:
-        return graph, []
-    for i, op in enumerate(graph.ops):
-        if i in roots:
-            editor.add_op(Op("RSQRT", graph.ops[roots[i]].inputs, op.outputs))
-            names.append(graph.tensors[op.outputs[0]].name)
-        elif i not in roots.values():
-            editor.add_op(op)
-    return editor.finish(), names
+            roots.add(root)
+            changed[i] = Op("RSQRT", graph.ops[root].inputs, op.outputs)
+    return rewritten(graph, changed, roots)
 
 
 def _summation(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -164,17 +158,11 @@ def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> bool:
     name = graph.tensors[out].name
     parts = activation_like(editor, graph, out, "parts", (n * h, w, b, depth // b))
     turned = activation_like(editor, graph, out, "turned", (n * h, b, w, depth // b))
-    _reshape(editor, graph, x, parts, f"{name}/parts_shape")
-    order = constant(editor, f"{name}/order", np.array([0, 2, 1, 3], np.int32))
+    reshape(editor, x, parts, f"{name}/parts_shape")
+    order = integers(editor, f"{name}/order", [0, 2, 1, 3])
     editor.add_op(Op("TRANSPOSE", (parts, order), (turned,)))
-    _reshape(editor, graph, turned, out, f"{name}/shape")
+    reshape(editor, turned, out, f"{name}/shape")
     return True
-
-
-def _reshape(editor: Editor, graph: Graph, source: int, target: int, name: str) -> None:
-    shape = editor.tensors[target].shape
-    new_shape = constant(editor, name, np.array(shape, np.int32))
-    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
 
 
 def _pick(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -188,9 +176,7 @@ def _pick(editor: Editor, graph: Graph, op: Op) -> bool:
     if op.options.get("batchDims") or not in_a_row or first < 0 or graph.tensors[op.outputs[0]].shape != sizes:
         return False
     name, begin = graph.tensors[op.outputs[0]].name, [first if i == axis else 0 for i in range(len(shape))]
-    ends = (
-        constant(editor, f"{name}/{what}", np.array(v, np.int32)) for what, v in (("begin", begin), ("size", sizes))
-    )
+    ends = (integers(editor, f"{name}/{what}", v) for what, v in (("begin", begin), ("size", sizes)))
     editor.add_op(op_like(op, "SLICE", (x, *ends)))
     return True
 
@@ -218,7 +204,7 @@ def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> bool:
     filters = (options["filterHeight"], options["filterWidth"])
     if filters != x.shape[1:3] or out.shape[1:3] != (1, 1) or op.activation != "NONE" or not out.is_float:
         return False
-    axes = constant(editor, f"{out.name}/axes", np.array([1, 2], np.int32))
+    axes = integers(editor, f"{out.name}/axes", [1, 2])
     editor.add_op(op_like(op, "MEAN", (op.inputs[0], axes), keepDims=True))
     return True
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.padding import same_padding
-from edgeqwt.prepare.rewriting import activation_like, constant, each_op, op_like
+from edgeqwt.prepare.rewriting import activation_like, each_op, integers, op_like
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class _Writer:
 
     def constant(self, name: str, values: object) -> int:
         """A new constant of int32."""
-        return constant(
-            self.editor, f"{self.graph.tensors[self.op.outputs[0]].name}/{name}", np.array(values, np.int32)
-        )
+        return integers(self.editor, f"{self.graph.tensors[self.op.outputs[0]].name}/{name}", values)
 
     def reshaped(self, t: int, *shape: int) -> int:
         """The same values in another shape."""

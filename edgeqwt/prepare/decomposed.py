@@ -8,17 +8,20 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.prepare.rewriting import (
+    NONE,
     activation_like,
     constant,
     each_op,
+    integers,
     op_like,
+    reshape,
+    rewritten,
     sole_reader,
     uses,
     value,
-    without,
+    writer,
 )
 
-NONE = {"fusedActivationFunction": "NONE"}
 WINDOW = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
 DENSE = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
 LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
@@ -33,9 +36,8 @@ def _reversed(editor: Editor, graph: Graph, op: Op) -> bool:
         return False
     back = {int(a) % len(shape) for a in turned.reshape(-1)}
     name, mask = graph.tensors[op.outputs[0]].name, (1 << len(shape)) - 1
-    steps = np.array([-1 if a in back else 1 for a in range(len(shape))], np.int32)
-    ends = [constant(editor, f"{name}/{what}", np.zeros(len(shape), np.int32)) for what in ("begin", "end")]
-    inputs = (x, *ends, constant(editor, f"{name}/steps", steps))
+    ends = [integers(editor, f"{name}/{what}", [0] * len(shape)) for what in ("begin", "end")]
+    inputs = (x, *ends, integers(editor, f"{name}/steps", [-1 if a in back else 1 for a in range(len(shape))]))
     editor.add_op(op_like(op, "STRIDED_SLICE", inputs, beginMask=mask, endMask=mask, **WINDOW))
     return True
 
@@ -59,14 +61,14 @@ def _running_sum(editor: Editor, graph: Graph, op: Op) -> bool:
         source, target = x, out
         if rank == 1:
             source, target = (activation_like(editor, graph, out, what, (1, size)) for what in ("row", "sums"))
-            _reshape(editor, x, source, f"{name}/row_shape")
+            reshape(editor, x, source, f"{name}/row_shape")
         editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
         if rank == 1:
-            _reshape(editor, target, out, f"{name}/shape")
+            reshape(editor, target, out, f"{name}/shape")
         return True
     turned = tuple(tensor.shape[a] for a in order)
     source, target = (activation_like(editor, graph, out, what, turned) for what in ("turned", "sums"))
-    by = constant(editor, f"{name}/order", np.array(order, np.int32))
+    by = integers(editor, f"{name}/order", order)
     editor.add_op(Op("TRANSPOSE", (x, by), (source,)))
     editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
     editor.add_op(Op("TRANSPOSE", (target, by), (out,)))
@@ -94,7 +96,7 @@ def _product(editor: Editor, graph: Graph, op: Op) -> bool:
         while len(parts) > 1:
             parts[0] = _multiplied(editor, graph, op, parts[0], parts.pop())
         part = parts[0]
-    _reshape(editor, part, out, f"{graph.tensors[out].name}/shape")
+    reshape(editor, part, out, f"{graph.tensors[out].name}/shape")
     return True
 
 
@@ -103,8 +105,8 @@ def _taken(editor: Editor, graph: Graph, op: Op, x: int, axis: int, begin: int, 
     if size == shape[axis]:
         return x
     sizes = tuple(size if a == axis else n for a, n in enumerate(shape))
-    begins = np.array([begin if a == axis else 0 for a in range(len(shape))], np.int32)
-    ends = (constant(editor, f"{name}/begin", begins), constant(editor, f"{name}/size", np.array(sizes, np.int32)))
+    begins = [begin if a == axis else 0 for a in range(len(shape))]
+    ends = (integers(editor, f"{name}/begin", begins), integers(editor, f"{name}/size", sizes))
     made = activation_like(editor, graph, op.outputs[0], "part", sizes)
     editor.add_op(Op("SLICE", (x, *ends), (made,)))
     return made
@@ -130,17 +132,17 @@ def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:
     flat = activation_like(editor, graph, op.outputs[0], "rows", (count, size))
     editor.tensors[column] = replace(editor.tensors[column], dtype=dtype)
     editor.tensors[flag] = replace(editor.tensors[flag], dtype="bool")
-    _reshape(editor, indices, column, f"{out.name}/indices_shape")
+    reshape(editor, indices, column, f"{out.name}/indices_shape")
     numbers = constant(editor, f"{out.name}/numbers", np.arange(size, dtype=dtype)[None])
     editor.add_op(Op("EQUAL", (column, numbers), (flag,)))
     editor.add_op(Op("CAST", (flag,), (flat,), {"inDataType": "BOOL", "outDataType": out.dtype.upper()}))
     if axis == len(shape):
-        _reshape(editor, flat, op.outputs[0], f"{out.name}/shape")
+        reshape(editor, flat, op.outputs[0], f"{out.name}/shape")
         return True
     rows = activation_like(editor, graph, op.outputs[0], "last", (*shape, size))
-    _reshape(editor, flat, rows, f"{out.name}/rows_shape")
+    reshape(editor, flat, rows, f"{out.name}/rows_shape")
     order = [*range(axis), len(shape), *range(axis, len(shape))]
-    by = constant(editor, f"{out.name}/order", np.array(order, np.int32))
+    by = integers(editor, f"{out.name}/order", order)
     editor.add_op(Op("TRANSPOSE", (rows, by), op.outputs))
     return True
 
@@ -181,13 +183,13 @@ def _updated(editor: Editor, graph: Graph, op: Op) -> bool:
         editor.add_op(Op("CONCATENATION", tuple(pieces), (made,), {"axis": axis, **NONE}))
         part = made
     if not axes:
-        _reshape(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
+        reshape(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
     return True
 
 
 def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
     """LOG of SOFTMAX: in between, probabilities of less than 1/256 would all be one integer."""
-    producers, dropped, changed, names = uses(graph).producers, set[int](), dict[int, Op](), list[str]()
+    producers, dropped, changed = uses(graph).producers, set[int](), dict[int, Op]()
     for i, op in enumerate(graph.ops):
         before = producers.get(op.inputs[0], -1) if op.kind == "LOG" else -1
         if before < 0 or graph.ops[before].kind != "SOFTMAX" or sole_reader(graph, op.inputs[0]) != i:
@@ -195,41 +197,32 @@ def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
         if float(graph.ops[before].options.get("beta", 1.0)) == 1.0:
             dropped.add(before)
             changed[i] = Op("LOG_SOFTMAX", graph.ops[before].inputs, op.outputs)
-            names.append(graph.tensors[op.outputs[0]].name)
-    return (without(graph, dropped, changed, Editor(graph)), names) if changed else (graph, [])
+    return rewritten(graph, changed, dropped)
 
 
 def chosen(graph: Graph) -> tuple[Graph, list[str]]:
     """c x + (1 - c) y of a condition c as SELECT_V2, which rounds nothing."""
-    changed, names = dict[int, Op](), list[str]()
-    for i, op in enumerate(graph.ops):
-        found = _choice(graph, op)
-        if found is not None:
-            changed[i] = Op("SELECT_V2", found, op.outputs, extra={"optionsType": "SelectV2Options"})
-            names.append(graph.tensors[op.outputs[0]].name)
-    return (without(graph, set(), changed, Editor(graph)), names) if changed else (graph, [])
+    found = {i: choice for i, op in enumerate(graph.ops) if (choice := _choice(graph, op)) is not None}
+    select = {"optionsType": "SelectV2Options"}
+    return rewritten(
+        graph, {i: Op("SELECT_V2", choice, graph.ops[i].outputs, extra=select) for i, choice in found.items()}
+    )
 
 
 def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
     """The condition and both choices, where a sum is one of two terms; what computed them goes as nobody reads it."""
-    producers = uses(graph).producers
-
-    def made_by(t: int, kind: str) -> Op | None:
-        found = graph.ops[producers[t]] if t in producers else None
-        return found if found is not None and found.kind == kind and found.activation == "NONE" else None
-
-    terms = [made_by(t, "MUL") for t in op.inputs] if op.kind == "ADD" and op.activation == "NONE" else []
+    terms = [writer(graph, t, "MUL") for t in op.inputs] if op.kind == "ADD" and op.activation == "NONE" else []
     if len(terms) != 2 or terms[0] is None or terms[1] is None:
         return None
     for term, other in (terms, terms[::-1]):
         assert term is not None
         assert other is not None
         for weight, x in (term.inputs, term.inputs[::-1]):
-            cast = made_by(weight, "CAST")
+            cast = writer(graph, weight, "CAST")
             if cast is None or graph.tensors[cast.inputs[0]].dtype != "bool":
                 continue
             for opposite, y in (other.inputs, other.inputs[::-1]):
-                rest = made_by(opposite, "SUB")
+                rest = writer(graph, opposite, "SUB")
                 one = value(graph, rest.inputs[0]) if rest is not None else None
                 if rest is not None and rest.inputs[1] == weight and one is not None and (one == 1).all():
                     return cast.inputs[0], x, y
@@ -243,14 +236,7 @@ def casts(graph: Graph) -> tuple[Graph, list[str]]:
         before = graph.ops[producers[op.inputs[0]]] if op.kind == "CAST" and op.inputs[0] in producers else None
         if before is not None and before.kind == "CAST" and graph.tensors[before.inputs[0]].dtype == "bool":
             changed[i] = replace(op.with_options(inDataType="BOOL"), inputs=before.inputs)
-    names = [graph.tensors[op.outputs[0]].name for op in changed.values()]
-    return (without(graph, set(), changed, Editor(graph)), names) if changed else (graph, [])
-
-
-def _reshape(editor: Editor, source: int, target: int, name: str) -> None:
-    shape = editor.tensors[target].shape
-    new_shape = constant(editor, name, np.array(shape, np.int32))
-    editor.add_op(Op("RESHAPE", (source, new_shape), (target,), {"newShape": shape}))
+    return rewritten(graph, changed)
 
 
 reverse = each_op("REVERSE_V2", _reversed)

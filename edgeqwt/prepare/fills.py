@@ -15,9 +15,18 @@ import numpy as np
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.prepare.masks import is_whole
-from edgeqwt.prepare.rewriting import activation_like, constant, each_op, float32, op_like, uses, value
+from edgeqwt.prepare.rewriting import (
+    activation_like,
+    constant,
+    each_op,
+    float32,
+    integers,
+    op_like,
+    uses,
+    value,
+    writer,
+)
 
-NONE = {"fusedActivationFunction": "NONE"}
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
 
 HIGHEST = ("MAX_POOL_2D", "REDUCE_MAX", "MAXIMUM", "ARG_MAX", "TOPK_V2", "RELU", "RELU6")
@@ -104,7 +113,7 @@ def _limit(editor: Editor, graph: Graph, op: Op) -> bool:
             continue
         if value(graph, x) is None and (data <= -HUGE if op.kind == "MAXIMUM" else data >= HUGE).all():
             shape = graph.tensors[x].shape
-            wanted = constant(editor, f"{graph.tensors[op.outputs[0]].name}/shape", np.array(shape, np.int32))
+            wanted = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
             editor.add_op(op_like(op, "RESHAPE", (x, wanted), newShape=shape))
             return True
     return False
@@ -147,11 +156,11 @@ def _computed(editor: Editor, graph: Graph, op: Op) -> bool:
 
 def _condition(editor: Editor, graph: Graph, op: Op, flag: int) -> tuple[int, bool]:
     """A bool tensor that says whether a flag is not 0 (True), or whether it is 0 (False)."""
-    writer, positive = _writer(graph, flag), True
-    if writer is not None and writer.kind == "SUB" and _is_one(graph, writer.inputs[0]):
-        writer, positive = _writer(graph, writer.inputs[1]), False
-    if writer is not None and writer.kind == "CAST" and graph.tensors[writer.inputs[0]].dtype == "bool":
-        return writer.inputs[0], positive
+    made, positive = writer(graph, flag), True
+    if made is not None and made.kind == "SUB" and _is_one(graph, made.inputs[0]):
+        made, positive = writer(graph, made.inputs[1]), False
+    if made is not None and made.kind == "CAST" and graph.tensors[made.inputs[0]].dtype == "bool":
+        return made.inputs[0], positive
     condition = activation_like(editor, graph, op.outputs[0], "hidden", graph.tensors[flag].shape)
     editor.tensors[condition] = replace(editor.tensors[condition], dtype="bool")
     zero = constant(editor, f"{graph.tensors[op.outputs[0]].name}/zero", float32(0))
@@ -159,16 +168,10 @@ def _condition(editor: Editor, graph: Graph, op: Op, flag: int) -> tuple[int, bo
     return condition, True
 
 
-def _writer(graph: Graph, t: int) -> Op | None:
-    """The op that computes a tensor, as it is."""
-    index = uses(graph).producers.get(t, -1)
-    return graph.ops[index] if index >= 0 and graph.ops[index].activation == "NONE" else None
-
-
 def _products(graph: Graph, t: int) -> Iterator[tuple[int, tuple[float, float]]]:
     """The ways to read a tensor as flag times fill: the flag, and the fill's sign and size."""
-    op = _writer(graph, t)
-    if op is None or op.kind != "MUL":
+    op = writer(graph, t, "MUL")
+    if op is None:
         return
     for flag, fill in (op.inputs, op.inputs[::-1]):
         data = value(graph, fill)
@@ -180,9 +183,9 @@ def _products(graph: Graph, t: int) -> Iterator[tuple[int, tuple[float, float]]]
 
 def _shown(graph: Graph, t: int, flag: int) -> int | None:
     """What is to be seen where the flag is 0: t itself, or x of c x, where the flag is 1 - c."""
-    op, minus = _writer(graph, t), _writer(graph, flag)
-    for c, x in (op.inputs, op.inputs[::-1]) if op is not None and op.kind == "MUL" else ():
-        if _is_complement(graph, minus, c) or _is_complement(graph, _writer(graph, c), flag):
+    op, minus = writer(graph, t, "MUL"), writer(graph, flag)
+    for c, x in (op.inputs, op.inputs[::-1]) if op is not None else ():
+        if _is_complement(graph, minus, c) or _is_complement(graph, writer(graph, c), flag):
             return x
     return t if value(graph, t) is None else None
 

@@ -16,8 +16,8 @@ from math import erf
 import numpy as np
 
 from edgeqwt.errors import ToolError
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.prepare.rewriting import uses, value, without
+from edgeqwt.graph.graph import Array, Graph, Op, Tensor
+from edgeqwt.prepare.rewriting import rewritten, uses, value
 from edgeqwt.runtime.runners import xnnpack
 
 ELEMENTWISE = (
@@ -57,8 +57,7 @@ def gelu(graph: Graph) -> tuple[Graph, list[str]]:
                 whole[i] = Op("GELU", (region.source,), op.outputs, {"approximate": approximate})
                 dropped |= region.ops - {i}
                 break
-    names = [graph.tensors[op.outputs[0]].name for op in whole.values()]
-    return (without(graph, dropped, whole, Editor(graph)), names) if whole else (graph, [])
+    return rewritten(graph, whole, dropped)
 
 
 def _regions(graph: Graph, last: int) -> list[_Region]:

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
-
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, float32, sole_reader, uses, value
-
-NONE = {"fusedActivationFunction": "NONE"}
+from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, reshape, sole_reader, uses, value
 
 
 def mean_square(graph: Graph) -> tuple[Graph, list[str]]:
@@ -68,11 +64,8 @@ def _write_mean_square(editor: Editor, graph: Graph, mean: Op, squares: Op) -> N
     def add(suffix: str, dims: tuple[int, ...]) -> int:
         return activation_like(editor, graph, out, suffix, dims)
 
-    def reshape(source: int, target: int) -> int:
-        dims = editor.tensors[target].shape
-        wanted = constant(editor, f"{editor.tensors[target].name}_shape", np.array(dims, np.int32))
-        editor.add_op(Op("RESHAPE", (source, wanted), (target,), {"newShape": dims}))
-        return target
+    def moved(source: int, target: int) -> int:
+        return reshape(editor, source, target, f"{editor.tensors[target].name}_shape")
 
     a = squares.inputs[0]
     if squares.kind == "SQUARED_DIFFERENCE":
@@ -80,6 +73,6 @@ def _write_mean_square(editor: Editor, graph: Graph, mean: Op, squares: Op) -> N
         editor.add_op(Op("SUB", squares.inputs, (a,), NONE))
     share, total = add("share", shape), add("total", (count, 1, 1))
     editor.add_op(Op("MUL", (a, constant(editor, f"{name}/one_of", float32([1 / shape[-1]]))), (share,), NONE))
-    left, right = (reshape(t, add(how, (count, 1, shape[-1]))) for t, how in ((a, "rows"), (share, "columns")))
+    left, right = (moved(t, add(how, (count, 1, shape[-1]))) for t, how in ((a, "rows"), (share, "columns")))
     editor.add_op(Op("BATCH_MATMUL", (left, right), (total,), {"adjX": False, "adjY": True}))
-    reshape(total, out)
+    moved(total, out)

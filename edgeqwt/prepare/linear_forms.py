@@ -10,22 +10,20 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import along, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import constant, each_op, sole_reader, value, without
+from edgeqwt.prepare.rewriting import constant, each_op, rewritten, sole_reader, value, without
 
 
 def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
     """Gives convolutions without a bias one of zeros: LiteRT's float kernels do not run without."""
-    editor, changed, names = Editor(graph), {}, []
+    editor, changed = Editor(graph), dict[int, Op]()
     for i, op in enumerate(graph.ops):
-        if op.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") or slots(op).bias >= 0:
-            continue
-        if not graph.tensors[op.outputs[0]].is_float:
+        bare = op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and slots(op).bias < 0
+        if not bare or not graph.tensors[op.outputs[0]].is_float:
             continue
         channels = graph.tensors[op.inputs[1]].shape[slots(op).axis]
         zeros = constant(editor, f"{graph.tensors[op.outputs[0]].name}/bias", np.zeros(channels, np.float32))
         changed[i] = replace(op, inputs=(*op.inputs[:2], zeros))
-        names.append(graph.tensors[op.outputs[0]].name)
-    return (without(graph, set(), changed, editor), names) if changed else (graph, [])
+    return rewritten(graph, changed, editor=editor)
 
 
 def _matmul(editor: Editor, graph: Graph, op: Op) -> bool:

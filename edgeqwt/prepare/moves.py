@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.moved import order_of
-from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import integers, sole_reader, uses, value
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 LARGEST_RANK = 6
@@ -158,10 +158,10 @@ def write(editor: Editor, moves: tuple[Move, ...], source: int, target: int) -> 
     made = [editor.add_tensor(Tensor(f"{end.name}/moved", move.shape, end.dtype)) for move in moves[:-1]]
     for (x, y), move in zip(pairwise((source, *made, target)), moves, strict=True):
         if move.order is None:
-            shape = constant(editor, f"{end.name}/shape", np.array(move.shape, np.int32))
+            shape = integers(editor, f"{end.name}/shape", move.shape)
             editor.add_op(Op("RESHAPE", (x, shape), (y,), {"newShape": move.shape}))
         else:
-            order = constant(editor, f"{end.name}/order", np.array(move.order, np.int32))
+            order = integers(editor, f"{end.name}/order", move.order)
             editor.add_op(Op("TRANSPOSE", (x, order), (y,)))
 
 

@@ -9,28 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, each_op, sole_reader, uses, value, without
-
-NONE = {"fusedActivationFunction": "NONE"}
-
-
-def _producer(graph: Graph, t: int, kind: str) -> Op | None:
-    """The op that writes a tensor, if it is of a kind and has no activation."""
-    index = uses(graph).producers.get(t, -1)
-    op = graph.ops[index] if index >= 0 else None
-    return op if op is not None and op.kind == kind and op.activation == "NONE" else None
+from edgeqwt.prepare.rewriting import NONE, activation_like, each_op, sole_reader, value, without, writer
 
 
 def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
     """x s + (b - mean(x) s), as Keras writes (x - mean(x)) s + b; s is gamma / root, multiplied out."""
     for first, second in (op.inputs, op.inputs[::-1]):
-        scaled, rest = _producer(graph, first, "MUL"), _producer(graph, second, "SUB")
-        shift = _producer(graph, rest.inputs[1], "MUL") if rest is not None else None
+        scaled, rest = writer(graph, first, "MUL"), writer(graph, second, "SUB")
+        shift = writer(graph, rest.inputs[1], "MUL") if rest is not None else None
         if scaled is None or rest is None or shift is None:
             continue
         for x, s in (scaled.inputs, scaled.inputs[::-1]):
             means = [t for t in shift.inputs if t != s]
-            mean = _producer(graph, means[0], "MEAN") if s in shift.inputs and len(means) == 1 else None
+            mean = writer(graph, means[0], "MEAN") if s in shift.inputs and len(means) == 1 else None
             if mean is None or mean.inputs[0] != x or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
                 continue
             if graph.tensors[means[0]].shape == (*graph.tensors[x].shape[:-1], 1) and graph.tensors[x].is_float:
@@ -42,7 +33,7 @@ def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
 def _write_norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int, int]) -> None:
     """(x - mean) s + b; where s is a product, one factor after the other."""
     x, mean, s, beta = parts
-    product = _producer(graph, s, "MUL")
+    product = writer(graph, s, "MUL")
     factors = (s,) if product is None else sorted(product.inputs, key=lambda t: value(graph, t) is not None)
 
     def add(kind: str, a: int, b: int, suffix: str) -> int:
@@ -61,12 +52,12 @@ spread = each_op("ADD", _spread)
 
 def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
     """mean(x x) - mean(x) mean(x), as Flax writes the variance, is the mean of (x - mean(x))^2."""
-    square_mean, mean_square = _producer(graph, op.inputs[0], "MEAN"), _producer(graph, op.inputs[1], "MUL")
+    square_mean, mean_square = writer(graph, op.inputs[0], "MEAN"), writer(graph, op.inputs[1], "MUL")
     # Flax clips the difference at zero, below which rounding may bring it: a mean of squares is never below.
     usual = op.activation in ("NONE", "RELU")
     if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or not usual:
         return False
-    squares, mean = _producer(graph, square_mean.inputs[0], "MUL"), _producer(graph, mean_square.inputs[0], "MEAN")
+    squares, mean = writer(graph, square_mean.inputs[0], "MUL"), writer(graph, mean_square.inputs[0], "MEAN")
     if squares is None or mean is None or {*squares.inputs} != {mean.inputs[0]}:
         return False
     x, axes = mean.inputs
@@ -92,13 +83,13 @@ difference_of_squares = each_op("SUB", _difference_of_squares)
 def _gathered(editor: Editor, graph: Graph, op: Op) -> bool:
     """x s - (mean(x) s), where s and the mean are reshaped in between, as litert-torch writes LayerNorm."""
     for first, second in (op.inputs, op.inputs[::-1]):
-        scaled, product = _producer(graph, first, "MUL"), _negative_product(graph, second)
+        scaled, product = writer(graph, first, "MUL"), _negative_product(graph, second)
         if scaled is None or product is None or op.activation != "NONE":
             continue
         for x, s in (scaled.inputs, scaled.inputs[::-1]):
             shape, root = graph.tensors[x].shape, _root(graph, s)
             means = [t for t in product if t != root]
-            mean = _producer(graph, means[0], "MEAN") if root in product and len(means) == 1 else None
+            mean = writer(graph, means[0], "MEAN") if root in product and len(means) == 1 else None
             axes = value(graph, mean.inputs[1]) if mean is not None and mean.inputs[0] == x else None
             if mean is None or axes is None or not graph.tensors[x].is_float:
                 continue
@@ -122,7 +113,7 @@ def _shape(graph: Graph, op: Op) -> tuple[int, ...]:
 
 def _root(graph: Graph, t: int) -> int:
     """The tensor that another one is, before RESHAPEs."""
-    while (op := _producer(graph, t, "RESHAPE")) is not None:
+    while (op := writer(graph, t, "RESHAPE")) is not None:
         t = op.inputs[0]
     return t
 
@@ -130,7 +121,7 @@ def _root(graph: Graph, t: int) -> int:
 def _negated(graph: Graph, t: int) -> int | None:
     """What a tensor is the negative of, before RESHAPEs."""
     root = _root(graph, t)
-    minus, product = _producer(graph, root, "SUB"), _producer(graph, root, "MUL")
+    minus, product = writer(graph, root, "SUB"), writer(graph, root, "MUL")
     if minus is not None:
         zero = value(graph, minus.inputs[0])
         return _root(graph, minus.inputs[1]) if zero is not None and not zero.any() else None
@@ -144,7 +135,7 @@ def _negated(graph: Graph, t: int) -> int | None:
 def _negative_product(graph: Graph, t: int) -> tuple[int, int] | None:
     """The two roots whose product, negated, a tensor is."""
     inner = _negated(graph, t)
-    product = _producer(graph, _root(graph, t) if inner is None else inner, "MUL")
+    product = writer(graph, _root(graph, t) if inner is None else inner, "MUL")
     if product is None:
         return None
     a, b = (_root(graph, u) for u in product.inputs)
@@ -162,7 +153,7 @@ gathered = each_op("ADD", _gathered)
 
 def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:
     """MEAN that drops its axes and a RESHAPE that puts them back: the MEAN keeps them."""
-    kept, dropped, names = dict[int, Op](), set[int](), list[str]()
+    kept, dropped = dict[int, Op](), set[int]()
     for i, op in enumerate(graph.ops):
         reader = sole_reader(graph, op.outputs[0]) if op.kind == "MEAN" and not op.options.get("keepDims") else None
         axes = value(graph, op.inputs[1]) if reader is not None else None
@@ -173,5 +164,5 @@ def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:
         if graph.tensors[graph.ops[reader].outputs[0]].shape == wanted:
             kept[i] = replace(op.with_options(keepDims=True), outputs=graph.ops[reader].outputs)
             dropped.add(reader)
-            names.append(graph.tensors[kept[i].outputs[0]].name)
+    names = [graph.tensors[op.outputs[0]].name for op in kept.values()]
     return (without(graph, dropped, kept, Editor(graph)), names) if kept else (graph, [])

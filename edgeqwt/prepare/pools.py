@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import activation_like, constant, integers, sole_reader, uses, value
 
 SMALL = -1e3  # what pads a max pool and lies below is not meant as data
 POSITIVE = ("RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "SOFTMAX", "EXP", "ABS", "SQRT", "RSQRT")
@@ -124,7 +124,7 @@ def _with_amounts(editor: Editor, graph: Graph, pad: Op, amounts: Array) -> Op:
     name, shape = graph.tensors[pad.outputs[0]].name, graph.tensors[pad.inputs[0]].shape
     wanted = tuple(int(n + a + b) for n, (a, b) in zip(shape, amounts, strict=True))
     out = activation_like(editor, graph, pad.outputs[0], "padded", wanted)
-    paddings = constant(editor, f"{name}/paddings", amounts.astype(np.int32))
+    paddings = integers(editor, f"{name}/paddings", amounts)
     return replace(pad, inputs=(pad.inputs[0], paddings, *pad.inputs[2:]), outputs=(out,))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import constant, each_op, ports, uses, value, without
+from edgeqwt.prepare.rewriting import each_op, integers, ports, uses, value, without
 
 REPEATING = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 """Ops that repeat either input as the other's shape asks for, in every runtime and at every width."""
@@ -20,7 +20,7 @@ def _ones(editor: Editor, graph: Graph, op: Op) -> bool:
     if slot is None or op.activation != "NONE" or held[1 - slot] is not None:
         return False
     x, shape = op.inputs[1 - slot], graph.tensors[op.outputs[0]].shape
-    sizes = constant(editor, f"{graph.tensors[op.outputs[0]].name}/shape", np.array(shape, np.int32))
+    sizes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
     editor.add_op(Op("BROADCAST_TO", (x, sizes), op.outputs, version=2))  # LiteRT has no version 1
     return True
 

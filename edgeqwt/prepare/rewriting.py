@@ -11,6 +11,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 
+NONE = {"fusedActivationFunction": "NONE"}
+
 Rewrite = Callable[[Editor, Graph, Op], bool]
 """Adds ops that stand in for `op` to the editor and returns True, or does nothing and returns False."""
 
@@ -40,9 +42,40 @@ def without(graph: Graph, dropped: set[int], changed: dict[int, Op], editor: Edi
     return editor.finish()
 
 
+def rewritten(
+    graph: Graph, changed: dict[int, Op], dropped: set[int] | None = None, editor: Editor | None = None
+) -> tuple[Graph, list[str]]:
+    """What a pass returns: the graph with some ops replaced and some dropped, and the outputs of those replaced.
+
+    The very same graph where none is.
+
+    Args:
+        graph: as it was.
+        changed: new ops by the index of the old ones, in the order in which they are named.
+        dropped: indices of ops.
+        editor: has the tensors that new ops need.
+    """
+    if not changed:
+        return graph, []
+    names = [graph.tensors[graph.ops[i].outputs[0]].name for i in changed]
+    return without(graph, dropped or set(), changed, editor or Editor(graph)), names
+
+
 def constant(editor: Editor, name: str, data: Array) -> int:
     """Adds a constant of float32, int32 or bool."""
     return editor.add_tensor(Tensor(name, data.shape, data.dtype.name, data))
+
+
+def integers(editor: Editor, name: str, values: Any) -> int:
+    """Adds a constant of int32: a shape, axes, an order, ends."""
+    return constant(editor, name, np.array(values, np.int32))
+
+
+def reshape(editor: Editor, source: int, target: int, name: str) -> int:
+    """Adds the RESHAPE of a tensor to another one, which is returned; `name` is that of the constant."""
+    shape = editor.tensors[target].shape
+    editor.add_op(Op("RESHAPE", (source, integers(editor, name, shape)), (target,), {"newShape": shape}))
+    return target
 
 
 def activation_like(editor: Editor, graph: Graph, like: int, suffix: str, shape: tuple[int, ...]) -> int:
@@ -86,6 +119,13 @@ def uses(graph: Graph) -> Uses:
 def ports(graph: Graph) -> frozenset[int]:
     """Tensors that callers see: they must go on being written under their names."""
     return uses(graph).named
+
+
+def writer(graph: Graph, t: int, *kinds: str) -> Op | None:
+    """The op that computes a tensor as it is, without an activation function, if it is of one of some kinds."""
+    index = uses(graph).producers.get(t, -1)
+    op = graph.ops[index] if index >= 0 else None
+    return op if op is not None and op.activation == "NONE" and (not kinds or op.kind in kinds) else None
 
 
 def sole_reader(graph: Graph, t: int) -> int | None:

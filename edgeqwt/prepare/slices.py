@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, each_op, op_like, ports, uses, value
+from edgeqwt.prepare.rewriting import activation_like, each_op, integers, op_like, ports, uses, value, writer
 
 
 @dataclass(frozen=True)
@@ -34,23 +32,14 @@ def _box(graph: Graph, op: Op) -> _Box | None:
     )
 
 
-def _writer(graph: Graph, t: int, kind: str) -> Op | None:
-    """The op of some kind, without an activation, that computes a tensor."""
-    i = uses(graph).producers.get(t, -1)
-    return graph.ops[i] if i >= 0 and graph.ops[i].kind == kind and graph.ops[i].activation == "NONE" else None
-
-
 def _slice(editor: Editor, op: Op, name: str, source: int, box: _Box) -> None:
-    ends = (
-        constant(editor, f"{name}/{what}", np.array(data, np.int32))
-        for what, data in (("begin", box.begin), ("size", box.size))
-    )
+    ends = (integers(editor, f"{name}/{what}", data) for what, data in (("begin", box.begin), ("size", box.size)))
     editor.add_op(op_like(op, "SLICE", (source, *ends)))
 
 
 def _of_slice(editor: Editor, graph: Graph, op: Op) -> bool:
     """SLICE of a SLICE."""
-    box, before = _box(graph, op), _writer(graph, op.inputs[0], "SLICE")
+    box, before = _box(graph, op), writer(graph, op.inputs[0], "SLICE")
     first = None if before is None else _box(graph, before)
     if box is None or before is None or first is None:
         return False
@@ -61,7 +50,7 @@ def _of_slice(editor: Editor, graph: Graph, op: Op) -> bool:
 
 def _of_joined(editor: Editor, graph: Graph, op: Op) -> bool:
     """SLICE of a CONCATENATION: of one of its inputs, or of fewer of them where nothing but SLICEs reads it."""
-    box, joining = _box(graph, op), _writer(graph, op.inputs[0], "CONCATENATION")
+    box, joining = _box(graph, op), writer(graph, op.inputs[0], "CONCATENATION")
     if box is None or joining is None:
         return False
     axis = int(joining.options["axis"]) % len(box.begin)

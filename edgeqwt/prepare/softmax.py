@@ -9,24 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, each_op, op_like, uses, value
+from edgeqwt.prepare.rewriting import activation_like, each_op, integers, op_like, value, writer
 
 SHIFTS = ("ADD", "SUB")
 RESHAPES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")
 
 
-def _writer(graph: Graph, t: int, *kinds: str) -> Op | None:
-    """The op that writes a tensor, if it is of some kind and has no activation."""
-    index = uses(graph).producers.get(t, -1)
-    op = graph.ops[index] if index >= 0 else None
-    return op if op is not None and op.kind in kinds and op.activation == "NONE" else None
-
-
 def _summed_axis(graph: Graph, total: int, exponential: int) -> int | None:
     """The one axis over which a tensor sums another, of whose shape it is but for that axis; None for anything else."""
     shape = graph.tensors[exponential].shape
-    back = _writer(graph, total, *RESHAPES)
-    sums = _writer(graph, total if back is None else back.inputs[0], "SUM")
+    back = writer(graph, total, *RESHAPES)
+    sums = writer(graph, total if back is None else back.inputs[0], "SUM")
     axes = value(graph, sums.inputs[1]) if sums is not None and sums.inputs[0] == exponential else None
     if axes is None or not shape:
         return None
@@ -39,7 +32,7 @@ def _summed_axis(graph: Graph, total: int, exponential: int) -> int | None:
 
 def _unshifted(graph: Graph, t: int, axis: int) -> int:
     """What is left of a tensor when all that is the same along an axis is no longer added to it or subtracted."""
-    while (op := _writer(graph, t, *SHIFTS)) is not None:
+    while (op := writer(graph, t, *SHIFTS)) is not None:
         shape = graph.tensors[t].shape
         sides = op.inputs[:1] if op.kind == "SUB" else op.inputs
         kept = [
@@ -71,8 +64,8 @@ def _write(editor: Editor, graph: Graph, op: Op, kind: str, x: int, axis: int) -
     turned, computed = (
         activation_like(editor, graph, op.outputs[0], what, tuple(shape[a] for a in order)) for what in ("rows", kind)
     )
-    there = constant(editor, f"{name}/order", np.array(order, np.int32))
-    back = constant(editor, f"{name}/order_back", np.argsort(order).astype(np.int32))
+    there = integers(editor, f"{name}/order", order)
+    back = integers(editor, f"{name}/order_back", np.argsort(order))
     editor.add_op(Op("TRANSPOSE", (x, there), (turned,)))
     editor.add_op(Op(kind, (turned,), (computed,), options))
     editor.add_op(op_like(op, "TRANSPOSE", (computed, back)))
@@ -87,7 +80,7 @@ def _divided(editor: Editor, graph: Graph, op: Op) -> bool:
 def _multiplied(editor: Editor, graph: Graph, op: Op) -> bool:
     """e * (1 / sum(e))."""
     for exponential, factor in (op.inputs, op.inputs[::-1]) if op.activation == "NONE" else ():
-        inverse = _writer(graph, factor, "DIV")
+        inverse = writer(graph, factor, "DIV")
         one = value(graph, inverse.inputs[0]) if inverse is not None else None
         if inverse is None or one is None or one.size != 1 or float(one.reshape(-1)[0]) != 1:
             continue
@@ -97,7 +90,7 @@ def _multiplied(editor: Editor, graph: Graph, op: Op) -> bool:
 
 
 def _quotient(editor: Editor, graph: Graph, op: Op, exponential: int, total: int) -> bool:
-    source, shape = _writer(graph, exponential, "EXP"), graph.tensors[op.outputs[0]].shape
+    source, shape = writer(graph, exponential, "EXP"), graph.tensors[op.outputs[0]].shape
     axis = _summed_axis(graph, total, exponential) if source is not None else None
     if source is None or axis is None or graph.tensors[exponential].shape != shape:
         return False
@@ -106,14 +99,12 @@ def _quotient(editor: Editor, graph: Graph, op: Op, exponential: int, total: int
 
 def _logarithm(editor: Editor, graph: Graph, op: Op) -> bool:
     """s - log(sum(exp(s)))."""
-    x, log = op.inputs[0], _writer(graph, op.inputs[1], "LOG", *RESHAPES)
-    if log is not None and log.kind != "LOG":
-        return False
+    x, log = op.inputs[0], writer(graph, op.inputs[1], "LOG")
     total = log.inputs[0] if log is not None else -1
-    back = _writer(graph, total, *RESHAPES) if total >= 0 else None
-    sums = _writer(graph, total if back is None else back.inputs[0], "SUM") if total >= 0 else None
+    back = writer(graph, total, *RESHAPES) if total >= 0 else None
+    sums = writer(graph, total if back is None else back.inputs[0], "SUM") if total >= 0 else None
     exponential = sums.inputs[0] if sums is not None else -1
-    source = _writer(graph, exponential, "EXP") if exponential >= 0 else None
+    source = writer(graph, exponential, "EXP") if exponential >= 0 else None
     axis = _summed_axis(graph, total, exponential) if source is not None else None
     if source is None or axis is None or source.inputs[0] != x or op.activation != "NONE":
         return False

@@ -15,7 +15,7 @@ from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.layer_splits import LARGEST, MOVING, PICKING
 from edgeqwt.prepare.moves import Move, plan, write
-from edgeqwt.prepare.rewriting import constant, uses, value, without
+from edgeqwt.prepare.rewriting import integers, uses, value, without
 from edgeqwt.runtime.runners import reference
 
 FEWEST = 3  # parts that a tensor is divided into by SLICEs before one SPLIT is written for them
@@ -56,7 +56,7 @@ def divide(graph: Graph) -> tuple[Graph, list[str]]:
         if found is None:
             continue
         axis, parts = found
-        position = constant(editor, f"{graph.tensors[t].name}/axis", np.array(axis, np.int32))
+        position = integers(editor, f"{graph.tensors[t].name}/axis", axis)
         outputs = tuple(graph.ops[i].outputs[0] for i in parts)
         splits[min(parts)] = Op("SPLIT", (position, t), outputs, {"numSplits": len(parts)})
         dropped |= {*parts} - {min(parts)}

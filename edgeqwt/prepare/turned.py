@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import activation_like, constant, uses, value
+from edgeqwt.prepare.rewriting import activation_like, constant, integers, uses, value
 
 PAIRED = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 ALONE = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "SQUARE", "NEG")
@@ -154,7 +154,7 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
         renamed = sorted(order[a] for a in axes)
         if op.kind == "CONCATENATION":
             return replace(op, inputs=inputs).with_options(axis=renamed[0])
-        along = constant(editor, f"{graph.tensors[op.outputs[0]].name}/axes", np.array(renamed, np.int32))
+        along = integers(editor, f"{graph.tensors[op.outputs[0]].name}/axes", renamed)
         return replace(op, inputs=(along, *inputs) if op.kind == "SPLIT" else (*inputs, along))
 
     def turned_constant(t: int) -> int:
@@ -171,13 +171,13 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
                 now[out] = activation_like(editor, graph, out, "turned", _shape(graph.tensors[out].shape, back))
             editor.add_op(replace(before, outputs=tuple(now[out] for out in op.outputs)))
             for out in (out for out in op.outputs if out in stays):
-                by = constant(editor, f"{graph.tensors[out].name}/order", np.array(order, np.int32))
+                by = integers(editor, f"{graph.tensors[out].name}/order", order)
                 editor.add_op(Op("TRANSPOSE", (now[out], by), (out,)))
         elif i in region.closing:
             editor.add_op(turned(op))
         elif op.inputs and op.inputs[0] in now and _order(graph, i) is not None and _goes_back(graph, region, i):
             # The same order as before: nothing moves, and the next pass drops it.
-            same = constant(editor, f"{graph.tensors[op.outputs[0]].name}/order", np.arange(len(order), dtype=np.int32))
+            same = integers(editor, f"{graph.tensors[op.outputs[0]].name}/order", range(len(order)))
             editor.add_op(replace(op, inputs=(now[op.inputs[0]], same)))
         elif i not in dropped:
             editor.add_op(op)
