@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+LONGEST = 40  # characters of a tensor's name in a message
+
 
 class EdgeqwtError(Exception):
     """Root of all errors that edgeqwt raises on purpose.
@@ -165,6 +167,17 @@ class InvariantError(EdgeqwtError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "This is a bug in edgeqwt: please report it with the model, or a part of it.")
+
+
+def listed(items: Sequence[str], most: int) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"{', '.join(items[:most])}{more}"
+
+
+def short(name: str) -> str:
+    """A tensor's name for messages: converters make names of hundreds of characters, whose end tells them apart."""
+    return name if len(name) <= LONGEST else f"…{name[-LONGEST:]}"
 
 
 def printable(text: str, lines: bool = False) -> str:

@@ -12,7 +12,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.errors import QualityError
+from edgeqwt.errors import QualityError, listed
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
@@ -217,7 +217,7 @@ def _traced(
 def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
     """Sentences on columns of outputs of which nothing is left, however good the whole is."""
     for tensor, columns in lost_columns(own, quality).items():
-        few = ", ".join(map(str, columns[:FEW])) + (f" and {len(columns) - FEW} more" if len(columns) > FEW else "")
+        few = listed([*map(str, columns)], FEW)
         which = f"column {few} is" if len(columns) == 1 else f"columns {few} are"
         yield (
             f"of output {tensor!r} {which} lost in its steps, as another column is larger by orders of magnitude: let "

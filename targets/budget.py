@@ -6,13 +6,13 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from edgeqwt.errors import InputError, TargetError
+from edgeqwt.errors import InputError, TargetError, short
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.profile import Budget, TargetProfile
 from edgeqwt.target import memory
-from edgeqwt.target.model import Model, is_float, short
+from edgeqwt.target.model import Model, is_float
 from edgeqwt.target.package.ethos_u import compiled_for
 from edgeqwt.target.package.memory import measured_arena
 from edgeqwt.target.package.stripped import stripped

@@ -12,10 +12,12 @@ from types import MappingProxyType
 
 import numpy as np
 
+from edgeqwt.errors import short
 from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import write_tree
+from edgeqwt.prepare.prepare import sentence
 from edgeqwt.prepare.rewriting import constant, integers, reshape
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.profile import TargetProfile
@@ -23,13 +25,12 @@ from edgeqwt.runtime.misread import write_rightly
 from edgeqwt.runtime.overwritten import overwritten, write_copied
 from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target.check import check
-from edgeqwt.target.model import is_float, short
+from edgeqwt.target.model import is_float
 from edgeqwt.target.plugin_rules import cut
 from edgeqwt.target.shape_rules import reduced_block
 from edgeqwt.target.tables import as_native, as_table, look_up
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
-NAMED = 4  # ops that a sentence names before it counts the rest
 
 Rewrite = Callable[[Editor, Graph, int, TargetProfile], bool]
 """Adds ops that stand in for an op to the editor and returns True, or does nothing and returns False."""
@@ -70,7 +71,7 @@ def fix(graph: Graph, profile: TargetProfile) -> tuple[Graph, tuple[str, ...]]:
         graph, names = _applied(graph, wanted, fixing.rewrite, profile)
         if names:
             done[fixing.sentence] = names
-    return graph, tuple(_sentence(what, names) for what, names in done.items())
+    return graph, tuple(sentence(what, [*map(short, names)]) for what, names in done.items())
 
 
 def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetProfile) -> tuple[Graph, list[str]]:
@@ -81,11 +82,6 @@ def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetPr
         else:
             editor.add_op(op)
     return (drop_dead(editor.finish())[0].pruned(), names) if names else (graph, [])
-
-
-def _sentence(what: str, names: list[str]) -> str:
-    shown = ", ".join(repr(short(name)) for name in names[:NAMED])
-    return f"{what}: {shown}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}."
 
 
 def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:

@@ -13,8 +13,6 @@ from edgeqwt.lowering.forms import form_of
 from edgeqwt.profile import TargetProfile, kernels_of
 from edgeqwt.widths.precision import FLOAT
 
-LONGEST = 40  # characters of a tensor's name in a message
-
 
 @dataclass(frozen=True)
 class Use:
@@ -78,11 +76,6 @@ class Model:
         form = RULES16[op.kind].form if wide else form_of(graph, op, kernels.missing)
         for kind, dtype in _written(graph, op, form):
             yield Use(i, kind, ("int16" if wide else "int8") if dtype == "" else dtype)
-
-
-def short(name: str) -> str:
-    """A tensor's name for messages: converters make names of hundreds of characters, whose end tells them apart."""
-    return name if len(name) <= LONGEST else f"…{name[-LONGEST:]}"
 
 
 def is_float(graph: Graph) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgeqwt.errors import EdgeqwtError, UnsupportedError
+from edgeqwt.errors import EdgeqwtError, UnsupportedError, short
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
@@ -14,7 +14,7 @@ from edgeqwt.lowering.preconditions import check_lowerable
 from edgeqwt.profile import kernels_of
 from edgeqwt.runtime import misread as convolutions
 from edgeqwt.runtime import overwritten as memory
-from edgeqwt.target.model import Model, Use, short
+from edgeqwt.target.model import Model, Use
 from edgeqwt.target.rule import ERROR, WARNING, Hit, Kinds, constraint
 from edgeqwt.target.tables import CURVES, native
 

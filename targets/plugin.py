@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from edgeqwt.errors import ToolError
+from edgeqwt.errors import ToolError, listed, short
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.profile import Finding, Plugin, TargetProfile
 from edgeqwt.runtime.qualcomm import Compiled, compile_model
-from edgeqwt.target.model import is_float, short
+from edgeqwt.target.model import is_float
 from edgeqwt.target.rule import ERROR, WARNING
 
 TABLES = ("plugin_ops", "plugin_forms")
@@ -48,9 +48,8 @@ def placement(compiled: Compiled) -> str:
     sentence = f"{on} of {compiled.ops} ops run on the NPU of {compiled.soc}, in {parts}"
     if not compiled.left:
         return f"{sentence}."
-    named = ", ".join(f"{left.kind} {short(left.tensor)!r}" for left in compiled.left[:8])
-    more = f" and {len(compiled.left) - 8} more" if len(compiled.left) > 8 else ""
-    return f"{sentence}; on the CPU: {named}{more}."
+    named = [f"{left.kind} {short(left.tensor)!r}" for left in compiled.left]
+    return f"{sentence}; on the CPU: {listed(named, 8)}."
 
 
 def plugin_findings(graph: Graph, profile: TargetProfile, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

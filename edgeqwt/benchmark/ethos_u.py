@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.result import ESTIMATED, NOT_ON_HARDWARE, BenchResult, Check, Figure, OpCost
+from edgeqwt.errors import listed
 from edgeqwt.extras import versions_of
 from edgeqwt.profile import Npu
 from edgeqwt.runtime.vela import Compiled, compile_model
@@ -55,6 +56,5 @@ def _placed(found: Compiled) -> Check:
     on_cpu = [f"{op.kind} {op.name[-40:]!r}" for op in found.ops if op.where != "NPU"]
     detail = f"{len(found.ops) - len(on_cpu)} of {len(found.ops)} ops on the NPU"
     if on_cpu:
-        more = f" and {len(on_cpu) - NAMED} more" if len(on_cpu) > NAMED else ""
-        detail += f"; on the CPU: {', '.join(on_cpu[:NAMED])}{more}; `edgeqwt check` says why"
+        detail += f"; on the CPU: {listed(on_cpu, NAMED)}; `edgeqwt check` says why"
     return Check("every op runs on the NPU", not on_cpu, detail)

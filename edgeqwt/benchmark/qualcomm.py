@@ -12,7 +12,7 @@ import numpy as np
 from edgeqwt.benchmark.describe import of_model, read_model, this_machine
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.benchmark.result import NOT_ON_HARDWARE, SIMULATED, BenchResult, Check, Figure, OpDifference
-from edgeqwt.errors import ToolError, UnsupportedError
+from edgeqwt.errors import ToolError, UnsupportedError, listed
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.onnx_qdq.emitters import to_onnx
 from edgeqwt.profile import Plugin
@@ -166,9 +166,8 @@ def _placed(found: Compiled) -> Check:
     name = "every op runs on the NPU, in one partition"
     detail = f"{found.ops - len(found.left)} of {found.ops} ops, partitions: {found.partitions}"
     if found.left:
-        named = ", ".join(f"{left.kind} {left.tensor[-40:]!r}" for left in found.left[:NAMED])
-        more = f" and {len(found.left) - NAMED} more" if len(found.left) > NAMED else ""
-        detail += f"; on the CPU: {named}{more}; `edgeqwt check` says why"
+        named = listed([f"{left.kind} {left.tensor[-40:]!r}" for left in found.left], NAMED)
+        detail += f"; on the CPU: {named}; `edgeqwt check` says why"
     return Check(name, not found.left and found.partitions == 1, detail)
 
 
@@ -177,5 +176,4 @@ def _ran(found: Simulated) -> Check:
 
 
 def _not_alone(refused: Sequence[str]) -> str:
-    more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
-    return f"The simulation does not run these ops by themselves: {', '.join(refused[:NAMED])}{more}."
+    return f"The simulation does not run these ops by themselves: {listed(refused, NAMED)}."

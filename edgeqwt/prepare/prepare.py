@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgeqwt.errors import InvariantError
+from edgeqwt.errors import InvariantError, listed
 from edgeqwt.graph.graph import Graph
 from edgeqwt.prepare import (
     affine,
@@ -162,6 +162,4 @@ def prepare(graph: Graph) -> Prepared:
 
 def sentence(what: str, names: list[str]) -> str:
     """What was done, and the first names of what it was done to."""
-    shown = ", ".join(repr(name) for name in names[:NAMED])
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{what}: {shown}{more}."
+    return f"{what}: {listed([*map(repr, names)], NAMED)}."

@@ -7,6 +7,7 @@ from itertools import groupby
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from edgeqwt.errors import listed, short
 from edgeqwt.output import LABEL, show_facts
 from edgeqwt.profile import Finding, TargetProfile
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAMED = 3  # ops of one rule that are named
-LONGEST = 40  # characters of a tensor's name
 
 
 def show_targets(out: Console, profiles: Iterable[TargetProfile]) -> None:
@@ -79,18 +79,13 @@ def _counted(count: int, what: str) -> str:
 
 
 def _where(findings: Sequence[Finding]) -> str:
-    named = [f"{f.op} ({_short(f.tensor)})" if f.tensor else f.op for f in findings if f.op]
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"{', '.join(named[:NAMED])}{more}"
+    named = [f"{f.op} ({short(f.tensor)})" if f.tensor else f.op for f in findings if f.op]
+    return listed(named, NAMED)
 
 
 def _first(findings: Sequence[Finding]) -> str:
     """As `_where`, in a line."""
     return _where(findings) if len(findings) == 1 else f"{len(findings)} ops, the first is {findings[0].op}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"…{name[-LONGEST:]}"
 
 
 def _remedy(finding: Finding) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from edgeqwt.errors import listed
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import is_hybrid, is_linear, slots
 from edgeqwt.graph.opset16 import BITS, bits_of, stays_float
@@ -64,8 +65,7 @@ def float_sentences(found: Widths) -> Iterator[str]:
         yield f"{found.at_run_time} ops round what they read at run time, row by row; {others} others are float32"
     elif found.floats:
         named = [f"{kind} {tensor!r}" for kind, tensor in found.floats]
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        yield f"{len(named)} {'op stays' if len(named) == 1 else 'ops stay'} float32: {', '.join(named[:NAMED])}{more}"
+        yield f"{len(named)} {'op stays' if len(named) == 1 else 'ops stay'} float32: {listed(named, NAMED)}"
 
 
 def widths_sentences(found: Widths) -> Iterator[str]:

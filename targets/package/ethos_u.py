@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeqwt.errors import InvariantError
+from edgeqwt.errors import InvariantError, short
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.output import markdown_code
 from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.runtime.vela import Compiled, Placement, compile_model
-from edgeqwt.target.model import short
 from edgeqwt.target.package import sources
 from edgeqwt.target.package.compiled import contents
 from edgeqwt.target.package.details import Details
