@@ -102,26 +102,13 @@ def _names(model: onnx.ModelProto) -> set[str]:
     return held | {name for node in graph.node for name in (*node.input, *node.output)}
 
 
-def shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The shapes of the model's values, as far as they are known and fixed."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    found = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
-    for value in (*inferred.value_info, *inferred.input, *inferred.output):
-        tensor = value.type.tensor_type
-        if value.type.HasField("tensor_type") and tensor.HasField("shape"):
-            dims = tensor.shape.dim
-            if all(dim.HasField("dim_value") for dim in dims):
-                found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
-
-
 def constant_value(model: onnx.ModelProto, name: str, sizes: Mapping[str, tuple[int, ...]]) -> Array | None:
     """What a value always is, or None where it depends on the model's inputs.
 
     Args:
         model: any.
         name: of the value.
-        sizes: the shapes that are known, from `shapes`.
+        sizes: the shapes that are known.
     """
     given = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
@@ -172,7 +159,7 @@ def with_whole_shapes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...
 
     Args:
         model: to change.
-        sizes: the shapes that are known, from `shapes`.
+        sizes: the shapes that are known.
     """
     for k, node in enumerate(model.graph.node):
         if node.op_type == "Reshape" and not node.domain and node.output[0] in sizes:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from edgeqwt.converters.onnx_edit import Written, constant_value, shapes, without_dead
+from edgeqwt.converters.onnx_edit import Written, constant_value, without_dead
+from edgeqwt.converters.onnx_nodes import Values
 from edgeqwt.errors import UnsupportedError
 
 FLOW = ("If", "Loop", "Scan")
@@ -41,16 +42,15 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
 def _first(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto | None:
     """The model with the first node that can be resolved written out; None where none can."""
-    sizes = shapes(model)
+    values = Values(model)
     for k, node in enumerate(model.graph.node):
         if node.op_type not in FLOW or node.domain:
             continue
         grown = onnx.ModelProto()
         grown.CopyFrom(model)
         del grown.graph.node[k:]
-        opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         prefix = node.name or node.output[0]
-        writing = _Writing(model, sizes, node, Written(model, grown, prefix, opset, prefix))
+        writing = _Writing(values, node, Written(model, grown, prefix, values.opset, prefix))
         said = {"If": writing.branch, "Loop": writing.loop, "Scan": writing.scan}[node.op_type]()
         if said is not None:
             notes.append(f"{node.op_type} {prefix!r} {said}")
@@ -63,15 +63,13 @@ def _first(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto | None:
 class _Writing:
     """One node that is written out; its methods return what was done, None where it cannot be."""
 
-    def __init__(
-        self, model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], node: onnx.NodeProto, written: Written
-    ) -> None:
-        self.model, self.sizes, self.node, self.written = model, sizes, node, written
+    def __init__(self, values: Values, node: onnx.NodeProto, written: Written) -> None:
+        self.values, self.node, self.written = values, node, written
         self.attributes = {a.name: a for a in node.attribute}
 
     def branch(self) -> str | None:
         """An If."""
-        condition = constant_value(self.model, self.node.input[0], self.sizes)
+        condition = self.values.constant(self.node.input[0])
         if condition is None:
             return None
         name = "then" if condition.any() else "else"
@@ -104,9 +102,9 @@ class _Writing:
         states, scanned = list(self.node.input[:-read]), list(self.node.input[-read:])
         unusual = any(v for a in self.node.attribute for v in a.ints)
         graph = self.attributes["body"].g
-        if unusual or not self.sizes.get(scanned[0]):
+        if unusual or not self.values.shapes.get(scanned[0]):
             return None
-        steps = self.sizes[scanned[0]][0]
+        steps = self.values.shapes[scanned[0]][0]
         if steps * max(len(graph.node), 1) > LARGEST_UNROLLED:
             return None
         joined = []
@@ -120,7 +118,7 @@ class _Writing:
 
     def known(self, name: str) -> int | None:
         """A number or a condition, where it is constant."""
-        value = constant_value(self.written.model, name, self.sizes)
+        value = constant_value(self.written.model, name, self.values.shapes)
         return None if value is None else int(value.reshape(-1)[0])
 
     def finished(self, states: Sequence[str], joined: Sequence[Sequence[str]], steps: int) -> str | None:

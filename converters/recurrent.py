@@ -17,7 +17,8 @@ from types import MappingProxyType
 import numpy as np
 import onnx
 
-from edgeqwt.converters.onnx_edit import Written, constant_value, shapes, with_whole_shapes, without_dead
+from edgeqwt.converters.onnx_edit import Written, with_whole_shapes, without_dead
+from edgeqwt.converters.onnx_nodes import Values, attributes
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array
 
@@ -84,22 +85,18 @@ def unrolled(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:]
-    sizes, notes = shapes(model), list[str]()
+    values, notes = Values(model), list[str]()
     for node in model.graph.node:
         if node.op_type not in KINDS or node.domain:
             result.graph.node.append(node)
             continue
-        written = Written(model, result, _short(node), _opset(model), node.name or node.op_type)
-        steps = _write(model, node, sizes, written)
+        written = Written(model, result, _short(node), values.opset, node.name or node.op_type)
+        steps = _write(values, node, written)
         notes.append(_note(node, steps, any(node.input[5:6])))
-    with_whole_shapes(result, sizes)
+    with_whole_shapes(result, values.shapes)
     without_dead(result)
     del result.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(result, data_prop=True), tuple(notes)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def _note(node: onnx.NodeProto, steps: int, starts: bool) -> str:
@@ -120,22 +117,23 @@ def _short(node: onnx.NodeProto) -> str:
     return (scopes[-1] if scopes else last).replace(" ", "_")
 
 
-def _write(model: onnx.ModelProto, node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]], written: Written) -> int:
+def _write(values: Values, node: onnx.NodeProto, written: Written) -> int:
     """Writes a node's steps; returns how many there are."""
-    layers, first_axis_is_batch = _layers(model, node, sizes)
+    layers, first_axis_is_batch = _layers(values, node)
     steps, batch, hidden = layers[0].steps, layers[0].batch, layers[0].hidden
     x = written.op("Transpose", [node.input[0]], "x", perm=[1, 0, 2]) if first_axis_is_batch else node.input[0]
     rows = written.reshape(x, (steps * batch, layers[0].weights.shape[1]), "rows")
-    starts = [_initial(model, node, k, len(layers), written, layers[0], first_axis_is_batch) for k in (5, 6)]
+    starts = [_initial(values, node, k, len(layers), written, layers[0], first_axis_is_batch) for k in (5, 6)]
     sequences, ends = [], list[_State]()
     for d, layer in enumerate(layers):
         state = _State(starts[0][d], starts[1][d])
-        backward = d == 1 or _attribute(node, "direction", b"forward") == b"reverse"
+        backward = d == 1 or attributes(node).get("direction") == "reverse"
         label = ".b" if backward else ""
         states = _steps(layer, rows, state, written.below(label), backward)
         ends.append(states[-1])
         sequences.append([state.hidden for state in (states[::-1] if backward else states)])
-    read = {name for other in model.graph.node for name in other.input} | {o.name for o in model.graph.output}
+    read = {name for other in values.model.graph.node for name in other.input}
+    read |= {output.name for output in values.model.graph.output}
     wanted = [name if name in read else "" for name in (*node.output, "", "", "")][:3]
     if wanted[0]:
         _join_sequences(sequences, wanted[0], (steps, batch, hidden), written, first_axis_is_batch)
@@ -148,29 +146,23 @@ def _write(model: onnx.ModelProto, node: onnx.NodeProto, sizes: Mapping[str, tup
 # -- what a node says ------------------------------------------------------------
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
 def _refuse(node: onnx.NodeProto, why: str, hint: str = ONNX_FILE) -> UnsupportedError:
     return UnsupportedError(f"{node.op_type} {node.name or node.output[0]!r}", "tflite", why, hint)
 
 
-def _layers(
-    model: onnx.ModelProto, node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]]
-) -> tuple[list[_Layer], bool]:
+def _layers(values: Values, node: onnx.NodeProto) -> tuple[list[_Layer], bool]:
     """The node's directions, and whether its batch axis comes first."""
-    shape = sizes.get(node.input[0])
+    shape, said = values.shapes.get(node.input[0]), attributes(node)
     if shape is None or len(shape) != 3 or min(shape) < 1:
         raise _refuse(node, f"the shape of its input {node.input[0]!r} is not known", "Export it with fixed shapes.")
-    batch_first = bool(_attribute(node, "layout", 0))
+    batch_first = bool(said.get("layout", 0))
     steps, batch = (shape[1], shape[0]) if batch_first else shape[:2]
     given = [*node.input, *[""] * 8][:8]
-    weights, recurrent = (_constant(model, node, name, sizes) for name in given[1:3])
+    weights, recurrent = (_constant(values, node, name) for name in given[1:3])
     hidden, gates = recurrent.shape[2], KINDS[node.op_type]
     none: Array = np.zeros((len(weights), 2 * gates * hidden), np.float32)
-    both = _constant(model, node, given[3], sizes) if given[3] else none
-    _check(model, node, given, steps, sizes)
+    both = _constant(values, node, given[3]) if given[3] else none
+    _check(values, node, given, steps)
     functions = _functions(node, len(weights))
     return [
         _Layer(
@@ -180,7 +172,7 @@ def _layers(
             recurrent[d],
             both[d, : gates * hidden],
             both[d, gates * hidden :],
-            bool(_attribute(node, "linear_before_reset", 0)),
+            bool(said.get("linear_before_reset", 0)),
             steps,
             batch,
             hidden,
@@ -189,38 +181,33 @@ def _layers(
     ], batch_first
 
 
-def _constant(model: onnx.ModelProto, node: onnx.NodeProto, name: str, sizes: Mapping[str, tuple[int, ...]]) -> Array:
-    value = constant_value(model, name, sizes)
+def _constant(values: Values, node: onnx.NodeProto, name: str) -> Array:
+    value = values.constant(name)
     if value is None:
         raise _refuse(node, f"its weights {name!r} are computed from the model's inputs")
     return value
 
 
-def _check(
-    model: onnx.ModelProto,
-    node: onnx.NodeProto,
-    given: list[str],
-    steps: int,
-    sizes: Mapping[str, tuple[int, ...]],
-) -> None:
+def _check(values: Values, node: onnx.NodeProto, given: list[str], steps: int) -> None:
     """Refuses options that are not known here."""
+    said = attributes(node)
     if given[4]:
-        lengths = constant_value(model, given[4], sizes)
+        lengths = values.constant(given[4])
         if lengths is None or (lengths != steps).any():
             hint = "Give sequences of one length, without pack_padded_sequence, and mask what is computed from padding."
             raise _refuse(node, "it takes the lengths of the sequences as an input", hint)
     if node.op_type == "LSTM" and given[7]:
         raise _refuse(node, "it has peepholes")
-    if _attribute(node, "input_forget", 0):
+    if said.get("input_forget"):
         raise _refuse(node, "its input and forget gates are coupled")
-    if _attribute(node, "clip", None) is not None:
+    if "clip" in said:
         raise _refuse(node, "it clips what its gates get")
 
 
 def _functions(node: onnx.NodeProto, directions: int) -> list[tuple[str, ...]]:
     usual = USUAL[node.op_type]
-    listed = _attribute(node, "activations", None)
-    names = [name.decode() for name in listed] if isinstance(listed, list) else [*usual * directions]
+    listed = attributes(node).get("activations")
+    names = [name.decode() for name in listed] if listed else [*usual * directions]
     odd = next((name for name in names if name not in FUNCTIONS), None)
     if odd is not None:
         raise _refuse(node, f"it applies {odd}")
@@ -228,7 +215,7 @@ def _functions(node: onnx.NodeProto, directions: int) -> list[tuple[str, ...]]:
 
 
 def _initial(
-    model: onnx.ModelProto,
+    values: Values,
     node: onnx.NodeProto,
     slot: int,
     directions: int,
@@ -240,7 +227,7 @@ def _initial(
     name = node.input[slot] if slot < len(node.input) and (slot == 5 or layer.kind == "LSTM") else ""
     if not name:
         return [""] * directions
-    value = constant_value(model, name, shapes(model))
+    value = values.constant(name)
     if value is not None and not value.any():
         return [""] * directions
     label = "h0" if slot == 5 else "c0"
