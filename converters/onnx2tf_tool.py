@@ -75,12 +75,7 @@ def find_python(chosen: str | None) -> str:
 
 
 def run_onnx2tf(
-    onnx_file: Path,
-    workdir: Path,
-    python: str | None = None,
-    *,
-    backend: str = FLATBUFFER,
-    cache: Cache | None = None,
+    onnx_file: Path, workdir: Path, python: str | None = None, *, backend: str = FLATBUFFER, cache: Cache | None = None
 ) -> Conversion:
     """Converts an ONNX model with static shapes to float32 TFLite.
 

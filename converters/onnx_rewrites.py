@@ -219,11 +219,7 @@ def _spectrum(editing: Editing, node: onnx.NodeProto) -> bool:
     weights = kernels.reshape(2 * bins, 1, 1, size).astype(np.float32)
     signal = editing.reshaped(node.input[0], (1, 1, 1, samples))
     made = editing.add(
-        "Conv",
-        [signal, editing.array(weights)],
-        (1, 2 * bins, 1, frames),
-        kernel_shape=[1, size],
-        strides=[1, hop],
+        "Conv", [signal, editing.array(weights)], (1, 2 * bins, 1, frames), kernel_shape=[1, size], strides=[1, hop]
     )
     rows = editing.reshaped(made, (1, 2 * bins, frames))
     turned = editing.add("Transpose", [rows], (1, frames, 2 * bins), perm=(0, 2, 1))

@@ -121,8 +121,7 @@ def numbered(values: Values, node: onnx.NodeProto) -> onnx.NodeProto:
     gaps, strides = given.get("dilations", [1] * len(sizes)), given.get("strides", [1] * len(sizes))
     windows = zip(sizes, kernel, gaps, strides, strict=True)
     return _with_pads(
-        node,
-        [max((-(-n // stride) - 1) * stride + gap * (size - 1) + 1 - n, 0) for n, size, gap, stride in windows],
+        node, [max((-(-n // stride) - 1) * stride + gap * (size - 1) + 1 - n, 0) for n, size, gap, stride in windows]
     )
 
 

@@ -215,13 +215,7 @@ def _functions(node: onnx.NodeProto, directions: int) -> list[tuple[str, ...]]:
 
 
 def _initial(
-    values: Values,
-    node: onnx.NodeProto,
-    slot: int,
-    directions: int,
-    written: Written,
-    layer: _Layer,
-    batch_first: bool,
+    values: Values, node: onnx.NodeProto, slot: int, directions: int, written: Written, layer: _Layer, batch_first: bool
 ) -> list[str]:
     """The value that a state starts with, per direction; empty where it is zero."""
     name = node.input[slot] if slot < len(node.input) and (slot == 5 or layer.kind == "LSTM") else ""

@@ -81,8 +81,7 @@ class LitertTorch:
         graph, moved_in, moved_out = without_transposes(_read(file, found, log))
         if is_fake_quantized(graph):
             raise InputError(
-                f"{source.what} was trained with quantization, which is not taken through litert-torch",
-                "Use onnx2tf.",
+                f"{source.what} was trained with quantization, which is not taken through litert-torch", "Use onnx2tf."
             )
         where = _locations(graph, program)
         _refuse_custom(graph, where)

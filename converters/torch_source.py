@@ -278,8 +278,7 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
     except Exception as error:  # torch raises anything here, the model's own exceptions included
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{model.what}: torch.export fails: {reason}",
-            "Rewrite that part of forward. --work FOLDER keeps the log.",
+            f"{model.what}: torch.export fails: {reason}", "Rewrite that part of forward. --work FOLDER keeps the log."
         ) from error
 
 

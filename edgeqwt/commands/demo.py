@@ -26,9 +26,7 @@ EVERYWHERE = "0.0.0.0"
 
 
 @command(
-    "edgeqwt demo out/ --labels classes.txt",
-    "edgeqwt demo out/ --host 0.0.0.0",
-    "edgeqwt demo out/ --bundle page/",
+    "edgeqwt demo out/ --labels classes.txt", "edgeqwt demo out/ --host 0.0.0.0", "edgeqwt demo out/ --bundle page/"
 )
 def demo(
     folder: Annotated[Path, typer.Argument(help="What `edgeqwt build --output` wrote.", metavar="FOLDER")],
@@ -48,8 +46,7 @@ def demo(
         panels.output(help="Write the assets of examples/android into this new folder, instead.", metavar="FOLDER"),
     ] = None,
     labels: Annotated[
-        Path | None,
-        panels.data(help="Names of the classes, a text with one a line.", metavar="FILE"),
+        Path | None, panels.data(help="Names of the classes, a text with one a line.", metavar="FILE")
     ] = None,
     pixels: Annotated[
         list[str] | None,
@@ -57,8 +54,7 @@ def demo(
     ] = None,
     sample_rate: Annotated[int, panels.data(help="In Hz, of a model of waveforms.", min=1000, metavar="HZ")] = 16000,
     result: Annotated[
-        Path | None,
-        panels.output(help="Write the result that a page sends to this file.", metavar="FILE.json"),
+        Path | None, panels.output(help="Write the result that a page sends to this file.", metavar="FILE.json")
     ] = None,
     json: Json = False,
 ) -> None:

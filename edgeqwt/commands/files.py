@@ -34,27 +34,16 @@ from edgeqwt.output import console, print_json, progress_display
 def compensate(
     model: Annotated[Path, typer.Argument(help="int8 .tflite file, made by any tool.", metavar="INT8.tflite")],
     reference: Annotated[
-        str,
-        panels.data(
-            help="The float .tflite file that it was made from, or its source.",
-            metavar="FLOAT.tflite",
-        ),
+        str, panels.data(help="The float .tflite file that it was made from, or its source.", metavar="FLOAT.tflite")
     ],
     calibration: FileCalibration,
-    output: Annotated[
-        Path,
-        panels.output("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite"),
-    ],
+    output: Annotated[Path, panels.output("--output", "-o", help="The .tflite file to write.", metavar="OUT.tflite")],
     recipe: Recipe = "balanced",
     image: Image = None,
     samples: Samples = None,
     trust: Trust = False,
     accept: Annotated[
-        bool | None,
-        panels.quality(
-            "--accept",
-            help="Even if the reference is hardly what the file was made from.",
-        ),
+        bool | None, panels.quality("--accept", help="Even if the reference is hardly what the file was made from.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -110,8 +99,7 @@ def compare(
     image: Image = None,
     samples: Samples = None,
     report: Annotated[
-        Path | None,
-        panels.output(help="Write a page that shows where B errs.", metavar="FILE.html"),
+        Path | None, panels.output(help="Write a page that shows where B errs.", metavar="FILE.html")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -150,18 +138,10 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        str,
-        panels.data(
-            help="Test samples: as --calibration of `build`, with or without labels.",
-            metavar="DATA",
-        ),
+        str, panels.data(help="Test samples: as --calibration of `build`, with or without labels.", metavar="DATA")
     ],
     labels: Annotated[
-        Path | None,
-        panels.data(
-            help="Labels where DATA has none: .npy or .npz, one row per sample.",
-            metavar="FILE",
-        ),
+        Path | None, panels.data(help="Labels where DATA has none: .npy or .npz, one row per sample.", metavar="FILE")
     ] = None,
     image: Image = None,
     samples: Samples = None,
@@ -194,8 +174,7 @@ def check(
     target: Target,
     fix: Fix = False,
     output: Annotated[
-        Path | None,
-        panels.output("--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite"),
+        Path | None, panels.output("--output", "-o", help="With --fix: the file to write.", metavar="OUT.tflite")
     ] = None,
     activation_bits: Annotated[int, panels.target(help="What a float file will get: 8 or 16.", metavar="N")] = 8,
     ram: Ram = None,
@@ -229,10 +208,7 @@ def check(
 @command("edgeqwt export model.tflite -o model.onnx")
 def export(
     model: Annotated[Path, typer.Argument(help="A .tflite file, as a rule an integer one.", metavar="FILE")],
-    output: Annotated[
-        Path,
-        panels.output("--output", "-o", help="The file to write.", metavar="OUT.onnx"),
-    ],
+    output: Annotated[Path, panels.output("--output", "-o", help="The file to write.", metavar="OUT.onnx")],
     to: Annotated[str, typer.Option(help="onnx-qdq, the only one so far.", metavar="FORMAT")] = "onnx-qdq",
     json: Json = False,
 ) -> None:

@@ -37,45 +37,27 @@ def bench(
     ] = None,
     compare: Annotated[
         Path | None,
-        panels.run(
-            "--compare",
-            help="A second file: run both side by side and print ratios.",
-            metavar="OTHER",
-        ),
+        panels.run("--compare", help="A second file: run both side by side and print ratios.", metavar="OTHER"),
     ] = None,
-    runs: Annotated[
-        int,
-        panels.run(help="Of each model (host, android, browser).", min=1, metavar="N"),
-    ] = 100,
+    runs: Annotated[int, panels.run(help="Of each model (host, android, browser).", min=1, metavar="N")] = 100,
     threads: Annotated[int, panels.run(help="Of LiteRT's interpreter.", min=1, metavar="N")] = 1,
     seed: Annotated[int, panels.run(help="Of random inputs.", metavar="N")] = 0,
     calibrate_pace: Annotated[
-        bool,
-        panels.run("--calibrate-pace", help="Without FILE: measure this machine's op times, for --max-latency."),
+        bool, panels.run("--calibrate-pace", help="Without FILE: measure this machine's op times, for --max-latency.")
     ] = False,
     machine: Annotated[
         str | None,
-        panels.run(
-            help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.",
-            metavar="NAME",
-        ),
+        panels.run(help="QEMU's board, mps2-an386 or mps3-an547; else by the firmware's processor.", metavar="NAME"),
     ] = None,
     benchmark_model: Annotated[
-        Path | None,
-        panels.run(help="LiteRT's benchmark_model program for the Android device.", metavar="FILE"),
+        Path | None, panels.run(help="LiteRT's benchmark_model program for the Android device.", metavar="FILE")
     ] = None,
     serial: Annotated[
-        str | None,
-        panels.run(help="The Android device, as `adb devices` lists it.", metavar="ID"),
+        str | None, panels.run(help="The Android device, as `adb devices` lists it.", metavar="ID")
     ] = None,
     output: Annotated[
         Path | None,
-        panels.output(
-            "--output",
-            "-o",
-            help="Write what --json prints to this file, too.",
-            metavar="FILE.json",
-        ),
+        panels.output("--output", "-o", help="Write what --json prints to this file, too.", metavar="FILE.json"),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -21,25 +21,18 @@ from edgeqwt.output import console, print_json, progress_display
 def study(
     model: Annotated[str, typer.Argument(help="As for `build`.", metavar="MODEL")],
     calibration: Calibration,
-    precision: Annotated[
-        str,
-        panels.recipe(help="Bits of weights and activations, 2 to 16.", metavar="wNaN"),
-    ] = "w4a4",
+    precision: Annotated[str, panels.recipe(help="Bits of weights and activations, 2 to 16.", metavar="wNaN")] = "w4a4",
     methods: Annotated[
-        str,
-        panels.recipe(help="By name, see docs/literature.md.", metavar="NAME,..."),
+        str, panels.recipe(help="By name, see docs/literature.md.", metavar="NAME,...")
     ] = "plain,mse,repq_vit",
     corrections: Annotated[
-        str,
-        panels.recipe(help="Of none, offset, cwac, cwac_ratio, low_rank, qwt.", metavar="NAME,..."),
+        str, panels.recipe(help="Of none, offset, cwac, cwac_ratio, low_rank, qwt.", metavar="NAME,...")
     ] = "none,cwac,qwt",
     data: Annotated[
-        str | None,
-        panels.data(help="Judge by these, not by held-out calibration samples.", metavar="DATA"),
+        str | None, panels.data(help="Judge by these, not by held-out calibration samples.", metavar="DATA")
     ] = None,
     labels: Annotated[
-        Path | None,
-        panels.data(help="Labels where DATA has none: .npy or .npz.", metavar="FILE"),
+        Path | None, panels.data(help="Labels where DATA has none: .npy or .npz.", metavar="FILE")
     ] = None,
     image: Image = None,
     samples: Samples = None,

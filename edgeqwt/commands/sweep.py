@@ -43,8 +43,7 @@ def run(
         panels.run(help="Builds at a time.  [default: as many as have cores and memory]", min=1, metavar="N"),
     ] = None,
     on: Annotated[
-        str,
-        panels.run(help="local: processes of this machine; ray; or the address of a Ray cluster.", metavar="WHERE"),
+        str, panels.run(help="local: processes of this machine; ray; or the address of a Ray cluster.", metavar="WHERE")
     ] = "local",
     again: Annotated[bool, panels.run("--again", help="Build anew what failed.")] = False,
     json: Json = False,

@@ -112,9 +112,7 @@ class Factors:
         roots, exponents = kept // 2, 1.0 - 2.0 * (kept % 2)
         roots[kept <= FIXED], exponents[kept <= FIXED] = 0, 0.0
         return Channels(
-            {t: np.searchsorted(kept, f) for t, f in named.items()},
-            np.unique(roots, return_inverse=True)[1],
-            exponents,
+            {t: np.searchsorted(kept, f) for t, f in named.items()}, np.unique(roots, return_inverse=True)[1], exponents
         )
 
 

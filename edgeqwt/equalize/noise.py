@@ -234,11 +234,7 @@ def noise(
 
 
 def _activations(
-    graph: Graph,
-    channels: Channels,
-    seen: Mapping[int, Seen],
-    sensitivity: Sensitivities,
-    assignment: Assignment,
+    graph: Graph, channels: Channels, seen: Mapping[int, Seen], sensitivity: Sensitivities, assignment: Assignment
 ) -> list[Term | None]:
     """One term for each group of tensors and narrower copies that share a scale, unless an op demands it."""
     computed_bits = assignment.plan.computed_bits

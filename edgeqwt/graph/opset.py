@@ -347,12 +347,7 @@ RULES: Mapping[str, OpRule] = MappingProxyType({row.kind: row for row in _ROWS})
 
 # Limits of a fused activation in real values; None means unlimited.
 ACTIVATION_LIMITS: Mapping[str, tuple[float | None, float | None]] = MappingProxyType(
-    {
-        "NONE": (None, None),
-        "RELU": (0.0, None),
-        "RELU6": (0.0, 6.0),
-        "RELU_N1_TO_1": (-1.0, 1.0),
-    }
+    {"NONE": (None, None), "RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 )
 
 

@@ -86,11 +86,7 @@ def _linked(graph: Graph, parts: Sequence[tuple[int, ...]], cuts: Sequence[int])
     crossing = {t for k, tensors in enumerate(reads) for t in tensors if part_of.get(t, k) != k}
     made = [[t for i in part for t in graph.ops[i].outputs if t in kept or t in crossing] for part in parts]
     return tuple(
-        Segment(
-            ops=part,
-            inputs=tuple(t for t in reads[k] if part_of.get(t) != k),
-            outputs=tuple(made[k]),
-        )
+        Segment(ops=part, inputs=tuple(t for t in reads[k] if part_of.get(t) != k), outputs=tuple(made[k]))
         for k, part in enumerate(parts)
     )
 

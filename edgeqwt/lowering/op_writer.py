@@ -18,15 +18,7 @@ from edgeqwt.lowering.run_time import looked_up, with_integer_weights
 from edgeqwt.lowering.table_chains import chains
 from edgeqwt.lowering.wide_forms import adding, casting, log_softmax
 from edgeqwt.profile import LITERT, Kernels
-from edgeqwt.scales.activations import (
-    LARGEST,
-    QMAX,
-    QMIN,
-    Assignment,
-    constant_range,
-    spanning,
-    symmetric,
-)
+from edgeqwt.scales.activations import LARGEST, QMAX, QMIN, Assignment, constant_range, spanning, symmetric
 from edgeqwt.scales.weights import (
     BIAS_DTYPE,
     bias_quantization,

@@ -54,10 +54,7 @@ def check_lowerable(
 
 
 def check_observed(
-    graph: Graph,
-    statistics: Mapping[int, Statistics],
-    widths: Sequence[int],
-    kernels: Kernels = LITERT,
+    graph: Graph, statistics: Mapping[int, Statistics], widths: Sequence[int], kernels: Kernels = LITERT
 ) -> None:
     """Looks for values on the calibration data that an op's integer form cannot have.
 

@@ -38,11 +38,7 @@ def chains(graph: Graph, forms: Mapping[int, Form], assignment: Assignment) -> M
 
 
 def _before(
-    graph: Graph,
-    i: int,
-    producers: Mapping[int, int],
-    readers: Mapping[int, list[int]],
-    assignment: Assignment,
+    graph: Graph, i: int, producers: Mapping[int, int], readers: Mapping[int, list[int]], assignment: Assignment
 ) -> int | None:
     """The op of one variable whose result op i alone reads, in 8 bits and as it is."""
     if RULES[graph.ops[i].kind].fixed_output is not None:  # outputs are judged before it (graph/saturation.py)

@@ -181,11 +181,7 @@ def _techniques(made: Made) -> tuple[body.TechniqueRun, ...]:
     """What each technique did, in order, with its options."""
     return tuple(
         body.TechniqueRun(
-            step.technique.name,
-            values_of(step.technique),
-            step.account.kept,
-            step.account.sentences,
-            step.account.data,
+            step.technique.name, values_of(step.technique), step.account.kept, step.account.sentences, step.account.data
         )
         for step in made.steps
     )

@@ -157,9 +157,7 @@ def describe(graph: Graph, size_bytes: int) -> Description:
         metadata={name: len(data) for name, data in graph.metadata.items()},
         signatures=tuple(
             SignatureInfo(
-                s.key,
-                {name: tensors[t].name for name, t in s.inputs},
-                {name: tensors[t].name for name, t in s.outputs},
+                s.key, {name: tensors[t].name for name, t in s.inputs}, {name: tensors[t].name for name, t in s.outputs}
             )
             for s in graph.signatures
         ),

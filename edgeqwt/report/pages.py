@@ -26,12 +26,7 @@ from edgeqwt.report.groups import group_sentences
 from edgeqwt.report.own_errors import ceiling_sentences, names_in
 from edgeqwt.report.page import BELOW, GOOD, POOR, VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
-from edgeqwt.report.terminal import (
-    kept_sentence,
-    limit_sentences,
-    next_command,
-    verdict,
-)
+from edgeqwt.report.terminal import kept_sentence, limit_sentences, next_command, verdict
 from edgeqwt.report.variants import decibels, in_db
 from edgeqwt.verify.choice import gain_at
 from edgeqwt.verify.metrics import Closeness

@@ -261,11 +261,7 @@ def gain_sentence(gain: Gain) -> str:
 
 
 def _show_layers(
-    out: Console,
-    quality: Mapping[str, Quality],
-    outcome: Outcome,
-    locations: Mapping[str, str],
-    thresholds: Thresholds,
+    out: Console, quality: Mapping[str, Quality], outcome: Outcome, locations: Mapping[str, str], thresholds: Thresholds
 ) -> None:
     """The table of layers, what constants per channel took up, and what was skipped."""
     from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED

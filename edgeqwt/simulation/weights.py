@@ -26,14 +26,7 @@ WIDEST = 4  # bits of weights that codebooks are for
 
 
 def rounded(
-    op: Op,
-    weights: Array,
-    axis: int,
-    bits: int,
-    rule: Rule,
-    inputs: Tensor,
-    exact: Tensor,
-    fitted: Fitted,
+    op: Op, weights: Array, axis: int, bits: int, rule: Rule, inputs: Tensor, exact: Tensor, fitted: Fitted
 ) -> Array:
     """Weights on integer steps, one scale per output channel (or group of its inputs), found by their squared error.
 

@@ -34,11 +34,7 @@ from edgeqwt.widths.precision import Precision, Widths
 from edgeqwt.widths.recurrence import recurrent_ops
 
 ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "normalization": ("RSQRT",),
-        "softmax": ("SOFTMAX",),
-        "activation": ("GELU", "LOGISTIC", "TANH"),
-    }
+    {"normalization": ("RSQRT",), "softmax": ("SOFTMAX",), "activation": ("GELU", "LOGISTIC", "TANH")}
 )
 """Roles, and the kinds of ops that give them; the first that fits counts."""
 RECURRENCE, VECTORS, QUOTIENT, EXPECTATION = "recurrence", "vectors", "quotient", "expectation"
