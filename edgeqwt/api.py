@@ -288,7 +288,7 @@ def _packaged(
     Raises:
         TargetError: the target does not take the file, or it costs more than its budget.
     """
-    from edgeqwt.report.folder import PACKAGE
+    from edgeqwt.report.manifest import PACKAGE
     from edgeqwt.target.budget import require as require_budget
     from edgeqwt.target.check import require
     from edgeqwt.target.package.deliver import deliver

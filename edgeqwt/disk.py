@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
@@ -278,7 +279,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
                 yield device
             return
         path = path.resolve()  # where `path` is a link, it stays one
-        for left in path.parent.glob(f".{glob_escape(path.name)}.{MARK}-*"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{MARK}-*"):
             with dead(left):
                 pass
         with made_parents(path), _beside(path) as (work, file):
@@ -297,11 +298,6 @@ def write_whole(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all; raises as `whole_file`."""
     with whole_file(path) as file:
         file.write(data)
-
-
-def glob_escape(name: str) -> str:
-    """A name as a pattern that means just this name."""
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 @contextmanager

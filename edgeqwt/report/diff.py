@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeqwt.errors import InputError
 from edgeqwt.output import show_table
 from edgeqwt.report.details import SCHEMA as DETAILS_SCHEMA
-from edgeqwt.report.folder import DETAILS, REPORT, SCHEMA
+from edgeqwt.report.manifest import DETAILS, REPORT, SCHEMA
 
 if TYPE_CHECKING:
     from rich.console import Console

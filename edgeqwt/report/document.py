@@ -27,7 +27,7 @@ from edgeqwt.pipeline import FLOAT, BuildResult
 from edgeqwt.profile import TargetProfile
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report import body, rows
-from edgeqwt.report.folder import SCHEMA
+from edgeqwt.report.manifest import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
 from edgeqwt.runtime.parallel import THREADS

@@ -16,21 +16,9 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.invoked import asked
 from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
-from edgeqwt.report.folder import (
-    DETAILS,
-    EXPLORER,
-    FLOAT_MODEL,
-    LOG,
-    MODEL,
-    PACKAGE,
-    PAGE,
-    REPORT,
-    check_file,
-    unused,
-    within_work,
-)  # fmt: skip
+from edgeqwt.report.folder import check_file, unused, within_work
 from edgeqwt.report.html import page_html
-from edgeqwt.report.manifest import PLAIN_MODEL
+from edgeqwt.report.manifest import DETAILS, EXPLORER, FLOAT_MODEL, LOG, MODEL, PACKAGE, PAGE, PLAIN_MODEL, REPORT
 from edgeqwt.report.page import Page
 from edgeqwt.report.terminal import time_sentence
 

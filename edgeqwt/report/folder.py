@@ -22,27 +22,8 @@ from pathlib import Path
 from edgeqwt.disk import FULL, LITTLE, MARK, cannot_write, expect, made_parents, take
 from edgeqwt.disk import sync as sync_path
 from edgeqwt.errors import EdgeqwtError, InputError
-from edgeqwt.report.manifest import (
-    DETAILS,
-    EXPLORER,
-    FILES,
-    FLOAT_MODEL,
-    LOG,
-    MANIFEST,
-    MODEL,
-    PACKAGE,
-    PAGE,
-    REPORT,
-    SCHEMA,
-    strange,
-    write_manifest,
-)
+from edgeqwt.report.manifest import MANIFEST, strange, write_manifest
 from edgeqwt.signals import held
-
-__all__ = [
-    "DETAILS", "EXPLORER", "FILES", "FLOAT_MODEL", "LOG", "MANIFEST", "MODEL", "PACKAGE", "PAGE", "REPORT", "SCHEMA",
-    "check_file", "check_folder", "unused", "whole_folder", "within_work",
-]  # fmt: skip
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)

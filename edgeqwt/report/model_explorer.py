@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
-from edgeqwt.report.folder import EXPLORER, MODEL
+from edgeqwt.report.manifest import EXPLORER, MODEL
 from edgeqwt.report.page import Page, accumulated_of, own_of
 
 UNNAMED = "main"  # as its TFLite adapter calls a subgraph without a name

@@ -22,6 +22,8 @@ from edgeqwt.verify.compare import Comparison
 from edgeqwt.verify.op_errors import OwnErrors
 
 MOST = 200  # ops of a graph that are listed
+COLUMNS = ("op", "kind", "tensor", "own_db", "accumulated_db", "rounding", "clipping", "bias", "moves")
+"""Of the rows of ops."""
 
 
 def html(value: object) -> str:
@@ -60,20 +62,7 @@ def rows(result: object) -> list[dict[str, object]]:
     Raises:
         TypeError: it has no ops.
     """
-    return [
-        {
-            "op": op.op,
-            "kind": op.kind,
-            "tensor": op.tensor,
-            "own_db": op.own_db,
-            "accumulated_db": op.accumulated_db,
-            "rounding": op.rounding,
-            "clipping": op.clipping,
-            "bias": op.bias,
-            "moves": op.moves,
-        }
-        for op in _own(result).ops
-    ]
+    return [{name: getattr(op, name) for name in COLUMNS} for op in _own(result).ops]
 
 
 def frame(result: object) -> Any:

@@ -27,7 +27,7 @@ from edgeqwt.report.own_errors import ceiling_sentences, names_in
 from edgeqwt.report.page import BELOW, GOOD, POOR, VERDICTS, Advice, Cell, Hint, Page, Row, Step, level_of
 from edgeqwt.report.runtimes import runtime_sentences
 from edgeqwt.report.terminal import kept_sentence, limit_sentences, next_command, verdict
-from edgeqwt.report.variants import decibels, in_db
+from edgeqwt.report.variants import decibels, in_db, number
 from edgeqwt.verify.choice import gain_at
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.op_errors import OwnErrors
@@ -266,7 +266,7 @@ def _score_rows(result: BuildResult, columns: Sequence[str]) -> Iterator[Row]:
     for metric in metrics:
         values = {name: scores[metric] for name, scores in result.scores.items() if metric in scores}
         cells = tuple(
-            Cell(_number(values[name]), _chance(metric, values[name], result.evaluated)) if name in values else None
+            Cell(number(values[name]), _chance(metric, values[name], result.evaluated)) if name in values else None
             for name in columns
         )
         yield Row(metric, cells, f"{result.evaluated:,} evaluation samples")
@@ -277,10 +277,6 @@ def _chance(metric: str, value: float, samples: int) -> str:
     if metric != "top1" or not samples or not 0 <= value <= 1:
         return ""
     return f"± {(value * (1 - value) / samples) ** 0.5:.4f}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _quality_rows(quality: Mapping[str, Quality], columns: Sequence[str], wanted: Thresholds) -> Iterator[Row]:

@@ -43,7 +43,7 @@ def show_variants(
     for metric in dict.fromkeys(metric for by_metric in scores.values() for metric in by_metric):
         add(
             f"  {metric}",
-            {name: _number(by_metric[metric]) for name, by_metric in scores.items() if metric in by_metric},
+            {name: number(by_metric[metric]) for name, by_metric in scores.items() if metric in by_metric},
         )
     add("ops", {name: f"{count:,}" for name, count in ops.items()})
     add("bytes", {name: f"{size:,}" for name, size in sizes.items()})
@@ -125,5 +125,6 @@ def in_db(value: float) -> str:
     return f"{decibels(value)} dB"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A score."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"

@@ -12,7 +12,8 @@ import pytest
 from edgeqwt.disk import noted, whole_file, write_whole, written
 from edgeqwt.errors import InputError
 from edgeqwt.report import folder as folder_module
-from edgeqwt.report.folder import FILES, MANIFEST, MODEL, PACKAGE, REPORT, SCHEMA, check_file, whole_folder
+from edgeqwt.report.folder import check_file, whole_folder
+from edgeqwt.report.manifest import FILES, MANIFEST, MODEL, PACKAGE, REPORT, SCHEMA
 from tests.small import tree
 
 
