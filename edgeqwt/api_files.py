@@ -196,9 +196,8 @@ def evaluate(
     for graph in graphs.values():
         check_interfaces(graph, first, "Name files of one model.")
     with Stages(display)("evaluate") as advance:
-        shown = replace(checked, open=lambda: counted(checked.open(), advance, checked.count))
         meant = {path: _as_meant(path, graph) for path, graph in graphs.items()}
-        found = score({path: graph for path, (graph, _) in meant.items()}, names, shown)
+        found = score({path: graph for path, (graph, _) in meant.items()}, names, checked.shown(advance))
         return replace(found, notes=tuple(sentence for _, notes in meant.values() for sentence in notes))
 
 

@@ -76,20 +76,21 @@ def choose(
     useful = {name: _undominated(found) for name, found in options.items()}
     cheapest = {name: found[0] for name, found in useful.items()}
     left = budget
-    while left >= _cost(cheapest):
+    while left >= cost_of(cheapest):
         chosen = _exact(useful, left) or _greedy({name: _hull(found) for name, found in useful.items()}, left)
-        over = _cost(chosen) + extra(chosen) - budget
+        over = cost_of(chosen) + extra(chosen) - budget
         if over <= 0:
             return chosen
-        left = _cost(chosen) - over
-    needed = _cost(cheapest) + extra(cheapest)
+        left = cost_of(chosen) - over
+    needed = cost_of(cheapest) + extra(cheapest)
     if needed > budget:
         hint = f"Allow at least {needed:g}."
         raise RecipeError(f"the budget is {budget:g}, and the smallest widths need {needed:g}", hint)
     return cheapest
 
 
-def _cost(chosen: Mapping[str, Choice]) -> float:
+def cost_of(chosen: Mapping[str, Choice]) -> float:
+    """The sum of the layers' own costs."""
     return sum(option.cost for option in chosen.values())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeqwt.errors import RecipeError
 from edgeqwt.mixed.cut import Split
-from edgeqwt.mixed.knapsack import Choice, choose
+from edgeqwt.mixed.knapsack import Choice, choose, cost_of
 from edgeqwt.mixed.problem import SIXTEEN, WEIGHTS, Measure, Problem
 from edgeqwt.mixed.width_groups import NARROW, Layer
 from edgeqwt.widths.precision import Precision, Widths
@@ -57,11 +57,11 @@ def within_cost(problem: Problem, measure: Measure, limit: float) -> Solution:
         if smallest > limit:
             continue
         # What is not a layer's own is charged to the limit, in the unit of the options' costs.
-        fixed = smallest / measure.per_cost - _cost(cheapest)
+        fixed = smallest / measure.per_cost - cost_of(cheapest)
 
         def extra(chosen: Mapping[str, Choice], wide: frozenset[int] = wide, fixed: float = fixed) -> float:
             exact = measure.exact(_precision(problem, chosen, wide)) / measure.per_cost
-            return max(0.0, exact - fixed - _cost(chosen))
+            return max(0.0, exact - fixed - cost_of(chosen))
 
         chosen = choose(options, limit / measure.per_cost - fixed, extra)
         found = _solution(problem, measure, options, chosen, wide)
@@ -114,10 +114,6 @@ def _solution(
     precision = _precision(problem, chosen, wide)
     degradation = problem.activation_degradation(precision) + sum(o.degradation for o in chosen.values())
     return Solution(precision, options, chosen, measure.exact(precision), degradation)
-
-
-def _cost(chosen: Mapping[str, Choice]) -> float:
-    return sum(option.cost for option in chosen.values())
 
 
 def _options(problem: Problem, measure: Measure, wide: frozenset[int]) -> dict[str, tuple[Choice, ...]]:
