@@ -6,7 +6,7 @@ first layers. The source model and the samples stay as they are: a binding says 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -80,7 +80,7 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
         name = model.graph.tensors[t].name
         given = ports.get(name, Port())
         ports[name] = Port(kind, given.span if kind != "float" else None)
-    some = list(islice(_checked(samples), LOOKED_AT))
+    some = list(islice(samples, LOOKED_AT))
     notes = list[str]()
     for k, binding in enumerate(model.inputs):
         name = model.graph.tensors[binding.tensor].name
@@ -121,10 +121,6 @@ def deciding(model: ConvertedModel, asked: Mapping[str, Deciding]) -> ConvertedM
     ends = enumerate(model.outputs)
     resolved = {k: found[b.tensor].within(b.spec.shape, b.permutation) for k, b in ends if b.tensor in found}
     return replace(model, deciding=resolved)
-
-
-def _checked(samples: Samples) -> Iterator[Sample]:
-    return iter(samples)
 
 
 def _with_real_inputs(model: ConvertedModel) -> tuple[ConvertedModel, dict[str, Port]]:

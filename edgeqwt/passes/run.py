@@ -23,7 +23,7 @@ from edgeqwt.lowering.preconditions import described
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.limits import within_limits
 from edgeqwt.passes.state import Account, State
-from edgeqwt.passes.technique import Technique, Techniques, Works, as_trained, beside_clusters, for_dynamic, without
+from edgeqwt.passes.technique import RANGES, Technique, Techniques, Works, without
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.rounding.structure import LayerStructure, Structure, account, weight_scales
 from edgeqwt.scales.ranges import MinMax
@@ -122,9 +122,15 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
 
 def suited(techniques: Techniques, context: Context, precision: Precision) -> Techniques:
     """The techniques that a model can take: not all suit one that was trained with quantization, or clustered."""
-    chosen = techniques if context.model.learned is None else as_trained(techniques)
-    chosen = for_dynamic(chosen) if precision.dynamic else chosen
-    return beside_clusters(chosen) if context.structure().clusters else chosen
+    trained, clusters = context.model.learned is not None, bool(context.structure().clusters)
+    return tuple(
+        t
+        for t in techniques
+        if (t.for_trained or not trained)
+        # Activations that are quantized at run time: the range rule stays for messages and comparisons.
+        and (t.for_dynamic or t.role == RANGES or not precision.dynamic)
+        and (t.keeps_clusters or not clusters)
+    )
 
 
 def lowered_for(technique: Technique, state: State, context: Context, stages: Stages) -> State:

@@ -128,18 +128,3 @@ COMPENSATION = "compensation"
 def plain(techniques: Techniques) -> Techniques:
     """Plain post-training quantization: of the techniques only the range rule."""
     return tuple(technique for technique in techniques if technique.role == RANGES)
-
-
-def as_trained(techniques: Techniques) -> Techniques:
-    """What suits a model that was trained with quantization: its scales and integers stay."""
-    return tuple(technique for technique in techniques if technique.for_trained)
-
-
-def for_dynamic(techniques: Techniques) -> Techniques:
-    """What suits activations that are quantized at run time: the range rule stays for messages and comparisons."""
-    return tuple(technique for technique in techniques if technique.for_dynamic or technique.role == RANGES)
-
-
-def beside_clusters(techniques: Techniques) -> Techniques:
-    """What leaves weights of few distinct values as they are."""
-    return tuple(technique for technique in techniques if technique.keeps_clusters)
