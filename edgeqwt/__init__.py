@@ -9,25 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeqwt.api import (
-        bench,
-        build,
-        bundle_demo,
-        check,
-        compare,
-        compensate,
-        demo_assets,
-        evaluate,
-        export,
-        inspect,
-        install_tool,
-        open_job,
-        progress_display,
-        serve_demo,
-        study,
-        targets,
-        tools,
-    )
+    from edgeqwt.api import build
+    from edgeqwt.api_files import compare, compensate, evaluate, export, inspect
+    from edgeqwt.api_job import open_job
+    from edgeqwt.api_study import study
+    from edgeqwt.api_targets import bench, check, install_tool, targets, tools
+    from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
     from edgeqwt.benchmark.bench import Options as BenchOptions
     from edgeqwt.benchmark.result import BenchResult
     from edgeqwt.calibration.deciding import Deciding
@@ -49,6 +36,7 @@ if TYPE_CHECKING:
     )
     from edgeqwt.interface.options import Interface, Pixels
     from edgeqwt.job import Job
+    from edgeqwt.output import progress_display
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.profile import Budget, Finding, TargetProfile
     from edgeqwt.recipe.recipe import Recipe
@@ -64,10 +52,12 @@ if TYPE_CHECKING:
     from edgeqwt.widths.precision import Mixed, Precision
 
 _NAMES_BY_MODULE = {
-    "api": (
-        "bench", "build", "bundle_demo", "check", "compare", "compensate", "demo_assets", "evaluate", "export",
-        "inspect", "install_tool", "open_job", "progress_display", "serve_demo", "study", "targets", "tools",
-    ),
+    "api": ("build",),
+    "api_files": ("compare", "compensate", "evaluate", "export", "inspect"),
+    "api_job": ("open_job",),
+    "api_study": ("study",),
+    "api_targets": ("bench", "check", "install_tool", "targets", "tools"),
+    "api_web": ("bundle_demo", "demo_assets", "serve_demo"),
     "benchmark.bench": ("BenchOptions",),
     "benchmark.result": ("BenchResult",),
     "calibration.deciding": ("Deciding",),
@@ -81,6 +71,7 @@ _NAMES_BY_MODULE = {
     ),
     "job": ("Job",),
     "interface.options": ("Interface", "Pixels"),
+    "output": ("progress_display",),
     "pipeline": ("BuildResult",),
     "widths.precision": ("Mixed", "Precision"),
     "recipe.recipe": ("Recipe", "load_recipe", "recipes"),

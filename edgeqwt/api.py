@@ -13,11 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeqwt.api_files import compare, compensate, evaluate, export, inspect, limited
-from edgeqwt.api_job import as_before, open_job, proved_float
-from edgeqwt.api_study import study
-from edgeqwt.api_targets import bench, check, install_tool, target_of, targets, tools
-from edgeqwt.api_web import bundle_demo, demo_assets, serve_demo
+from edgeqwt.api_files import limited
+from edgeqwt.api_job import as_before, proved_float
+from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.observations import Observations
@@ -30,7 +28,6 @@ from edgeqwt.extras import need
 from edgeqwt.interface.options import Interface
 from edgeqwt.invoked import recorded
 from edgeqwt.loading import trusting
-from edgeqwt.output import progress_display
 from edgeqwt.passes.limits import Limits
 from edgeqwt.profile import Budget, TargetProfile
 from edgeqwt.progress import Display, Stages, automatic
@@ -44,26 +41,6 @@ if TYPE_CHECKING:
     from edgeqwt.judgement import Adapt
     from edgeqwt.pipeline import BuildResult
     from edgeqwt.verify.evaluate import Evaluation
-
-__all__ = [
-    "bench",
-    "build",
-    "bundle_demo",
-    "check",
-    "compare",
-    "compensate",
-    "demo_assets",
-    "evaluate",
-    "export",
-    "inspect",
-    "install_tool",
-    "open_job",
-    "progress_display",
-    "serve_demo",
-    "study",
-    "targets",
-    "tools",
-]  # fmt: skip
 
 
 @recorded

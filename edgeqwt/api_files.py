@@ -1,4 +1,4 @@
-"""The part of the Python API that runs .tflite files side by side; `edgeqwt.api` has it, too."""
+"""The part of the Python API that runs .tflite files side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of the Python API that asks targets, devices and programs that stand for them; `edgeqwt.api` has it, too."""
+"""The part of the Python API that asks targets, devices and programs that stand for them."""
 
 from __future__ import annotations
 

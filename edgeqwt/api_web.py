@@ -1,4 +1,4 @@
-"""The part of the Python API that shows a build in browsers; `edgeqwt.api` has it, too."""
+"""The part of the Python API that shows a build in browsers."""
 
 from __future__ import annotations
 

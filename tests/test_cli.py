@@ -284,14 +284,14 @@ def test_every_error_has_its_line_and_code(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("edgeqwt.api.targets", fail)
+    monkeypatch.setattr("edgeqwt.api_targets.targets", fail)
     found, out, err = edgeqwt("targets")
     assert (found, out) == (code, "")
     assert said in err
 
 
 def test_a_bug_shows_where_on_request(edgeqwt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeqwt.api.targets", lambda: 1 // 0)
+    monkeypatch.setattr("edgeqwt.api_targets.targets", lambda: 1 // 0)
     monkeypatch.setenv("EDGEQWT_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         edgeqwt("targets")

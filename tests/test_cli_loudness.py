@@ -76,14 +76,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def edgeqwt(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line in that folder, without what only other programs do."""
-    from edgeqwt import api
+    from edgeqwt import api_targets, api_web
     from edgeqwt.converters.tools import Found
     from edgeqwt.report import model_explorer
 
     found = small.command(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(made)
-    monkeypatch.setattr(api, "install_tool", lambda name, python: Found(name, "1.0", "there", "npm"))
-    monkeypatch.setattr(api, "bundle_demo", lambda folder, output, options: None)
+    monkeypatch.setattr(api_targets, "install_tool", lambda name, python: Found(name, "1.0", "there", "npm"))
+    monkeypatch.setattr(api_web, "bundle_demo", lambda folder, output, options: None)
     monkeypatch.setattr(model_explorer, "explore", lambda folder: None)
     return found
 

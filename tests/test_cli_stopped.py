@@ -134,7 +134,7 @@ def test_a_stop_that_comes_out_of_a_library_as_another_exception(
             raise TypeError("'NoneType' object is not iterable") from None
 
     stopper, before = cli.Stopper(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr("edgeqwt.api.targets", library)
+    monkeypatch.setattr("edgeqwt.api_targets.targets", library)
     try:
         for number in before:
             signal.signal(number, stopper)
@@ -158,7 +158,7 @@ def test_a_stop_that_hits_a_finalizer_comes_again(
         pytest.fail("the signal was lost")
 
     stopper, before = cli.Stopper(), signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("edgeqwt.api.targets", work)
+    monkeypatch.setattr("edgeqwt.api_targets.targets", work)
     monkeypatch.setattr(sys, "unraisablehook", stopper.unraisable)
     try:
         signal.signal(signal.SIGTERM, stopper)

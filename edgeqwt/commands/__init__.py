@@ -1,4 +1,4 @@
-"""The commands: each parses its options, calls `edgeqwt.api`, prints.
+"""The commands: each parses its options, calls the Python API, prints.
 
 Importing this registers them, in the order in which `--help` lists them.
 """

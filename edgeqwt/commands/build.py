@@ -6,6 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+import edgeqwt
 from edgeqwt.commands import build_options as own
 from edgeqwt.commands import interfaces, options
 from edgeqwt.commands.app import command
@@ -79,12 +80,11 @@ def build(
 
     The output folder gets the model, the float model that it was made from, a report, and the target's package.
     """
-    from edgeqwt import api
     from edgeqwt.calibration.deciding import parse as parse_deciding
     from edgeqwt.profile import Budget
 
     made = partial(
-        api.build,
+        edgeqwt.build,
         model,
         calibration=calibration,
         target=target,

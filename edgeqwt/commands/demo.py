@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
@@ -63,7 +64,6 @@ def demo(
     These are the float, the plain and the compensated one.
     Runs until Ctrl-C. Pages run the models themselves (LiteRT.js); nothing is fetched from elsewhere.
     """
-    from edgeqwt import api
     from edgeqwt.interface.options import ALL, parse
     from edgeqwt.report.folder import check_file
     from edgeqwt.web.page import PageOptions, read_labels
@@ -74,8 +74,8 @@ def demo(
     options = PageOptions(names, parse(pixels=pixels or ()).pixels.get(ALL), sample_rate)
     out = None if json else console()  # made here: the server's threads know nothing of --quiet
     for made, write, what_next in (
-        (android, api.demo_assets, "build the app with `gradle installDebug`"),
-        (bundle, api.bundle_demo, "host it anywhere; https opens camera and microphone"),
+        (android, edgeqwt.demo_assets, "build the app with `gradle installDebug`"),
+        (bundle, edgeqwt.bundle_demo, "host it anywhere; https opens camera and microphone"),
     ):
         if made is not None:
             write(folder, made, options)
@@ -85,7 +85,7 @@ def demo(
                 out.print(f"{made} is ready: {what_next}.", soft_wrap=True)
             return
     received = partial(_keep, result, out)
-    with api.serve_demo(folder, options, host=host, port=port, received=received) as server:
+    with edgeqwt.serve_demo(folder, options, host=host, port=port, received=received) as server:
         address = f"http://{_address(host)}:{server.port}/"
         if out is None:
             print_json({"address": address})

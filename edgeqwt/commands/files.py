@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import (
@@ -51,10 +52,9 @@ def compensate(
 
     The result has the same ops and is no larger; it is the file as it was where nothing helps.
     """
-    from edgeqwt import api
     from edgeqwt.report.terminal import compensation_document, show_compensation
 
-    result = api.compensate(
+    result = edgeqwt.compensate(
         model,
         reference,
         calibration=calibration,
@@ -78,10 +78,9 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
 
     Ops, types, scales and sizes.
     """
-    from edgeqwt import api
     from edgeqwt.report.inspect import show_description
 
-    description = api.inspect(model)
+    description = edgeqwt.inspect(model)
     if json:
         print_json(description)
     else:
@@ -107,10 +106,9 @@ def compare(
 
     Shows the SQNR of every tensor that they have in common, by name, and of their outputs.
     """
-    from edgeqwt import api
     from edgeqwt.report.terminal import show_comparison
 
-    result = api.compare(
+    result = edgeqwt.compare(
         first,
         second,
         calibration=calibration,
@@ -152,10 +150,9 @@ def evaluate(
     They may be of any tool, float or integer. Accuracy where there are labels, agreement with the first file, SQNR of
     what varies; what the differences are worth, paired by sample; and which classes became which.
     """
-    from edgeqwt import api
     from edgeqwt.report.scores import show_scores
 
-    found = api.evaluate(
+    found = edgeqwt.evaluate(
         files, data=data, labels=labels, images=parse_images(image), samples=samples, display=progress_display()
     )
     if json:
@@ -187,7 +184,6 @@ def check(
 
     Exit code 7 where the target would refuse it.
     """
-    from edgeqwt import api
     from edgeqwt.profile import Budget
     from edgeqwt.report.findings import show_findings
 
@@ -196,7 +192,7 @@ def check(
             "--fix needs a file to write" if fix else "--output is for what --fix makes",
             "Give both: --fix --output OUT.tflite.",
         )
-    findings, done = api.check(model, target, fixed=output, bits=activation_bits, budget=Budget(ram, flash))
+    findings, done = edgeqwt.check(model, target, fixed=output, bits=activation_bits, budget=Budget(ram, flash))
     if json:
         print_json({"findings": findings, "fixed": done})
     else:
@@ -216,9 +212,7 @@ def export(
 
     With the same integers, scales and interface, for onnxruntime and the compilers that read it.
     """
-    from edgeqwt import api
-
-    api.export(model, output, to)
+    edgeqwt.export(model, output, to)
     if json:
         print_json({"file": str(output), "format": to, "bytes": output.stat().st_size})
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import edgeqwt
+
 
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """What typer asks for as `autocompletion`: those of the names that begin as what is typed.
@@ -39,9 +41,7 @@ def recipes_and_techniques() -> list[str]:
 
 def targets() -> list[str]:
     """Targets that come with edgeqwt."""
-    from edgeqwt import api
-
-    return [profile.name for profile in api.targets()]
+    return [profile.name for profile in edgeqwt.targets()]
 
 
 def devices() -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.offered import devices, offered
@@ -65,7 +66,6 @@ def bench(
 
     And whether runtimes agree. Exit code 1 where a check fails.
     """
-    from edgeqwt import api
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.host import HostSettings
     from edgeqwt.benchmark.result import document
@@ -83,7 +83,7 @@ def bench(
         check_file(output)
     host = HostSettings(runs=runs, threads=threads, seed=seed)
     options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
-    results = api.bench([model] if compare is None else [model, compare], on, options)
+    results = edgeqwt.bench([model] if compare is None else [model, compare], on, options)
     if json:
         print_json(document(*results))
     else:
@@ -111,10 +111,9 @@ def _show_pace(runs: int, json: bool) -> None:
 @command("edgeqwt targets", "edgeqwt targets --json")
 def targets(json: Json = False) -> None:
     """List the targets that --target knows."""
-    from edgeqwt import api
     from edgeqwt.report.findings import show_targets
 
     if json:
-        print_json({profile.name: profile.title for profile in api.targets()})
+        print_json({profile.name: profile.title for profile in edgeqwt.targets()})
     else:
-        show_targets(console(), api.targets())
+        show_targets(console(), edgeqwt.targets())

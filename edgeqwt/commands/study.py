@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Calibration, Image, Json, Samples, Trust, parse_images
@@ -44,10 +45,9 @@ def study(
     4- and 6-bit activations, logarithmic steps, ranges per token: what no kernel of TFLite runs, on the graph and the
     samples that a build has, without and with corrections (CWAC, QwT). It writes no file.
     """
-    from edgeqwt import api
     from edgeqwt.report.study import show_study
 
-    found = api.study(
+    found = edgeqwt.study(
         model,
         calibration=calibration,
         precision=precision,

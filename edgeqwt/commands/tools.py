@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import edgeqwt
 from edgeqwt.commands.app import command, group
 from edgeqwt.commands.offered import among
 from edgeqwt.commands.options import Json
@@ -21,11 +22,9 @@ def tools(context: typer.Context, json: Json = False) -> None:
     `edgeqwt tools install NAME` makes an environment for one of them; a vendor's SDK is found in the folder that its
     variable names.
     """
-    from edgeqwt import api
-
     if context.invoked_subcommand is not None:
         return
-    found = api.tools()
+    found = edgeqwt.tools()
     if json:
         print_json(found)
         return
@@ -57,10 +56,8 @@ def install(
     At versions that are known to work; one that is there already is made anew. It goes to $EDGEQWT_TOOLS, or
     edgeqwt/tools in the user's data folder, and takes some GB and minutes.
     """
-    from edgeqwt import api
-
     with progress_display()(f"installing {name}"):
-        found = api.install_tool(name, python)
+        found = edgeqwt.install_tool(name, python)
     if json:
         print_json(found)
         return

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgeqwt import api
+import edgeqwt
 from edgeqwt.disk import write_whole
 from edgeqwt.errors import EdgeqwtError, InputError, QualityError, TargetError
 from edgeqwt.output import finite
@@ -112,7 +112,7 @@ class _Builds:
         own |= {"accept": True, "time_budget": None if seconds is None else seconds / self.COUNT}
         folder = self.folder / BUILDS / precision
         try:
-            result = api.build(
+            result = edgeqwt.build(
                 self.model,
                 **{**self.options, **own},
                 calibration=self.calibration,

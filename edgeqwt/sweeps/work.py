@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import edgeqwt
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.guard import as_error
 from edgeqwt.progress import peak
@@ -61,15 +62,13 @@ def build(cell: Cell, folder: str, started: Callable[[Child], None] = lambda chi
 
 def _built(cell: Cell, folder: str) -> Row:
     """The same in this process."""
-    from edgeqwt import api
-
     start, row, output = time.perf_counter(), row_of(cell), Path(folder)
     try:
         own = versions("ethos-u-vela" in cell.versions)
         if dict(own) != dict(cell.versions):
             raise InputError(_other_versions(own, cell.versions), "Install the same on all machines of a sweep.")
         if not (output / MANIFEST).is_file():
-            api.build(**cell.options, output=output)
+            edgeqwt.build(**cell.options, output=output)
         row = replace(row, status=BUILT, exit_code=0, folder=output.name, **measured(output))
         if cell.latency:
             row = replace(row, latency_ms=_latency(output / MODEL))
@@ -121,12 +120,11 @@ def _cycles(package: Path) -> float | None:
 
 def _latency(path: Path) -> float:
     """Milliseconds of the shortest run with LiteRT's default kernels on this machine."""
-    from edgeqwt import api
     from edgeqwt.benchmark.bench import Options
     from edgeqwt.benchmark.host import HostSettings
 
     settings = HostSettings(kernels=("xnnpack",), profile=False)
-    (found,) = api.bench([path], "host", Options(host=settings))
+    (found,) = edgeqwt.bench([path], "host", Options(host=settings))
     return 1000 * next(figure.value for figure in found.figures if figure.name == "latency_min")
 
 
