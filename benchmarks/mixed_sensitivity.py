@@ -43,7 +43,7 @@ def main() -> None:
             account = built.assignment
             assert account is not None
             wide = sum(layer.chosen.weights == 8 for layer in account.layers)
-            row = (f"{size:,}", sensitivity, f"{account.size:,}", f"{wide} of {len(account.layers)}", f"{db:.2f}")
+            row = (f"{size:,}", sensitivity, f"{account.bytes:,}", f"{wide} of {len(account.layers)}", f"{db:.2f}")
             rows.append((*row, f"{same:.4f}"))
             print(rows[-1], flush=True)
     show(f"{asked.network}, {asked.recipe}", ("limit", "sensitivity", "bytes", "at 8 bits", "dB", "same top-1"), rows)

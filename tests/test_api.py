@@ -359,7 +359,7 @@ def test_mixed_precision_holds_its_limit(files: Small) -> None:
     )
     assert len(flatbuffer.to_bytes(result.graph)) <= limit
     assert result.assignment is not None
-    assert result.assignment.size <= limit
+    assert result.assignment.bytes <= limit
     assert reports.problems(document(result)) == []
 
 

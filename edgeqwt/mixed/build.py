@@ -43,31 +43,27 @@ class LayerChoice:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which widths were chosen, and why.
+    """Which widths were chosen under a limit, and why.
 
     Attributes:
-        goal: what was asked for.
-        precision: the widths, as the build used them.
         layers: in the order of the ops.
-        wide: names of the tensors that are computed with 16 bits.
-        copies: ops that copy activations between widths.
-        size: bytes of the file.
-        time: the model's, relative to 8 bits everywhere; see `precision.OpTimes`.
+        wide: tensors that are computed with 16 bits.
+        copies: QUANTIZE ops between widths.
+        bytes: of the file.
+        relative_time: of a run, by the recipe's `op_times`, in that with 8 bits everywhere.
         predicted_db: SQNR at the outputs as the measured degradations add up to it, all outputs' errors together.
-        measured_db: SQNR of the built graph on the same samples, of the worst output.
-        tries: how many builds it took.
+        measured_db: SQNR of the built file on samples to fit on, of the worst output.
+        builds: how many it took until the limit held.
     """
 
-    goal: Mixed
-    precision: Precision
     layers: tuple[LayerChoice, ...]
     wide: tuple[str, ...]
     copies: int
-    size: int
-    time: float
+    bytes: int
+    relative_time: float
     predicted_db: float
     measured_db: float
-    tries: int
+    builds: int
 
 
 Result = tuple[Made, Recipe, Assignment]
@@ -97,7 +93,7 @@ def _to_size(context: Context, recipe: Recipe, goal: Mixed, problem: Problem, st
     wanted, size = goal.max_size, 0
     for tries in range(1, TRIES + 1):
         built = _built(context, recipe, goal, problem, within_cost(problem, problem.size, wanted), stages, tries)
-        size = built[2].size
+        size = built[2].bytes
         if size <= goal.max_size:
             return built
         # A technique took bytes that lowering alone does not: where it parts biases that were one, say.
@@ -110,20 +106,21 @@ def _to_sqnr(context: Context, recipe: Recipe, goal: Mixed, problem: Problem, st
     """The smallest file that is measured to be good enough; what techniques gain corrects the prediction."""
     ahead = 0.0  # decibels by which builds come out better than predicted
     kept: Result | None = None
-    seen: list[Result] = []
+    seen: list[tuple[Precision, Result]] = []
     for tries in range(1, TRIES + 1):
         solution = within_degradation(problem, problem.size, 10 ** (-(goal.min_sqnr - ahead) / 10))
-        if any(a.precision == solution.precision for _, _, a in seen):
+        if any(precision == solution.precision for precision, _ in seen):
             break
-        seen.append(_built(context, recipe, goal, problem, solution, stages, tries))
-        account = seen[-1][2]
+        built = _built(context, recipe, goal, problem, solution, stages, tries)
+        seen.append((solution.precision, built))
+        account = built[2]
         ahead = account.measured_db - account.predicted_db
-        if account.measured_db >= goal.min_sqnr and (kept is None or account.size < kept[2].size):
-            kept = seen[-1]
+        if account.measured_db >= goal.min_sqnr and (kept is None or account.bytes < kept[2].bytes):
+            kept = built
         if 0 <= account.measured_db - goal.min_sqnr < CLOSE:
             break
     if kept is None:
-        best = max(account.measured_db for _, _, account in seen)
+        best = max(account.measured_db for _, (_, _, account) in seen)
         raise RecipeError(
             f"{goal.min_sqnr:g} dB were not reached in {len(seen)} builds: the best has {best:.2f} dB",
             "Ask for less, allow 16-bit activations (wide), or use a recipe with more techniques.",
@@ -158,17 +155,15 @@ def _account(
     names = (parts.graph.tensors[op.outputs[0]].name for op in parts.graph.ops)
     quality = layer_quality(reference, {"": graph}, context.fit.head(goal.samples))[""]
     return Assignment(
-        goal=goal,
-        precision=solution.precision,
         layers=tuple(
             LayerChoice(la.name, la.kind, solution.options[la.name], solution.chosen[la.name].widths)
             for la in parts.layers
         ),
         wide=tuple(name for name, bits in zip(names, plan.ops, strict=True) if bits == 16),
         copies=copy_ops(parts.graph, plan),
-        size=size,
-        time=problem.time.exact(solution.precision),
+        bytes=size,
+        relative_time=problem.time.exact(solution.precision),
         predicted_db=-10 * math.log10(solution.degradation) if solution.degradation > 0 else math.inf,
         measured_db=quality.worst_db,
-        tries=tries,
+        builds=tries,
     )

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.converted import Attempt
-from edgeqwt.mixed.build import LayerChoice
+from edgeqwt.mixed.build import Assignment
 from edgeqwt.passes.run import Gain
 from edgeqwt.pipeline import Sources
 from edgeqwt.profile import Finding, TargetProfile
@@ -146,31 +146,6 @@ class SampleCounts:
     held_out: int
     evaluation: int
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Assigned:
-    """Which widths were chosen under a limit, and why.
-
-    Attributes:
-        layers: in the order of the ops.
-        wide: tensors that are computed with 16 bits.
-        copies: QUANTIZE ops between widths.
-        bytes: of the file.
-        relative_time: of a run, by the recipe's `op_times`, in that with 8 bits everywhere.
-        predicted_db: SQNR as the degradations add up to it.
-        measured_db: SQNR of the built file on samples to fit on, of the worst output.
-        builds: how many it took until the limit held.
-    """
-
-    layers: tuple[LayerChoice, ...]
-    wide: tuple[str, ...]
-    copies: int
-    bytes: int
-    relative_time: float
-    predicted_db: float
-    measured_db: float
-    builds: int
 
 
 @dataclass(frozen=True)
@@ -339,7 +314,7 @@ class Report:
     own_errors: RankedErrors
     shortfalls: tuple[Shortfall, ...]
     remedy: str
-    assignment: Assigned | None
+    assignment: Assignment | None
     techniques: tuple[TechniqueRun, ...]
     gradients_stop: tuple[str, ...]
     structure: tuple[LayerStructure, ...]

@@ -19,7 +19,6 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import bit_operations
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
-from edgeqwt.mixed.build import Assignment
 from edgeqwt.options import values_of
 from edgeqwt.output import finite, plain
 from edgeqwt.passes.run import Made
@@ -65,7 +64,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         own_errors=_own_errors(result.own),
         shortfalls=result.shortfalls,
         remedy=result.remedy,
-        assignment=_assignment(result.assignment),
+        assignment=result.assignment,
         techniques=_techniques(result.made),
         gradients_stop=result.made.notes,
         structure=result.made.structure,
@@ -159,21 +158,6 @@ def _fit(change: Change | None) -> rows.Fit | None:
         gain=(change.gain_low, change.gain_high),
         sqnr_db=rows.BeforeAfter(change.error_before, change.error_after),
         output_scale=change.scale,
-    )
-
-
-def _assignment(found: Assignment | None) -> body.Assigned | None:
-    if found is None:
-        return None
-    return body.Assigned(
-        layers=found.layers,
-        wide=found.wide,
-        copies=found.copies,
-        bytes=found.size,
-        relative_time=found.time,
-        predicted_db=found.predicted_db,
-        measured_db=found.measured_db,
-        builds=found.tries,
     )
 
 

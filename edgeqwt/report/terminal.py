@@ -231,8 +231,8 @@ def assignment_sentences(found: Assignment | None) -> Iterator[str]:
     )
     copies = f"; {found.copies} ops copy activations between widths" if found.copies else ""
     yield (
-        f"{listed}: {found.size:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
-        f"{found.predicted_db:.2f} expected; {found.tries} builds"
+        f"{listed}: {found.bytes:,} bytes{copies}; {found.measured_db:.2f} dB on samples fitted on, "
+        f"{found.predicted_db:.2f} expected; {found.builds} builds"
     )
 
 

@@ -55,8 +55,8 @@ def test_the_delicate_layer_gets_eight_bits(tmp_path: Path, delicate: str) -> No
     limit = small + (large - small) // 4 + 64
     graph, account = built(network(delicate), tmp_path, Mixed(max_size=limit, samples=8))
     assert weights(account) == {name: 8 if name == delicate else 4 for name in LAYERS}
-    assert account.size == len(flatbuffer.to_bytes(graph)) <= limit
-    assert account.tries == 1
+    assert account.bytes == len(flatbuffer.to_bytes(graph)) <= limit
+    assert account.builds == 1
     kept = {graph.tensors[op.inputs[1]].dtype for op in graph.ops if op.kind == "CONV_2D"}
     assert kept == {"int4", "int8"}
 
@@ -88,7 +88,7 @@ def test_more_bytes_are_more_decibels(tmp_path: Path) -> None:
     limits = [int(x) for x in np.linspace(small, large, 4)]
     accounts = [built(network("second"), tmp_path, Mixed(max_size=limit, samples=16))[1] for limit in limits]
     assert [a.predicted_db for a in accounts] == sorted(a.predicted_db for a in accounts)
-    assert all(a.size <= limit for a, limit in zip(accounts, limits, strict=True))
+    assert all(a.bytes <= limit for a, limit in zip(accounts, limits, strict=True))
     # The prediction is of nearest rounding and no compensation here; both are within a few decibels.
     assert all(abs(a.measured_db - a.predicted_db) < 3 for a in accounts)
 
@@ -129,10 +129,10 @@ def deep() -> Graph:
 def test_time_buys_sixteen_bits_where_they_pay(tmp_path: Path) -> None:
     op_times = OpTimes(w8a16=2.0, w4a16=2.0, w4a8=2.0, element=1.0, element16=2.0, copy=1.0)
     _, plain = built(deep(), tmp_path, Mixed(max_latency=1.0, samples=8, op_times=op_times))
-    assert (plain.wide, plain.copies, plain.time) == ((), 0, 1.0)
+    assert (plain.wide, plain.copies, plain.relative_time) == ((), 0, 1.0)
     graph, account = built(deep(), tmp_path, Mixed(max_latency=1.95, samples=8, op_times=op_times))
     assert {"first", "second"} <= set(account.wide)
-    assert account.time <= 1.95
+    assert account.relative_time <= 1.95
     assert account.copies > 0
     assert sum(op.kind in ("QUANTIZE", "CAST") for op in graph.ops) >= 2
     assert account.measured_db > plain.measured_db + 6
@@ -147,4 +147,4 @@ def test_too_little_time(tmp_path: Path) -> None:
 def test_wide_under_a_size_takes_sixteen_bits(tmp_path: Path) -> None:
     _, account = built(deep(), tmp_path, Mixed(max_size=100_000, wide=True, samples=8))
     assert {"first", "second"} <= set(account.wide)
-    assert account.size <= 100_000
+    assert account.bytes <= 100_000

@@ -62,4 +62,4 @@ def test_a_mixed_file_comes_of_it(tmp_path: Path) -> None:
     *_, account = make_mixed(work, recipe, goal, Stages())
     chosen = {layer.name: layer.chosen.weights for layer in account.layers}
     assert chosen == {name: 8 if name == "third" else 4 for name in LAYERS}
-    assert account.size <= limit
+    assert account.bytes <= limit
