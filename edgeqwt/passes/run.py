@@ -9,9 +9,9 @@ hands back the state that it got where held-out samples do not confirm it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.graph import Graph
@@ -184,7 +184,7 @@ def _clustered(graph: Graph, precision: Precision, kept: Structure) -> Scales:
 def _stopped(graph: Graph, techniques: Techniques, locations: Mapping[str, str]) -> tuple[str, ...]:
     """Where gradients stop on their way from the outputs, and what counts as if the outputs did not depend on it."""
     used = ", ".join(dict.fromkeys(t.gradients for t in techniques if t.gradients))
-    if not used or find_spec("torch") is None:
+    if not used or "torch" not in sys.modules:  # no gradient was taken: torch is missing, or too much for the memory
         return ()
     from edgeqwt.autograd.kernels import stops
 
