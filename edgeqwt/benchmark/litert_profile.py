@@ -26,6 +26,8 @@ MODELS_NEED_ENVIRONMENT = (2, 1, 6)
 """The release whose function that reads a model takes an environment first; no name in the library tells."""
 CPU = 1
 """LiteRT's number of the processor among its accelerators."""
+WRITE = 1
+"""LiteRT's way to lock a buffer for writing."""
 OPERATOR, DELEGATED = 1 << 1, (1 << 2, 1 << 3)
 """LiteRT's types of events: an op of the interpreter; one inside a delegate."""
 
@@ -159,7 +161,16 @@ def _buffers(
         litert.call("LiteRtGetRankedTensorType", tensor, kind)
         needs = litert.new(f"LiteRtGetCompiledModel{side}BufferRequirements", compiled, first, index)
         made.append(litert.new("LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, needs))
+        _clear(litert, made[-1])
     return (ctypes.c_void_p * len(made))(*made)
+
+
+def _clear(litert: _Library, buffer: ctypes.c_void_p) -> None:
+    """Writes zeros: what memory had before may be no row of a table, and GATHER ends the run at one that there is not."""
+    address = ctypes.c_void_p()
+    litert.call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(WRITE))
+    ctypes.memset(address, 0, litert.count("LiteRtGetTensorBufferSize", buffer))
+    litert.call("LiteRtUnlockTensorBuffer", buffer)
 
 
 def _events(litert: _Library, profiler: ctypes.c_void_p) -> list[tuple[tuple[str, int, str], int]]:

@@ -21,7 +21,7 @@ products included: what is off in a gate is off at all positions alike, and a po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -67,7 +67,7 @@ def regions(graph: Graph) -> tuple[Region, ...]:
     for ops in pieces:
         kinds = {graph.ops[i].kind for i in ops}
         role = next((role for role, names in ROLES.items() if kinds & {*names}), None)
-        if role is not None:
+        if role is not None and not _rounds_once(graph, ops):
             found.append(Region(role, ops))
     transformer = any(region.role == "normalization" for region in found) or attends(graph)
     others = [] if transformer else [Region(EXPECTATION, ops) for ops in _expectations(graph)]
@@ -156,6 +156,13 @@ def is_product(graph: Graph, op: Op) -> bool:
     constant = all(graph.tensors[t].is_constant for t in op.inputs[:1] if t >= 0)
     multiplies = is_linear(op) or op.kind == "BATCH_MATMUL"
     return (multiplies and graph.tensors[op.outputs[0]].shape[-1] > 1) or (op.kind == "GATHER" and constant)
+
+
+def _rounds_once(graph: Graph, ops: Sequence[int]) -> bool:
+    """Whether 16 bits cannot help: one op between products, which have 8, with an output scale that is free."""
+    first, ends = graph.ops[ops[0]], (*graph.inputs, *graph.outputs)
+    alone = len(ops) == 1 and {*first.inputs, *first.outputs}.isdisjoint(ends)
+    return alone and RULES[first.kind].fixed_output is None
 
 
 def _without(found: Iterable[Region], others: Iterable[Region]) -> Iterator[Region]:

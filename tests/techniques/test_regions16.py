@@ -62,7 +62,7 @@ def test_regions_are_wide_where_they_gain(language: Context) -> None:
     settled, account = Regions16Review().apply(wide, language)
     choices = account.detail
     assert isinstance(choices, tuple)
-    assert [choice.role for choice in choices] == ["activation", "softmax", "normalization"]
+    assert [choice.role for choice in choices] == ["softmax", "normalization"]
     for choice in choices:
         assert choice.wide == (choice.gain_db >= Regions16Review().min_gain)
     kept = {choice.role for choice in choices if choice.wide}

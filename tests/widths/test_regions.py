@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,10 +17,10 @@ from tests.chain import CONV, NONE, Chain
 from tests.prepare import toy
 
 
-def test_a_transformer_has_a_stream_and_per_block_a_softmax_and_an_activation() -> None:
+def test_a_transformer_has_a_stream_and_per_block_a_softmax() -> None:
     graph = prepare(toy.language(blocks=2)).graph
     found = regions(graph)
-    assert Counter(region.role for region in found) == {"normalization": 1, "softmax": 2, "activation": 2}
+    assert Counter(region.role for region in found) == {"normalization": 1, "softmax": 2}
     assert not any(is_product(graph, graph.ops[i]) for region in found for i in region.ops)
     stream = next(region for region in found if region.role == "normalization")
     kinds = Counter(graph.ops[i].kind for i in stream.ops)
@@ -61,8 +62,18 @@ def test_products_keep_8_bits() -> None:
     for op, bits in zip(graph.ops, plan.ops, strict=True):
         if is_product(graph, op):
             assert bits == 8, op.kind
-        elif op.kind in ("SOFTMAX", "GELU", "RSQRT", "SUB"):
+        elif op.kind in ("SOFTMAX", "RSQRT", "SUB"):
             assert bits == 16, op.kind
+
+
+def test_one_op_between_products_is_a_region_where_its_8_bit_scale_is_fixed() -> None:
+    graph = prepare(toy.language(blocks=1)).graph
+    gelu = next(i for i, op in enumerate(graph.ops) if op.kind == "GELU")
+    assert not any(gelu in region.ops for region in regions(graph))  # it rounds once, with the scale that fits
+    logistic = replace(graph, ops=(*graph.ops[:gelu], replace(graph.ops[gelu], kind="LOGISTIC"), *graph.ops[gelu + 1 :]))
+    assert ("activation", (gelu,)) in [(region.role, region.ops) for region in regions(logistic)]
+    shown = replace(graph, outputs=(*graph.outputs, graph.ops[gelu].outputs[0]))
+    assert ("activation", (gelu,)) in [(region.role, region.ops) for region in regions(shown)]
 
 
 def test_what_has_no_16_bit_form_is_left_out() -> None:
