@@ -166,7 +166,7 @@ def _buffers(
 
 
 def _clear(litert: _Library, buffer: ctypes.c_void_p) -> None:
-    """Writes zeros: what memory had before may be no row of a table, and GATHER ends the run at one that there is not."""
+    """Writes zeros: what memory had before may be no row of a table, and GATHER ends the run at such an index."""
     address = ctypes.c_void_p()
     litert.call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), ctypes.c_int(WRITE))
     ctypes.memset(address, 0, litert.count("LiteRtGetTensorBufferSize", buffer))

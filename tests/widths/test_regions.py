@@ -70,7 +70,8 @@ def test_one_op_between_products_is_a_region_where_its_8_bit_scale_is_fixed() ->
     graph = prepare(toy.language(blocks=1)).graph
     gelu = next(i for i, op in enumerate(graph.ops) if op.kind == "GELU")
     assert not any(gelu in region.ops for region in regions(graph))  # it rounds once, with the scale that fits
-    logistic = replace(graph, ops=(*graph.ops[:gelu], replace(graph.ops[gelu], kind="LOGISTIC"), *graph.ops[gelu + 1 :]))
+    other = replace(graph.ops[gelu], kind="LOGISTIC")
+    logistic = replace(graph, ops=(*graph.ops[:gelu], other, *graph.ops[gelu + 1 :]))
     assert ("activation", (gelu,)) in [(region.role, region.ops) for region in regions(logistic)]
     shown = replace(graph, outputs=(*graph.outputs, graph.ops[gelu].outputs[0]))
     assert ("activation", (gelu,)) in [(region.role, region.ops) for region in regions(shown)]
