@@ -69,6 +69,11 @@ class TargetProfile:
     plugin: Plugin | None = None
     limits: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def on_litert_cpu(self) -> bool:
+        """Whether LiteRT's kernels on a CPU are what it runs on, whose op times `OpTimes` has."""
+        return "xnnpack" in self.runtimes and self.npu is None and self.plugin is None
+
 
 @dataclass(frozen=True)
 class Kernels:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.linear import has_constant_weights, multiplications, slots
+from edgeqwt.graph.linear import multiplications, slots
 from edgeqwt.graph.schema import BUFFER_ALIGNMENT
 from edgeqwt.lowering.borders import with_borders
 from edgeqwt.lowering.codebooks import with_codebooks
@@ -18,6 +18,7 @@ from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.codebook import Codebook
 from edgeqwt.widths.plan import Plan, copies
 from edgeqwt.widths.precision import OpTimes, Widths
+from edgeqwt.widths.time import elements_time, is_layer
 
 # An op, its tensors, their names and scales: about so much a copy adds to a file. The choice is checked
 # against the true size, so that this only steers.
@@ -68,13 +69,8 @@ def latency(graph: Graph, op_times: OpTimes) -> Costs:
     def layer(found: Layer, widths: Widths) -> float:
         return sum(multiplications(graph, graph.ops[i]) for i in found.ops) * op_times.multiplication(widths)
 
-    linear = {i for i, op in enumerate(graph.ops) if has_constant_weights(graph, op) and multiplications(graph, op)}
-
     def op(i: int, bits: int) -> float:
-        if i in linear:
-            return 0.0
-        elements = sum(graph.tensors[t].size for t in graph.ops[i].outputs)
-        return elements * (op_times.element if bits == 8 else op_times.element16)
+        return 0.0 if is_layer(graph, i) else elements_time(graph, i, bits, op_times)
 
     return Costs(layer, op, lambda t, bits: graph.tensors[t].size * op_times.copy)
 

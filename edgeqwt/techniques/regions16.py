@@ -6,18 +6,22 @@ widths, role by role, and takes back what does not pay any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Annotated
 
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
+from edgeqwt.passes.gate import Verdict
 from edgeqwt.passes.state import NOTHING, Account, State
 from edgeqwt.passes.technique import Technique, Works
+from edgeqwt.widths.plan import planned
+from edgeqwt.widths.precision import OpTimes
 from edgeqwt.widths.regions import EXPECTATION, QUOTIENT, RECURRENCE, VECTORS, Region, regions, widened
+from edgeqwt.widths.time import run_time
 
 Decibels = Annotated[float, Interval(ge=0, le=100)]
 
@@ -31,7 +35,9 @@ class RoleChoice:
         regions: how many there are.
         ops: how many ops they have.
         gain_db: SQNR at the outputs that they gain, on held-out samples; all other wide regions being wide.
-        wide: whether that was enough.
+        wide: whether they have them: they gain enough, and the run does not take longer than it may.
+        time: of a run with them, in that without, by the model of `OpTimes`; None where the target is not LiteRT's CPU.
+        slow: whether a run would take longer than it may.
     """
 
     role: str
@@ -39,13 +45,16 @@ class RoleChoice:
     ops: int
     gain_db: float
     wide: bool
+    time: float | None = None
+    slow: bool = False
 
     @property
     def sentence(self) -> str:
         """For people."""
         count = "1 region" if self.regions == 1 else f"{self.regions} regions"
-        left = "" if self.wide else ", too little: they have 8"
-        return f"{self.role}, {count}, {self.ops} ops: 16 bits gain {self.gain_db:.2f} dB{left}"
+        price = "" if self.time is None else f", for about {self.time:.1f} times the time"
+        left = "" if self.wide else f", too {'slow' if self.slow else 'little'}: they have 8"
+        return f"{self.role}, {count}, {self.ops} ops: 16 bits gain {self.gain_db:.2f} dB{price}{left}"
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class Regions16Review(Technique):
 
     Attributes:
         min_gain: decibels at the outputs that those of one role must gain, on held-out samples.
+        max_time: of a run in LiteRT on a CPU, at most, in that with 8 bits everywhere, by a model (`OpTimes`); 0: any.
+            Where it takes longer, roles lose their 16 bits, those that gain least often first.
     """
 
     name = "regions16_review"
@@ -119,6 +130,7 @@ class Regions16Review(Technique):
     works = Works.FLOAT
     part_of = Regions16.name
     min_gain: Decibels = 0.5
+    max_time: Annotated[float, Ge(0)] = 0.0
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The regions whose 16 bits still gain enough, role by role."""
@@ -128,13 +140,11 @@ class Regions16Review(Technique):
         kept, choices = found, []
         graph = context.lowered(with_regions(state, kept))
         for role in dict.fromkeys(sorted((i.role for i in found), key=list(_ORDER).index)):
-            mine = [i for i in found if i.role == role]
             rest = [i for i in kept if i.role != role]
             without = context.lowered(with_regions(state, rest))
             verdict = context.gate.keep(without, graph, self.min_gain)
-            ops = sum(len(i.ops) for i in mine)
-            choices.append(RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept))
-            if not verdict.kept:
+            choices.append(self._choice(role, state, kept, verdict, context))
+            if not choices[-1].wide:
                 kept, graph = rest, without
         account = Account(
             tuple(choice.sentence for choice in choices),
@@ -144,6 +154,23 @@ class Regions16Review(Technique):
             detail=tuple(choices),
         )
         return with_regions(state, kept), account
+
+    def _choice(
+        self, role: str, state: State, kept: Sequence[Region], verdict: Verdict, context: Context
+    ) -> RoleChoice:
+        """Whether the regions of a role stay wide beside the others."""
+        mine, rest = ([i for i in kept if (i.role == role) == ours] for ours in (True, False))
+        ops, on_cpu = sum(len(i.ops) for i in mine), context.target.on_litert_cpu
+        time, before, eight = (_time(state, wide, context) for wide in (kept, rest, ()))
+        slow = on_cpu and verdict.kept and 0 < self.max_time < time / eight
+        price = time / before if on_cpu else None
+        return RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept and not slow, price, slow)
+
+
+def _time(state: State, wide: Iterable[Region], context: Context) -> float:
+    """Of a run with these regions wide."""
+    precision = with_regions(state, wide).precision
+    return run_time(state.graph, precision, planned(state.graph, precision, context.kernels), OpTimes())
 
 
 _ORDER: Mapping[str, int] = MappingProxyType(

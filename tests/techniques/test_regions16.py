@@ -17,7 +17,7 @@ from edgeqwt.passes.run import make, start
 from edgeqwt.passes.state import State
 from edgeqwt.passes.technique import Techniques
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.profile import TargetProfile
+from edgeqwt.profile import Npu, TargetProfile
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import load
 from edgeqwt.techniques.ranges import MseRanges
@@ -75,6 +75,20 @@ def test_regions_are_wide_where_they_gain(language: Context) -> None:
     }
     assert {*settled.precision.layers} <= names
     assert len(account.sentences) == len(choices)
+
+
+def test_regions_that_take_longer_than_a_run_may_have_8_bits(language: Context) -> None:
+    wide, _ = Regions16().apply(begin(language), language)
+    free = Regions16Review().apply(wide, language)[1].detail
+    assert isinstance(free, tuple)
+    assert all(choice.time > 1 and f"for about {choice.time:.1f} times the time" in choice.sentence for choice in free)
+    settled, account = Regions16Review(max_time=1.01).apply(wide, language)
+    assert (settled.regions, account.kept) == ((), False)
+    for choice in account.detail or ():
+        assert choice.slow == (choice.gain_db >= Regions16Review().min_gain)
+        assert choice.sentence.endswith(f", too {'slow' if choice.slow else 'little'}: they have 8")
+    npu = replace(language, target=replace(LITERT, npu=Npu("u85", "", "")))
+    assert [c.time for c in Regions16Review(max_time=1.01).apply(wide, npu)[1].detail or ()] == [None] * len(free)
 
 
 def test_a_role_that_is_not_wide_stays_so_when_roles_are_reviewed(language: Context) -> None:
