@@ -18,6 +18,7 @@ from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.arena_plan import plan_arena
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.output import finite
+from edgeqwt.report.shared_scales import range_reasons
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.traces import BESIDE, BINS, Trace
 from edgeqwt.verify.worst_samples import WorstSample
@@ -93,6 +94,7 @@ class OpRow(TypedDict):
         scale, zero_point: of that output; null where it is not quantized, or per channel.
         errors: by variant.
         values: null where nothing was traced.
+        range_reason: why they use little of the integers' range, where the graph says so; empty otherwise.
         channels: its channels.
         skipped: what compensation left alone: how many channels, and why.
     """
@@ -108,6 +110,7 @@ class OpRow(TypedDict):
     zero_point: int | None
     errors: dict[str, Errors]
     values: Values | None
+    range_reason: str
     channels: Channels
     skipped: list[tuple[int, str]]
 
@@ -200,10 +203,15 @@ def op_rows(
                 "zero_point": None if q is None or q.axis is not None else int(q.zero_point[0]),
                 "errors": {name: _error(own.ops[k]) for name, (own, k) in found.items()},
                 "values": _values(traces.values()),
+                "range_reason": "",
                 "channels": _channels(measured, traces, outcome),
                 "skipped": [(s.channels, s.reason) for s in outcome.skips if s.name == measured] if outcome else [],
             }
         )
+    spans = {t: (v["low"], v["high"]) for (_, t), row in zip(places, rows, strict=True) if (v := row["values"])}
+    reasons = range_reasons(graph, spans)
+    for (_, t), row in zip(places, rows, strict=True):
+        row["range_reason"] = reasons.get(t, "")
     return rows
 
 
@@ -228,8 +236,7 @@ def bare_row(error: OpError, series: str) -> OpRow:
     return {
         "op": error.op, "kind": error.kind, "tensor": error.tensor, "measured": error.tensor, "location": "",
         "shape": [], "dtype": "", "scale": None, "zero_point": None, "errors": {series: _error(error)},
-        "values": None, "channels": {},
-        "skipped": [],
+        "values": None, "range_reason": "", "channels": {}, "skipped": [],
     }  # fmt: skip
 
 

@@ -105,7 +105,7 @@
       yield make("h4", {}, "Values in the float model, on the grid of its integers");
       yield histogram(op);
       const v = op.values;
-      yield make("p", { class: "faint" }, `${number(v.low)} to ${number(v.high)}; ${v.beyond ? percent(v.beyond) : "none"} beyond the range${used(op)}.`);
+      yield make("p", { class: "faint" }, `${number(v.low)} to ${number(v.high)}; ${v.beyond ? percent(v.beyond) : "none"} beyond the range${used(op)}. ${op.range_reason}`);
     }
     const channels = op.channels;
     if (channels === null) yield make("p", { class: "faint" }, "Channels of this op are in details.json; this page has those of the worst ops.");
