@@ -7,7 +7,7 @@ over height and width, is TRANSPOSE, LOGISTIC, MUL, MEAN, of which the TRANSPOSE
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,8 +44,8 @@ def before_transposes(graph: Graph) -> tuple[Graph, list[str]]:
     """Computes regions before their TRANSPOSEs, one after the other, where fewer elements are moved then."""
     names, i = list[str](), 0
     while i < len(graph.ops):
-        region = _region(graph, i) if _order(graph, i) is not None else None
-        if region is None or not _pays(graph, region):
+        region = next((found for found in _regions(graph, i) if _pays(graph, found)), None)
+        if region is None:
             i += 1
             continue
         names.append(graph.tensors[graph.ops[i].outputs[0]].name)
@@ -62,14 +62,24 @@ def _order(graph: Graph, i: int) -> tuple[int, ...] | None:
     return None if order is None else tuple(int(a) for a in order.reshape(-1))
 
 
-def _region(graph: Graph, seed: int) -> Region | None:
-    """What lies behind a TRANSPOSE and can be computed before it."""
+def _regions(graph: Graph, seed: int) -> Iterator[Region]:
+    """What can be computed before a TRANSPOSE: with what others of its order lead to, then without."""
     order = _order(graph, seed)
-    assert order is not None
+    if order is None:
+        return
+    alike = [i for i in range(len(graph.ops)) if i != seed and _order(graph, i) == order]
+    for others in (alike, []) if alike else ([],):
+        region = _region(graph, order, [seed, *others])
+        if region is not None:
+            yield region
+
+
+def _region(graph: Graph, order: tuple[int, ...], first: Sequence[int]) -> Region | None:
+    """The ops behind TRANSPOSEs that can be computed before them, as far as they are connected with the first one."""
     producers = uses(graph).producers
-    inside, entries = {graph.ops[seed].outputs[0]}, {graph.ops[seed].outputs[0]: seed}
-    members, closing = set[int](), set[int]()
-    for i in range(seed + 1, len(graph.ops)):
+    entries = {graph.ops[i].outputs[0]: i for i in first}
+    inside, members, closing = {*entries}, set[int](), set[int]()
+    for i in range(min(first) + 1, len(graph.ops)):
         op = graph.ops[i]
         if not inside.intersection(op.inputs):
             continue
@@ -83,7 +93,22 @@ def _region(graph: Graph, seed: int) -> Region | None:
             members.add(i)
             entries |= turned
             inside |= {*turned, *op.outputs}
-    return Region(order, entries, frozenset(members), frozenset(closing)) if members or closing else None
+    near, reached = _connected(graph, graph.ops[first[0]].outputs[0], members | closing, inside)
+    entries = {t: i for t, i in entries.items() if t in reached}
+    return Region(order, entries, frozenset(members & near), frozenset(closing & near)) if near else None
+
+
+def _connected(graph: Graph, t: int, ops: Set[int], inside: Set[int]) -> tuple[set[int], set[int]]:
+    """Those of some ops that a tensor leads to, over tensors of a region in any direction, and these tensors."""
+    near, reached, before = set[int](), {t}, -1
+    while len(near) > before:
+        before = len(near)
+        for i in sorted(ops - near):
+            touched = {t for t in (*graph.ops[i].inputs, *graph.ops[i].outputs) if t in inside}
+            if reached & touched:
+                near.add(i)
+                reached |= touched
+    return near, reached
 
 
 def _operands(op: Op) -> tuple[int, ...]:

@@ -74,6 +74,20 @@ def joined_and_split(chain: Chain) -> int:
     return mean(chain, gated, 2, 3)
 
 
+def joined_behind_curves(chain: Chain) -> int:
+    """Two pictures that no op has in common before they are joined, each with an op of its own behind its TRANSPOSE."""
+    scaled = chain.op("MUL", silu(chain, picture(chain)), chain.constant(np.float32([20])), shape=SHAPE, **NONE)
+    both = chain.op("CONCATENATION", scaled, silu(chain, picture(chain)), shape=(1, 12, 4, 5), axis=1, **NONE)
+    return chain.op("TANH", toy.transpose(chain, both, *CHANNELS_LAST), shape=(1, 4, 5, 12))
+
+
+def part_of_what_is_joined(chain: Chain) -> int:
+    """A mean for which one TRANSPOSE goes, beside a sum with another one's picture that is wanted as it is."""
+    gated = silu(chain, picture(chain))
+    total = chain.op("ADD", gated, silu(chain, picture(chain)), shape=SHAPE, **NONE)
+    return chain.op("ADD", mean(chain, gated, 2, 3), mean(chain, total, 2, 3), shape=(1, 6), **NONE)
+
+
 def there_and_back(chain: Chain) -> int:
     return chain.op("EXP", toy.transpose(chain, silu(chain, picture(chain)), *CHANNELS_LAST), shape=(1, 4, 5, 6))
 
@@ -83,7 +97,16 @@ def joined(chain: Chain) -> int:
 
 
 @pytest.mark.parametrize(
-    "build", [pooled, squeezed_and_excited, there_and_back, convolved_along_time, joined_and_split]
+    "build",
+    [
+        pooled,
+        squeezed_and_excited,
+        there_and_back,
+        convolved_along_time,
+        joined_and_split,
+        joined_behind_curves,
+        part_of_what_is_joined,
+    ],
 )
 def test_no_transpose_is_left(build: Callable[[Chain], int]) -> None:
     chain = Chain()
