@@ -47,7 +47,10 @@ matmul = each_op("BATCH_MATMUL", _matmul)
 
 
 def fold_scale(graph: Graph) -> tuple[Graph, list[str]]:
-    """Linear ops followed by MUL with one constant per output channel: the factor goes into weights and bias."""
+    """Linear ops followed by MUL with one constant per output channel: the factor goes into weights and bias.
+
+    Through RELU as well where no factor is negative: k max(0, x) = max(0, k x).
+    """
     return _each_follower(graph, _scaled)
 
 
@@ -73,10 +76,12 @@ def _each_follower(graph: Graph, merge: Merge) -> tuple[Graph, list[str]]:
 
 
 def _scaled(graph: Graph, index: int) -> Graph | None:
-    found = _follower(graph, index, ("MUL",))
+    found = _follower(graph, index, ("MUL",), ("NONE", "RELU"))
     if found is None:
         return None
     op, (follower, factor) = graph.ops[index], found
+    if op.activation == "RELU" and not (factor >= 0).all():
+        return None
     weights, bias = graph.tensors[op.inputs[1]].stored, _bias_values(graph, op)
     return _merged(graph, index, follower, weights * along(factor, slots(op).axis, weights.ndim), bias * factor)
 
@@ -93,10 +98,12 @@ def _shifted(graph: Graph, index: int) -> Graph | None:
     return _merged(graph, index, follower, None, _bias_values(graph, graph.ops[index]) + shift)
 
 
-def _follower(graph: Graph, index: int, kinds: tuple[str, ...]) -> tuple[int, Array] | None:
+def _follower(
+    graph: Graph, index: int, kinds: tuple[str, ...], activations: tuple[str, ...] = ("NONE",)
+) -> tuple[int, Array] | None:
     """The one reader of a linear op's output, if it combines it with a constant per channel; and that constant."""
     op = graph.ops[index]
-    if not is_linear(op) or op.activation != "NONE" or value(graph, op.inputs[1]) is None:
+    if not is_linear(op) or op.activation not in activations or value(graph, op.inputs[1]) is None:
         return None
     reader = sole_reader(graph, op.outputs[0])
     if reader is None or graph.ops[reader].kind not in kinds:
@@ -121,10 +128,11 @@ def _merged(graph: Graph, index: int, follower: int, weights: Array | None, bias
     if weights is not None:
         inputs[1] = constant(editor, graph.tensors[op.inputs[1]].name, np.ascontiguousarray(weights, np.float32))
     inputs[rule.bias] = constant(editor, f"{graph.tensors[after.outputs[0]].name}/bias", bias.astype(np.float32))
-    activated = op.with_options(fusedActivationFunction=after.activation)
+    activation = op.activation if after.activation == "NONE" else after.activation
+    activated = op.with_options(fusedActivationFunction=activation)
     merged = replace(activated, inputs=tuple(inputs), outputs=after.outputs)
     if op.kind == "TRANSPOSE_CONV":
-        merged = replace(merged, version=4 if after.activation != "NONE" else 3)
+        merged = replace(merged, version=4 if activation != "NONE" else 3)
     return without(graph, {follower}, {index: merged}, editor)
 
 

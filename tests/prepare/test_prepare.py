@@ -131,6 +131,30 @@ def test_batch_norm_goes_into_weights(kind: str) -> None:
     assert_same_function(graph, prepared.graph)
 
 
+@pytest.mark.parametrize(
+    ("activation", "factors", "stays", "becomes"),
+    [
+        ("RELU", [20.0], "NONE", "RELU"),
+        ("RELU", [0.0, 1.0, 2.0, 3.0], "RELU6", "RELU6"),
+        ("RELU", [1.0, -1.0, 2.0, 3.0], "NONE", None),
+        ("RELU6", [0.5], "NONE", None),
+    ],
+)
+def test_factors_behind_an_activation_go_into_weights_where_it_lets_them(
+    activation: str, factors: list[float], stays: str, becomes: str | None
+) -> None:
+    chain = Chain()
+    options = {**CONV, "fusedActivationFunction": activation}
+    weights, bias = chain.constant(noise(4, 3, 3, 3)), chain.constant(noise(4))
+    y = chain.op("CONV_2D", chain.input((1, 4, 4, 3)), weights, bias, **options)
+    y = chain.op("MUL", y, chain.constant(np.float32(factors)), fusedActivationFunction=stays)
+    graph = chain.graph(y)
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == (["CONV_2D"] if becomes else ["CONV_2D", "MUL"])
+    assert prepared.ops[0].activation == (becomes or activation)
+    assert_same_function(graph, prepared)
+
+
 def test_what_is_not_one_constant_per_channel_stays() -> None:
     chain = Chain()
     y = chain.op("CONV_2D", chain.input((1, 4, 4, 3)), chain.constant(noise(4, 3, 3, 3)),
