@@ -189,7 +189,7 @@ def cells(network: Network, row: Row) -> tuple[str, ...]:
     made = make(context, row.recipe.techniques, row.recipe.precision, Stages())
     graph = made.graph
     if row.linear:
-        graph = add_linear_layers(graph, made.reference, context.gate.stream(), row.recipe.ranges).graph
+        graph = add_linear_layers(graph, made.reference, context.fit, row.recipe.ranges).graph
     seconds = time.perf_counter() - start
     held_out = context.gate.quality(made.reference, {"": graph})[""].worst_db
     got = figures(outputs(graph, network.images), network.wanted, network.labels)

@@ -127,7 +127,7 @@ def compensate_graph(
         warnings += _strange_gains(outcome)
         _require(warnings, recipe, OTHER_PARENT)
         if outcome.has_gains:
-            with Gate(reference, wanted, held_out, samples).at_decisions(wanted) as comparator:
+            with Gate(reference, wanted, held_out).at_decisions(wanted) as comparator:
                 outcome = offsets_where_gains_lose(outcome, graph, options, run, comparator.noise)
     variants = {UNCOMPENSATED: graph, COMPENSATED: outcome.graph}
     with stages("judge") as advance:

@@ -8,7 +8,8 @@ fitted in closed form: with x_q the integer input and r = y - y_q the error agai
 Here each linear op is a block of its own: that needs no notion of what a network's blocks are. A convolution's layer
 is a 1x1 convolution: it sees the input at one position. CWAC is the case that W acts on y_q and is diagonal,
 which costs nothing; this costs two ops, their weights and their time (`linear_op.Cost`). A layer stays where the
-integers that come out are closer to the float ones on the samples held out, with all that int8 rounds on the way.
+integers that come out are closer to the float ones on samples that it was not fitted on, with all that int8 rounds on
+the way.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class LinearOptions:
 
     Attributes:
         ridge: λ as a share of the inputs' mean variance.
-        margin: smallest relative drop of the held-out squared error that counts as help.
+        margin: smallest relative drop of the squared error on other samples that counts as help.
     """
 
     ridge: float = 0.1
@@ -66,7 +67,7 @@ class Added:
         name: the op's output tensor.
         kind: the op's kind.
         cost: what the layer adds.
-        error_before, error_after: held-out SQNR of the op's stored output, in dB.
+        error_before, error_after: SQNR of the op's stored output on those samples, in dB.
     """
 
     name: str
@@ -291,7 +292,7 @@ class InsertionPoint:
         return statistics
 
     def _errors(self, candidate: Graph) -> tuple[float, float, float]:
-        """On the samples held out: power of the float op's output, and squared error without and with the layer."""
+        """On samples not fitted on: power of the float op's output, and squared error without and with the layer."""
         op, s = self.graph.ops[self.i], slots(self.graph.ops[self.i])
         q = quantization(self.graph, s.output)
         pieces = [self.graph.slice([self.i], [s.data], [s.output])]

@@ -101,7 +101,7 @@ class Context:
             ranges: range rules of single tensors, by name.
         """
         fit, held_out = split(samples)
-        gate = Gate(model, graph, held_out, samples)
+        gate = Gate(model, graph, held_out)
         return cls(model, graph, target, Feeds(model, graph, fit), gate, frozenset(preserve), ranges)
 
     def rule(self, default: RangeRule) -> RangeRule:

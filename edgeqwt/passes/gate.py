@@ -43,11 +43,10 @@ class Gate:
         model: what the converter handed over.
         graph: the float graph that counts.
         samples: the held-out ones.
-        every: all samples, those included that are fitted on; for `stream`.
     """
 
-    def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples, every: Samples) -> None:
-        self._model, self._graph, self._samples, self._every = model, graph, samples, every
+    def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
+        self._model, self._graph, self._samples = model, graph, samples
         self._decisive = decision_tensors(graph, deciding=model.deciding)
         self._judges: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
@@ -113,13 +112,6 @@ class Gate:
     def proof_samples(self, limit: int) -> Samples:
         """The first held-out samples, in the source model's terms."""
         return self._samples.head(limit)
-
-    def stream(self) -> Iterator[dict[int, Array]]:
-        """All samples in order, for techniques that fit layer by layer and confirm each layer at once.
-
-        `calibration.samples.roles` says which of them are to fit on and which to confirm by.
-        """
-        return feeds(self._model, self._graph, self._every)
 
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._judges:

@@ -62,8 +62,8 @@ class BlockData:
     Attributes:
         count: number of samples.
         fitted: numbers of the samples to learn from.
-        held_out: numbers of the samples that decide.
-        signal: mean square of the block's outputs and taps, summed over the samples fitted on and held out.
+        confirming: numbers of the samples that nothing is learned from.
+        signal: mean square of the block's outputs and taps, summed over the samples fitted on and those that confirm.
         importance: of the elements of outputs and taps where their errors are weighed; mean 1 per tensor.
         factors: of the same where errors of several elements count together (`fisher`), shape (rank, elements).
     """
@@ -85,8 +85,7 @@ class BlockData:
             InputError: there are none.
         """
         self.count = feed_both(graph, self.reference, samples, self.integer, self.floating)
-        fitted, held_out = roles(range(self.count), self.count)
-        self.fitted, self.held_out = np.flatnonzero(fitted).tolist(), np.flatnonzero(held_out).tolist()
+        self.fitted, self.confirming = (np.flatnonzero(part).tolist() for part in roles(range(self.count), self.count))
 
     def reach(self, k: int, graph: Graph) -> None:
         """Runs both graphs up to block k's inputs, and the float one through the block."""
@@ -109,10 +108,10 @@ class BlockData:
                 for t, u in part.wanted.items():
                     self.store.put(("target", t), i, found[u][None])
                     square = float(np.square(found[u].astype(np.float64)).mean())
-                    signal[t] += square * np.array([i in fitted, i in held_out])
+                    signal[t] += square * np.array([i in fitted, i in confirming])
             return signal
 
-        fitted, held_out = set(self.fitted), set(self.held_out)
+        fitted, confirming = set(self.fitted), set(self.confirming)
         self.signal = {t: np.zeros(2) for t in part.wanted}
         for signal in ordered([part.runner() for _ in range(THREADS)], work, chunks):
             for t, value in signal.items():
@@ -163,7 +162,7 @@ class BlockData:
         return {t: as_tensor(np.concatenate([self._target(t, i) for i in self._fitted(chosen)])) for t in self.signal}
 
     def error(self, k: int, graph: Graph) -> float:
-        """Squared error over squared signal of block k's outputs, summed over outputs, on the samples held out.
+        """Squared error over squared signal of block k's outputs, summed over outputs, on the samples that confirm.
 
         Where errors of several elements count together, they do so here: errors that cancel each other are none.
         """
@@ -181,7 +180,7 @@ class BlockData:
 
         workers = [part.runner() for _ in range(THREADS)]
         # Summed in the order of the samples, so that threads do not change the result.
-        noise = sum(ordered(workers, work, self.held_out), np.zeros(len(block.outputs)))
+        noise = sum(ordered(workers, work, self.confirming), np.zeros(len(block.outputs)))
         signal = np.array([self.signal[t][1] for t in block.outputs])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
 

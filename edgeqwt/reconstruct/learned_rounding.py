@@ -78,8 +78,8 @@ class BlockResult:
     Attributes:
         name: its last output tensor.
         ops: indices of its linear ops in the integer graph.
-        before: squared error over squared signal of its outputs on the samples held out, in the real
-            interpreter, before.
+        before: squared error over squared signal of its outputs on samples that it did not learn from, in the
+            real interpreter, before.
         after: the same with what was learned; `before` again where nothing was.
         kept: whether what was learned was kept.
         reason: why not, empty where it was.

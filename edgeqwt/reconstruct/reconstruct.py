@@ -30,7 +30,7 @@ from edgeqwt.reconstruct.variables import learnable
 from edgeqwt.rounding.structure import UNSTRUCTURED, Structure
 from edgeqwt.widths.precision import Precision
 
-NO_GAIN = "no better on the samples held out"
+NO_GAIN = "no better on samples that it did not learn from"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,9 @@ def reconstruct(
     Args:
         graph: integer, lowered from `reference`, so that outputs have the same names.
         reference: float.
-        samples: real-valued inputs by the reference's input tensor index; read once. One in four is held out
-            (`calibration.samples.split`): nothing is learned from it, and it decides what is kept.
+        samples: to fit on; real-valued inputs by the reference's input tensor index; read once. One in four
+            (`calibration.samples.roles`) teaches nothing, and confirms what was learned from the others. The samples of
+            the gate, which judges the whole file, choose no block.
         rule: how.
         precision: the weights' widths.
         on_block: called with (linear ops done, linear ops in all).

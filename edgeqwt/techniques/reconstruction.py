@@ -36,7 +36,7 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
         return to_load()
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
-        """Integers, scales and biases as learned, block by block, where held-out samples are better by it."""
+        """Integers, scales and biases as learned, block by block; all of it, or none where held-out samples lose."""
         if find_spec("torch") is None:
             raise InputError(
                 "learned rounding needs torch, which is not installed",
@@ -46,13 +46,13 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
 
         graph = state.integer_graph
         found = reconstruct(
-            graph, state.graph, context.gate.stream(), self, state.precision, context.advance, state.structure
+            graph, state.graph, context.fit, self, state.precision, context.advance, state.structure
         )
-        kept = any(block.kept for block in found.blocks)
-        account = Account(
-            tuple(_sentences(found.blocks)), {"blocks": [_row(b) for b in found.blocks]}, kept, detail=found
-        )
-        return replace(state, integer=found.graph), account
+        gain = context.gate.gain_db(graph, found.graph)
+        kept = found.graph is not graph and gain >= 0
+        said = (*_sentences(found.blocks), f"together {gain:+.2f} dB on held-out samples")
+        account = Account(said, {"blocks": [_row(b) for b in found.blocks], "gain_db": gain}, kept, detail=found)
+        return (replace(state, integer=found.graph) if kept else state), account
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def _sentences(blocks: tuple[learned_rounding.BlockResult, ...]) -> Iterator[str
         layers = f"{len(block.ops)} layers up to {block.name!r}: "
         if block.kept:
             gain = 10 * math.log10(block.before / block.after) if block.after else math.inf
-            yield layers + f"{gain:.2f} dB less error on held-out samples; {block.changed:.0%} of the integers changed"
+            changed = f"{block.changed:.0%} of the integers changed"
+            yield layers + f"{gain:.2f} dB less error on samples that it did not learn from; {changed}"
         else:
             yield layers + f"left as they were: {block.reason}"
 

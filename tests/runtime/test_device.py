@@ -82,4 +82,4 @@ def test_rounding_is_learned_there(rounding: str, elsewhere: None) -> None:
     data = inputs(graph, 16)
     rule = Reconstruction(iterations=2, finish=2, batch=4, threads=1, rounding=rounding, fisher=True)
     found = reconstruct(lowered(graph, data), graph, data, rule, FOUR)
-    assert {block.reason for block in found.blocks} <= {"", "no better on the samples held out"}
+    assert {block.reason for block in found.blocks} <= {"", "no better on samples that it did not learn from"}
