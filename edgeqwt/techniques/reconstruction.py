@@ -45,9 +45,7 @@ class Reconstruction(learned_rounding.Reconstruction, Technique):
         from edgeqwt.reconstruct.reconstruct import reconstruct
 
         graph = state.integer_graph
-        found = reconstruct(
-            graph, state.graph, context.fit, self, state.precision, context.advance, state.structure
-        )
+        found = reconstruct(graph, state.graph, context.fit, self, state.precision, context.advance, state.structure)
         gain = context.gate.gain_db(graph, found.graph)
         kept = found.graph is not graph and gain >= 0
         said = (*_sentences(found.blocks), f"together {gain:+.2f} dB on held-out samples")
