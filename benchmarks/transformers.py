@@ -39,9 +39,11 @@ from edgeqwt.output import progress_display
 from edgeqwt.passes.technique import Technique
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import load
+from edgeqwt.report.own_errors import ceiling_sentences
 from edgeqwt.runtime.vela import compile_model
 from edgeqwt.target.load import load as load_target
 from edgeqwt.techniques.aespa import Aespa
+from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.widths.precision import Widths, parse
 
 NETWORKS = {"vit": vit_cifar10, "hybrid": hybrid_cifar10, "linear_attention": linear_attention_cifar10}
@@ -90,7 +92,10 @@ VARIANTS = (
     Variant("w4a8, 16-bit regions", "balanced", "w4a8", accuracy=0.01),
 )
 AESPA = Aespa(float_targets=True, scales=8, refine=True)
-TRIED = (Variant("w4a8, aespa", "balanced", "w4a8", AESPA),)
+TRIED = (
+    Variant("w4a8, aespa", "balanced", "w4a8", AESPA),
+    Variant("w8a8, int8 only, without margins", "int8-only", "w8a8", MseRanges(margins=False)),
+)
 """Built where they are named."""
 
 
@@ -162,6 +167,8 @@ def built_and_shown(
     for step in built.made.steps:
         for sentence in step.account.sentences:
             print(f"  {step.technique.name}: {sentence}")
+    for sentence in ceiling_sentences(built.ceiling, built.quality[built.choice.name]):
+        print(f"  ceiling: {sentence}")
     for gain in built.gains:
         print(f"  without {gain.technique}: {gain.without_db:.2f} dB; it gains {gain.gain_db:.2f} dB")
     return built

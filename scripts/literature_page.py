@@ -144,7 +144,8 @@ SYSTEMS = (
         "Q-HyViT, Trio-ViT",
         ("regions16",),
         (),
-        "hybrids build with what there is; linear attention's divisions as regions of 16 bits "
+        "hybrids build with what there is ([31 dB in 8 bits alone](literature-in-files.md#a-hybrid-in-8-bits-alone)); "
+        "linear attention's divisions as regions of 16 bits "
         "([transformers.md](transformers.md))",
     ),
     System(
