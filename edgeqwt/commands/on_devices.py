@@ -28,14 +28,14 @@ def bench(
         Path | None, typer.Argument(help="A .tflite file; with qemu a firmware, or its folder.", metavar="FILE")
     ] = None,
     on: Annotated[
-        str | None,
+        str,
         panels.run(
             "--on",
-            help="host, tflm, qemu, android, browser, or a target with an NPU.",
+            help="host (this machine), tflm, qemu, android, browser, or a target with an NPU.",
             metavar="WHERE",
             autocompletion=offered(devices),
         ),
-    ] = None,
+    ] = "host",
     compare: Annotated[
         Path | None,
         panels.run("--compare", help="A second file: run both side by side and print ratios.", metavar="OTHER"),
@@ -77,8 +77,8 @@ def bench(
             raise InputError("--calibrate-pace measures the machine, not a file", "Give one of the two.")
         _show_pace(runs, json)
         return
-    if model is None or on is None:
-        raise InputError("bench needs a FILE and --on WHERE", "Or --calibrate-pace, which measures ops without a file.")
+    if model is None:
+        raise InputError("bench needs a FILE", "Or --calibrate-pace, which measures ops without a file.")
     if output is not None:
         check_file(output)
     host = HostSettings(runs=runs, threads=threads, seed=seed)

@@ -33,4 +33,4 @@ def test_the_command_prints_a_table_of_a_recipe(
     code, out, _ = command("bench", "--calibrate-pace", "--runs", "5")
     assert code == 0
     assert tomllib.loads(out)["mixed"]["op_times"].keys() == asdict(OpTimes()).keys()
-    assert "needs a FILE and --on WHERE" in command.refused(2, "bench")
+    assert "bench needs a FILE" in command.refused(2, "bench")
