@@ -15,6 +15,8 @@ import traceback
 from pathlib import Path
 
 ROUNDS = 3  # onnx2tf's own number
+POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Abs", "Exp", "Softmax"})
+"""Ops whose values are at least 0."""
 
 
 def main(model: str, *options: str) -> None:
@@ -35,13 +37,29 @@ def simplify(model: Path) -> None:
     from onnxsim import onnx_simplifier
 
     new = model.with_suffix(".simple.onnx")
+    skipped = ("--skip-optimization", "fuse_pad_into_pool") if zeros_around_max_pools(model) else ()
     for _ in range(ROUNDS):
-        sys.argv = ["onnxsim", str(model), str(new)]
+        sys.argv = ["onnxsim", str(model), str(new), *skipped]
         onnx_simplifier.main()
         same = new.read_bytes() == model.read_bytes()
         os.replace(new, model)
         if same:
             return
+
+
+def zeros_around_max_pools(model: Path) -> bool:
+    """Whether a max pool reads a Pad of values that may be negative.
+
+    onnxsim takes such a Pad into the pool, around whose map is the lowest number then, and no longer zeros. Ports of
+    EfficientDet pad so: `F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)`.
+    """
+    import onnx
+
+    nodes = onnx.load(model, load_external_data=False).graph.node
+    made = {name: node for node in nodes for name in node.output}
+    padded = [made[node.input[0]] for node in nodes if node.op_type == "MaxPool" and node.input[0] in made]
+    before = [made.get(node.input[0]) for node in padded if node.op_type == "Pad"]
+    return any(node is None or node.op_type not in POSITIVE for node in before)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def run_onnx2tf(
     version = _version(python, variables)
     copy, tflite = folder / "model.onnx", folder / "out" / "model_float32.tflite"
     options = ("-o", "out", "-tb", backend, "-v", "info")
-    key = "" if cache is None else key_of(onnx_file, python, *options)
+    key = "" if cache is None else key_of(onnx_file, python, CHILD.read_text("utf-8"), *options)
     if cache is not None and cache.restore(key, workdir):
         return _conversion(tflite, log, version, cached=True)
     shutil.copyfile(onnx_file, copy)

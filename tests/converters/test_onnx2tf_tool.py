@@ -8,6 +8,7 @@ import time
 import venv
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -15,6 +16,8 @@ from onnx import TensorProto, helper
 from edgeqwt.converters import onnx2tf_tool
 from edgeqwt.converters.onnx2tf_tool import PYTHON_VARIABLE, find_python, run_onnx2tf
 from edgeqwt.errors import ToolError
+from edgeqwt.graph import flatbuffer
+from edgeqwt.runtime.runners import xnnpack
 
 
 @pytest.fixture
@@ -61,6 +64,25 @@ def test_a_model_that_cannot_be_simplified_is_converted_as_it_is(relu: Path, tmp
     done = run_onnx2tf(relu, tmp_path / "work")
     assert not done.simplified
     assert done.sources == {"wa/y": ("wa/y",)}
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("Neg", 0.0), ("Relu", 1.0)])
+def test_zeros_around_a_max_pool_stay_zeros(kind: str, largest: float, tmp_path: Path) -> None:
+    """onnxsim makes the lowest number of them; where no value is negative that is the same, and saves the Pad."""
+    nodes = [
+        helper.make_node(kind, ["x"], ["y"]),
+        helper.make_node("Pad", ["y", "pads"], ["wide"]),
+        helper.make_node("MaxPool", ["wide"], ["z"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+    pads = helper.make_tensor("pads", TensorProto.INT64, [8], [0, 0, 0, 0, 0, 0, 1, 1])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2, k, k]) for n, k in (("x", 6), ("z", 3))]
+    graph = helper.make_graph(nodes, "test", ends[:1], ends[1:], [pads])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "p.onnx")
+    converted = flatbuffer.read(run_onnx2tf(tmp_path / "p.onnx", tmp_path / "work").tflite)
+    [x], [z] = converted.inputs, converted.outputs
+    found = xnnpack(converted).run({x: np.ones((1, 6, 6, 2), np.float32)})[z]
+    assert found[0, -1, -1].tolist() == [largest] * 2
+    assert ("PAD" in {op.kind for op in converted.ops}) == (kind == "Neg")
 
 
 def test_the_interpreter_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
