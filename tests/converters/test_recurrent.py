@@ -140,6 +140,20 @@ def test_an_unknown_option_is_named(attributes: dict[str, Any], why: str) -> Non
         unrolled(layer("LSTM", **attributes))
 
 
+def test_the_shape_of_repeated_states_is_known() -> None:
+    """A decoder that gets the encoder's last state as often as there were steps: ONNX's own inference loses track."""
+    model, repeats = layer("LSTM"), [numpy_helper.from_array(np.array([1, 1, 1]), "ones")]
+    made = [helper.make_node("ConstantOfShape", ["three"], ["often"])]
+    made[0].attribute.append(helper.make_attribute("value", helper.make_tensor("one", TensorProto.INT64, [1], [1])))
+    repeats.append(numpy_helper.from_array(np.array([3]), "three"))
+    made += [helper.make_node("Mul", ["often", "ones"], ["times"]), helper.make_node("Tile", ["x", "times"], ["tiled"])]
+    model.graph.initializer.extend(repeats)
+    model.graph.node[0].input[0] = "tiled"
+    for k, node in enumerate(made):
+        model.graph.node.insert(k, node)
+    assert_same(model)
+
+
 def test_lengths_as_an_input_are_refused() -> None:
     model = layer("LSTM")
     model.graph.node[0].input[4] = "lengths"
