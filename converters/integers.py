@@ -4,33 +4,90 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from edgeqwt.graph.graph import Editor, Graph, Op
 
 WIDE, NARROW = "int64", "int32"
+# fmt: off
+OF_ONE_TYPE = frozenset({
+    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "TILE", "BROADCAST_TO",
+    "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "REVERSE_V2", "CUMSUM", "MAXIMUM", "MINIMUM",
+    "REDUCE_MAX", "REDUCE_MIN", "SELECT", "SELECT_V2", "EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER",
+    "GREATER_EQUAL",
+})
+# fmt: on
+"""Ops that move, choose and compare integers, whose inputs and outputs of 64 bits become 32 bits together."""
 
 
 def narrowed(graph: Graph) -> Graph:
-    """The graph with int32 inputs instead of int64 ones where ops read them through CAST alone.
+    """The graph with int32 inputs instead of int64 ones where ops move, choose, compare and cast them alone.
 
-    So onnx2tf writes token ids and masks, and TFLite Micro has no CAST from int64. Casts to int32
-    go; others cast from int32. Below 2^31, as ids and masks are, nothing changes by it.
+    So onnx2tf writes token ids and masks; TFLite Micro has no CAST from int64, and LiteRT no ARG_MAX of it. What is
+    computed of the inputs by such ops is 32 bits, too. Casts to int32 go; others cast from int32. Below 2^31, as
+    ids and masks are, nothing changes by it.
     """
-    readers, named = graph.consumers(), {*graph.outputs, *(t for s in graph.signatures for _, t in s.outputs)}
-
-    def read_by(t: int) -> list[Op]:
-        return [graph.ops[i] for i in readers.get(t, [])]
-
-    inputs = {t for t in graph.inputs if graph.tensors[t].dtype == WIDE and t not in named}
-    inputs = {t for t in inputs if all(op.kind == "CAST" for op in read_by(t))}
-    casts = [op for t in inputs for op in read_by(t)]
-    needless = [op for op in casts if graph.tensors[op.outputs[0]].dtype == NARROW and op.outputs[0] not in named]
-    sources = {op.outputs[0]: op.inputs[0] for op in needless}
-    editor = Editor(graph)
-    for t in inputs:
-        editor.tensors[t] = replace(editor.tensors[t], dtype=NARROW)
+    narrow = _narrow(graph)
+    if not narrow:
+        return graph
+    named, editor = _named(graph), Editor(graph)
+    for t in narrow:
+        tensor = graph.tensors[t]
+        editor.tensors[t] = replace(
+            tensor, dtype=NARROW, data=None if tensor.data is None else tensor.data.astype(NARROW)
+        )
+    sources: dict[int, int] = {}
     for op in graph.ops:
-        if op in casts and op not in needless:
-            editor.add_op(op.with_options(inDataType=NARROW.upper()))
-        elif op not in needless:
-            editor.add_op(replace(op, inputs=tuple(sources.get(t, t) for t in op.inputs)))
+        op = replace(op, inputs=tuple(sources.get(t, t) for t in op.inputs))
+        if op.kind == "CAST" and {op.inputs[0], op.outputs[0]} & narrow:
+            kinds = [editor.tensors[t].dtype for t in (op.inputs[0], op.outputs[0])]
+            if kinds == [NARROW, NARROW] and op.outputs[0] not in named:
+                sources[op.outputs[0]] = op.inputs[0]
+                continue
+            op = op.with_options(inDataType=kinds[0].upper(), outDataType=kinds[1].upper())
+        editor.add_op(op)
     return editor.finish()
+
+
+def _named(graph: Graph) -> set[int]:
+    return {*graph.outputs, *(t for s in graph.signatures for _, t in s.outputs)}
+
+
+def _narrow(graph: Graph) -> set[int]:
+    """The tensors of 64 bits that become 32 bits: those of one type with an input, where none of them must stay."""
+    groups, fixed = list[set[int]](), _named(graph)
+    for op in graph.ops:
+        for ports in _together(op):
+            groups.append({t for t in ports if t >= 0 and graph.tensors[t].dtype == WIDE})
+        free = {t for ports in _together(op) for t in ports}
+        fixed |= {*op.inputs, *op.outputs} - free
+    limits = np.iinfo(NARROW)
+    for t, tensor in enumerate(graph.tensors):
+        if tensor.data is not None and tensor.dtype == WIDE and tensor.data.size:
+            fixed |= {t} if tensor.data.min() < limits.min or tensor.data.max() > limits.max else set()
+    found: set[int] = set()
+    for t in graph.inputs:
+        if graph.tensors[t].dtype == WIDE:
+            joined = _joined(t, groups)
+            found |= joined if not joined & fixed else set()
+    return found
+
+
+def _joined(start: int, groups: list[set[int]]) -> set[int]:
+    """The tensors that groups tie to one, over others."""
+    found = {start}
+    while more := {t for group in groups if group & found for t in group} - found:
+        found |= more
+    return found
+
+
+def _together(op: Op) -> list[tuple[int, ...]]:
+    """The tensors of an op that may become 32 bits, those of one type together."""
+    match op.kind:
+        case "CAST":
+            return [op.inputs, op.outputs]
+        case "ARG_MAX" | "ARG_MIN":
+            return [op.inputs]
+        case "GATHER" | "GATHER_ND":
+            return [(op.inputs[0], *op.outputs), op.inputs[1:]]
+    return [(*op.inputs, *op.outputs)] if op.kind in OF_ONE_TYPE else []

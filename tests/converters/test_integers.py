@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.converters.integers import narrowed
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Tensor
 from edgeqwt.runtime.runners import TFLiteMicro, reference
 from tests.chain import Chain, noise
 
@@ -50,3 +50,43 @@ def test_a_cast_that_is_an_output_goes_on_being_written() -> None:
     found = narrowed(replace(graph, outputs=(cast,)))
     assert [op.kind for op in found.ops] == ["CAST", "CAST", "GATHER"]
     assert found.ops[0].options["inDataType"] == "INT32"
+
+
+def wide(chain: Chain, number: int) -> int:
+    """A constant of 64 bits."""
+    return chain._add(Tensor(f"wide{number}", (1,), "int64", np.array([number])))
+
+
+def test_what_moves_and_compares_ids_is_32_bits_with_them() -> None:
+    """The place of a text's last token, as CLIP finds it, and a mask that is counted and chosen by."""
+    chain = Chain()
+    ids, mask = chain.input((1, 6), "ids", "int64"), chain.input((1, 6), "mask", "int64")
+    last = chain.op(
+        "ARG_MAX", ids, chain.constant(np.array([1], np.int32)), shape=(1,), dtype="int32", outputType="INT32"
+    )
+    count = chain.op(
+        "CUMSUM",
+        mask,
+        chain.constant(np.array(1, np.int32)),
+        dtype="int64",
+        shape=(1, 6),
+        exclusive=False,
+        reverse=False,
+    )
+    zero = wide(chain, 0)
+    hidden = chain.op("EQUAL", mask, zero, dtype="bool", shape=(1, 6))
+    chosen = chain.op("SELECT_V2", hidden, zero, count, dtype="int64", shape=(1, 6))
+    places = chain.op("CAST", chosen, shape=(1, 6), inDataType="INT64", outDataType="FLOAT32")
+    graph = chain.graph(last, places)
+    found = narrowed(graph)
+    assert "int64" not in {tensor.dtype for tensor in found.tensors}
+    values = [np.array([[0, 1, 2, 9, 0, 0]]), np.array([[0, 0, 1, 1, 1, 0]])]
+    computed = reference(found).run({t: v.astype(np.int32) for t, v in zip(found.inputs, values, strict=True)})
+    assert [computed[t].tolist() for t in found.outputs] == [[3], [[0, 0, 1, 2, 3, 0]]]
+
+
+def test_a_constant_beyond_32_bits_keeps_what_it_is_compared_with() -> None:
+    chain = Chain()
+    x = chain.input((1, 6), "x", "int64")
+    graph = chain.graph(chain.op("LESS", x, wide(chain, 2**40), dtype="bool"))
+    assert narrowed(graph) is graph
