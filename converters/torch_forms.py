@@ -207,7 +207,7 @@ def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: 
 
 
 def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any, **more: Any) -> Any:
-    """Bags of one size: rows of the table, and their mean, sum or largest."""
+    """Bags of one size: rows of the table, and their mean, sum or largest; rows for padding do not count."""
     names = (
         "max_norm",
         "norm_type",
@@ -216,14 +216,20 @@ def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any,
         "sparse",
         "per_sample_weights",
         "include_last_offset",
+        "padding_idx",
     )
     given = {**dict(zip(names, args, strict=False)), **more}
-    plain = given.get("max_norm") is None and given.get("padding_idx") is None
-    if x.ndim != 2 or offsets is not None or not plain:
+    if x.ndim != 2 or offsets is not None or given.get("max_norm") is not None:
         return NotImplemented
     rows, mode = F.embedding(x, weight), given.get("mode", "mean")
     if given.get("per_sample_weights") is not None:
         rows = rows * given["per_sample_weights"].unsqueeze(-1)
+    if given.get("padding_idx") is not None:
+        counted = (x != given["padding_idx"] % weight.shape[0]).unsqueeze(-1)
+        total, count = (rows * counted).sum(1), counted.sum(1)
+        if mode == "max":  # of no rows it is 0
+            return torch.where(counted, rows, weight.amin()).amax(1) * (count > 0)
+        return total if mode == "sum" else total / count.clamp(min=1)
     return rows.amax(1) if mode == "max" else rows.sum(1) if mode == "sum" else rows.mean(1)
 
 

@@ -42,6 +42,9 @@ do in causal decoders; the first that passes the parity check."""
 ABSORBS = -1e8
 """A sum with what lies below this keeps nothing of a score: float32 has steps of 8 there and more."""
 
+NEVER_WHOLE = -1.5
+"""Added to a whole number it makes none."""
+
 MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE", "GATHER")
 
 SUMS: Mapping[str, tuple[int, int]] = MappingProxyType({"ADD": (1, 1), "SUB": (1, -1)})
@@ -186,7 +189,38 @@ def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
     return _has_rows(graph.tensors[condition].shape)
 
 
+def _compared(editor: Editor, graph: Graph, op: Op) -> bool:
+    """Whole numbers plus a mask of which only is asked whether they equal a whole number: where it hides, they do not.
+
+    Decoders ask `(causal + attention_mask) == 0`, to hide padding. The mask's large constants need a scale that leaves
+    nothing of the rest; with -1.5 in their place no sum is whole, and so none is equal.
+    """
+    readers = [graph.ops[i] for i in uses(graph).readers.get(op.outputs[0], [])]
+    if op.activation != "NONE" or op.outputs[0] in ports(graph) or not readers:
+        return False
+    asked = [value(graph, next((t for t in r.inputs if t != op.outputs[0]), -1)) for r in readers]
+    if any(r.kind not in ("EQUAL", "NOT_EQUAL") for r in readers) or not all(
+        _is_small_and_whole(data) for data in asked
+    ):
+        return False
+    for x, mask in (op.inputs, op.inputs[::-1]):
+        data = value(graph, mask)
+        if data is None or data.dtype != np.float32 or not (data < ABSORBS).any() or not is_whole(graph, x):
+            continue
+        if _is_small_and_whole(np.where(data < ABSORBS, 0, data)):
+            other = np.where(data < ABSORBS, np.float32(NEVER_WHOLE), data)
+            apart = constant(editor, f"{graph.tensors[mask].name}/apart", other)
+            editor.add_op(replace(op, inputs=(x, apart)))
+            return True
+    return False
+
+
+def _is_small_and_whole(data: Array | None) -> bool:
+    return data is not None and bool((np.abs(data) < -LARGE).all() and (data == np.rint(data)).all())
+
+
 filled = each_op("SELECT_V2", _filled)
+compared = each_op("ADD", _compared)
 chosen = each_op("ADD", _chosen)
 
 

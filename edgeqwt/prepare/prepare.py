@@ -104,6 +104,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "MEAN of squares became BATCH_MATMUL, which stores no squares": layer_norm.mean_square,
         "Scores replaced by a mask's constant got it added instead": masks.filled,
         "Masks' constants became the smallest that hide scores": masks.soften,
+        "Masks' constants in sums that are only compared became small": masks.compared,
         "MAXIMUM with -infinity was dropped": fills.maximum,
         "MINIMUM with infinity was dropped": fills.minimum,
         "Fill values that were multiplied by a mask are chosen instead": fills.computed,

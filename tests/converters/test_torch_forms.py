@@ -112,10 +112,12 @@ def test_lstm_with_projections(options: dict[str, Any], tmp_path: Path) -> None:
         np.testing.assert_allclose(value, other.detach().numpy(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", [None, 2, -1])
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])
-def test_bags_of_one_size(how: str) -> None:
-    bag = torch.nn.EmbeddingBag(7, 5, mode=how).eval()
-    x = torch.arange(12).reshape(2, 6) % 7
+def test_bags_of_one_size(how: str, padding: int | None) -> None:
+    bag = torch.nn.EmbeddingBag(7, 5, mode=how, padding_idx=padding).eval()
+    torch.nn.init.normal_(bag.weight)  # padding has a row, too
+    x = torch.cat([torch.arange(12).reshape(2, 6) % 7, torch.full((1, 6), (padding or 0) % 7)])
     with spelled_out():
         found = bag(x)
     torch.testing.assert_close(found, bag(x), rtol=0, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -230,3 +232,29 @@ def test_deeper_masks_hide_scores_that_lie_far_above_the_visible_ones() -> None:
     found = reference(deeper).run({deeper.inputs[0]: feed[scores]})[deeper.outputs[0]]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert prepare(deeper).graph is deeper
+
+
+def compared(large: float, kind: str = "EQUAL", whole: bool = True, to: float = 0.0) -> Graph:
+    """Whether causal + mask equals a number, as decoders ask to hide padding."""
+    chain = Chain()
+    mask = chain.input((1, 1, 1, 4), dtype="int32" if whole else "float32")
+    if whole:
+        mask = chain.op("CAST", mask, shape=(1, 1, 1, 4), inDataType="INT32", outDataType="FLOAT32")
+    causal = chain.constant(np.triu(np.full((4, 4), large, np.float32), 1)[None, None])
+    total = chain.op("ADD", causal, mask, shape=(1, 1, 4, 4), **NONE)
+    return chain.graph(chain.op(kind, total, chain.constant(np.float32(to)), shape=(1, 1, 4, 4), dtype="bool"))
+
+
+@pytest.mark.parametrize("kind", ["EQUAL", "NOT_EQUAL"])
+@pytest.mark.parametrize("large", [-1e9, float(np.finfo(np.float32).min)])
+def test_a_mask_in_a_sum_that_is_only_compared_becomes_small(kind: str, large: float) -> None:
+    graph = compared(large, kind)
+    prepared = prepare(graph).graph
+    assert smallest(prepared) == -1.5
+    assert_same_function(graph, prepared, feeds(graph))
+    assert prepare(prepared).graph is prepared
+
+
+@pytest.mark.parametrize("other", [{"kind": "LESS"}, {"whole": False}, {"to": -1e9}])
+def test_a_mask_whose_size_may_matter_to_a_comparison_stays(other: dict[str, Any]) -> None:
+    assert smallest(prepare(compared(-1e9, **other)).graph) <= -1e9
