@@ -13,10 +13,13 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 ROUNDS = 3  # onnx2tf's own number
 POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Abs", "Exp", "Softmax"})
 """Ops whose values are at least 0."""
+ON_ELEMENTS = frozenset({"Cast", "Add", "Sub", "Mul", "Div"})
+"""What is done to pixels before their axes are moved."""
 
 
 def main(model: str, *options: str) -> None:
@@ -28,7 +31,8 @@ def main(model: str, *options: str) -> None:
     except (Exception, SystemExit):
         traceback.print_exc()
         print("Failed to optimize the onnx file.")  # as onnx2tf says it, and goes on
-    sys.argv = ["onnx2tf", "-i", model, "-nuo", *options]
+    kept = channels_last(Path(model))
+    sys.argv = ["onnx2tf", "-i", model, "-nuo", *options, *(["-kat", *kept] if kept else [])]
     tool.main()
 
 
@@ -60,6 +64,35 @@ def zeros_around_max_pools(model: Path) -> bool:
     padded = [made[node.input[0]] for node in nodes if node.op_type == "MaxPool" and node.input[0] in made]
     before = [made.get(node.input[0]) for node in padded if node.op_type == "Pad"]
     return any(node is None or node.op_type not in POSITIVE for node in before)
+
+
+def channels_last(model: Path) -> list[str]:
+    """Inputs whose channels are last already, as a camera gives them: all that reads them moves channels to axis 1.
+
+    onnx2tf takes every input of three and more axes for one with channels first, and would turn these once more.
+    """
+    import onnx
+
+    graph = onnx.load(model, load_external_data=False).graph
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    constants = {i.name for i in graph.initializer} | {n.output[0] for n in graph.node if n.op_type == "Constant"}
+    seen = {output.name for output in graph.output}
+
+    def moved(name: str, rank: int) -> bool:
+        found = readers.get(name, [])
+        return bool(found) and name not in seen and all(moves(node, name, rank) for node in found)
+
+    def moves(node: Any, name: str, rank: int) -> bool:
+        if node.op_type == "Transpose":
+            return [list(a.ints) for a in node.attribute if a.name == "perm"] == [[0, rank - 1, *range(1, rank - 1)]]
+        beside = [other for other in node.input if other != name]
+        return node.op_type in ON_ELEMENTS and constants.issuperset(beside) and moved(node.output[0], rank)
+
+    ranks = {i.name: len(i.type.tensor_type.shape.dim) for i in graph.input}
+    return [name for name, rank in ranks.items() if rank > 2 and name not in constants and moved(name, rank)]
 
 
 if __name__ == "__main__":

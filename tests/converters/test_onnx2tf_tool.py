@@ -48,6 +48,40 @@ def test_the_given_file_stays_as_it_is(relu: Path, tmp_path: Path) -> None:
     assert "\x1b" not in log
 
 
+@pytest.mark.parametrize(
+    ("steps", "shape"),
+    [
+        (["Div", "Transpose"], (1, 4, 5, 3)),
+        (["Transpose", "Div"], (1, 4, 5, 3)),
+        (["Transpose", "read as it is"], (1, 5, 3, 4)),
+        (["Div"], (1, 5, 3, 4)),
+    ],
+)
+def test_inputs_whose_channels_are_last_keep_their_axes(
+    steps: list[str], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """A camera's picture is (1, height, width, 3) for the file as for the module that permutes it."""
+    nodes, last = [], "x"
+    for step in (step for step in steps if step != "read as it is"):
+        options = {"perm": [0, 3, 1, 2]} if step == "Transpose" else {}
+        inputs = [last] if step == "Transpose" else [last, "factor"]
+        nodes.append(helper.make_node(step, inputs, [f"{step}_made"], name=step, **options))
+        last = f"{step}_made"
+    nodes.append(helper.make_node("Relu", [last], ["y"], name="activate"))
+    if "read as it is" in steps:
+        nodes.append(helper.make_node("Relu", ["x"], ["z"], name="again"))
+    wanted = ("y", "z") if "read as it is" in steps else ("y",)
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted]
+    picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 5, 3])
+    factor = helper.make_tensor("factor", TensorProto.FLOAT, [], [255.0])
+    graph = helper.make_graph(nodes, "camera", [picture], outputs, [factor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "camera.onnx")
+    found = flatbuffer.read(run_onnx2tf(tmp_path / "camera.onnx", tmp_path / "work").tflite)
+    assert found.tensors[found.inputs[0]].shape == shape
+
+
 def test_a_crash_while_simplifying_is_left_to_the_program(
     relu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
