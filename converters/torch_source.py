@@ -181,7 +181,7 @@ def check_parameters(what: str, module: torch.nn.Module) -> None:
         if value.dtype != torch.float32:
             raise InputError(
                 f"{what}: {name} is of type {value.dtype}",
-                "Convert the module with .float(); where forward itself casts, as by x.half(), cast to a weight's type.",
+                "Convert the module with .float(); where forward itself casts, as by x.half(), cast to weight.dtype.",
             )
         # Masks among the buffers hold infinities on purpose.
         if bool(torch.isnan(value).any()) or (name in parameters and not bool(torch.isfinite(value).all())):
