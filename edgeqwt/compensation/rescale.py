@@ -44,9 +44,15 @@ def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
         op_index: a linear op.
         with_outputs: whether scales of the graph's own outputs may be rewritten.
     """
+    members = sharing_scale(graph, graph.ops[op_index].outputs[0])
+    return Tied(frozenset(members), _obstacle(graph, op_index, members, with_outputs))
+
+
+def sharing_scale(graph: Graph, tensor: int) -> set[int]:
+    """A tensor of an integer graph and those that kernels want at its scale, over any number of ops."""
     producers, readers = graph.producers(), graph.consumers()
     members: set[int] = set()
-    todo = [graph.ops[op_index].outputs[0]]
+    todo = [tensor]
     while todo:
         t = todo.pop()
         if t in members or graph.tensors[t].quantization is None:
@@ -57,7 +63,7 @@ def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
             together = _tied_inputs(graph, op)
             if together and (t in op.outputs or t in together):
                 todo += [*together, *op.outputs]
-    return Tied(frozenset(members), _obstacle(graph, op_index, members, with_outputs))
+    return members
 
 
 def differs(a: Quantization, b: Quantization) -> bool:

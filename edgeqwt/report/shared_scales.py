@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
-from edgeqwt.graph.graph import Graph
+from edgeqwt.compensation.rescale import sharing_scale
+from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 
 LITTLE = 0.5
@@ -20,7 +21,6 @@ def range_reasons(graph: Graph, spans: Mapping[int, tuple[float, float]]) -> dic
         graph: integer.
         spans: tensor index -> extremes of the float model's values, where they are known.
     """
-    groups, ties = _tied(graph)
     fixed = {op.outputs[0]: op.kind for op in graph.ops if op.outputs and _is_fixed(graph, op.kind, op.outputs[0])}
     found: dict[int, str] = {}
     for t, (low, high) in spans.items():
@@ -30,12 +30,14 @@ def range_reasons(graph: Graph, spans: Mapping[int, tuple[float, float]]) -> dic
         grid = float(q.scale[0]) * (65535 if graph.tensors[t].dtype.endswith("16") else 255)
         if high - low >= LITTLE * grid:
             continue
-        widest = max((u for u in spans if groups[u] == groups[t]), key=lambda u: spans[u][1] - spans[u][0])
         if t in fixed:
             found[t] = f"{fixed[t]}'s kernel demands this scale."
-        elif spans[widest][1] - spans[widest][0] > 2 * (high - low):
-            first, last = spans[widest]
-            kinds = ", ".join(sorted(ties[groups[t]]))
+            continue
+        shared = {u for u in sharing_scale(graph, t) if _same_grid(graph, t, u)}
+        widest = max((u for u in spans if u in shared), key=lambda u: spans[u][1] - spans[u][0])
+        first, last = spans[widest]
+        if last - first > 2 * (high - low):
+            kinds = ", ".join(sorted({op.kind for op in graph.ops if _ties(op, shared)}))
             found[t] = (
                 f"It shares the scale of {graph.tensors[widest].name!r}, whose values reach from {first:.3g} to "
                 f"{last:.3g}; what ties them: {kinds}."
@@ -48,26 +50,9 @@ def _is_fixed(graph: Graph, kind: str, t: int) -> bool:
     return q is not None and rule is not None and rule.fixed_output is not None and graph.tensors[t].dtype == "int8"
 
 
-def _tied(graph: Graph) -> tuple[list[int], dict[int, set[str]]]:
-    """By tensor its group, of those that ops tie to one scale, and by group the kinds of these ops."""
-    group = list(range(len(graph.tensors)))
-
-    def of(t: int) -> int:
-        while group[t] != t:
-            t = group[t]
-        return t
-
-    joined: list[tuple[int, str]] = []
-    for op in graph.ops:
-        slots = RULES[op.kind].tied_inputs(op) if op.kind in RULES else ()
-        for t in (op.inputs[slot] for slot in slots if slot < len(op.inputs)):
-            if t >= 0 and op.outputs and _same_grid(graph, t, op.outputs[0]):
-                group[of(t)] = of(op.outputs[0])
-                joined.append((op.outputs[0], op.kind))
-    ties: dict[int, set[str]] = {}
-    for t, kind in joined:
-        ties.setdefault(of(t), set()).add(kind)
-    return [of(t) for t in range(len(group))], ties
+def _ties(op: Op, shared: Set[int]) -> bool:
+    slots = RULES[op.kind].tied_inputs(op) if op.kind in RULES else ()
+    return {*op.outputs} <= shared and any(op.inputs[slot] in shared for slot in slots if slot < len(op.inputs))
 
 
 def _same_grid(graph: Graph, a: int, b: int) -> bool:

@@ -160,11 +160,12 @@ class Regions16Review(Technique):
     ) -> RoleChoice:
         """Whether the regions of a role stay wide beside the others."""
         mine, rest = ([i for i in kept if (i.role == role) == ours] for ours in (True, False))
-        ops, on_cpu = sum(len(i.ops) for i in mine), context.target.on_litert_cpu
+        ops = sum(len(i.ops) for i in mine)
+        if not context.target.on_litert_cpu:
+            return RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept)
         time, before, eight = (_time(state, wide, context) for wide in (kept, rest, ()))
-        slow = on_cpu and verdict.kept and 0 < self.max_time < time / eight
-        price = time / before if on_cpu else None
-        return RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept and not slow, price, slow)
+        slow = verdict.kept and 0 < self.max_time < time / eight
+        return RoleChoice(role, len(mine), ops, verdict.gain_db, verdict.kept and not slow, time / before, slow)
 
 
 def _time(state: State, wide: Iterable[Region], context: Context) -> float:
