@@ -13,6 +13,7 @@ from onnx import external_data_helper as external
 from onnx import numpy_helper
 
 from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converters.onnx_float32 import foreign, in_float32
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted
@@ -22,7 +23,7 @@ LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """The model in an .onnx file, with weights that lie in files beside it.
+    """The model in an .onnx file, with weights that lie in files beside it; what is in half precision is float32.
 
     Raises:
         InputError: the file is no valid ONNX model, or weights of it are NaN or infinite.
@@ -40,7 +41,7 @@ def load(path: Path) -> onnx.ModelProto:
             f"{path} is not a readable ONNX model: {reason}", "Export it again, together with its external data files."
         ) from error
     check_weights(model)
-    return model
+    return in_float32(model, foreign(model))
 
 
 def _check_weight_files(model: onnx.ModelProto, path: Path) -> None:

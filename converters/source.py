@@ -79,7 +79,8 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     sample = samples.first()
     outputs = first_run(model, sample)
     versions = torch_source.version()
-    return Source(TORCH, model.what, model.inputs, samples, sample, outputs, model.run, torch=model, versions=versions)
+    given = model.inputs, samples, sample, outputs, model.run
+    return Source(TORCH, model.what, *given, torch=model, notes=model.notes, versions=versions)
 
 
 def open_onnx(path: Path, samples: Samples) -> Source:

@@ -11,7 +11,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
+from edgeqwt.converters.torch_float32 import Types, casts, holds, in_float32, types_of
 from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
@@ -45,6 +46,8 @@ class TorchModel:
         program: the exported program that the module was unpacked from, if it was.
         inputs: forward's parameters that are given, in forward's order.
         positional: how many of the inputs are given by position, the others by name.
+        types: float types that are float32 in what it computes.
+        notes: sentences on what was done to the module.
     """
 
     what: str
@@ -52,6 +55,8 @@ class TorchModel:
     program: torch.export.ExportedProgram | None
     inputs: tuple[InputSpec, ...]
     positional: int = 0
+    types: Types = field(default_factory=Types)
+    notes: tuple[str, ...] = ()
 
     @property
     def scripted(self) -> bool:
@@ -78,7 +83,8 @@ class TorchModel:
         """What forward returns for its inputs, given in order."""
         named = dict(zip((s.name for s in self.inputs), tensors, strict=True))
         named = {name: value for i, (name, value) in enumerate(named.items()) if i >= self.positional}
-        return self.module(*tensors[: self.positional], **named)
+        with casts(self.types):
+            return self.module(*tensors[: self.positional], **named)
 
     def tensors(self, sample: Sample) -> dict[str, torch.Tensor]:
         """A sample as tensors, in forward's order. Copies: a model may work in place."""
@@ -90,7 +96,7 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
 
     Args:
         what: how the user named it.
-        module: on the CPU, in float32.
+        module: on the CPU; one in half precision or float64 stays as it is, and a copy is used.
         sample: a calibration sample; it says which of forward's parameters are given.
         examples: example inputs that came with the module: a tensor, a sequence or a mapping; they
             say the inputs' types.
@@ -101,11 +107,13 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
     with contextlib.suppress(NotImplementedError):  # what torch.export made has no modes
         module.eval()
     module = pt2e.as_fake_quantized(what, module) if pt2e.is_quantized(module) else module
+    types = types_of(module)
+    module, notes = in_float32(what, module, types)
     check_parameters(what, module)
     given, by_position = given_inputs(what, module, sample)
-    types = example_types(what, examples, list(given))
-    inputs = tuple(spec(name, np.asarray(array), types.get(name)) for name, array in given.items())
-    return TorchModel(what, module, None, inputs, len(inputs) if by_position else 0)
+    named = {name: types.name(kind) for name, kind in example_types(what, examples, list(given)).items()}
+    inputs = tuple(spec(name, np.asarray(array), named.get(name)) for name, array in given.items())
+    return TorchModel(what, module, None, inputs, len(inputs) if by_position else 0, types, notes)
 
 
 def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
@@ -115,11 +123,13 @@ def from_program(path: Path, sample: Sample, log: Path) -> TorchModel:
         InputError: the file is none, or its program does not fit the sample.
     """
     program, module = _program(path, log)
+    args, kwargs = program.example_inputs or ((), {})
     if pt2e.is_quantized(module):
         return from_module(str(path), module, sample)
+    if holds(module, types_of(module)):  # the program's own code says the types
+        return from_module(str(path), module, sample, [*args, *kwargs.values()])
     check_parameters(str(path), module)
     given, _ = given_inputs(str(path), module, sample)
-    args, kwargs = program.example_inputs or ((), {})
     types = example_types(str(path), [*args, *kwargs.values()], list(given))
     inputs = tuple(spec(name, np.asarray(array), types.get(name)) for name, array in given.items())
     return TorchModel(str(path), module, program, inputs, len(args))
@@ -139,7 +149,7 @@ def program_inputs(path: Path) -> tuple[InputSpec, ...]:
         InputSpec(
             name,
             tuple(size if isinstance(size, int) else None for size in value.shape),
-            str(value.dtype).removeprefix("torch."),
+            Types().name(str(value.dtype).removeprefix("torch.")),
         )
         for name, value in nodes.items()
     )
@@ -181,7 +191,7 @@ def check_parameters(what: str, module: torch.nn.Module) -> None:
         if value.dtype != torch.float32:
             raise InputError(
                 f"{what}: {name} is of type {value.dtype}",
-                "Convert the module with .float(); where forward itself casts, as by x.half(), cast to weight.dtype.",
+                "Convert the module with .float().",
             )
         # Masks among the buffers hold infinities on purpose.
         if bool(torch.isnan(value).any()) or (name in parameters and not bool(torch.isfinite(value).all())):

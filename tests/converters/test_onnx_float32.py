@@ -1,14 +1,15 @@
-"""float64 that an exporter wrote becomes float32."""
+"""float64 that an exporter wrote, and half precision, become float32."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from edgeqwt.converters.onnx_float32 import in_float32
-from edgeqwt.converters.onnx_source import OnnxRunner
+from edgeqwt.converters.onnx_source import OnnxRunner, load
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +48,34 @@ def test_what_has_no_float64_comes_back_as_it_is() -> None:
     assert in_float32(given) is given
 
 
-def test_inputs_in_float64_stay() -> None:
-    given = model(wide=True, wide_input=True)
-    assert in_float32(given) is given
+def test_inputs_in_float64_are_float32_too() -> None:
+    found = in_float32(model(wide=True, wide_input=True))
+    assert OnnxRunner(found).specs[0].dtype == "float32"
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_files_in_half_precision_are_read_as_float32(kind: str, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    half = getattr(TensorProto, kind.upper())
+    numbers = helper.make_tensor("w", half, [4], [0.5, -2.0, 0.25, 8.0])
+    inner = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["twice"])],
+        "then",
+        [],
+        [helper.make_tensor_value_info("twice", half, None)],
+    )
+    nodes = [
+        helper.make_node("Cast", ["given"], ["x"], to=half),
+        helper.make_node("If", ["yes"], ["out"], then_branch=inner, else_branch=inner),
+    ]
+    given, out = (helper.make_tensor_value_info(name, half, [1, 4]) for name in ("given", "out"))
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    graph = helper.make_graph(nodes, "net", [given], [out], [numbers, yes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    runner = OnnxRunner(load(tmp_path / "m.onnx"))
+    assert runner.specs[0].dtype == "float32"
+    x = np.array([[1 / 3, 1.0, 2.0, 3.0]], np.float32)
+    (got,) = runner.run({"given": x}).values()
+    np.testing.assert_array_equal(got, x * np.array([0.5, -2.0, 0.25, 8.0], np.float32))
