@@ -42,13 +42,14 @@ class Row:
     Attributes:
         values: how they are distributed.
         count: calibration samples.
-        held_out: what the build with tails says.
+        held_out, error: what the build with tails says, and the standard error that it gives.
         without, kept: of its file on fresh samples, and of that of a build without tails.
     """
 
     values: str
     count: int
     held_out: float
+    error: float
     without: float
     kept: float
 
@@ -82,8 +83,9 @@ def rows(counts: Sequence[int], seeds: Sequence[int]) -> Iterator[Row]:
             edgeqwt.build(model, calibration=calibration, recipe=recipe, display=progress_display())
             for recipe in (short, fast)
         ]
-        held_out = built[1].quality[built[1].choice.name].worst_db
-        yield Row(values, count, held_out, *(fresh_db(result, model, fresh) for result in built))
+        (judged,) = built[1].quality[built[1].choice.name].decisive
+        said = judged.closeness.judged_db, judged.standard_error
+        yield Row(values, count, *said, *(fresh_db(result, model, fresh) for result in built))
 
 
 def main() -> None:
@@ -98,13 +100,24 @@ def main() -> None:
         those = [row for row in found if (row.values, row.count) == (values, count)]
         gains = [row.kept - row.without for row in those]
         medians = (np.median([getattr(row, key) for row in those]) for key in ("held_out", "without", "kept"))
-        table.append((values, str(count), *(f"{value:.1f}" for value in (*medians, min(gains), max(gains)))))
+        within = sum(abs(row.kept - row.held_out) <= 2 * row.error for row in those)
+        figures = (f"{value:.1f}" for value in (*medians, min(gains), max(gains)))
+        table.append((values, str(count), *figures, f"{within} of {len(those)}"))
         required.append(
             Requirement(
                 f"{values}, {count}", f">= {-MOST_LOSS} dB", f"{np.median(gains):+.1f}", np.median(gains) >= -MOST_LOSS
             )
         )
-    heads = ("values", "samples", "held-out, with", "fresh, without", "fresh, with", "least gain", "largest")
+    heads = (
+        "values",
+        "samples",
+        "held-out, with",
+        "fresh, without",
+        "fresh, with",
+        "least gain",
+        "largest",
+        "within 2 errors",
+    )
     show(f"`fast`, w8a8, {len(NETWORKS)} networks, {FRESH} fresh samples, dB of what varies", heads, table)
     finish(required)
 

@@ -36,6 +36,8 @@ Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 FEW = 6  # columns that are named
 PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
+UNCERTAIN_DB = 1.5
+"""Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ def judge(
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    said = (*warnings, *_unseen(context.model, found), *_lost(own, found))
+    said = (*warnings, *_unseen(context.model, found), *_lost(own, found), *uncertain(found))
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
         noted = (f"{sentence}." for sentence in warnings)
@@ -224,6 +226,18 @@ def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
             f"the model return values that are normalized column by column, or keep its last layer and the output in "
             f"float (--layer {shlex.quote(f'{tensor}=keep_float')} --output-type float)"
         )
+
+
+def uncertain(quality: Quality) -> Iterator[str]:
+    """Sentences on outputs whose figure other samples may well not confirm."""
+    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+        if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan
+            share = max(judged.errors) / sum(judged.errors)
+            yield (
+                f"the {judged.closeness.judged_db:.1f} dB of output {output.tensor!r} have a standard error of "
+                f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error. "
+                "Calibrate with more samples, rare ones among them"
+            )
 
 
 def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:

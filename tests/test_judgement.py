@@ -13,9 +13,11 @@ import pytest
 import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED, of_those_that_run
+from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED, of_those_that_run, uncertain
 from edgeqwt.runtime.ended import KernelEndedError
-from edgeqwt.verify.quality import Quality, layer_quality
+from edgeqwt.verify.comparator import Total
+from edgeqwt.verify.metrics import compare
+from edgeqwt.verify.quality import Quality, TensorQuality, layer_quality
 from tests.chain import NONE, Chain, noise
 from tests.runtime.test_foreign import added
 
@@ -76,3 +78,18 @@ def test_plain_quantization_has_the_tails_that_the_build_found(tmp_path: Path) -
     assert found.kept
     steps = {name: graph.tensors[graph.outputs[0]].quantization for name, graph in built.variants.items()}
     assert steps[PLAIN].same_as(steps[UNCOMPENSATED])
+
+
+@pytest.mark.parametrize("largest", [1.0, 100.0])
+def test_a_figure_that_one_sample_decides_is_said_to_be_uncertain(largest: float) -> None:
+    found = Total()
+    for k in range(16):
+        reference = np.array([5.0 + (-1) ** k])
+        found.add(compare(reference, reference + 0.01 * (largest if k == 7 else 1.0), varying=True), each=True)
+    errors, agreeing, variations = tuple(found.errors), tuple(found.agreeing), tuple(found.variations)
+    judged = TensorQuality("y", 0, "ADD", found.sums.result(), errors, agreeing, variations)
+    said = list(uncertain(Quality(16, (), (judged,), (judged,))))
+    if largest == 1:  # every sample errs by as much
+        assert not said
+    else:
+        assert "one of the 16 held-out samples has 100% of the error" in said[0]

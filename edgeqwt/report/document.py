@@ -240,7 +240,9 @@ def _outputs(model: ConvertedModel, quality: Quality) -> tuple[rows.Output, ...]
             name=names.get(t, ""),
             tensor=found.tensor,
             parts=tuple(rows.Part(**vars(part.closeness), name=part.name) for part in found.parts),
-            judged_at=rows.Judged(judged.tensor, judged.closeness.sqnr_db, judged.closeness.varying_db),
+            judged_at=rows.Judged(
+                judged.tensor, judged.closeness.sqnr_db, judged.closeness.varying_db, judged.standard_error
+            ),
         )
         for t, found, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)
     )

@@ -287,8 +287,11 @@ def _quality_rows(quality: Mapping[str, Quality], columns: Sequence[str], wanted
     previous = {after: name for name, after in before.items()}
     for k, output in enumerate(first.outputs):
         at = f" at {printable(output.tensor)!r}" if len(first.outputs) > 1 else ""
-        db = {name: q.decisive[k].closeness.judged_db for name, q in quality.items()}
-        cells = [_decibel_cell(db[name], wanted) if name in db else None for name in columns]
+        found = {name: q.decisive[k] for name, q in quality.items()}
+        cells = [
+            _decibel_cell(found[n].closeness.judged_db, wanted, found[n].standard_error) if n in found else None
+            for n in columns
+        ]
         judged = first.decisive[k].tensor
         where = "" if judged == output.tensor else f", before {output.kind or 'the end'}"
         yield Row(f"what varies{at}, dB", tuple(cells), note + where, True)
@@ -315,9 +318,9 @@ def _agreement_cell(found: Closeness) -> Cell:
     return Cell(f"{share:.4f}", _chance("top1", share, found.rows))
 
 
-def _decibel_cell(db: float, wanted: Thresholds) -> Cell:
-    level = level_of(db, wanted)
-    return Cell(decibels(db), "", level, min(1.0, max(0.0, db / FULL_BAR)) if db == db else 0.0)
+def _decibel_cell(db: float, wanted: Thresholds, error: float = math.nan) -> Cell:
+    level, note = level_of(db, wanted), "" if math.isnan(error) else f"± {error:.1f}"
+    return Cell(decibels(db), note, level, min(1.0, max(0.0, db / FULL_BAR)) if db == db else 0.0)
 
 
 def _npu_rows(npu: Mapping[str, Any] | None, columns: Sequence[str], kept: str) -> Iterator[Row]:

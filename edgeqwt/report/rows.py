@@ -129,11 +129,13 @@ class Judged:
         tensor: its name.
         sqnr_db: 10 log10(Σ reference² / Σ error²) in dB.
         varying_db: SQNR of what varies there, in dB; null where nothing varies.
+        standard_error: of varying_db, by the jackknife over the held-out samples, in dB; null where there are too few.
     """
 
     tensor: str
     sqnr_db: float
     varying_db: float | None
+    standard_error: float
 
 
 @dataclass(frozen=True, kw_only=True)

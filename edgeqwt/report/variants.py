@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.paired import Gain
-    from edgeqwt.verify.quality import Quality
+    from edgeqwt.verify.quality import Quality, TensorQuality
 
 NOTHING = "nothing"  # varies between samples
 DECIDES = " *"  # marks the row that says which model is kept
@@ -54,7 +54,7 @@ def show_variants(
     if len(quality) > 1:
         classes = any(output.closeness.top1 is not None for q in quality.values() for output in q.outputs)
         chance = "; samples won and lost likewise, with the probability by chance (McNemar)" if classes else ""
-        over = "gains are over the model to the left, with standard errors"
+        over = "± is the standard error; gains are over the model to the left"
         out.print(f"{DECIDES.strip()} decides which is kept; {over}{chance}.")
 
 
@@ -67,14 +67,13 @@ def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, st
         mark = DECIDES if len(quality) > 1 else ""
         rows.append((f"{prefix}SQNR dB", {name: decibels(c.sqnr_db) for name, c in found.items()}))
         label = f"{prefix}what varies, dB" + ("" if elsewhere else mark)
-        rows.append((label, {name: varying(c) for name, c in found.items()}))
+        rows.append((label, {name: _with_error(q.outputs[k]) for name, q in quality.items()}))
         for p, part in enumerate(output.parts):
             parts = {name: q.outputs[k].parts[p].closeness for name, q in quality.items()}
             rows.append((f"  {part.name}", {name: varying(c) for name, c in parts.items()}))
         if elsewhere:
-            before = {name: q.decisive[k].closeness for name, q in quality.items()}
             label = f"  the same before {output.kind or 'the end'}{mark}"
-            rows.append((label, {name: varying(c) for name, c in before.items()}))
+            rows.append((label, {name: _with_error(q.decisive[k]) for name, q in quality.items()}))
         if len(quality) > 1:
             rows.append((f"{prefix}gain, dB", _gains(quality, k)))
         rows.append((f"{prefix}cosine", {name: f"{c.cosine:.5f}" for name, c in found.items()}))
@@ -83,6 +82,12 @@ def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, st
             if len(quality) > 1:
                 rows.append(("  won, lost; by chance", _splits(quality, k)))
     return rows
+
+
+def _with_error(found: TensorQuality) -> str:
+    """SQNR of what varies, with its standard error where samples show it."""
+    shown, error = varying(found.closeness), found.standard_error
+    return shown if math.isnan(error) else f"{shown} ± {error:.1f}"
 
 
 def _gains(quality: Mapping[str, Quality], output: int) -> dict[str, str]:

@@ -112,18 +112,24 @@ class Look:
 
 @dataclass
 class Total:
-    """What was found of one look by now; what is compared in pairs, `errors` and `agreeing`, where it varies."""
+    """What was found of one look by now; what is kept of each sample, `errors` and the rest, where it varies."""
 
     sums: Sums = field(default_factory=Sums)
     errors: list[float] = field(default_factory=list)
     agreeing: list[int] = field(default_factory=list)
+    variations: list[float] = field(default_factory=list)
 
     def add(self, sums: Sums, each: bool) -> None:
         """Takes in one sample's sums, and keeps what is compared in pairs where `each` is set."""
-        self.sums = self.sums.plus(sums)
+        before, self.sums = self.sums, self.sums.plus(sums)
         if each:
+            self.variations.append(_squares(self.sums) - _squares(before))
             self.errors.append(sums.error)
             self.agreeing.append(sums.agreeing)
+
+
+def _squares(sums: Sums) -> float:
+    return 0.0 if sums.spread is None else sums.spread.squares
 
 
 def compared(

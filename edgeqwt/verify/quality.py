@@ -16,6 +16,7 @@ from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, Total, compared
 from edgeqwt.verify.metrics import Closeness
+from edgeqwt.verify.paired import gain
 from edgeqwt.verify.parts import parts_of
 
 
@@ -40,6 +41,8 @@ class TensorQuality:
         errors: each sample's squared error, by which candidates are compared in pairs; of outputs and decisive
             tensors alone.
         agreeing: each sample's rows whose largest element agrees; likewise.
+        variations: what each sample adds to the sum of squares of what varies, about the mean of those before it;
+            likewise.
         parts: of an output, where it has several that mean different things.
     """
 
@@ -49,7 +52,17 @@ class TensorQuality:
     closeness: Closeness
     errors: tuple[float, ...] = ()
     agreeing: tuple[int, ...] = ()
+    variations: tuple[float, ...] = ()
     parts: tuple[PartQuality, ...] = ()
+
+    @property
+    def standard_error(self) -> float:
+        """Of `closeness.judged_db`, in dB, by the jackknife over samples; nan where samples are too few to know.
+
+        What a sample adds about the mean of those before it has the variance as its expectation (Welford 1962), but
+        for the first one's, which adds nothing.
+        """
+        return gain(self.variations[1:], self.errors[1:]).standard_error
 
 
 @dataclass(frozen=True)
@@ -144,8 +157,9 @@ class _Compared:
         def tensor_quality(look: Look) -> TensorQuality:
             op, total = producers.get(look.tensor), next(left)
             kind = "" if op is None else self.graph.ops[op].kind
-            name, errors, agreeing = self.graph.tensors[look.tensor].name, tuple(total.errors), tuple(total.agreeing)
-            return TensorQuality(name, op, kind, total.sums.result(), errors, agreeing)
+            errors, agreeing, variations = tuple(total.errors), tuple(total.agreeing), tuple(total.variations)
+            name, closeness = self.graph.tensors[look.tensor].name, total.sums.result()
+            return TensorQuality(name, op, kind, closeness, errors, agreeing, variations)
 
         layers, outputs, decisive = (
             tuple(tensor_quality(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)

@@ -14,7 +14,9 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.quality import layer_quality
+from edgeqwt.verify.comparator import Total
+from edgeqwt.verify.metrics import compare
+from edgeqwt.verify.quality import TensorQuality, layer_quality
 
 Images = Mapping[str, npt.NDArray[Any]]
 
@@ -107,3 +109,27 @@ def test_a_model_that_ends_in_softmax_is_judged_before_it(mlperf_tiny: Path) -> 
     quality = layer_quality(graph, {"same": graph}, [{graph.inputs[0]: image}])["same"]
     assert [judged.kind for judged in quality.outputs] == ["SOFTMAX"]
     assert [judged.kind for judged in quality.decisive] == ["FULLY_CONNECTED"]
+
+
+def _judged(generator: np.random.Generator, samples: int) -> TensorQuality:
+    """An output of 4 values with noise of unlike size, 20 dB below what varies on average."""
+    total = Total()
+    for _ in range(samples):
+        reference = generator.standard_normal(4) + 5.0
+        total.add(compare(reference, reference + 0.1 * generator.standard_normal(4), varying=True), each=True)
+    errors, agreeing, variations = tuple(total.errors), tuple(total.agreeing), tuple(total.variations)
+    return TensorQuality("y", 0, "FULLY_CONNECTED", total.sums.result(), errors, agreeing, variations)
+
+
+def test_the_standard_error_is_how_far_other_samples_differ() -> None:
+    generator = np.random.default_rng(0)
+    drawn = [_judged(generator, 32) for _ in range(400)]
+    found = np.array([one.closeness.judged_db for one in drawn])
+    # 400 draws know their deviation to 4 %; the jackknife's mean is a little above it.
+    assert np.sqrt(np.mean([one.standard_error**2 for one in drawn])) == pytest.approx(found.std(), rel=0.15)
+    assert found.mean() == pytest.approx(20.0, abs=0.3)
+
+
+def test_too_few_samples_have_no_standard_error() -> None:
+    assert np.isnan(_judged(np.random.default_rng(0), 3).standard_error)
+    assert np.isnan(TensorQuality("y", 0, "ADD", Total().sums.result()).standard_error)
