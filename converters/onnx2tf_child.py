@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softplus", "Abs", "Exp"
 """Ops whose values are at least 0."""
 ON_ELEMENTS = frozenset({"Cast", "Add", "Sub", "Mul", "Div"})
 """What is done to pixels before their axes are moved."""
+SPATIAL = frozenset(
+    {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Resize", "LRN"}
+    | {"BatchNormalization", "InstanceNormalization", "GroupNormalization", "DepthToSpace", "SpaceToDepth"}
+)
+"""Ops whose input has its channels at axis 1."""
 
 
 def main(model: str, *options: str) -> None:
@@ -67,9 +73,10 @@ def zeros_around_max_pools(model: Path) -> bool:
 
 
 def channels_last(model: Path) -> list[str]:
-    """Inputs whose channels are last already, as a camera gives them: all that reads them moves channels to axis 1.
+    """Inputs whose channels are last already, as a camera gives them: something that reads them moves channels to axis 1.
 
-    onnx2tf takes every input of three and more axes for one with channels first, and would turn these once more.
+    onnx2tf takes every input of three and more axes for one with channels first, and would turn these once more. What
+    is convolved or pooled as it comes has its channels first, whatever else is done to it.
     """
     import onnx
 
@@ -79,20 +86,23 @@ def channels_last(model: Path) -> list[str]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     constants = {i.name for i in graph.initializer} | {n.output[0] for n in graph.node if n.op_type == "Constant"}
-    seen = {output.name for output in graph.output}
 
-    def moved(name: str, rank: int) -> bool:
-        found = readers.get(name, [])
-        return bool(found) and name not in seen and all(moves(node, name, rank) for node in found)
+    def reached(name: str) -> Iterator[Any]:
+        """What reads a tensor, or what is done to each of its elements before."""
+        for node in readers.get(name, []):
+            yield from reached(node.output[0]) if node.op_type in ON_ELEMENTS else (node,)
 
-    def moves(node: Any, name: str, rank: int) -> bool:
-        if node.op_type == "Transpose":
-            return [list(a.ints) for a in node.attribute if a.name == "perm"] == [[0, rank - 1, *range(1, rank - 1)]]
-        beside = [other for other in node.input if other != name]
-        return node.op_type in ON_ELEMENTS and constants.issuperset(beside) and moved(node.output[0], rank)
+    def moves(node: Any, rank: int) -> bool:
+        wanted = [0, rank - 1, *range(1, rank - 1)]
+        return node.op_type == "Transpose" and [list(a.ints) for a in node.attribute if a.name == "perm"] == [wanted]
 
-    ranks = {i.name: len(i.type.tensor_type.shape.dim) for i in graph.input}
-    return [name for name, rank in ranks.items() if rank > 2 and name not in constants and moved(name, rank)]
+    found = []
+    for given in graph.input:
+        rank, ends = len(given.type.tensor_type.shape.dim), list(reached(given.name))
+        spatial = any(node.op_type in SPATIAL for node in ends)
+        if rank > 2 and given.name not in constants and not spatial and any(moves(node, rank) for node in ends):
+            found.append(given.name)
+    return found
 
 
 if __name__ == "__main__":

@@ -72,7 +72,10 @@ def forms() -> Mapping[Any, Form]:
         "fmax": lambda x, y: x.maximum(y),
         "fmin": lambda x, y: x.minimum(y),
         "copysign": _with_sign,
-        "floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor"),
+        "div": _quotient,
+        "divide": _quotient,
+        "floor_divide": _floor_quotient,
+        "fmod": lambda x, y: x - y * torch.div(x, y, rounding_mode="trunc"),
         "cov": _covariance,
         "corrcoef": _correlation,
     }.items():
@@ -269,6 +272,18 @@ def _finite(x: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
 def _with_sign(x: torch.Tensor, y: Any) -> torch.Tensor:
     """Magnitudes of one tensor with signs of another; integers know no negative zero."""
     return torch.where(torch.as_tensor(y) < 0, -x.abs(), x.abs())
+
+
+def _quotient(x: Any, y: Any, *, rounding_mode: str | None = None, **more: Any) -> Any:
+    """What is rounded down."""
+    return _floor_quotient(x, y) if rounding_mode == "floor" and not more else NotImplemented
+
+
+def _floor_quotient(x: Any, y: Any) -> Any:
+    """Integers less their rest are divided without one, where the exporter compares signs to round down."""
+    if torch.is_floating_point(torch.as_tensor(x)) or torch.is_floating_point(torch.as_tensor(y)):
+        return torch.div(x, y, rounding_mode="floor")
+    return torch.div(x - torch.remainder(x, y), y, rounding_mode="trunc")
 
 
 def _covariance(x: torch.Tensor, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:

@@ -327,7 +327,7 @@ _ROWS = (
         fixed_output=(1.0, 0),
         version=3,
         bound=0.0,
-        note="To float at scale 1: values must lie in -128..127. TFLite Micro has no int64 output.",
+        note="To float at scale 1: values beyond -128..127 have 16 bits. TFLite Micro has no int64 output.",
     ),
     OpRule("QUANTIZE", F.CONVERT, version=1, bound=0.5 + ROUNDED_TWICE, note="The float op rounds as well."),
     OpRule("DEQUANTIZE", F.CONVERT, version=1),

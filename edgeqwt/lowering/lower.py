@@ -15,7 +15,7 @@ from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.opset import OpRule
 from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
-from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales
+from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales, large_integers
 from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.scales.activations import Assignment, assign
 from edgeqwt.scales.limits import beyond_kernels, within_limits
@@ -80,8 +80,9 @@ def assigned(
         return linear_weight_scale(graph, index, op, row, assignment, precision, scales.weights)
 
     narrow: dict[int, str] = {}
+    large = large_integers(graph, statistics)
     while True:
-        plan = planned(graph, precision, kernels, narrow)
+        plan = planned(graph, precision, kernels, narrow, large)
         assignment = assign(graph, statistics, rule, plan, scales.ranges)
         assignment = within_limits(graph, assignment, weight_scale)
         beyond = beyond_kernels(graph, assignment)

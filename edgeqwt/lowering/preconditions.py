@@ -53,6 +53,19 @@ def check_lowerable(
         _check_constants(graph, i, kernels.locations)
 
 
+def large_integers(graph: Graph, statistics: Mapping[int, Statistics]) -> set[int]:
+    """The CASTs of integers, by index, whose values 8 bits do not hold at scale 1 as 16 do: places in a large map."""
+    found = set[int]()
+    for i, op in enumerate(graph.ops):
+        if op.kind == "CAST" and op.outputs[0] in statistics:
+            seen = statistics[op.outputs[0]]
+            fits = {
+                bits: limits(DTYPE[bits])[0] <= seen.low and seen.high <= limits(DTYPE[bits])[1] for bits in (8, 16)
+            }
+            found |= {i} if fits[16] and not fits[8] else set()
+    return found
+
+
 def check_observed(
     graph: Graph, statistics: Mapping[int, Statistics], widths: Sequence[int], kernels: Kernels = LITERT
 ) -> None:
@@ -76,7 +89,8 @@ def check_observed(
             if seen.low < low or seen.high > high:
                 objection = (
                     f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit {dtype} at scale 1",
-                    "Feed the model real values there, or scale them down before the conversion.",
+                    "Divide them by a number before they become floats, as integers (//), or let it be float: "
+                    f"--layer '{graph.tensors[op.outputs[0]].name}=keep_float'.",
                 )
         if objection is not None:
             raise UnsupportedError(described(graph, i, kernels.locations), kernels.target, *objection)

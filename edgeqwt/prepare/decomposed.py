@@ -26,6 +26,7 @@ WINDOW = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
 DENSE = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
 LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
 LONGEST_PRODUCT = 64
+INTEGERS = {"int32", "int64"}
 
 
 def _reversed(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -230,12 +231,15 @@ def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
 
 
 def casts(graph: Graph) -> tuple[Graph, list[str]]:
-    """CAST of a CAST of a condition as one: zeros and ones are the same in every type."""
+    """CAST of a CAST as one: of conditions, whose zeros and ones are the same in every type, and of integers."""
     producers, changed = uses(graph).producers, dict[int, Op]()
     for i, op in enumerate(graph.ops):
         before = graph.ops[producers[op.inputs[0]]] if op.kind == "CAST" and op.inputs[0] in producers else None
-        if before is not None and before.kind == "CAST" and graph.tensors[before.inputs[0]].dtype == "bool":
-            changed[i] = replace(op.with_options(inDataType="BOOL"), inputs=before.inputs)
+        if before is None or before.kind != "CAST":
+            continue
+        dtype, through = graph.tensors[before.inputs[0]].dtype, graph.tensors[op.inputs[0]].is_float
+        if dtype == "bool" or (through and {dtype, graph.tensors[op.outputs[0]].dtype} <= INTEGERS):
+            changed[i] = replace(op.with_options(inDataType=dtype.upper()), inputs=before.inputs)
     return rewritten(graph, changed)
 
 

@@ -56,7 +56,11 @@ class Plan:
 
 
 def planned(
-    graph: Graph, precision: Precision, kernels: Kernels = LITERT, narrow: Mapping[int, str] | None = None
+    graph: Graph,
+    precision: Precision,
+    kernels: Kernels = LITERT,
+    narrow: Mapping[int, str] | None = None,
+    large: Set[int] = frozenset(),
 ) -> Plan:
     """Chooses the width of every op.
 
@@ -65,6 +69,7 @@ def planned(
         precision: widths, of which those of `layers` go first.
         kernels: say which ops the target lacks at 16 bits.
         narrow: ops that must have 8 bits for other reasons, and the reasons.
+        large: ops whose values need 16 bits, where the target has them.
 
     Raises:
         RecipeError: `precision` names a tensor that no op computes.
@@ -80,7 +85,7 @@ def planned(
     bits_of |= dict.fromkeys(_float_ports(graph, floats, unquantized), FLOAT)
     computed_bits = {t: bits_of.get(t, interface) for t in graph.inputs if graph.tensors[t].is_float}
     wide = beside_wide_ports(graph, {t for t, bits in bits_of.items() if bits == 16}) if interface == 8 else set()
-    wide |= overlong_rows(graph) if kernels.bits == 16 and not precision.dynamic else set()
+    wide |= overlong_rows(graph) | large if kernels.bits == 16 and not precision.dynamic else set()
     ops: list[int] = []
     kept: dict[int, str] = {}
     for i, op in enumerate(graph.ops):

@@ -53,7 +53,9 @@ def test_the_given_file_stays_as_it_is(relu: Path, tmp_path: Path) -> None:
     [
         (["Div", "Transpose"], (1, 4, 5, 3)),
         (["Transpose", "Div"], (1, 4, 5, 3)),
-        (["Transpose", "read as it is"], (1, 5, 3, 4)),
+        (["Transpose", "Relu"], (1, 4, 5, 3)),
+        (["Mul", "Transpose", "ReduceMax"], (1, 4, 5, 3)),
+        (["Transpose", "GlobalMaxPool"], (1, 5, 3, 4)),
         (["Div"], (1, 5, 3, 4)),
     ],
 )
@@ -61,16 +63,16 @@ def test_inputs_whose_channels_are_last_keep_their_axes(
     steps: list[str], shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     """A camera's picture is (1, height, width, 3) for the file as for the module that permutes it."""
-    nodes, last = [], "x"
-    for step in (step for step in steps if step != "read as it is"):
+    nodes, last, beside = [], "x", ("Relu", "ReduceMax", "GlobalMaxPool")
+    for step in (step for step in steps if step not in beside):
         options = {"perm": [0, 3, 1, 2]} if step == "Transpose" else {}
         inputs = [last] if step == "Transpose" else [last, "factor"]
         nodes.append(helper.make_node(step, inputs, [f"{step}_made"], name=step, **options))
         last = f"{step}_made"
     nodes.append(helper.make_node("Relu", [last], ["y"], name="activate"))
-    if "read as it is" in steps:
-        nodes.append(helper.make_node("Relu", ["x"], ["z"], name="again"))
-    wanted = ("y", "z") if "read as it is" in steps else ("y",)
+    again = [step for step in steps if step in beside]
+    nodes += [helper.make_node(step, ["x"], ["z"], name="again") for step in again]
+    wanted = ("y", "z") if again else ("y",)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted]
     picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 5, 3])
     factor = helper.make_tensor("factor", TensorProto.FLOAT, [], [255.0])

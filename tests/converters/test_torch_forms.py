@@ -63,6 +63,10 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "added": (lambda x: x.index_add(1, torch.tensor([0, 2, 0]), x[:, :3], alpha=2), ROWS),
     "sine over itself": (lambda x: torch.sinc(x * (x > 0)), ROWS),
     "finite": (lambda x: torch.nan_to_num(x), ROWS),
+    "quotients of integers": (lambda x: (10 * x).int() // 3, ROWS),
+    "quotients rounded down": (lambda x: torch.div((10 * x).int(), 3, rounding_mode="floor"), ROWS),
+    "quotients of floats": (lambda x: x // 0.3 + torch.div(10 * x, 3, rounding_mode="floor"), ROWS),
+    "rests with a sign": (lambda x: torch.fmod((10 * x).int(), 3) + (5 * x).fmod(0.7), ROWS),
     "running product": (lambda x: x.cumprod(-1), ROWS),
     "arcs": (lambda x: torch.cat([torch.asin(x.clamp(-1, 1)), x.clamp(-1, 1).acos()], -1), ROWS),
 }

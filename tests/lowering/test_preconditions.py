@@ -95,17 +95,24 @@ def test_broken_weights_are_named(value: float) -> None:
         check_lowerable(graph)
 
 
-def test_integers_too_large_for_scale_one_are_refused() -> None:
+def test_integers_too_large_for_scale_one_have_16_bits_or_are_refused() -> None:
     chain = Chain()
     x = chain.input((4,), dtype="int32")
-    y = chain.op("CAST", x, inDataType="INT32", outDataType="FLOAT32")
+    y = chain.op("CAST", x, inDataType="INT32", outDataType="FLOAT32", name="place")
     graph = chain.graph(chain.op("MUL", y, chain.constant(0.5), **NONE))
-    with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.200, which does not fit int8"):
-        lowered(graph, [{x: np.array([0, 1, 2, 200], np.int32)}])
-    wide = Precision(activation_bits=16)
-    assert lowered(graph, [{x: np.array([0, 1, 2, 200], np.int32)}], precision=wide)
-    with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.40000, which does not fit int16"):
-        lowered(graph, [{x: np.array([0, 1, 2, 40000], np.int32)}], precision=wide)
+    feed = {x: np.array([0, 1, 2, 200], np.int32)}
+    found = lowered(graph, [feed]).graph
+    dtypes = {tensor.name: tensor.dtype for tensor in found.tensors}
+    assert dtypes["place"] == "int16"
+    assert dtypes[graph.tensors[graph.outputs[0]].name] == "int8"
+    assert [op.kind for op in found.ops] == ["CAST", "QUANTIZE", "MUL"]
+    for kernels in (Kernels(bits=8), Kernels(missing16={"CAST"})):
+        with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.200, which does not fit int8") as caught:
+            lowered(graph, [feed], kernels=kernels)
+        assert "--layer 'place=keep_float'" in caught.value.hint
+    for precision in (Precision(), Precision(activation_bits=16)):
+        with pytest.raises(UnsupportedError, match=r"CAST #0 .* reach 0\.\.40000, which does not fit int"):
+            lowered(graph, [{x: np.array([0, 1, 2, 40000], np.int32)}], precision=precision)
 
 
 @pytest.mark.parametrize("kind", ["EQUAL", "NOT_EQUAL", "GREATER", "LESS_EQUAL"])

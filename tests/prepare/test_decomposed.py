@@ -55,6 +55,17 @@ def test_casts_of_a_condition_become_one() -> None:
     assert_same_function(graph, prepared.graph)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_casts_of_integers_by_way_of_floats_become_one(dtype: str) -> None:
+    chain = Chain()
+    x = chain.input((4,), dtype="int32")
+    real = chain.op("CAST", x, inDataType="INT32", outDataType="FLOAT32")
+    graph = chain.graph(chain.op("CAST", real, dtype=dtype, inDataType="FLOAT32", outDataType=dtype.upper()))
+    prepared = prepare(graph)
+    assert kinds(prepared.graph) == ["CAST"]
+    assert_same_function(graph, prepared.graph, [{x: np.array([-1000, 0, 3, 70000], np.int32)}])
+
+
 @pytest.mark.parametrize("beta", [1.0, 0.5])
 def test_the_logarithm_of_softmax(beta: float) -> None:
     chain = Chain()

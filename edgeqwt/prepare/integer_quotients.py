@@ -1,0 +1,152 @@
+"""Quotients of integers that are computed in float: places in a map, taken from an index into all of it.
+
+`index // width` and `(index / width).int()` arrive as CAST to float, DIV and CAST back. 8 bits do not hold an index
+into a map of thousands of places; FLOOR_DIV computes the same of the integers themselves. A CAST takes what is below
+zero to the number above, as ONNX's Div does, so that quotients of both signs take two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.prepare.rewriting import NONE, constant, each_op, value, writer
+
+INTEGERS = ("int32", "int64")
+MOVING = ("CAST", "RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "GATHER")
+LARGEST = 2**24  # above, float32 does not hold every integer
+INDICES = ("TOPK_V2", "ARG_MAX", "ARG_MIN")
+
+
+def _cut_off(editor: Editor, graph: Graph, op: Op) -> bool:
+    """CAST to integers of a quotient, whose places behind the point it drops."""
+    found = _quotient(graph, op.inputs[0])
+    if found is None or graph.tensors[op.outputs[0]].dtype not in INTEGERS:
+        return False
+    x, divisor = found
+    multiple = _without_rest(graph, x, divisor)
+    if multiple >= 0 or _not_negative(graph, x):
+        _floor(editor, graph, multiple if multiple >= 0 else x, divisor, op.outputs[0])
+        return True
+    name = graph.tensors[op.outputs[0]].name
+    zero, minus = (
+        constant(editor, f"{name}/{what}", np.array(k, np.int32)) for what, k in (("zero", 0), ("minus", -1))
+    )
+    x = _as_int32(editor, graph, x, name)
+    shape = graph.tensors[op.outputs[0]].shape
+    negated, above, below = (
+        _new(editor, f"{name}/{what}", editor.tensors[x].shape) for what in ("negated", "above", "below")
+    )
+    first, second = (_new(editor, f"{name}/{what}", shape) for what in ("first", "second"))
+    by = constant(editor, f"{name}/divisor", divisor)
+    editor.add_op(Op("MUL", (x, minus), (negated,), NONE))
+    editor.add_op(Op("MAXIMUM", (x, zero), (above,)))
+    editor.add_op(Op("MAXIMUM", (negated, zero), (below,)))
+    editor.add_op(Op("FLOOR_DIV", (above, by), (first,)))
+    editor.add_op(Op("FLOOR_DIV", (below, by), (second,)))
+    _narrow_op(editor, graph, Op("SUB", (first, second), op.outputs, NONE))
+    return True
+
+
+def _rounded_down(editor: Editor, graph: Graph, op: Op) -> bool:
+    """FLOOR of a quotient."""
+    found = _quotient(graph, op.inputs[0])
+    if found is None:
+        return False
+    _floor(editor, graph, *found, op.outputs[0])
+    return True
+
+
+def _quotient(graph: Graph, t: int) -> tuple[int, Array] | None:
+    """Of a float tensor that is a quotient of integers: the dividend, and the constant divisor in int32.
+
+    onnx2tf writes a DIV of what was cast before as MUL by the reciprocal.
+    """
+    op = writer(graph, t, "DIV", "MUL")
+    cast = writer(graph, op.inputs[0], "CAST") if op is not None else None
+    factor = value(graph, op.inputs[1]) if op is not None else None
+    if op is None or cast is None or factor is None or graph.tensors[cast.inputs[0]].dtype not in INTEGERS:
+        return None
+    if not factor.size or not (factor > 0).all():
+        return None
+    divisor = factor if op.kind == "DIV" else np.rint(1 / factor.astype(np.float64))
+    if not ((divisor >= 1) & (divisor < LARGEST) & (divisor == np.rint(divisor))).all():
+        return None
+    same = op.kind == "DIV" or np.array_equal((1 / divisor).astype(np.float32), factor)
+    return (cast.inputs[0], divisor.astype(np.int32)) if same else None
+
+
+def _floor(editor: Editor, graph: Graph, x: int, divisor: Array, out: int) -> None:
+    name = graph.tensors[out].name
+    by = constant(editor, f"{name}/divisor", divisor)
+    _narrow_op(editor, graph, Op("FLOOR_DIV", (_as_int32(editor, graph, x, name), by), (out,)))
+
+
+def _narrow_op(editor: Editor, graph: Graph, op: Op) -> None:
+    """Adds an op that computes int32, and a CAST where its output is of another type."""
+    out = graph.tensors[op.outputs[0]]
+    if out.dtype == "int32":
+        editor.add_op(op)
+        return
+    narrow = _new(editor, f"{out.name}/int32", out.shape)
+    editor.add_op(Op(op.kind, op.inputs, (narrow,), op.options))
+    editor.add_op(Op("CAST", (narrow,), op.outputs, {"inDataType": "INT32", "outDataType": out.dtype.upper()}))
+
+
+def _as_int32(editor: Editor, graph: Graph, x: int, name: str) -> int:
+    """The tensor itself, what it was cast from, or a CAST of it."""
+    while graph.tensors[x].dtype != "int32":
+        before = writer(graph, x, "CAST")
+        if before is None or graph.tensors[before.inputs[0]].dtype not in INTEGERS:
+            narrow = _new(editor, f"{name}/narrow", graph.tensors[x].shape)
+            editor.add_op(Op("CAST", (x,), (narrow,), {"inDataType": "INT64", "outDataType": "INT32"}))
+            return narrow
+        x = before.inputs[0]
+    return x
+
+
+def _new(editor: Editor, name: str, shape: tuple[int, ...]) -> int:
+    return editor.add_tensor(Tensor(name, shape, "int32"))
+
+
+def _without_rest(graph: Graph, x: int, divisor: Array) -> int:
+    """Of x - x mod d, which d divides without a rest: x, whose quotient is rounded down the same; else -1."""
+    difference = _behind_casts(graph, x)
+    if difference is None or difference.kind != "SUB":
+        return -1
+    rest = _behind_casts(graph, difference.inputs[1])
+    same = (
+        rest is not None
+        and rest.kind == "FLOOR_MOD"
+        and _origin(graph, rest.inputs[0]) == _origin(graph, difference.inputs[0])
+    )
+    by = value(graph, rest.inputs[1]) if rest is not None and same else None
+    return difference.inputs[0] if by is not None and np.array_equal(by.reshape(-1), divisor.reshape(-1)) else -1
+
+
+def _origin(graph: Graph, t: int) -> int:
+    """A tensor before CASTs among integers."""
+    while (op := writer(graph, t, "CAST")) is not None and graph.tensors[op.inputs[0]].dtype in INTEGERS:
+        t = op.inputs[0]
+    return t
+
+
+def _behind_casts(graph: Graph, t: int) -> Op | None:
+    return writer(graph, _origin(graph, t))
+
+
+def _not_negative(graph: Graph, t: int) -> bool:
+    """Whether integers are at least 0 by the op that they come from."""
+    op = writer(graph, t)
+    if op is None:
+        data = value(graph, t)
+        return data is not None and bool((data >= 0).all())
+    if op.kind in ("FLOOR_DIV", "FLOOR_MOD"):
+        by = value(graph, op.inputs[1])
+        positive = by is not None and bool((by > 0).all())
+        return positive and (op.kind == "FLOOR_MOD" or _not_negative(graph, op.inputs[0]))
+    return op.kind in INDICES or (op.kind in MOVING and _not_negative(graph, op.inputs[0]))
+
+
+cut_off = each_op("CAST", _cut_off)
+rounded_down = each_op("FLOOR", _rounded_down)
