@@ -73,7 +73,7 @@ def zeros_around_max_pools(model: Path) -> bool:
 
 
 def channels_last(model: Path) -> list[str]:
-    """Inputs whose channels are last already, as a camera gives them: something that reads them moves channels to axis 1.
+    """Inputs whose channels are last already, as a camera gives them: one of their readers moves channels to axis 1.
 
     onnx2tf takes every input of three and more axes for one with channels first, and would turn these once more. What
     is convolved or pooled as it comes has its channels first, whatever else is done to it.
