@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import batched
 from types import MappingProxyType
 
-import numpy as np
-
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.deciding import Within, around
 from edgeqwt.calibration.statistics import Statistics
@@ -15,7 +13,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import carriers, without_fills
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.runtime.runners import LiteRT, xnnpack
 
 Chunk = tuple[tuple[int, Mapping[int, Array]], ...]  # consecutive samples with their numbers
 
@@ -88,15 +86,16 @@ def observe_some(
     clipped = {**spared(graph), **around(graph, deciding)}
     workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
 
-    def work(worker: tuple[Runner, dict[int, Statistics]], numbered: Chunk) -> int:
+    def work(worker: tuple[LiteRT, dict[int, Statistics]], numbered: Chunk) -> int:
         (runner, statistics), begin = worker, numbered[0][0]
-        runs = [{**inputs, **runner.run(inputs)} for _, inputs in numbered]
+        look = runner.views if len(numbered) == 1 else runner.run
+        runs = [{**inputs, **look(inputs)} for _, inputs in numbered]
         for t in wanted:
             needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
             needed = [without_fills(value) for value in needed] if t in filled else needed
             try:
                 if len({value.shape for value in needed}) == 1:
-                    statistics[t].add_samples(np.stack(needed), begin)
+                    statistics[t].add_samples(needed, begin)
                 else:  # of each, other values are left out
                     for sample, value in enumerate(needed, start=begin):
                         statistics[t].add(value, sample=sample)

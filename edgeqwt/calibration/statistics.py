@@ -11,7 +11,10 @@ a ReLU it is half of all values.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import batched
 
 import numpy as np
 
@@ -20,6 +23,17 @@ from edgeqwt.graph.graph import Array
 
 BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
 FOLDS = 4  # of the samples
+BLOCK = 1 << 16  # values that are counted at a time: what becomes of them stays in the processor's cache
+
+
+class _Buffers(threading.local):
+    """What a block becomes on the way to its bins: new memory would cost each thread more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self.of_block = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.intp)
+
+
+_buffers = _Buffers()
 
 
 @dataclass
@@ -58,62 +72,64 @@ class Statistics:
         Raises:
             InputError: a value is NaN or infinite.
         """
-        if not values.size:
+        flat = values.reshape(-1)
+        if weights is not None:  # float sums: their order is not to depend on where blocks begin
+            self._add(flat, sample, weights.reshape(-1))
             return
-        flat, index = self._bins(values)
-        nonzero = flat != 0
-        other = np.count_nonzero(nonzero)  # of floats themselves it would take ten times as long
-        found = np.bincount(index, None if weights is None else weights.reshape(-1) * nonzero, minlength=BINS)
-        if weights is None:  # to leave zeros out before would cost more than all the rest
-            found[BINS // 2] -= flat.size - other
-        self._count(FOLDS if sample is None else sample % FOLDS, found, flat.size - other)
-        self.seen += 0 if sample is None else other
+        for start in range(0, flat.size, BLOCK):
+            self._add(flat[start : start + BLOCK], sample)
 
-    def add_samples(self, values: Array, first: int) -> None:
-        """Takes in consecutive samples, as `add` does one by one: large arrays keep more than one thread busy.
+    def add_samples(self, samples: Sequence[Array], first: int) -> None:
+        """Takes in consecutive samples, as `add` does one by one; small ones several at a time.
 
         Args:
-            values: shape (samples, ...).
+            samples: of one size, of any shape.
             first: number of the first sample.
 
         Raises:
             InputError: a value is NaN or infinite.
         """
-        if not values.size:
-            return
-        flat, index = self._bins(values)
-        folds = (first + np.arange(len(values))) % FOLDS
-        by_sample = index.reshape(len(values), -1)
-        by_sample += (folds * BINS)[:, None]
-        found = np.bincount(index, minlength=(FOLDS + 1) * BINS).reshape(FOLDS + 1, BINS)
-        others = np.count_nonzero((flat != 0).reshape(by_sample.shape), axis=1)
-        zeros = by_sample.shape[1] - others
-        np.subtract.at(found[:, BINS // 2], folds, zeros)
-        self._count(slice(None), found, int(zeros.sum()))
-        self.seen += int(others.sum())
+        few = max(1, BLOCK // max(1, samples[0].size))
+        for k in range(min(FOLDS, len(samples))):
+            for part in batched(samples[k::FOLDS], few):
+                joined = part[0] if len(part) == 1 else np.concatenate([value.reshape(-1) for value in part])
+                self.add(joined, sample=first + k)
 
-    def _bins(self, values: Array) -> tuple[Array, Array]:
-        """The values in a row, and the number of the bin of each, after the histogram covers them."""
-        low, high = float(values.min()), float(values.max())
+    def _add(self, flat: Array, sample: int | None, weights: Array | None = None) -> None:
+        """Takes in some of one sample's values, or of several samples of one fold."""
+        if not flat.size:
+            return
+        low, high = float(flat.min()), float(flat.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
         self.low, self.high = min(self.low, low), max(self.high, high)
         # Strictly: a value at the end itself would have no bin.
         self._cover(max(-low, high), strictly=True)
-        flat = values.reshape(-1)
-        # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
-        # BINS / 2 before it would round values into the next bin, depending on the reach.
-        place = flat * np.float32(BINS / 2 / self.reach)
-        index = np.floor(place, out=place).astype(np.intp)
-        index += BINS // 2
-        return flat, index
-
-    def _count(self, rows: int | slice, found: Array, zeros: int) -> None:
+        nonzero = flat != 0
+        other = int(np.count_nonzero(nonzero))  # of floats themselves it would take ten times as long
+        found = np.bincount(self._bins(flat), None if weights is None else weights * nonzero, minlength=BINS)
+        if weights is None:  # to leave zeros out before would cost more than all the rest
+            found[BINS // 2] -= flat.size - other
         assert self.folds is not None
         if found.dtype != self.folds.dtype:
             self.folds = self.folds.astype(np.float64)
-        self.folds[rows] += found
-        self.zeros += zeros
+        self.folds[FOLDS if sample is None else sample % FOLDS] += found
+        self.zeros += flat.size - other
+        self.seen += 0 if sample is None else other
+
+    def _bins(self, flat: Array) -> Array:
+        """The number of each value's bin, where the histogram covers them."""
+        # reach and BINS are powers of two, so this scaling is exact in float32, and so is floor; adding
+        # BINS / 2 before it would round values into the next bin, depending on the reach.
+        scale = np.float32(BINS / 2 / self.reach)
+        if flat.size > BLOCK or flat.dtype != np.float32:
+            return np.floor(flat * scale).astype(np.intp) + BINS // 2
+        place, steps, index = (buffer[: flat.size] for buffer in _buffers.of_block)
+        np.multiply(flat, scale, out=place)
+        np.floor(place, out=steps, casting="unsafe")
+        steps += BINS // 2
+        np.copyto(index, steps)
+        return index
 
     def merge(self, other: Statistics) -> None:
         """Takes in another part's statistics of the same tensor."""

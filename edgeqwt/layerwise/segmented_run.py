@@ -67,14 +67,21 @@ class SegmentedRun:
         kept = self._kept(k)
         piece, wanted = (piece, new[cut]) if extend is None else extend(piece, new)
         old = {n: o for o, n in new.items()}
-        interpreter = xnnpack(piece, [wanted])
+        interpreter, looked = xnnpack(piece, [wanted]), {wanted, *(new[t] for t in kept)}
 
         def run(chunk: Chunk) -> Array:
             inputs = {t: self.values(old[t], chunk) for t in piece.inputs}
-            runs = [interpreter.run({t: v[i] for t, v in inputs.items()}) for i in range(len(chunk))]
+            found: dict[int, Array] = {}
+            for i in range(len(chunk)):
+                values = interpreter.views({t: v[i] for t, v in inputs.items()})
+                for t in looked:
+                    if not i:
+                        found[t] = np.empty((len(chunk), *values[t].shape), values[t].dtype)
+                    found[t][i] = values[t]
+                values.clear()
             for t in kept:
-                self.store.put((self.name, t), chunk.start, np.stack([values[new[t]] for values in runs]))
-            return np.stack([values[wanted] for values in runs])
+                self.store.put((self.name, t), chunk.start, found[new[t]])
+            return found[wanted]
 
         return run
 

@@ -144,12 +144,20 @@ class LiteRT:
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         """See Runner."""
+        self._invoke(inputs)
+        return {t: self.interpreter.get_tensor(t) for t in self.wanted}
+
+    def views(self, inputs: Mapping[int, Array]) -> Values:
+        """As `run`, but the arrays are the interpreter's own memory, to be let go of before the next run."""
+        self._invoke(inputs)
+        return {t: self.interpreter.tensor(t)() for t in self.wanted}
+
+    def _invoke(self, inputs: Mapping[int, Array]) -> None:
         check_inputs(self.graph, inputs)
         for tensor, array in inputs.items():
             self.interpreter.set_tensor(tensor, array)
         with _failures(self.name, "run", capture=False), running(self.note):
             self.interpreter.invoke()
-        return {t: self.interpreter.get_tensor(t) for t in self.wanted}
 
 
 class TFLiteMicro:

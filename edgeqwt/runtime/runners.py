@@ -26,7 +26,17 @@ from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, Runner, Runne
 from edgeqwt.runtime.subprocess_runners import Hosted, litert_host
 
 # Here too: who runs graphs need not know where the interpreters are.
-__all__ = ["RUNNERS", "InterpreterError", "Runner", "RunnerFactory", "TFLiteMicro", "Values", "reference", "xnnpack"]
+__all__ = [
+    "RUNNERS",
+    "InterpreterError",
+    "LiteRT",
+    "Runner",
+    "RunnerFactory",
+    "TFLiteMicro",
+    "Values",
+    "reference",
+    "xnnpack",
+]
 
 SMALL = 256  # elements of constants that say how values move
 Form = tuple[object, ...]
@@ -34,17 +44,17 @@ _survivors: set[Form] = set()  # forms of ops that ran in another process
 _trials: weakref.WeakValueDictionary[frozenset[Form], Hosted] = weakref.WeakValueDictionary()  # that have not run yet
 
 
-def reference(graph: Graph, taps: Sequence[int] = ()) -> Runner:
+def reference(graph: Graph, taps: Sequence[int] = ()) -> LiteRT:
     """LiteRT's reference kernels (BUILTIN_REF)."""
     return _runner(graph, taps, "reference")
 
 
-def xnnpack(graph: Graph, taps: Sequence[int] = ()) -> Runner:
+def xnnpack(graph: Graph, taps: Sequence[int] = ()) -> LiteRT:
     """LiteRT as it runs by default: XNNPACK, and optimized kernels for what it does not take."""
     return _runner(graph, taps, "xnnpack")
 
 
-def _runner(graph: Graph, taps: Sequence[int], kernels: str) -> Runner:
+def _runner(graph: Graph, taps: Sequence[int], kernels: str) -> LiteRT:
     return LiteRT(graph, taps, kernels=kernels) if serving() else TriedLiteRT(graph, taps, kernels=kernels)
 
 
@@ -155,6 +165,11 @@ class TriedLiteRT(LiteRT):
         """See Runner."""
         found = self.trial.run(inputs)
         return super().run(inputs) if found is None else found
+
+    def views(self, inputs: Mapping[int, Array]) -> Values:
+        """See LiteRT."""
+        found = self.trial.run(inputs)
+        return super().views(inputs) if found is None else found
 
 
 RUNNERS: Mapping[str, RunnerFactory] = {"reference": reference, "xnnpack": xnnpack, "tflm": TFLiteMicro}

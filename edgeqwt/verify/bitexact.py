@@ -15,6 +15,7 @@ from edgeqwt.graph.opset16 import RULES16, bits_of, stays_float
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.ended import KernelEndedError, ending_op
+from edgeqwt.runtime.overwritten import overwritten
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, Values
 from edgeqwt.runtime.subprocess_runners import Host, litert_host, micro_host
@@ -135,8 +136,10 @@ def compare_runtimes(
         ToolError: LiteRT refuses the graph.
     """
     results = [t for op in graph.ops for t in op.outputs]
+    # Reference kernels are slow, and what they lose their plan tells: nothing has to run twice to see it.
+    twice = {"reference": bool(overwritten(graph)), "xnnpack": True}
     workers = [
-        tuple(_Watched(litert_host(k), kind, graph, results) for kind in ("reference", "xnnpack"))
+        tuple(_Watched(litert_host(k), kind, graph, results, alone) for kind, alone in twice.items())
         for k in range(threads)
     ]
     micro, free = OpByOp(graph), _Tally(graph)
@@ -177,16 +180,19 @@ class _Watched:
         host: the process of both.
         kind: a key of `runtime.runners.RUNNERS`.
         graph, results: see `compare_runtimes`.
+        alone: whether there is one that looks at the outputs alone.
     """
 
-    def __init__(self, host: Host, kind: str, graph: Graph, results: Sequence[int]) -> None:
+    def __init__(self, host: Host, kind: str, graph: Graph, results: Sequence[int], alone: bool) -> None:
         self.host, self.kind, self.graph = host, kind, graph
-        self.watched, self.alone = host.runner(kind, graph, results), host.runner(kind, graph)
+        self.watched = host.runner(kind, graph, results)
+        self.alone = host.runner(kind, graph) if alone else None
         self.lost: set[int] = set()
 
     def run(self, inputs: Mapping[int, Array]) -> Values:
         try:
-            found, outputs = self.watched.run(inputs), self.alone.run(inputs)
+            found = self.watched.run(inputs)
+            outputs = {} if self.alone is None else self.alone.run(inputs)
         except EndedError as error:
             op = ending_op(self.graph, inputs, self.kind, self.host)
             raise KernelEndedError(self.graph, op, self.kind, error) from error

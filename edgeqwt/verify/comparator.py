@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import batched
 from types import MappingProxyType, TracebackType
 
@@ -23,7 +24,7 @@ from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
-from edgeqwt.runtime.runners import Runner, Values, xnnpack
+from edgeqwt.runtime.runners import LiteRT, Runner, Values, xnnpack
 from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.parts import Part, parts_of
 from edgeqwt.verify.spread import Spread
@@ -62,24 +63,25 @@ def _side_by_side[T](
     chunks: Iterable[Sequence[Mapping[int, Array]]],
     work: Callable[[list[Values], list[dict[str, Values]]], T],
     threads: int,
+    views: bool = False,
 ) -> Iterator[T]:
-    """As `side_by_side`, several samples at a time."""
+    """As `side_by_side`, several samples at a time; with `views`, those of one alone are gone when `work` is done."""
     wanted = sorted({*taps})
     workers = [
         (xnnpack(reference, wanted), {name: xnnpack(graph, looked) for name, (graph, looked) in graphs.items()})
         for _ in range(threads)
     ]
 
-    def values_of(runner: Runner, given: Values) -> Values:
-        return {**given, **runner.run(given)}
+    def values_of(runner: LiteRT, given: Values, alone: bool) -> Values:
+        return {**given, **(runner.views(given) if alone else runner.run(given))}
 
-    def run(worker: tuple[Runner, dict[str, Runner]], chunk: Sequence[Mapping[int, Array]]) -> T:
-        own, others = worker
+    def run(worker: tuple[LiteRT, dict[str, LiteRT]], chunk: Sequence[Mapping[int, Array]]) -> T:
+        (own, others), alone = worker, views and len(chunk) == 1
         found = [
-            {name: values_of(runner, feed_as(graphs[name][0], reference, sample)) for name, runner in others.items()}
+            {n: values_of(runner, feed_as(graphs[n][0], reference, sample), alone) for n, runner in others.items()}
             for sample in chunk
         ]
-        return work([values_of(own, graph_feed(reference, sample)) for sample in chunk], found)
+        return work([values_of(own, graph_feed(reference, sample), alone) for sample in chunk], found)
 
     return ordered(workers, run, chunks)
 
@@ -168,7 +170,7 @@ def compared(
     sizes = [sum(graph.tensors[t].size for t in looked) for graph, looked in tapped.values()]
     chunks = batched(samples, chunk_size(sum(sizes) + sum(reference.tensors[t].size for t in taps)))
     count = 0
-    for number, parts in _side_by_side(reference, taps, tapped, chunks, work, threads):
+    for number, parts in _side_by_side(reference, taps, tapped, chunks, work, threads, views=True):
         for name, part in parts.items():
             for total, look, found in zip(totals[name], graphs[name][1], part, strict=True):
                 for sums in found:
@@ -187,20 +189,21 @@ def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], foun
     step = float(q.scale[0]) if q is not None and q.axis is None else None
     ours = [values[look.reference] for values in wanted]
     theirs = [values[look.tensor] for values in found]
+    if look.varying or look.spread:  # what varies is kept
+        ours = [*map(np.array, ours)]
     if look.varying:
         first = [look.counting(to_real(reference, look.reference, value)) for value in ours]
         second = [look.counting(to_real(graph, look.tensor, value)) for value in theirs]
         return [compare(a, b, step, varying=True) for a, b in zip(first, second, strict=True)]
-    stacks = _real(reference, look.reference, ours), _real(graph, look.tensor, theirs)
-    return [compare(*stacks, step, varying=look.spread, rows=False, stacked=True)]
+    stack = _stacked([to_real(reference, look.reference, value) for value in ours])
+    if theirs[0].dtype.kind == "c" or (q is not None and q.axis is not None):  # not element by element
+        theirs = [to_real(graph, look.tensor, value) for value in theirs]
+    real = partial(to_real, graph, look.tensor)
+    return [compare(stack, _stacked(theirs), step, varying=look.spread, rows=False, stacked=True, real=real)]
 
 
-def _real(graph: Graph, tensor: int, values: list[Array]) -> Array:
-    """Several samples' values of a tensor as real values, stacked."""
-    q = graph.tensors[tensor].quantization
-    if q is None or q.axis is None:
-        return to_real(graph, tensor, np.stack(values))
-    return np.stack([to_real(graph, tensor, value) for value in values])
+def _stacked(values: list[Array]) -> Array:
+    return values[0][None] if len(values) == 1 else np.stack(values)
 
 
 class Comparator:

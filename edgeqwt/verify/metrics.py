@@ -7,14 +7,17 @@ samples, so that the result does not depend on the number of threads.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
-from edgeqwt.graph.fills import HUGE
+from edgeqwt.graph.fills import HUGE, fills_as_zero
 from edgeqwt.graph.graph import Array
 from edgeqwt.verify.spread import Spread, together
+
+BLOCK = 1 << 15  # elements that are compared at a time: in float64 they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -134,40 +137,47 @@ def compare(
     varying: bool = False,
     rows: bool = True,
     stacked: bool = False,
+    real: Callable[[Array], Array] = np.asarray,
 ) -> Sums:
     """One sample's sums, or those of several together.
 
     Args:
         reference: real values; where they are fills (`graph.fills`), nothing is compared.
-        test: real values of the same shape.
+        test: real values of the same shape, or what `real` makes them of.
         step: the scale of the tested tensor's integers, where it has them.
         varying: also what `varying_db` needs; the sums then hold an array of the tensor's size.
         rows: also which elements of rows are the largest; of tensors in a network's middle nobody asks.
         stacked: both are several samples' values, along the first axis.
+        real: makes real values of some elements of `test`, whatever their place.
     """
-    r: Array = reference.astype(np.float64).ravel()
-    t: Array = test.astype(np.float64).ravel()
-    filled = reference.size > 0 and not (reference.min() > -HUGE and reference.max() < HUGE)
-    shown = ~(np.abs(r) >= HUGE) if filled else None  # NaN is compared
-    r, t = (r, t) if shown is None else (r[shown], t[shown])
+    wanted, found, elements, filled = reference.ravel(), test.ravel(), 0, False
+    sums, largest = np.zeros(4), np.float64(0)
     with np.errstate(all="ignore"):
-        error = t - r
+        for start in range(0, wanted.size, BLOCK):
+            r = wanted[start : start + BLOCK].astype(np.float64)
+            t = real(found[start : start + BLOCK]).astype(np.float64)
+            if not (r.min() > -HUGE and r.max() < HUGE):
+                filled, shown = True, ~(np.abs(r) >= HUGE)  # NaN is compared
+                r, t = r[shown], t[shown]
+            error = t - r
+            sums += _dot(r, r), _dot(t, t), _dot(r, t), _dot(error, error)
+            largest = np.maximum(largest, np.abs(error, out=error).max(initial=0.0))  # keeps NaN
+            elements += r.size
         return Sums(
             samples=len(reference) if stacked else 1,
-            elements=r.size,
-            reference=_dot(r, r),
-            test=_dot(t, t),
-            product=_dot(r, t),
-            error=_dot(error, error),
-            max_abs=float(np.abs(error).max(initial=0.0)),
-            **(_agreement(reference, test, step) if rows else {}),
-            spread=_spread(reference, shown, stacked) if varying else None,
+            elements=elements,
+            reference=float(sums[0]),
+            test=float(sums[1]),
+            product=float(sums[2]),
+            error=float(sums[3]),
+            max_abs=float(largest),
+            **(_agreement(reference, real(test), step) if rows else {}),
+            spread=_spread(fills_as_zero(reference) if filled else reference, stacked) if varying else None,
             step=step,
         )
 
 
-def _spread(reference: Array, shown: Array | None, stacked: bool) -> Spread:
-    values = reference if shown is None else np.where(shown.reshape(reference.shape), reference, 0)
+def _spread(values: Array, stacked: bool) -> Spread:
     return reduce(Spread.plus, (Spread(1, value) for value in values)) if stacked else Spread(1, values)
 
 
