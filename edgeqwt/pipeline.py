@@ -32,6 +32,7 @@ from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.runtime.signatures import require_same
 from edgeqwt.verify.bitexact import BitExactness, compare_runtimes
@@ -46,6 +47,8 @@ FLOAT = "float"
 PROOF_WORK = 1 << 33
 """Multiplications that kernels written for clarity do in the proof, all samples together: some ten seconds of each."""
 LEAST_PROOF = 2
+SHARED_WORK = 1 << 29
+"""Multiplications of the proof from which on threads share it: half a second of reference kernels."""
 
 
 @dataclass(frozen=True)
@@ -218,11 +221,12 @@ def build(
     gains = _gains(job, recipe) if limits.spare() else ()
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
-        proof = context.gate.proof_samples(proof_count(variants[judgement.choice.name], recipe.verify.runtime_samples))
+        count = proof_count(variants[judgement.choice.name], recipe.verify.runtime_samples)
+        proof = context.gate.proof_samples(count)
         variants, runtimes, copied = without_overwrites(
             variants,
             judgement.choice.name,
-            lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance))),
+            lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance)), proof_threads(kept, count)),
         )
         require_runtimes(target, runtimes)
     groups = None
@@ -304,8 +308,16 @@ def _proved_groups(groups: Groups, kept: Graph, job: Job, recipe: Recipe, stages
 
 def proof_count(graph: Graph, wanted: int) -> int:
     """How many samples the runtimes are compared on: fewer than wanted of networks that take seconds for each."""
-    work = sum(multiplications(graph, op) for op in graph.ops)
-    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(work, 1)))
+    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(_work(graph), 1)))
+
+
+def proof_threads(graph: Graph, count: int) -> int:
+    """How many threads run so many samples of the proof: another's process takes a while to start."""
+    return THREADS if _work(graph) * count >= SHARED_WORK else 1
+
+
+def _work(graph: Graph) -> int:
+    return sum(multiplications(graph, op) for op in graph.ops)
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:

@@ -2,7 +2,8 @@
 
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
-brings every output and every part of one to `FINE_DB`. Where none does, the best is tried with compensation.
+brings every output and every part of one to `FINE_DB`. Where none does, the best is tried with compensation, unless
+that cannot bring it there.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from edgeqwt.widths.precision import Widths
 LOST_COLUMN_DB = 10.0
 """What varies of an output's column over what the last op rounds: below this it is lost."""
 MOST_COLUMNS = 64
+COMPENSATED_DB = 10.0
+"""What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def tried(
         if k in found and found[k].enough:
             return tuple(found.values())
     best = max(found, key=lambda k: found[k].worst.db, default=None)
-    if best is not None and recipe.of_role(COMPENSATION) is not None:
+    near = best is not None and found[best].worst.db + COMPENSATED_DB >= FINE_DB
+    if best is not None and near and recipe.of_role(COMPENSATION) is not None:
         with suppress(EdgeqwtError):
             again = _tried(context, few, recipe, changes[best], compensated=True)
             found[best] = max(found[best], again, key=lambda trial: trial.worst.db)
