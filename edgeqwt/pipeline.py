@@ -29,7 +29,7 @@ from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.pictured import Tabular
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
-from edgeqwt.progress import Stages
+from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.parallel import THREADS
@@ -221,12 +221,8 @@ def build(
     gains = _gains(job, recipe) if limits.spare() else ()
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance:
-        count = proof_count(variants[judgement.choice.name], recipe.verify.runtime_samples)
-        proof = context.gate.proof_samples(count)
         variants, runtimes, copied = without_overwrites(
-            variants,
-            judgement.choice.name,
-            lambda kept: compare_runtimes(kept, feeds(model, kept, proof.shown(advance)), proof_threads(kept, count)),
+            variants, judgement.choice.name, lambda kept: _proof(kept, context, recipe, advance)
         )
         require_runtimes(target, runtimes)
     groups = None
@@ -304,6 +300,13 @@ def _proved_groups(groups: Groups, kept: Graph, job: Job, recipe: Recipe, stages
             samples = {g.key: feeds(job.model, g.graph, proofs(g, g.graph)) for g in groups.found}
             require_same(joined(groups.graphs), groups.graphs, samples)
     return groups
+
+
+def _proof(graph: Graph, context: Context, recipe: Recipe, advance: Advance) -> BitExactness:
+    """The runtimes on a graph, compared on the first held-out samples."""
+    count = proof_count(graph, recipe.verify.runtime_samples)
+    samples = context.gate.proof_samples(count).shown(advance)
+    return compare_runtimes(graph, feeds(context.model, graph, samples), proof_threads(graph, count))
 
 
 def proof_count(graph: Graph, wanted: int) -> int:

@@ -18,7 +18,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import multiplications
 from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED
-from edgeqwt.pipeline import BuildResult, check_free, proof_count, require_runtimes
+from edgeqwt.pipeline import BuildResult, check_free, proof_count, proof_threads, require_runtimes
 from edgeqwt.runtime.boundary import graph_feed, to_real
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -163,6 +163,13 @@ def test_networks_that_take_seconds_for_a_sample_are_proved_on_fewer(monkeypatch
     assert [proof_count(graph, wanted) for wanted in (1, 4, 32)] == [1, 4, 5]
     monkeypatch.setattr(pipeline, "PROOF_WORK", work - 1)
     assert proof_count(graph, 32) == 2
+
+
+def test_little_work_is_proved_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain()
+    graph = chain.graph(conv(chain, chain.input((1, 6, 6, 4)), 4, 1))
+    monkeypatch.setattr(pipeline, "SHARED_WORK", 5 * sum(multiplications(graph, op) for op in graph.ops))
+    assert [proof_threads(graph, count) for count in (1, 4, 5)] == [1, 1, THREADS]
 
 
 def test_stages_have_seconds_and_memory(built: BuildResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edgeqwt.calibration.samples import Samples
@@ -94,9 +95,14 @@ class Gate:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
         return Comparator(reference, self.feeds(), outputs, deciding=self._model.deciding)
 
-    def at_decisions(self, reference: Graph) -> Comparator:
-        """The same at the tensors of that graph that decide."""
-        return self.against(reference, decision_tensors(reference, deciding=self._model.deciding))
+    @contextmanager
+    def at_decisions(self, reference: Graph) -> Iterator[Comparator]:
+        """The same at the tensors of that graph that decide, while it lasts; the gate's own graph runs once for all."""
+        if reference is self._graph:
+            yield self._opened(self._decisive).uncentered()
+            return
+        with self.against(reference, decision_tensors(reference, deciding=self._model.deciding)) as comparator:
+            yield comparator
 
     def quality(
         self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import batched
@@ -271,6 +272,12 @@ class Comparator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def uncentered(self) -> Comparator:
+        """The same samples and values, for errors of which the mean counts, too; not to be closed."""
+        found = copy(self)
+        found.centered = False
+        return found
 
     def close(self) -> None:
         """Frees the disk."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.statistics import BINS, FOLDS, Statistics
+from edgeqwt.calibration.statistics import BINS, BLOCK, FOLDS, Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -89,6 +89,24 @@ def test_samples_are_reported_apart_by_folds() -> None:
     pooled = statistics.pooled().folds
     assert pooled is not None
     assert not pooled[:FOLDS].any()
+
+
+@pytest.mark.parametrize("size", [1, 100, BLOCK // 3, BLOCK, 2 * BLOCK + 5])
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_samples_taken_in_together_are_those_taken_in_one_by_one(size: int, count: int) -> None:
+    rng = np.random.default_rng(size)
+    samples = [np.maximum((1 + k) * rng.standard_normal(size), 0).astype(np.float32) for k in range(count)]
+    together, one_by_one = Statistics(), Statistics()
+    together.add_samples(samples, 6)
+    for k, values in enumerate(samples):
+        one_by_one.add(values, sample=6 + k)
+    assert_equal(together, one_by_one)
+    assert together.seen == one_by_one.seen == sum(np.count_nonzero(values) for values in samples)
+    # No matter how many values are counted at a time.
+    whole = Statistics()
+    for k, values in enumerate(samples):
+        whole.add(values, np.ones(size), sample=6 + k)
+    assert_equal(together, whole)
 
 
 def test_extremes_are_exact_and_zeros_counted_apart() -> None:

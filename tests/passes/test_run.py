@@ -33,6 +33,7 @@ from edgeqwt.techniques.lapq import Lapq
 from edgeqwt.techniques.ranges import MinMaxRanges, PowerOfTwoRanges
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.weight_scales import MseWeightScales, PowerOfTwoWeightScales
+from edgeqwt.verify.comparator import Comparator
 from edgeqwt.widths.precision import Precision, parse
 from tests import small
 from tests.chain import NONE, Chain, noise
@@ -238,6 +239,19 @@ def test_nothing_is_computed_twice(work: Context, monkeypatch: pytest.MonkeyPatc
     made(fresh, load("fast").techniques)
     made(fresh, plain(load("fast").techniques))
     assert calls == [fresh.graph]
+
+
+def test_the_float_graph_is_run_once_for_all_judges_of_decisions(
+    work: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integer = made(work, plain(load("fast").techniques)).graph
+    with work.gate.against(work.graph, work.gate._decisive) as own:
+        expected = own.noise(integer)
+    assert work.gate.noise(integer) != expected  # which leaves the mean error out
+    monkeypatch.setattr(Comparator, "__init__", lambda *arguments, **options: pytest.fail("it runs again"))
+    for _ in range(2):  # the first look does not end what the second one needs
+        with work.gate.at_decisions(work.graph) as shared:
+            assert shared.noise(integer) == expected
 
 
 def test_there_must_be_samples() -> None:

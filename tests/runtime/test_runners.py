@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_results_belong_to_the_caller(kind: str) -> None:
     assert (first == 5).all()
     second[:] = 0
     assert (runner.run(feed(graph, 7))[1] == 7).all()
+
+
+@pytest.mark.parametrize("make", [reference, xnnpack])
+@pytest.mark.parametrize("seed", range(3))
+def test_views_are_the_same_values_until_the_next_run(make: Callable[..., LiteRT], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, ops=8)
+    runner = make(graph, [*graph.inputs, *(t for op in graph.ops for t in op.outputs)])
+    for _ in range(2):  # the first run may be one in another process
+        inputs = random_inputs(rng, graph)
+        found, views = runner.run(inputs), runner.views(inputs)
+        assert found.keys() == views.keys()
+        for t, value in found.items():
+            np.testing.assert_array_equal(views[t], value)
+        with pytest.raises(RuntimeError, match="reference to internal data"):
+            runner.interpreter.invoke()
+        views.clear()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,7 +16,8 @@ from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.overwritten import protected
-from edgeqwt.runtime.runners import reference, xnnpack
+from edgeqwt.runtime.runners import Values, reference, xnnpack
+from edgeqwt.runtime.subprocess_runners import Hosted
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.verify.bitexact import BitExactness, Difference, OpByOp, compare_runtimes
 from edgeqwt.widths.precision import Precision
@@ -81,6 +82,23 @@ def test_values_that_litert_overwrites_are_found_although_every_op_is_right() ->
     safe = compare_runtimes(protected(integer), (graph_feed(integer, s) for s in samples(graph)))
     assert safe.overwritten == ()
     assert safe.ok
+
+
+def test_reference_kernels_run_once_where_their_plan_loses_nothing(
+    resnet: Graph, cifar10: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[tuple[str, bool]] = []
+    run = Hosted.run
+
+    def counted(self: Hosted, inputs: Mapping[int, Array]) -> Values:
+        kind, _, taps = self.arguments
+        kinds.append((kind, len(taps) > 0))
+        return run(self, inputs)
+
+    monkeypatch.setattr(Hosted, "run", counted)
+    compare_runtimes(resnet, _inputs(resnet, cifar10["calibration_images"], 2), threads=1)
+    assert kinds.count(("reference", True)) == kinds.count(("xnnpack", True)) == kinds.count(("xnnpack", False)) == 2
+    assert ("reference", False) not in kinds
 
 
 def test_the_result_does_not_depend_on_threads(resnet: Graph, cifar10: Images) -> None:

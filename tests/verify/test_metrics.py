@@ -6,6 +6,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
+from edgeqwt.verify import metrics
 from edgeqwt.verify.metrics import Sums, compare
 
 
@@ -25,6 +26,29 @@ def test_metrics_are_their_definitions_over_all_samples() -> None:
     assert found.max_steps == np.abs(r - t).max() / 0.1
     assert found.top1 == (reference.argmax(-1) == test.argmax(-1)).mean()
     assert 0 < found.top1 < 1  # otherwise the line above proves nothing
+
+
+@pytest.mark.parametrize("fill", [0.0, -np.inf])
+def test_large_tensors_are_compared_block_by_block(fill: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    reference = rng.normal(size=(3, 5, 20)).astype(np.float32)
+    reference[1, 2, 3] = fill
+    integers = np.rint(reference.clip(-3, 3) / 0.1).astype(np.int8)
+
+    def real(values: np.typing.NDArray[np.int8]) -> np.typing.NDArray[np.float32]:
+        return (values * 0.1).astype(np.float32)
+
+    whole = compare(reference, real(integers), 0.1, varying=True, stacked=True)
+    monkeypatch.setattr(metrics, "BLOCK", 7)
+    parts = compare(reference, integers, 0.1, varying=True, stacked=True, real=real)
+    assert whole.elements == parts.elements == 300 - np.isinf(fill)
+    assert (whole.max_abs, whole.rows, whole.agreeing) == (parts.max_abs, parts.rows, parts.agreeing)
+    assert whole.spread is not None
+    assert parts.spread is not None
+    assert whole.spread.squares == parts.spread.squares
+    for name in ("reference", "test", "product", "error"):
+        # Sums of 300 float64 terms in another order.
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-12)
 
 
 def test_identical_tensors_are_infinitely_close() -> None:
