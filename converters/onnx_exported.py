@@ -11,7 +11,7 @@ import onnx
 
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
-from edgeqwt.converters import locations, onnx2tf_tool, onnx_flow, onnx_rewrites, onnx_source, open_ends, trace, trained
+from edgeqwt.converters import locations, onnx2tf_tool, onnx_flow, onnx_loadable, onnx_source, open_ends, trace, trained
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.integers import narrowed
@@ -58,7 +58,7 @@ def _exported(source: Source, work: Work) -> Exported:
     with plain_sequences(source.what, source.torch.module):
         source.torch.run(source.sample)
     notes = torch_source.export(source.torch, source.sample, path, work.torch_log)
-    proto = onnx_rewrites.loadable(onnx_source.load(path))
+    proto = onnx_loadable.loadable(onnx_source.load(path))
     proto, fixed = onnx_source.with_static_shapes(proto, source.sample)
     proto, flow = onnx_flow.resolved(proto)
     proto, steps = unrolled(proto)

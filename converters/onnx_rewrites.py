@@ -20,46 +20,14 @@ from edgeqwt.converters.onnx_resize import resized
 from edgeqwt.converters.onnx_scatter import counted_from_the_end, elements, positions
 from edgeqwt.converters.onnx_volumes import Volumes
 from edgeqwt.errors import InputError
+from edgeqwt.graph.graph import Array
 
 ALONG_HEIGHT = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0}
 """What stands in front of a line's attributes to make them an image's."""
 DEPTH = (0, 1, 3, 5, 2, 4)
 """How SpaceToDepth moves (batch, channels, height, block, width, block)."""
+CLOSE = 1e-5  # onnx2tf takes limits below a tenth of it for 0
 LOWEST_OPSET = 13  # below, slices, sums and paddings are spelled otherwise
-
-
-def loadable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what torch's exporter writes and onnxruntime does not run set right.
-
-    ONNX's own rules ask for TopK's count as a vector, and onnxruntime for numbers where a Conv with gaps is padded.
-    The model itself comes back where nothing is wrong. Nodes that no runtime takes stay what they are: it names them.
-    """
-    ranks = {i.name: tuple(i.dims) for i in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            ranks[node.output[0]] = tuple(node.attribute[0].t.dims)
-    nodes, one, changed = list[onnx.NodeProto](), "edgeqwt/one", False
-    for node in model.graph.node:
-        weighted = node.op_type == "Conv" and len(node.input) > 1
-        padded = windows.explicitly_padded(node, ranks.get(node.input[1], ())) if weighted else None
-        counted = node.op_type == "TopK" and len(node.input) > 1 and len(ranks.get(node.input[1], ())) != 1
-        if counted:
-            vector = f"{node.output[0]}/count"
-            nodes.append(onnx.helper.make_node("Reshape", [node.input[1], one], [vector]))
-            padded = onnx.NodeProto()
-            padded.CopyFrom(node)
-            padded.input[1] = vector
-        changed = changed or padded is not None
-        nodes.append(node if padded is None else padded)
-    if not changed:
-        return model
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.node[:]
-    fixed.graph.node.extend(nodes)
-    if any(one in node.input for node in nodes):
-        fixed.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), one))
-    return fixed
 
 
 def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -191,15 +159,33 @@ def _remainder(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _whole_limits(editing: Editing, node: onnx.NodeProto) -> bool:
-    """Clip of integers, of which onnx2tf makes activation functions that have no kernels for them."""
-    limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name]
-    if editing.values.types.get(node.input[0]) not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) or not limits:
+def _limits(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Clip of integers, of which onnx2tf makes activation functions that have no kernels for them, or close to 0.
+
+    It takes limits such as 1e-10 for 0: the logarithm that follows is infinite then.
+    """
+    # The lower limit last: onnx2tf looks for limits of 0 and 1 in the other order.
+    limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name][::-1]
+    whole = editing.values.types.get(node.input[0]) in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+    values = [editing.values.constant(name) for _, name in limits]
+    if not limits or not (whole or any(map(_close, values))):
         return False
     x = node.input[0]
     for k, (kind, name) in enumerate(limits):
-        x = editing.add(kind, [x, name], output=node.output[0] if k == len(limits) - 1 else None)
+        x = editing.add(kind, [name, x], output=node.output[0] if k == len(limits) - 1 else None)
     return True
+
+
+def _close(limit: Array | None) -> bool:
+    return limit is not None and limit.size == 1 and 0 < abs(float(limit.reshape(()))) < CLOSE
+
+
+def _maximum(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Max with a limit close to 0 as the second input, where onnx2tf takes it for 0, as the first."""
+    if len(node.input) == 2 and _close(editing.values.constant(node.input[1])):
+        editing.add("Max", node.input[::-1], output=node.output[0])
+        return True
+    return _each_with_each(editing, node)
 
 
 def _spectrum(editing: Editing, node: onnx.NodeProto) -> bool:
@@ -355,14 +341,15 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
-        **dict.fromkeys(("Add", "Div", "Max", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
-        "Clip": _whole_limits,
+        **dict.fromkeys(("Add", "Div", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
+        "Clip": _limits,
         "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
         "Einsum": einsum,
         "Elu": _elu,
         **dict.fromkeys(("GatherElements", "GatherND"), counted_from_the_end),
         "InstanceNormalization": _norm_of_lines,
         "LpNormalization": _of_sums,
+        "Max": _maximum,
         "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,

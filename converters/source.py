@@ -89,9 +89,9 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
-    from edgeqwt.converters import onnx_rewrites, onnx_source
+    from edgeqwt.converters import onnx_loadable, onnx_source
 
-    proto = onnx_rewrites.loadable(onnx_source.load(path))
+    proto = onnx_loadable.loadable(onnx_source.load(path))
     samples = validated(samples, onnx_source.input_specs(proto))
     sample = samples.first()
     proto, notes = onnx_source.with_static_shapes(proto, sample)

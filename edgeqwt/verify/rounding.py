@@ -15,7 +15,9 @@ up to sqrt(K/3) times more in the worst order, which blocked sums never come nea
 functions that are a few units off in the last place, and that two evaluations both err.
 
 A second term, SAFETY·sqrt(K)·u·max|y| with the K of the op that computes y, keeps the tolerance
-from vanishing where moves happen to cancel (outputs of one element) or nothing has weights.
+from vanishing where moves happen to cancel (outputs of one element) or nothing has weights. Runtimes
+compute sigmoids and tangents by approximations that err by units of 1, however small all outputs are
+(onnxruntime's kernel by 1.4e-7 where none is above 0.03): there |y| counts as 1 at least.
 
 Integer and bool tensors (ARG_MAX, comparisons) must be equal, except for elements that the moves
 change too: those are ties that rounding decides.
@@ -112,6 +114,7 @@ class Rounding:
         self.plain = xnnpack(graph, taps)
         self.moved = [xnnpack(moved(graph, sign * safety), taps) for sign in (1, -1)]
         self.move = safety * math.sqrt(max(sums, default=1)) * UNIT
+        self.least = {t: 1.0 for op in graph.ops if op.kind in ("LOGISTIC", "TANH") for t in op.outputs}
         self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
 
     def run(self, inputs: Mapping[int, Array]) -> dict[int, Bounded]:
@@ -136,7 +139,8 @@ class Rounding:
             return Bounded(value, 0.0, undecided)
         with np.errstate(invalid="ignore"):
             reach = max(_largest(other[tensor].astype(np.float64) - value) for other in others)
-        floor = self.safety * math.sqrt(self.terms.get(tensor, 1)) * UNIT * _largest(value)
+        size = max(_largest(value), self.least.get(tensor, 0.0))
+        floor = self.safety * math.sqrt(self.terms.get(tensor, 1)) * UNIT * size
         return Bounded(value, reach + floor)
 
 

@@ -13,7 +13,8 @@ import pytest
 from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.converters import onnx_source, torch_source
 from edgeqwt.converters.convert import convert
-from edgeqwt.converters.onnx_rewrites import loadable, rewritten
+from edgeqwt.converters.onnx_loadable import loadable
+from edgeqwt.converters.onnx_rewrites import rewritten
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import xnnpack
@@ -320,6 +321,27 @@ def test_one_tensor_as_two_outputs_is_told() -> None:
     model = helper.make_model(helper.make_graph(nodes, "twice", ends[:1], ends[1:]))
     with pytest.raises(InputError, match="outputs 'first' and 'second' are one tensor"):
         rewritten(model)
+
+
+@pytest.mark.requires("onnx2tf")
+def test_limits_close_to_0_are_not_taken_for_it(tmp_path: Path) -> None:
+    """As before logarithms: onnx2tf makes a RELU of a limit of 1e-10, and the logarithm of 0 is infinite."""
+    import torch
+
+    def logarithms(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        power = inner(x).relu()
+        return (
+            power.clamp(min=1e-7).log() + torch.maximum(power, torch.tensor(1e-9)).log() + power.clamp(1e-8, 1).sqrt()
+        )
+
+    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)})
+    found = convert(layer(lambda: torch.nn.Linear(6, 8), logarithms), samples, tmp_path, converter="onnx2tf")
+    assert [op.kind for op in found.graph.ops].count("MAXIMUM") == 3
+    for sample in samples:
+        wanted = next(iter(found.run_source(sample).values()))
+        assert wanted.min() < -10  # some values are limited
+        values = xnnpack(found.graph).run(found.graph_inputs(sample))
+        np.testing.assert_allclose(values[found.outputs[0].tensor], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402, N812 (its usual name)
 
 from edgeqwt.converters import onnx_source, torch_source  # noqa: E402
-from edgeqwt.converters.onnx_rewrites import loadable  # noqa: E402
+from edgeqwt.converters.onnx_loadable import loadable  # noqa: E402
 from edgeqwt.converters.onnx_source import OnnxRunner  # noqa: E402
 from edgeqwt.converters.torch_forms import spelled_out  # noqa: E402
 
