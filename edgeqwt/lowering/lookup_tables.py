@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
+from edgeqwt.graph.whole import ROUNDING, is_whole
 from edgeqwt.lowering.forms import is_number, variable_slot
 from edgeqwt.runtime.boundary import limits, quantized, real
 from edgeqwt.runtime.runners import xnnpack
@@ -19,7 +20,8 @@ def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
     """What float ops of one variable, one after the other, give for each int8 value of their input, shape (256,).
 
     Outside the function's domain (the square root of a negative value) the nearest value
-    inside it stands in; infinities stay.
+    inside it stands in; infinities stay. What is cut off or rounded of an input that is whole is that of the whole
+    number next to each value.
     """
     first = graph.ops[ops[0]]
     source, target = first.inputs[variable_slot(graph, first)], graph.ops[ops[-1]].outputs[0]
@@ -33,7 +35,9 @@ def function_values(graph: Graph, ops: Sequence[int], x: Quantization) -> Array:
         if tensor.data is not None and tensor.is_float and is_number(tensor)
     }
     runner = xnnpack(alone.with_tensors(flat))
-    values: Array = runner.run({ports[0]: real(LEVELS, x)})[ports[1]].reshape(-1)
+    steps = any(op.kind in ROUNDING or op.kind == "CAST" for op in alone.ops) and is_whole(graph, source)
+    levels = np.rint(real(LEVELS, x)) if steps else real(LEVELS, x)
+    values: Array = runner.run({ports[0]: levels})[ports[1]].reshape(-1)
     if values.dtype.kind == "f" and np.isnan(values).any():
         valid = np.flatnonzero(~np.isnan(values))
         if not valid.size:

@@ -8,7 +8,7 @@ import pytest
 from edgeqwt.graph.graph import Quantization
 from edgeqwt.lowering.lookup_tables import LEVELS, function_values, thresholds, to_int8
 from edgeqwt.runtime.boundary import limits, real
-from tests.chain import Chain
+from tests.chain import NONE, Chain
 
 COMPARE = {
     "GREATER": np.greater,
@@ -59,3 +59,26 @@ def test_options_and_constants_of_the_op_count() -> None:
     with np.errstate(divide="ignore"):
         expected = np.clip(np.float32(3) / reals, 0, 6)
     np.testing.assert_allclose(function_values(chain.graph(quotient), [1], q), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0313725, 0.2, 0.9])
+def test_whole_numbers_that_a_scale_does_not_hold_are_cut_off_right(scale: float) -> None:
+    """8 is stored as 7.97 at the first scale; the index of a picture's column would be 7."""
+    chain = Chain()
+    x = chain.input((1, 9))
+    places = chain.op("FLOOR", x)
+    index = chain.op("CAST", places, dtype="int32", inDataType="FLOAT32", outDataType="INT32")
+    again = chain.op("FLOOR", chain.op("MUL", places, chain.constant(0.5), **NONE))
+    graph, q = chain.graph(index, again), Quantization.per_tensor(scale, -128)
+    numbers = np.arange(int(255 * scale) + 1)
+    stored = np.rint(numbers / scale).astype(int)  # the entry of each, from the lowest level on
+    np.testing.assert_array_equal(function_values(graph, [1], q)[stored], numbers)
+    np.testing.assert_array_equal(function_values(graph, [2, 3], q)[stored], numbers // 2)
+
+
+def test_other_numbers_are_cut_off_as_they_are() -> None:
+    chain = Chain()
+    x = chain.input((1, 9))
+    graph = chain.graph(chain.op("CAST", x, dtype="int32", inDataType="FLOAT32", outDataType="INT32"))
+    found = function_values(graph, [0], Quantization.per_tensor(0.4, -128))
+    np.testing.assert_array_equal(found, np.trunc(np.float32(0.4) * np.arange(256, dtype=np.float32)))
