@@ -42,7 +42,7 @@ def is_whole(graph: Graph, t: int) -> bool:
         if not tensor.is_float:
             return True
         if tensor.data is not None:
-            return bool((tensor.data == np.rint(tensor.data)).all())
+            return bool((np.isfinite(tensor.data) & (tensor.data == np.rint(tensor.data))).all())
         op = graph.ops[producers[t]] if t in producers else None
         if op is None or op.activation not in ACTIVATIONS:
             return False

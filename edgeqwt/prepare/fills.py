@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.prepare.masks import is_whole
+from edgeqwt.graph.whole import is_whole
 from edgeqwt.prepare.rewriting import (
     activation_like,
     constant,

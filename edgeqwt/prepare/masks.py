@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.whole import is_whole
 from edgeqwt.prepare.rewriting import (
     activation_like,
     constant,
@@ -239,7 +240,7 @@ def _in_scores(graph: Graph, scores: int, hides: Hides, sign: int = 1) -> Iterat
 
 
 def _in_summand(graph: Graph, reader: int, slot: int, hides: Hides, sign: int) -> Iterator[Slot]:
-    """Where the constant is that makes a summand a mask: the summand itself, a factor, or what is selected."""
+    """Where the constant is that makes a summand a mask: the summand itself, one of its own, a factor, a choice."""
     t = graph.ops[reader].inputs[slot]
     if hides(value(graph, t), sign):
         yield reader, slot, sign
@@ -249,6 +250,9 @@ def _in_summand(graph: Graph, reader: int, slot: int, hides: Hides, sign: int) -
     op = graph.ops[index]
     if op.kind in MOVING:
         yield from _in_summand(graph, index, 0, hides, sign)
+    elif op.kind in SUMS:  # masks that were added to each other once, for several layers
+        for part, times in enumerate(SUMS[op.kind]):
+            yield from _in_summand(graph, index, part, hides, sign * times)
     elif op.kind == "SELECT_V2":
         for choice in (1, 2):
             yield from _in_summand(graph, index, choice, hides, sign)
@@ -272,11 +276,16 @@ def _only_added(graph: Graph, t: int, sign: int) -> bool:
         return False
     readers = [graph.ops[i] for i in uses(graph).readers.get(t, [])]
     return all(
-        _only_softmax(graph, op.outputs[0], sign * _sign(op, t))
-        if op.kind in SUMS
+        _sign(op, t) != 0 and _goes_in(graph, op.outputs[0], sign * _sign(op, t))
+        if op.kind in SUMS and op.activation == "NONE"
         else op.kind in (*MOVING, "SELECT_V2") and _only_added(graph, op.outputs[0], sign)
         for op in readers
     )
+
+
+def _goes_in(graph: Graph, t: int, sign: int) -> bool:
+    """Whether a sum is used for one softmax alone, or for sums that are."""
+    return _only_softmax(graph, t, sign) or (bool(uses(graph).readers.get(t)) and _only_added(graph, t, sign))
 
 
 def _only_softmax(graph: Graph, t: int, sign: int = 1) -> bool:
@@ -306,18 +315,3 @@ def _is_large(data: Array | None, sign: int = 1) -> bool:
 def _is_hidden(data: Array | None, sign: int = 1) -> bool:
     """Whether a constant times a sign is one that `soften` wrote."""
     return data is not None and data.dtype == np.float32 and bool(data.size and (sign * data).min() == HIDDEN)
-
-
-def is_whole(graph: Graph, t: int) -> bool:
-    """Whether a tensor holds whole numbers: then its product with a mask's constant hides a score or is zero."""
-    data, index = value(graph, t), uses(graph).producers.get(t, -1)
-    if data is not None:
-        return bool(np.isfinite(data).all() and (data == np.rint(data)).all())
-    if index < 0 or graph.ops[index].activation != "NONE":
-        return False
-    op = graph.ops[index]
-    if op.kind == "CAST":
-        return not graph.tensors[op.inputs[0]].is_float
-    if op.kind in MOVING:
-        return is_whole(graph, op.inputs[0])
-    return op.kind in ("ADD", "SUB", "MUL") and all(is_whole(graph, s) for s in op.inputs)

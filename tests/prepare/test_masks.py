@@ -122,6 +122,32 @@ def feeds_of_rows(graph: Graph) -> list[dict[int, Array]]:
     return [{scores: rng.normal(0, 3, SCORES).astype(np.float32), mask: shown.reshape(1, 1, 4, 4)} for _ in range(4)]
 
 
+def joined(caller_sees: bool = False) -> Graph:
+    """Two layers' scores, to which the sum of a causal mask and one of padding is added, as torch's encoders have it."""
+    chain = Chain()
+    first, second, padding = chain.input(SCORES), chain.input(SCORES), chain.input(BROADCAST, dtype="int32")
+    hides = chain.op("EQUAL", padding, chain.constant([0]), dtype="bool", shape=BROADCAST)
+    large = chain.constant(np.float32([-3.4e38]))
+    filled = chain.op("SELECT_V2", hides, large, chain.constant(np.zeros(BROADCAST)), shape=BROADCAST)
+    causal = np.where(np.tri(4, dtype=bool), 0, -np.inf)[None, None]
+    both = chain.op("ADD", chain.constant(causal), filled, shape=(1, 1, 4, 4), **NONE)
+    layers = [chain.op("SOFTMAX", chain.op("ADD", scores, both, **NONE), beta=1.0) for scores in (first, second)]
+    return chain.graph(*layers, *([both] if caller_sees else []))
+
+
+def test_a_sum_of_masks_that_several_layers_read() -> None:
+    graph = joined()
+    prepared = prepare(graph).graph
+    assert smallest(prepared) == HIDDEN
+    # The first token is always there: no row is hidden altogether.
+    seen = [{**feed, graph.inputs[2]: np.array([1, 1, 0, 0], np.int32).reshape(BROADCAST)} for feed in feeds(graph)]
+    assert_same_function(graph, prepared, seen)
+
+
+def test_a_sum_of_masks_that_the_caller_sees_stays() -> None:
+    assert smallest(prepare(joined(caller_sees=True)).graph) == -np.inf
+
+
 def test_what_the_caller_sees_stays() -> None:
     graph = multiplied(-1e9, "mask is an output")
     assert smallest(prepare(graph).graph) == np.float32(-1e9)
