@@ -19,15 +19,20 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 LEGACY = "TF_USE_LEGACY_KERAS"
 _TOOLKIT = "tensorflow_model_optimization"
 _OWN = re.compile(r"(keras|tf_keras|tensorflow\w*|builtins)\b")
 """Modules that register what is theirs by themselves."""
+_HALF = re.compile(rb'"(mixed_)?b?float16"')
+"""Keras's names of half precision, of what is computed in it, and of what is stored in it."""
 _UNTRUSTED = runpy.run_path(os.path.join(os.path.dirname(__file__), "keras_untrusted.py"))
 
 
@@ -59,6 +64,32 @@ def _config(path: str) -> Any:
         return _UNTRUSTED["config_of"](archive)
 
 
+@contextlib.contextmanager
+def in_float32(path: str) -> Iterator[str]:
+    """A file whose model computes in float32: the file itself, or a copy of one that computes in half precision.
+
+    TFLite's kernels do not compute in half precision, and Keras keeps the weights of mixed precision in float32.
+    """
+    if not path.endswith(".keras"):
+        yield path
+        return
+    with zipfile.ZipFile(path) as archive:
+        text = _UNTRUSTED["text_of"](archive, "config.json")
+        if not _HALF.search(text):
+            yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copied = os.path.join(folder, os.path.basename(path))
+            with zipfile.ZipFile(copied, "w") as target:
+                for part in archive.infolist():
+                    if part.filename == "config.json":
+                        target.writestr(part, _HALF.sub(b'"float32"', text))
+                        continue
+                    with archive.open(part) as source, target.open(part, "w", force_zip64=True) as written:
+                        shutil.copyfileobj(source, written)
+            yield copied
+
+
 def named_modules(path: str) -> list[str]:
     """The modules of users that a .keras file's objects are of, in order."""
     found = {part.get("module") for part in _UNTRUSTED["objects_in"](_config(path))}
@@ -88,7 +119,8 @@ class Model:
         if os.path.isdir(path):
             self._open_saved_model(path)
         else:
-            self.model = _load(tf, path, safe_mode=not trusted)
+            with in_float32(path) as given:
+                self.model = _load(tf, given, safe_mode=not trusted)
             self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
             nested = self._structure("output")
             self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
@@ -203,6 +235,8 @@ def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:
 class LackingError(Exception):
     """TFLite has no form of an op of TensorFlow's."""
 
+    half = "It computes in half precision: save it with the policy float32, or give its .keras file."
+
     hint = "Write their layers with others: a pool over a volume, say, as one over two axes and one over the third."
 
 
@@ -218,7 +252,10 @@ def _converted(model: Model, arrays: dict[str, Any]) -> bytes:
         lacking = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", str(error))))
         if not lacking:
             raise
-        raise LackingError(f"TFLite has no op for {', '.join(lacking)}") from error
+        raised = LackingError(f"TFLite has no op for {', '.join(lacking)}")
+        if re.search(r"tensor<[\dx?*]*b?f16>", str(error)):
+            raised.hint = LackingError.half
+        raise raised from error
 
 
 def main(path: str, trusted: str = "") -> None:

@@ -15,7 +15,7 @@ from edgeqwt.converters import convert
 from edgeqwt.converters.child import environment
 from edgeqwt.converters.keras_child import is_legacy, named_modules
 from edgeqwt.converters.tools import find
-from edgeqwt.errors import InputError, ToolError
+from edgeqwt.errors import EdgeqwtError, InputError, ToolError
 from edgeqwt.verify.parity import check_parity
 
 MAKE = """
@@ -37,6 +37,12 @@ tf.keras.Sequential([tf.keras.Input((5, 3)), layers.GRU(4), layers.Dense(2)]).sa
 frames = [tf.keras.Input((3, 4, 4, 2)), layers.ConvLSTM2D(2, 3, padding="same"), layers.Flatten(), layers.Dense(2)]
 tf.keras.Sequential(frames).save("frames.keras")
 tf.keras.Sequential([tf.keras.Input((4, 4, 4, 2)), layers.MaxPooling3D(2)]).save("volume.keras")
+for policy in ("mixed_float16", "mixed_bfloat16", "float16"):
+    tf.keras.mixed_precision.set_global_policy(policy)
+    half = tf.keras.Sequential([tf.keras.Input((6, 3)), layers.Conv1D(4, 3, activation="relu"), layers.Dense(2)])
+    half.save(policy + ".keras")
+    if policy == "mixed_float16":
+        half.export("half", verbose=False)
 """
 
 
@@ -66,6 +72,25 @@ def test_models_of_keras_3(files: Path, tmp_path: Path, name: str) -> None:
     assert parity.samples == 4
     [convolution] = [op for op in model.graph.ops if op.kind == "CONV_2D"]
     assert model.locations[model.graph.tensors[convolution.outputs[0]].name].rpartition("/")[2].startswith("stem")
+
+
+@pytest.mark.tool("tensorflow")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_models_in_half_precision_compute_in_float32(files: Path, tmp_path: Path, policy: str) -> None:
+    before = (files / f"{policy}.keras").read_bytes()
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)})
+    model = convert(files / f"{policy}.keras", samples, tmp_path)
+    assert {t.dtype for t in model.graph.tensors} <= {"float32", "int32"}
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+    assert (files / f"{policy}.keras").read_bytes() == before
+
+
+@pytest.mark.tool("tensorflow")
+def test_a_saved_model_in_half_precision_is_refused_with_a_way_out(files: Path, tmp_path: Path) -> None:
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)})
+    with pytest.raises(EdgeqwtError, match="TFLite has no op for") as caught:
+        convert(files / "half", samples, tmp_path, converter="tensorflow")
+    assert "half precision" in caught.value.hint
 
 
 @pytest.mark.tool("tensorflow")

@@ -123,7 +123,7 @@ def feeds_of_rows(graph: Graph) -> list[dict[int, Array]]:
 
 
 def joined(caller_sees: bool = False) -> Graph:
-    """Two layers' scores, to which the sum of a causal mask and one of padding is added, as torch's encoders have it."""
+    """Two layers' scores, to which the sum of a causal mask and one of padding is added, as torch's encoders do it."""
     chain = Chain()
     first, second, padding = chain.input(SCORES), chain.input(SCORES), chain.input(BROADCAST, dtype="int32")
     hides = chain.op("EQUAL", padding, chain.constant([0]), dtype="bool", shape=BROADCAST)
