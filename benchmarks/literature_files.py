@@ -20,7 +20,7 @@ from edgeqwt.widths.precision import parse
 
 MEASURED = ROOT / "docs" / "literature_files.json"
 PAGE = runpy.run_path(str(ROOT / "scripts" / "literature_page.py"))
-ELSEWHERE = ("aespa", "regions16", "codebook", "codebook_calibration")
+ELSEWHERE = ("aespa", "channel_shift", "regions16", "codebook", "codebook_calibration")
 """These have nothing, or one small layer, to work on in a network of convolutions; the page measures them by others."""
 
 
@@ -61,12 +61,12 @@ def main() -> None:
     for name in asked.techniques or names():
         if registry.registered()[name].slow and not (asked.learned or asked.techniques):
             continue
-        row = {"technique": name}
+        row = {"technique": name, **{what: round(db, 2) for what, db in bases.items()}}
         row |= {what: round(quality(network, recipe), 2) for what, recipe in recipes(name, balanced)}
         rows.append(row)
         print(f"{about} {bases} {row}", flush=True)
         if asked.write:
-            written({**about, "calibration": CALIBRATION, **bases}, row)
+            written({**about, "calibration": CALIBRATION}, row)
     header = ("technique", "alone, dB", "added to balanced", "balanced without it")
     cells = [(r["technique"], *(f"{r[k]:.2f}" if k in r else "" for k in ("alone", "added", "without"))) for r in rows]
     title = f"{network.name}, {asked.precision}, {len(network.images):,} test images; {bases}"
@@ -86,7 +86,8 @@ def written(about: dict[str, object], row: dict[str, object]) -> None:
     old = next((t for t in tables if (t["network"], t["precision"]) == key), {"rows": []})
     rows = {r["technique"]: r for r in (*old["rows"], row)}
     others = [t for t in tables if (t["network"], t["precision"]) != key]
-    MEASURED.write_text(json.dumps([*others, {**about, "rows": [*rows.values()]}], indent=1) + "\n", encoding="utf-8")
+    tables = [*others, {**old, **about, "rows": [*rows.values()]}]
+    MEASURED.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

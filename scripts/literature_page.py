@@ -75,6 +75,13 @@ SYSTEMS = (
     System(
         "SmoothQuant (2023)", ("equalization",), ("smoothquant",), "with factors that are optimized, not an exponent"
     ),
+    System(
+        "Outlier Suppression+ (2023)",
+        ("channel_shift",),
+        (),
+        "shifts of channels; its factors are those of `equalization`. [+0.9 dB in the hybrid, nothing to shift or to "
+        "gain elsewhere](literature-in-files.md#shifts-of-channels)",
+    ),
     System("NoisyQuant (2023)", (), ("noisyquant",), "an ADD before each layer in a file: not built"),
     System(
         "MREM (2022)",
@@ -142,9 +149,10 @@ SYSTEMS = (
     ),
     System(
         "Q-HyViT, Trio-ViT",
-        ("regions16",),
+        ("regions16", "channel_shift"),
         (),
-        "hybrids build with what there is ([31 dB in 8 bits alone](literature-in-files.md#a-hybrid-in-8-bits-alone)); "
+        "hybrids build with what there is ([31 dB in 8 bits alone](literature-in-files.md#a-hybrid-in-8-bits-alone), "
+        "[32 with shifts of channels](literature-in-files.md#shifts-of-channels)); "
         "linear attention's divisions as regions of 16 bits "
         "([transformers.md](transformers.md))",
     ),
@@ -177,10 +185,10 @@ out. `added numbers` is what a correction would add to a file: none for an offse
 
 The table's dB: of techniques, what each gains in files of ResNet-20 at w4a8 on 2000 test images, beside ranges of
 `mse_ranges` with weights to nearest, and on top of `balanced`, or what `balanced` loses without it (512 calibration
-images, at 41102bb; `python benchmarks/literature_files.py --write`); of methods, what the study of the ViT at w4a4
-leaves, those of corrections on top of `mse`. `make benchmark-literature` measures studies and prints the same rows;
-`python benchmarks/literature.py --table` only prints them. [Literature in files](literature-in-files.md) has what else
-was measured of files.
+images, at 41102bb, learned rounding at 0b2b87c; `python benchmarks/literature_files.py --write`); of methods, what the
+study of the ViT at w4a4 leaves, those of corrections on top of `mse`. `make benchmark-literature` measures studies and
+prints the same rows; `python benchmarks/literature.py --table` only prints them. [Literature in
+files](literature-in-files.md) has what else was measured of files.
 
 """
 
@@ -218,8 +226,9 @@ def in_files(system: System) -> Iterator[tuple[str, str]]:
     for name in system.techniques:
         row = rows.get(name)
         if row is not None:
-            there = table["balanced"] - row["without"] if "without" in row else row["added"] - table["balanced"]
-            yield name, ", ".join(f"{round(gain, 1) + 0.0:+.1f}" for gain in (row["alone"] - table["nothing"], there))
+            base = {**table, **row}  # rows have bases of their own where they were measured at another commit
+            there = base["balanced"] - row["without"] if "without" in row else row["added"] - base["balanced"]
+            yield name, ", ".join(f"{round(gain, 1) + 0.0:+.1f}" for gain in (row["alone"] - base["nothing"], there))
 
 
 def in_simulation(system: System) -> Iterator[tuple[str, str]]:

@@ -106,7 +106,7 @@ class Mrem(Reconstruction):
 
     name = "mrem"
     paper = "MREM (Bai et al. 2022), section 3.2"
-    measured = "ResNet-20 w4a8: 12.6 dB for 14.2 block after block (docs/literature-in-files.md)"
+    measured = "ResNet-20 w4a8: 12.6 dB for 14.3 block after block (docs/literature-in-files.md)"
     scope: learned_rounding.Scope = "block"
     rounding: learned_rounding.Order = "straight"
     iterations: Annotated[int, Interval(ge=1, le=1_000_000)] = 100
