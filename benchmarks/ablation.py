@@ -31,6 +31,7 @@ from edgeqwt.report.terminal import decibels
 from edgeqwt.target.load import load as load_target
 from edgeqwt.techniques import registry
 from edgeqwt.techniques.aespa import Aespa
+from edgeqwt.techniques.channel_shift import ChannelShift
 from edgeqwt.techniques.codebook import Codebook, CodebookCalibration
 from edgeqwt.techniques.cwac import BiasCorrection, Cwac
 from edgeqwt.techniques.equalization import Equalization
@@ -104,6 +105,7 @@ def rows() -> Iterator[Row]:
     yield from (Row("left out", name, balanced.with_technique(ranges)) for name, ranges in MARGINLESS.items())
     for technique in (Equalization(absorb=True), MseWeightScales(), HessianGuided(), Reconstruction()):
         yield Row("added", named(technique), balanced.with_technique(technique))
+    yield Row("added", "channel_shift", with_shift(balanced))
     for name, rule in registry.of_role(RANGES).items():
         yield Row("ranges", name, nothing.with_technique(rule()))
     yield from (Row("ranges", f"mse_ranges without {n}", nothing.with_technique(r)) for n, r in MARGINLESS.items())
@@ -140,6 +142,12 @@ def rows() -> Iterator[Row]:
     }.items():
         yield Row("corrections", name, mse.with_technique(correction))
     yield Row("corrections", "linear layers (QwT)", mse, linear=True)
+
+
+def with_shift(recipe: Recipe) -> Recipe:
+    """The recipe with shifts of channels before equalization, which it must have."""
+    k = [technique.name for technique in recipe.techniques].index("equalization")
+    return replace(recipe, techniques=(*recipe.techniques[:k], ChannelShift(), *recipe.techniques[k:]))
 
 
 def named(technique: Technique) -> str:

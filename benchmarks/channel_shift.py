@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ablation import Network, network
+from ablation import Network, network, with_shift
 from common import CALIBRATION, at_hand, cifar10, figures, normalized, outputs, show
 from models import hybrid_cifar10, linear_attention_cifar10, mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
 
@@ -46,12 +46,6 @@ def main() -> None:
                     rows.append((f"{name}, {recipe}, {precision}, {label}", *cells(work, tried)))
                     print(*rows[-1], sep=" | ", flush=True)
     show(f"{asked.images:,} test images", ("", "output SQNR dB", "same top-1", "accuracy"), rows)
-
-
-def with_shift(recipe: Recipe) -> Recipe:
-    """The recipe with shifts of channels before equalization."""
-    k = [technique.name for technique in recipe.techniques].index("equalization")
-    return replace(recipe, techniques=(*recipe.techniques[:k], ChannelShift(), *recipe.techniques[k:]))
 
 
 def cells(work: Network, recipe: Recipe) -> Iterator[str]:
