@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import batched
+from threading import Lock
 from types import MappingProxyType
 
 from edgeqwt.calibration.clipped import spared
@@ -84,29 +85,28 @@ def observe_some(
     """
     wanted, filled = float_activations(graph), carriers(graph)
     clipped = {**spared(graph), **around(graph, deciding)}
-    workers = [(xnnpack(graph, wanted), {t: Statistics() for t in wanted}) for _ in range(threads)]
+    # Shared by all threads: histograms of their own would take hundreds of megabytes for thousands of small tensors.
+    statistics, locks = {t: Statistics() for t in wanted}, {t: Lock() for t in wanted}
 
-    def work(worker: tuple[LiteRT, dict[int, Statistics]], numbered: Chunk) -> int:
-        (runner, statistics), begin = worker, numbered[0][0]
+    def work(runner: LiteRT, numbered: Chunk) -> int:
+        begin = numbered[0][0]
         look = runner.views if len(numbered) == 1 else runner.run
         runs = [{**inputs, **look(inputs)} for _, inputs in numbered]
         for t in wanted:
             needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
             needed = [without_fills(value) for value in needed] if t in filled else needed
             try:
-                if len({value.shape for value in needed}) == 1:
-                    statistics[t].add_samples(needed, begin)
-                else:  # of each, other values are left out
-                    for sample, value in enumerate(needed, start=begin):
-                        statistics[t].add(value, sample=sample)
+                with locks[t]:
+                    if len({value.shape for value in needed}) == 1:
+                        statistics[t].add_samples(needed, begin)
+                    else:  # of each, other values are left out
+                        for sample, value in enumerate(needed, start=begin):
+                            statistics[t].add(value, sample=sample)
             except InputError as error:
                 raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
         return len(runs)
 
     size = chunk_size(sum(graph.tensors[t].size for t in wanted))
+    workers = [xnnpack(graph, wanted) for _ in range(threads)]
     count = sum(ordered(workers, work, batched(enumerate(samples, first), size)))
-    total = {t: Statistics() for t in wanted}
-    for _, part in workers:
-        for t, statistics in part.items():
-            total[t].merge(statistics)
-    return total, count
+    return statistics, count
