@@ -191,17 +191,11 @@ class OnnxRunner:
     """
 
     def __init__(self, model: onnx.ModelProto, *, everything: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = THREADS
-        if everything:
-            model = _with_all_outputs(model)
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        model = _with_all_outputs(model) if everything else model
         self.specs = input_specs(model)
         try:
-            self.session: Any = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            # What is chosen by constant conditions, onnxruntime 1.26 takes in and then cannot load.
+            self.session: Any = _session(model, plain=everything or any(n.op_type == "If" for n in model.graph.node))
         except Exception as error:  # onnxruntime's exceptions have no common base but this
             raise InputError(f"onnxruntime cannot load the model: {_reason(error)}", "Export it again.") from error
         self.names = [output.name for output in self.session.get_outputs()]
@@ -220,6 +214,16 @@ class OnnxRunner:
                 f"the ONNX model fails on a sample: {_reason(error)}", "Run it on that sample in onnxruntime."
             ) from error
         return dict(zip(self.names, (np.asarray(v) for v in values), strict=True))
+
+
+def _session(model: onnx.ModelProto, *, plain: bool) -> Any:
+    """A session on the CPU; `plain`: without onnxruntime's own rewriting."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = THREADS
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def versions() -> Mapping[str, str]:

@@ -76,8 +76,8 @@ def conform(array: Array, spec: InputSpec, where: str) -> Array:
         raise InputError(
             f"{where} is expected to be {spec.dtype}, which is not supported", "Use float, integer or bool inputs."
         ) from None
-    if spec.shape == () and array.shape == (1,):  # a row of an array whose only axis is that of samples
-        array = array.reshape(())
+    if array.shape[:1] == (1,) and _fits(array.shape[1:], spec.shape):
+        array = array[0]  # of an array whose first axis counts samples: states of recurrent layers, or numbers
     _check_shape(array.shape, spec.shape, where, tokens=dtype.kind in "iu")
     if dtype.kind == "f":
         return _as_float(array, dtype, where)
@@ -96,12 +96,11 @@ def _check_names(sample: Sample, names: Sequence[str], where: str) -> None:
 
 
 def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where: str, tokens: bool) -> None:
-    fits = len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
-    if fits and 0 not in found:
+    if _fits(found, expected) and 0 not in found:
         return
     wanted = str(tuple("any" if e is None else e for e in expected)).replace("'any'", "any")
     hint = "Give the data in the source model's own layout, with a batch dimension in front."
-    if len(found) + 1 == len(expected) and all(e in (None, f) for f, e in zip(found, expected[1:], strict=True)):
+    if _fits(found, expected[1:]):
         hint = "The batch dimension is missing: use array[None]."
     elif fits_but_batch(found, expected):
         hint = f"The model takes batches of {expected[0]}: give --batch-size {expected[0]}."
@@ -113,6 +112,10 @@ def _check_shape(found: tuple[int, ...], expected: tuple[int | None, ...], where
         elif (found[0], found[2], found[3], found[1]) == expected:
             hint = "The data is channels-first (NCHW): use array.transpose(0, 2, 3, 1), or layout NHWC for images."
     raise InputError(f"{where} has shape {found}, expected {wanted}", hint)
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
 
 
 def fits_but_batch(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

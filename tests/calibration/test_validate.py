@@ -171,6 +171,15 @@ def test_inputs_of_types_that_no_sample_has(dtype: str) -> None:
     assert f"is expected to be {dtype}, which is not supported" in error.message
 
 
+def test_rows_of_states_whose_batch_is_not_the_first_axis() -> None:
+    """As of an LSTM: an array of samples has their number in front of what one sample takes."""
+    state = InputSpec("h", (2, None, 8), "float32")
+    found = list(validated(from_arrays({"h": np.arange(5 * 16, dtype=np.float32).reshape(5, 2, 1, 8)}), [state]))
+    assert [sample["h"].shape for sample in found] == [(2, 1, 8)] * 5
+    assert found[1]["h"][0, 0, 0] == 16
+    assert "has shape (1, 3, 1, 8)" in refused(from_arrays({"h": np.zeros((5, 3, 1, 8), np.float32)}), state).message
+
+
 def test_rows_of_one_number_serve_an_input_without_axes() -> None:
     scalar = InputSpec("x", (), "float32")
     found = list(validated(from_arrays({"x": np.arange(3.0)}), [scalar]))

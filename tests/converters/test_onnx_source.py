@@ -142,3 +142,27 @@ def test_files_that_are_no_onnx_models(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match="is not a readable ONNX model"):
             load(path)
+
+
+def test_choices_by_shapes_whose_branches_hold_weights_run() -> None:
+    """onnxruntime 1.26 takes the branch in, and then does not find its weights in memory of its own."""
+    weights = [np.random.default_rng(k).normal(size=(64, 64)).astype(np.float32) for k in range(2)]
+
+    def branch(k: int) -> onnx.GraphProto:
+        product = helper.make_node("MatMul", ["x", f"w{k}"], [f"y{k}"])
+        held = [numpy_helper.from_array(weights[k], f"w{k}")]
+        return helper.make_graph([product], f"branch{k}", [], [helper.make_tensor_value_info(f"y{k}", 1, None)], held)
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "first"], ["rows"]),
+        helper.make_node("Equal", ["rows", "four"], ["yes"]),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch(0), else_branch=branch(1)),
+    ]
+    ends = helper.make_tensor_value_info("x", 1, (4, 64)), helper.make_tensor_value_info("y", 1, None)
+    numbers = [numpy_helper.from_array(np.array(n), name) for name, n in (("first", 0), ("four", 4))]
+    graph = helper.make_graph(nodes, "chosen", ends[:1], ends[1:], numbers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    x = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
+    # Sums of 64 products in float32.
+    np.testing.assert_allclose(OnnxRunner(model).run({"x": x})["y"], x @ weights[0], atol=1e-4)
