@@ -60,7 +60,8 @@ class ChannelShift(Technique):
         if not verdict.kept:
             return state, Account((f"no channel is shifted: that is {gain}",), data, kept=False)
         which = f"channels of {len(chosen)} of {len(found)} groups of tensors"
-        message = f"{which} centered, whose steps shrink {min(shrunk):.1f} to {max(shrunk):.1f} times: {gain}"
+        by = [one for one in shrunk if one >= self.shrink]
+        message = f"{which} centered, whose steps shrink {min(by):.1f} to {max(by):.1f} times: {gain}"
         return after, Account((message,), data)
 
 
