@@ -128,6 +128,11 @@ def test_weighted_ranges_are_kept_only_where_they_help(language: Context) -> Non
     after, account = WeightedRanges().apply(before, language)
     assert account.kept == (after.statistics is not before.statistics)
     assert account.kept or "dB on held-out samples" in account.sentences[0]
+    whole = WeightedRanges(trials=1).apply(before, language)[1]
+    # Parts are tried only where the whole does not gain; each that is kept gains.
+    assert account.kept >= whole.kept
+    assert not account.kept or account.data["gain_db"] > 0
+    assert not whole.kept or account.data["tensors"] == len(before.statistics)
 
 
 def test_a_build_uses_the_widths_of_its_regions(language: Context) -> None:
