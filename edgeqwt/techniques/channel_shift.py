@@ -34,7 +34,7 @@ class ChannelShift(Technique):
     works = Works.FLOAT
     paper = "Outlier Suppression+ (Wei et al. 2023), eq. 2; RepQ-ViT (Li et al. 2023), section 3.2: beta"
     measured = (
-        "a hybrid with attention: `int8-only` w8a8 +0.9 dB, `balanced` w8a8 +0.4 dB, w4a8 +0.1 dB; nothing to shift in "
+        "a hybrid with attention: `int8-only` w8a8 +0.2 dB, `balanced` w8a8 +0.4 dB, w4a8 +0.1 dB; nothing to shift in "
         "most networks, 0.0 dB in a DiT (docs/literature-in-files.md)"
     )
     samples: Annotated[int, Ge(1)] = 256
