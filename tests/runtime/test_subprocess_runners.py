@@ -55,7 +55,7 @@ def test_a_process_ends_with_its_runner() -> None:
     runners[0].run(filled(3))
     del runners
     gc.collect()
-    assert children() == before
+    assert not children() - before  # those of earlier tests may end meanwhile
 
 
 def test_a_refused_model_is_an_error_with_the_interpreters_words() -> None:
@@ -65,7 +65,7 @@ def test_a_refused_model_is_an_error_with_the_interpreters_words() -> None:
     assert "GELU" in caught.value.log_tail
     del caught
     gc.collect()
-    assert children() == before
+    assert not children() - before  # those of earlier tests may end meanwhile
 
 
 def test_a_failed_run_is_an_error_and_the_runner_lives_on() -> None:
@@ -92,7 +92,7 @@ def test_a_process_that_dies_is_an_error(number: signal.Signals) -> None:
         runner.run(filled(5))
     with pytest.raises(InterpreterError, match="its process was ended"):
         runner.run(filled(5))
-    assert children() == before
+    assert not children() - before  # those of earlier tests may end meanwhile
 
 
 def test_an_interrupt_is_left_to_the_process_that_started_it() -> None:
