@@ -6,12 +6,13 @@ of TFLite does that in integers: a file whose ranges are calibrated is made of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from edgeqwt.converters.onnx_edit import constant_value
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -31,14 +32,14 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     given = model.graph.node
     if not any(node.op_type in (RANGES, LSTM) for node in given):
         return model
-    held = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     rounded, biases, added = {n.output[0] for n in given if n.op_type == RANGES}, _biases(model), dict[str, Array]()
     nodes = list[NodeProto]()
     for node in given:
-        if node.op_type in PRODUCTS and node.input[0] in rounded:
-            nodes.append(_product(node, held, added))
-        elif node.op_type == LSTM:
-            nodes.append(_lstm(node, held, added))
+        if node.op_type == LSTM or (node.op_type in PRODUCTS and node.input[0] in rounded):
+            try:
+                nodes.append((_lstm if node.op_type == LSTM else _product)(model, node, added))
+            except ValueError as error:  # of arrays that do not fit each other
+                raise InputError(f"{node.op_type} {node.name!r} has weights of wrong shapes", FLOAT_MODEL) from error
         elif node.op_type == RANGES:
             nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
             nodes.append(
@@ -46,7 +47,7 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
                     "Constant", [], [node.output[1]], value=numpy_helper.from_array(np.array(1, np.float32))
                 )
             )
-        elif node.output[0] in biases:
+        elif not biases.isdisjoint(node.output):
             nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
         elif rounded.isdisjoint(node.input):
             nodes.append(node)
@@ -62,14 +63,10 @@ def in_float(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def _product(node: NodeProto, held: Mapping[str, Array], added: dict[str, Array]) -> NodeProto:
+def _product(model: onnx.ModelProto, node: NodeProto, added: dict[str, Array]) -> NodeProto:
     """A convolution or matrix product of floats."""
-    zero = (
-        _constant(node, 3, held).astype(np.float32)
-        if len(node.input) > 3 and node.input[3]
-        else np.zeros((), np.float32)
-    )
-    weights = _constant(node, 1, held).astype(np.float32)
+    zero = _constant(model, node, 3) if len(node.input) > 3 and node.input[3] else np.zeros((), np.float32)
+    weights = _constant(model, node, 1)
     if node.op_type == "ConvInteger" and zero.ndim:  # one for each output channel, the first axis there
         zero = zero.reshape(-1, *[1] * (weights.ndim - 1))
     name = f"{node.input[1]}/float32"
@@ -79,11 +76,11 @@ def _product(node: NodeProto, held: Mapping[str, Array], added: dict[str, Array]
     return made
 
 
-def _lstm(node: NodeProto, held: Mapping[str, Array], added: dict[str, Array]) -> NodeProto:
+def _lstm(model: onnx.ModelProto, node: NodeProto, added: dict[str, Array]) -> NodeProto:
     """The LSTM of floats: weights there are (directions, inputs, gates), in ONNX (directions, gates, inputs)."""
     names = []
     for weights, scale in ((1, 8), (2, 10)):
-        parts = [_constant(node, k, held).astype(np.float32) for k in (weights, scale, scale + 1)]
+        parts = [_constant(model, node, k) for k in (weights, scale, scale + 1)]
         spread = [part.reshape(part.shape[0] if part.ndim else 1, 1, -1) for part in parts[1:]]
         names.append(f"{node.input[weights]}/float32")
         added[names[-1]] = np.ascontiguousarray(((parts[0] - spread[1]) * spread[0]).transpose(0, 2, 1))
@@ -92,10 +89,12 @@ def _lstm(node: NodeProto, held: Mapping[str, Array], added: dict[str, Array]) -
     return made
 
 
-def _constant(node: NodeProto, position: int, held: Mapping[str, Array]) -> Array:
-    if node.input[position] not in held:
-        raise InputError(f"the weights of {node.op_type} {node.name!r} are computed", FLOAT_MODEL)
-    return held[node.input[position]]
+def _constant(model: onnx.ModelProto, node: NodeProto, position: int) -> Array:
+    """What an input always is, as float32."""
+    found = constant_value(model, node.input[position], {}) if position < len(node.input) else None
+    if found is None:
+        raise InputError(f"the weights of {node.op_type} {node.name!r} are computed, or not there", FLOAT_MODEL)
+    return found.astype(np.float32)
 
 
 def _biases(model: onnx.ModelProto) -> set[str]:

@@ -164,14 +164,14 @@ def _limits(editing: Editing, node: onnx.NodeProto) -> bool:
 
     It takes limits such as 1e-10 for 0: the logarithm that follows is infinite then.
     """
-    # The lower limit last: onnx2tf looks for limits of 0 and 1 in the other order.
-    limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name][::-1]
+    limits = [(kind, name) for kind, name in zip(("Max", "Min"), node.input[1:], strict=False) if name]
     whole = editing.values.types.get(node.input[0]) in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
     values = [editing.values.constant(name) for _, name in limits]
     if not limits or not (whole or any(map(_close, values))):
         return False
     x = node.input[0]
-    for k, (kind, name) in enumerate(limits):
+    # Of real numbers the lower limit last: onnx2tf looks for limits of 0 and 1 in the other order.
+    for k, (kind, name) in enumerate(limits if whole else limits[::-1]):
         x = editing.add(kind, [name, x], output=node.output[0] if k == len(limits) - 1 else None)
     return True
 

@@ -189,10 +189,7 @@ def check_parameters(what: str, module: torch.nn.Module) -> None:
         if not value.is_floating_point():
             continue
         if value.dtype != torch.float32:
-            raise InputError(
-                f"{what}: {name} is of type {value.dtype}",
-                "Convert the module with .float().",
-            )
+            raise InputError(f"{what}: {name} is of type {value.dtype}", "Convert the module with .float().")
         # Masks among the buffers hold infinities on purpose.
         if bool(torch.isnan(value).any()) or (name in parameters and not bool(torch.isfinite(value).all())):
             kind = "parameter" if name in parameters else "buffer"

@@ -76,6 +76,15 @@ def test_integers_of_ranges_that_something_else_reads_are_refused() -> None:
         loadable(network(nodes, {}, (1, 4)))
 
 
+def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+    inputs = ["x", "w", "r", "", "", "", "", "", "s", "z", "s", "z"]
+    held = {"w": np.zeros((2, 4, 8), np.int8), "r": np.zeros((2, 4, 8), np.int8), "s": np.ones(3, np.float32)}
+    for given, message in ((inputs, "has weights of wrong shapes"), (inputs[:8], "are computed, or not there")):
+        node = helper.make_node("DynamicQuantizeLSTM", given, ["y"], "l", domain="com.microsoft", hidden_size=8)
+        with pytest.raises(InputError, match=message):
+            loadable(network([node], {**held, "z": np.zeros(3, np.int8)}, (1, 4)))
+
+
 def test_weights_that_are_computed_are_refused() -> None:
     nodes = [
         helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),

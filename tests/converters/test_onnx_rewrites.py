@@ -323,6 +323,18 @@ def test_one_tensor_as_two_outputs_is_told() -> None:
         rewritten(model)
 
 
+def test_of_limits_in_the_wrong_order_the_upper_one_holds() -> None:
+    """As ONNX's Clip has it."""
+    from onnx import helper, numpy_helper
+
+    ends = [helper.make_tensor_value_info(name, 7, (4,)) for name in "xy"]
+    held = [numpy_helper.from_array(np.array(n), name) for name, n in (("low", 5), ("high", 2))]
+    graph = helper.make_graph([helper.make_node("Clip", ["x", "low", "high"], ["y"])], "net", ends[:1], ends[1:], held)
+    model = rewritten(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    assert "Clip" not in [node.op_type for node in model.graph.node]
+    assert OnnxRunner(model).run({"x": np.array([0, 3, 7, -1])})["y"].tolist() == [2, 2, 2, 2]
+
+
 @pytest.mark.requires("onnx2tf")
 def test_limits_close_to_0_are_not_taken_for_it(tmp_path: Path) -> None:
     """As before logarithms: onnx2tf makes a RELU of a limit of 1e-10, and the logarithm of 0 is infinite."""
