@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from edgeqwt.converters.onnx_edit import Written, constant_value, without_dead
-from edgeqwt.converters.onnx_nodes import Values
+from edgeqwt.converters.onnx_nodes import Values, attributes
 from edgeqwt.errors import UnsupportedError
 
 FLOW = ("If", "Loop", "Scan")
@@ -33,8 +33,7 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
             raise UnsupportedError(
                 f"{node.op_type} {node.name or node.output[0]!r}",
                 "tflite",
-                "how often it runs depends on the values of the inputs, or it becomes over "
-                f"{LARGEST_UNROLLED} nodes, or it reads from the end or along other axes than the first",
+                f"how often it runs depends on the values of the inputs, or it becomes over {LARGEST_UNROLLED} nodes",
                 "Give the loop a fixed number of steps, or export a model of one step, with its states in and out.",
             )
     return model, tuple(notes)
@@ -97,46 +96,64 @@ class _Writing:
         return self.finished(states, joined, steps)
 
     def scan(self) -> str | None:
-        """A Scan along first axes, from the beginning: inputs are the states, and what is read a slice at a step."""
-        read = self.attributes["num_scan_inputs"].i
+        """A Scan: inputs are the states, and what is read a slice at a step, along any axis and from either end."""
+        given = attributes(self.node)
+        read, graph = given["num_scan_inputs"], self.attributes["body"].g
         states, scanned = list(self.node.input[:-read]), list(self.node.input[-read:])
-        unusual = any(v for a in self.node.attribute for v in a.ints)
-        graph = self.attributes["body"].g
-        if unusual or not self.values.shapes.get(scanned[0]):
+        shape, axes = self.values.shapes.get(scanned[0]), given.get("scan_input_axes") or [0] * read
+        if not shape:
             return None
-        steps = self.values.shapes[scanned[0]][0]
+        steps, results = shape[axes[0]], len(self.node.output) - len(states)
         if steps * max(len(graph.node), 1) > LARGEST_UNROLLED:
             return None
+        backward = given.get("scan_input_directions") or [0] * read
         joined = []
         for t in range(steps):
-            index = self.written.constant(np.array(t, np.int64), "step")
-            slices = [self.written.step(t).op("Gather", [source, index], "slice", axis=0) for source in scanned]
+            slices = []
+            for source, axis, reverse in zip(scanned, axes, backward, strict=True):
+                index = self.written.constant(np.array(steps - 1 - t if reverse else t, np.int64), "step")
+                slices.append(self.written.step(t).op("Gather", [source, index], "slice", axis=axis))
             outputs = self.body(graph, [*states, *slices], f".{t}")
             states = outputs[: len(states)]
             joined.append(outputs[len(states) :])
-        return self.finished(states, joined, steps)
+        out_axes = given.get("scan_output_axes") or [0] * results
+        last_first = given.get("scan_output_directions") or [0] * results
+        return self.finished(states, joined, steps, [*zip(out_axes, last_first, strict=True)])
 
     def known(self, name: str) -> int | None:
         """A number or a condition, where it is constant."""
         value = constant_value(self.written.model, name, self.values.shapes)
         return None if value is None else int(value.reshape(-1)[0])
 
-    def finished(self, states: Sequence[str], joined: Sequence[Sequence[str]], steps: int) -> str | None:
-        """Writes a loop's outputs: the last states, and what its steps gave, one above the other."""
+    def finished(
+        self, states: Sequence[str], joined: Sequence[Sequence[str]], steps: int, how: Sequence[tuple[int, int]] = ()
+    ) -> str | None:
+        """Writes a loop's outputs: the last states, and what its steps gave, side by side.
+
+        Args:
+            states: the last ones.
+            joined: of each step, its results.
+            steps: how many there were.
+            how: for each result the new axis along which its parts lie, and whether the last comes first.
+        """
         if not joined and len(self.node.output) > len(states):
             return None
-        outputs = [*states, *(self.stacked(parts) for parts in zip(*joined, strict=True))]
-        self.deliver(outputs)
+        results = [*zip(*joined, strict=True)]
+        ways = how or [(0, 0)] * len(results)
+        parts = [
+            self.stacked(part[::-1] if last else part, axis) for part, (axis, last) in zip(results, ways, strict=True)
+        ]
+        self.deliver([*states, *parts])
         return f"always runs {steps} times: it was unrolled"
 
-    def stacked(self, parts: Sequence[str]) -> str:
-        """Values as the slices of one, along a new first axis."""
+    def stacked(self, parts: Sequence[str], axis: int) -> str:
+        """Values as the slices of one, along a new axis."""
         if self.written.opset >= AXES_AS_INPUT:
-            axes = self.written.constant(np.array([0], np.int64), "axes")
+            axes = self.written.constant(np.array([axis], np.int64), "axes")
             rows = [self.written.op("Unsqueeze", [part, axes], "row") for part in parts]
         else:
-            rows = [self.written.op("Unsqueeze", [part], "row", axes=[0]) for part in parts]
-        return self.written.concat(rows, 0, "rows")
+            rows = [self.written.op("Unsqueeze", [part], "row", axes=[axis]) for part in parts]
+        return self.written.concat(rows, axis, "rows")
 
     def deliver(self, values: Sequence[str]) -> None:
         """Gives values the names of the node's outputs."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx
 
+from edgeqwt.converters import onnx_spectra
 from edgeqwt.converters import onnx_windows as windows
 from edgeqwt.converters.onnx_einsum import einsum
 from edgeqwt.converters.onnx_float32 import in_float32
@@ -188,31 +189,6 @@ def _maximum(editing: Editing, node: onnx.NodeProto) -> bool:
     return _each_with_each(editing, node)
 
 
-def _spectrum(editing: Editing, node: onnx.NodeProto) -> bool:
-    """STFT as one convolution whose kernels are the sines and cosines, stored once: (1, L) to (1, frames, F, 2)."""
-    window, step = (editing.values.constant(node.input[i]) for i in (2, 1))
-    length = editing.values.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
-    shape = editing.values.shapes.get(node.input[0], ())
-    size = int(length.reshape(())) if length is not None else 0 if window is None else window.size
-    samples = shape[1] if len(shape) > 1 else 0
-    if step is None or not size or (len(shape) == 3 and shape[2] != 1) or shape[:1] != (1,) or samples < size:
-        return False
-    hop = int(step.reshape(()))
-    bins = size // 2 + 1 if attributes(node).get("onesided", 1) else size
-    turns = np.outer(np.arange(bins), np.arange(size)) % size * (2 * np.pi / size)
-    kernels = np.stack([np.cos(turns), -np.sin(turns)], 1) * (1.0 if window is None else window.astype(np.float64))
-    frames = (samples - size) // hop + 1
-    weights = kernels.reshape(2 * bins, 1, 1, size).astype(np.float32)
-    signal = editing.reshaped(node.input[0], (1, 1, 1, samples))
-    made = editing.add(
-        "Conv", [signal, editing.array(weights)], (1, 2 * bins, 1, frames), kernel_shape=[1, size], strides=[1, hop]
-    )
-    rows = editing.reshaped(made, (1, 2 * bins, frames))
-    turned = editing.add("Transpose", [rows], (1, frames, 2 * bins), perm=(0, 2, 1))
-    editing.reshaped(turned, (1, frames, bins, 2), node.output[0])
-    return True
-
-
 def _slopes_of_lines(editing: Editing, node: onnx.NodeProto) -> bool:
     """PRelu over lines, of which onnx2tf makes a custom op, as one over images of height 1."""
     shape, slopes = editing.values.shapes.get(node.input[0], ()), editing.values.constant(node.input[1])
@@ -287,18 +263,33 @@ def _channels(editing: Editing, node: onnx.NodeProto) -> tuple[int, int] | None:
 
 
 def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
-    """Slice with steps back along several axes, of which onnx2tf makes a custom op, as a Gather for each."""
+    """Slice with steps back along several axes, or along part of one, as a Gather for each: onnx2tf has no op."""
     ends = [editing.values.constant(name) if name else None for name in node.input[1:]]
     if len(ends) < 4 or any(data is None for data in ends) or editing.values.shapes.get(node.input[0]) is None:
         return False
     starts, stops, axes, steps = (data.reshape(-1).tolist() for data in ends if data is not None)
-    if sum(step < 0 for step in steps) < 2:
-        return False
     x, shape = node.input[0], editing.values.shapes[node.input[0]]
+    back = [k for k, step in enumerate(steps) if step < 0]
+    whole = [k for k in back if steps[k] == -1 and starts[k] in (-1, shape[axes[k]] - 1) and stops[k] < -shape[axes[k]]]
+    if len(back) < 2 and back == whole:
+        return False
     for k, (start, stop, axis, step) in enumerate(zip(starts, stops, axes, steps, strict=True)):
         output = node.output[0] if k == len(axes) - 1 else None
         picked = editing.array(np.arange(shape[axis])[slice(start, None if stop < -shape[axis] else stop, step)])
         x = editing.add("Gather", [x, picked], output=output, axis=int(axis))
+    return True
+
+
+def _reversed(editing: Editing, node: onnx.NodeProto) -> bool:
+    """ReverseSequence of known lengths, all the same, as a Gather: LiteRT's op takes neither booleans nor 8 bits."""
+    shape, lengths = editing.values.shapes.get(node.input[0], ()), editing.values.constant(node.input[1])
+    axis = attributes(node).get("time_axis", 0)
+    if not shape or lengths is None or lengths.size == 0 or (lengths != lengths.flat[0]).any():
+        return False
+    places = np.arange(shape[axis])
+    count = int(lengths.flat[0])
+    places[:count] = places[:count][::-1].copy()
+    editing.add("Gather", [node.input[0], editing.array(places)], output=node.output[0], axis=axis)
     return True
 
 
@@ -354,9 +345,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
         "Resize": resized,
+        "ReverseSequence": _reversed,
         "ScatterND": positions,
         "ScatterElements": elements,
-        "STFT": _spectrum,
+        **onnx_spectra.RULES,
         "Transpose": _blocks,
         "Slice": _slices,
     }

@@ -5,7 +5,8 @@ to the next: a source model starts each time anew, or takes its states as inputs
 values, and every technique of the build knows the ops. All steps read the same weights.
 
 The formulas are those of the ONNX operators LSTM-14, GRU-14 and RNN-14. What does not depend on the state, the
-products with the input, is computed for all steps at once.
+products with the input, is computed for all steps at once. Where the lengths of the sequences are an input, a step
+behind a sequence's end leaves its states as they are, and its output is zero.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ USUAL = MappingProxyType({"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid"
 """The functions that each applies unless it says otherwise."""
 FUNCTIONS = frozenset({"Sigmoid", "Tanh", "Relu", "Softsign", "Softplus"})
 """Functions of the operators' list that take no parameters."""
+WHERE = 9  # the first opset that has it
 ONNX_FILE = "Export it again without that, or give the model before it was exported."
 
 
@@ -124,19 +126,21 @@ def _write(values: Values, node: onnx.NodeProto, written: Written) -> int:
     x = written.op("Transpose", [node.input[0]], "x", perm=[1, 0, 2]) if first_axis_is_batch else node.input[0]
     rows = written.reshape(x, (steps * batch, layers[0].weights.shape[1]), "rows")
     starts = [_initial(values, node, k, len(layers), written, layers[0], first_axis_is_batch) for k in (5, 6)]
+    ongoing = _ongoing(values, node, written, steps, batch)
     sequences, ends = [], list[_State]()
     for d, layer in enumerate(layers):
         state = _State(starts[0][d], starts[1][d])
         backward = d == 1 or attributes(node).get("direction") == "reverse"
         label = ".b" if backward else ""
-        states = _steps(layer, rows, state, written.below(label), backward)
+        states = _steps(layer, rows, state, written.below(label), backward, ongoing)
         ends.append(states[-1])
         sequences.append([state.hidden for state in (states[::-1] if backward else states)])
     read = {name for other in values.model.graph.node for name in other.input}
     read |= {output.name for output in values.model.graph.output}
     wanted = [name if name in read else "" for name in (*node.output, "", "", "")][:3]
     if wanted[0]:
-        _join_sequences(sequences, wanted[0], (steps, batch, hidden), written, first_axis_is_batch)
+        within = written.concat(ongoing, 0, "within") if ongoing else ""
+        _join_sequences(sequences, wanted[0], (steps, batch, hidden), written, first_axis_is_batch, within)
     for name, last in ((wanted[1], [s.hidden for s in ends]), (wanted[2], [s.cell for s in ends])):
         if name:
             _join_states(last, name, batch, hidden, written, first_axis_is_batch)
@@ -162,7 +166,7 @@ def _layers(values: Values, node: onnx.NodeProto) -> tuple[list[_Layer], bool]:
     hidden, gates = recurrent.shape[2], KINDS[node.op_type]
     none: Array = np.zeros((len(weights), 2 * gates * hidden), np.float32)
     both = _constant(values, node, given[3]) if given[3] else none
-    _check(values, node, given, steps)
+    _check(values, node, given)
     functions = _functions(node, len(weights))
     return [
         _Layer(
@@ -188,14 +192,11 @@ def _constant(values: Values, node: onnx.NodeProto, name: str) -> Array:
     return value
 
 
-def _check(values: Values, node: onnx.NodeProto, given: list[str], steps: int) -> None:
+def _check(values: Values, node: onnx.NodeProto, given: list[str]) -> None:
     """Refuses options that are not known here."""
     said = attributes(node)
-    if given[4]:
-        lengths = values.constant(given[4])
-        if lengths is None or (lengths != steps).any():
-            hint = "Give sequences of one length, without pack_padded_sequence, and mask what is computed from padding."
-            raise _refuse(node, "it takes the lengths of the sequences as an input", hint)
+    if given[4] and values.opset < WHERE:
+        raise _refuse(node, f"it takes lengths of sequences in a model of opset {values.opset}, which has no Where")
     if node.op_type == "LSTM" and given[7]:
         raise _refuse(node, "it has peepholes")
     if said.get("input_forget"):
@@ -212,6 +213,17 @@ def _functions(node: onnx.NodeProto, directions: int) -> list[tuple[str, ...]]:
     if odd is not None:
         raise _refuse(node, f"it applies {odd}")
     return [tuple(names[d * len(usual) : (d + 1) * len(usual)]) for d in range(directions)]
+
+
+def _ongoing(values: Values, node: onnx.NodeProto, written: Written, steps: int, batch: int) -> list[str]:
+    """For each step whether the sequences go on at it, (batch, 1); empty where all have all steps."""
+    name = node.input[4] if len(node.input) > 4 else ""
+    known = values.constant(name) if name else None
+    if not name or (known is not None and (known >= steps).all()):
+        return []
+    lengths = written.reshape(name, (batch, 1), "lengths")
+    at = [written.constant(np.full((1, 1), t, np.int32), "t") for t in range(steps)]
+    return [written.step(t).op("Greater", [lengths, at[t]], "on") for t in range(steps)]
 
 
 def _initial(
@@ -234,15 +246,25 @@ def _initial(
 # -- steps -----------------------------------------------------------------------
 
 
-def _steps(layer: _Layer, rows: str, state: _State, written: Written, backward: bool) -> list[_State]:
+def _steps(
+    layer: _Layer, rows: str, state: _State, written: Written, backward: bool, ongoing: list[str]
+) -> list[_State]:
     """The states behind each step, in the order in which they are computed."""
     advance = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}[layer.kind](layer, rows, written)
     states = []
     for k in range(layer.steps):
         t = layer.steps - 1 - k if backward else k
-        state = advance(t, state)
+        after = advance(t, state)
+        state = _held(after, state, written.step(t), ongoing[t]) if ongoing else after
         states.append(state)
     return states
+
+
+def _held(after: _State, before: _State, at: Written, on: str) -> _State:
+    """The states after a step of the sequences that go on at it, of the others those before."""
+    zero = at.constant(np.zeros((1, 1), np.float32), "zero")
+    hidden = at.op("Where", [on, after.hidden, before.hidden or zero], "held")
+    return _State(hidden, at.op("Where", [on, after.cell, before.cell or zero], "cheld") if after.cell else "")
 
 
 Advance = Callable[[int, _State], _State]
@@ -328,12 +350,14 @@ def _rnn(layer: _Layer, rows: str, written: Written) -> Advance:
 
 
 def _join_sequences(
-    sequences: list[list[str]], name: str, size: tuple[int, int, int], written: Written, batch_first: bool
+    sequences: list[list[str]], name: str, size: tuple[int, int, int], written: Written, batch_first: bool, within: str
 ) -> None:
-    """All steps' states as (steps, directions, batch, hidden)."""
+    """All steps' states as (steps, directions, batch, hidden); zero where `within` says that a sequence has ended."""
     steps, batch, hidden = size
     joined = [written.concat(states, 0, f"y{d}") for d, states in enumerate(sequences)]
     wide = joined[0] if len(joined) == 1 else written.concat(joined, 1, "y")
+    if within:
+        wide = written.op("Where", [within, wide, written.constant(np.zeros((1, 1), np.float32), "zero")], "padded")
     shape = (steps, batch, len(joined), hidden)
     if len(joined) == 1 and not batch_first:
         written.reshape(wide, (steps, 1, batch, hidden), name, named=True)

@@ -147,4 +147,4 @@ def matched(
     taps = [t for op in graph.ops for t in op.outputs]
     feeds = {b.tensor: b.to_graph(np.asarray(sample[b.spec.name]), graph) for b in inputs}
     computed = xnnpack(graph, taps).run(feeds)
-    return align(graph, {t: computed[t] for t in taps}, source, named)
+    return align(graph, {t: computed[t] for t in taps}, {**sample, **source}, named)  # a CAST of an input is one, too

@@ -106,3 +106,20 @@ def test_scans_read_a_slice_at_a_step() -> None:
     after, notes = resolved(before)
     assert notes == ("Scan 's' always runs 3 times: it was unrolled",)
     same(before, after)
+
+
+@pytest.mark.parametrize("directions", [{}, {"scan_input_directions": [1, 0], "scan_output_directions": [0, 1]}])
+def test_scans_read_along_any_axis_and_from_the_end(directions: dict[str, Any]) -> None:
+    """Overlapping frames, cut one after the other, and their differences from what is read along another axis."""
+    nodes = [node("Sub", ["s", "column"], ["s2"]), node("Concat", ["s2", "column"], ["frame"], axis=0)]
+    nodes.append(node("ReduceMax", ["row"], ["most"], keepdims=1))
+    inputs = [info("s", F, [3]), info("column", F, [3]), info("row", F, [2])]
+    body = helper.make_graph(nodes, "body", inputs, [info("s2", F, [3]), info("frame", F, [6]), info("most", F, [1])])
+    axes = {"scan_input_axes": [1, -2], "scan_output_axes": [1, -1], "num_scan_inputs": 2}
+    scan = node("Scan", ["zeros", "x", "other"], ["last", "y", "z"], name="s", body=body, **axes, **directions)
+    outputs = [info("last", F, [3]), info("y", F, [6, 4]), info("z", F, [1, 4])]
+    held = {"zeros": np.zeros(3, np.float32), "other": np.arange(8, dtype=np.float32).reshape(4, 2) % 3, "n": 0}
+    before = model([scan], outputs, held)
+    after, notes = resolved(before)
+    assert notes == ("Scan 's' always runs 4 times: it was unrolled",)
+    same(before, after)

@@ -377,3 +377,26 @@ def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
     with pytest.raises(InputError) as caught:
         OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["Slice", "ReverseSequence"])
+def test_what_lies_in_front_is_turned(kind: str) -> None:
+    """A mask whose padding stays behind, and the first values of a signal, which mirror it before its beginning."""
+    from onnx import helper, numpy_helper
+
+    lengths = {"lengths": [3, 3]} if kind != "Slice" else {"start": [2], "end": [-(2**63)], "axis": [1], "step": [-1]}
+    where = {"batch_axis": 0, "time_axis": 1} if kind != "Slice" else {}
+    nodes = [helper.make_node("Greater", ["x", "zero"], ["mask"]), helper.make_node(kind, ["mask", *lengths], ["m"])]
+    nodes = [*nodes, helper.make_node("Where", ["m", "seven", "zero"], ["y"])]
+    nodes[1].attribute.extend(helper.make_attribute(key, value) for key, value in where.items())
+    held = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in lengths.items()]
+    held += [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("zero", 0), ("seven", 7))]
+    ends = [helper.make_tensor_value_info("x", 1, (2, 5)), helper.make_tensor_value_info("y", 1, (2, None))]
+    graph = helper.make_graph(nodes, "turned", ends[:1], ends[1:], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    new, sample = rewritten(model), {"x": np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)}
+    assert "Gather" in {node.op_type for node in new.graph.node}
+    assert np.array_equal(OnnxRunner(model).run(sample)["y"], OnnxRunner(new).run(sample)["y"])
+    if kind != "Slice":  # of other lengths it stays
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([3, 4]), "lengths"))
+        assert rewritten(model) is model

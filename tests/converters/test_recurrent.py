@@ -154,16 +154,50 @@ def test_the_shape_of_repeated_states_is_known() -> None:
     assert_same(model)
 
 
-def test_lengths_as_an_input_are_refused() -> None:
-    model = layer("LSTM")
+def of_lengths(kind: str, lengths: list[int] | None = None, **options: Any) -> onnx.ModelProto:
+    """A layer that is told the sequences' lengths, as an input or once and for all."""
+    model = layer(kind, **options)
     model.graph.node[0].input[4] = "lengths"
-    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, (BATCH,)))
-    with pytest.raises(UnsupportedError, match="lengths of the sequences") as error:
+    if lengths is None:
+        model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, (BATCH,)))
+    else:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(lengths, np.int32), "lengths"))
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"direction": "reverse", "states": "given"},
+        {"direction": "bidirectional", "directions": 2, "states": "given"},
+        {"direction": "bidirectional", "directions": 2},
+    ],
+)
+def test_behind_the_end_of_a_sequence_its_states_stay(kind: str, options: dict[str, Any]) -> None:
+    model = of_lengths(kind, **options)
+    found, _ = unrolled(model)
+    specs = [s for s in OnnxRunner(model).specs if s.name != "lengths"]
+    values = {s.name: noise(*(n or 0 for n in s.shape), seed=9 + i) for i, s in enumerate(specs)}
+    for lengths in ([STEPS, 2], [1, 4], [STEPS, STEPS]):
+        sample = {**values, "lengths": np.array(lengths, np.int32)}
+        expected = OnnxRunner(model).run(sample)
+        for name, value in OnnxRunner(found).run(sample).items():
+            assert np.abs(value - expected[name]).max() < CLOSE, (name, lengths)
+
+
+def test_constant_lengths() -> None:
+    assert_same(of_lengths("GRU", [2, STEPS], direction="bidirectional", directions=2))
+    whole = assert_same(of_lengths("LSTM", [STEPS, STEPS]))
+    assert not any(node.op_type == "Where" for node in whole.graph.node)
+
+
+def test_lengths_need_an_op_that_old_opsets_lack() -> None:
+    model = of_lengths("LSTM")
+    model.opset_import[0].version = 8
+    with pytest.raises(UnsupportedError, match="opset 8, which has no Where"):
         unrolled(model)
-    assert "pack_padded_sequence" in error.value.hint
-    model.graph.input.pop()
-    model.graph.initializer.append(numpy_helper.from_array(np.full(BATCH, STEPS, np.int32), "lengths"))
-    assert_same(model)
 
 
 # -- through onnx2tf ---------------------------------------------------------------
