@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import QualityError, listed
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
@@ -25,7 +25,7 @@ from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, lost_columns, tried
 from edgeqwt.verify.choice import Choice, choose
-from edgeqwt.verify.op_errors import OwnErrors, own_errors
+from edgeqwt.verify.op_errors import OwnErrors, own_errors, without_repairs
 from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
@@ -51,7 +51,7 @@ class Judgement:
         adapted: sentences on what was rewritten for the target, or dropped because it does not run.
         choice: which variant is kept, and why.
         shortfalls: what is poor about it.
-        own: what each of its ops errs by itself.
+        own: what each of its ops errs by itself, before compensation.
         traced: the same of the variants before and after compensation; of the plain one alone where that is kept.
         worst: the samples on which it errs most.
         remedy: what may help; empty where nothing is poor.
@@ -123,8 +123,9 @@ def judge(
         kept, found = variants[choice.name], quality[choice.name]
         poor = shortfalls(made.reference, found, recipe.quality)
         reference = context.graph if choice.name == PLAIN else made.reference
-        own = own_errors(reference, kept, context.gate.feeds())
-        traced = _traced(reference, variants, choice.name, own, context)
+        names = (PLAIN,) if choice.name == PLAIN else (UNCOMPENSATED, COMPENSATED)
+        traced = errors_of(reference, {n: variants[n] for n in names if n in variants}, context.gate.feeds)
+        own = traced[choice.name]
         worst = worst_samples(reference, kept, found, context.gate.feeds())
         informed = recipe.ceiling and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
@@ -206,14 +207,14 @@ def _adapted(variants: Mapping[str, Graph], adapt: Adapt) -> tuple[dict[str, Gra
     return {name: graph for name, (graph, _) in found.items()}, next(iter(found.values()))[1]
 
 
-def _traced(
-    reference: Graph, variants: Mapping[str, Graph], kept: str, own: OwnErrors, context: Context
+def errors_of(
+    reference: Graph, variants: Mapping[str, Graph], feeds: Callable[[], Iterable[Mapping[int, Array]]]
 ) -> dict[str, OwnErrors]:
-    """Own errors of the variants before and after compensation; the plain one has another float graph behind it."""
-    if kept == PLAIN:
-        return {PLAIN: own}
-    names = [name for name in (UNCOMPENSATED, COMPENSATED) if name in variants]
-    return {n: own if n == kept else own_errors(reference, variants[n], context.gate.feeds()) for n in names}
+    """Own errors of variants of one model; what compensation repairs is no op's own error."""
+    found = {name: own_errors(reference, graph, feeds()) for name, graph in variants.items()}
+    if {UNCOMPENSATED, COMPENSATED} <= found.keys():
+        found[COMPENSATED] = without_repairs(found[COMPENSATED], found[UNCOMPENSATED])
+    return found
 
 
 def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:

@@ -19,7 +19,7 @@ from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped
+from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped, errors_of
 from edgeqwt.lowering.fake_quant import inserted
 from edgeqwt.passes.gate import Gate
 from edgeqwt.pictured import Tabular
@@ -137,7 +137,7 @@ def compensate_graph(
         except KernelEndedError as error:
             quality, variants = first, {UNCOMPENSATED: graph}
             warnings.append(dropped(error))
-        traced = {n: own_errors(wanted, g, feeds(reference, wanted, held_out)) for n, g in variants.items()}
+        traced = errors_of(wanted, variants, lambda: feeds(reference, wanted, held_out))
     choice = choose(quality)
     kept, poor = variants[choice.name], shortfalls(wanted, quality[choice.name], recipe.quality)
     sizes = sizes_of(variants)

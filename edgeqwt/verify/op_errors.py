@@ -147,6 +147,23 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
     return OwnErrors(len(few), tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
 
 
+def without_repairs(compensated: OwnErrors, before: OwnErrors) -> OwnErrors:
+    """The errors of a compensated graph, each op's own one as before compensation.
+
+    Fed with the reference's values, a compensated op errs by what its gains and offsets make good of the ops before it:
+    the better the repair, the worse the op would look.
+    """
+    rows = {op.tensor: (op, trace) for op, trace in zip(before.ops, before.traces, strict=True)}
+    if compensated.skipped or any(op.tensor not in rows for op in compensated.ops):
+        return compensated
+    ops, traces = [], []
+    for op, trace in zip(compensated.ops, compensated.traces, strict=True):
+        first, first_trace = rows[op.tensor]
+        ops.append(replace(first, op=op.op, accumulated_db=op.accumulated_db, median_used=op.median_used))
+        traces.append(replace(trace, own_db=first_trace.own_db) if trace and first_trace else trace)
+    return replace(compensated, ops=tuple(ops), traces=tuple(traces))
+
+
 def _apart(graph: Graph, cut: list[int]) -> tuple[Graph, dict[int, int]]:
     """The graph with every cut tensor read from outside, and the tensor that its op writes instead."""
     counterparts = {t: len(graph.tensors) + k for k, t in enumerate(cut)}

@@ -11,7 +11,16 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.pairing import partners
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
-from edgeqwt.verify.op_errors import CHEAP, ELEMENTS, MORE, SAMPLES, OpError, enough_samples, own_errors
+from edgeqwt.verify.op_errors import (
+    CHEAP,
+    ELEMENTS,
+    MORE,
+    SAMPLES,
+    OpError,
+    enough_samples,
+    own_errors,
+    without_repairs,
+)
 from tests.calibration.test_clipped import normalized, residual, with_a_row_of_zeros
 from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.scales.problems import problem
@@ -91,12 +100,29 @@ def test_clipping_and_bias_are_distinguished() -> None:
     assert narrow.clipping > 0.9
     assert narrow.bias + narrow.clipping + narrow.rounding == pytest.approx(1.0)
     found = integer(graph)
-    op = next(op for op in found.ops if found.tensors[op.outputs[0]].name == "y")
-    assert op.inputs[2] >= 0
-    bias = found.tensors[op.inputs[2]]
+    assert errors(graph, biased(found, "y", 20_000))["y"].bias > 0.9
+
+
+def biased(graph: Graph, name: str, added: int) -> Graph:
+    """The graph with so much added to the integers of a layer's bias."""
+    op = next(op for op in graph.ops if graph.tensors[op.outputs[0]].name == name)
+    bias = graph.tensors[op.inputs[2]]
     assert bias.data is not None
-    wrong = errors(graph, found.with_tensors({op.inputs[2]: replace(bias, data=bias.data + np.int32(20_000))}))
-    assert wrong["y"].bias > 0.9
+    return graph.with_tensors({op.inputs[2]: replace(bias, data=bias.data + np.int32(added))})
+
+
+def test_what_compensation_repairs_is_no_error_of_the_op_that_repairs_it() -> None:
+    graph = network()
+    before = coarse(integer(graph), "conv1")
+    found = [own_errors(graph, g, samples(graph, 8)) for g in (before, biased(before, "y", 20_000))]
+    assert found[1].worst[0].tensor == "y"
+    shown = without_repairs(found[1], found[0])
+    assert shown.worst[0].tensor == "conv1"
+    assert [op.accumulated_db for op in shown.ops] == [op.accumulated_db for op in found[1].ops]
+    own = {op.tensor: (op.own_db, op.bias) for op in shown.ops}
+    assert own == {op.tensor: (op.own_db, op.bias) for op in found[0].ops}
+    drawn = [trace.own_db for trace in shown.traces if trace is not None]
+    assert drawn == [trace.own_db for trace in found[0].traces if trace is not None]
 
 
 def test_tensors_are_paired_without_names() -> None:
