@@ -7,6 +7,7 @@ from textwrap import fill
 
 from edgeqwt.graph.opset import ALL, RULES, Form, OpRule
 from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.prepare.wide_forms import FORMS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
 
@@ -54,8 +55,8 @@ copy.
 """
 
 NARROW = """\
-These ops stay at 8 bits in a 16-bit graph: {kinds}. So do those that the table denies TFLite Micro, where that is
-the target.
+These ops become several that the table has: {written}. These stay at 8 bits in a 16-bit graph: {kinds}. So do those
+that the table denies TFLite Micro, where that is the target.
 """
 
 TAIL = """
@@ -101,8 +102,9 @@ def document() -> str:
     """The whole file."""
     forms = "\n".join(f"- *{form.name.lower()}*: {form.value}." for form in Form)
     rows, wide = ("".join(row(rule) for rule in rules.values()) for rules in (RULES, RULES16))
-    kept = ", ".join(kind for kind, rule in RULES.items() if kind not in RULES16 and rule.form is not Form.INTEGER)
-    listed = WIDE.format(rows=COLUMNS + wide, narrow=fill(NARROW.format(kinds=kept), 118))
+    lacking = [kind for kind, rule in RULES.items() if kind not in RULES16 and rule.form is not Form.INTEGER]
+    kept = ", ".join(kind for kind in lacking if kind not in FORMS)
+    listed = WIDE.format(rows=COLUMNS + wide, narrow=fill(NARROW.format(kinds=kept, written=", ".join(FORMS)), 118))
     return HEAD + COLUMNS + rows + listed + TAIL.format(forms=forms)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
+from edgeqwt.graph.sparse import Layout, Level, dense
 
 LARGEST_TENSOR = 2**31  # elements; the kernels count in 32 bits
 SHARING = 4  # how often a file's texts and lists may be used again before it is taken for damaged
@@ -149,6 +151,7 @@ class _Reader:
         inputs = self.ints(sub, "Inputs")
         written = {t for op in ops for t in op.outputs} | set(inputs)
         tensors = tuple(self.tensor(t, i in written) for i, t in enumerate(self.tables(sub, "Tensors")))
+        ops, tensors = densified(ops, tensors)
         outputs = self.ints(sub, "Outputs")
         if not index:
             self.own = len(inputs)
@@ -189,8 +192,6 @@ class _Reader:
     def tensor(self, t: Any, written: bool) -> Tensor:
         dtype = self.name("TensorType", t.Type()).lower()
         name, shape = self.text(t.Name()), self.ints(t, "Shape")
-        if t.Sparsity() is not None:
-            raise self.refuse(f"tensor {name!r} is stored sparse", "Export the model with dense weights.")
         if t.ExternalBuffer():
             raise self.refuse(f"the value of tensor {name!r} lies in another file", "Embed it in the .tflite file.")
         # -1 is how some writers mark a dynamic dimension, besides shape_signature.
@@ -201,7 +202,9 @@ class _Reader:
             name=name,
             shape=shape,
             dtype=dtype,
-            data=self.constant(t.Buffer(), dtype, shape, name, written or t.IsVariable()),
+            data=self.sparse(t, dtype, shape, name)
+            if t.Sparsity() is not None
+            else self.constant(t.Buffer(), dtype, shape, name, written or t.IsVariable()),
             quantization=self.quantization(t.Quantization(), shape, name) if _may_be_quantized(dtype) else None,
             shape_signature=None if t.ShapeSignatureIsNone() else self.ints(t, "ShapeSignature"),
             is_variable=bool(t.IsVariable()),
@@ -245,6 +248,30 @@ class _Reader:
             array.flags.writeable = False
             self.arrays[key] = array
         return self.arrays[key].reshape(shape)
+
+    def sparse(self, t: Any, dtype: str, shape: tuple[int, ...], name: str) -> Array:
+        """A constant that is stored without its zeros, with them."""
+        if dtype not in DTYPES or dtype == "int4":
+            raise self.refuse(f"constant {name!r} is sparse, of type {dtype}, which edgeqwt does not read")
+        stored = self.raw(t.Buffer()).view(np.dtype(DTYPES[dtype]).newbyteorder("<"))
+        layout, levels = t.Sparsity(), []
+        for level in self.tables(layout, "DimMetadata"):
+            lists = [
+                None if not kind else schema().SparseIndexVectorCreator(kind, table).values
+                for kind, table in (
+                    (level.ArraySegmentsType(), level.ArraySegments()),
+                    (level.ArrayIndicesType(), level.ArrayIndices()),
+                )
+            ]
+            levels.append(Level(level.DenseSize(), *(None if v is None else np.asarray(v) for v in lists)))
+        try:
+            found = dense(
+                stored, shape, Layout(self.ints(layout, "TraversalOrder"), self.ints(layout, "BlockMap"), levels)
+            )
+        except ValueError as error:
+            raise self.refuse(f"constant {name!r} is stored sparse, and {error}") from None
+        found.flags.writeable = False
+        return found
 
     def quantization(self, q: Any, shape: tuple[int, ...], name: str) -> Quantization | None:
         if q is None:
@@ -317,6 +344,16 @@ class _Reader:
             else:
                 values[name] = self.text(value) if isinstance(value, bytes) else value
         return values
+
+
+def densified(ops: tuple[Op, ...], tensors: tuple[Tensor, ...]) -> tuple[tuple[Op, ...], tuple[Tensor, ...]]:
+    """Without DENSIFY of constants, which have their zeros already: LiteRT's takes those without them alone."""
+    data = {op.outputs[0]: tensors[op.inputs[0]].data for op in ops if op.kind == "DENSIFY"}
+    known = {t: found for t, found in data.items() if found is not None}
+    if not known:
+        return ops, tensors
+    kept = tuple(op for op in ops if op.kind != "DENSIFY" or op.outputs[0] not in known)
+    return kept, tuple(replace(t, data=known[i]) if i in known else t for i, t in enumerate(tensors))
 
 
 def _set(**fields: tuple[Any, Any]) -> dict[str, Any]:

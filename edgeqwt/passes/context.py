@@ -19,6 +19,7 @@ from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.passes.state import State
+from edgeqwt.prepare.wide_forms import widened
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
@@ -27,6 +28,7 @@ from edgeqwt.runtime.overwritten import protected
 from edgeqwt.scales.activations import Assignment
 from edgeqwt.scales.ranges import PerLayer, RangeRule
 from edgeqwt.verify.feeds import feeds
+from edgeqwt.widths.precision import Precision
 
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
 
@@ -165,6 +167,15 @@ class Context:
     def assigned(self, state: State) -> Assignment:
         """The scales and widths with which a state is lowered."""
         return assigned(state.graph, state.statistics, state.ranges, state.precision, self.kernels, state.scales)
+
+    def for_widths(self, precision: Precision) -> tuple[Graph, Precision]:
+        """The prepared graph, with ops that have no 16-bit kernels written otherwise where they are to have 16 bits.
+
+        The precision has widths for what they became, too; the graph is the same for the same such ops.
+        """
+        known = self._once("widened", self.graph, dict[tuple[str, ...], Graph])
+        graph, widths = widened(self.graph, precision, self.kernels)
+        return known.setdefault(tuple(t.name for t in graph.tensors), graph), widths
 
     def row_weights(self, graph: Graph) -> RowWeights | None:
         """How much the outputs depend on each row that a dense layer of a float graph meets; see `row_weights`."""

@@ -160,6 +160,8 @@ def apply(
 def start(context: Context, precision: Precision) -> State:
     """The prepared model before any technique: observed, with the scales that training chose where it did."""
     graph, learned = context.graph, context.model.learned
+    if learned is None:
+        graph, precision = context.for_widths(precision)
     statistics, kept = context.observed(graph), context.structure()
     ranges = context.rule(MinMax())
     if learned is None:

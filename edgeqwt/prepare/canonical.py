@@ -78,6 +78,19 @@ def _negation(editor: Editor, graph: Graph, op: Op) -> bool:
     return True
 
 
+def _unit_clamp(editor: Editor, graph: Graph, op: Op) -> bool:
+    """RELU_0_TO_1, a table in integers, as relu6(6 x) / 6: RELU6 is fused, and most factors go into weights."""
+    x, name = op.inputs[0], graph.tensors[op.outputs[0]].name
+    if not graph.tensors[x].is_float:
+        return False
+    shape = graph.tensors[op.outputs[0]].shape
+    larger, clamped = (activation_like(editor, graph, op.outputs[0], what, shape) for what in ("times_6", "clamped"))
+    editor.add_op(Op("MUL", (x, constant(editor, f"{name}/6", float32(6))), (larger,), NONE))
+    editor.add_op(Op("RELU6", (larger,), (clamped,)))
+    editor.add_op(op_like(op, "MUL", (clamped, constant(editor, f"{name}/sixth", float32(1 / 6))), **NONE))
+    return True
+
+
 def _square(editor: Editor, graph: Graph, op: Op) -> bool:
     if not graph.tensors[op.inputs[0]].is_float:
         return False
@@ -213,6 +226,7 @@ embedding = each_op("EMBEDDING_LOOKUP", _embedding)
 pick = each_op("GATHER", _pick)
 select = each_op("SELECT", _select)
 negation = each_op("NEG", _negation)
+unit_clamp = each_op("RELU_0_TO_1", _unit_clamp)
 square = each_op("SQUARE", _square)
 power = each_op("POW", _power)
 division = each_op("DIV", _division)

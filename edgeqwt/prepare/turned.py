@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import activation_like, constant, integers, uses, value
+from edgeqwt.prepare.rewriting import activation_like, constant, integers, reshape, uses, value
 
 PAIRED = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 ALONE = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "SQUARE", "NEG")
@@ -62,12 +62,27 @@ def _order(graph: Graph, i: int) -> tuple[int, ...] | None:
     return None if order is None else tuple(int(a) for a in order.reshape(-1))
 
 
+def _acts_as(graph: Graph, i: int, order: Sequence[int]) -> bool:
+    """Whether an op is the TRANSPOSE of an order, or a RESHAPE that does what it would: only axes of 1 change places.
+
+    Maps of one position, as gates are computed on, change their layout so.
+    """
+    op = graph.ops[i]
+    if op.kind != "RESHAPE":
+        return _order(graph, i) == tuple(order)
+    x, y = (graph.tensors[t] for t in (op.inputs[0], op.outputs[0]))
+    if not x.is_float or x.is_constant or len(x.shape) != len(order) or _shape(x.shape, order) != y.shape:
+        return False
+    long = [a for a in order if x.shape[a] != 1]
+    return long == sorted(long)
+
+
 def _regions(graph: Graph, seed: int) -> Iterator[Region]:
     """What can be computed before a TRANSPOSE: with what others of its order lead to, then without."""
     order = _order(graph, seed)
     if order is None:
         return
-    alike = [i for i in range(len(graph.ops)) if i != seed and _order(graph, i) == order]
+    alike = [i for i in range(len(graph.ops)) if i != seed and _acts_as(graph, i, order)]
     for others in (alike, []) if alike else ([],):
         region = _region(graph, order, [seed, *others])
         if region is not None:
@@ -83,7 +98,7 @@ def _region(graph: Graph, order: tuple[int, ...], first: Sequence[int]) -> Regio
         op = graph.ops[i]
         if not inside.intersection(op.inputs):
             continue
-        turned = {t: producers[t] for t in op.inputs if t in producers and _order(graph, producers[t]) == order}
+        turned = {t: producers[t] for t in op.inputs if t in producers and _acts_as(graph, producers[t], order)}
         if not all(t in inside or t in turned or _fits(graph, op, t, len(order)) for t in _operands(op)):
             continue
         if op.kind in REDUCING and _axes(graph, op, len(order)) is not None and not op.options.get("keepDims"):
@@ -144,7 +159,8 @@ def _axes(graph: Graph, op: Op, rank: int) -> list[int] | None:
 
 def _pays(graph: Graph, region: Region) -> bool:
     """Whether fewer elements are transposed than before."""
-    saved = sum(graph.tensors[t].size for t in region.entries if not _stays(graph, region, t))
+    moved = [t for t, i in region.entries.items() if graph.ops[i].kind == "TRANSPOSE"]
+    saved = sum(graph.tensors[t].size for t in moved if not _stays(graph, region, t))
     return sum(graph.tensors[t].size for t in _exits(graph, region)) < saved
 
 
@@ -159,8 +175,7 @@ def _stays(graph: Graph, region: Region, t: int) -> bool:
 
 
 def _goes_back(graph: Graph, region: Region, i: int) -> bool:
-    order = _order(graph, i)
-    return order is not None and [region.order[a] for a in order] == sorted(order)
+    return _acts_as(graph, i, [int(a) for a in np.argsort(region.order)])
 
 
 def _rewritten(graph: Graph, region: Region) -> Graph:
@@ -200,10 +215,9 @@ def _rewritten(graph: Graph, region: Region) -> Graph:
                 editor.add_op(Op("TRANSPOSE", (now[out], by), (out,)))
         elif i in region.closing:
             editor.add_op(turned(op))
-        elif op.inputs and op.inputs[0] in now and _order(graph, i) is not None and _goes_back(graph, region, i):
+        elif op.inputs and op.inputs[0] in now and _goes_back(graph, region, i):
             # The same order as before: nothing moves, and the next pass drops it.
-            same = integers(editor, f"{graph.tensors[op.outputs[0]].name}/order", range(len(order)))
-            editor.add_op(replace(op, inputs=(now[op.inputs[0]], same)))
+            reshape(editor, now[op.inputs[0]], op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
         elif i not in dropped:
             editor.add_op(op)
     return editor.finish()

@@ -50,6 +50,21 @@ def squeezed_and_excited(chain: Chain) -> int:
     return mean(chain, by_channel, 2, 3)
 
 
+def gated_by_convolutions(chain: Chain) -> int:
+    """A gate of convolutions, which a RESHAPE brings to their layout and back: its maps have one position."""
+    x = chain.op("HARD_SWISH", picture(chain), shape=SHAPE)
+    y = toy.reshape(chain, mean(chain, x, 2, 3, keep=True), 1, 1, 1, 6)
+    for k, (inputs, outputs) in enumerate(((6, 3), (3, 6))):
+        weights, bias = chain.constant(noise(outputs, 1, 1, inputs, seed=k)), chain.constant(noise(outputs, seed=9 + k))
+        y = chain.op("CONV_2D", y, weights, bias, shape=(1, 1, 1, outputs), **CONV)
+    shifted = chain.op("ADD", toy.reshape(chain, y, 1, 6, 1, 1), chain.constant([0.5]), shape=(1, 6, 1, 1), **NONE)
+    gate = chain.op("LOGISTIC", shifted, shape=(1, 6, 1, 1))
+    scaled = chain.op("MUL", x, gate, shape=SHAPE, **NONE)
+    back = toy.transpose(chain, scaled, *CHANNELS_LAST)
+    weights, bias = chain.constant(noise(2, 1, 1, 6, seed=5)), chain.constant(noise(2, seed=6))
+    return chain.op("CONV_2D", back, weights, bias, shape=(1, 4, 5, 2), **CONV)
+
+
 def convolved_along_time(chain: Chain) -> int:
     """nn.Conv1d: the axis that a picture has besides comes and goes around the layer, an activation outside of it."""
     x = chain.input((1, 1, 7, 3))
@@ -103,6 +118,7 @@ def joined(chain: Chain) -> int:
         squeezed_and_excited,
         there_and_back,
         convolved_along_time,
+        gated_by_convolutions,
         joined_and_split,
         joined_behind_curves,
         part_of_what_is_joined,

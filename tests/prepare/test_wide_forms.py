@@ -1,0 +1,99 @@
+"""Ops without 16-bit kernels: the same function, and errors of 16 bits, not of 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeqwt
+from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.prepare.wide_forms import FORMS, widened
+from edgeqwt.profile import LITERT, Kernels
+from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.scales.ranges import MinMax
+from edgeqwt.scales.scales import Scales
+from edgeqwt.verify.quality import layer_quality
+from edgeqwt.widths.precision import Precision, Widths, parse
+from tests.chain import CONV, NONE, Chain, noise, samples
+from tests.scales.problems import problem
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "L2_NORMALIZATION": NONE,
+    "SPACE_TO_DEPTH": {"blockSize": 2},
+}
+W8A16 = parse("w8a16")
+
+
+def network(kind: str) -> Graph:
+    """A convolution, the op, and a convolution."""
+    chain = Chain()
+
+    def conv(x: int, seed: int) -> int:
+        channels = chain.tensors[x].shape[-1]
+        filters, bias = chain.constant(noise(8, 1, 1, channels, seed=seed)), chain.constant(noise(8, seed=seed + 1))
+        return chain.op("CONV_2D", x, filters, bias, name=f"conv{seed}", **CONV)
+
+    x = conv(chain.input((1, 4, 6, 8), "x"), 0)
+    more = {
+        "PRELU": lambda: [chain.constant(noise(1, 1, 8, seed=5))],
+        "TILE": lambda: [chain.constant(np.array([1, 2, 1, 3]))],
+        "SQUARED_DIFFERENCE": lambda: [conv(0, 7)],
+    }
+    inputs = more[kind]() if kind in more else []
+    return chain.graph(conv(chain.op(kind, x, *inputs, name="y", **OPTIONS.get(kind, {})), 9))
+
+
+def test_kinds_with_forms_have_no_row_of_their_own() -> None:
+    assert not FORMS.keys() & RULES16.keys()
+    assert {need for _, needs in FORMS.values() for need in needs} <= RULES16.keys()
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_the_forms_compute_the_same_and_are_16_bits_fine(kind: str) -> None:
+    graph = network(kind)
+    wide, precision = widened(graph, W8A16, LITERT)
+    assert precision == W8A16
+    assert kind not in {op.kind for op in wide.ops}
+    for sample in samples(graph, 3):
+        wanted, found = (
+            xnnpack(g).run(dict(zip(g.inputs, sample.values(), strict=True)))[g.outputs[0]] for g in (graph, wide)
+        )
+        # A handful of float32 roundings each, of values below 100, go through 8 to 24 products.
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5 * np.abs(wanted).max())
+    data = samples(graph, 24)
+    db = [
+        layer_quality(g, {"": problem(g, data, MinMax(), W8A16).lower(Scales())}, data)[""].worst_db
+        for g in (graph, wide)
+    ]
+    # 8-bit weights leave more than 40 dB of both; SPACE_TO_DEPTH and TILE only move values, which rounds once more.
+    assert db[1] > max(40.0, db[0] + (0 if kind in ("SPACE_TO_DEPTH", "TILE") else 1))
+
+
+def test_ops_that_stay_at_8_bits_stay_as_they_are() -> None:
+    graph = network("PRELU")
+    for precision in (Precision(), Precision(8, 16, floats=frozenset({"y"})), parse("w8-dynamic")):
+        assert widened(graph, precision, LITERT) == (graph, precision)
+    assert widened(graph, W8A16, Kernels(missing16=frozenset({"SUB"}))) == (graph, W8A16)
+
+
+def test_one_layer_of_16_bits_takes_its_form_along() -> None:
+    graph = network("PRELU")
+    wide, precision = widened(graph, Precision(layers={"y": Widths(8, 16)}), LITERT)
+    assert precision.layers == dict.fromkeys(("y", "y/positive", "y/negative", "y/scaled"), Widths(8, 16))
+    assert {op.kind for op in wide.ops} == {"CONV_2D", "RELU", "SUB", "MUL", "ADD"}
+    assert flatbuffer.to_bytes(widened(graph, precision, LITERT)[0]) == flatbuffer.to_bytes(wide)
+
+
+def test_a_build_with_16_bits_has_them_throughout(tmp_path: Path) -> None:
+    graph = network("HARD_SWISH")
+    flatbuffer.write(graph, tmp_path / "net.tflite")
+    data = noise(32, 4, 6, 8)
+    built = edgeqwt.build(tmp_path / "net.tflite", calibration=data, recipe="fast", precision="w8a16", target="tflm")
+    assert "int8" not in {t.dtype for t in built.graph.tensors if not t.is_constant}
+    assert built.quality[built.choice.name].worst_db > 45  # 8 bits at HARD_SWISH leave about 40
