@@ -14,6 +14,7 @@ from edgeqwt.passes.run import make
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe, load
 from edgeqwt.techniques.channel_shift import ChannelShift
+from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.widths.precision import parse
 
 NETWORKS = {
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["int8-only", "balanced"], help="with equalization")
     parser.add_argument("--precisions", nargs="+", default=["w8a8", "w4a8"])
     parser.add_argument("--images", type=int, default=2000, help="test images")
+    parser.add_argument("--equalization", type=int, metavar="N", help="samples that equalization takes gradients of")
     asked = parser.parse_args()
     data, rows = cifar10(), []
     for name in asked.networks:
@@ -42,10 +44,18 @@ def main() -> None:
         for recipe in asked.recipes:
             for precision in asked.precisions:
                 base = replace(load(recipe), precision=parse(precision))
+                if asked.equalization:
+                    base = equalized_on(base, asked.equalization)
                 for label, tried in (("without", base), ("shifted", with_shift(base))):
                     rows.append((f"{name}, {recipe}, {precision}, {label}", *cells(work, tried)))
                     print(*rows[-1], sep=" | ", flush=True)
     show(f"{asked.images:,} test images", ("", "output SQNR dB", "same top-1", "accuracy"), rows)
+
+
+def equalized_on(recipe: Recipe, samples: int) -> Recipe:
+    """The recipe with so many samples for equalization."""
+    techniques = (replace(t, samples=samples) if isinstance(t, Equalization) else t for t in recipe.techniques)
+    return replace(recipe, techniques=tuple(techniques))
 
 
 def cells(work: Network, recipe: Recipe) -> Iterator[str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.called import unfit_signature, wrong_call
+from edgeqwt.graph.custom import as_builtin
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
@@ -151,7 +152,7 @@ class _Reader:
         inputs = self.ints(sub, "Inputs")
         written = {t for op in ops for t in op.outputs} | set(inputs)
         tensors = tuple(self.tensor(t, i in written) for i, t in enumerate(self.tables(sub, "Tensors")))
-        ops, tensors = densified(ops, tensors)
+        ops, tensors = as_builtin(*densified(ops, tensors))
         outputs = self.ints(sub, "Outputs")
         if not index:
             self.own = len(inputs)

@@ -132,7 +132,7 @@ def listed_twice() -> Any:
 
 REFUSED = {
     "input twice": (listed_twice, "input 'x' is listed twice"),
-    "sparse": (sparse, "tensor 'constant' is stored sparse"),
+    "sparse": (sparse, "constant 'constant' is stored sparse, and its order of dimensions"),
     "external buffers": (external_buffers, "its constants lie in other files"),
     "external tensor": (external_tensor, "the value of tensor 'constant' lies in another file"),
     "block-wise": (block_wise, "tensor 'constant' has block-wise or custom quantization"),
