@@ -243,6 +243,7 @@ def _measured(trials: Sequence[Trial]) -> str:
     best, *others = sorted(trials, key=lambda trial: (not trial.enough, -trial.worst.db))
     how = "with" if best.compensated else "without"
     where = f"at the worst output or part, {best.worst.name!r}, on {best.samples} held-out samples {how} compensation"
+    where += f", {best.floats:.0%} of the layers' multiplications in float" if best.floats else ""
     less = f"; {', '.join(f'{t.options} {t.worst.db:.1f} dB' for t in others)}" if others else ""
     return f"{best.options}: {best.worst.db:.1f} dB of what varies {where}{less}."
 

@@ -2,15 +2,16 @@
 
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
-brings every output and every part of one to `FINE_DB`. Where none does, the best is tried with compensation, unless
-that cannot bring it there.
+brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
+that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
+there.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from glob import escape
@@ -20,6 +21,7 @@ from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import EdgeqwtError
+from edgeqwt.fronts import fronts, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.interface.bind import bound, coarse_inputs
@@ -68,12 +70,14 @@ class Trial:
         worst: the worst output or part with them.
         samples: held-out samples that say so.
         compensated: whether the recipe's compensation was tried with them.
+        floats: the share of the layers' multiplications that a front in float has.
     """
 
     options: str
     worst: Place
     samples: int
     compensated: bool = False
+    floats: float = 0.0
 
     @property
     def enough(self) -> bool:
@@ -81,7 +85,7 @@ class Trial:
         return self.worst.db >= FINE_DB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Change:
     """What a remedy changes.
 
@@ -131,20 +135,70 @@ def tried(
     layers, coarse = _few_layers(own, limit), coarse_inputs(context.model, recipe.precision)
     unlike = (*column_warnings(samples, coarse),)
     changes = [*_of_columns(context, recipe, quality, own, unlike), *_changes(context, recipe, quality, own, layers)]
-    few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[int, Trial]()
-    for k, change in enumerate(changes):
+    few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[_Change, Trial]()
+
+    def attempt(change: _Change, compensated: bool = False) -> Trial | None:
         with suppress(EdgeqwtError):  # that way is no way for this model or target
-            found[k] = _tried(context, few, recipe, change)
+            return _tried(context, few, recipe, change, compensated)
+        return None
+
+    for k, change in enumerate(changes):
+        if (trial := attempt(change)) is not None:
+            found[change] = trial
         advance(k + 1, len(changes))
-        if k in found and found[k].enough:
+        if trial is not None and trial.enough:
             return tuple(found.values())
-    best = max(found, key=lambda k: found[k].worst.db, default=None)
-    near = best is not None and found[best].worst.db + COMPENSATED_DB >= FINE_DB
-    if best is not None and near and recipe.of_role(COMPENSATION) is not None:
-        with suppress(EdgeqwtError):
-            again = _tried(context, few, recipe, changes[best], compensated=True)
-            found[best] = max(found[best], again, key=lambda trial: trial.worst.db)
+    for change, trial in _smallest_fronts(context, recipe, own, attempt):
+        found[change] = trial
+        if trial.enough:
+            return tuple(found.values())
+    if recipe.of_role(COMPENSATION) is not None:
+        for change in _nearest(found):
+            again = attempt(change, compensated=True)
+            found[change] = max(found[change], again or found[change], key=lambda trial: trial.worst.db)
+            if found[change].enough:
+                break
     return tuple(found.values())
+
+
+def _nearest(found: Mapping[_Change, Trial]) -> list[_Change]:
+    """The best and the best with 16 bits, whose error compensation takes more of, where that may be enough."""
+    ranked = sorted(found, key=lambda change: -found[change].worst.db)
+    two = dict.fromkeys([*ranked[:1], *[change for change in ranked if change.wide][:1]])
+    return [change for change in two if found[change].worst.db + COMPENSATED_DB >= FINE_DB]
+
+
+def _smallest_fronts(
+    context: Context, recipe: Recipe, own: OwnErrors, attempt: Callable[[_Change], Trial | None]
+) -> Iterator[tuple[_Change, Trial]]:
+    """The smallest front that is enough where it stays float, or the best where none is, in 8 bits and in 16."""
+    lost = own.collapsed(recipe.quality.min_db) or own.collapsed(FINE_DB)
+    index = {tensor.name: t for t, tensor in enumerate(context.graph.tensors)}
+    if integers_only(context.target) or lost is None or lost.reference not in index:
+        return
+    names = fronts(context.graph, index[lost.reference])
+    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
+    for wide in (False, True)[: 2 if narrow else 1]:
+        best: tuple[_Change, Trial] | None = None
+        low, high, middle = 0, len(names), len(names) - 1  # the largest first: where it is not enough, none is
+        while low < high:
+            change = _front([names[middle]], wide)
+            trial = attempt(change)
+            if trial is not None and (best is None or trial.enough):
+                best = change, trial
+            if trial is None or not trial.enough:
+                low = middle + 1
+            else:
+                high = middle
+            middle = (low + high) // 2
+        if best is not None:
+            yield best
+
+
+def _front(names: Sequence[str], wide: bool = False) -> _Change:
+    options = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in names]
+    more = ["--precision w8a16"] if wide else []
+    return _Change((*options, "--input float", *more), floats=(*names,), wide=wide)
 
 
 def worst_place(graph: Graph, quality: Quality) -> Place:
@@ -242,11 +296,10 @@ def _changes(
     """What could help, the cheapest first."""
     narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
     logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
-    fronts = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in logarithms]
-    if fronts:
-        yield _Change((*fronts, "--input float"), floats=logarithms)
+    if logarithms:
+        yield _front(logarithms)
         if narrow:
-            yield _Change((*fronts, "--input float", "--precision w8a16"), floats=logarithms, wide=True)
+            yield _front(logarithms, wide=True)
     names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
@@ -303,7 +356,8 @@ def _tried(context: Context, samples: Samples, recipe: Recipe, change: _Change, 
     small = Context.of(model, graph, samples, context.target, context.preserve, context.ranges)
     made = make(small, quick, precision, Stages())
     quality = small.gate.quality(made.reference, {"": made.graph})[""]
-    return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated)
+    floats = share(graph, upto(graph, change.floats)) if change.floats else 0.0
+    return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated, floats)
 
 
 def _on(model: ConvertedModel, graph: Graph) -> ConvertedModel:
