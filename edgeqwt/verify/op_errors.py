@@ -148,7 +148,7 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
 
 
 def without_repairs(compensated: OwnErrors, before: OwnErrors) -> OwnErrors:
-    """The errors of a compensated graph, each op's own one as before compensation.
+    """The errors of a compensated graph, each op's own one as before compensation, but for the bias that it repairs.
 
     Fed with the reference's values, a compensated op errs by what its gains and offsets make good of the ops before it:
     the better the repair, the worse the op would look.
@@ -159,9 +159,19 @@ def without_repairs(compensated: OwnErrors, before: OwnErrors) -> OwnErrors:
     ops, traces = [], []
     for op, trace in zip(compensated.ops, compensated.traces, strict=True):
         first, first_trace = rows[op.tensor]
-        ops.append(replace(first, op=op.op, accumulated_db=op.accumulated_db, median_used=op.median_used))
+        repaired = first.bias if op.kind in RULES and RULES[op.kind].linear else 0.0
+        ops.append(replace(_less_bias(first, repaired), accumulated_db=op.accumulated_db, median_used=op.median_used))
         traces.append(replace(trace, own_db=first_trace.own_db) if trace and first_trace else trace)
     return replace(compensated, ops=tuple(ops), traces=tuple(traces))
+
+
+def _less_bias(op: OpError, share: float) -> OpError:
+    """An op's error without so large a share of bias."""
+    left = 1.0 - share
+    if op.own_db is None or not share or left <= 0:
+        return op
+    rest = {name: getattr(op, name) / left for name in ("rounding", "clipping")}
+    return replace(op, own_db=op.own_db - 10 * math.log10(left), bias=(op.bias - share) / left, **rest)
 
 
 def _apart(graph: Graph, cut: list[int]) -> tuple[Graph, dict[int, int]]:
