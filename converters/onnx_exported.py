@@ -50,13 +50,10 @@ def as_onnx(source: Source, work: Work) -> Exported:
 
 def _exported(source: Source, work: Work) -> Exported:
     from edgeqwt.converters import torch_source
-    from edgeqwt.converters.recurrent_torch import plain_sequences
 
     assert source.torch is not None
     work.progress("exporting to ONNX")
     path = work.folder / "torch.onnx"
-    with plain_sequences(source.what, source.torch.module):
-        source.torch.run(source.sample)
     notes = torch_source.export(source.torch, source.sample, path, work.torch_log)
     proto = onnx_loadable.loadable(onnx_source.load(path))
     proto, fixed = onnx_source.with_static_shapes(proto, source.sample)

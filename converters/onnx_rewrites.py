@@ -280,6 +280,13 @@ def _back_to_front(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _alone(editing: Editing, node: onnx.NodeProto) -> bool:
+    """Concat of one value, of which onnx2tf makes a custom op."""
+    if len(node.input) == 1:
+        editing.add("Identity", node.input, output=node.output[0])
+    return len(node.input) == 1
+
+
 def _reversed(editing: Editing, node: onnx.NodeProto) -> bool:
     """ReverseSequence of known lengths, all the same, as a Gather: LiteRT's op takes neither booleans nor 8 bits."""
     shape, lengths = editing.values.shapes.get(node.input[0], ()), editing.values.constant(node.input[1])
@@ -334,6 +341,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
         **dict.fromkeys(("Add", "Div", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
         "Clip": _limits,
+        "Concat": _alone,
         "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
         "Einsum": einsum,
         "Elu": _elu,

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
+from edgeqwt.converters.torch_packed import LENGTHS, packed_forms, packed_lstm
 from edgeqwt.converters.torch_projections import projected
 from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
@@ -58,7 +59,8 @@ def forms() -> Mapping[Any, Form]:
         F.local_response_norm: _response_norm,
         F.softplus: _softplus,
     }
-    found[torch._VF.lstm] = projected
+    found[torch._VF.lstm] = lambda *given: packed_lstm(*given) if hasattr(given[1], LENGTHS) else projected(*given)
+    found |= packed_forms()
     for name, form in {
         **ordered_forms(),
         **moving_forms(),

@@ -14,6 +14,7 @@ def ordered_forms() -> Mapping[str, Callable[..., Any]]:
     """By name; see `torch_forms.Form`."""
     return {
         "median": _median,
+        "sort": _of_one,
         "kthvalue": lambda x, k, dim=-1, keepdim=False: _ranked(x, int(k) - 1, dim, keepdim),
         "cumprod": _running_product,
         "cummax": lambda x, dim: _running_extreme(x, dim, largest=True),
@@ -27,6 +28,11 @@ def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> A
         flat = x.reshape(-1)
         return _ranked(flat, (int(flat.shape[0]) - 1) // 2, 0, False)[0]
     return _ranked(x, (int(x.shape[dim]) - 1) // 2, dim, keepdim)
+
+
+def _of_one(x: torch.Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
+    """One element is in order: the lengths of a batch of one, as `pack_padded_sequence` sorts them."""
+    return (x, torch.zeros_like(x, dtype=torch.int64)) if x.ndim and x.shape[dim] == 1 else NotImplemented
 
 
 def _ranked(x: torch.Tensor, rank: int, dim: int, keepdim: bool) -> tuple[torch.Tensor, ...]:

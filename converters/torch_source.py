@@ -25,7 +25,7 @@ from edgeqwt.converters.torch_forms import spelled_out
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
 from edgeqwt.disk import TemporaryFolder
-from edgeqwt.errors import InputError
+from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted, user_code
 from edgeqwt.runtime.native_log import captured_stderr
@@ -260,6 +260,8 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
                 )
+        except EdgeqwtError:  # of a form, which says what to do
+            raise
         except Exception as error:  # torch raises anything here, the model's own exceptions included
             failures.append(" ".join(str(error).split())[:200] or type(error).__name__)
         else:

@@ -16,7 +16,7 @@ from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.converters import convert
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.recurrent import KINDS, unrolled
-from edgeqwt.errors import UnsupportedError
+from edgeqwt.errors import InputError, UnsupportedError
 from edgeqwt.graph.graph import Array
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.verify.parity import check_parity
@@ -232,22 +232,47 @@ def test_torch_layers_reach_tflite_with_each_weight_once(tmp_path: Path) -> None
 
 
 class Packed(nn.Module):
-    """As people write it for sequences of several lengths."""
+    """As people write it for sequences of several lengths: the last state, or all states, padded again."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: nn.Module, states: bool, total: bool = True) -> None:
         super().__init__()
-        self.rnn = nn.GRU(WIDTH, HIDDEN, batch_first=True)
+        self.rnn, self.states, self.total = layers, states, total
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        _, h = self.rnn(packed)
-        return h[-1]
+        y, h = self.rnn(packed)
+        if self.states:
+            return torch.cat(h, -1)[-1] if isinstance(h, tuple) else h[-1]
+        y, n = nn.utils.rnn.pad_packed_sequence(
+            y, batch_first=True, padding_value=0.5, total_length=x.shape[1] if self.total else None
+        )
+        return y.sum(1) / n[:, None]
 
 
-def test_what_torch_exports_wrong_is_named(tmp_path: Path) -> None:
-    x, lengths = noise(2, STEPS, WIDTH), np.array([3, STEPS])
-    with pytest.raises(UnsupportedError, match=r"GRU 'rnn'.*pack_padded_sequence"):
-        convert(Packed(), from_arrays({"x": x, "lengths": lengths}), tmp_path)
+PACKED = {
+    "state": lambda: Packed(nn.GRU(WIDTH, HIDDEN, batch_first=True), True),
+    "states": lambda: Packed(nn.LSTM(WIDTH, HIDDEN, 2, batch_first=True, bidirectional=True), True),
+    "projected": lambda: Packed(nn.LSTM(WIDTH, HIDDEN, batch_first=True, proj_size=2, bias=False), False),
+    "both ways": lambda: Packed(nn.GRU(WIDTH, HIDDEN, batch_first=True, bidirectional=True), False),
+    "plain": lambda: Packed(nn.RNN(WIDTH, HIDDEN, batch_first=True, nonlinearity="relu"), False),
+}
+
+
+@pytest.mark.requires("onnx2tf")
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_sequences_are_masked(name: str, tmp_path: Path) -> None:
+    """The first sample, by which a module is traced, has neither the shortest nor the longest."""
+    torch.manual_seed(0)
+    samples = from_arrays({"x": noise(4, STEPS, WIDTH), "lengths": np.array([3, STEPS, 1, 4])})
+    model = convert(PACKED[name]().eval(), samples, tmp_path)
+    check_parity(model, prepare(model.graph).graph, samples)
+
+
+def test_as_many_steps_as_the_longest_sequence_has_are_named(tmp_path: Path) -> None:
+    samples = from_arrays({"x": noise(2, STEPS, WIDTH), "lengths": np.array([3, STEPS])})
+    with pytest.raises(InputError, match="as many steps as the longest sequence") as error:
+        convert(Packed(nn.GRU(WIDTH, HIDDEN, batch_first=True), False, total=False).eval(), samples, tmp_path)
+    assert "total_length=x.shape[1]" in error.value.hint
 
 
 def test_a_step_from_nothing_is_reported() -> None:
