@@ -14,6 +14,8 @@ from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.scales.curves import finer_curves
 from edgeqwt.widths.plan import planned
 
+FEW = 8
+
 
 @dataclass(frozen=True)
 class FinerCurves(Technique):
@@ -23,13 +25,14 @@ class FinerCurves(Technique):
     of two more ops (`scales.curves`). Targets with an NPU have the curves themselves, and leave tables to the CPU.
 
     Attributes:
-        min_gain: decibels at the outputs that it must gain, on held-out samples.
+        min_gain: decibels at the outputs that it must gain, on held-out samples; twice as many where more than 8 ops
+            become tables, which are three ops each.
     """
 
     name = "finer_curves"
     title = "tabulate curves"
     works = Works.FLOAT
-    min_gain: Annotated[float, Interval(ge=0, le=100)] = 1.0
+    min_gain: Annotated[float, Interval(ge=0, le=100)] = 0.5
 
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """All such ops as tables, or none."""
@@ -41,7 +44,7 @@ class FinerCurves(Technique):
             return state, NOTHING
         after = replace(state, precision=replace(state.precision, finer_curves=True))
         behind = decision_tensors(context.graph, bounded=True)
-        verdict = context.keep(state, after, self.min_gain, behind)
+        verdict = context.keep(state, after, self.min_gain * (2 if ops > FEW else 1), behind)
         data = {"ops": ops, "gain_db": verdict.gain_db, "kept": verdict.kept}
         message = f"{verdict.gain_db:+.2f} dB on held-out samples"
         if not verdict.kept:
