@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.equalize.channel_values import channel_values
 from edgeqwt.equalize.shifts import carried, constant_bias, with_constants
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import slots
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +47,11 @@ def absorb(graph: Graph, samples: Iterable[Mapping[int, Array]], margin: float) 
     sources = {t: i for t, i in _sources(graph).items() if carried(graph, {t: ones[t]}) is not None}
     if not sources:
         return Absorbed(graph, 0)
-    lows, highs = _extremes(graph, tuple(sources), samples)
+    values = channel_values(graph, tuple(sources), samples)
     changes: dict[int, Array] = {}
     shifted = 0
     for t, i in sources.items():
-        shift = np.maximum(lows[t] - margin * (highs[t] - lows[t]), 0)
+        shift = np.maximum(values[t].low - margin * (values[t].high - values[t].low), 0)
         found = carried(graph, {t: (shift * ones[t]).astype(np.float32)}) if shift.any() else None
         if found is not None:
             shifted += int((shift > 0).sum())
@@ -73,22 +72,3 @@ def _sources(graph: Graph) -> dict[int, int]:
         elif op.activation == "NONE" and len(after) == 1 and graph.ops[after[0]].kind == "RELU":
             found |= {graph.ops[after[0]].outputs[0]: i} if t not in graph.outputs else {}
     return {t: i for t, i in found.items() if t not in graph.outputs}
-
-
-def _extremes(
-    graph: Graph, tensors: tuple[int, ...], samples: Iterable[Mapping[int, Array]]
-) -> tuple[dict[int, Array], dict[int, Array]]:
-    """The smallest and the largest value of each channel; zeros without samples."""
-
-    def work(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, tuple[Array, Array]]:
-        values = runner.run(inputs)
-        flat = {t: values[t].reshape(-1, values[t].shape[-1]).astype(np.float64) for t in tensors}
-        return {t: (rows.min(axis=0), rows.max(axis=0)) for t, rows in flat.items()}
-
-    low: dict[int, Array] = {}
-    high: dict[int, Array] = {}
-    for found in ordered([xnnpack(graph, tensors) for _ in range(THREADS)], work, samples):
-        for t, (least, most) in found.items():
-            low[t], high[t] = np.minimum(low.get(t, least), least), np.maximum(high.get(t, most), most)
-    zeros = {t: np.zeros(graph.tensors[t].shape[-1]) for t in tensors}
-    return {**zeros, **low}, {**zeros, **high}

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.equalize.channel_values import channel_values
 from edgeqwt.equalize.shifts import carried, sources, with_constants
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,8 @@ def groups(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> tuple[Group,
     reached = {t: reach for t in sources(graph) if (reach := _reached(graph, t))}
     if not reached:
         return ()
-    means = _means(graph, tuple(reached), samples)
+    values = channel_values(graph, tuple(reached), samples)
+    means = {t: found.mean.astype(np.float32) for t, found in values.items()}
     return tuple(Group({t: means[t] for t in members}, tensors) for members, tensors in _together(reached))
 
 
@@ -75,20 +75,6 @@ def _reached(graph: Graph, source: int) -> frozenset[int]:
 
 def _spread(graph: Graph, t: int, by_channel: Array) -> Array:
     return np.broadcast_to(by_channel, graph.tensors[t].shape)
-
-
-def _means(graph: Graph, tensors: tuple[int, ...], samples: Iterable[Mapping[int, Array]]) -> dict[int, Array]:
-    """The mean of each channel, float32; zeros without samples."""
-
-    def work(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
-        values = runner.run(inputs)
-        return {t: values[t].reshape(-1, values[t].shape[-1]).mean(axis=0, dtype=np.float64) for t in tensors}
-
-    sums: dict[int, Array] = {t: np.zeros(graph.tensors[t].shape[-1]) for t in tensors}
-    count = 0
-    for means in ordered([xnnpack(graph, tensors) for _ in range(THREADS)], work, samples):
-        sums, count = {t: sums[t] + means[t] for t in tensors}, count + 1
-    return {t: (total / max(count, 1)).astype(np.float32) for t, total in sums.items()}
 
 
 def _together(reached: Mapping[int, frozenset[int]]) -> list[tuple[frozenset[int], frozenset[int]]]:

@@ -59,11 +59,14 @@ def large_integers(graph: Graph, statistics: Mapping[int, Statistics]) -> set[in
     for i, op in enumerate(graph.ops):
         if op.kind == "CAST" and op.outputs[0] in statistics:
             seen = statistics[op.outputs[0]]
-            fits = {
-                bits: limits(DTYPE[bits])[0] <= seen.low and seen.high <= limits(DTYPE[bits])[1] for bits in (8, 16)
-            }
-            found |= {i} if fits[16] and not fits[8] else set()
+            found |= {i} if _holds(16, seen) and not _holds(8, seen) else set()
     return found
+
+
+def _holds(bits: int, seen: Statistics) -> bool:
+    """Whether integers of a width hold all values at scale 1."""
+    low, high = limits(DTYPE[bits])
+    return low <= seen.low and seen.high <= high
 
 
 def check_observed(
@@ -84,11 +87,9 @@ def check_observed(
         objection = None
         if op.kind == "CAST" and op.outputs[0] in statistics and widths[i] in DTYPE:
             seen = statistics[op.outputs[0]]
-            dtype = DTYPE[widths[i]]
-            low, high = limits(dtype)
-            if seen.low < low or seen.high > high:
+            if not _holds(widths[i], seen):
                 objection = (
-                    f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit {dtype} at scale 1",
+                    f"its integers reach {seen.low:g}..{seen.high:g}, which does not fit {DTYPE[widths[i]]} at scale 1",
                     "Divide them by a number before they become floats, as integers (//), or let it be float: "
                     f"--layer '{graph.tensors[op.outputs[0]].name}=keep_float'.",
                 )
