@@ -23,6 +23,7 @@ CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
 WORTH_DB = 1.0
 """What 16 bits at one op have to gain to be advised."""
+WIDE = "--precision w8a16"
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
@@ -229,6 +230,9 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
                for name in logarithms[:1]]  # fmt: skip
         return " ".join([*why, f"Build with {_measured(better)}"])
     found = [*_untried(reference, quality, own, recipe, tried=bool(trials))]
+    if recipe.find(Equalization) is None and (wide := [trial for trial in better if WIDE in trial.options]):
+        best = max(wide, key=lambda trial: trial.worst.db)
+        found = [f"--recipe balanced {best.options}", *(way for way in found if way != "--recipe balanced")]
     if better:
         messages.append(f"No remedy that was tried gives {FINE_DB:g} dB everywhere: {_measured(better)}")
     elif trials:

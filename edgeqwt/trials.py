@@ -4,7 +4,7 @@ What a message names has to help when it is followed. So the options that could 
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
 brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
 that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
-there.
+there, and last 16 bits with all of the recipe but what is slow.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from edgeqwt.widths.precision import Widths
 LOST_COLUMN_DB = 10.0
 """What varies of an output's column over what the last op rounds: below this it is lost."""
 MOST_COLUMNS = 64
+REPAIRING = ("equalization", "gptq")
+"""Techniques that gain by weights of 8 bits where activations have 16."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -137,9 +139,9 @@ def tried(
     changes = [*_of_columns(context, recipe, quality, own, unlike), *_changes(context, recipe, quality, own, layers)]
     few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[_Change, Trial]()
 
-    def attempt(change: _Change, compensated: bool = False) -> Trial | None:
+    def attempt(change: _Change, compensated: bool = False, whole: bool = False) -> Trial | None:
         with suppress(EdgeqwtError):  # that way is no way for this model or target
-            return _tried(context, few, recipe, change, compensated)
+            return _tried(context, few, recipe, change, compensated, whole)
         return None
 
     for k, change in enumerate(changes):
@@ -157,7 +159,11 @@ def tried(
             again = attempt(change, compensated=True)
             found[change] = max(found[change], again or found[change], key=lambda trial: trial.worst.db)
             if found[change].enough:
-                break
+                return tuple(found.values())
+    wide = [change for change in found if change.wide and not change.floats]
+    if wide and any(not t.slow for t in recipe.techniques if t.name in REPAIRING):
+        change = max(wide, key=lambda change: found[change].worst.db)
+        found[change] = attempt(change, compensated=True, whole=True) or found[change]
     return tuple(found.values())
 
 
@@ -322,8 +328,10 @@ def _changes(
         yield _Change(("--split-outputs", "--precision w8a16"), split=True, wide=True)
 
 
-def _tried(context: Context, samples: Samples, recipe: Recipe, change: _Change, compensated: bool = False) -> Trial:
-    """Builds with a change, and with the recipe's compensation where that is asked for.
+def _tried(
+    context: Context, samples: Samples, recipe: Recipe, change: _Change, compensated: bool = False, whole: bool = False
+) -> Trial:
+    """Builds with a change, with the recipe's compensation where that is asked for, or with all of it that is quick.
 
     Raises:
         EdgeqwtError: that cannot be.
@@ -350,11 +358,12 @@ def _tried(context: Context, samples: Samples, recipe: Recipe, change: _Change, 
     types |= {graph.tensors[t].name: "float" for t in graph.inputs if change.floats and graph.tensors[t].is_float}
     ports = {name: replace(precision.ports.get(name, Port()), type=kind) for name, kind in types.items() if kind}
     precision = replace(precision, ports={**precision.ports, **ports})
-    simple = plain(recipe.techniques) if change.wide else tuple(t for t in recipe.techniques if not t.slow)
+    quick = tuple(t for t in recipe.techniques if not t.slow)
+    simple = plain(recipe.techniques) if change.wide and not whole else quick
     last = tuple(t for t in recipe.techniques if t.role == COMPENSATION) if compensated else ()
-    quick = (*(t for t in simple if t.role != COMPENSATION), *last)
+    used = (*(t for t in simple if t.role != COMPENSATION), *last)
     small = Context.of(model, graph, samples, context.target, context.preserve, context.ranges)
-    made = make(small, quick, precision, Stages())
+    made = make(small, used, precision, Stages())
     quality = small.gate.quality(made.reference, {"": made.graph})[""]
     floats = share(graph, upto(graph, change.floats)) if change.floats else 0.0
     return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated, floats)

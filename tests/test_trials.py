@@ -92,7 +92,21 @@ def station() -> Graph:
 UNITS = np.array([1.0, 1e5, 3.0, 5e3, 1.0, 1.0, 2.0, 1.0])
 
 
-def built(folder: Path, graph: Graph, options: str = "", units: Any = 1) -> BuildResult:
+def uneven() -> Graph:
+    """A difference of large values, from channels of all magnitudes: 16 bits are not enough without equalization."""
+    chain, sizes = Chain(), np.logspace(-4, 0, 32)
+    x = chain.input((1, 6, 8), "x")
+    rows, columns = noise(32, 8, seed=1) * sizes[:, None], noise(4, 32, seed=2) / sizes
+    hidden = chain.op(
+        "FULLY_CONNECTED", x, chain.constant(rows), -1, shape=(1, 6, 32), **{**DENSE, "fusedActivationFunction": "RELU"}
+    )
+    small = chain.op("FULLY_CONNECTED", hidden, chain.constant(columns), -1, shape=(1, 6, 4), **DENSE)
+    common = chain.op("FULLY_CONNECTED", x, chain.constant(300 * noise(4, 8)), -1, shape=(1, 6, 4), **DENSE)
+    total = chain.op("ADD", small, common, shape=(1, 6, 4), **NONE)
+    return chain.graph(chain.op("SUB", total, common, shape=(1, 6, 4), name="y", **NONE))
+
+
+def built(folder: Path, graph: Graph, options: str = "", units: Any = 1, of: str = "fast") -> BuildResult:
     """A build with options as the command line takes them."""
     flatbuffer.write(graph, folder / "net.tflite")
     np.savez(folder / "samples.npz", x=(noise(32, 6, 8, seed=4) * units).astype(np.float32))
@@ -105,7 +119,7 @@ def built(folder: Path, graph: Graph, options: str = "", units: Any = 1) -> Buil
     return edgeqwt.build(
         folder / "net.tflite",
         calibration=folder / "samples.npz",
-        recipe="fast",
+        recipe=of,
         accept=True,
         precision=given.get("--precision", ["w8a8"])[0],
         layers=parse_layers(given.get("--layer", [])),
@@ -133,6 +147,16 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
     second = built(tmp_path, graph, expected)
     assert worst_place(second.made.reference, second.quality[second.choice.name]).db >= FINE_DB
     assert second.remedy == ""
+
+
+def test_16_bits_are_tried_with_the_whole_recipe_where_they_alone_are_not_enough(tmp_path: Path) -> None:
+    first = built(tmp_path, uneven(), of="balanced")
+    assert first.remedy.startswith("Build with --precision w8a16: ")
+    second = built(tmp_path, uneven(), "--precision w8a16", of="balanced")
+    assert worst_place(second.made.reference, second.quality[second.choice.name]).db >= FINE_DB
+    poor = built(tmp_path, uneven(), "--precision w8a16")
+    assert worst_place(poor.made.reference, poor.quality[poor.choice.name]).db < FINE_DB
+    assert "Try --recipe balanced --precision w8a16" in built(tmp_path, uneven()).remedy
 
 
 def test_quantities_in_units_of_their_own_are_kept_apart(tmp_path: Path) -> None:
