@@ -26,7 +26,7 @@ from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, lost_columns, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors, without_repairs
-from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 
@@ -36,6 +36,7 @@ Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 FEW = 6  # columns that are named
 PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
+FITTED = 32  # samples that were fitted on which are looked at where the held-out ones leave doubts
 UNCERTAIN_DB = 1.5
 """Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error."""
 
@@ -134,7 +135,8 @@ def judge(
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    said = (*warnings, *_unseen(context.model, found), *_lost(own, found), *uncertain(found))
+    doubts = uncertain(found, _of_fitted(context, reference, kept, found))
+    said = (*warnings, *_unseen(context.model, found), *_lost(own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
         noted = (f"{sentence}." for sentence in warnings)
@@ -229,16 +231,35 @@ def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
         )
 
 
-def uncertain(quality: Quality) -> Iterator[str]:
-    """Sentences on outputs whose figure other samples may well not confirm."""
-    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+def uncertain(quality: Quality, fitted: Quality | None = None) -> Iterator[str]:
+    """Sentences on outputs whose figure other samples may well not confirm.
+
+    Few held-out samples, by which candidates were chosen, may like the chosen one more than others do: what samples
+    have that it was fitted on is more than new ones will have, and at times less than they have.
+
+    Args:
+        quality: on held-out samples.
+        fitted: the same of samples that were fitted on; None where nobody knows.
+    """
+    others = [None] * len(quality.decisive) if fitted is None else fitted.decisive
+    for output, judged, other in zip(quality.outputs, quality.decisive, others, strict=True):
+        figure = judged.closeness.judged_db
         if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan
-            share = max(judged.errors) / sum(judged.errors)
+            share, less = max(judged.errors) / sum(judged.errors), ""
+            if other is not None and other.closeness.judged_db < figure - error:
+                less = f". Those that it was fitted on have {other.closeness.judged_db:.1f} dB: expect that"
             yield (
-                f"the {judged.closeness.judged_db:.1f} dB of output {output.tensor!r} have a standard error of "
-                f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error. "
+                f"the {figure:.1f} dB of output {output.tensor!r} have a standard error of "
+                f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error{less}. "
                 "Calibrate with more samples, rare ones among them"
             )
+
+
+def _of_fitted(context: Context, reference: Graph, kept: Graph, found: Quality) -> Quality | None:
+    """The quality on samples that were fitted on, where the held-out ones leave doubts and there is time."""
+    if not any(uncertain(found)) or not context.limits.spare():
+        return None
+    return layer_quality(reference, {"": kept}, context.fit.head(FITTED), deciding=context.model.deciding)[""]
 
 
 def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:

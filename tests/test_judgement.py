@@ -80,16 +80,30 @@ def test_plain_quantization_has_the_tails_that_the_build_found(tmp_path: Path) -
     assert steps[PLAIN].same_as(steps[UNCOMPENSATED])
 
 
-@pytest.mark.parametrize("largest", [1.0, 100.0])
-def test_a_figure_that_one_sample_decides_is_said_to_be_uncertain(largest: float) -> None:
+def judged(largest: float) -> Quality:
+    """An output of 16 samples, one of which errs more than the others by a factor."""
     found = Total()
     for k in range(16):
         reference = np.array([5.0 + (-1) ** k])
         found.add(compare(reference, reference + 0.01 * (largest if k == 7 else 1.0), varying=True), each=True)
     errors, agreeing, variations = tuple(found.errors), tuple(found.agreeing), tuple(found.variations)
-    judged = TensorQuality("y", 0, "ADD", found.sums.result(), errors, agreeing, variations)
-    said = list(uncertain(Quality(16, (), (judged,), (judged,))))
+    output = TensorQuality("y", 0, "ADD", found.sums.result(), errors, agreeing, variations)
+    return Quality(16, (), (output,), (output,))
+
+
+@pytest.mark.parametrize("largest", [1.0, 100.0])
+def test_a_figure_that_one_sample_decides_is_said_to_be_uncertain(largest: float) -> None:
+    said = list(uncertain(judged(largest)))
     if largest == 1:  # every sample errs by as much
         assert not said
     else:
         assert "one of the 16 held-out samples has 100% of the error" in said[0]
+        assert "fitted on" not in said[0]
+
+
+def test_what_fitted_samples_have_is_expected_where_it_is_less() -> None:
+    """Candidates were chosen by the held-out samples, so that these may flatter the chosen one."""
+    few, worse = judged(10), judged(100)
+    assert few.decisive[0].standard_error < 12  # 20 dB lie between the two
+    assert "Those that it was fitted on have 12.3 dB: expect that." in next(uncertain(few, worse))
+    assert "fitted on" not in next(uncertain(worse, few))
