@@ -47,6 +47,11 @@ every run. So on `tflite` a 1×1 convolution of stride 1 is written as FULLY_CON
 the reference kernels' differ by up to two steps), and any other convolution is packed only where it has at least 1 % of
 the model's weights, a depthwise one 5 %. A build judges the file in these forms.
 
+What it saves depends on what else a file holds. Of the 152,560 bytes of the MobileNetV2-style network of train.py at
+w8a8 (7eafaf4, `fast`) 92,960 are weights, 12,000 biases, 23,900 scales of channels, 23,700 names, ops and shapes: w4a8
+has 111,840, 0.733 of them; with every weight in 4 bits, depthwise ones included, it would be 0.695. Networks of larger
+layers come closer to a half.
+
 ## Weights behind lookup tables
 
 `--compress`, for the targets `tflm…`, puts weights of few distinct values into the firmware's model as indices of 1 to

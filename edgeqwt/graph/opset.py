@@ -265,7 +265,7 @@ _ROWS = (
     OpRule("LEAKY_RELU", bound=ROUNDED_THRICE, elementwise=True, version=1, micro=1, note=ROUNDS),
     OpRule("PRELU", version=1, micro=1, note=ROUNDS),
     OpRule("ABS", elementwise=True, micro=1, note=ROUNDS),
-    table("RELU_0_TO_1"),
+    rewritten("RELU_0_TO_1", "Written as RELU6 of 6 x, over 6."),
     table("ELU"),
     table("EXP"),
     table("LOG", note="At zero and below, the smallest value of the output."),

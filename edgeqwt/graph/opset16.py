@@ -114,6 +114,7 @@ _ROWS = (
     wide("SQRT", 1, form=Form.DIRECT, bound=1.0, tflm=False),
     wide("SQUARE", 1, micro=1, note="Written as MUL."),
     wide("NEG", 1, micro=1, note="Written as MUL by -1."),
+    wide("RELU_0_TO_1", 1, micro=1, bound=1.01, note="Written as RELU6 of 6 x, over 6."),
     wide("RESHAPE", 1),
     wide("SQUEEZE", 1),
     wide("EXPAND_DIMS", 1),
