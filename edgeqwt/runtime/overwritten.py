@@ -75,15 +75,10 @@ def _overlap(a: range, b: range) -> bool:
 
 
 def _in_place(graph: Graph, i: int, lost: int) -> int | None:
-    """The slot of op i that reads a tensor that lies where `lost` does: itself, or what views made of it."""
-    producers = graph.producers()
-    for slot, t in enumerate(graph.ops[i].inputs):
-        source = t
-        while source != lost and source in producers and graph.ops[producers[source]].kind in VIEWS:
-            source = graph.ops[producers[source]].inputs[0]
-        if source == lost:
-            return slot
-    return None
+    """The slot of op i that reads a tensor that lies where `lost` does: itself, or a view of what that is a view of."""
+    roots = _roots(graph)
+    same = (s for s, t in enumerate(graph.ops[i].inputs) if roots.get(t, t) == roots.get(lost, lost))
+    return next(same, None)
 
 
 def _with_copy(graph: Graph, i: int, lost: int) -> Graph | None:
