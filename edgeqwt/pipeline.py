@@ -44,8 +44,9 @@ from edgeqwt.verify.parity import Parity
 FLOAT = "float"
 """The name of the float graph that was lowered, beside those of the variants (`judgement.py`)."""
 
-PROOF_WORK = 1 << 33
-"""Multiplications that kernels written for clarity do in the proof, all samples together: some ten seconds of each."""
+PROOF_WORK = 1 << 30
+"""Multiplications that kernels written for clarity do in the proof, all samples together: a second or two of each. One
+sample of a network that large has millions of values to be held against each other."""
 LEAST_PROOF = 2
 SHARED_WORK = 1 << 29
 """Multiplications of the proof from which on threads share it: half a second of reference kernels."""

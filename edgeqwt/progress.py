@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 import time
@@ -85,6 +86,7 @@ class Stages:
     def _timed(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        handed_back()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         if (most := peak()) is not None:
             self.peaks[name] = most
@@ -98,6 +100,14 @@ def peak() -> int | None:
         return None
     # In bytes on macOS, in KiB elsewhere.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+
+def handed_back() -> None:
+    """Hands memory that is free back to the system, where glibc keeps it for each thread: stages use other threads."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def counted[T](items: Iterable[T], advance: Advance, total: int | None) -> Iterator[T]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.graph.graph import Array, Graph, Op
 
@@ -66,9 +67,9 @@ def activate(value: torch.Tensor, activation: str) -> torch.Tensor:
         case "RELU":
             return value.relu()
         case "RELU6":
-            return value.clamp(0, 6)
+            return F.hardtanh(value, 0.0, 6.0)  # what clamp hands back takes five times as long
         case "RELU_N1_TO_1":
-            return value.clamp(-1, 1)
+            return F.hardtanh(value)
         case "TANH":
             return value.tanh()
     raise AssertionError(activation)  # `missing` names it first

@@ -28,11 +28,11 @@ UNARY: Mapping[str, Unary] = MappingProxyType(
     {
         "LOGISTIC": lambda x: x.sigmoid(),
         "TANH": lambda x: x.tanh(),
-        "HARD_SWISH": lambda x: x * (x + 3).clamp(0, 6) / 6,
+        "HARD_SWISH": lambda x: x * F.relu6(x + 3) / 6,
         "RELU": lambda x: activate(x, "RELU"),
         "RELU6": lambda x: activate(x, "RELU6"),
         "RELU_N1_TO_1": lambda x: activate(x, "RELU_N1_TO_1"),
-        "RELU_0_TO_1": lambda x: x.clamp(0, 1),
+        "RELU_0_TO_1": lambda x: F.hardtanh(x, 0.0, 1.0),
         # Not exp(x) - 1 for all x: where x is large its gradient would be infinite times zero.
         "ELU": lambda x: x.clamp(min=0) + x.clamp(max=0).expm1(),
         "ABS": lambda x: x.abs(),

@@ -10,7 +10,9 @@ from edgeqwt.graph.graph import Graph
 BATCH = 16  # samples in memory at a time, at most
 BYTES = 24  # of each: itself, what its gradient needs, the gradient, and its square in float64
 TORCH = 490 << 20  # that loading torch takes: 2.13 with CUDA's libraries
-ELEMENTS = 2**25  # of activations in memory at a time; gradients and what they need take several times as much
+ELEMENTS = 2**23
+"""Of activations in memory at a time, at most, or one sample's; gradients and what they need take several times as
+much."""
 
 
 def memory(graph: Graph) -> int:

@@ -29,14 +29,14 @@ def squared_gradients(
         watched: tensors to look at; all real-valued ones without it.
 
     Returns:
-        Values, and float64 squares, by tensor index; of tensors that the program does not compute, nothing.
+        Values, and squares, by tensor index; of tensors that the program does not compute, nothing.
     """
     seen, drawn = gradients(program, sample, draws, generator, watched)
-    total = {t: torch.zeros(value.shape, dtype=torch.float64, device=value.device) for t, value in seen.items()}
+    total = {t: torch.zeros(value.shape, device=value.device) for t, value in seen.items()}
     for found in drawn:
         for t, gradient in found.items():
-            total[t] += gradient.double().square()
-    return {t: as_array(v) for t, v in seen.items()}, {t: as_array(v / draws) for t, v in total.items()}
+            total[t].addcmul_(gradient, gradient, value=1 / draws)
+    return {t: as_array(v) for t, v in seen.items()}, {t: as_array(v) for t, v in total.items()}
 
 
 def gradients(

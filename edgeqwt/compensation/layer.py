@@ -12,6 +12,7 @@ from edgeqwt.compensation.moments import Moments, evening, evening_rows
 from edgeqwt.compensation.probe import with_probe
 from edgeqwt.compensation.rescale import squared_error
 from edgeqwt.graph.graph import Array, Graph, Quantization
+from edgeqwt.graph.positions import every, some
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
 from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
@@ -22,6 +23,10 @@ FOLDS = 3
 """Parts of the samples: what is fitted on the others, each confirms. Sample i is in part i modulo this."""
 CHUNK = 16  # samples that a thread takes at a time, at most: enough to make the bookkeeping small
 CHUNKS = 4  # at least, so that threads share few samples, too
+ROWS = 1 << 16
+"""Positions of all samples, about, that two numbers per channel are fitted on: what more of them would change is less
+than a thousandth of the error."""
+LEAST = 1024  # of one sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +81,16 @@ class Layer:
         stored = graph.tensors[y].quantization
         self.integer.start(self.k)
         self.floating.start(self.k)
+        shape = graph.tensors[y].shape
+        step = 1 if self.position_weights else every(shape, max(LEAST, ROWS // self.count))
+
+        def taken(values: Array) -> Array:
+            return some(values, step)
+
         workers = [
             (
-                self.integer.runner(self.k, graph, lambda piece, new: with_probe(piece, new[x], graph, i)),
-                self.floating.runner(self.k, reference),
+                self.integer.runner(self.k, graph, lambda piece, new: with_probe(piece, new[x], graph, i), taken),
+                self.floating.runner(self.k, reference, taken=taken),
             )
             for _ in range(THREADS)
         ]
@@ -87,16 +98,16 @@ class Layer:
         def work(worker: tuple[Callable[[Chunk], Array], Callable[[Chunk], Array]], chunk: Chunk) -> Totals:
             run_integer, run_float = worker
             q, y = run_integer(chunk), run_float(chunk)
-            step = FLOAT_STEP * float(np.sqrt(np.square(y).mean())) if stored is None else float(stored.scale[0])
+            scale = FLOAT_STEP * float(np.sqrt(np.square(y).mean())) if stored is None else float(stored.scale[0])
             moments = Moments.of(q, y)
             folds = [np.asarray(chunk) % FOLDS == k for k in range(FOLDS)]
             plain = tuple(moments.total(1.0 * fold) for fold in folds)
             weights: Array | float = 1.0
             if self.position_weights:
-                rows = evening_rows(q, y, [self.position_weights[n] for n in chunk], step)
+                rows = evening_rows(q, y, [self.position_weights[n] for n in chunk], scale)
                 evened = Moments.of(q, y, rows)
             else:
-                evened, weights = moments, evening(moments, step)
+                evened, weights = moments, evening(moments, scale)
             return Totals(tuple(evened.total(weights * fold) for fold in folds), plain)
 
         size = chunk_size(graph.tensors[y].size, min(CHUNK, -(-self.count // CHUNKS)))

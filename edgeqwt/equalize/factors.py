@@ -101,19 +101,41 @@ class Factors:
 
     def canonical(self, factors: Array) -> Array:
         """Equal numbers where factors are known to be equal, different ones elsewhere; ANY and FIXED stay."""
-        numbers, at = np.unique(factors, return_inverse=True)
+        numbers = _distinct(factors)
         found = [2 * root + inverted if root > FIXED else root for root, inverted in map(self.find, numbers.tolist())]
-        return np.asarray(np.array(found, np.int64)[at].reshape(factors.shape))
+        return _looked_up(numbers, np.array(found, np.int64), factors)
 
     def numbered(self, of: Mapping[int, Array]) -> Channels:
         """All tensors' factors, numbered without gaps."""
         named = {t: self.canonical(factors) for t, factors in of.items()}
-        kept = np.unique(np.concatenate([[ANY, FIXED], *(np.unique(f) for f in named.values())]))
+        kept = np.unique(np.concatenate([[ANY, FIXED], *map(_distinct, named.values())]))
         roots, exponents = kept // 2, 1.0 - 2.0 * (kept % 2)
         roots[kept <= FIXED], exponents[kept <= FIXED] = 0, 0.0
         return Channels(
-            {t: np.searchsorted(kept, f) for t, f in named.items()}, np.unique(roots, return_inverse=True)[1], exponents
+            {t: _looked_up(kept, np.arange(len(kept)), f) for t, f in named.items()},
+            np.unique(roots, return_inverse=True)[1],
+            exponents,
         )
+
+
+def _distinct(numbers: Array) -> Array:
+    """The numbers that occur, in order. No sorting: they are small, and activations have millions of elements."""
+    once = _once(numbers)
+    found = np.zeros(int(once.max(initial=0)) + 1, bool)
+    found[once] = True
+    return np.flatnonzero(found)
+
+
+def _looked_up(numbers: Array, values: Array, of: Array) -> Array:
+    """Each number's value, at each of its places."""
+    table = np.zeros(int(numbers.max(initial=0)) + 1, values.dtype)
+    table[numbers] = values
+    return np.broadcast_to(table[_once(of)], of.shape)
+
+
+def _once(values: Array) -> Array:
+    """What was broadcast, before it was."""
+    return values[tuple(slice(None if stride else 1) for stride in values.strides)]
 
 
 def by_channel(factors: Array) -> Array:

@@ -32,7 +32,7 @@ from edgeqwt.widths.precision import FLOAT, Precision
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One activation on the calibration samples: float64, of the tensor's shape, or by factor.
+    """One activation on the calibration samples: of the tensor's shape, extremes float32, or float64 by factor.
 
     Attributes:
         low, high: extremes, at most and at least 0.
@@ -47,8 +47,8 @@ class Seen:
         """The same of each factor, shape (count,), given each element's factor."""
         flat = factors.reshape(-1)
         low, high = np.zeros(count), np.zeros(count)
-        np.minimum.at(low, flat, self.low.reshape(-1))
-        np.maximum.at(high, flat, self.high.reshape(-1))
+        np.minimum.at(low, flat, self.low.reshape(-1).astype(np.float64))
+        np.maximum.at(high, flat, self.high.reshape(-1).astype(np.float64))
         total = np.bincount(flat, self.square.reshape(-1), count)
         return Seen(low, high, total / np.maximum(np.bincount(flat, minlength=count), 1))
 
@@ -63,14 +63,14 @@ def observe_elements(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> di
         values = {**inputs, **runner.run(inputs)}
         return {t: fills_as_zero(values[t]) for t in tensors}
 
-    zeros = {t: np.zeros(graph.tensors[t].shape) for t in tensors}
-    low, high, square = (({t: z.copy() for t, z in zeros.items()}) for _ in range(3))
+    low, high = ({t: np.zeros(graph.tensors[t].shape, np.float32) for t in tensors} for _ in range(2))
+    square = {t: np.zeros(graph.tensors[t].shape) for t in tensors}
     count = 0
-    for values in ordered(workers, run, samples):
+    for values in ordered(workers, run, samples, window=1):
         for t, x in values.items():
             np.minimum(low[t], x, out=low[t])
             np.maximum(high[t], x, out=high[t])
-            square[t] += x.astype(np.float64) ** 2
+            square[t] += np.square(x, dtype=np.float64)
         count += 1
     return {t: Seen(low[t], high[t], square[t] / max(count, 1)) for t in tensors}
 

@@ -75,5 +75,7 @@ def without_fills(values: Array) -> Array:
 
 
 def fills_as_zero(values: Array) -> Array:
-    """The values with zero, which every scale has, in place of fills."""
+    """The values with zero, which every scale has, in place of fills; themselves where there are none."""
+    if values.size and values.min() > -HUGE and values.max() < HUGE:
+        return values
     return np.where(np.abs(values) >= HUGE, np.zeros((), values.dtype), values)

@@ -43,7 +43,7 @@ def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) ->
     if op.kind == "DEPTHWISE_CONV_2D":
         multiplier = weights_shape[3] // channels
         one = windows.reshape(positions, -1, channels).transpose(2, 0, 1)
-        return np.repeat(one, multiplier, axis=0)
+        return np.repeat(one, multiplier, axis=0) if multiplier > 1 else np.ascontiguousarray(one)
     if channels == weights_shape[3]:
         return windows.reshape(1, positions, -1)
     grouped = windows.reshape(positions, *kernel, -1, weights_shape[3]).transpose(3, 0, 1, 2, 4)

@@ -53,35 +53,35 @@ class SegmentedRun:
         for t in self._kept(k):
             self.store.open((self.name, t))
 
-    def runner(self, k: int, graph: Graph, extend: Extend | None = None) -> Callable[[Chunk], Array]:
+    def runner(
+        self, k: int, graph: Graph, extend: Extend | None = None, taken: Callable[[Array], Array] = np.asarray
+    ) -> Callable[[Chunk], Array]:
         """A function that runs segment k of `graph` on a chunk of samples.
 
-        It returns cuts[k], or the tensor that `extend` wants, with the samples stacked in front.
+        It returns cuts[k], or the tensor that `extend` wants, with the samples stacked in front: of each what `taken`
+        takes of it.
         """
         part, cut = self.parts[k], self.cuts[k]
         if not part.ops and extend is None:
-            return lambda chunk: self.values(cut, chunk)
+            return lambda chunk: np.stack([taken(value) for value in self.values(cut, chunk)])
         piece, new = segment_graph(graph, part)
         if cut not in new:  # computed by an earlier segment, and only read here
             piece, new = graph.slice([], [cut], []), {cut: 0}
         kept = self._kept(k)
         piece, wanted = (piece, new[cut]) if extend is None else extend(piece, new)
         old = {n: o for o, n in new.items()}
-        interpreter, looked = xnnpack(piece, [wanted]), {wanted, *(new[t] for t in kept)}
+        interpreter = xnnpack(piece, [wanted])
 
         def run(chunk: Chunk) -> Array:
             inputs = {t: self.values(old[t], chunk) for t in piece.inputs}
-            found: dict[int, Array] = {}
-            for i in range(len(chunk)):
+            found: list[Array] = []
+            for i, sample in enumerate(chunk):
                 values = interpreter.views({t: v[i] for t, v in inputs.items()})
-                for t in looked:
-                    if not i:
-                        found[t] = np.empty((len(chunk), *values[t].shape), values[t].dtype)
-                    found[t][i] = values[t]
+                for t in kept:
+                    self.store.put((self.name, t), sample, values[new[t]][None])
+                found.append(np.array(taken(values[wanted])))
                 values.clear()
-            for t in kept:
-                self.store.put((self.name, t), chunk.start, found[new[t]])
-            return found[wanted]
+            return np.stack(found)
 
         return run
 

@@ -39,6 +39,7 @@ POSITIONS = 1024
 """
 ROWS = 1 << 17  # positions of all samples: many samples need fewer of each, which takes a large share of a build's time
 LEAST = 256  # of one sample, about
+DEPTHWISE = 1 << 13  # positions of all samples: moments of a channel's few weights need no more
 CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
 MOMENTS = 6  # arrays of the size of a second moment that are in memory at a time
 ELEMENTS = 1 << 23  # of their patches, at most, or one sample's
@@ -190,7 +191,7 @@ def _moments(
     mixing = mixing if count_of_parts == 1 else None
     dtype = np.dtype(np.float32 if tensor.dtype != "int16" and mixing is None else np.float64)  # see `moments`
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
-    every = stride(height_width, count)
+    every = stride(height_width, count, DEPTHWISE if op.kind == "DEPTHWISE_CONV_2D" else ROWS)
     positions = math.prod(-(-side // every) for side in height_width)
     if op.kind == "FULLY_CONNECTED":
         positions = tensor.size // terms
@@ -224,12 +225,12 @@ def _steps(tensor: Tensor) -> tuple[float, int]:
     return (1.0, 0) if q is None else (float(q.scale[0]), int(q.zero_point[0]))
 
 
-def stride(height_width: tuple[int, ...], samples: int) -> int:
+def stride(height_width: tuple[int, ...], samples: int, rows: int = ROWS) -> int:
     """Every how many positions of a map, along height and width, second moments are summed over.
 
     Neighbouring positions say nearly the same, and large maps have thousands of them.
     """
-    wanted = min(POSITIONS, max(LEAST, ROWS // samples))
+    wanted = min(POSITIONS, max(LEAST, rows // samples))
     return max(1, math.ceil(math.sqrt(math.prod(height_width) / wanted)))
 
 

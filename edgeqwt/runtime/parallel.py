@@ -19,13 +19,16 @@ CHUNK = 16  # samples that a thread takes at a time, at most
 ELEMENTS = 1 << 22  # of their activations, at most
 
 
-def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterable[A]) -> Iterator[B]:
+def ordered[W, A, B](
+    workers: list[W], work: Callable[[W, A], B], items: Iterable[A], window: int = WINDOW
+) -> Iterator[B]:
     """Yields work(worker, item) for every item, in order; each worker serves one call at a time.
 
     Args:
         workers: one per thread, e.g. interpreters prepared for the same graph.
         work: pure but for the worker's own state.
         items: read lazily.
+        window: results held per thread.
     """
     if len(workers) == 1:
         yield from (work(workers[0], item) for item in items)
@@ -41,7 +44,7 @@ def ordered[W, A, B](workers: list[W], work: Callable[[W, A], B], items: Iterabl
 
     source = iter(items)
     with ThreadPoolExecutor(len(workers)) as pool:
-        pending: deque[Future[B]] = deque(pool.submit(call, item) for item in islice(source, WINDOW * len(workers)))
+        pending: deque[Future[B]] = deque(pool.submit(call, item) for item in islice(source, window * len(workers)))
         try:
             while pending:
                 yield pending.popleft().result()
