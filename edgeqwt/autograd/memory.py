@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 
 from edgeqwt.graph.graph import Graph
+from edgeqwt.runtime.device import MOST
 
 BATCH = 16  # samples in memory at a time, at most
 BYTES = 24  # of each: itself, what its gradient needs, the gradient, and its square in float64
@@ -18,7 +19,7 @@ much."""
 def memory(graph: Graph) -> int:
     """Bytes that gradients of a batch of samples take, about."""
     one = activations(graph)
-    return to_load() + BYTES * max(one, min(BATCH * one, ELEMENTS))
+    return to_load() + MOST * BYTES * max(one, min(BATCH * one, ELEMENTS))
 
 
 def to_load() -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import batched
 
 import torch
 
 from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
 from edgeqwt.autograd.memory import BATCH, ELEMENTS
+from edgeqwt.autograd.squared_gradients import generators
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.device import device_now
-from edgeqwt.runtime.parallel import chunk_size
+from edgeqwt.runtime.device import device_now, gradient_threads
+from edgeqwt.runtime.parallel import chunk_size, ordered
 from edgeqwt.runtime.threads import torch_threads
 
 
@@ -39,50 +41,70 @@ def output_sensitivity(
     program = Program(graph, outputs)
     computed = (t for i in program.ops for t in graph.ops[i].outputs)
     watched = [t for t in (*program.given, *computed) if graph.tensors[t].is_float]
-    generator = torch.Generator().manual_seed(seed)
-
-    def shifted(values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
-        """One sample's outputs where activations are shifted, and its activations."""
-        seen: Tensors = {}
-
-        def shift(t: int, value: torch.Tensor) -> torch.Tensor:
-            if t in shifts:
-                seen[t] = value
-                return value + shifts[t]
-            return value
-
-        found = program.one({t: shift(t, v) for t, v in values.items()}, hook=shift)
-        return {t: found[t] for t in outputs}, seen
-
-    def alone(values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
-        """The same of one sample: as a batch of one, convolutions would lose how it lies in memory, and take twice."""
-        one, other = ({t: value[0] for t, value in given.items()} for given in (values, shifts))
-        found, seen = shifted(one, other)
-        return {t: value[None] for t, value in found.items()}, {t: value[None] for t, value in seen.items()}
-
     shapes = {t: graph.tensors[t].shape for t in watched}
+
+    def summed(_: None, drawn: tuple[Sequence[Mapping[int, Array]], torch.Generator]) -> tuple[int, Tensors]:
+        chunk, generator = drawn
+        return len(chunk), _squares(program, shapes, chunk, draws, generator)
+
     total = {t: torch.zeros(shape, dtype=torch.float64, device=device_now()) for t, shape in shapes.items()}
-    count = 0
-    size = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS)
+    size, count = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS), 0
     with torch_threads(1):
-        for chunk in batched(samples, size):
-            values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
-            zeros = {t: torch.zeros((len(chunk), *shape), device=device_now()) for t, shape in shapes.items()}
-            shifts = {t: zero.requires_grad_() for t, zero in zeros.items()}
-            # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
-            # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
-            found, seen = (torch.func.vmap(shifted) if len(chunk) > 1 else alone)(values, shifts)
-            reached = [t for t in outputs if found[t].requires_grad]
-            for k in range(draws if reached else 0):
-                signs = {t: _signs(tuple(found[t].shape), generator) for t in outputs}
-                signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
-                slopes = torch.autograd.grad(signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True)
-                for t, slope in zip(shifts, slopes, strict=True):
-                    if slope is not None:  # None where an op that stops gradients lies behind it
-                        # Times signs, as choosing by a mask takes ten times as long.
-                        total[t] += (slope * seen[t].detach().sign()).square_().sum(dim=0)
-            count += len(chunk)
+        chunks = zip(batched(samples, size), generators(program, draws, seed, size), strict=False)
+        for number, found in ordered(gradient_threads(), summed, chunks, window=1):
+            for t, square in found.items():
+                total[t] += square
+            count += number
     return {t: as_array(value) / (draws * max(count, 1)) for t, value in total.items()}
+
+
+def _squares(
+    program: Program,
+    shapes: Mapping[int, tuple[int, ...]],
+    chunk: Sequence[Mapping[int, Array]],
+    draws: int,
+    generator: torch.Generator,
+) -> Tensors:
+    """Squared gradients at activations of these shapes, summed over some samples and draws."""
+    values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
+    zeros = {t: torch.zeros((len(chunk), *shape), device=device_now()) for t, shape in shapes.items()}
+    shifts = {t: zero.requires_grad_() for t, zero in zeros.items()}
+    # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
+    # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
+    run = partial(_shifted, program)
+    found, seen = (torch.func.vmap(run) if len(chunk) > 1 else partial(_alone, run))(values, shifts)
+    reached = [t for t in program.wanted if found[t].requires_grad]
+    total = Tensors()
+    for k in range(draws if reached else 0):
+        signs = {t: _signs(tuple(found[t].shape), generator) for t in program.wanted}
+        signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
+        slopes = torch.autograd.grad(signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True)
+        for t, slope in zip(shifts, slopes, strict=True):
+            if slope is not None:  # None where an op that stops gradients lies behind it
+                # Times signs, as choosing by a mask takes ten times as long.
+                square = (slope * seen[t].detach().sign()).square_().sum(dim=0)
+                total[t] = total[t] + square if t in total else square
+    return total
+
+
+def _shifted(program: Program, values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
+    """One sample's outputs where activations are shifted, and its activations."""
+    seen: Tensors = {}
+
+    def shift(t: int, value: torch.Tensor) -> torch.Tensor:
+        if t in shifts:
+            seen[t] = value
+            return value + shifts[t]
+        return value
+
+    return program.one({t: shift(t, v) for t, v in values.items()}, hook=shift), seen
+
+
+def _alone(run: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]], *given: Tensors) -> tuple[Tensors, Tensors]:
+    """The same of one sample: as a batch of one, convolutions would lose how it lies in memory, and take twice."""
+    values, shifts = ({t: value[0] for t, value in tensors.items()} for tensors in given)
+    found, seen = run(values, shifts)
+    return {t: value[None] for t, value in found.items()}, {t: value[None] for t, value in seen.items()}
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

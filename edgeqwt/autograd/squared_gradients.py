@@ -39,6 +39,18 @@ def squared_gradients(
     return {t: as_array(v) for t, v in seen.items()}, {t: as_array(v) for t, v in total.items()}
 
 
+def generators(program: Program, draws: int, seed: int, size: int = 1) -> Iterator[torch.Generator]:
+    """A generator for each chunk of so many samples, which draws what one for all would: threads change no sign."""
+    shared = torch.Generator().manual_seed(seed)
+    shapes = [program.graph.tensors[t].shape for t in program.wanted]
+    while True:
+        own = torch.Generator()
+        own.set_state(shared.get_state())
+        yield own
+        for shape in shapes * draws:
+            torch.randint(0, 2, (size, *shape), generator=shared)
+
+
 def gradients(
     program: Program,
     sample: Mapping[int, Array],

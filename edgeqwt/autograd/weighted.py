@@ -10,17 +10,20 @@ error instead, to second order: the diagonal of the Gauss-Newton Hessian, as in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count as count_from
 
 import numpy as np
 import torch
 
 from edgeqwt.autograd.evaluate import Program
-from edgeqwt.autograd.squared_gradients import squared_gradients
+from edgeqwt.autograd.squared_gradients import generators, squared_gradients
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import BINS, Statistics
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.positions import every, some
+from edgeqwt.runtime.device import gradient_threads
+from edgeqwt.runtime.parallel import ordered
 from edgeqwt.runtime.threads import torch_threads
 
 FLOOR = 0.01
@@ -56,21 +59,34 @@ def weighted(
         seed: of the signs.
     """
     program, clipped = Program(graph, outputs), spared(graph)
-    weights, counts = ({t: np.zeros(PARTS) for t in statistics} for _ in range(2))
-    generator, total, count = torch.Generator().manual_seed(seed), 0.0, 0
+    sums = {t: np.zeros((2, PARTS)) for t in statistics}
+    total, count = 0.0, 0
+
+    def summed(
+        _: None, numbered: tuple[int, Mapping[int, Array], torch.Generator]
+    ) -> dict[int, tuple[Array, float, int]]:
+        """Of each tensor the weights and counts in each part, the sum of all weights, and how many there are."""
+        number, sample, generator = numbered
+        values, squares = squared_gradients(program, sample, draws, generator)
+        found = {}
+        for t in squares.keys() & sums.keys():
+            value = fills_as_zero(clipped[t].needed(values[t], values) if t in clipped else values[t])
+            step = every(value.shape, ENOUGH // max(1, value.shape[-1])) if value.ndim else 1
+            value, square = (some(x, step, number % step) if x.ndim else x for x in (value, squares[t]))
+            place, counted = _parts(value, statistics[t].reach), value.reshape(-1) != 0
+            weights = (square + FLOOR * square.mean()).reshape(-1) * counted
+            parts = np.stack([np.bincount(place, what, PARTS) for what in (weights, counted)])
+            found[t] = parts, step * float(square.sum()), step * square.size
+        return found
+
     with torch_threads(1):
-        for number, sample in enumerate(samples):
-            values, squares = squared_gradients(program, sample, draws, generator)
-            for t in squares.keys() & weights.keys():
-                value = fills_as_zero(clipped[t].needed(values[t], values) if t in clipped else values[t])
-                step = every(value.shape, ENOUGH // max(1, value.shape[-1])) if value.ndim else 1
-                value, square = (some(x, step, number % step) if x.ndim else x for x in (value, squares[t]))
-                place, counted = _parts(value, statistics[t].reach), value.reshape(-1) != 0
-                weights[t] += np.bincount(place, (square + FLOOR * square.mean()).reshape(-1) * counted, PARTS)
-                counts[t] += np.bincount(place, counted, PARTS)
-                total, count = total + step * float(square.sum()), count + step * square.size
+        numbered = zip(count_from(), samples, generators(program, draws, seed), strict=False)
+        for found in ordered(gradient_threads(), summed, numbered):
+            for t, (parts, weight, size) in found.items():
+                sums[t] += parts
+                total, count = total + weight, count + size
     unit = count / total if total > 0 else 1.0
-    return {t: _weighing(old, weights[t], counts[t], unit) for t, old in statistics.items()}
+    return {t: _weighing(old, sums[t][0], sums[t][1], unit) for t, old in statistics.items()}
 
 
 def _parts(values: Array, reach: float) -> Array:

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from edgeqwt.errors import InputError
+from edgeqwt.runtime.parallel import THREADS
 
 CPU, CUDA, AUTO = "cpu", "cuda", "auto"
 DEVICES = (AUTO, CPU, CUDA)
+MOST = 2  # threads for gradients: each needs memory for a batch of samples
 
 _now = CPU
 
@@ -21,6 +23,11 @@ _now = CPU
 def device_now() -> str:
     """Where new tensors go."""
     return _now
+
+
+def gradient_threads() -> list[None]:
+    """Workers for `parallel.ordered`: torch computes on so many threads, each with samples of its own."""
+    return [None] * (min(MOST, THREADS) if _now == CPU else 1)
 
 
 @contextmanager
