@@ -83,6 +83,7 @@ class Kernels:
         target: its name, for messages.
         missing: kinds of ops that the target lacks: a table stands in where the op is elementwise.
         missing16: kinds of ops that it lacks with 16-bit activations: they have 8 bits.
+        left_over: kinds of ops that its accelerator, or XNNPACK, leaves to slower kernels with 8-bit activations.
         narrow_casts: whether the target casts int8 to int16; a table of int16 values stands in for it otherwise.
         quick_tables: whether such a table is also faster than a CAST and the ADD that changes scale and zero point.
         adds_zero: whether its ADD of zero changes a scale; SUB of zero stands in for it otherwise.
@@ -93,6 +94,7 @@ class Kernels:
     target: str = "tflite"
     missing: Set[str] = frozenset()
     missing16: Set[str] = frozenset()
+    left_over: Set[str] = frozenset()
     narrow_casts: bool = True
     quick_tables: bool = False
     adds_zero: bool = True
@@ -107,9 +109,12 @@ LITERT = Kernels()
 def kernels_of(target: TargetProfile, locations: Mapping[str, str] = MappingProxyType({})) -> Kernels:
     """The kernels of a target, and where the ops of a model that it is to run are in their source."""
     # LiteRT's 16-bit ADD takes 10 ns for an element where one side is a scalar; CAST, ADD and GATHER in 32 bits take 4.
+    quick = target.limits.get("accelerated_ops") or target.limits.get("delegated_ops")
+    taken = {*quick.get("int8", ())} if isinstance(quick, Mapping) else {*RULES}
     return Kernels(
         target.name,
         *_missing_ops(target),
+        left_over=frozenset(RULES) - taken,
         narrow_casts="plugin_ops" not in target.limits,
         quick_tables="xnnpack" in target.runtimes,
         adds_zero="plugin_zero" not in target.limits,

@@ -7,7 +7,7 @@ from textwrap import fill
 
 from edgeqwt.graph.opset import ALL, RULES, Form, OpRule
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.prepare.wide_forms import FORMS
+from edgeqwt.prepare.kernel_forms import FORMS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
 

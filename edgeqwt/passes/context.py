@@ -19,7 +19,7 @@ from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.passes.state import State
-from edgeqwt.prepare.wide_forms import widened
+from edgeqwt.prepare.kernel_forms import for_kernels
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
@@ -169,12 +169,12 @@ class Context:
         return assigned(state.graph, state.statistics, state.ranges, state.precision, self.kernels, state.scales)
 
     def for_widths(self, precision: Precision) -> tuple[Graph, Precision]:
-        """The prepared graph, with ops that have no 16-bit kernels written otherwise where they are to have 16 bits.
+        """The prepared graph, with ops written otherwise that no kernels have at the widths that they are to have.
 
         The precision has widths for what they became, too; the graph is the same for the same such ops.
         """
-        known = self._once("widened", self.graph, dict[tuple[str, ...], Graph])
-        graph, widths = widened(self.graph, precision, self.kernels)
+        known = self._once("for widths", self.graph, dict[tuple[str, ...], Graph])
+        graph, widths = for_kernels(self.graph, precision, self.kernels)
         return known.setdefault(tuple(t.name for t in graph.tensors), graph), widths
 
     def row_weights(self, graph: Graph) -> RowWeights | None:

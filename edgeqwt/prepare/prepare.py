@@ -69,6 +69,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "EXP times the reciprocal of its sum became SOFTMAX": softmax.multiplied,
         "Differences from the logarithm of a sum of EXP became LOG_SOFTMAX": softmax.logarithm,
         "Ops that compute GELU became GELU": functions.gelu,
+        "Ops that compute HARD_SWISH became HARD_SWISH": functions.hard_swish,
         "Sums of which a condition leaves one term became SELECT_V2": decomposed.chosen,
         "CASTs in a row became one": decomposed.casts,
         "LOG of SOFTMAX became LOG_SOFTMAX": decomposed.log_softmax,

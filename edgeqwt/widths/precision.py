@@ -18,6 +18,8 @@ MIXED = "mixed"
 PACKED_BITS = 4
 FLOAT = 32
 """The width of ops that stay float32; see `Precision.floats`."""
+FLOAT_TIME = 2.0
+"""Of a multiplication in float32, about: it is the same in all that is compared."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,11 @@ class OpTimes:
     copy: Times = 270.0
 
     def multiplication(self, widths: Widths) -> float:
-        """One multiplication; weights have 4 or 8 bits."""
+        """One multiplication; weights of other than 4 or 8 bits are stored in the next of these."""
+        if widths.activations == FLOAT:
+            return FLOAT_TIME
         found = {(8, 8): 1.0, (4, 8): self.w4a8, (8, 16): self.w8a16, (4, 16): self.w4a16}
-        return found[widths.weights, widths.activations]
+        return found[PACKED_BITS if widths.weights <= PACKED_BITS else 8, widths.activations]
 
 
 @dataclass(frozen=True)

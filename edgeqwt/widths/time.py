@@ -36,4 +36,4 @@ def is_layer(graph: Graph, index: int) -> bool:
 def elements_time(graph: Graph, index: int, bits: int, times: OpTimes) -> float:
     """Of any other op."""
     elements = sum(graph.tensors[t].size for t in graph.ops[index].outputs)
-    return elements * (times.element if bits == 8 else times.element16)
+    return elements * (times.element16 if bits == 16 else times.element)

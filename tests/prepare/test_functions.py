@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.prepare.functions import gelu
+from edgeqwt.prepare.functions import gelu, hard_swish
 from edgeqwt.prepare.prepare import prepare
 from tests.chain import NONE, Chain, noise
 from tests.prepare.test_prepare import assert_same_function, kinds
@@ -154,3 +154,45 @@ def test_a_number_of_any_rank_is_one_number() -> None:
     graph = chain.graph(mul(chain, half, 0.5))
     assert gelu(graph)[1] != []
     assert_same_function(graph, prepare(graph).graph)
+
+
+def by_relu6(chain: Chain, x: int) -> int:
+    """x * relu6(x + 3) / 6, as modules of one's own have it."""
+    return chain.op(
+        "DIV", mul(chain, x, op(chain, "RELU6", plus(chain, x, 3.0))), chain.constant(6.0), shape=SHAPE, **NONE
+    )
+
+
+def by_fused_relu6(chain: Chain, x: int) -> int:
+    """x * (relu6(x + 3) * (1 / 6)), as Keras has it."""
+    clipped = chain.op("ADD", x, chain.constant([3.0]), shape=SHAPE, fusedActivationFunction="RELU6")
+    return mul(chain, x, mul(chain, clipped, 1 / 6))
+
+
+def by_hard_sigmoid(chain: Chain, x: int) -> int:
+    """x * hardsigmoid(x)."""
+    return mul(chain, x, op(chain, "RELU_0_TO_1", plus(chain, mul(chain, x, 1 / 6), 0.5)))
+
+
+def by_limits(chain: Chain, x: int) -> int:
+    """x * min(max(x + 3, 0), 6) / 6."""
+    low = op(chain, "MAXIMUM", plus(chain, x, 3.0), chain.constant(0.0))
+    return mul(chain, mul(chain, x, op(chain, "MINIMUM", low, chain.constant(6.0))), 1 / 6)
+
+
+@pytest.mark.parametrize("spelled", [by_relu6, by_fused_relu6, by_hard_sigmoid, by_limits])
+def test_every_spelling_of_hard_swish_is_one_op(spelled: Callable[[Chain, int], int]) -> None:
+    chain = Chain()
+    graph = chain.graph(spelled(chain, chain.input(SHAPE)))
+    prepared = prepare(graph).graph
+    assert kinds(prepared) == ["HARD_SWISH"]
+    assert_same_function(graph, prepared)
+
+
+def test_what_is_not_quite_hard_swish_stays() -> None:
+    for shift, divisor in ((2.99, 6.0), (3.0, 5.99)):
+        chain = Chain()
+        x = chain.input(SHAPE)
+        gate = mul(chain, op(chain, "RELU6", plus(chain, x, shift)), 1 / divisor)
+        graph = chain.graph(mul(chain, x, gate))
+        assert hard_swish(graph) == (graph, [])

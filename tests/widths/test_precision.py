@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeqwt.errors import RecipeError
-from edgeqwt.widths.precision import Mixed, OpTimes, Precision, Widths, parse
+from edgeqwt.widths.precision import FLOAT, FLOAT_TIME, Mixed, OpTimes, Precision, Widths, parse
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,6 @@ def test_mixed_takes_one_limit(limits: dict[str, float]) -> None:
 def test_the_pace_of_8_bits_is_one() -> None:
     assert OpTimes().multiplication(Widths()) == 1.0
     assert OpTimes(w8a16=2.0).multiplication(Widths(8, 16)) == 2.0
+    assert OpTimes().multiplication(Widths(3)) == OpTimes().multiplication(Widths(4))
+    assert OpTimes().multiplication(Widths(6)) == 1.0
+    assert OpTimes().multiplication(Widths(8, FLOAT)) == FLOAT_TIME

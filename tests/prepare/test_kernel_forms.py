@@ -13,11 +13,12 @@ import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.prepare.wide_forms import FORMS, widened
-from edgeqwt.profile import LITERT, Kernels
+from edgeqwt.prepare.kernel_forms import FORMS, for_kernels
+from edgeqwt.profile import LITERT, Kernels, kernels_of
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.scales.scales import Scales
+from edgeqwt.target.load import load
 from edgeqwt.verify.quality import layer_quality
 from edgeqwt.widths.precision import Precision, Widths, parse
 from tests.chain import CONV, NONE, Chain, noise, samples
@@ -51,13 +52,13 @@ def network(kind: str) -> Graph:
 
 def test_kinds_with_forms_have_no_row_of_their_own() -> None:
     assert not FORMS.keys() & RULES16.keys()
-    assert {need for _, needs in FORMS.values() for need in needs} <= RULES16.keys()
+    assert {need for form in FORMS.values() for need in form.needs} <= RULES16.keys()
 
 
 @pytest.mark.parametrize("kind", FORMS)
 def test_the_forms_compute_the_same_and_are_16_bits_fine(kind: str) -> None:
     graph = network(kind)
-    wide, precision = widened(graph, W8A16, LITERT)
+    wide, precision = for_kernels(graph, W8A16, LITERT)
     assert precision == W8A16
     assert kind not in {op.kind for op in wide.ops}
     for sample in samples(graph, 3):
@@ -78,16 +79,32 @@ def test_the_forms_compute_the_same_and_are_16_bits_fine(kind: str) -> None:
 def test_ops_that_stay_at_8_bits_stay_as_they_are() -> None:
     graph = network("PRELU")
     for precision in (Precision(), Precision(8, 16, floats=frozenset({"y"})), parse("w8-dynamic")):
-        assert widened(graph, precision, LITERT) == (graph, precision)
-    assert widened(graph, W8A16, Kernels(missing16=frozenset({"SUB"}))) == (graph, W8A16)
+        assert for_kernels(graph, precision, LITERT) == (graph, precision)
+    assert for_kernels(graph, W8A16, Kernels(missing16=frozenset({"SUB"}))) == (graph, W8A16)
+
+
+def test_what_an_accelerator_leaves_over_is_written_with_what_it_takes() -> None:
+    graph, left = network("HARD_SWISH"), Kernels(left_over=frozenset({"HARD_SWISH"}))
+    assert "HARD_SWISH" not in {op.kind for op in for_kernels(graph, Precision(), left)[0].ops}
+    both = Kernels(left_over=frozenset({"HARD_SWISH", "ADD"}))
+    assert for_kernels(graph, Precision(), both) == (graph, Precision())
+    assert "HARD_SWISH" in kernels_of(load("edgetpu")).left_over
+    for target in ("tflite", "edgetpu"):
+        assert {op.kind for op in for_kernels(graph, Precision(), kernels_of(load(target)))[0].ops} == {
+            "CONV_2D",
+            "ADD",
+            "MUL",
+        }
+    for target in ("tflm", "ethos-u55-128", "qualcomm-sm8650"):
+        assert for_kernels(graph, Precision(), kernels_of(load(target))) == (graph, Precision())
 
 
 def test_one_layer_of_16_bits_takes_its_form_along() -> None:
     graph = network("PRELU")
-    wide, precision = widened(graph, Precision(layers={"y": Widths(8, 16)}), LITERT)
+    wide, precision = for_kernels(graph, Precision(layers={"y": Widths(8, 16)}), LITERT)
     assert precision.layers == dict.fromkeys(("y", "y/positive", "y/negative", "y/scaled"), Widths(8, 16))
     assert {op.kind for op in wide.ops} == {"CONV_2D", "RELU", "SUB", "MUL", "ADD"}
-    assert flatbuffer.to_bytes(widened(graph, precision, LITERT)[0]) == flatbuffer.to_bytes(wide)
+    assert flatbuffer.to_bytes(for_kernels(graph, precision, LITERT)[0]) == flatbuffer.to_bytes(wide)
 
 
 def test_a_build_with_16_bits_has_them_throughout(tmp_path: Path) -> None:
