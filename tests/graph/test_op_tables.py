@@ -31,7 +31,7 @@ WITHOUT_FACTORS = {
 NARROW = {
     "ATAN2", "CEIL", "COS", "DEQUANTIZE", "DIV", "ELU", "FLOOR", "FLOOR_DIV", "FLOOR_MOD", "HARD_SWISH",
     "L2_NORMALIZATION", "LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "ONE_HOT", "POW", "PRELU", "RANGE", "REDUCE_ALL",
-    "REDUCE_ANY", "RELU_0_TO_1", "ROUND", "SHAPE", "SIGN", "SIN", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "TILE",
+    "REDUCE_ANY", "ROUND", "SHAPE", "SIGN", "SIN", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "TILE",
 }  # fmt: skip
 # Of integer graphs that are written as ONNX: what lowering writes with other ops, and what the export refuses by name.
 NOT_IN_ONNX = {
