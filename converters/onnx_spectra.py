@@ -16,6 +16,7 @@ from edgeqwt.calibration.samples import Sample
 from edgeqwt.converters.onnx_nodes import Editing, Shape, Values, attributes
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.graph.graph import Array
+from edgeqwt.prepare.spectra import turns
 
 AXIS_AS_INPUT = 20  # the opset from which on DFT reads its axis
 CLOSE = 2**-10  # of the largest value: a wrong transform differs by the size of what it computes
@@ -131,8 +132,8 @@ def _axis(values: Values, node: onnx.NodeProto) -> int | None:
 
 def _waves(count: int, bins: int, size: int) -> Array:
     """cos and -sin of each bin for so many values, (bins, 2, count), float64."""
-    turns = np.outer(np.arange(bins), np.arange(count)) % size * (2 * np.pi / size)
-    return np.stack([np.cos(turns), -np.sin(turns)], 1)
+    angles = turns(bins, count, size)
+    return np.stack([np.cos(angles), -np.sin(angles)], 1)
 
 
 def _matrix(count: int, parts: int, size: int, bins: int, inverse: bool) -> Array:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from edgeqwt.graph.graph import Array
+from edgeqwt.prepare.spectra import turns
 
 MOVES = frozenset(
     {
@@ -199,9 +200,9 @@ def _factor(n: int, norm: str | None, inverse: bool) -> float:
 def _along(x: Any, axis: int, n: int | None, norm: str | None, inverse: bool, half: bool = False) -> Spectrum:
     """sum over j of x_j exp(-+ 2 pi i j k / n), for all k or the first n // 2 + 1."""
     n = int(x.shape[axis]) if n is None else n
-    turns = _turns(n, n // 2 + 1 if half else n)
+    angles = turns(n, n // 2 + 1 if half else n, n)
     factor = _factor(n, norm, inverse)
-    cosines, sines = np.cos(turns) * factor, np.sin(turns) * (factor if inverse else -factor)
+    cosines, sines = np.cos(angles) * factor, np.sin(angles) * (factor if inverse else -factor)
     real, imag = parts(x)
     real = _fitted(real, axis, n)
     if imag is None:
@@ -218,18 +219,12 @@ def _real_along(x: Any, axis: int, n: int | None, norm: str | None) -> torch.Ten
     n = 2 * (int(x.shape[axis]) - 1) if n is None else n
     bins = n // 2 + 1
     twice = np.where((np.arange(bins) == 0) | (2 * np.arange(bins) == n), 1, 2) * _factor(n, norm, inverse=True)
-    turns = _turns(n, bins).T
+    angles = turns(n, bins, n).T
     real, imag = parts(x)
-    found = _product(_fitted(real, axis, bins), axis, twice[:, None] * np.cos(turns))
+    found = _product(_fitted(real, axis, bins), axis, twice[:, None] * np.cos(angles))
     if imag is None:
         return found
-    return found - _product(_fitted(imag, axis, bins), axis, twice[:, None] * np.sin(turns))
-
-
-def _turns(n: int, bins: int) -> Array:
-    """2 pi j k / n, shape (n, bins), each within one turn."""
-    turns: Array = np.outer(np.arange(n), np.arange(bins)) % n * (2 * np.pi / n)
-    return turns
+    return found - _product(_fitted(imag, axis, bins), axis, twice[:, None] * np.sin(angles))
 
 
 def _fitted(x: torch.Tensor, axis: int, n: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from edgeqwt.recipe.layers import UPTO, pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.trials import Trial, lost_logarithms, worst_place
+from edgeqwt.trials import WIDE, Trial, lost_logarithms, worst_place
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
@@ -23,7 +23,6 @@ CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
 WORTH_DB = 1.0
 """What 16 bits at one op have to gain to be advised."""
-WIDE = "--precision w8a16"
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
@@ -269,7 +268,7 @@ def _untried(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
     if recipe.precision.weight_bits < 8:
         yield "8-bit weights (--precision w8a8)"
     if recipe.precision.activation_bits == 8 and not tried:
-        yield "16-bit activations (--precision w8a16)"
+        yield f"16-bit activations ({WIDE})"
     if recipe.find(Equalization) is None:
         yield "--recipe balanced"
     elif recipe.find(Reconstruction) is None:

@@ -41,6 +41,7 @@ from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Widths
 
+WIDE = "--precision w8a16"
 LOST_COLUMN_DB = 10.0
 """What varies of an output's column over what the last op rounds: below this it is lost."""
 MOST_COLUMNS = 64
@@ -203,7 +204,7 @@ def _smallest_fronts(
 
 def _front(names: Sequence[str], wide: bool = False) -> _Change:
     options = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in names]
-    more = ["--precision w8a16"] if wide else []
+    more = [WIDE] if wide else []
     return _Change((*options, "--input float", *more), floats=(*names,), wide=wide)
 
 
@@ -293,7 +294,7 @@ def _of_columns(
     elif standard:
         yield _Change(standard, standardize=unlike)
     if standard and recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8:
-        yield _Change((*standard, "--precision w8a16"), standardize=unlike, wide=True)
+        yield _Change((*standard, WIDE), standardize=unlike, wide=True)
 
 
 def _changes(
@@ -323,9 +324,9 @@ def _changes(
         named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
         yield _Change(named, layers=layers)
     if narrow:
-        yield _Change(("--precision w8a16",), wide=True)
+        yield _Change((WIDE,), wide=True)
     if splits and narrow:
-        yield _Change(("--split-outputs", "--precision w8a16"), split=True, wide=True)
+        yield _Change(("--split-outputs", WIDE), split=True, wide=True)
 
 
 def _tried(

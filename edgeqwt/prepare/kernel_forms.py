@@ -13,12 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-import numpy as np
-
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, integers
+from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, integers, reshape
 from edgeqwt.profile import Kernels
 from edgeqwt.widths.precision import Precision
 
@@ -98,7 +96,7 @@ def _l2_normalization(form: _Form) -> None:
 def _tile(form: _Form) -> None:
     """Copies of the whole, joined axis by axis."""
     t = form.op.inputs[0]
-    counts = np.ravel(np.asarray(form.graph.tensors[form.op.inputs[1]].data))
+    counts = form.graph.tensors[form.op.inputs[1]].stored.reshape(-1)
     axes = [axis for axis, count in enumerate(counts) if count > 1]
     for axis in axes:
         shape = tuple(n * int(counts[axis]) if i == axis else n for i, n in enumerate(form.editor.tensors[t].shape))
@@ -111,14 +109,13 @@ def _tile(form: _Form) -> None:
 
 def _space_to_depth(form: _Form) -> None:
     """RESHAPE to blocks, TRANSPOSE, RESHAPE."""
-    op, name = form.op, form.graph.tensors[form.op.outputs[0]].name
-    b, h, w, c = form.graph.tensors[op.inputs[0]].shape
-    n = int(op.options["blockSize"])
-    apart, behind = (b, h // n, n, w // n, n, c), (b, h // n, w // n, n, n, c)
-    blocks = form.add("RESHAPE", (op.inputs[0], integers(form.editor, f"{name}/blocks", apart)), "apart", apart)
-    order = integers(form.editor, f"{name}/order", (0, 1, 3, 2, 4, 5))
-    turned = form.add("TRANSPOSE", (blocks, order), "turned", behind)
-    form.add("RESHAPE", (turned, integers(form.editor, f"{name}/shape", form.shape)), "")
+    editor, x, out = form.editor, form.op.inputs[0], form.op.outputs[0]
+    (b, h, w, c), n, name = form.graph.tensors[x].shape, int(form.op.options["blockSize"]), form.graph.tensors[out].name
+    parts = activation_like(editor, form.graph, out, "apart", (b, h // n, n, w // n, n, c))
+    order = integers(editor, f"{name}/order", (0, 1, 3, 2, 4, 5))
+    blocks = (reshape(editor, x, parts, f"{name}/blocks"), order)
+    turned = form.add("TRANSPOSE", blocks, "turned", (b, h // n, w // n, n, n, c))
+    reshape(editor, turned, out, f"{name}/shape")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, reshape, uses, value
 
 DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
@@ -27,8 +27,7 @@ class _Parts:
         """RFFT2D over a line: sum_n x_n (cos - i sin)(2 pi k n / N)."""
         x, out, n = op.inputs[0], op.outputs[0], _length(self.graph, op)
         width, bins = self.graph.tensors[x].shape[-1], n // 2 + 1
-        # k n modulo N, so that sine and cosine meet angles of one turn alone.
-        angle = 2 * np.pi / n * (np.outer(np.arange(bins), np.arange(width)) % n)
+        angle = turns(bins, width, n)
         used = np.arange(width) < n
         name = self.graph.tensors[out].name
         parts = []
@@ -67,6 +66,12 @@ class _Parts:
 
     def _shape(self, t: int) -> tuple[int, ...]:
         return self.graph.tensors[t].shape
+
+
+def turns(rows: int, columns: int, size: int) -> Array:
+    """The angles 2 pi j k / size, shape (rows, columns), each within one turn."""
+    angles: Array = np.outer(np.arange(rows), np.arange(columns)) % size * (2 * np.pi / size)
+    return angles
 
 
 def _length(graph: Graph, op: Op) -> int:

@@ -18,6 +18,7 @@ from edgeqwt.converters.onnx_rewrites import rewritten
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.errors import InputError
 from edgeqwt.runtime.runners import xnnpack
+from tests.converters.nodes import of_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -304,8 +305,7 @@ def test_moves_of_blocks_that_are_no_space_to_depth_do_not_stop_onnx2tf(tmp_path
         "x": (1, 4, 6, 6), "d2": (1, 16, 3, 3),
         "read again": tuple(blocks[axis] for axis in moved)}.items()}  # fmt: skip
     held = [numpy_helper.from_array(np.array(size, np.int64), name) for name, size in sizes.items()]
-    graph = helper.make_graph(nodes, "blocks", [info.pop("x")], list(info.values()), held)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    onnx.save(of_nodes(nodes, list(info.values()), held), tmp_path / "m.onnx")
     samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)})
     found, sample = convert(tmp_path / "m.onnx", samples, tmp_path / "work", converter="onnx2tf"), samples.first()
     values = xnnpack(found.graph).run(found.graph_inputs(sample))
@@ -329,8 +329,7 @@ def test_of_limits_in_the_wrong_order_the_upper_one_holds() -> None:
 
     ends = [helper.make_tensor_value_info(name, 7, (4,)) for name in "xy"]
     held = [numpy_helper.from_array(np.array(n), name) for name, n in (("low", 5), ("high", 2))]
-    graph = helper.make_graph([helper.make_node("Clip", ["x", "low", "high"], ["y"])], "net", ends[:1], ends[1:], held)
-    model = rewritten(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    model = rewritten(of_nodes([helper.make_node("Clip", ["x", "low", "high"], ["y"])], ends, held))
     assert "Clip" not in [node.op_type for node in model.graph.node]
     assert OnnxRunner(model).run({"x": np.array([0, 3, 7, -1])})["y"].tolist() == [2, 2, 2, 2]
 
@@ -372,8 +371,7 @@ def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
     ends = [helper.make_tensor_value_info(name, 1, (1, 3, 8, 8)) for name in ("x", "y")]
     node = helper.make_node(kind, inputs, ["y"], **attributes)
-    graph = helper.make_graph([node], "net", ends[:1], ends[1:], [weights])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = of_nodes([node], ends, [weights])
     with pytest.raises(InputError) as caught:
         OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
     assert caught.value.hint
@@ -392,8 +390,7 @@ def test_what_lies_in_front_is_turned(kind: str) -> None:
     held = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in lengths.items()]
     held += [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("zero", 0), ("seven", 7))]
     ends = [helper.make_tensor_value_info("x", 1, (2, 5)), helper.make_tensor_value_info("y", 1, (2, None))]
-    graph = helper.make_graph(nodes, "turned", ends[:1], ends[1:], held)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = of_nodes(nodes, ends, held)
     new, sample = rewritten(model), {"x": np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)}
     assert "Gather" in {node.op_type for node in new.graph.node}
     assert np.array_equal(OnnxRunner(model).run(sample)["y"], OnnxRunner(new).run(sample)["y"])
