@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import channel_rows, linear_ops, slots
+from edgeqwt.graph.tensor import HANDLES
 
 # Least cosine between an op's weights and its partner's. That of unrelated weights is about 0; that of
 # weights and their own rounding is 0.99 at 4 bits, and at 2 bits 0.9 to 0.5, the less the larger the layer.
@@ -134,7 +135,7 @@ def _alike(first: Graph, a: int, second: Graph, b: int) -> bool:
     """Whether two tensors can hold the same real values: equal shapes, and both real numbers or both of one type."""
     x, y = first.tensors[a], second.tensors[b]
     reals = [t.is_float or t.quantization is not None for t in (x, y)]
-    return x.shape == y.shape and reals[0] == reals[1] and (reals[0] or x.dtype == y.dtype)
+    return x.dtype not in HANDLES and x.shape == y.shape and reals[0] == reals[1] and (reals[0] or x.dtype == y.dtype)
 
 
 def _activations(graph: Graph, op: Op) -> tuple[int, ...]:

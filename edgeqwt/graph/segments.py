@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.tensor import HANDLES
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _check_stateless(graph: Graph) -> None:
     users: dict[int, int] = {}
     for i, op in enumerate(graph.ops):
         shared = [t for t in op.tensors if graph.tensors[t].is_variable and users.setdefault(t, i) != i]
-        handles = [t for t in op.tensors if graph.tensors[t].dtype in ("resource", "variant")]
+        handles = [t for t in op.tensors if graph.tensors[t].dtype in HANDLES]
         if shared or handles or not op.outputs:
             raise InputError(
                 f"{graph.describe(i)} shares state with other ops, so the model cannot be run in parts",

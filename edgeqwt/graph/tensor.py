@@ -34,6 +34,9 @@ DTYPES: Mapping[str, type[np.generic]] = MappingProxyType(
 )
 """TFLite's element types by their lower-case names, and the numpy type that holds one element."""
 
+HANDLES = ("resource", "variant")
+"""Element types without values: an interpreter that is asked for one may end its process."""
+
 
 @dataclass(frozen=True, eq=False)
 class Quantization:

@@ -18,6 +18,7 @@ from edgeqwt.errors import InputError, InvariantError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.graph.tensor import HANDLES
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.ended import TOGETHER, first_ending
 from edgeqwt.runtime.interpreters import InterpreterError
@@ -110,7 +111,8 @@ def _tried(graph: Graph, kind: str) -> Shapes:
     """The shapes that an interpreter gives the graph's tensors; none where only running tells."""
     open_ended, size = _open(graph), sum(math.prod(t.shape) for t in graph.tensors if not t.is_constant)
     # As a comparison layer by layer looks at all of them, which changes what LiteRT does with memory.
-    taps = [t for op in graph.ops for t in op.outputs] if size <= MANY and not open_ended else []
+    looked = [t for op in graph.ops for t in op.outputs if graph.tensors[t].dtype not in HANDLES]
+    taps = looked if size <= MANY and not open_ended else []
     return litert_host().runner(kind, graph, taps).exercise(not open_ended and (kind != "reference" or size <= SLOW))
 
 

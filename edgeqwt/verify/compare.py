@@ -10,6 +10,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.pairing import partners
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.tensor import HANDLES
 from edgeqwt.pictured import Tabular
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, compared
@@ -118,7 +119,8 @@ def compare_graphs(
         )
         for look, total in zip(looks, totals[""], strict=True)
     )
-    unmatched = len({t for t in kinds if t not in first.outputs} - {a for a, _ in inner})
+    values = {t for t in kinds if first.tensors[t].dtype not in HANDLES and t not in first.outputs}
+    unmatched = len(values - {a for a, _ in inner})
     by_tensor = {a: row for (a, _), row in zip(inner, rows, strict=False)}
     ends = {first.tensors[t].name: before_saturation(first, t)[0] for t in first.outputs}
     before = {name: by_tensor[t] for name, t in ends.items() if t in by_tensor}

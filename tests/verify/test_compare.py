@@ -10,7 +10,9 @@ import pytest
 import edgeqwt
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Op, Tensor
+from edgeqwt.graph.pairing import partners
+from edgeqwt.runtime.foreign import read_foreign
 from edgeqwt.verify.compare import compare_graphs
 from tests.chain import CONV, Chain, noise, samples
 
@@ -122,3 +124,22 @@ def test_inner_tensors_are_judged_by_what_varies_and_outputs_by_what_goes_into_s
     assert found.outputs[0].closeness.judged_db > 60
     assert found.before == {"share": found.tensors[0]}
     assert found.worst() == (found.tensors[0].closeness.varying_db, "inner")
+
+
+def test_handles_of_variables_are_not_asked_for(tmp_path: Path) -> None:
+    """LiteRT's process may end, and the file was then called damaged, where a resource's values are asked for."""
+    kinds = ("float32", "resource", "float32", "float32")
+    tensors = tuple(Tensor(name, (1, 4), kind) for name, kind in zip(("x", "handle", "read", "y"), kinds, strict=True))
+    ops = (
+        Op("VAR_HANDLE", (), (1,), {"container": "", "sharedName": "state"}),
+        Op("ASSIGN_VARIABLE", (1, 0), ()),
+        Op("READ_VARIABLE", (1,), (2,)),
+        Op("TANH", (2,), (3,)),
+    )
+    graph = Graph((*tensors[:1], replace(tensors[1], shape=()), *tensors[2:]), ops, (0,), (3,))
+    file = tmp_path / "m.tflite"
+    file.write_bytes(flatbuffer.to_bytes(graph))
+    read = read_foreign(file)
+    assert 1 not in partners(read, read)
+    found = compare_graphs(read, read, [{0: np.ones((1, 4), np.float32)}, {0: np.zeros((1, 4), np.float32)}])
+    assert ([t.name for t in found.tensors], found.unmatched) == (["read"], 0)
