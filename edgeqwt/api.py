@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import limited
-from edgeqwt.api_job import as_before, proved_float
+from edgeqwt.api_job import as_before, constants_hinted, proved_float, without_constants
 from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.images import ImageOptions
@@ -169,9 +169,10 @@ def build(
     data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
     if test is not None:
         check_metric(test, metric)
-    there = on_device(chosen_device(device))
+    there, hint = on_device(chosen_device(device)), constants_hinted(model, data, chosen.interface.constants)
     source = str(model) if isinstance(model, str | Path) else type(model).__name__
-    with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there:
+    with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there, hint:
+        model, data, test, chosen = without_constants(model, data, test, chosen, scratch)
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = as_before(before, chosen) if before is not None else proved_float(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,15 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.disk import TemporaryFolder
-from edgeqwt.errors import RecipeError
+from edgeqwt.errors import (
+    ConversionError,
+    InputError,
+    ParityError,
+    RecipeError,
+    TargetError,
+    ToolError,
+    UnsupportedError,
+)
 from edgeqwt.loading import trusting
 from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Display, Stages, silent
@@ -70,12 +79,54 @@ def open_job(
         raise RecipeError("mixed precision takes many builds", "Give widths, such as w8a8, or call build.")
     profile, stages = target_of(target), Stages(display)
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
-    with trusting(trust), TemporaryFolder() as scratch:
+    with trusting(trust), TemporaryFolder() as scratch, constants_hinted(model, data, chosen.interface.constants):
+        model, data, _, chosen = without_constants(model, data, None, chosen, scratch)
         converted, chosen, proved = proved_float(
             model, data, chosen, profile, stages, scratch, states=states, converter=converter, cache=cache
         )
     require(converted.graph, profile, bits=chosen.precision.activation_bits)
     return begun(converted, data, chosen, profile, stages, proved, observations)
+
+
+def without_constants(
+    model: object, data: Samples, test: Samples | None, recipe: Recipe, scratch: Path
+) -> tuple[object, Samples, Samples | None, Recipe]:
+    """A build's model, calibration and test samples and recipe, without inputs that are to be constants.
+
+    Raises:
+        InputError: the model is no .onnx file, has no such input, or samples have several values of it.
+    """
+    if not (names := recipe.interface.constants):
+        return model, data, test, recipe
+    if not _is_onnx(model):
+        raise InputError(
+            f"input {names[0]!r} can be a constant of .onnx models only",
+            "Wrap the module in one whose forward gives the value itself.",
+        )
+    from edgeqwt.converters.onnx_constants import with_constants, without
+
+    first = data.first()
+    model, data = with_constants(Path(str(model)), data, names, scratch)
+    test = None if test is None else without(test, {name: first[name] for name in names})
+    inputs = {name: kind for name, kind in recipe.interface.inputs.items() if name not in names}
+    return model, data, test, replace(recipe, interface=replace(recipe.interface, inputs=inputs))
+
+
+@contextmanager
+def constants_hinted(model: object, data: Samples, already: Sequence[str]) -> Iterator[None]:
+    """Adds to errors about the model which inputs of an .onnx file could be constants, beside those that are to be."""
+    try:
+        yield
+    except (ConversionError, ParityError, TargetError, ToolError, UnsupportedError) as error:
+        if _is_onnx(model):
+            from edgeqwt.converters.onnx_constants import hint
+
+            error.hint += hint(Path(str(model)), data, already)
+        raise
+
+
+def _is_onnx(model: object) -> bool:
+    return isinstance(model, str | Path) and Path(model).suffix == ".onnx"
 
 
 def as_before(built: BuildResult, recipe: Recipe) -> tuple[ConvertedModel, Recipe, Proved]:

@@ -14,7 +14,8 @@ Inputs = Annotated[
     panels.interface(
         "--input",
         help="Type of the inputs, or of one: uint8, int8, int16, float; image=uint8. With uint8, samples that are "
-        "pixels make the file take pixels.",
+        "pixels make the file take pixels. length=constant: an input of an .onnx file that is the same in every sample "
+        "becomes a part of the model.",
         metavar="[NAME=]TYPE",
     ),
 ]

@@ -15,6 +15,9 @@ from edgeqwt.widths.ports import BITS
 ALL = ""
 """In place of a name: every input or output that holds real numbers."""
 
+CONSTANT = "constant"
+"""In place of an input's type: it is no input of the file, but has the value that it has in every sample."""
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -55,7 +58,8 @@ class Interface:
 
     Attributes:
         inputs, outputs: element types (uint8, int8, int16, float), by name in the source model or the file; under the
-            name "", of all that have none of their own.
+            name "", of all that have none of their own. "constant": an input of an .onnx file that the file is not to
+            have, because all samples have one value of it.
         pixels: how inputs of pixels were normalized in training, by name likewise. The file takes the pixels.
         split: whether what the last concatenations join becomes outputs of their own.
         standardize: inputs whose columns have ranges of their own: the application computes (x - mean) / std; by
@@ -73,9 +77,14 @@ class Interface:
 
     def __post_init__(self) -> None:
         for name, kind in (*self.inputs.items(), *self.outputs.items()):
-            if kind not in BITS:
+            if kind not in BITS and not (name and kind == CONSTANT and self.inputs.get(name) == CONSTANT):
                 whose = f" of {name!r}" if name else ""
                 raise InputError(f"there is no type {kind!r}{whose}", f"Choose {', '.join(BITS)}.")
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The names of inputs that are to be constants."""
+        return tuple(name for name, kind in self.inputs.items() if kind == CONSTANT)
 
     def over(self, other: Interface) -> Interface:
         """What this one says, and the other where it says nothing."""

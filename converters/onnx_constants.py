@@ -1,0 +1,111 @@
+"""Inputs of ONNX models that have one value in all samples, lengths and rates as a rule, as constants of the model.
+
+What is computed of them is then known before any sample is: which branch an If takes, where Slice begins, what Scatter
+writes over. An input that has an initializer need not be given (ONNX IR, "Graphs"): `onnx_source.real_inputs` leaves it
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgeqwt.calibration.samples import Sample, Samples
+from edgeqwt.converters.onnx_source import input_specs, load, real_inputs
+from edgeqwt.errors import EdgeqwtError, InputError
+from edgeqwt.graph.graph import Array
+
+LOOKED_AT = 32  # samples by which a hint says that an input has one value
+SHOWN = 4  # values that a hint shows
+
+
+def with_constants(path: Path, samples: Samples, names: Sequence[str], folder: Path) -> tuple[Path, Samples]:
+    """A model whose inputs of some names are constants, and samples without them.
+
+    Args:
+        path: of an .onnx file.
+        samples: the first one gives the values; others are held against it as they are read.
+        names: of inputs.
+        folder: the new file is written there.
+
+    Raises:
+        InputError: another source, a name that is no input, or a sample that has another value.
+    """
+    model = load(path)
+    specs = {spec.name: spec for spec in input_specs(model)}
+    first = samples.first()
+    for name in names:
+        if name not in specs or name not in first:
+            raise InputError(f"there is no input {name!r}", f"There are: {', '.join(specs)}.")
+    if len(specs) == len(set(names)):
+        raise InputError("all inputs are to be constants", "Leave one out.")
+    values = {name: first[name] for name in names}
+    model.graph.initializer.extend(_initializer(model, name, value) for name, value in values.items())
+    written = folder / f"{path.stem}.constants.onnx"
+    onnx.save(model, written)
+    return written, without(samples, values)
+
+
+def without(samples: Samples, values: Sample) -> Samples:
+    """The samples without some inputs, which have to have these values in every one.
+
+    Raises:
+        InputError: while it is read, where a sample has another value.
+    """
+
+    def change(sample: Sample) -> Sample:
+        for name, value in values.items():
+            if name in sample and not np.array_equal(sample[name], value):
+                raise InputError(
+                    f"{samples.origin}: input {name!r} is to be a constant, and samples have several values of it",
+                    f"Leave out --input {name}=constant, or give samples of one value.",
+                )
+        return {name: array for name, array in sample.items() if name not in values}
+
+    return samples.map(change)
+
+
+def hint(path: Path, samples: Samples, already: Sequence[str] = ()) -> str:
+    """Which integer inputs of an .onnx file have one value in the first samples, and what to do; empty: none has.
+
+    Args:
+        path: a model that was refused.
+        samples: in its layout.
+        already: inputs that are constants as it is.
+    """
+    try:
+        real = real_inputs(load(path))
+        some = list(samples.head(LOOKED_AT))
+        first = some[0]
+        known = [
+            value.name
+            for value in real
+            if value.name in first
+            and value.name not in already
+            and first[value.name].dtype.kind in "iub"
+            and all(np.array_equal(sample[value.name], first[value.name]) for sample in some)
+        ]
+    except EdgeqwtError:  # the error that is raised is the one that counts
+        return ""
+    if not known or len(known) == len(real):
+        return ""
+    said = ", ".join(f"{name!r} is {_shown(first[name])}" for name in known)
+    options = " ".join(f"--input {name}=constant" for name in known)
+    return f" In every sample {said}: where that always holds, try {options}, which makes it a part of the model."
+
+
+def _shown(value: Array) -> str:
+    several = sorted(set(value.ravel().tolist()))
+    return ", ".join(map(str, several)) if len(several) <= SHOWN else "the same"
+
+
+def _initializer(model: onnx.ModelProto, name: str, value: Array) -> onnx.TensorProto:
+    """The value as the model's input has it: of its type, and of its rank where a batch dimension was put in front."""
+    kind = next(i for i in model.graph.input if i.name == name).type.tensor_type
+    rank = len(kind.shape.dim)
+    value = value[0] if value.ndim == rank + 1 and len(value) == 1 else value
+    return numpy_helper.from_array(value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)), name)
