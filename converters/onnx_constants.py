@@ -1,8 +1,7 @@
 """Inputs of ONNX models that have one value in all samples, lengths and rates as a rule, as constants of the model.
 
 What is computed of them is then known before any sample is: which branch an If takes, where Slice begins, what Scatter
-writes over. An input that has an initializer need not be given (ONNX IR, "Graphs"): `onnx_source.real_inputs` leaves it
-out.
+writes over.
 """
 
 from __future__ import annotations
@@ -12,14 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgeqwt.calibration.samples import Sample, Samples
-from edgeqwt.converters.onnx_source import input_specs, load, real_inputs
+from edgeqwt.converters.onnx_edit import without_dead
+from edgeqwt.converters.onnx_source import OnnxRunner, input_specs, load, real_inputs
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.graph.graph import Array
 
 LOOKED_AT = 32  # samples by which a hint says that an input has one value
+RANDOM = (
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
 SHOWN = 4  # values that a hint shows
 
 
@@ -44,7 +53,7 @@ def with_constants(path: Path, samples: Samples, names: Sequence[str], folder: P
     if len(specs) == len(set(names)):
         raise InputError("all inputs are to be constants", "Leave one out.")
     values = {name: first[name] for name in names}
-    model.graph.initializer.extend(_initializer(model, name, value) for name, value in values.items())
+    _fold(model, {name: _as_input(model, name, value) for name, value in values.items()})
     written = folder / f"{path.stem}.constants.onnx"
     onnx.save(model, written)
     return written, without(samples, values)
@@ -103,9 +112,54 @@ def _shown(value: Array) -> str:
     return ", ".join(map(str, several)) if len(several) <= SHOWN else "the same"
 
 
-def _initializer(model: onnx.ModelProto, name: str, value: Array) -> onnx.TensorProto:
+def _fold(model: onnx.ModelProto, constants: Sample) -> None:
+    """Makes inputs constants, in place, and computes what depends on them and constants alone: inference does not."""
+    graph = model.graph
+    ends = {output.name for output in graph.output}
+    known, depending = {"", *constants, *(tensor.name for tensor in graph.initializer)}, {*constants}
+    computed: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if set(node.input) <= known and not ends & {*node.output} and _repeats(node):
+            known |= {*node.output}
+            computed.append(node)
+            if depending & {*node.input}:
+                depending |= {*node.output}
+    folded = [node for node in computed if depending & {*node.output}]
+    values = {
+        **constants,
+        **_values(model, computed, [name for node in folded for name in node.output if name], constants),
+    }
+    for node in folded:
+        graph.node.remove(node)
+    inputs = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    without_dead(model)
+
+
+def _values(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], asked: Sequence[str], given: Sample) -> Sample:
+    """What some nodes compute of inputs; of initializers, onnxruntime would know more and refuse more."""
+    if not asked:
+        return {}
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    for field in ("node", "input", "output", "value_info"):
+        part.graph.ClearField(field)
+    part.graph.node.extend(nodes)
+    part.graph.input.extend(value for value in model.graph.input if value.name in given)
+    part.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked)
+    return OnnxRunner(part).run(given)
+
+
+def _repeats(node: onnx.NodeProto) -> bool:
+    """Whether a node computes the same of the same, and reads nothing but its inputs."""
+    inner = any(a.HasField("g") or a.graphs for a in node.attribute)
+    return not inner and not node.domain and node.op_type not in RANDOM
+
+
+def _as_input(model: onnx.ModelProto, name: str, value: Array) -> Array:
     """The value as the model's input has it: of its type, and of its rank where a batch dimension was put in front."""
     kind = next(i for i in model.graph.input if i.name == name).type.tensor_type
-    rank = len(kind.shape.dim)
-    value = value[0] if value.ndim == rank + 1 and len(value) == 1 else value
-    return numpy_helper.from_array(value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)), name)
+    value = value[0] if value.ndim == len(kind.shape.dim) + 1 and len(value) == 1 else value
+    return value.astype(helper.tensor_dtype_to_np_dtype(kind.elem_type))

@@ -64,6 +64,7 @@ def test_the_model_computes_the_same_without_the_input(cut: Path, tmp_path: Path
     written, left = with_constants(cut, data, ["at"], tmp_path)
     model = onnx.load(written)
     assert [spec.name for spec in input_specs(model)] == ["x"]
+    assert not {"ReduceSum", "Reshape"} & {node.op_type for node in model.graph.node}  # known now
     for before, after in zip(data, left, strict=True):
         assert after.keys() == {"x"}
         wanted, found = OnnxRunner(onnx.load(cut)).run(before), OnnxRunner(model).run(after)
