@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnx.inliner import inline_selected_functions
 
 from edgeqwt.converters.onnx_nodes import attributes
@@ -13,6 +15,7 @@ WRITTEN_OUT = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding", "Sw
 
 def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with such ops as the ops of their definitions; the model itself where it has none."""
+    model = _without_scalers(model)
     nodes = [node for node in model.graph.node if node.domain in ("", "ai.onnx")]
     kinds = {node.op_type for node in nodes} & WRITTEN_OUT
     if any(node.op_type == "Gelu" and attributes(node).get("approximate", "none") != "none" for node in nodes):
@@ -27,3 +30,34 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
         if held.name not in known
     )
     return inline_selected_functions(typed, [("", kind) for kind in sorted(kinds)], inline_schema_functions=True)
+
+
+def _without_scalers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with (x - offset) * scale for each Scaler (ai.onnx.ml), as scikit-learn's pipelines begin with one."""
+    if not any(_is_scaler(node) for node in model.graph.node):
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.node[:]
+    for node in model.graph.node:
+        changed.graph.node.extend(_scaled(changed.graph, node) if _is_scaler(node) else [node])
+    return changed
+
+
+def _is_scaler(node: onnx.NodeProto) -> bool:
+    return node.domain == "ai.onnx.ml" and node.op_type == "Scaler"
+
+
+def _scaled(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    x, y = node.input[0], node.output[0]
+    given, real, centred = attributes(node), f"{y}/real", f"{y}/centred"
+    names = {key: f"{y}/{key}" for key in ("offset", "scale")}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(given.get(key, [float(key == "scale")]), np.float32), name)
+        for key, name in names.items()
+    )
+    return [
+        helper.make_node("Cast", [x], [real], f"{node.name or y}/real", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Sub", [real, names["offset"]], [centred], f"{node.name or y}/centred"),
+        helper.make_node("Mul", [centred, names["scale"]], [y], node.name or y),
+    ]

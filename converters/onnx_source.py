@@ -32,6 +32,7 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
         _check_weight_files(model, path)
         onnx.load_external_data_for_model(model, str(path.parent))
+        _put_in_order(model.graph)
         onnx.checker.check_model(model)
     except InputError:
         raise
@@ -42,6 +43,32 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     check_weights(model)
     return in_float32(model, foreign(model))
+
+
+def _put_in_order(graph: onnx.GraphProto) -> None:
+    """Puts nodes behind those that compute what they read, in place, as ONNX asks; onnxruntime runs any order."""
+    unknown = {name for node in graph.node for name in node.output if name}
+    waiting, ordered = list(graph.node), list[onnx.NodeProto]()
+    while waiting:
+        left = list[onnx.NodeProto]()
+        for node in waiting:
+            if unknown & _read(node):
+                left.append(node)
+            else:
+                unknown -= {*node.output}
+                ordered.append(node)
+        if len(left) == len(waiting):
+            return  # they wait for one another: the checker says so
+        waiting = left
+    if any(a is not b for a, b in zip(ordered, list(graph.node), strict=True)):
+        del graph.node[:]
+        graph.node.extend(ordered)
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, and what its graphs read of the values around it."""
+    inner = [sub for a in node.attribute for sub in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return {*node.input, *(name for sub in inner for part in sub.node for name in _read(part))}
 
 
 def _check_weight_files(model: onnx.ModelProto, path: Path) -> None:

@@ -123,3 +123,22 @@ def test_what_onnx2tf_takes_is_not_written_out() -> None:
     kinds = {node.op_type for node in written_out(model("causal attention")).graph.node}
     assert "Attention" not in kinds
     assert {"MatMul", "Softmax"} <= kinds
+
+
+def test_scalers_of_scikit_learn_become_two_ops() -> None:
+    import onnx
+    from onnx import helper
+
+    from edgeqwt.converters.onnx_source import OnnxRunner
+
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 3]) for name in "xy")
+    given = {"offset": [1.0, -2.0, 0.5], "scale": [2.0, 0.25, 10.0]}
+    node = helper.make_node("Scaler", ["x"], ["y"], "scaler", domain="ai.onnx.ml", **given)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    model = helper.make_model(helper.make_graph([node], "scaler", [x], [y]), opset_imports=imports)
+    model.ir_version = 8
+    written = written_out(model)
+    onnx.checker.check_model(written)
+    assert [n.op_type for n in written.graph.node] == ["Cast", "Sub", "Mul"]
+    sample = {"x": noise(2, 3)}
+    np.testing.assert_allclose(OnnxRunner(written).run(sample)["y"], OnnxRunner(model).run(sample)["y"], rtol=1e-6)

@@ -126,6 +126,22 @@ def test_nan_weights_are_named(tmp_path: Path) -> None:
             load(tmp_path / "model.onnx")
 
 
+def test_nodes_in_another_order_are_put_in_order(tmp_path: Path) -> None:
+    """onnxruntime runs such files; onnx's checker refuses them."""
+    model, path = linear(1), tmp_path / "model.onnx"
+    onnx.save(model, path)
+    assert [node.op_type for node in load(path).graph.node] == ["MatMul", "Relu"]
+    nodes = list(reversed(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    assert [node.op_type for node in load(path).graph.node] == ["MatMul", "Relu"]
+    model.graph.node[1].input[0] = "y"  # each waits for the other
+    onnx.save(model, path)
+    with pytest.raises(InputError, match="topologically sorted"):
+        load(path)
+
+
 def test_external_data_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(linear(1), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
