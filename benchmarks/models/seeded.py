@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from models import mobilenetv2_cifar10, vit_cifar10
 from torch import Tensor, nn
 
@@ -41,15 +38,3 @@ class Residual(nn.Module):
         for block in self.blocks:
             x = (x + block(x)).relu()
         return self.linear(x.mean((2, 3)))
-
-
-def settled(network: Callable[[], nn.Module], images: Tensor) -> nn.Module:
-    """A network with random weights of seed 0 whose batch norms have seen some images."""
-    torch.manual_seed(0)
-    made = network().train()
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the images' own statistics, not a tenth of them
-    with torch.no_grad():
-        made(images)
-    return made.eval()
