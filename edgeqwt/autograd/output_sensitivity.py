@@ -9,6 +9,7 @@ from itertools import batched
 import torch
 
 from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
+from edgeqwt.autograd.halves import Halves
 from edgeqwt.autograd.memory import BATCH, ELEMENTS
 from edgeqwt.autograd.squared_gradients import generators
 from edgeqwt.graph.graph import Array, Graph
@@ -18,7 +19,12 @@ from edgeqwt.runtime.threads import torch_threads
 
 
 def output_sensitivity(
-    graph: Graph, samples: Iterable[Mapping[int, Array]], outputs: Sequence[int], draws: int = 2, seed: int = 0
+    graph: Graph,
+    samples: Iterable[Mapping[int, Array]],
+    outputs: Sequence[int],
+    draws: int = 2,
+    seed: int = 0,
+    by_channel: bool = False,
 ) -> dict[int, Array]:
     """Mean over samples of the squared gradient of the outputs with respect to every element of every activation.
 
@@ -34,6 +40,8 @@ def output_sensitivity(
         outputs: tensors whose squared errors count.
         draws: random sign vectors per sample.
         seed: of the signs.
+        by_channel: whether sums over positions are all that is wanted: of samples only as many are then taken as
+            these need (`halves`).
 
     Returns:
         float64 by tensor index (the inputs and whatever leads to the outputs), of the tensor's shape.
@@ -49,13 +57,21 @@ def output_sensitivity(
 
     total = {t: torch.zeros(shape, dtype=torch.float64, device=device_now()) for t, shape in shapes.items()}
     size, count = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS), 0
+    halves = Halves()
     with torch_threads(1):
         chunks = zip(batched(samples, size), generators(program, draws, seed, size), strict=False)
         for number, found in ordered(gradient_threads(), summed, chunks, window=1):
             for t, square in found.items():
                 total[t] += square
             count += number
+            if by_channel and halves.agree({t: _channels(square) for t, square in found.items()}, number):
+                break
     return {t: as_array(value) / (draws * max(count, 1)) for t, value in total.items()}
+
+
+def _channels(square: torch.Tensor) -> Array:
+    """Sums over positions, channels last."""
+    return as_array(square.reshape(-1, square.shape[-1] if square.ndim else 1).sum(dim=0))
 
 
 def _squares(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edgeqwt.autograd.evaluate import Program
+from edgeqwt.autograd.halves import Halves
 from edgeqwt.autograd.squared_gradients import generators, squared_gradients
 from edgeqwt.calibration.clipped import spared
 from edgeqwt.calibration.statistics import BINS, Statistics
@@ -52,7 +53,7 @@ def weighted(
 
     Args:
         graph: float; where an op has no kernel, gradients stop (`autograd.kernels.stops`).
-        samples: some graph inputs by tensor index, for gradients.
+        samples: some graph inputs by tensor index, for gradients; as many are read as these need (`halves`).
         outputs: tensors whose squared errors count.
         statistics: of every float activation, from all samples.
         draws: random sign vectors per sample.
@@ -60,7 +61,7 @@ def weighted(
     """
     program, clipped = Program(graph, outputs), spared(graph)
     sums = {t: np.zeros((2, PARTS)) for t in statistics}
-    total, count = 0.0, 0
+    total, count, halves = 0.0, 0, Halves()
 
     def summed(
         _: None, numbered: tuple[int, Mapping[int, Array], torch.Generator]
@@ -81,10 +82,12 @@ def weighted(
 
     with torch_threads(1):
         numbered = zip(count_from(), samples, generators(program, draws, seed), strict=False)
-        for found in ordered(gradient_threads(), summed, numbered):
+        for found in ordered(gradient_threads(), summed, numbered, window=1):
             for t, (parts, weight, size) in found.items():
                 sums[t] += parts
                 total, count = total + weight, count + size
+            if halves.agree({t: parts[0] for t, (parts, *_) in found.items()}, 1):
+                break
     unit = count / total if total > 0 else 1.0
     return {t: _weighing(old, sums[t][0], sums[t][1], unit) for t, old in statistics.items()}
 

@@ -29,7 +29,7 @@ def sensitivities(
     from edgeqwt.autograd.output_sensitivity import output_sensitivity
 
     apart, copied = _with_copies(graph, plan)
-    found = output_sensitivity(apart, samples, outputs)
+    found = output_sensitivity(apart, samples, outputs, by_channel=True)
     return Sensitivities(
         {t: value for t, value in found.items() if t < len(graph.tensors)},
         {t: found[copy] for t, copy in copied.items() if copy in found},
