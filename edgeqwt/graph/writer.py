@@ -78,7 +78,7 @@ class _Writer:
 
     # -- buffers -----------------------------------------------------------------
 
-    def add(self, data: bytes) -> int:
+    def add(self, data: bytes | memoryview) -> int:
         self.buffers.append(_aligned_buffer()(data=data))
         return len(self.buffers) - 1
 
@@ -92,9 +92,10 @@ class _Writer:
             if self.size >= LARGEST_FILE:  # before the copy, which would take as much memory again
                 raise _too_large()
             if dtype == "int4":
-                data = pack_int4(array)
-            else:
-                data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+                data: bytes | memoryview = pack_int4(array)
+            else:  # not a copy: constants are most of a file
+                little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+                data = memoryview(little.reshape(-1).view(np.uint8))
             self.by_memory[key] = self.add(data)
         return self.by_memory[key]
 
@@ -204,7 +205,9 @@ def _sharing_builder() -> Any:
         """
 
         def __init__(self, size: int, several: bool) -> None:
-            super().__init__(size)
+            super().__init__(0)
+            # The system's own zeros: what is not written costs nothing.
+            self.Bytes, self.head = memoryview(np.zeros(size, np.uint8)), size
             self.several, self.written = several, dict[tuple[str, bytes], int]()
 
         def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802 (the library's name)
