@@ -8,16 +8,21 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array
 
-LEAST = 16  # samples, whatever they say
+LEAST = 16
 AGREED = 0.15
 """Of their sum, by how much halves differ on average: about the standard error of the sum. Factors and ranges that
 minimize a squared error weighted by it cost the square of that more."""
 
 
 class Halves:
-    """Sums of chunks of samples in two halves, by turns."""
+    """Sums of chunks of samples in two halves, by turns.
 
-    def __init__(self) -> None:
+    Args:
+        least: samples, whatever they say.
+    """
+
+    def __init__(self, least: int = LEAST) -> None:
+        self.least = least
         self.sums: dict[int, Array] = {}
         self.samples = self.turn = 0
 
@@ -31,7 +36,7 @@ class Halves:
         for t, values in found.items():
             self.sums.setdefault(t, np.zeros((2, *values.shape)))[self.turn] += values
         self.turn, self.samples = 1 - self.turn, self.samples + samples
-        if self.samples < LEAST:
+        if self.samples < self.least:
             return False
         known = [halves for halves in self.sums.values() if halves.any()]
         return not known or float(np.mean([np.abs(h[0] - h[1]).sum() / h.sum() for h in known])) <= AGREED

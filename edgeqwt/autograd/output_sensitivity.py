@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import batched
 
@@ -11,7 +11,7 @@ import torch
 from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
 from edgeqwt.autograd.halves import Halves
 from edgeqwt.autograd.memory import BATCH, ELEMENTS
-from edgeqwt.autograd.squared_gradients import generators
+from edgeqwt.autograd.squared_gradients import generators, gradients
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.device import device_now, gradient_threads
 from edgeqwt.runtime.parallel import chunk_size, ordered
@@ -82,25 +82,47 @@ def _squares(
     generator: torch.Generator,
 ) -> Tensors:
     """Squared gradients at activations of these shapes, summed over some samples and draws."""
+    total = Tensors()
+    if len(chunk) == 1:  # of a batch of one, convolutions would lose how it lies in memory, and take twice
+        seen, drawn = gradients(program, chunk[0], draws, generator, shapes.keys())
+    else:
+        seen, drawn = _of_batch(program, shapes, chunk, draws, generator)
+    for slopes in drawn:
+        for t in [*slopes]:
+            # Times signs, as choosing by a mask takes ten times as long.
+            square = (slopes.pop(t) * seen[t].detach().sign()).square_()
+            square = square if len(chunk) == 1 else square.sum(dim=0)
+            total[t] = total[t].add_(square) if t in total else square
+    return total
+
+
+def _of_batch(
+    program: Program,
+    shapes: Mapping[int, tuple[int, ...]],
+    chunk: Sequence[Mapping[int, Array]],
+    draws: int,
+    generator: torch.Generator,
+) -> tuple[Tensors, Iterator[Tensors]]:
+    """As `squared_gradients.gradients`, of several samples stacked."""
     values = {t: torch.stack([as_tensor(sample[t]) for sample in chunk]) for t in program.given}
     zeros = {t: torch.zeros((len(chunk), *shape), device=device_now()) for t, shape in shapes.items()}
     shifts = {t: zero.requires_grad_() for t, zero in zeros.items()}
     # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
     # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
-    run = partial(_shifted, program)
-    found, seen = (torch.func.vmap(run) if len(chunk) > 1 else partial(_alone, run))(values, shifts)
+    found, seen = torch.func.vmap(partial(_shifted, program))(values, shifts)
     reached = [t for t in program.wanted if found[t].requires_grad]
-    total = Tensors()
-    for k in range(draws if reached else 0):
-        signs = {t: _signs(tuple(found[t].shape), generator) for t in program.wanted}
-        signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
-        slopes = torch.autograd.grad(signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True)
-        for t, slope in zip(shifts, slopes, strict=True):
-            if slope is not None:  # None where an op that stops gradients lies behind it
-                # Times signs, as choosing by a mask takes ten times as long.
-                square = (slope * seen[t].detach().sign()).square_().sum(dim=0)
-                total[t] = total[t] + square if t in total else square
-    return total
+
+    def drawn() -> Iterator[Tensors]:
+        for k in range(draws if reached else 0):
+            signs = {t: _signs(tuple(found[t].shape), generator) for t in program.wanted}
+            signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
+            slopes: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+                signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True
+            )
+            # None where an op that stops gradients lies behind it.
+            yield {t: slope for t, slope in zip(shifts, slopes, strict=True) if slope is not None}
+
+    return seen, drawn()
 
 
 def _shifted(program: Program, values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
@@ -114,13 +136,6 @@ def _shifted(program: Program, values: Tensors, shifts: Tensors) -> tuple[Tensor
         return value
 
     return program.one({t: shift(t, v) for t, v in values.items()}, hook=shift), seen
-
-
-def _alone(run: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]], *given: Tensors) -> tuple[Tensors, Tensors]:
-    """The same of one sample: as a batch of one, convolutions would lose how it lies in memory, and take twice."""
-    values, shifts = ({t: value[0] for t, value in tensors.items()} for tensors in given)
-    found, seen = run(values, shifts)
-    return {t: value[None] for t, value in found.items()}, {t: value[None] for t, value in seen.items()}
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

@@ -34,7 +34,8 @@ def squared_gradients(
     seen, drawn = gradients(program, sample, draws, generator, watched)
     total = {t: torch.zeros(value.shape, device=value.device) for t, value in seen.items()}
     for found in drawn:
-        for t, gradient in found.items():
+        for t in [*found]:
+            gradient = found.pop(t)
             total[t].addcmul_(gradient, gradient, value=1 / draws)
     return {t: as_array(v) for t, v in seen.items()}, {t: as_array(v) for t, v in total.items()}
 
@@ -73,13 +74,16 @@ def gradients(
     reached = [v for v in results.values() if v.requires_grad]  # comparisons and positions have no slopes
 
     def drawn() -> Iterator[dict[int, torch.Tensor]]:
-        for _ in range(draws if reached else 0):
+        for k in range(draws if reached else 0):
             signs = [torch.randint(0, 2, v.shape, generator=generator).to(v.device) for v in reached]
             signed = [v * (2.0 * sign - 1) for v, sign in zip(reached, signs, strict=True)]
             sums = torch.stack([v.sum() for v in signed]).sum()
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-                sums, list(seen.values()), retain_graph=True, allow_unused=True
+                sums, list(seen.values()), retain_graph=k + 1 < draws, allow_unused=True
             )
-            yield {t: gradient for t, gradient in zip(seen, found, strict=True) if gradient is not None}
+            # The dictionary alone holds them: what is done with, its reader may let go of.
+            slopes = {t: gradient for t, gradient in zip(seen, found, strict=True) if gradient is not None}
+            del found
+            yield slopes
 
     return seen, drawn()

@@ -16,17 +16,23 @@ SHARED = 1024  # size from which on threads share a block's products
 PARTS = 4  # of its rows
 
 
-def cholesky(symmetric: Array) -> Array:
-    """L, lower triangular, with L L^T the matrices, which must be positive definite; shape (groups, n, n)."""
+def cholesky(symmetric: Array, *, into: Array | None = None) -> Array:
+    """L, lower triangular, with L L^T the matrices, which must be positive definite; shape (groups, n, n).
+
+    Args:
+        symmetric: the matrices; what is above their diagonals is not read.
+        into: where L goes, the matrices themselves for instance, of which large ones take much memory.
+    """
     size = symmetric.shape[-1]
     if size <= BLOCK:
         return np.asarray(np.linalg.cholesky(symmetric))
-    lower = np.zeros_like(symmetric)
+    lower = np.empty_like(symmetric) if into is None else into
     for first in range(0, size, BLOCK):
         here, after = slice(first, first + BLOCK), slice(first + BLOCK, None)
         left = lower[:, here, :first].swapaxes(-1, -2)
         block = np.linalg.cholesky(symmetric[:, here, here] - lower[:, here, :first] @ left)
         lower[:, here, here] = block
+        lower[:, here, after] = 0
         below = _rows(symmetric[:, after, here], lower[:, after, :first], left, size - first)
         lower[:, after, here] = below @ np.linalg.inv(block).swapaxes(-1, -2)
     return lower

@@ -55,7 +55,8 @@ def refitted(weights: Array, hessian: Array, pull: Array, share: float) -> Array
         pull: W (Y - X) X^T, of the weights' shape.
         share: l as a share of the mean diagonal of X X^T.
     """
-    return weights + solved(cholesky(damped(hessian, share)), pull)
+    held = damped(hessian, share)
+    return weights + solved(cholesky(held, into=held), pull)
 
 
 def nearest(weights: Array, scale: Array, limit: int) -> Array:
@@ -79,7 +80,8 @@ def one_by_one(hessian: Array) -> Method:
     """
     # Terms of large inputs first: their errors can then still be made up for (the paper's "act order").
     order = largest_first(hessian)[:, ::-1]
-    factor = cholesky(permuted(hessian, order))
+    moments = permuted(hessian, order)
+    factor = cholesky(moments, into=moments)
 
     def method(weights: Array, scale: Array, limit: int, zeros: Array | None = None) -> tuple[Array, Array]:
         # Terms before channels, so that a term's channels lie side by side.
@@ -234,7 +236,8 @@ def largest_first(hessian: Array) -> Array:
 
 def permuted(hessian: Array, order: Array) -> Array:
     """Each group's matrix with its rows and columns in another order."""
-    return np.stack([h[np.ix_(o, o)] for h, o in zip(hessian, order, strict=True)])
+    found = [h[np.ix_(o, o)] for h, o in zip(hessian, order, strict=True)]
+    return np.stack(found) if len(found) > 1 else found[0][None]
 
 
 def _in_order(values: Array, order: Array) -> Array:

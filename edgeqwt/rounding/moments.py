@@ -80,7 +80,7 @@ def moments[W](workers: list[W], rows: Callable[[W, int], Rows], chunk: int, cou
         _add(parts, found)
         return found, parts
 
-    for k, (found, parts) in enumerate(ordered(workers, summed, range(0, count, chunk))):
+    for k, (found, parts) in enumerate(ordered(workers, summed, range(0, count, chunk), window=1)):
         wide = found.x.shape[-1] >= WIDE
         if len(sums) < (1 if wide else FOLDS):
             sums.append(_zeros(found))
