@@ -124,13 +124,14 @@ class TfliteRunner:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         # Else LiteRT forgets what is still needed, or XNNPACK computes something else.
-        graph = flatbuffer.read(path)
+        data = path.read_bytes()
+        graph = flatbuffer.from_bytes(data, str(path))
         forgetful = bool(overwritten(graph))
         plain, usual = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.AUTO
         # Not by its path: an op whose result has a constant value in the file writes into the file's memory.
         # LiteRT's Python package cannot say names that are no UTF-8, which are read as U+FFFD.
         repaired = graph.remarks or any("\ufffd" in tensor.name for tensor in graph.tensors)
-        content = flatbuffer.to_bytes(graph) if repaired else path.read_bytes()
+        content = flatbuffer.to_bytes(graph) if repaired else data
         trial = None
         with contextlib.suppress(InterpreterError), _named(path):
             trial = Trial(graph, (), "xnnpack")

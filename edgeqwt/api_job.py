@@ -13,19 +13,21 @@ from edgeqwt.api_files import limited
 from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.observations import Observations
-from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import (
     ConversionError,
     InputError,
+    InvariantError,
     ParityError,
     RecipeError,
     TargetError,
     ToolError,
     UnsupportedError,
 )
+from edgeqwt.graph.graph import Array
 from edgeqwt.loading import trusting
 from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Display, Stages, silent
@@ -137,6 +139,10 @@ def as_before(built: BuildResult, recipe: Recipe) -> tuple[ConvertedModel, Recip
     return built.model, same, Proved(built.model.graph, built.prepared, built.parity)
 
 
+def _proved_before(sample: Sample) -> Mapping[str, Array]:
+    raise InvariantError("the source model has been proved, and let go of")
+
+
 def proved_float(
     model: object,
     data: Samples,
@@ -176,7 +182,9 @@ def proved_float(
 
     def gate(found: ConvertedModel) -> tuple[ConvertedModel, Recipe, Proved]:
         found, own = bound(with_states(found, states), data, recipe)
-        return found, own, prove(found, data, own, target, stages)
+        proof = prove(found, data, own, target, stages)
+        # What runs the source takes as much memory as the model, and is asked no more.
+        return replace(found, run_source=_proved_before, trace_source=None), own, proof
 
     steps = partial(stages.steps, "convert")
     return first_to_pass(
