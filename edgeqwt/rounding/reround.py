@@ -21,6 +21,7 @@ from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches, terms_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
+from edgeqwt.progress import handed_back
 from edgeqwt.rounding.attention import Attended, mixed
 from edgeqwt.rounding.blocks import cut, joined, parts
 from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
@@ -42,6 +43,7 @@ LEAST = 256  # of one sample, about
 DEPTHWISE = 1 << 13  # positions of all samples: moments of a channel's few weights need no more
 CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
 MOMENTS = 6  # arrays of the size of a second moment that are in memory at a time
+LARGE = 1 << 26  # bytes of a second moment before which memory that samples took is handed back
 ELEMENTS = 1 << 23  # of their patches, at most, or one sample's
 
 Run = Callable[[Chunk], Array]
@@ -109,6 +111,8 @@ def reround(
                 coupling=None if attended is None or layer.parted else attended.coupling(source.outputs[0]),
             )
             del found  # as large as what is factored now
+            if layer.hessian.nbytes > LARGE:
+                handed_back()
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)
