@@ -57,11 +57,19 @@ def solved(lower: Array, values: Array) -> Array:
     size, found = lower.shape[-1], np.array(values, lower.dtype)
     starts = range(0, size, BLOCK)
     inverses = [np.linalg.inv(lower[:, k : k + BLOCK, k : k + BLOCK]) for k in starts]
-    for first, inverse in zip(starts, inverses, strict=True):  # found L^T = values
-        here = slice(first, first + BLOCK)
-        pulled = found[:, :, :first] @ lower[:, here, :first].swapaxes(-1, -2)
-        found[:, :, here] = (found[:, :, here] - pulled) @ inverse.swapaxes(-1, -2)
-    for first, inverse in zip(reversed(starts), reversed(inverses), strict=True):  # found L = what came out
-        here, after = slice(first, first + BLOCK), slice(first + BLOCK, None)
-        found[:, :, here] = (found[:, :, here] - found[:, :, after] @ lower[:, after, here]) @ inverse
+    height = found.shape[1] if size < SHARED else max(1, -(-found.shape[1] // PARTS))
+
+    def part(_: None, row: int) -> None:
+        mine = found[:, row : row + height]
+        for first, inverse in zip(starts, inverses, strict=True):  # found L^T = values
+            here = slice(first, first + BLOCK)
+            pulled = mine[:, :, :first] @ lower[:, here, :first].swapaxes(-1, -2)
+            mine[:, :, here] = (mine[:, :, here] - pulled) @ inverse.swapaxes(-1, -2)
+        for first, inverse in zip(reversed(starts), reversed(inverses), strict=True):  # found L = what came out
+            here, after = slice(first, first + BLOCK), slice(first + BLOCK, None)
+            mine[:, :, here] = (mine[:, :, here] - mine[:, :, after] @ lower[:, after, here]) @ inverse
+
+    rows = range(0, found.shape[1], max(1, height))
+    for _ in ordered([None] * min(THREADS, max(1, len(rows))), part, rows):
+        pass
     return found

@@ -256,7 +256,8 @@ def own_ridge(layer: Layer) -> float:
 def _refined(layer: Layer, start: Rounded, weights: Array, hessian: Array, with_scales: bool) -> Rounded:
     """Turns of single steps and, where scales are searched, of the best scale for the integers: neither can lose."""
     integers, scale = start.integers.copy(), start.scale
-    aim, moved = weights @ hessian, integers @ hessian
+    workers = [None] * (THREADS if weights.shape[2] >= MANY else 1)
+    aim, moved = ordered(workers, lambda _, values: np.asarray(values @ hessian), (weights, integers))
     stepped(weights, aim, scale, integers, moved, hessian, layer.limit, layer.zeros)
     if layer.bounds is None or not with_scales:
         return Rounded(integers, scale)
