@@ -20,9 +20,13 @@ import numpy as np
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
+from edgeqwt.graph.positions import every, some
 
 BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
 FOLDS = 4  # of the samples
+COUNTED = 1 << 16
+"""Values of a sample that the histogram counts of each tensor, about: those of some positions, others for each sample.
+Extremes are of all."""
 BLOCK = 1 << 16  # values that are counted at a time: what becomes of them stays in the processor's cache
 
 
@@ -76,6 +80,11 @@ class Statistics:
         if weights is not None:  # float sums: their order is not to depend on where blocks begin
             self._add(flat, sample, weights.reshape(-1))
             return
+        if flat.size > COUNTED and sample is not None and values.ndim > 1:
+            self._extremes([flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK)])
+            step = every(values.shape, COUNTED // values.shape[-1])
+            taken = some(values, step, sample % step).reshape(-1)
+            flat = taken if taken.any() else flat  # of hardly any values but zeros, none may be missed
         for start in range(0, flat.size, BLOCK):
             self._add(flat[start : start + BLOCK], sample)
 
@@ -99,12 +108,7 @@ class Statistics:
         """Takes in some of one sample's values, or of several samples of one fold."""
         if not flat.size:
             return
-        low, high = float(flat.min()), float(flat.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        # Strictly: a value at the end itself would have no bin.
-        self._cover(max(-low, high), strictly=True)
+        self._extremes([flat])
         nonzero = flat != 0
         other = int(np.count_nonzero(nonzero))  # of floats themselves it would take ten times as long
         found = np.bincount(self._bins(flat), None if weights is None else weights * nonzero, minlength=BINS)
@@ -116,6 +120,15 @@ class Statistics:
         self.folds[FOLDS if sample is None else sample % FOLDS] += found
         self.zeros += flat.size - other
         self.seen += 0 if sample is None else other
+
+    def _extremes(self, blocks: Sequence[Array]) -> None:
+        """Takes in the extremes of some values."""
+        low, high = float(np.min([b.min() for b in blocks])), float(np.max([b.max() for b in blocks]))  # NaN stays
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        # Strictly: a value at the end itself would have no bin.
+        self._cover(max(-low, high), strictly=True)
 
     def _bins(self, flat: Array) -> Array:
         """The number of each value's bin, where the histogram covers them."""

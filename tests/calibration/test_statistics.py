@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.statistics import BINS, BLOCK, FOLDS, Statistics
+from edgeqwt.calibration.statistics import BINS, BLOCK, COUNTED, FOLDS, Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -129,3 +129,34 @@ def test_a_tensor_without_elements_adds_nothing() -> None:
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(InputError, match="NaN or infinite"):
         observed([1.0, value])
+
+
+def test_of_a_large_sample_some_positions_are_counted_and_the_extremes_are_of_all() -> None:
+    rng = np.random.default_rng(0)
+    samples = [rng.standard_normal((1, 256, 256, 4)).astype(np.float32) for _ in range(8)]
+    samples[3][0, 200, 7, 2] = 40
+    found = Statistics()
+    for number, sample in enumerate(samples):
+        found.add(sample, sample=number)
+    assert (found.low, found.high) == (min(s.min() for s in samples), 40)
+    assert found.counts is not None
+    assert COUNTED * 8 <= found.counts.sum() < 2 * COUNTED * 8
+    # Of n normal values 31.7 % lie beyond 1, with a deviation of sqrt(0.317 * 0.683 / n) = 0.07 %.
+    beyond = found.counts[np.abs(found.centers()) > 1].sum() / found.counts.sum()
+    assert beyond == pytest.approx(0.3173, abs=0.003)
+
+
+def test_of_a_large_sample_of_zeros_no_other_value_is_missed() -> None:
+    values = np.zeros((1, 256, 256, 4), np.float32)
+    values[0, 3, 5, 1] = 2
+    found = Statistics()
+    found.add(values, sample=0)
+    assert found.counts is not None
+    assert (found.high, found.counts.sum()) == (2, 1)
+
+
+def test_a_large_sample_that_is_not_finite_is_refused() -> None:
+    values = np.zeros((1, 256, 256, 4), np.float32)
+    values[0, 3, 5, 1] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        Statistics().add(values, sample=0)
