@@ -131,7 +131,8 @@ def judge(
         informed = recipe.ceiling and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     trials: tuple[Trial, ...] = ()
-    if poor and context.limits.spare():
+    # What may be chance is told; minutes to mend it would be lost in most cases.
+    if not all(shortfall.chance for shortfall in poor) and context.limits.spare():
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""

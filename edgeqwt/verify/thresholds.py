@@ -49,12 +49,14 @@ class Shortfall:
         part: of the output; empty: the whole.
         sentence: what was found.
         below: whether it is below the quality thresholds; a warning otherwise.
+        chance: whether it may be chance, as few rows say so.
     """
 
     output: str
     part: str
     sentence: str
     below: bool
+    chance: bool = False
 
 
 def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tuple[Shortfall, ...]:
@@ -137,7 +139,9 @@ def _poor(where: str, closeness: Closeness, thresholds: Thresholds) -> Iterator[
         yield f"{where} has {_db(db)} {what}{still}: that is poor", False
 
 
-def _agreement(reference: Graph, t: int, output: TensorQuality, thresholds: Thresholds) -> Iterator[tuple[str, bool]]:
+def _agreement(
+    reference: Graph, t: int, output: TensorQuality, thresholds: Thresholds
+) -> Iterator[tuple[str, bool, bool]]:
     """Whether the largest element is the float model's often enough.
 
     Rows that float decides by less than a step of the output are left out (`Closeness.clear_rows`), and few rows say
@@ -147,7 +151,7 @@ def _agreement(reference: Graph, t: int, output: TensorQuality, thresholds: Thre
     if classes is None or c.clear_top1 is None:
         if classes and c.rows and not c.clear_rows:
             messages = "cannot tell its classes apart: the two largest lie closer than one of its steps"
-            yield f"output {output.tensor!r} {messages} on all {c.samples} held-out samples", False
+            yield f"output {output.tensor!r} {messages} on all {c.samples} held-out samples", False, False
         return
     if c.clear_top1 >= thresholds.min_agreement:
         return
@@ -155,11 +159,11 @@ def _agreement(reference: Graph, t: int, output: TensorQuality, thresholds: Thre
     chance = thresholds.min_agreement < 1 and tail(agreeing, c.clear_rows, thresholds.min_agreement) > CHANCE
     messages = f"output {output.tensor!r} has the float model's largest element in {agreeing} of {c.clear_rows} rows"
     if chance:
-        yield f"{messages}, fewer than {thresholds.min_agreement:g}, which may be chance with so few", False
+        yield f"{messages}, fewer than {thresholds.min_agreement:g}, which may be chance with so few", False, True
     elif classes:
-        yield f"{messages}, fewer than {thresholds.min_agreement:g}", True
+        yield f"{messages}, fewer than {thresholds.min_agreement:g}", True, False
     else:
-        yield f"{messages}: that is poor, if its elements are classes", False
+        yield f"{messages}: that is poor, if its elements are classes", False, False
 
 
 def _classes(reference: Graph, t: int) -> bool | None:

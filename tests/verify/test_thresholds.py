@@ -68,6 +68,7 @@ def test_few_samples_do_not_condemn_classes(agreeing: int, rows: int, below: boo
     found = shortfalls(graph, replace(quality, outputs=(replace(judged, closeness=closeness),)), Thresholds())
     assert [f.below for f in found] == ([] if below is None else [below])
     assert all(f"the float model's largest element in {agreeing} of {rows} rows" in f.sentence for f in found)
+    assert all(f.chance == ("may be chance" in f.sentence) == (not f.below) for f in found)  # no remedy is tried then
 
 
 def test_each_part_has_to_reach_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
