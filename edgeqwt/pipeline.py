@@ -17,7 +17,7 @@ from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.joined import joined
-from edgeqwt.graph.linear import multiplications
+from edgeqwt.graph.linear import work
 from edgeqwt.grouped import Group, Grouping, Groups, grouped
 from edgeqwt.job import Job, begun
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
@@ -44,8 +44,8 @@ from edgeqwt.verify.parity import Parity
 FLOAT = "float"
 """The name of the float graph that was lowered, beside those of the variants (`judgement.py`)."""
 
-PROOF_WORK = 1 << 30
-"""Multiplications that kernels written for clarity do in the proof, all samples together: a second or two of each. One
+PROOF_WORK = 1 << 29
+"""Multiplications that kernels written for clarity do in the proof, all samples together: a second of each. One
 sample of a network that large has millions of values to be held against each other."""
 LEAST_PROOF = 2
 SHARED_WORK = 1 << 29
@@ -312,16 +312,12 @@ def _proof(graph: Graph, context: Context, recipe: Recipe, advance: Advance) -> 
 
 def proof_count(graph: Graph, wanted: int) -> int:
     """How many samples the runtimes are compared on: fewer than wanted of networks that take seconds for each."""
-    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(_work(graph), 1)))
+    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(work(graph), 1)))
 
 
 def proof_threads(graph: Graph, count: int) -> int:
     """How many threads run so many samples of the proof: another's process takes a while to start."""
-    return THREADS if _work(graph) * count >= SHARED_WORK else 1
-
-
-def _work(graph: Graph) -> int:
-    return sum(multiplications(graph, op) for op in graph.ops)
+    return THREADS if work(graph) * count >= SHARED_WORK else 1
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:

@@ -101,3 +101,8 @@ def multiplications(graph: Graph, op: Op) -> int:
     if op.kind == "TRANSPOSE_CONV":  # each input value meets all weights of its channel
         return graph.tensors[s.data].size * weights.size // max(weights.shape[-1], 1)
     return graph.tensors[s.output].size * weights.size // max(weights.shape[s.axis], 1)
+
+
+def work(graph: Graph) -> int:
+    """Multiplications and additions of one run of a graph, those of `multiplications`."""
+    return sum(multiplications(graph, op) for op in graph.ops)

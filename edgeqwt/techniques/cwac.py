@@ -6,9 +6,16 @@ from dataclasses import dataclass, replace
 
 from edgeqwt.compensation import solve
 from edgeqwt.compensation.cwac import Outcome, compensate, offsets_where_gains_lose
+from edgeqwt.graph.linear import work
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import COMPENSATION, Technique, Works
+
+WORK = 1 << 38
+"""Multiplications that two numbers per channel are worth, all samples together: half a minute on two cores.
+ResNet-20 fitted on 64 of 384 samples has +0.03 dB at w8a8 and -0.2 dB at w4a8 on 2000 others, on 128 of them -0.03 and
+-0.1 dB."""
+LEAST = 64  # samples, however large the network
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,8 @@ class Cwac(solve.Options, Technique):
 
     g goes into the weights' scales per channel, o into the int32 bias; no op, no byte, no cycle is added. Every linear
     op, and every constant per channel that multiplies or is added, in the order of the graph; each correction is
-    confirmed on samples that it was not fitted on. Where gains lose at the outputs, offsets alone are tried. A model
+    confirmed on samples that it was not fitted on. Networks that take long for each sample are fitted on some of them,
+    64 at least. Where gains lose at the outputs, offsets alone are tried. A model
     that was trained with quantization keeps its scales.
     """
 
@@ -37,10 +45,11 @@ class Cwac(solve.Options, Technique):
         trained = context.model.learned is not None
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)
+        fit = context.fit.head(max(LEAST, WORK // max(1, work(state.graph))))
 
         def run(options: solve.Options) -> Outcome:
             return compensate(
-                graph, state.reference, context.fit, state.statistics, state.ranges, options, context.advance, weights
+                graph, state.reference, fit, state.statistics, state.ranges, options, context.advance, weights
             )
 
         outcome = run(options)
