@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
@@ -198,6 +198,14 @@ def _span(seconds: float) -> str:
 def print_json(value: Any) -> None:
     """A frozen dataclass, or plain data with some in it, as JSON on standard output."""
     print(json.dumps(finite(plain(value)), indent=2, default=str, allow_nan=False))
+
+
+def answer(json: bool, data: Any, show: Callable[[Console], object]) -> None:
+    """Prints data as JSON, where that is asked for, or shows it for people."""
+    if json:
+        print_json(data)
+    else:
+        show(console())
 
 
 def show_table(

@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,7 +16,9 @@ from edgeqwt.options import meanings
 from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.recipe import recipe
 from edgeqwt.recipe.recipe import load, names
-from edgeqwt.report import schema
+from edgeqwt.report.body import Report
+from edgeqwt.report.details import Details
+from edgeqwt.report.schema import schema
 from edgeqwt.target import load as target
 from edgeqwt.techniques.registry import registered
 
@@ -25,8 +28,8 @@ SCHEMAS = {
     "calibration": settings.schema,
     "recipe": recipe.schema,
     "target": target.schema,
-    "report": schema.report,
-    "details": schema.details,
+    "report": partial(schema, Report),
+    "details": partial(schema, Details),
 }
 """By the name of the file in docs/, NAME.schema.json."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeqwt.benchmark.android import AndroidSettings, bench_android
-from edgeqwt.benchmark.browser import BrowserSettings, bench_browser
+from edgeqwt.benchmark.browser import bench_browser
 from edgeqwt.benchmark.ethos_u import bench_ethos_u
 from edgeqwt.benchmark.host import HostSettings, bench_host
 from edgeqwt.benchmark.qemu import bench_qemu
@@ -87,8 +87,7 @@ def bench(
     if where == "browser":
         if options.litertjs is None:
             raise InputError("a benchmark in a browser needs LiteRT.js", how_to_get())
-        limits = BrowserSettings(options.host.runs, options.host.seconds, options.seed)
-        return bench_browser(paths, options.litertjs, limits)
+        return bench_browser(paths, options.litertjs, replace(options.host, seed=options.seed))
     if options.plugin is not None:
         return tuple(bench_qualcomm(path, options.plugin, options.seed) for path in paths)
     if npu is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeqwt.benchmark.describe import of_model, read_model, this_machine
+from edgeqwt.benchmark.host import HostSettings
 from edgeqwt.benchmark.inputs import random_inputs
 from edgeqwt.benchmark.result import MEASURED, BenchResult, Check, Figure
 from edgeqwt.errors import ToolError
@@ -25,21 +26,6 @@ PATIENCE = 120.0  # seconds beside those of the runs
 
 
 @dataclass(frozen=True)
-class BrowserSettings:
-    """How to measure.
-
-    Attributes:
-        runs: batches of runs of each model, in which the clock is read once.
-        seconds: at most for the runs of one model; slow models run fewer times, five at least.
-        seed: of the random input.
-    """
-
-    runs: int = 100
-    seconds: float = 20.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class _Model:
     fields: dict[str, object]
     graph: Graph
@@ -47,8 +33,10 @@ class _Model:
     expected: Sequence[Array]
 
 
-def bench_browser(paths: Sequence[Path], runtime: LiteRtJs, settings: BrowserSettings) -> tuple[BenchResult, ...]:
+def bench_browser(paths: Sequence[Path], runtime: LiteRtJs, settings: HostSettings) -> tuple[BenchResult, ...]:
     """Measures models side by side in one page, and compares their integers with XNNPACK's on this machine.
+
+    Of the settings it takes the seconds of each model, the seed, and the runs: batches in which the clock is read once.
 
     Raises:
         InputError: a file is no model.
@@ -102,7 +90,7 @@ def _result(
     agent: str,
     outside: list[str],
     runtime: LiteRtJs,
-    settings: BrowserSettings,
+    settings: HostSettings,
 ) -> BenchResult:
     latencies = {"latency_min": found["min"], "latency_median": found["median"], "latency_p90": found["p90"]}
     figures = [Figure(name, KERNELS, value / 1000, "s") for name, value in latencies.items()]

@@ -112,7 +112,7 @@ def _ops(
     for i in range(len(graph.ops)):
         alike[_signature(graph, i)].append(i)
     first = [members[0] for members in alike.values()][:OPS]
-    jobs, parts, refused = [], [], []
+    jobs, ran, refused = [], [], []
     for i in first:
         part, feeds = _part(graph, i, values)
         try:
@@ -120,14 +120,14 @@ def _ops(
         except UnsupportedError as error:
             refused.append(error.message)
             continue
-        parts.append((i, part))
+        ran.append(i)
     found: list[OpDifference] = []
-    for (i, part), result in zip(parts, simulate(jobs, soc, toolchain), strict=True):
+    for i, result in zip(ran, simulate(jobs, soc, toolchain), strict=True):
         if result.refused:
             refused.append(graph.describe(i))
         else:
             wanted = [values[t] for t in graph.ops[i].outputs]
-            found.extend(_different(graph, i, part, result.outputs[0], wanted))
+            found.extend(_different(graph, i, result.outputs[0], wanted))
     return tuple(found), refused
 
 
@@ -139,9 +139,7 @@ def _part(graph: Graph, i: int, values: Mapping[int, Array]) -> tuple[Graph, dic
     return replace(part, others=()), {new[t]: values[t] for t in inputs}
 
 
-def _different(
-    graph: Graph, i: int, part: Graph, found: Sequence[Array], wanted: Sequence[Array]
-) -> Iterator[OpDifference]:
+def _different(graph: Graph, i: int, found: Sequence[Array], wanted: Sequence[Array]) -> Iterator[OpDifference]:
     for t, a, b in zip(graph.ops[i].outputs, found, wanted, strict=True):
         off = np.abs(a.astype(np.float64) - b)
         if off.any():

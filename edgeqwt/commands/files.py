@@ -25,7 +25,7 @@ from edgeqwt.commands.options import (
     parse_images,
 )
 from edgeqwt.errors import InputError, TargetError
-from edgeqwt.output import console, print_json, progress_display
+from edgeqwt.output import answer, progress_display
 
 
 @command(
@@ -66,10 +66,7 @@ def compensate(
         trust=trust,
         display=progress_display(),
     )
-    if json:
-        print_json(compensation_document(result, output))
-    else:
-        show_compensation(console(), result, output)
+    answer(json, compensation_document(result, output), lambda out: show_compensation(out, result, output))
 
 
 @command("edgeqwt inspect model.tflite", "edgeqwt inspect model.tflite --json > model.json")
@@ -81,10 +78,7 @@ def inspect(model: Annotated[Path, typer.Argument(help="A .tflite file.", metava
     from edgeqwt.report.inspect import show_description
 
     description = edgeqwt.inspect(model)
-    if json:
-        print_json(description)
-    else:
-        show_description(console(), description)
+    answer(json, description, lambda out: show_description(out, description))
 
 
 @command(
@@ -117,11 +111,9 @@ def compare(
         report=report,
         display=progress_display(),
     )
-    if json:
-        print_json(replace(result, own=replace(result.own, traces=())))
-    else:
-        images = [part for option in image or [] for part in ("--image", option)]
-        show_comparison(console(), result, first, second, ["-c", calibration, *images])
+    data = ["-c", calibration, *(part for option in image or [] for part in ("--image", option))]
+    untraced = replace(result, own=replace(result.own, traces=()))
+    answer(json, untraced, lambda out: show_comparison(out, result, first, second, data))
 
 
 @command(
@@ -155,10 +147,7 @@ def evaluate(
     found = edgeqwt.evaluate(
         files, data=data, labels=labels, images=parse_images(image), samples=samples, display=progress_display()
     )
-    if json:
-        print_json(found)
-    else:
-        show_scores(console(), found)
+    answer(json, found, lambda out: show_scores(out, found))
 
 
 @command(
@@ -193,10 +182,8 @@ def check(
             "Give both: --fix --output OUT.tflite.",
         )
     findings, done = edgeqwt.check(model, target, fixed=output, bits=activation_bits, budget=Budget(ram, flash))
-    if json:
-        print_json({"findings": findings, "fixed": done})
-    else:
-        show_findings(console(), findings, done, target)
+    found = {"findings": findings, "fixed": done}
+    answer(json, found, lambda out: show_findings(out, findings, done, target))
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(TargetError.exit_code)
 
@@ -213,7 +200,5 @@ def export(
     With the same integers, scales and interface, for onnxruntime and the compilers that read it.
     """
     edgeqwt.export(model, output, to)
-    if json:
-        print_json({"file": str(output), "format": to, "bytes": output.stat().st_size})
-        return
-    console().print(f"{output} is the same model as {to}", soft_wrap=True)
+    data = {"file": str(output), "format": to, "bytes": output.stat().st_size}
+    answer(json, data, lambda out: out.print(f"{output} is the same model as {to}", soft_wrap=True))

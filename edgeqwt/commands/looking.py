@@ -10,7 +10,7 @@ import typer
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Json
 from edgeqwt.disk import write_whole
-from edgeqwt.output import console, print_json
+from edgeqwt.output import answer
 
 
 @command("edgeqwt diff out-fast/ out-best/", "edgeqwt diff out-fast/ out-best/ --report diff.html")
@@ -29,10 +29,7 @@ def diff(
     found = difference(first, second)
     if report is not None:
         write_whole(report, difference_html(found).encode())
-    if json:
-        print_json(found)
-    else:
-        show_difference(console(), found)
+    answer(json, found, lambda out: show_difference(out, found))
 
 
 @command("edgeqwt explore out/")

@@ -13,7 +13,7 @@ from edgeqwt.commands.app import command
 from edgeqwt.commands.offered import devices, offered
 from edgeqwt.commands.options import Json
 from edgeqwt.errors import InputError
-from edgeqwt.output import console, print_json
+from edgeqwt.output import answer
 
 
 @command(
@@ -84,10 +84,7 @@ def bench(
     host = HostSettings(runs=runs, threads=threads, seed=seed)
     options = Options(host, seed=seed, machine=machine, benchmark=benchmark_model, serial=serial)
     results = edgeqwt.bench([model] if compare is None else [model, compare], on, options)
-    if json:
-        print_json(document(*results))
-    else:
-        show_bench(console(), results)
+    answer(json, document(*results), lambda out: show_bench(out, results))
     if output is not None:
         write_bench(results, output)
     if not all(result.ok for result in results):
@@ -101,11 +98,8 @@ def _show_pace(runs: int, json: bool) -> None:
     from edgeqwt.benchmark.pace import measure
 
     found = asdict(measure(runs))
-    if json:
-        print_json(found)
-        return
-    table = "".join(f"{name} = {value}\n" for name, value in found.items())
-    console().print(f"[mixed.op_times]\n{table}", markup=False, highlight=False, end="")
+    table = "[mixed.op_times]\n" + "".join(f"{name} = {value}\n" for name, value in found.items())
+    answer(json, found, lambda out: out.print(table, markup=False, highlight=False, end=""))
 
 
 @command("edgeqwt targets", "edgeqwt targets --json")
@@ -113,7 +107,5 @@ def targets(json: Json = False) -> None:
     """List the targets that --target knows."""
     from edgeqwt.report.findings import show_targets
 
-    if json:
-        print_json({profile.name: profile.title for profile in edgeqwt.targets()})
-    else:
-        show_targets(console(), edgeqwt.targets())
+    found = edgeqwt.targets()
+    answer(json, {profile.name: profile.title for profile in found}, lambda out: show_targets(out, found))

@@ -50,7 +50,7 @@ def show(
 ) -> None:
     """Explain a recipe, or a technique and its options."""
     from edgeqwt.options import meanings, values_of
-    from edgeqwt.techniques.registry import first_line, registered
+    from edgeqwt.techniques.registry import changed_options, first_line, registered
 
     out = console()
     if json:
@@ -68,7 +68,6 @@ def show(
     out.print(f"{recipe.name}: weights of {bits.weight_bits} bits, activations of {bits.activation_bits}")
     facts = []
     for technique in recipe.techniques:
-        own, usual = values_of(technique), values_of(type(technique)())
-        changed = ", ".join(f"{key} = {value}" for key, value in own.items() if value != usual[key])
+        changed = changed_options(technique)
         facts.append((technique.name, first_line(type(technique)) + (f" ({changed})" if changed else "")))
     show_facts(out, facts)

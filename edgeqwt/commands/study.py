@@ -11,7 +11,7 @@ import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
 from edgeqwt.commands.options import Calibration, Image, Json, Samples, Trust, parse_images
-from edgeqwt.output import console, print_json, progress_display
+from edgeqwt.output import answer, progress_display
 
 
 @command(
@@ -60,10 +60,7 @@ def study(
         trust=trust,
         display=progress_display(),
     )
-    if json:
-        print_json(found)
-    else:
-        show_study(console(), found)
+    answer(json, found, lambda out: show_study(out, found))
 
 
 def _names(text: str) -> list[str]:

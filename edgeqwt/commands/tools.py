@@ -11,7 +11,7 @@ import edgeqwt
 from edgeqwt.commands.app import command, group
 from edgeqwt.commands.offered import among
 from edgeqwt.commands.options import Json
-from edgeqwt.output import console, print_json, progress_display, show_table
+from edgeqwt.output import answer, progress_display, show_table
 
 
 @group("tools", "edgeqwt tools", "edgeqwt tools install litert-torch")
@@ -25,12 +25,9 @@ def tools(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     found = edgeqwt.tools()
-    if json:
-        print_json(found)
-        return
     rows = [(t.tool, t.version or "", t.problem or "ready", t.where if t.problem else t.python) for t in found]
     header = ("tool", "version", "state", "interpreter or folder;\nelse where it was looked for")
-    show_table(console(), "Tools", header, rows, texts=4)
+    answer(json, found, lambda out: show_table(out, "Tools", header, rows, texts=4))
 
 
 @command("edgeqwt tools install litert-torch", "edgeqwt tools install litertjs", of=tools)
@@ -58,7 +55,5 @@ def install(
     """
     with progress_display()(f"installing {name}"):
         found = edgeqwt.install_tool(name, python)
-    if json:
-        print_json(found)
-        return
-    console().print(f"{found.tool} {found.version} is ready: {found.python}", soft_wrap=True)
+    ready = f"{found.tool} {found.version} is ready: {found.python}"
+    answer(json, found, lambda out: out.print(ready, soft_wrap=True))

@@ -72,11 +72,6 @@ def leaky(w: Writer, op: Op) -> None:
     unary("LeakyRelu", alpha=float(op.options["alpha"]))(w, op)
 
 
-def prelu(w: Writer, op: Op) -> None:
-    """PRELU."""
-    binary("PRelu")(w, op)
-
-
 def rsqrt(w: Writer, op: Op) -> None:
     """1 / sqrt(x); between both parts nothing is rounded."""
     root = w.node("Sqrt", [w.real(op.inputs[0])])
@@ -112,7 +107,7 @@ def arg(kind: str) -> Emit:
     def emit(w: Writer, op: Op) -> None:
         axis = int(w.known(op.inputs[1], "axes").reshape(-1)[0])
         found = w.node(kind, [w.real(op.inputs[0])], axis=axis, keepdims=0)
-        w.put(op.outputs[0], _cast(w, found, w.tensor(op.outputs[0]).dtype))
+        w.put(op.outputs[0], cast_to(w, found, w.tensor(op.outputs[0]).dtype))
 
     return emit
 
@@ -134,9 +129,9 @@ def cast(w: Writer, op: Op) -> None:
     elif is_quantized(source) and w.real_casts:
         w.put(op.outputs[0], _steps(w, x, out.dtype))
     elif is_quantized(out) and w.real_casts and _counts(out):
-        w.give(op.outputs[0], _cast(w, w.stored(x), "float32"))
+        w.give(op.outputs[0], cast_to(w, w.stored(x), "float32"))
     else:
-        w.put(op.outputs[0], _cast(w, w.stored(x), out.dtype))
+        w.put(op.outputs[0], cast_to(w, w.stored(x), out.dtype))
 
 
 def _counts(tensor: Tensor) -> bool:
@@ -153,11 +148,12 @@ def _steps(w: Writer, x: int, dtype: str) -> str:
     factor = Quantization.per_tensor(1 / (127 * scale), 0)
     one = w.dequantized(w.constant(np.array(127, np.int8)), factor, "int8")
     value = w.again(w.node("Mul", [w.real(x), one]), Quantization.per_tensor(1.0, zero), source.dtype)
-    counted = _cast(w, value, dtype)
+    counted = cast_to(w, value, dtype)
     return w.node("Add", [counted, w.constant(np.array(zero, DTYPES[dtype]))]) if zero else counted
 
 
-def _cast(w: Writer, value: str, dtype: str) -> str:
+def cast_to(w: Writer, value: str, dtype: str) -> str:
+    """A value in another type."""
     from onnx import helper
 
     return w.node("Cast", [value], to=helper.np_dtype_to_tensor_dtype(np.dtype(DTYPES[dtype])))
@@ -185,6 +181,6 @@ def integer(kind: str) -> Emit:
 def reduce_all(w: Writer, op: Op) -> None:
     """REDUCE_ALL: the smallest of 0 and 1."""
     axes = w.constant(w.known(op.inputs[1], "axes").reshape(-1).astype(np.int64))
-    numbers = _cast(w, w.stored(op.inputs[0]), "int32")
+    numbers = cast_to(w, w.stored(op.inputs[0]), "int32")
     found = w.node("ReduceMin", [numbers, axes], keepdims=int(bool(op.options.get("keepDims"))))
-    w.put(op.outputs[0], _cast(w, found, "bool"))
+    w.put(op.outputs[0], cast_to(w, found, "bool"))

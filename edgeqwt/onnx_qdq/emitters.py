@@ -54,7 +54,7 @@ EMITTERS: Mapping[str, e.Emit] = MappingProxyType(
         "RELU_N1_TO_1": e.clamp,
         "RELU_0_TO_1": e.clamp,
         "LEAKY_RELU": e.leaky,
-        "PRELU": e.prelu,
+        "PRELU": e.binary("PRelu"),
         "QUANTIZE": e.quantize,
         "DEQUANTIZE": e.quantize,
         "CAST": e.cast,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Op
+from edgeqwt.graph.graph import Op
 from edgeqwt.graph.padding import same_padding
-from edgeqwt.onnx_qdq.writer import Writer, is_quantized
+from edgeqwt.onnx_qdq.writer import Writer
 
 LARGEST_BIAS = 2**31 - 1
 
@@ -33,11 +34,6 @@ def bias_of(w: Writer, op: Op, slot: int, data: int, weight: int) -> list[str]:
     return [w.node("DequantizeLinear", [value, w.constant(scale.reshape(shape)), zero], **axis)]
 
 
-def weight_data(w: Writer, t: int) -> Array:
-    """Constant weights."""
-    return w.known(t, "weights")
-
-
 def window(w: Writer, op: Op, size: tuple[int, int]) -> dict[str, Any]:
     """Attributes of a window that moves over an image: strides, dilations, pads, as TFLite computes them."""
     o = op.options
@@ -54,33 +50,29 @@ def window(w: Writer, op: Op, size: tuple[int, int]) -> dict[str, Any]:
 
 def conv(w: Writer, op: Op) -> None:
     """CONV_2D, with groups where the weights have fewer channels than the input."""
-    t = op.inputs[1]
-    data, q = weight_data(w, t), w.tensor(t).quantization
-    group = w.tensor(op.inputs[0]).shape[3] // data.shape[3]
-    _conv(w, op, w.weights(data.transpose(0, 3, 1, 2), q, 0, w.tensor(t).dtype), data.shape[1:3], group)
+    x, kernels = (w.tensor(t).shape for t in op.inputs[:2])
+    _conv(w, op, (0, 3, 1, 2), x[3] // kernels[3])
 
 
 def depthwise(w: Writer, op: Op) -> None:
     """DEPTHWISE_CONV_2D: one group per input channel."""
-    t = op.inputs[1]
-    data, q = weight_data(w, t), w.tensor(t).quantization
-    group = w.tensor(op.inputs[0]).shape[3]
-    _conv(w, op, w.weights(data.transpose(3, 0, 1, 2), q, 0, w.tensor(t).dtype), data.shape[1:3], group)
+    _conv(w, op, (3, 0, 1, 2), w.tensor(op.inputs[0]).shape[3])
 
 
-def _conv(w: Writer, op: Op, weights: str, size: tuple[int, ...], group: int) -> None:
-    inputs = [w.real(op.inputs[0], True), weights, *bias_of(w, op, 2, op.inputs[0], op.inputs[1])]
-    attributes = window(w, op, (size[0], size[1]))
+def _conv(w: Writer, op: Op, order: Sequence[int], group: int) -> None:
+    x, t = op.inputs[:2]
+    weights, (height, width) = w.weights(t, order), w.tensor(t).shape[1:3]
+    inputs = [w.real(x, True), weights, *bias_of(w, op, 2, x, t)]
+    attributes = window(w, op, (height, width))
     w.give(op.outputs[0], w.node("Conv", inputs, group=group, **attributes), True, op.activation)
 
 
 def transpose_conv(w: Writer, op: Op) -> None:
     """TRANSPOSE_CONV: its output's size decides about the pads at the end."""
     _, t, x = op.inputs[:3]
-    data, q = weight_data(w, t), w.tensor(t).quantization
-    weights = w.weights(data.transpose(3, 0, 1, 2), q, 1, w.tensor(t).dtype)
+    weights = w.weights(t, (3, 0, 1, 2), axis=1)
     strides = int(op.options.get("strideH", 1)), int(op.options.get("strideW", 1))
-    image, out, size = w.tensor(x).shape[1:3], w.tensor(op.outputs[0]).shape[1:3], data.shape[1:3]
+    image, out, size = (w.tensor(u).shape[1:3] for u in (x, op.outputs[0], t))
     spans = [(i - 1) * s + k for i, s, k in zip(image, strides, size, strict=True)]
     same = str(op.options.get("padding", "SAME")) == "SAME"
     begins = [max(span - n, 0) // 2 if same else 0 for span, n in zip(spans, out, strict=True)]
@@ -105,28 +97,22 @@ def dense(w: Writer, op: Op) -> None:
     rows = (source.size // terms, terms)
     value = w.real(x)
     if source.shape != rows:
-        value = reshaped(w, value, rows)
-        if is_quantized(source):
-            value = w.again(value, source.grid, source.dtype)
+        value = w.between(reshaped(w, value, rows), x)
     found = w.node("Gemm", [value, w.real(t), *bias_of(w, op, 2, x, t)], transB=1)
     if out.shape == (rows[0], weight.shape[0]):
         w.give(y, found, activation=op.activation)
         return
-    if is_quantized(out):
-        found = w.again(found, out.grid, out.dtype)
-    w.give(y, reshaped(w, found, out.shape), activation=op.activation)
+    w.give(y, reshaped(w, w.between(found, y), out.shape), activation=op.activation)
 
 
 def matmul(w: Writer, op: Op) -> None:
     """BATCH_MATMUL."""
     sides = []
     for t, flag in zip(op.inputs, ("adjX", "adjY"), strict=True):
-        value, tensor = w.real(t), w.tensor(t)
+        value = w.real(t)
         if op.options.get(flag):
-            rank = len(tensor.shape)
-            value = w.node("Transpose", [value], perm=(*range(rank - 2), rank - 1, rank - 2))
-            if is_quantized(tensor):
-                value = w.again(value, tensor.grid, tensor.dtype)
+            rank = len(w.tensor(t).shape)
+            value = w.between(w.node("Transpose", [value], perm=(*range(rank - 2), rank - 1, rank - 2)), t)
         sides.append(value)
     w.give(op.outputs[0], w.node("MatMul", sides))
 

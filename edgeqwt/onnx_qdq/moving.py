@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeqwt.graph.graph import Op
-from edgeqwt.onnx_qdq.elementwise import in_first
+from edgeqwt.onnx_qdq.elementwise import cast_to, in_first
 from edgeqwt.onnx_qdq.linear import reshaped
 from edgeqwt.onnx_qdq.writer import TO_FIRST, Writer, is_quantized
 
@@ -40,12 +40,7 @@ def pack(w: Writer, op: Op) -> None:
     out = w.tensor(op.outputs[0])
     axis = int(op.options.get("axis", 0)) % len(out.shape)
     shape = tuple(1 if a == axis else n for a, n in enumerate(out.shape))
-    values = []
-    for t in op.inputs:
-        value = reshaped(w, w.moved(t, op), shape)
-        if is_quantized(out):
-            value = w.again(value, out.grid, out.dtype)
-        values.append(value)
+    values = [w.between(reshaped(w, w.moved(t, op), shape), op.outputs[0]) for t in op.inputs]
     w.give(op.outputs[0], w.node("Concat", values, axis=axis))
 
 
@@ -55,7 +50,7 @@ def unpack(w: Writer, op: Op) -> None:
     axis = int(op.options.get("axis", 0)) % len(shape)
     for k, t in enumerate(op.outputs):
         piece = _window(w, w.moved(op.inputs[0], op), [axis], [k], [k + 1], [1])
-        w.give(t, reshaped(w, _between(w, piece, t), w.tensor(t).shape))
+        w.give(t, reshaped(w, w.between(piece, t), w.tensor(t).shape))
 
 
 def split(w: Writer, op: Op) -> None:
@@ -102,7 +97,7 @@ def strided(w: Writer, op: Op) -> None:
     found = _window(w, w.moved(op.inputs[0], op), range(len(steps)), starts, ends, steps)
     if masks["shrinkAxis"]:
         t = op.outputs[0]
-        found = reshaped(w, _between(w, found, t), w.tensor(t).shape)
+        found = reshaped(w, w.between(found, t), w.tensor(t).shape)
     w.give(op.outputs[0], found)
 
 
@@ -116,21 +111,17 @@ def gather(w: Writer, op: Op) -> None:
 
 def gather_nd(w: Writer, op: Op) -> None:
     """GATHER_ND; ONNX wants positions of 64 bits."""
-    from onnx import TensorProto
-
-    where = w.node("Cast", [w.stored(op.inputs[1])], to=TensorProto.INT64)
+    where = cast_to(w, w.stored(op.inputs[1]), "int64")
     w.give(op.outputs[0], w.node("GatherND", [w.moved(op.inputs[0], op), where]))
 
 
 def top_k(w: Writer, op: Op) -> None:
     """TOPK_V2: values and positions."""
-    from onnx import TensorProto
-
     count = w.constant(np.array([int(w.known(op.inputs[1], "counts"))], np.int64))
     values, where = w.unique(f"{w.out_name()}/values"), w.unique(f"{w.out_name()}/positions")
     w.node("TopK", [w.moved(op.inputs[0], op), count], [values, where], axis=-1)
     w.give(op.outputs[0], values)
-    w.put(op.outputs[1], w.node("Cast", [where], to=TensorProto.INT32))
+    w.put(op.outputs[1], cast_to(w, where, "int32"))
 
 
 def pad(w: Writer, op: Op) -> None:
@@ -189,7 +180,7 @@ def space_to_batch(w: Writer, op: Op) -> None:
     if pads.any():
         amount = np.array([0, *pads[:, 0], 0, 0, *pads[:, 1], 0], np.int64)
         value = w.node("Pad", [value, w.constant(amount), w.constant(np.zeros((), np.float32))], mode="constant")
-        value = _between(w, value, op.outputs[0])
+        value = w.between(value, op.outputs[0])
         h, width = h + int(pads[0].sum()), width + int(pads[1].sum())
     p, q = (int(b) for b in block)
     _blocks(w, op, value, (n, h // p, p, width // q, q, c), (2, 4, 0, 1, 3, 5))
@@ -207,8 +198,8 @@ def batch_to_space(w: Writer, op: Op) -> None:
 
 def _blocks(w: Writer, op: Op, value: str, shape: tuple[int, ...], order: tuple[int, ...]) -> None:
     y = op.outputs[0]
-    turned = w.node("Transpose", [_between(w, reshaped(w, value, shape), y)], perm=order)
-    w.give(y, reshaped(w, _between(w, turned, y), w.tensor(y).shape))
+    turned = w.node("Transpose", [w.between(reshaped(w, value, shape), y)], perm=order)
+    w.give(y, reshaped(w, w.between(turned, y), w.tensor(y).shape))
 
 
 def tile(w: Writer, op: Op) -> None:
@@ -228,14 +219,6 @@ def select(w: Writer, op: Op) -> None:
     """SELECT_V2."""
     values = [w.stored(op.inputs[0]), *(w.moved(t, op) for t in op.inputs[1:3])]
     w.give(op.outputs[0], w.node("Where", values))
-
-
-def _between(w: Writer, value: str, t: int) -> str:
-    """A value between two nodes for one op, at the scale of the op's output."""
-    out = w.tensor(t)
-    if not is_quantized(out) or out.quantization is None:
-        return value
-    return w.again(value, out.quantization, out.dtype)
 
 
 def _window(

@@ -118,10 +118,6 @@ class Writer:
             raise self.refuse(f"its {what} are not constant")
         return data
 
-    def has(self, t: int, first: bool) -> bool:
-        """Whether a value is there in a layout without a transposition."""
-        return (t, first) in self.values or self.tensor(t).is_constant
-
     def stored(self, t: int, first: bool = False) -> str:
         """A tensor's value as it is stored: integers where it is quantized."""
         found = self.values.get((t, first))
@@ -182,19 +178,12 @@ class Writer:
         kept = {"int32": np.int32, "int4": np.int8}.get(dtype) or np.dtype(dtype).type
         return [self.constant(scale), self.constant(q.zero_point.astype(kept).reshape(shape))]
 
-    def weights(self, data: Array, q: Quantization | None, axis: int, dtype: str) -> str:
-        """Real values of constant weights that were brought into ONNX's layout.
-
-        Args:
-            data: the weights.
-            q: of one scale, or of one for each output channel; None: they are float.
-            axis: of `data`, along which output channels lie.
-            dtype: of the tensor; int4 is written as int8.
-        """
-        value = self.constant(data)
+    def weights(self, t: int, order: Sequence[int], axis: int = 0) -> str:
+        """Real values of constant weights in ONNX's order of axes, in which output channels lie along `axis`."""
+        value, q = self.constant(self.known(t, "weights").transpose(order)), self.tensor(t).quantization
         if q is None:
             return value
-        return self.dequantized(value, q, dtype, None if q.axis is None else axis)
+        return self.dequantized(value, q, self.tensor(t).dtype, None if q.axis is None else axis)
 
     # -- giving -----------------------------------------------------------------------
 
@@ -224,6 +213,10 @@ class Writer:
         """A real value rounded to a scale, and real again: between two ops that stand in for one of the file."""
         rounded = self.node("QuantizeLinear", [value, *self.parameters(q, dtype)])
         return self.dequantized(rounded, q, dtype)
+
+    def between(self, value: str, t: int) -> str:
+        """A real value between two ops that stand in for one of the file, at the scale of a tensor of the file."""
+        return self.again(value, self.tensor(t).grid, self.tensor(t).dtype) if is_quantized(self.tensor(t)) else value
 
     def moved(self, t: int, op: Op, first: bool = False) -> str:
         """The real values of an input whose integers an op hands on as they are."""

@@ -10,14 +10,13 @@ from typing import Any
 from edgeqwt.errors import printable
 from edgeqwt.extras import need
 from edgeqwt.graph.graph import Graph
-from edgeqwt.options import values_of
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report.html import snippet
 from edgeqwt.report.page import Page
 from edgeqwt.report.pages import build_page, comparison_page, compensation_page
-from edgeqwt.techniques.registry import first_line
+from edgeqwt.techniques.registry import changed_options, first_line
 from edgeqwt.verify.compare import Comparison
 from edgeqwt.verify.op_errors import OwnErrors
 
@@ -104,11 +103,9 @@ def _graph(graph: Graph) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
-    cells = []
-    for technique in recipe.techniques:
-        own, usual = values_of(technique), values_of(type(technique)())
-        changed = ", ".join(f"{key} = {value}" for key, value in own.items() if value != usual[key])
-        cells.append((technique.name, first_line(type(technique)), changed))
+    cells = [
+        (technique.name, first_line(type(technique)), changed_options(technique)) for technique in recipe.techniques
+    ]
     bits = recipe.precision
     caption = f"{recipe.name}: weights of {bits.weight_bits} bits, activations of {bits.activation_bits}"
     return _table(caption, ("technique", "what it does", "options"), cells)

@@ -6,8 +6,6 @@ import re
 from typing import Any
 
 from edgeqwt.options import meanings
-from edgeqwt.report.body import Report
-from edgeqwt.report.details import Details
 
 
 def schema(of: type) -> dict[str, Any]:
@@ -17,7 +15,7 @@ def schema(of: type) -> dict[str, Any]:
     finite is null.
 
     Args:
-        of: `Report` or `Details`.
+        of: `body.Report` or `details.Details`.
     """
     from pydantic import TypeAdapter
     from pydantic.json_schema import GenerateJsonSchema
@@ -37,16 +35,6 @@ def schema(of: type) -> dict[str, Any]:
 
     found = TypeAdapter(of).json_schema(schema_generator=Described)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
-
-
-def report() -> dict[str, Any]:
-    """That of report.json."""
-    return schema(Report)
-
-
-def details() -> dict[str, Any]:
-    """That of details.json."""
-    return schema(Details)
 
 
 def _described(found: dict[str, Any], cls: type) -> dict[str, Any]:

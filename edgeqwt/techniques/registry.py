@@ -51,6 +51,12 @@ def technique(name: str, table: Mapping[str, Any], where: str) -> Technique:
     return options.filled(known[name], table, f"{where} {name}")
 
 
+def changed_options(technique: Technique) -> str:
+    """The options of a technique that are not the defaults, as "name = value, ..."."""
+    usual = options.values_of(type(technique)())
+    return ", ".join(f"{key} = {value}" for key, value in options.values_of(technique).items() if value != usual[key])
+
+
 def first_line(cls: type[Technique]) -> str:
     """What a technique does, in one sentence: the first of its docstring."""
     return (inspect.getdoc(cls) or "").partition("\n")[0]
