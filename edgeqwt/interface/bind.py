@@ -20,6 +20,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import along
 from edgeqwt.interface.options import ALL, Interface, Pixels
+from edgeqwt.prepare.rewriting import NONE
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Precision
 
@@ -285,9 +286,8 @@ def _with_affine(model: ConvertedModel, index: int, affine: Affine) -> Converted
         editor.add_tensor(Tensor(f"{tensor.name}/{what}", data.shape, "float32", data))
         for what, data in (("factor", affine.factor), ("shift", affine.shift))
     ]
-    none = {"fusedActivationFunction": "NONE"}
-    editor.add_op(Op("MUL", (new, constants[0]), (scaled,), none))
-    editor.add_op(Op("ADD", (scaled, constants[1]), (t,), none))
+    editor.add_op(Op("MUL", (new, constants[0]), (scaled,), NONE))
+    editor.add_op(Op("ADD", (scaled, constants[1]), (t,), NONE))
     for op in graph.ops:
         editor.add_op(op)
     changed = _regraphed(model, editor.finish(inputs=[new if u == t else u for u in graph.inputs]), graph)

@@ -20,7 +20,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.padding import margins, same_padding
 from edgeqwt.prepare.prepare import Prepared, prepare
-from edgeqwt.prepare.rewriting import constant, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import NONE, constant, sole_reader, uses, value
 from edgeqwt.runtime.runners import reference
 from edgeqwt.widths.ports import Port
 
@@ -30,7 +30,6 @@ MOVING = (
     "SPACE_TO_DEPTH", "PAD", "GATHER",
 )  # fmt: skip
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-NONE = {"fusedActivationFunction": "NONE"}
 POINTWISE = {
     "padding": "VALID", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "depthMultiplier": 1,
     **NONE,

@@ -19,7 +19,8 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import reshape
+from edgeqwt.prepare.rewriting import integers, reshape
+from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.verify.parts import Part, element_wise, parts_of
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -51,9 +52,8 @@ def split_outputs(model: ConvertedModel) -> ConvertedModel:
         editor.add_op(op)
     made = {t: [_restricted(editor, graph, _Box(t, p.axis, p.start, p.stop)) for p in ps] for t, ps in chosen.items()}
     outputs = tuple(u for t in graph.outputs for u in made.get(t, [t]))
-    changed = _without_dead(replace(
-        graph, tensors=tuple(editor.tensors), ops=tuple(editor.ops), outputs=outputs, signatures=(),
-    ))  # fmt: skip
+    split = replace(graph, tensors=tuple(editor.tensors), ops=tuple(editor.ops), outputs=outputs, signatures=())
+    changed = drop_dead(split)[0].pruned()
     new = dict(zip(outputs, changed.outputs, strict=True)) | dict(zip(graph.inputs, changed.inputs, strict=True))
     inputs = tuple(replace(b, tensor=new[b.tensor]) for b in model.inputs)
     bindings, joined = list[Binding](), list[Joined]()
@@ -86,8 +86,10 @@ def split_outputs(model: ConvertedModel) -> ConvertedModel:
         f"Output {j.name!r} is {len(j.parts)} outputs, {', '.join(map(repr, j.parts))}, which axis {j.axis} joined."
         for j in joined
     )
-    split = replace(model, graph=changed, inputs=inputs, outputs=tuple(bindings), run_source=run_source)
-    return replace(split, notes=(*model.notes, *notes), joined=tuple(joined))
+    return replace(
+        model, graph=changed, inputs=inputs, outputs=tuple(bindings), run_source=run_source,
+        notes=(*model.notes, *notes), joined=tuple(joined),
+    )  # fmt: skip
 
 
 def _along(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -195,15 +197,10 @@ def _constant(editor: Editor, graph: Graph, t: int, op: Op, box: _Box) -> int:
 
 
 def _sliced(editor: Editor, graph: Graph, box: _Box) -> int:
-    shape = graph.tensors[box.tensor].shape
     out = _new(editor, graph, box)
-    name = editor.tensors[out].name
-    begin = np.array([box.start if k == box.axis else 0 for k in range(len(shape))], np.int32)
-    size = np.array(editor.tensors[out].shape, np.int32)
-    constants = [
-        editor.add_tensor(Tensor(f"{name}/{what}", data.shape, "int32", data))
-        for what, data in (("begin", begin), ("size", size))
-    ]
+    name, size = editor.tensors[out].name, editor.tensors[out].shape
+    begin = [box.start if k == box.axis else 0 for k in range(len(size))]
+    constants = [integers(editor, f"{name}/{what}", values) for what, values in (("begin", begin), ("size", size))]
     editor.add_op(Op("SLICE", (box.tensor, *constants), (out,)))
     return out
 
@@ -212,13 +209,3 @@ def _new(editor: Editor, graph: Graph, box: _Box) -> int:
     tensor = graph.tensors[box.tensor]
     shape = tuple(box.stop - box.start if k == box.axis else n for k, n in enumerate(tensor.shape))
     return editor.add_tensor(Tensor(f"{tensor.name}/{box.start}:{box.stop}", shape, "float32"))
-
-
-def _without_dead(graph: Graph) -> Graph:
-    """The graph without ops whose results nothing uses."""
-    needed, kept = {*graph.outputs}, list[Op]()
-    for op in reversed(graph.ops):
-        if needed & {*op.outputs}:
-            kept.insert(0, op)
-            needed |= {*op.inputs}
-    return replace(graph, ops=tuple(kept)).pruned()

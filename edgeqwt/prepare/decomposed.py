@@ -8,7 +8,9 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.prepare.rewriting import (
+    DENSE,
     NONE,
+    StandIn,
     activation_like,
     constant,
     each_op,
@@ -23,7 +25,6 @@ from edgeqwt.prepare.rewriting import (
 )
 
 WINDOW = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
-DENSE = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
 LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
 LONGEST_PRODUCT = 64
 INTEGERS = {"int32", "int64"}
@@ -108,15 +109,11 @@ def _taken(editor: Editor, graph: Graph, op: Op, x: int, axis: int, begin: int, 
     sizes = tuple(size if a == axis else n for a, n in enumerate(shape))
     begins = [begin if a == axis else 0 for a in range(len(shape))]
     ends = (integers(editor, f"{name}/begin", begins), integers(editor, f"{name}/size", sizes))
-    made = activation_like(editor, graph, op.outputs[0], "part", sizes)
-    editor.add_op(Op("SLICE", (x, *ends), (made,)))
-    return made
+    return StandIn(editor, graph, op).add("SLICE", (x, *ends), "part", sizes)
 
 
 def _multiplied(editor: Editor, graph: Graph, op: Op, x: int, y: int) -> int:
-    made = activation_like(editor, graph, op.outputs[0], "product", editor.tensors[x].shape)
-    editor.add_op(Op("MUL", (x, y), (made,), NONE))
-    return made
+    return StandIn(editor, graph, op).add("MUL", (x, y), "product", editor.tensors[x].shape)
 
 
 def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:

@@ -16,106 +16,70 @@ from types import MappingProxyType
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, integers, reshape
+from edgeqwt.prepare.rewriting import StandIn, activation_like, reshape
 from edgeqwt.profile import Kernels
 from edgeqwt.widths.precision import Precision
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How the ops that stand in for another one are added.
-
-    Attributes:
-        editor: takes them.
-        graph: has the op that they stand in for.
-        op: that op.
-    """
-
-    editor: Editor
-    graph: Graph
-    op: Op
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the op's output."""
-        return self.graph.tensors[self.op.outputs[0]].shape
-
-    def number(self, value: float) -> int:
-        """A constant of one number."""
-        return constant(self.editor, f"{self.graph.tensors[self.op.outputs[0]].name}/{value:g}", float32([value]))
-
-    def add(
-        self, kind: str, inputs: tuple[int, ...], suffix: str, shape: tuple[int, ...] | None = None, act: str = "NONE"
-    ) -> int:
-        """Adds an op whose output is named after the old one's; without a suffix its output is the old one's."""
-        shape = self.shape if shape is None else shape
-        made = activation_like(self.editor, self.graph, self.op.outputs[0], suffix, shape) if suffix else -1
-        options = {**NONE, "fusedActivationFunction": act} if kind in ("ADD", "SUB", "MUL") else {}
-        self.editor.add_op(Op(kind, inputs, (made if suffix else self.op.outputs[0],), options))
-        return made
-
-
-def _prelu(form: _Form) -> None:
+def _prelu(ops: StandIn) -> None:
     """relu(x) + alpha (x - relu(x))."""
-    x, alpha = form.op.inputs
-    positive = form.add("RELU", (x,), "positive")
-    negative = form.add("SUB", (x, positive), "negative")
-    form.add("ADD", (positive, form.add("MUL", (negative, alpha), "scaled")), "")
+    x, alpha = ops.op.inputs
+    positive = ops.add("RELU", (x,), "positive")
+    negative = ops.add("SUB", (x, positive), "negative")
+    ops.end("ADD", (positive, ops.add("MUL", (negative, alpha), "scaled")))
 
 
-def _hard_swish(form: _Form) -> None:
+def _hard_swish(ops: StandIn) -> None:
     """x relu6(x + 3) / 6."""
-    x = form.op.inputs[0]
-    gate = form.add("ADD", (x, form.number(3.0)), "gate", act="RELU6")
-    form.add("MUL", (form.add("MUL", (x, gate), "product"), form.number(1 / 6)), "")
+    x = ops.op.inputs[0]
+    gate = ops.add("ADD", (x, ops.number(3.0)), "gate", fusedActivationFunction="RELU6")
+    ops.end("MUL", (ops.add("MUL", (x, gate), "product"), ops.number(1 / 6)))
 
 
-def _elu(form: _Form) -> None:
+def _elu(ops: StandIn) -> None:
     """max(x, exp(min(x, 0)) - 1)."""
-    x = form.op.inputs[0]
-    power = form.add("EXP", (form.add("MINIMUM", (x, form.number(0.0)), "negative"),), "exp")
-    form.add("MAXIMUM", (x, form.add("SUB", (power, form.number(1.0)), "curve")), "")
+    x = ops.op.inputs[0]
+    power = ops.add("EXP", (ops.add("MINIMUM", (x, ops.number(0.0)), "negative"),), "exp")
+    ops.end("MAXIMUM", (x, ops.add("SUB", (power, ops.number(1.0)), "curve")))
 
 
-def _squared_difference(form: _Form) -> None:
-    difference = form.add("SUB", form.op.inputs, "difference")
-    form.add("MUL", (difference, difference), "")
+def _squared_difference(ops: StandIn) -> None:
+    difference = ops.add("SUB", ops.op.inputs, "difference")
+    ops.end("MUL", (difference, difference))
 
 
-def _l2_normalization(form: _Form) -> None:
+def _l2_normalization(ops: StandIn) -> None:
     """x rsqrt(sum(x x)), the sum as MEAN, whose scale is its own, and its number of elements in a constant."""
-    x, n = form.op.inputs[0], form.shape[-1]
-    square = form.add("MUL", (x, x), "squares")
-    last = integers(form.editor, f"{form.graph.tensors[form.op.outputs[0]].name}/axis", [len(form.shape) - 1])
-    mean = activation_like(form.editor, form.graph, form.op.outputs[0], "mean", (*form.shape[:-1], 1))
-    form.editor.add_op(Op("MEAN", (square, last), (mean,), {"keepDims": True}))
-    root = form.add("RSQRT", (mean,), "root", form.editor.tensors[mean].shape)
-    form.add("MUL", (form.add("MUL", (x, root), "standard"), form.number(n**-0.5)), "")
+    x, shape = ops.op.inputs[0], ops.out.shape
+    last, one = len(shape) - 1, (*shape[:-1], 1)
+    square = ops.add("MUL", (x, x), "squares")
+    mean = ops.add("MEAN", (square, ops.integers("axis", [last])), "mean", one, keepDims=True)
+    standard = ops.add("MUL", (x, ops.add("RSQRT", (mean,), "root", one)), "standard")
+    ops.end("MUL", (standard, ops.number(shape[-1] ** -0.5)))
 
 
-def _tile(form: _Form) -> None:
+def _tile(ops: StandIn) -> None:
     """Copies of the whole, joined axis by axis."""
-    t = form.op.inputs[0]
-    counts = form.graph.tensors[form.op.inputs[1]].stored.reshape(-1)
+    t = ops.op.inputs[0]
+    counts = ops.graph.tensors[ops.op.inputs[1]].stored.reshape(-1)
     axes = [axis for axis, count in enumerate(counts) if count > 1]
     for axis in axes:
-        shape = tuple(n * int(counts[axis]) if i == axis else n for i, n in enumerate(form.editor.tensors[t].shape))
-        made = form.op.outputs[0]
-        if axis != axes[-1]:
-            made = activation_like(form.editor, form.graph, made, f"axis{axis}", shape)
-        form.editor.add_op(Op("CONCATENATION", (t,) * int(counts[axis]), (made,), {**NONE, "axis": axis}))
-        t = made
+        copies = (t,) * int(counts[axis])
+        if axis == axes[-1]:
+            ops.end("CONCATENATION", copies, axis=axis)
+            break
+        shape = tuple(n * len(copies) if i == axis else n for i, n in enumerate(ops.shape(t)))
+        t = ops.add("CONCATENATION", copies, f"axis{axis}", shape, axis=axis)
 
 
-def _space_to_depth(form: _Form) -> None:
+def _space_to_depth(ops: StandIn) -> None:
     """RESHAPE to blocks, TRANSPOSE, RESHAPE."""
-    editor, x, out = form.editor, form.op.inputs[0], form.op.outputs[0]
-    (b, h, w, c), n, name = form.graph.tensors[x].shape, int(form.op.options["blockSize"]), form.graph.tensors[out].name
-    parts = activation_like(editor, form.graph, out, "apart", (b, h // n, n, w // n, n, c))
-    order = integers(editor, f"{name}/order", (0, 1, 3, 2, 4, 5))
-    blocks = (reshape(editor, x, parts, f"{name}/blocks"), order)
-    turned = form.add("TRANSPOSE", blocks, "turned", (b, h // n, w // n, n, n, c))
-    reshape(editor, turned, out, f"{name}/shape")
+    (b, h, w, c), n = ops.shape(ops.op.inputs[0]), int(ops.op.options["blockSize"])
+    parts = activation_like(ops.editor, ops.graph, ops.op.outputs[0], "apart", (b, h // n, n, w // n, n, c))
+    order = ops.integers("order", (0, 1, 3, 2, 4, 5))
+    blocks = (reshape(ops.editor, ops.op.inputs[0], parts, f"{ops.out.name}/blocks"), order)
+    turned = ops.add("TRANSPOSE", blocks, "turned", (b, h // n, w // n, n, n, c))
+    reshape(ops.editor, turned, ops.op.outputs[0], f"{ops.out.name}/shape")
 
 
 @dataclass(frozen=True)
@@ -128,7 +92,7 @@ class Written:
         narrow: whether it loses nothing worth its time at 8 bits, either.
     """
 
-    write: Callable[[_Form], None]
+    write: Callable[[StandIn], None]
     needs: frozenset[str]
     narrow: bool = False
 
@@ -166,7 +130,7 @@ def for_kernels(graph: Graph, precision: Precision, kernels: Kernels) -> tuple[G
             editor.add_op(op)
             continue
         first = len(editor.tensors)
-        FORMS[op.kind].write(_Form(editor, graph, op))
+        FORMS[op.kind].write(StandIn(editor, graph, op))
         name = graph.tensors[op.outputs[0]].name
         if name in precision.layers:
             layers |= {t.name: precision.layers[name] for t in editor.tensors[first:] if not t.is_constant}

@@ -10,7 +10,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import along, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import constant, each_op, rewritten, sole_reader, value, without
+from edgeqwt.prepare.rewriting import DENSE, constant, each_op, rewritten, sole_reader, value, without
 
 
 def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
@@ -37,9 +37,8 @@ def _matmul(editor: Editor, graph: Graph, op: Op) -> bool:
     weights = right.reshape(right.shape[-2:])
     weights = np.ascontiguousarray(weights if op.options.get("adjY") else weights.T)
     name = graph.tensors[op.inputs[1]].name
-    options = {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT", "keepNumDims": True}
     inputs = (op.inputs[0], constant(editor, name, weights))
-    editor.add_op(Op("FULLY_CONNECTED", inputs, op.outputs, options, version=6))
+    editor.add_op(Op("FULLY_CONNECTED", inputs, op.outputs, DENSE, version=6))
     return True
 
 

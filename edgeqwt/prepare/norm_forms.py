@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import NONE, activation_like, each_op, sole_reader, value, without, writer
+from edgeqwt.prepare.rewriting import StandIn, each_op, sole_reader, value, without, writer
 
 
 def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -35,15 +35,10 @@ def _write_norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int
     x, mean, s, beta = parts
     product = writer(graph, s, "MUL")
     factors = (s,) if product is None else sorted(product.inputs, key=lambda t: value(graph, t) is not None)
-
-    def add(kind: str, a: int, b: int, suffix: str) -> int:
-        made = activation_like(editor, graph, op.outputs[0], suffix, graph.tensors[x].shape)
-        editor.add_op(Op(kind, (a, b), (made,), NONE))
-        return made
-
-    y = add("SUB", x, mean, "centered")
+    ops = StandIn(editor, graph, op)
+    y = ops.add("SUB", (x, mean), "centered")
     for factor in factors:
-        y = add("MUL", y, factor, "scaled")
+        y = ops.add("MUL", (y, factor), "scaled")
     editor.add_op(replace(op, inputs=(y, beta)))
 
 
@@ -68,13 +63,9 @@ def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
     kept = tuple(1 if i in wanted.reshape(-1) % rank else n for i, n in enumerate(graph.tensors[x].shape))
     if not graph.tensors[x].is_float or not shape == graph.tensors[op.outputs[0]].shape == kept:
         return False
-    centered, squared = (
-        activation_like(editor, graph, op.outputs[0], name, graph.tensors[x].shape) for name in ("centered", "squares")
-    )
-    editor.add_op(Op("SUB", (x, mean.outputs[0]), (centered,), NONE))
-    editor.add_op(Op("MUL", (centered, centered), (squared,), NONE))
-    editor.add_op(Op("MEAN", (squared, axes), op.outputs, {"keepDims": True}))
-    return True
+    ops, shape = StandIn(editor, graph, op), graph.tensors[x].shape
+    centered = ops.add("SUB", (x, mean.outputs[0]), "centered", shape)
+    return ops.end("MEAN", (ops.add("MUL", (centered, centered), "squares", shape), axes), keepDims=True)
 
 
 difference_of_squares = each_op("SUB", _difference_of_squares)
@@ -96,14 +87,9 @@ def _gathered(editor: Editor, graph: Graph, op: Op) -> bool:
             kept = tuple(1 if a in axes.reshape(-1) % len(shape) else n for a, n in enumerate(shape))
             if not graph.tensors[s].shape == graph.tensors[second].shape == kept or shape != _shape(graph, op):
                 continue
-            out = op.outputs[0]
-            average, centered = (
-                activation_like(editor, graph, out, n, d) for n, d in (("mean", kept), ("centered", shape))
-            )
-            editor.add_op(Op("MEAN", mean.inputs, (average,), {"keepDims": True}))
-            editor.add_op(Op("SUB", (x, average), (centered,), NONE))
-            editor.add_op(Op("MUL", (centered, s), op.outputs, NONE))
-            return True
+            ops = StandIn(editor, graph, op)
+            average = ops.add("MEAN", mean.inputs, "mean", kept, keepDims=True)
+            return ops.end("MUL", (ops.add("SUB", (x, average), "centered"), s))
     return False
 
 

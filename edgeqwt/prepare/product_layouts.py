@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, plan, write
-from edgeqwt.prepare.rewriting import activation_like, each_op, sole_reader
+from edgeqwt.prepare.rewriting import StandIn, activation_like, each_op, sole_reader
 
 
 def _left(editor: Editor, graph: Graph, op: Op) -> bool:
@@ -34,21 +34,15 @@ def _layer(editor: Editor, graph: Graph, op: Op) -> bool:
         write(editor, (Move(editor.tensors[target].shape),), source, target)
         return target
 
-    def add(suffix: str, *shape: int) -> int:
-        return activation_like(editor, graph, out, suffix, shape)
-
     # XNNPACK wants three axes.
-    left, right = moved(x, add("left", 1, rows, length)), moved(w, add("right", 1, count, length))
-    last = add("product", 1, rows, count)
-    editor.add_op(Op("BATCH_MATMUL", (left, right), (last,), {"adjX": False, "adjY": True}))
+    left = moved(x, activation_like(editor, graph, out, "left", (1, rows, length)))
+    right = moved(w, activation_like(editor, graph, out, "right", (1, count, length)))
+    ops, shape = StandIn(editor, graph, op), (1, rows, count)
+    last = ops.add("BATCH_MATMUL", (left, right), "product", shape, adjX=False, adjY=True)
     if len(op.inputs) > 2 and op.inputs[2] >= 0:
-        total = add("total", 1, rows, count)
-        editor.add_op(Op("ADD", (last, op.inputs[2]), (total,), {"fusedActivationFunction": op.activation}))
-        last = total
+        last = ops.add("ADD", (last, op.inputs[2]), "total", shape, fusedActivationFunction=op.activation)
     elif op.activation != "NONE":
-        clipped = add("clipped", 1, rows, count)
-        editor.add_op(Op(op.activation, (last,), (clipped,)))
-        last = clipped
+        last = ops.add(op.activation, (last,), "clipped", shape)
     moved(last, out)
     return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +12,10 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 
 NONE = {"fusedActivationFunction": "NONE"}
+DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
+"""Options of FULLY_CONNECTED."""
+FUSING = ("ADD", "SUB", "MUL", "DIV", "CONCATENATION")
+"""What may have an activation function of its own, of the ops that are written here."""
 
 Rewrite = Callable[[Editor, Graph, Op], bool]
 """Adds ops that stand in for `op` to the editor and returns True, or does nothing and returns False."""
@@ -82,6 +86,66 @@ def activation_like(editor: Editor, graph: Graph, like: int, suffix: str, shape:
     """Adds an activation that is named after another one and has its type."""
     model = graph.tensors[like]
     return editor.add_tensor(Tensor(f"{model.name}/{suffix}", shape, model.dtype))
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """How the ops that stand in for another one are added: what they compute is named after what that computes.
+
+    Attributes:
+        editor: takes them.
+        graph: has the op that they stand in for.
+        op: that op.
+    """
+
+    editor: Editor
+    graph: Graph
+    op: Op
+
+    @property
+    def out(self) -> Tensor:
+        """The op's output."""
+        return self.graph.tensors[self.op.outputs[0]]
+
+    def shape(self, t: int) -> tuple[int, ...]:
+        """Of a tensor, an added one as well."""
+        return self.editor.tensors[t].shape
+
+    def number(self, value: float) -> int:
+        """A constant of one number."""
+        return constant(self.editor, f"{self.out.name}/{value:g}", float32([value]))
+
+    def integers(self, name: str, values: Any) -> int:
+        """A constant of int32."""
+        return integers(self.editor, f"{self.out.name}/{name}", values)
+
+    def add(
+        self, kind: str, inputs: tuple[int, ...], suffix: str, shape: tuple[int, ...] | None = None, **options: Any
+    ) -> int:
+        """Adds an op and what it computes, which has the shape of the old op's output if none is given."""
+        shape = self.out.shape if shape is None else shape
+        made = activation_like(self.editor, self.graph, self.op.outputs[0], suffix, shape)
+        self.editor.add_op(Op(kind, inputs, (made,), self._options(kind, options)))
+        return made
+
+    def end(self, kind: str, inputs: tuple[int, ...], **options: Any) -> bool:
+        """Adds the last op, which computes what the old one did; true, as rewrites return."""
+        self.editor.add_op(Op(kind, inputs, self.op.outputs, self._options(kind, options)))
+        return True
+
+    def reshaped(self, t: int, *shape: int) -> int:
+        """The same values in another shape."""
+        if self.shape(t) == shape:
+            return t
+        return self.add("RESHAPE", (t, self.integers("shape", shape)), "reshape", shape)
+
+    def transposed(self, t: int, order: Sequence[int], suffix: str = "transpose") -> int:
+        """The same values with their axes in another order."""
+        shape = tuple(self.shape(t)[a] for a in order)
+        return self.add("TRANSPOSE", (t, self.integers("order", order)), suffix, shape)
+
+    def _options(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
+        return {**NONE, **options} if kind in FUSING else options
 
 
 def value(graph: Graph, t: int) -> Array | None:
