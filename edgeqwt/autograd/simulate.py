@@ -88,20 +88,14 @@ def activation_steps(graph: Graph, reference: Graph) -> dict[int, Steps]:
     return found
 
 
-def quantizing(steps: Mapping[int, Steps], scales: Mapping[int, torch.Tensor] | None = None) -> Hook:
-    """A hook that rounds each activation to its steps.
-
-    Args:
-        steps: by tensor index; other tensors pass.
-        scales: take the place of the steps' own, to be learned; shape ().
-    """
-    learned = scales or {}
+def quantizing(steps: Mapping[int, Steps]) -> Hook:
+    """A hook that rounds each activation to its steps, which are given by tensor index; other tensors pass."""
 
     def hook(t: int, value: torch.Tensor) -> torch.Tensor:
         if t not in steps:
             return value
         s = steps[t]
-        return fake_quantize(value, learned.get(t, s.scale), s.zero_point, s.low, s.high)
+        return fake_quantize(value, s.scale, s.zero_point, s.low, s.high)
 
     return hook
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import OpRule
 from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
 from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales, large_integers
 from edgeqwt.profile import LITERT, Kernels
@@ -76,8 +75,8 @@ def assigned(
     `plan.kept` of the result tells which ops have 8 bits instead of 16, and why.
     """
 
-    def weight_scale(index: int, op: Op, row: OpRule, assignment: Assignment) -> Array:
-        return linear_weight_scale(graph, index, op, row, assignment, precision, scales.weights)
+    def weight_scale(index: int, op: Op, assignment: Assignment) -> Array:
+        return linear_weight_scale(graph, index, op, assignment, precision, scales.weights)
 
     narrow: dict[int, str] = {}
     large = large_integers(graph, statistics)

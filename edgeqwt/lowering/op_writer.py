@@ -40,10 +40,9 @@ def linear_weight_scale(
     graph: Graph,
     index: int,
     op: Op,
-    rule: OpRule,
     assignment: Assignment,
     precision: Precision,
-    given: Mapping[int, Array] = NO_SCALES,
+    given: Mapping[int, Array],
 ) -> Array:
     """A linear op's weight scales, float32, shape (channels,): given or min-max, widened where the bias needs it."""
     s = slots(op)
@@ -179,7 +178,7 @@ class Writer:
         assert rule.weight is not None
         assert rule.bias is not None
         given, s = self.weight_scales, slots(op)
-        scale = linear_weight_scale(self.graph, index, op, rule, self.assignment, self.precision, given)
+        scale = linear_weight_scale(self.graph, index, op, self.assignment, self.precision, given)
         wq = Quantization.per_channel(scale, s.axis)
         bq = bias_quantization(self.assignment.read(index, s.data).scale[0], scale)
         inputs, name = [*op.inputs, *[-1] * (rule.bias + 1 - len(op.inputs))], tensors[op.outputs[0]].name

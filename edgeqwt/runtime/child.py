@@ -151,11 +151,11 @@ class Child:
         return EndedError(self.what, doing, [*said[-5:], _how(status, self.late.is_set(), self.limits)])
 
 
-def in_child(function: Callable[..., Any], *arguments: object, limits: Limits | None = None) -> Any:
+def in_child(function: Callable[..., Any], *arguments: object) -> Any:
     """Calls a function in a process of its own, which ends after it: what it measures is its own; see `Child.call`."""
     child = Child("LiteRT")
     try:
-        return child.call(function, *arguments, limits=limits)
+        return child.call(function, *arguments)
     finally:
         child.end()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.opset import OpRule
 from edgeqwt.graph.opset16 import rule_at
 from edgeqwt.scales.activations import Assignment, constant_range, enlarged, spanning
 from edgeqwt.scales.groups import Activation
@@ -13,7 +12,7 @@ from edgeqwt.scales.groups import Activation
 # LiteRT refuses a fused activation whose limits overflow int32 at the output's scale.
 CLIPPED, SMALLEST_CLIPPED = ("RELU6", "RELU_N1_TO_1"), 2.0**-27
 
-WeightScale = Callable[[int, Op, OpRule, Assignment], Array]
+WeightScale = Callable[[int, Op, Assignment], Array]
 
 
 def within_limits(graph: Graph, assignment: Assignment, weight_scale: WeightScale) -> Assignment:
@@ -62,7 +61,7 @@ def _too_small(graph: Graph, i: int, assignment: Assignment, weight_scale: Weigh
     if rule.largest_ratio < float("inf"):
         if rule.linear:
             x = float(assignment.read(i, op.inputs[rule.data]).scale[0])
-            inputs = [x * float(weight_scale(i, op, rule, assignment).max())]
+            inputs = [x * float(weight_scale(i, op, assignment).max())]
         else:
             inputs = [_scale(graph, t, assignment, bits) for t in op.inputs if graph.tensors[t].is_float]
         needed = max(needed, rule.ratio(inputs) / rule.largest_ratio)

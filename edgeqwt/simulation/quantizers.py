@@ -351,6 +351,6 @@ def _reduced(x: Tensor, along: str) -> tuple[int, ...]:
     return tuple(k for k in range(x.ndim) if k not in kept)
 
 
-def _some(flat: Tensor, most: int = 1_000_000) -> Tensor:
-    """At most so many of the values, evenly spread: torch.quantile refuses more than 16 million."""
-    return flat[:: max(1, len(flat) // most)]
+def _some(flat: Tensor) -> Tensor:
+    """At most a million of the values, evenly spread: torch.quantile refuses more than 16 million."""
+    return flat[:: max(1, len(flat) // 1_000_000)]

@@ -15,7 +15,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.feeds import feed, output_tensor
 from edgeqwt.verify.metrics import Sums, compare
-from edgeqwt.verify.rounding import SAFETY, Bounded, Rounding, Verdict
+from edgeqwt.verify.rounding import Bounded, Rounding, Verdict
 
 HIDDEN_ROWS = (
     " An attention mask of -infinity that hides a whole row, such as one of padding, makes NaN of its softmax: use "
@@ -57,7 +57,7 @@ class Parity:
     outputs: tuple[OutputParity, ...]
 
 
-def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Sample], safety: float = SAFETY) -> Parity:
+def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Sample]) -> Parity:
     """Runs the source and the float graph on every sample and compares the outputs.
 
     The graph runs in LiteRT with its default kernels, as users run it. The tolerance of each
@@ -67,7 +67,6 @@ def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Samp
         converted: the source, and how its inputs and outputs map to the graph's.
         graph: converted.graph, or what rewrites made of it: inputs and outputs in the same order.
         samples: real ones, in the source's layout; a few are enough.
-        safety: multiplies the tolerance.
 
     Raises:
         ParityError: on the first sample whose outputs differ by more than rounding explains; it
@@ -75,7 +74,7 @@ def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Samp
         InputError: there are no samples.
         ToolError: LiteRT refuses the graph.
     """
-    rounding = Rounding(graph, safety=safety)
+    rounding = Rounding(graph)
     sums = [Sums()] * len(converted.outputs)
     worst = [Verdict(True, 0.0, 0.0)] * len(converted.outputs)
     ties = [0] * len(converted.outputs)
@@ -87,7 +86,7 @@ def check_parity(converted: ConvertedModel, graph: Graph, samples: Iterable[Samp
             bounded = _bound_output(converted, graph, binding, found)
             verdict = bounded.judge(source[k])
             if not verdict.ok:
-                raise _Diagnosis(converted, graph, sample, index, safety).error(binding, verdict)
+                raise _Diagnosis(converted, graph, sample, index).error(binding, verdict)
             sums[k] = sums[k].plus(compare(source[k], bounded.value))
             ties[k] += verdict.ties
             worst[k] = max(worst[k], verdict, key=lambda v: (v.used, v.tolerance))
@@ -140,7 +139,6 @@ class _Diagnosis:
     graph: Graph
     sample: Sample
     index: int
-    safety: float
 
     def error(self, binding: Binding, verdict: Verdict) -> ParityError:
         """The error for an output that diverges: about the conversion, or about a rewrite after it."""
@@ -152,7 +150,7 @@ class _Diagnosis:
         converted = self.converted
         source = converted.run_source(self.sample)
         try:
-            found = Rounding(converted.graph, safety=self.safety).run(feed(converted, converted.graph, self.sample))
+            found = Rounding(converted.graph).run(feed(converted, converted.graph, self.sample))
         except EdgeqwtError:  # LiteRT takes the rewritten graph only: nothing says that the conversion is right
             return False
         return all(
@@ -187,7 +185,7 @@ class _Diagnosis:
 
     def _first_divergence(self, graph: Graph, expected: Mapping[str, Array]) -> _Suspect | None:
         activations = [t for op in graph.ops for t in op.outputs]
-        found = Rounding(graph, activations, self.safety).run(feed(self.converted, graph, self.sample))
+        found = Rounding(graph, activations).run(feed(self.converted, graph, self.sample))
         unseen = 0
         for i, op in enumerate(graph.ops):
             names = [(t, graph.tensors[t].name) for t in op.outputs]

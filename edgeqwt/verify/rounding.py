@@ -101,19 +101,18 @@ class Rounding:
     Args:
         graph: a float graph.
         taps: tensors to look at besides the outputs.
-        safety: see the module's text.
 
     Raises:
         ToolError: LiteRT refuses the graph.
     """
 
-    def __init__(self, graph: Graph, taps: Sequence[int] = (), safety: float = SAFETY) -> None:
-        self.graph, self.safety = graph, safety
+    def __init__(self, graph: Graph, taps: Sequence[int] = ()) -> None:
+        self.graph = graph
         sums = [terms(graph, op) for op in graph.ops]
         self.terms = {t: k for op, k in zip(graph.ops, sums, strict=True) for t in op.outputs}
         self.plain = xnnpack(graph, taps)
-        self.moved = [xnnpack(moved(graph, sign * safety), taps) for sign in (1, -1)]
-        self.move = safety * math.sqrt(max(sums, default=1)) * UNIT
+        self.moved = [xnnpack(moved(graph, sign * SAFETY), taps) for sign in (1, -1)]
+        self.move = SAFETY * math.sqrt(max(sums, default=1)) * UNIT
         self.least = {t: 1.0 for op in graph.ops if op.kind in ("LOGISTIC", "TANH") for t in op.outputs}
         self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
 
@@ -140,7 +139,7 @@ class Rounding:
         with np.errstate(invalid="ignore"):
             reach = max(_largest(other[tensor].astype(np.float64) - value) for other in others)
         size = max(_largest(value), self.least.get(tensor, 0.0))
-        floor = self.safety * math.sqrt(self.terms.get(tensor, 1)) * UNIT * size
+        floor = SAFETY * math.sqrt(self.terms.get(tensor, 1)) * UNIT * size
         return Bounded(value, reach + floor)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,21 +95,13 @@ class Scores:
     notes: tuple[str, ...] = ()
 
 
-def score(
-    graphs: Mapping[str, Graph],
-    inputs: Sequence[str],
-    samples: Samples,
-    on_sample: Callable[[], None] = lambda: None,
-    threads: int = THREADS,
-) -> Scores:
+def score(graphs: Mapping[str, Graph], inputs: Sequence[str], samples: Samples) -> Scores:
     """Runs every file on every sample, in LiteRT with its default kernels.
 
     Args:
         graphs: by the file's name; inputs and outputs correspond by position. The first is what is compared with.
         inputs: names of the first one's inputs, in order.
         samples: real values of these, and `labels` where there are some.
-        on_sample: called after each sample.
-        threads: with one interpreter per file each.
 
     Raises:
         InputError: there are no samples, or labels do not fit the first output.
@@ -132,7 +124,7 @@ def score(
     classes: dict[str, list[Array]] = {name: [] for name in graphs}
     labels: list[Array] = []
     count = 0
-    for found in side_by_side(first, (), {name: (graph, ()) for name, graph in others}, fed(), work, threads):
+    for found in side_by_side(first, (), {name: (graph, ()) for name, graph in others}, fed(), work, THREADS):
         wanted, label = found[own_name], given[count]
         for name, values in found.items():
             sums = [compare(a, b, varying=True) for a, b in zip(wanted, values, strict=True)]
@@ -142,7 +134,6 @@ def score(
         if label is not None:
             labels.append(_fitting(label, classes[own_name][-1], count, wanted[0]))
         count += 1
-        on_sample()
     if not count:
         raise InputError(f"{samples.origin} has no samples", "Give at least one to score the files on.")
     joined = {name: np.concatenate(parts) for name, parts in classes.items()}

@@ -38,7 +38,7 @@ class WorstSample:
 
 
 def worst_samples(
-    reference: Graph, integer: Graph, quality: Quality, samples: Iterable[Mapping[int, Array]], most: int = MOST
+    reference: Graph, integer: Graph, quality: Quality, samples: Iterable[Mapping[int, Array]]
 ) -> tuple[WorstSample, ...]:
     """The samples with the largest errors, the worst first.
 
@@ -47,10 +47,9 @@ def worst_samples(
         integer: the graph that was judged.
         quality: of it, on these samples.
         samples: real values by tensor index of `reference`; read once, and only the worst are kept.
-        most: so many at most.
     """
     shares = _shares(quality)
-    order = np.argsort(-shares, kind="stable")[:most]
+    order = np.argsort(-shares, kind="stable")[:MOST]
     wanted = {int(k): float(shares[k]) for k in order if shares[k] > 0}
     kept = {k: dict(sample) for k, sample in enumerate(samples) if k in wanted}
     try:
