@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import DTYPES, Tensor
+from edgeqwt.graph.graph import Tensor
 from edgeqwt.target.model import Model
 
 
 def bytes_of(tensor: Tensor, bits: int, floating: bool) -> int:
     """Bytes of a tensor's elements: of a float model, as the integers that it will have."""
-    if floating and tensor.is_float:
-        return tensor.size * bits // 8
-    if tensor.dtype == "int4":
-        return math.ceil(tensor.size / 2)
-    return tensor.size * np.dtype(DTYPES.get(tensor.dtype, np.uint8)).itemsize
+    return tensor.size * bits // 8 if floating and tensor.is_float else tensor.bytes
 
 
 def peak(model: Model) -> tuple[int, int]:

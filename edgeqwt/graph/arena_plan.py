@@ -6,12 +6,9 @@ each at the lowest place that no tensor has which exists at the same time.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from edgeqwt.graph.graph import DTYPES, Graph, Tensor
+from edgeqwt.graph.graph import Graph
 
 ALIGNMENT = 16
 
@@ -49,7 +46,7 @@ class ArenaPlan:
 def plan_arena(graph: Graph) -> ArenaPlan:
     """The plan of a graph's activations."""
     lives = _lifetimes(graph)
-    sizes = {t: -(-_bytes(graph.tensors[t]) // ALIGNMENT) * ALIGNMENT for t in lives}
+    sizes = {t: -(-graph.tensors[t].bytes // ALIGNMENT) * ALIGNMENT for t in lives}
     placed: list[Slot] = []
     for t in sorted(lives, key=lambda t: (-sizes[t], lives[t])):
         first, last = lives[t]
@@ -74,9 +71,3 @@ def _lifetimes(graph: Graph) -> dict[int, tuple[int, int]]:
         lives |= {t: (i, i) for t in op.outputs if t not in lives}
         lives |= {t: (lives[t][0], max(i, lives[t][1])) for t in op.inputs if t in lives}
     return lives | {t: (lives[t][0], end) for t in graph.outputs if t in lives}
-
-
-def _bytes(tensor: Tensor) -> int:
-    if tensor.dtype == "int4":
-        return math.ceil(tensor.size / 2)
-    return tensor.size * np.dtype(DTYPES.get(tensor.dtype, np.uint8)).itemsize

@@ -154,6 +154,13 @@ class Tensor:
         """Number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def bytes(self) -> int:
+        """Of the elements, two of int4 in one; one for each element of a type whose size nobody knows."""
+        if self.dtype == "int4":
+            return math.ceil(self.size / 2)
+        return self.size * np.dtype(DTYPES.get(self.dtype, np.uint8)).itemsize
+
 
 def problem(tensor: Tensor) -> str:
     """The first rule that a tensor by itself breaks, in words; empty where there is none."""

@@ -79,7 +79,7 @@ def _lookups(graph: Graph) -> Iterator[tuple[int, Lookup]]:
         if t < 0 or readers[t] != 1 or t in graph.outputs or graph.tensors[t].dtype not in ("int8", "int4"):
             continue
         least = min(_forms(graph.tensors[t]), key=lambda lookup: lookup.size, default=None)
-        if least is not None and least.size + OVERHEAD < _stored(graph.tensors[t]):
+        if least is not None and least.size + OVERHEAD < graph.tensors[t].bytes:
             yield t, least
 
 
@@ -110,10 +110,6 @@ def packed(indices: Array, bits: int) -> Array:
 
 def _bits(values: int) -> int:
     return max(1, (values - 1).bit_length())
-
-
-def _stored(weight: Tensor) -> int:
-    return (weight.size + 1) // 2 if weight.dtype == "int4" else weight.size
 
 
 def _decode(tensors: list[Tensor], weight: int, lookup: Lookup) -> Op:

@@ -7,11 +7,13 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.saturation import decision_tensors
+from edgeqwt.passes.state import Account
 from edgeqwt.progress import Advance
 from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
@@ -31,6 +33,12 @@ class Verdict:
 
     kept: bool
     gain_db: float
+
+    def account(self, done: str, undone: str, **data: Any) -> Account:
+        """What a technique tells of a candidate that is kept for its gain alone: what it did, or left undone."""
+        gain = f"{self.gain_db:+.2f} dB on held-out samples"
+        sentence = f"{done}: {gain}" if self.kept else f"{undone}: that is {gain}"
+        return Account((sentence,), {**data, "gain_db": self.gain_db, "kept": self.kept}, self.kept)
 
 
 class Gate:

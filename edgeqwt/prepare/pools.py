@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, constant, integers, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import activation_like, constant, integers, sole_reader, uses, value, without
 
 SMALL = -1e3  # what pads a max pool and lies below is not meant as data
 POSITIVE = ("RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "SOFTMAX", "EXP", "ABS", "SQRT", "RSQRT")
@@ -44,10 +44,7 @@ def same_pools(graph: Graph) -> tuple[Graph, list[str]]:
         names.append(graph.tensors[op.outputs[0]].name)
     if not names:
         return graph, []
-    for i, op in enumerate(graph.ops):
-        if i not in dropped:
-            editor.add_op(written.get(i, op))
-    return editor.finish(), names
+    return without(graph, dropped, written, editor), names
 
 
 def _padding(graph: Graph, pool: Op) -> tuple[int, Array] | None:

@@ -80,19 +80,23 @@ def _bands(plot: _Plot, wanted: Thresholds) -> Iterator[Markup]:
 
 def _grid(plot: _Plot, ops: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     step = 10 if plot.high - plot.low <= 80 else 20
-    for db in range(int(plot.low // step) * step, int(plot.high) + 1, step):
-        if db >= plot.low:
-            y = plot.y(db)
-            yield markup('<path class="rule" d="M{a} {y}H{b}"/><text class="tick" x="{x}" y="{t}">{db}</text>').format(
-                a=LEFT, b=plot.right, y=y, x=LEFT - 6, t=y + 4, db=db
-            )
-    yield markup('<text class="tick unit" x="{x}" y="{y}">dB</text>').format(x=LEFT - 6, y=TOP - 13)
+    dbs = range(int(plot.low // step) * step, int(plot.high) + 1, step)
+    yield from decibel_lines({db: plot.y(db) for db in dbs if db >= plot.low})
     every = max(1, -(-len(ops) // 16))
     for k in range(0, len(ops), every):
         label = "in" if ops[k]["op"] is None else str(ops[k]["op"])
         yield markup('<text class="tick op{rare}" x="{x}" y="{y}">{label}</text>').format(
             x=plot.x(k), y=plot.bottom + 19, label=label, rare="" if k // every % 4 == 0 else " spare"
         )
+
+
+def decibel_lines(heights: Mapping[float, float]) -> Iterator[Markup]:
+    """Lines across a drawing at some decibels, whose heights are given, and their unit."""
+    for db, y in heights.items():
+        yield markup('<path class="rule" d="M{a} {y}H{b}"/><text class="tick" x="{x}" y="{t}">{db:g}</text>').format(
+            a=LEFT, b=WIDTH - RIGHT, y=y, x=LEFT - 6, t=y + 4, db=db
+        )
+    yield markup('<text class="tick unit" x="{x}" y="{y}">dB</text>').format(x=LEFT - 6, y=TOP - 13)
 
 
 def _line(plot: _Plot, values: Sequence[float | None], style: str, title: str) -> Markup:

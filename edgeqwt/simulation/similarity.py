@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.simulation.quantizers import CANDIDATES, NARROWEST, TINY, Fitted, Op, Quantizer, uniform
-from edgeqwt.simulation.sites import MOVES
+from edgeqwt.simulation.sites import MOVES, leads_to
 
 RANKED = 4  # samples whose pairs of scores are looked at: there are positions² of them for each query
 SCALED = MOVES | {"MUL", "ADD"}
@@ -76,11 +76,4 @@ def ranking(wanted: Tensor, found: Tensor, margin: float = 0.0) -> float:
 
 def makes_scores(graph: Graph, i: int) -> bool:
     """Whether an op's output goes into a softmax; scaling, masks and ops that only move values are looked through."""
-    readers = graph.consumers()
-    while len(following := list(readers.get(graph.ops[i].outputs[0], ()))) == 1:
-        i = following[0]
-        if graph.ops[i].kind == "SOFTMAX":
-            return True
-        if graph.ops[i].kind not in SCALED:
-            return False
-    return False
+    return leads_to(graph, i, "SOFTMAX", SCALED)

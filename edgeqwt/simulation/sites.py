@@ -7,7 +7,7 @@ GELU and residual sums stay in float. So does a study.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,8 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import linear_ops, slots
 
 MOVES = frozenset({"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
+SUMMED = MOVES | {"ADD", "MUL", "MAXIMUM"}
+"""What lies between a product that sums squares for a normalization and its RSQRT."""
 
 
 class Role(StrEnum):
@@ -59,7 +61,7 @@ def sites(graph: Graph) -> tuple[Site, ...]:
     for i, op in enumerate(graph.ops):
         if i in linear:
             operands, mixes = [op.inputs.index(slots(op).data)], op.kind != "DEPTHWISE_CONV_2D"
-        elif op.kind == "BATCH_MATMUL" and not _in_norm(graph, i):
+        elif op.kind == "BATCH_MATMUL" and not leads_to(graph, i, "RSQRT", SUMMED):
             operands, mixes = [k for k, t in enumerate(op.inputs) if not graph.tensors[t].is_constant], False
         else:
             continue
@@ -108,15 +110,13 @@ def one_position(graph: Graph, tensor: int) -> bool:
     return math.prod(graph.tensors[tensor].shape[:-1]) == 1
 
 
-def _in_norm(graph: Graph, i: int) -> bool:
-    """Whether a product sums squares for a normalization: what follows it leads straight to RSQRT."""
+def leads_to(graph: Graph, i: int, kind: str, through: Set[str]) -> bool:
+    """Whether what follows an op is one of a kind, with nothing between but ops of some kinds that are read once."""
     readers = graph.consumers()
-    while True:
-        following = readers[graph.ops[i].outputs[0]]
-        if len(following) != 1:
-            return False
+    while len(following := list(readers.get(graph.ops[i].outputs[0], ()))) == 1:
         i = following[0]
-        if graph.ops[i].kind == "RSQRT":
+        if graph.ops[i].kind == kind:
             return True
-        if graph.ops[i].kind not in MOVES | {"ADD", "MUL", "MAXIMUM"}:
+        if graph.ops[i].kind not in through:
             return False
+    return False

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgeqwt.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, markup
+from edgeqwt.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, decibel_lines, markup
 from edgeqwt.report.html import rendered
 from edgeqwt.sweeps.front import COSTS, Cost, Point, best_keys, groups, points
 from edgeqwt.sweeps.show import HEADER, SPARE, TEXTS, columns_of, name_of, ordered
@@ -109,12 +109,7 @@ class _Plot:
 
 
 def _grid(plot: _Plot, cost: Cost) -> Iterator[Markup]:
-    for db in _round(plot.low, plot.high):
-        y = plot.y(db)
-        yield markup('<path class="rule" d="M{a} {y}H{b}"/><text class="tick" x="{x}" y="{t}">{db:g}</text>').format(
-            a=LEFT, b=plot.right, y=y, x=LEFT - 6, t=y + 4, db=db
-        )
-    yield markup('<text class="tick unit" x="{x}" y="{y}">dB</text>').format(x=LEFT - 6, y=TOP - 13)
+    yield from decibel_lines({db: plot.y(db) for db in _round(plot.low, plot.high)})
     for value in _round(plot.left, plot.most):
         yield markup('<text class="tick op" x="{x}" y="{y}">{text}</text>').format(
             x=plot.x(value), y=plot.bottom + 22, text=_short(value)

@@ -55,14 +55,11 @@ class ChannelShift(Technique):
             return state, Account((f"no channel is shifted: {reason}",), {"groups": rows}, kept=False)
         after = whole if chosen == found else _with(state, context, chosen)
         verdict = context.keep(state, after, self.min_gain)
-        data = {"groups": rows, "gain_db": verdict.gain_db, "kept": verdict.kept}
-        gain = f"{verdict.gain_db:+.2f} dB on held-out samples"
-        if not verdict.kept:
-            return state, Account((f"no channel is shifted: that is {gain}",), data, kept=False)
         which = f"channels of {len(chosen)} of {len(found)} groups of tensors"
         by = [one for one in shrunk if one >= self.shrink]
-        message = f"{which} centered, whose steps shrink {min(by):.1f} to {max(by):.1f} times: {gain}"
-        return after, Account((message,), data)
+        done = f"{which} centered, whose steps shrink {min(by):.1f} to {max(by):.1f} times"
+        account = verdict.account(done, "no channel is shifted", groups=rows)
+        return after if verdict.kept else state, account
 
 
 def _with(state: State, context: Context, chosen: tuple[Group, ...]) -> State:

@@ -45,12 +45,7 @@ class FinerCurves(Technique):
         after = replace(state, precision=replace(state.precision, finer_curves=True))
         behind = decision_tensors(context.graph, bounded=True)
         verdict = context.keep(state, after, self.min_gain * (2 if ops > FEW else 1), behind)
-        data = {"ops": ops, "gain_db": verdict.gain_db, "kept": verdict.kept}
-        message = f"{verdict.gain_db:+.2f} dB on held-out samples"
-        if not verdict.kept:
-            sentence = f"no TANH or LOGISTIC is a table with a finer output scale: that is {message}"
-            return state, Account((sentence,), data, kept=False)
         which = "1 TANH or LOGISTIC is" if ops == 1 else f"{ops} of TANH and LOGISTIC are"
-        return after, Account(
-            (f"{which} tables (CAST, ADD, GATHER), whose outputs have finer scales: {message}",), data
-        )
+        done = f"{which} tables (CAST, ADD, GATHER), whose outputs have finer scales"
+        undone = "no TANH or LOGISTIC is a table with a finer output scale"
+        return after if verdict.kept else state, verdict.account(done, undone, ops=ops)

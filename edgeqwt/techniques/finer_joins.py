@@ -38,10 +38,7 @@ class FinerJoins(Technique):
             return state, NOTHING
         after = replace(state, precision=replace(state.precision, finer_joins=True))
         verdict = context.keep(state, after, self.min_gain)
-        data = {"inputs": inputs, "gain_db": verdict.gain_db, "kept": verdict.kept}
-        gain = f"{verdict.gain_db:+.2f} dB on held-out samples"
-        if not verdict.kept:
-            message = f"no input keeps a finer scale of its own: that is {gain}"
-            return state, Account((message,), data, kept=False)
         which = "1 input keeps its" if inputs == 1 else f"{inputs} inputs keep their"
-        return after, Account((f"{which} own finer scale, a QUANTIZE each before what joins them: {gain}",), data)
+        done = f"{which} own finer scale, a QUANTIZE each before what joins them"
+        account = verdict.account(done, "no input keeps a finer scale of its own", inputs=inputs)
+        return after if verdict.kept else state, account
