@@ -1,11 +1,23 @@
-"""Files that have an end: of pipes and devices, which users name by mistake, reading may have none."""
+"""Files that have an end, and what some hold: users name pipes and devices by mistake, whose reading may have none."""
 
 from __future__ import annotations
 
+import json
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeqwt.errors import InputError
+
+
+def json_object(path: Path) -> Mapping[str, Any]:
+    """The object that a JSON file holds; an empty one where there is no such file, or something else in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def regular(path: Path) -> Path:

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.regular import regular
 
 LARGEST = 1 << 20
@@ -22,6 +23,27 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: it is no TOML of a sensible size and depth; the message says what is wrong.
     """
     return parse(text(path))
+
+
+def table(
+    path: Path, hint: str, missing: tuple[str, str] | None = None, raised: type[EdgeqwtError] = InputError
+) -> dict[str, Any]:
+    """A file's table; what is wrong with a file is an error for the person who named it.
+
+    Args:
+        path: of the file.
+        hint: what to do about one that cannot be read.
+        missing: message and hint where there is none, if these are others.
+        raised: the error's class.
+    """
+    try:
+        return read(path)
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise raised(*missing) from None
+        raise raised(f"{path} cannot be read: {error.strerror}", hint) from None
+    except ValueError as error:
+        raise raised(f"{path}: {error}", "Correct the TOML.") from None
 
 
 def text(path: Path) -> str:

@@ -159,14 +159,8 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     """One file's table, keys and types checked."""
-    try:
-        table = toml.read(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", "Name a .toml file, or a target of `edgeqwt targets`.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}", "Correct the TOML.") from None
+    missing = (f"{path} does not exist", "Name a .toml file, or a target of `edgeqwt targets`.")
+    table = toml.table(path, "Name a .toml file.", missing)
     options.filled(ProfileFile, table, str(path), InputError)
     options.filled(_npu_table(), table.get("npu", {}), f"{path} [npu]", InputError)
     options.filled(_plugin_table(), table.get("plugin", {}), f"{path} [plugin]", InputError)

@@ -152,16 +152,8 @@ def schema() -> dict[str, Any]:
 
 
 def _table(path: Path, name: str) -> Mapping[str, Any]:
-    try:
-        return toml.read(path)
-    except FileNotFoundError:
-        raise RecipeError(
-            f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file."
-        ) from None
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Name a .toml file.") from None
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}", "Correct the TOML.") from None
+    missing = (f"there is no recipe {name!r}", f"Choose {', '.join(names())}, or name a .toml file.")
+    return toml.table(path, "Name a .toml file.", missing, RecipeError)
 
 
 def checked(recipe: Recipe) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.errors import InputError
 from edgeqwt.output import show_table
+from edgeqwt.regular import json_object
 from edgeqwt.report.details import SCHEMA as DETAILS_SCHEMA
 from edgeqwt.report.manifest import DETAILS, REPORT, SCHEMA
 
@@ -103,11 +103,8 @@ def _read(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def _json(path: Path, schema: str, folder: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or found.get("schema") != schema:
+    found = json_object(path)
+    if found.get("schema") != schema:
         hint = "Name the output folder of `edgeqwt build`; builds of earlier versions have to be made again."
         raise InputError(f"{folder} has no {path.name} of a build", hint)
     return found

@@ -6,12 +6,13 @@ The manifest is a text that `sha256sum --check` reads, in the folder itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from edgeqwt.regular import json_object
 
 MODEL, FLOAT_MODEL, PLAIN_MODEL = "model.tflite", "float.tflite", "plain.tflite"
 LOG, REPORT = "conversion.log", "report.json"
@@ -105,11 +106,8 @@ def _before_manifests(folder: Path) -> frozenset[str]:
 
 
 def _reported(folder: Path) -> frozenset[str]:
-    try:
-        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return frozenset()
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    found = json_object(folder / REPORT)
+    if found.get("schema") != SCHEMA:
         return frozenset()
     package = found.get("package")
     names = [f"{PACKAGE}/{name}" for name in package if isinstance(name, str)] if isinstance(package, list) else []

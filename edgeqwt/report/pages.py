@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from edgeqwt.output import first_name
 from edgeqwt.passes.run import Step as Applied
 from edgeqwt.pipeline import FLOAT, BuildResult
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.regular import json_object
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences
@@ -189,11 +189,8 @@ def _compared_rows(found: Comparison, graph: Graph | None, name: str) -> tuple[O
 
 def npu_summary(package: Path) -> Mapping[str, Any] | None:
     """The NPU compiler's summary in a package that a build wrote; None where there is none."""
-    path = package / "summary.json"
-    if not path.is_file():
-        return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) and found.get("schema") == "edgeqwt.ethos-u" else None
+    found = json_object(package / "summary.json")
+    return found if found.get("schema") == "edgeqwt.ethos-u" else None
 
 
 def _verdict(quality: Quality, wanted: Thresholds, found: Sequence[Shortfall]) -> tuple[str, str]:

@@ -127,12 +127,7 @@ def read(plan: str | Path | Mapping[str, Any]) -> tuple[Plan, str, Path]:
     if isinstance(plan, Mapping):
         return options.filled(Plan, plan, "plan", InputError), "plan", Path.cwd()
     path = Path(plan)
-    try:
-        table = toml.read(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "Name the .toml file of a plan.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}", "Correct the TOML.") from None
+    table = toml.table(path, "Name the .toml file of a plan.")
     return options.filled(Plan, table, str(path), InputError), str(path), path.resolve().parent
 
 

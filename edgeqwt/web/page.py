@@ -17,7 +17,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.options import Pixels
 from edgeqwt.lowering.borders import with_borders
-from edgeqwt.regular import regular
+from edgeqwt.regular import json_object, regular
 from edgeqwt.report.manifest import FLOAT_MODEL, MODEL, PACKAGE, PLAIN_MODEL, REPORT
 from edgeqwt.runtime.boundary import described
 from edgeqwt.web.litertjs import LiteRtJs
@@ -96,7 +96,7 @@ def app_files(folder: Path, options: PageOptions) -> Files:
 def _compiled(folder: Path, models: dict[str, bytes | Path]) -> dict[str, str] | None:
     """The package's file for an NPU and its chip, for demo.json; the file is added to the models."""
     package = folder / PACKAGE
-    facts = _json(package / NPU)
+    facts = json_object(package / NPU)
     name, soc = facts.get("compiled"), facts.get("soc")
     if not isinstance(name, str) or not isinstance(soc, str):
         return None
@@ -196,7 +196,7 @@ def _input(graph: Graph, folder: Path, options: PageOptions) -> dict[str, Any]:
 
 def _takes_pixels(folder: Path) -> bool:
     """Whether the package says that the file computes what training made of pixels itself."""
-    source = _json(folder / PACKAGE / "io.json").get("inputs")
+    source = json_object(folder / PACKAGE / "io.json").get("inputs")
     first = source[0] if isinstance(source, list) and source and isinstance(source[0], dict) else {}
     found = first.get("source")
     return isinstance(found, dict) and found.get("factor") is not None
@@ -204,7 +204,7 @@ def _takes_pixels(folder: Path) -> bool:
 
 def _vectors(folder: Path, files: dict[str, bytes | Path]) -> list[dict[str, list[str]]]:
     """The package's test vectors, which are added to the page's files."""
-    vectors = _json(folder / PACKAGE / "io.json").get("vectors")
+    vectors = json_object(folder / PACKAGE / "io.json").get("vectors")
     listed = vectors.get("files") if isinstance(vectors, dict) else None
     found = []
     for entry in listed if isinstance(listed, list) else []:
@@ -221,17 +221,9 @@ def _is_vector(folder: Path, name: str) -> bool:
 
 def _report(folder: Path) -> dict[str, Any]:
     """What the page shows of the build's report: the model's name as it was given."""
-    found = _json(folder / REPORT).get("sources")
+    found = json_object(folder / REPORT).get("sources")
     name = found.get("model") if isinstance(found, dict) else None
     return {"model": name if isinstance(name, str) else ""}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
