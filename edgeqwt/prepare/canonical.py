@@ -16,6 +16,7 @@ from edgeqwt.prepare.rewriting import (
     integers,
     op_like,
     reshape,
+    reshaping,
     retyped,
     rewritten,
     sole_reader,
@@ -24,13 +25,12 @@ from edgeqwt.prepare.rewriting import (
 )
 
 
-def _embedding(editor: Editor, graph: Graph, op: Op) -> bool:
+def _embedding(editor: Editor, graph: Graph, op: Op) -> Op | None:
     ids, rows = op.inputs
-    editor.add_op(op_like(op, "GATHER", (rows, ids), axis=0, batchDims=0))
-    return True
+    return op_like(op, "GATHER", (rows, ids), axis=0, batchDims=0)
 
 
-def _select(editor: Editor, graph: Graph, op: Op) -> bool:
+def _select(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """SELECT's vector of conditions, one per row, as a column: SELECT_V2 broadcasts from the last axis."""
     condition, *values = op.inputs
     rows, rank = graph.tensors[condition].shape, len(graph.tensors[op.outputs[0]].shape)
@@ -40,8 +40,7 @@ def _select(editor: Editor, graph: Graph, op: Op) -> bool:
         reshape(editor, condition, column, f"{graph.tensors[op.outputs[0]].name}/condition_shape")
         condition = column
     select = replace(op, kind="SELECT_V2", inputs=(condition, *values), version=1)
-    editor.add_op(replace(select, extra={"optionsType": "SelectV2Options"}))
-    return True
+    return replace(select, extra={"optionsType": "SelectV2Options"})
 
 
 def wrapped_index(graph: Graph) -> tuple[Graph, list[str]]:
@@ -70,57 +69,50 @@ def wrapped_index(graph: Graph) -> tuple[Graph, list[str]]:
     return (editor.finish(), names) if names else (graph, [])
 
 
-def _negation(editor: Editor, graph: Graph, op: Op) -> bool:
+def _negation(editor: Editor, graph: Graph, op: Op) -> Op | None:
     if not graph.tensors[op.inputs[0]].is_float:
-        return False
+        return None
     minus = constant(editor, f"{graph.tensors[op.outputs[0]].name}/minus_one", float32(-1))
-    editor.add_op(op_like(op, "MUL", (op.inputs[0], minus), **NONE))
-    return True
+    return op_like(op, "MUL", (op.inputs[0], minus), **NONE)
 
 
-def _unit_clamp(editor: Editor, graph: Graph, op: Op) -> bool:
+def _unit_clamp(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """RELU_0_TO_1, a table in integers, as relu6(6 x) / 6: RELU6 is fused, and most factors go into weights."""
     x, name = op.inputs[0], graph.tensors[op.outputs[0]].name
     if not graph.tensors[x].is_float:
-        return False
+        return None
     shape = graph.tensors[op.outputs[0]].shape
     larger, clamped = (activation_like(editor, graph, op.outputs[0], what, shape) for what in ("times_6", "clamped"))
     editor.add_op(Op("MUL", (x, constant(editor, f"{name}/6", float32(6))), (larger,), NONE))
     editor.add_op(Op("RELU6", (larger,), (clamped,)))
-    editor.add_op(op_like(op, "MUL", (clamped, constant(editor, f"{name}/sixth", float32(1 / 6))), **NONE))
-    return True
+    return op_like(op, "MUL", (clamped, constant(editor, f"{name}/sixth", float32(1 / 6))), **NONE)
 
 
-def _square(editor: Editor, graph: Graph, op: Op) -> bool:
+def _square(editor: Editor, graph: Graph, op: Op) -> Op | None:
     if not graph.tensors[op.inputs[0]].is_float:
-        return False
-    editor.add_op(op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE))
-    return True
+        return None
+    return op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE)
 
 
-def _power(editor: Editor, graph: Graph, op: Op) -> bool:
+def _power(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x ** 2, x ** 0.5 and x ** -0.5, as norms are spelled."""
     x, exponent = op.inputs[0], value(graph, op.inputs[1])
     same = graph.tensors[x].shape == graph.tensors[op.outputs[0]].shape
     if exponent is None or exponent.size != 1 or not graph.tensors[x].is_float or not same:
-        return False
+        return None
     power = float(exponent.reshape(()))
     if power == 2:
-        editor.add_op(op_like(op, "MUL", (x, x), **NONE))
-    elif power in (0.5, -0.5):
-        editor.add_op(op_like(op, "SQRT" if power > 0 else "RSQRT", (x,)))
-    else:
-        return False
-    return True
+        return op_like(op, "MUL", (x, x), **NONE)
+    return op_like(op, "SQRT" if power > 0 else "RSQRT", (x,)) if power in (0.5, -0.5) else None
 
 
-def _division(editor: Editor, graph: Graph, op: Op) -> bool:
+def _division(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x / y as x · (1 / y); the reciprocal rounds to float32, so the last bit may differ."""
     x, y = op.inputs
     name = graph.tensors[op.outputs[0]].name
     numerator, divisor = value(graph, x), value(graph, y)
     if not graph.tensors[y].is_float or (numerator is not None and numerator.size == 1):
-        return False
+        return None
     if divisor is None:
         one = constant(editor, f"{name}/one", float32(1))
         factor = activation_like(editor, graph, op.outputs[0], "reciprocal", graph.tensors[y].shape)
@@ -129,10 +121,9 @@ def _division(editor: Editor, graph: Graph, op: Op) -> bool:
         with np.errstate(all="ignore"):
             reciprocal = np.asarray(1 / divisor.astype(np.float64)).astype(np.float32)
         if not np.isfinite(reciprocal).all():
-            return False
+            return None
         factor = constant(editor, f"{graph.tensors[y].name}/reciprocal", reciprocal)
-    editor.add_op(op_like(op, "MUL", (x, factor), fusedActivationFunction=op.activation))
-    return True
+    return op_like(op, "MUL", (x, factor), fusedActivationFunction=op.activation)
 
 
 def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
@@ -149,22 +140,21 @@ def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
     return rewritten(graph, changed, roots)
 
 
-def _summation(editor: Editor, graph: Graph, op: Op) -> bool:
+def _summation(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """The sum as a multiple of the mean: rounds twice instead of once."""
     x, axes = op.inputs
     axis_values, shape = value(graph, axes), graph.tensors[x].shape
     if axis_values is None or not graph.tensors[x].is_float:
-        return False
+        return None
     summed = {int(a) % len(shape) for a in axis_values.reshape(-1)} if shape else set()
     count = int(np.prod([shape[a] for a in summed], dtype=np.int64))
     mean = activation_like(editor, graph, op.outputs[0], "mean", graph.tensors[op.outputs[0]].shape)
     factor = constant(editor, f"{graph.tensors[op.outputs[0]].name}/count", float32(count))
     editor.add_op(replace(retyped(op, "MEAN", (x, axes)), outputs=(mean,)))
-    editor.add_op(op_like(op, "MUL", (mean, factor), **NONE))
-    return True
+    return op_like(op, "MUL", (mean, factor), **NONE)
 
 
-def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> bool:
+def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """(n·h, w, b, b·c) -> (n·h, b, w, b·c): in memory that is the op's result."""
     x, out, b = op.inputs[0], op.outputs[0], int(op.options["blockSize"])
     n, h, w, depth = graph.tensors[x].shape
@@ -174,31 +164,29 @@ def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> bool:
     reshape(editor, x, parts, f"{name}/parts_shape")
     order = integers(editor, f"{name}/order", [0, 2, 1, 3])
     editor.add_op(Op("TRANSPOSE", (parts, order), (turned,)))
-    reshape(editor, turned, out, f"{name}/shape")
-    return True
+    return reshaping(editor, turned, out, f"{name}/shape")
 
 
-def _pick(editor: Editor, graph: Graph, op: Op) -> bool:
+def _pick(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """Indices in a row, known beforehand, such as a class token's: XNNPACK and Ethos-U take SLICE."""
     x, index, shape = op.inputs[0], value(graph, op.inputs[1]), graph.tensors[op.inputs[0]].shape
     if index is None or not index.size or graph.tensors[x].is_constant or not graph.tensors[x].is_float:
-        return False
+        return None
     axis, first = int(op.options.get("axis", 0)) % len(shape), int(index.reshape(-1)[0])
     sizes = tuple(index.size if i == axis else n for i, n in enumerate(shape))
     in_a_row = index.reshape(-1).tolist() == list(range(first, first + index.size))
     if op.options.get("batchDims") or not in_a_row or first < 0 or graph.tensors[op.outputs[0]].shape != sizes:
-        return False
+        return None
     name, begin = graph.tensors[op.outputs[0]].name, [first if i == axis else 0 for i in range(len(shape))]
     ends = (integers(editor, f"{name}/{what}", v) for what, v in (("begin", begin), ("size", sizes)))
-    editor.add_op(op_like(op, "SLICE", (x, *ends)))
-    return True
+    return op_like(op, "SLICE", (x, *ends))
 
 
-def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> bool:
+def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> Op | None:
     x, block, paddings = op.inputs
     amounts = value(graph, paddings)
     if amounts is None or not amounts.any() or not graph.tensors[x].is_float:
-        return False
+        return None
     shape, name = graph.tensors[x].shape, graph.tensors[op.outputs[0]].name
     every = np.zeros((len(shape), 2), np.int32)
     every[1 : 1 + len(amounts)] = amounts
@@ -207,19 +195,17 @@ def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> bool:
     )
     editor.add_op(Op("PAD", (x, constant(editor, f"{name}/paddings", every)), (padded,)))
     none = constant(editor, f"{name}/no_paddings", np.zeros_like(amounts))
-    editor.add_op(replace(op, inputs=(padded, block, none)))
-    return True
+    return replace(op, inputs=(padded, block, none))
 
 
-def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> bool:
+def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """An average over a whole map is small beside what it averages; AVERAGE_POOL_2D must keep its input's scale."""
     x, out, options = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options
     filters = (options["filterHeight"], options["filterWidth"])
     if filters != x.shape[1:3] or out.shape[1:3] != (1, 1) or op.activation != "NONE" or not out.is_float:
-        return False
+        return None
     axes = integers(editor, f"{out.name}/axes", [1, 2])
-    editor.add_op(op_like(op, "MEAN", (op.inputs[0], axes), keepDims=True))
-    return True
+    return op_like(op, "MEAN", (op.inputs[0], axes), keepDims=True)
 
 
 embedding = each_op("EMBEDDING_LOOKUP", _embedding)

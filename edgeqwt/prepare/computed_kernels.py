@@ -15,15 +15,15 @@ from edgeqwt.graph.padding import same_padding
 from edgeqwt.prepare.rewriting import StandIn, each_op
 
 
-def _product(editor: Editor, graph: Graph, op: Op) -> bool:
+def _product(editor: Editor, graph: Graph, op: Op) -> Op | None:
     x, w, bias = op.inputs[0], op.inputs[1], op.inputs[2] if len(op.inputs) > 2 else -1
     tensors, out = graph.tensors, graph.tensors[op.outputs[0]]
     depthwise = op.kind == "DEPTHWISE_CONV_2D"
     channels = tensors[x].shape[3]
     if tensors[w].is_constant or not (tensors[x].is_float and tensors[w].is_float) or tensors[x].shape[0] != 1:
-        return False
+        return None
     if tensors[w].shape[3] != channels:  # convolutions in groups, and channels that have several kernels
-        return False
+        return None
     ops = StandIn(editor, graph, op)
     taps = _shifted(ops, x, tensors[w].shape[1:3])
     positions, count = prod(out.shape[1:3]), len(taps)
@@ -46,8 +46,7 @@ def _product(editor: Editor, graph: Graph, op: Op) -> bool:
         joined = taps[0] if count == 1 else ops.add("CONCATENATION", tuple(taps), "concatenation", whole, axis=3)
         left, right = ops.reshaped(joined, 1, positions, terms), ops.reshaped(w, 1, out.shape[3], terms)
         made = _multiplied(ops, left, right, (1, positions, out.shape[3]))
-    _finished(ops, made, bias)
-    return True
+    return _finished(ops, made, bias)
 
 
 def _shifted(ops: StandIn, x: int, kernel: tuple[int, ...]) -> list[int]:
@@ -78,17 +77,16 @@ def _multiplied(ops: StandIn, left: int, right: int, shape: tuple[int, ...]) -> 
     return ops.add("BATCH_MATMUL", (left, right), "batch_matmul", shape, adjX=False, adjY=True)
 
 
-def _finished(ops: StandIn, made: int, bias: int) -> None:
+def _finished(ops: StandIn, made: int, bias: int) -> Op:
     """Bias and activation function, in the output's shape."""
     op, shape = ops.op, ops.graph.tensors[ops.op.outputs[0]].shape
     bias_data = ops.graph.tensors[bias].data if bias >= 0 else None
     if bias >= 0 and (bias_data is None or bias_data.any()):
         made = ops.reshaped(made, *shape)
-        ops.end("ADD", (made, bias), fusedActivationFunction=op.activation)
-    elif op.activation != "NONE":
-        ops.end(op.activation, (ops.reshaped(made, *shape),))
-    else:
-        ops.end("RESHAPE", (made, ops.integers("shape", shape)))
+        return ops.end("ADD", (made, bias), fusedActivationFunction=op.activation)
+    if op.activation != "NONE":
+        return ops.end(op.activation, (ops.reshaped(made, *shape),))
+    return ops.end("RESHAPE", (made, ops.integers("shape", shape)))
 
 
 convolutions = each_op("CONV_2D", _product)

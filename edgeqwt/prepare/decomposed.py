@@ -17,6 +17,7 @@ from edgeqwt.prepare.rewriting import (
     integers,
     op_like,
     reshape,
+    reshaping,
     rewritten,
     sole_reader,
     uses,
@@ -30,31 +31,30 @@ LONGEST_PRODUCT = 64
 INTEGERS = {"int32", "int64"}
 
 
-def _reversed(editor: Editor, graph: Graph, op: Op) -> bool:
+def _reversed(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """REVERSE_V2, which LiteRT's reference kernels lack, as STRIDED_SLICE with steps of -1."""
     x, axes = op.inputs
     turned, shape = value(graph, axes), graph.tensors[x].shape
     if turned is None or not shape:
-        return False
+        return None
     back = {int(a) % len(shape) for a in turned.reshape(-1)}
     name, mask = graph.tensors[op.outputs[0]].name, (1 << len(shape)) - 1
     ends = [integers(editor, f"{name}/{what}", [0] * len(shape)) for what in ("begin", "end")]
     inputs = (x, *ends, integers(editor, f"{name}/steps", [-1 if a in back else 1 for a in range(len(shape))]))
-    editor.add_op(op_like(op, "STRIDED_SLICE", inputs, beginMask=mask, endMask=mask, **WINDOW))
-    return True
+    return op_like(op, "STRIDED_SLICE", inputs, beginMask=mask, endMask=mask, **WINDOW)
 
 
-def _running_sum(editor: Editor, graph: Graph, op: Op) -> bool:
+def _running_sum(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """CUMSUM as a matrix product with a triangle of ones, which adds in the accumulator and rounds once."""
     x, axis = op.inputs[0], value(graph, op.inputs[1])
     tensor, out = graph.tensors[x], op.outputs[0]
     if axis is None or not tensor.is_float or not tensor.shape:
-        return False
+        return None
     rank, last = len(tensor.shape), len(tensor.shape) - 1
     summed = int(axis.reshape(())) % rank
     size, name = tensor.shape[summed], graph.tensors[out].name
     if size > LONGEST_SUM:
-        return False
+        return None
     ones = np.tri(size, k=-1 if op.options.get("exclusive") else 0, dtype=np.float32)
     ones = ones[::-1, ::-1] if op.options.get("reverse") else ones
     weights = constant(editor, f"{name}/ones", np.ascontiguousarray(ones))
@@ -64,28 +64,28 @@ def _running_sum(editor: Editor, graph: Graph, op: Op) -> bool:
         if rank == 1:
             source, target = (activation_like(editor, graph, out, what, (1, size)) for what in ("row", "sums"))
             reshape(editor, x, source, f"{name}/row_shape")
-        editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
-        if rank == 1:
-            reshape(editor, target, out, f"{name}/shape")
-        return True
+        product = Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6)
+        if rank > 1:
+            return product
+        editor.add_op(product)
+        return reshaping(editor, target, out, f"{name}/shape")
     turned = tuple(tensor.shape[a] for a in order)
     source, target = (activation_like(editor, graph, out, what, turned) for what in ("turned", "sums"))
     by = integers(editor, f"{name}/order", order)
     editor.add_op(Op("TRANSPOSE", (x, by), (source,)))
     editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
-    editor.add_op(Op("TRANSPOSE", (target, by), (out,)))
-    return True
+    return Op("TRANSPOSE", (target, by), (out,))
 
 
-def _product(editor: Editor, graph: Graph, op: Op) -> bool:
+def _product(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """REDUCE_PROD as halves multiplied with each other: the kernels multiply one after the other, at one scale."""
     x, axes = op.inputs[0], value(graph, op.inputs[1])
     shape, out = graph.tensors[x].shape, op.outputs[0]
     if axes is None or not graph.tensors[x].is_float or not shape:
-        return False
+        return None
     reduced = sorted({int(a) % len(shape) for a in axes.reshape(-1)})
     if not reduced or any(shape[a] > LONGEST_PRODUCT for a in reduced):
-        return False
+        return None
     part = x
     for axis in reduced:
         parts = [part]
@@ -98,8 +98,7 @@ def _product(editor: Editor, graph: Graph, op: Op) -> bool:
         while len(parts) > 1:
             parts[0] = _multiplied(editor, graph, op, parts[0], parts.pop())
         part = parts[0]
-    reshape(editor, part, out, f"{graph.tensors[out].name}/shape")
-    return True
+    return reshaping(editor, part, out, f"{graph.tensors[out].name}/shape")
 
 
 def _taken(editor: Editor, graph: Graph, op: Op, x: int, axis: int, begin: int, size: int) -> int:
@@ -116,13 +115,13 @@ def _multiplied(editor: Editor, graph: Graph, op: Op, x: int, y: int) -> int:
     return StandIn(editor, graph, op).add("MUL", (x, y), "product", editor.tensors[x].shape)
 
 
-def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:
+def _one_hot(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """ONE_HOT as a comparison with 0, 1, 2, ...: TFLite Micro does not have it."""
     indices, *rest = op.inputs
     depth, on, off = (value(graph, t) for t in rest)
     out, shape = graph.tensors[op.outputs[0]], graph.tensors[indices].shape
     if depth is None or on is None or off is None or (float(on.reshape(())), float(off.reshape(()))) != (1.0, 0.0):
-        return False
+        return None
     size, count, dtype = int(depth.reshape(())), int(np.prod(shape, dtype=np.int64)), graph.tensors[indices].dtype
     axis = int(op.options.get("axis", -1)) % (len(shape) + 1)
     column = activation_like(editor, graph, op.outputs[0], "indices", (count, 1))
@@ -135,17 +134,15 @@ def _one_hot(editor: Editor, graph: Graph, op: Op) -> bool:
     editor.add_op(Op("EQUAL", (column, numbers), (flag,)))
     editor.add_op(Op("CAST", (flag,), (flat,), {"inDataType": "BOOL", "outDataType": out.dtype.upper()}))
     if axis == len(shape):
-        reshape(editor, flat, op.outputs[0], f"{out.name}/shape")
-        return True
+        return reshaping(editor, flat, op.outputs[0], f"{out.name}/shape")
     rows = activation_like(editor, graph, op.outputs[0], "last", (*shape, size))
     reshape(editor, flat, rows, f"{out.name}/rows_shape")
     order = [*range(axis), len(shape), *range(axis, len(shape))]
     by = integers(editor, f"{out.name}/order", order)
-    editor.add_op(Op("TRANSPOSE", (rows, by), op.outputs))
-    return True
+    return Op("TRANSPOSE", (rows, by), op.outputs)
 
 
-def _any(editor: Editor, graph: Graph, op: Op) -> bool:
+def _any(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """REDUCE_ANY as NOT all NOT: TFLite Micro has REDUCE_ALL alone."""
     x, axes = op.inputs
     opposite, every = (
@@ -154,16 +151,15 @@ def _any(editor: Editor, graph: Graph, op: Op) -> bool:
     )
     editor.add_op(Op("LOGICAL_NOT", (x,), (opposite,)))
     editor.add_op(replace(op, kind="REDUCE_ALL", inputs=(opposite, axes), outputs=(every,), version=1))
-    editor.add_op(Op("LOGICAL_NOT", (every,), op.outputs))
-    return True
+    return Op("LOGICAL_NOT", (every,), op.outputs)
 
 
-def _updated(editor: Editor, graph: Graph, op: Op) -> bool:
+def _updated(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """DYNAMIC_UPDATE_SLICE at a constant position: what lies around the range is joined to what is written there."""
     x, update, begin = op.inputs
     start, shape, size = value(graph, begin), graph.tensors[x].shape, graph.tensors[update].shape
     if start is None or not graph.tensors[x].is_float:
-        return False
+        return None
     first = [min(max(int(s), 0), n - m) for s, n, m in zip(start.reshape(-1), shape, size, strict=True)]
     axes = [a for a, (n, m) in enumerate(zip(shape, size, strict=True)) if n != m]
     part = update
@@ -177,12 +173,10 @@ def _updated(editor: Editor, graph: Graph, op: Op) -> bool:
         if end < shape[axis]:
             pieces.append(_taken(editor, graph, op, around, axis, end, shape[axis] - end))
         whole = tuple(shape[a] if a >= axis else size[a] for a in range(len(shape)))
-        made = op.outputs[0] if axis == axes[0] else activation_like(editor, graph, op.outputs[0], "joined", whole)
-        editor.add_op(Op("CONCATENATION", tuple(pieces), (made,), {"axis": axis, **NONE}))
-        part = made
-    if not axes:
-        reshape(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
-    return True
+        if axis == axes[0]:
+            return op_like(op, "CONCATENATION", tuple(pieces), axis=axis, **NONE)
+        part = StandIn(editor, graph, op).add("CONCATENATION", tuple(pieces), "joined", whole, axis=axis)
+    return reshaping(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
 
 
 def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:

@@ -105,7 +105,7 @@ def _canonical(graph: Graph, op: Op, t: int) -> Array | None:
     return None if np.array_equal(new, data) else new
 
 
-def _limit(editor: Editor, graph: Graph, op: Op) -> bool:
+def _limit(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """MAXIMUM(x, -infinity) and MINIMUM(x, infinity) are x."""
     for x, limit in (op.inputs, op.inputs[::-1]):
         data = value(graph, limit)
@@ -114,12 +114,11 @@ def _limit(editor: Editor, graph: Graph, op: Op) -> bool:
         if value(graph, x) is None and (data <= -HUGE if op.kind == "MAXIMUM" else data >= HUGE).all():
             shape = graph.tensors[x].shape
             wanted = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
-            editor.add_op(op_like(op, "RESHAPE", (x, wanted), newShape=shape))
-            return True
-    return False
+            return op_like(op, "RESHAPE", (x, wanted), newShape=shape)
+    return None
 
 
-def _added(editor: Editor, graph: Graph, op: Op) -> bool:
+def _added(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x + constant with fills: what the fills hide is the fill, by MINIMUM or MAXIMUM; the rest is added."""
     for x, mask in (op.inputs, op.inputs[::-1]):
         data, out = value(graph, mask), op.outputs[0]
@@ -134,12 +133,11 @@ def _added(editor: Editor, graph: Graph, op: Op) -> bool:
             editor.add_op(replace(op, inputs=(x, constant(editor, f"{name}/added", kept)), outputs=(total,)))
             x = total
         limit = constant(editor, f"{name}/limit", float32(np.where(hidden, sign * FILL, -sign * FILL)))
-        editor.add_op(op_like(op, "MINIMUM" if sign < 0 else "MAXIMUM", (x, limit)))
-        return True
-    return False
+        return op_like(op, "MINIMUM" if sign < 0 else "MAXIMUM", (x, limit))
+    return None
 
 
-def _computed(editor: Editor, graph: Graph, op: Op) -> bool:
+def _computed(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """c x + (1 - c) fill, and x + m fill, with c and m 0 or 1: a choice."""
     for shown, hidden in (op.inputs, op.inputs[::-1]):
         for flag, (sign, size) in _products(graph, hidden):
@@ -149,9 +147,8 @@ def _computed(editor: Editor, graph: Graph, op: Op) -> bool:
             made = constant(editor, f"{graph.tensors[op.outputs[0]].name}/fill", float32([sign * FILL]))
             condition, hides = _condition(editor, graph, op, flag)
             select = op_like(op, "SELECT_V2", (condition, made, x) if hides else (condition, x, made))
-            editor.add_op(replace(select, extra={"optionsType": "SelectV2Options"}))
-            return True
-    return False
+            return replace(select, extra={"optionsType": "SelectV2Options"})
+    return None
 
 
 def _condition(editor: Editor, graph: Graph, op: Op, flag: int) -> tuple[int, bool]:

@@ -18,16 +18,15 @@ LARGEST = 2**24  # above, float32 does not hold every integer
 INDICES = ("TOPK_V2", "ARG_MAX", "ARG_MIN")
 
 
-def _cut_off(editor: Editor, graph: Graph, op: Op) -> bool:
+def _cut_off(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """CAST to integers of a quotient, whose places behind the point it drops."""
     found = _quotient(graph, op.inputs[0])
     if found is None or graph.tensors[op.outputs[0]].dtype not in INTEGERS:
-        return False
+        return None
     x, divisor = found
     multiple = _without_rest(graph, x, divisor)
     if multiple >= 0 or _not_negative(graph, x):
-        _floor(editor, graph, multiple if multiple >= 0 else x, divisor, op.outputs[0])
-        return True
+        return _floor(editor, graph, multiple if multiple >= 0 else x, divisor, op.outputs[0])
     name = graph.tensors[op.outputs[0]].name
     zero, minus = (
         constant(editor, f"{name}/{what}", np.array(k, np.int32)) for what, k in (("zero", 0), ("minus", -1))
@@ -44,17 +43,13 @@ def _cut_off(editor: Editor, graph: Graph, op: Op) -> bool:
     editor.add_op(Op("MAXIMUM", (negated, zero), (below,)))
     editor.add_op(Op("FLOOR_DIV", (above, by), (first,)))
     editor.add_op(Op("FLOOR_DIV", (below, by), (second,)))
-    _narrow_op(editor, graph, Op("SUB", (first, second), op.outputs, NONE))
-    return True
+    return _narrow_op(editor, graph, Op("SUB", (first, second), op.outputs, NONE))
 
 
-def _rounded_down(editor: Editor, graph: Graph, op: Op) -> bool:
+def _rounded_down(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """FLOOR of a quotient."""
     found = _quotient(graph, op.inputs[0])
-    if found is None:
-        return False
-    _floor(editor, graph, *found, op.outputs[0])
-    return True
+    return None if found is None else _floor(editor, graph, *found, op.outputs[0])
 
 
 def _quotient(graph: Graph, t: int) -> tuple[int, Array] | None:
@@ -76,21 +71,20 @@ def _quotient(graph: Graph, t: int) -> tuple[int, Array] | None:
     return (cast.inputs[0], divisor.astype(np.int32)) if same else None
 
 
-def _floor(editor: Editor, graph: Graph, x: int, divisor: Array, out: int) -> None:
+def _floor(editor: Editor, graph: Graph, x: int, divisor: Array, out: int) -> Op:
     name = graph.tensors[out].name
     by = constant(editor, f"{name}/divisor", divisor)
-    _narrow_op(editor, graph, Op("FLOOR_DIV", (_as_int32(editor, graph, x, name), by), (out,)))
+    return _narrow_op(editor, graph, Op("FLOOR_DIV", (_as_int32(editor, graph, x, name), by), (out,)))
 
 
-def _narrow_op(editor: Editor, graph: Graph, op: Op) -> None:
-    """Adds an op that computes int32, and a CAST where its output is of another type."""
+def _narrow_op(editor: Editor, graph: Graph, op: Op) -> Op:
+    """An op that computes int32; where its output is of another type it is added, and a CAST is returned."""
     out = graph.tensors[op.outputs[0]]
     if out.dtype == "int32":
-        editor.add_op(op)
-        return
+        return op
     narrow = _new(editor, f"{out.name}/int32", out.shape)
     editor.add_op(Op(op.kind, op.inputs, (narrow,), op.options))
-    editor.add_op(Op("CAST", (narrow,), op.outputs, {"inDataType": "INT32", "outDataType": out.dtype.upper()}))
+    return Op("CAST", (narrow,), op.outputs, {"inDataType": "INT32", "outDataType": out.dtype.upper()})
 
 
 def _as_int32(editor: Editor, graph: Graph, x: int, name: str) -> int:

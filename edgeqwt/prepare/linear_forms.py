@@ -26,20 +26,19 @@ def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
     return rewritten(graph, changed, editor=editor)
 
 
-def _matmul(editor: Editor, graph: Graph, op: Op) -> bool:
+def _matmul(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x @ constant: FULLY_CONNECTED wants the constant as (outputs, inputs)."""
     x, right = graph.tensors[op.inputs[0]], value(graph, op.inputs[1])
     if right is None or right.ndim < 2 or right.shape[:-2] != (1,) * (right.ndim - 2):
-        return False
+        return None
     rank_grows = right.ndim > len(x.shape)  # the result would have the constant's rank
     if x.is_constant or not x.is_float or len(x.shape) < 2 or op.options.get("adjX") or rank_grows:
-        return False
+        return None
     weights = right.reshape(right.shape[-2:])
     weights = np.ascontiguousarray(weights if op.options.get("adjY") else weights.T)
     name = graph.tensors[op.inputs[1]].name
     inputs = (op.inputs[0], constant(editor, name, weights))
-    editor.add_op(Op("FULLY_CONNECTED", inputs, op.outputs, DENSE, version=6))
-    return True
+    return Op("FULLY_CONNECTED", inputs, op.outputs, DENSE, version=6)
 
 
 matmul = each_op("BATCH_MATMUL", _matmul)

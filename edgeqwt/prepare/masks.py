@@ -95,7 +95,7 @@ def _replaced(graph: Graph, hides: Hides, change: Callable[[Array], Array]) -> t
     return without(graph, set(), changed, editor), [graph.tensors[t].name for t, _ in made]
 
 
-def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
+def _filled(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """Scores replaced by a large negative constant where a condition holds: the constant is added instead.
 
     In place of a score a constant must be below all others, whatever they are; added to one it is relative to it.
@@ -107,38 +107,35 @@ def _filled(editor: Editor, graph: Graph, op: Op) -> bool:
     masks = [t for t in choices if _hides(value(graph, t))]
     scores = [t for t in choices if value(graph, t) is None]
     if reader is None or not _only_softmax(graph, out) or not masks or not scores:
-        return False
+        return None
     if graph.tensors[scores[0]].shape != graph.tensors[out].shape:
-        return False
+        return None
     name = graph.tensors[out].name
     if _may_hide_rows(graph, condition, hides=masks[0] == choices[0]):
         fill = constant(editor, f"{name}/hidden", float32([HIDDEN]))
-        editor.add_op(replace(op, inputs=(condition, *(fill if t in masks else t for t in choices))))
-        return True
+        return replace(op, inputs=(condition, *(fill if t in masks else t for t in choices)))
     mask = activation_like(editor, graph, out, "mask", graph.tensors[condition].shape)
     added = [constant(editor, f"{name}/added_{i}", float32([HIDDEN * (t in masks)])) for i, t in enumerate(choices)]
     editor.add_op(replace(op, inputs=(condition, *added), outputs=(mask,)))
-    editor.add_op(op_like(op, "ADD", (scores[0], mask), fusedActivationFunction="NONE"))
-    return True
+    return op_like(op, "ADD", (scores[0], mask), fusedActivationFunction="NONE")
 
 
-def _chosen(editor: Editor, graph: Graph, op: Op) -> bool:
+def _chosen(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """Scores to which a mask is added that may hide a whole row: a constant stands in place of those that it hides.
 
     What is so large absorbs the scores of such a row, and softmax gives equal shares; `soften` would leave it those of
     the scores. It costs a comparison and a choice, so it is for masks of which samples show that they do that.
     """
     if op.activation != "NONE" or not _only_softmax(graph, op.outputs[0]):
-        return False
+        return None
     for mask, scores in (op.inputs, op.inputs[::-1]):
         if value(graph, scores) is not None or graph.tensors[scores].shape != graph.tensors[op.outputs[0]].shape:
             continue
         condition = _hidden_where(editor, graph, mask)
         if condition is not None:
             fill = constant(editor, f"{graph.tensors[op.outputs[0]].name}/hidden", float32([HIDDEN]))
-            editor.add_op(op_like(op, "SELECT_V2", (condition, fill, scores)))
-            return True
-    return False
+            return op_like(op, "SELECT_V2", (condition, fill, scores))
+    return None
 
 
 def _hidden_where(editor: Editor, graph: Graph, mask: int) -> int | None:
@@ -190,7 +187,7 @@ def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
     return _has_rows(graph.tensors[condition].shape)
 
 
-def _compared(editor: Editor, graph: Graph, op: Op) -> bool:
+def _compared(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """Whole numbers plus a mask of which only is asked whether they equal a whole number: where it hides, they do not.
 
     Decoders ask `(causal + attention_mask) == 0`, to hide padding. The mask's large constants need a scale that leaves
@@ -198,12 +195,12 @@ def _compared(editor: Editor, graph: Graph, op: Op) -> bool:
     """
     readers = [graph.ops[i] for i in uses(graph).readers.get(op.outputs[0], [])]
     if op.activation != "NONE" or op.outputs[0] in ports(graph) or not readers:
-        return False
+        return None
     asked = [value(graph, next((t for t in r.inputs if t != op.outputs[0]), -1)) for r in readers]
     if any(r.kind not in ("EQUAL", "NOT_EQUAL") for r in readers) or not all(
         _is_small_and_whole(data) for data in asked
     ):
-        return False
+        return None
     for x, mask in (op.inputs, op.inputs[::-1]):
         data = value(graph, mask)
         if data is None or data.dtype != np.float32 or not (data < ABSORBS).any() or not is_whole(graph, x):
@@ -211,9 +208,8 @@ def _compared(editor: Editor, graph: Graph, op: Op) -> bool:
         if _is_small_and_whole(np.where(data < ABSORBS, 0, data)):
             other = np.where(data < ABSORBS, np.float32(NEVER_WHOLE), data)
             apart = constant(editor, f"{graph.tensors[mask].name}/apart", other)
-            editor.add_op(replace(op, inputs=(x, apart)))
-            return True
-    return False
+            return replace(op, inputs=(x, apart))
+    return None
 
 
 def _is_small_and_whole(data: Array | None) -> bool:

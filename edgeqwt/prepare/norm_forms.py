@@ -12,7 +12,7 @@ from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.prepare.rewriting import StandIn, each_op, sole_reader, value, without, writer
 
 
-def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
+def _spread(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x s + (b - mean(x) s), as Keras writes (x - mean(x)) s + b; s is gamma / root, multiplied out."""
     for first, second in (op.inputs, op.inputs[::-1]):
         scaled, rest = writer(graph, first, "MUL"), writer(graph, second, "SUB")
@@ -25,12 +25,11 @@ def _spread(editor: Editor, graph: Graph, op: Op) -> bool:
             if mean is None or mean.inputs[0] != x or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
                 continue
             if graph.tensors[means[0]].shape == (*graph.tensors[x].shape[:-1], 1) and graph.tensors[x].is_float:
-                _write_norm(editor, graph, op, (x, means[0], s, rest.inputs[0]))
-                return True
-    return False
+                return _norm(editor, graph, op, (x, means[0], s, rest.inputs[0]))
+    return None
 
 
-def _write_norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int, int]) -> None:
+def _norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int, int]) -> Op:
     """(x - mean) s + b; where s is a product, one factor after the other."""
     x, mean, s, beta = parts
     product = writer(graph, s, "MUL")
@@ -39,30 +38,30 @@ def _write_norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int
     y = ops.add("SUB", (x, mean), "centered")
     for factor in factors:
         y = ops.add("MUL", (y, factor), "scaled")
-    editor.add_op(replace(op, inputs=(y, beta)))
+    return replace(op, inputs=(y, beta))
 
 
 spread = each_op("ADD", _spread)
 
 
-def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
+def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """mean(x x) - mean(x) mean(x), as Flax writes the variance, is the mean of (x - mean(x))^2."""
     square_mean, mean_square = writer(graph, op.inputs[0], "MEAN"), writer(graph, op.inputs[1], "MUL")
     # Flax clips the difference at zero, below which rounding may bring it: a mean of squares is never below.
     usual = op.activation in ("NONE", "RELU")
     if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or not usual:
-        return False
+        return None
     squares, mean = writer(graph, square_mean.inputs[0], "MUL"), writer(graph, mean_square.inputs[0], "MEAN")
     if squares is None or mean is None or {*squares.inputs} != {mean.inputs[0]}:
-        return False
+        return None
     x, axes = mean.inputs
     wanted, given = value(graph, axes), value(graph, square_mean.inputs[1])
     shape, rank = graph.tensors[mean.outputs[0]].shape, len(graph.tensors[x].shape)
     if wanted is None or given is None or {*(wanted.reshape(-1) % rank)} != {*(given.reshape(-1) % rank)}:
-        return False
+        return None
     kept = tuple(1 if i in wanted.reshape(-1) % rank else n for i, n in enumerate(graph.tensors[x].shape))
     if not graph.tensors[x].is_float or not shape == graph.tensors[op.outputs[0]].shape == kept:
-        return False
+        return None
     ops, shape = StandIn(editor, graph, op), graph.tensors[x].shape
     centered = ops.add("SUB", (x, mean.outputs[0]), "centered", shape)
     return ops.end("MEAN", (ops.add("MUL", (centered, centered), "squares", shape), axes), keepDims=True)
@@ -71,7 +70,7 @@ def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> bool:
 difference_of_squares = each_op("SUB", _difference_of_squares)
 
 
-def _gathered(editor: Editor, graph: Graph, op: Op) -> bool:
+def _gathered(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x s - (mean(x) s), where s and the mean are reshaped in between, as litert-torch writes LayerNorm."""
     for first, second in (op.inputs, op.inputs[::-1]):
         scaled, product = writer(graph, first, "MUL"), _negative_product(graph, second)
@@ -90,7 +89,7 @@ def _gathered(editor: Editor, graph: Graph, op: Op) -> bool:
             ops = StandIn(editor, graph, op)
             average = ops.add("MEAN", mean.inputs, "mean", kept, keepDims=True)
             return ops.end("MUL", (ops.add("SUB", (x, average), "centered"), s))
-    return False
+    return None
 
 
 def _shape(graph: Graph, op: Op) -> tuple[int, ...]:

@@ -7,44 +7,40 @@ from dataclasses import replace
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, plan, write
-from edgeqwt.prepare.rewriting import StandIn, activation_like, each_op, sole_reader
+from edgeqwt.prepare.rewriting import StandIn, activation_like, each_op, reshape, reshaping, sole_reader
 
 
-def _left(editor: Editor, graph: Graph, op: Op) -> bool:
+def _left(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x^T @ y with x a row or a column: its transpose is a RESHAPE, and XNNPACK takes no transposed left side."""
     shape = graph.tensors[op.inputs[0]].shape
     if not op.options.get("adjX") or len(shape) < 2 or 1 not in shape[-2:] or not graph.tensors[op.inputs[0]].is_float:
-        return False
+        return None
     turned = activation_like(editor, graph, op.outputs[0], "left", (*shape[:-2], shape[-1], shape[-2]))
     write(editor, (Move(editor.tensors[turned].shape),), op.inputs[0], turned)
-    editor.add_op(replace(op, inputs=(turned, *op.inputs[1:])).with_options(adjX=False))
-    return True
+    return replace(op, inputs=(turned, *op.inputs[1:])).with_options(adjX=False)
 
 
-def _layer(editor: Editor, graph: Graph, op: Op) -> bool:
+def _layer(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x @ w^T with computed w: a product of two activations, each with its own scale, and no layer with weights."""
     x, w = op.inputs[:2]
     tensors, out = graph.tensors, op.outputs[0]
     if tensors[w].is_constant or not (tensors[x].is_float and tensors[w].is_float):
-        return False
+        return None
     count, length = tensors[w].shape
     rows = tensors[x].size // length
 
-    def moved(source: int, target: int) -> int:
-        write(editor, (Move(editor.tensors[target].shape),), source, target)
-        return target
-
-    # XNNPACK wants three axes.
-    left = moved(x, activation_like(editor, graph, out, "left", (1, rows, length)))
-    right = moved(w, activation_like(editor, graph, out, "right", (1, count, length)))
+    name = tensors[out].name
+    left, right = (  # XNNPACK wants three axes
+        reshape(editor, t, activation_like(editor, graph, out, what, (1, n, length)), f"{name}/{what}/shape")
+        for t, what, n in ((x, "left", rows), (w, "right", count))
+    )
     ops, shape = StandIn(editor, graph, op), (1, rows, count)
     last = ops.add("BATCH_MATMUL", (left, right), "product", shape, adjX=False, adjY=True)
     if len(op.inputs) > 2 and op.inputs[2] >= 0:
         last = ops.add("ADD", (last, op.inputs[2]), "total", shape, fusedActivationFunction=op.activation)
     elif op.activation != "NONE":
         last = ops.add(op.activation, (last,), "clipped", shape)
-    moved(last, out)
-    return True
+    return reshaping(editor, last, out, f"{name}/shape")
 
 
 computed_weights = each_op("FULLY_CONNECTED", _layer)

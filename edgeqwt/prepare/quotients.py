@@ -18,7 +18,7 @@ MOVING = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_D
 """Ops whose results are not below the lowest of what they read first, if that is not below zero."""
 
 
-def _divided(editor: Editor, graph: Graph, op: Op) -> bool:
+def _divided(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x · (1 / y), both products of activations, as (x · y^-1/2) · y^-1/2."""
     producers = uses(graph).producers
     for x, reciprocal in (op.inputs, op.inputs[::-1]):
@@ -35,9 +35,8 @@ def _divided(editor: Editor, graph: Graph, op: Op) -> bool:
         part = activation_like(editor, graph, op.outputs[0], "by_root", graph.tensors[op.outputs[0]].shape)
         editor.add_op(Op("RSQRT", (divisor,), (root,)))
         editor.add_op(Op("MUL", (x, root), (part,), {"fusedActivationFunction": "NONE"}))
-        editor.add_op(op_like(op, "MUL", (part, root), fusedActivationFunction=op.activation))
-        return True
-    return False
+        return op_like(op, "MUL", (part, root), fusedActivationFunction=op.activation)
+    return None
 
 
 def least(graph: Graph, t: int) -> float:

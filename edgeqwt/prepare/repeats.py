@@ -13,16 +13,15 @@ REPEATING = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 """Ops that repeat either input as the other's shape asks for, in every runtime and at every width."""
 
 
-def _ones(editor: Editor, graph: Graph, op: Op) -> bool:
+def _ones(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """x * 1 is x, repeated: exporters write Expand so."""
     held = [value(graph, t) for t in op.inputs]
     slot = next((k for k, data in enumerate(held) if data is not None and data.size and np.all(data == 1)), None)
     if slot is None or op.activation != "NONE" or held[1 - slot] is not None:
-        return False
+        return None
     x, shape = op.inputs[1 - slot], graph.tensors[op.outputs[0]].shape
     sizes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
-    editor.add_op(Op("BROADCAST_TO", (x, sizes), op.outputs, version=2))  # LiteRT has no version 1
-    return True
+    return Op("BROADCAST_TO", (x, sizes), op.outputs, version=2)  # LiteRT has no version 1
 
 
 by_ones = each_op("MUL", _ones)

@@ -17,8 +17,8 @@ DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
 FUSING = ("ADD", "SUB", "MUL", "DIV", "CONCATENATION")
 """What may have an activation function of its own, of the ops that are written here."""
 
-Rewrite = Callable[[Editor, Graph, Op], bool]
-"""Adds ops that stand in for `op` to the editor and returns True, or does nothing and returns False."""
+Rewrite = Callable[[Editor, Graph, Op], Op | None]
+"""Adds ops that stand in for an op to the editor, but for the last, which it returns; None where the op stays."""
 
 
 def each_op(kind: str, rewrite: Rewrite) -> Callable[[Graph], tuple[Graph, list[str]]]:
@@ -29,10 +29,10 @@ def each_op(kind: str, rewrite: Rewrite) -> Callable[[Graph], tuple[Graph, list[
             return graph, []
         editor, names = Editor(graph), []
         for op in graph.ops:
-            if op.kind == kind and rewrite(editor, graph, op):
+            new = rewrite(editor, graph, op) if op.kind == kind else None
+            if new is not None:
                 names.append(graph.tensors[op.outputs[0]].name)
-            else:
-                editor.add_op(op)
+            editor.add_op(new or op)
         return (editor.finish(), names) if names else (graph, [])
 
     return run
@@ -75,10 +75,15 @@ def integers(editor: Editor, name: str, values: Any) -> int:
     return constant(editor, name, np.array(values, np.int32))
 
 
+def reshaping(editor: Editor, source: int, target: int, name: str) -> Op:
+    """The RESHAPE of a tensor to another one; `name` is that of the constant, which is added."""
+    shape = editor.tensors[target].shape
+    return Op("RESHAPE", (source, integers(editor, name, shape)), (target,), {"newShape": shape})
+
+
 def reshape(editor: Editor, source: int, target: int, name: str) -> int:
     """Adds the RESHAPE of a tensor to another one, which is returned; `name` is that of the constant."""
-    shape = editor.tensors[target].shape
-    editor.add_op(Op("RESHAPE", (source, integers(editor, name, shape)), (target,), {"newShape": shape}))
+    editor.add_op(reshaping(editor, source, target, name))
     return target
 
 
@@ -128,10 +133,9 @@ class StandIn:
         self.editor.add_op(Op(kind, inputs, (made,), self._options(kind, options)))
         return made
 
-    def end(self, kind: str, inputs: tuple[int, ...], **options: Any) -> bool:
-        """Adds the last op, which computes what the old one did; true, as rewrites return."""
-        self.editor.add_op(Op(kind, inputs, self.op.outputs, self._options(kind, options)))
-        return True
+    def end(self, kind: str, inputs: tuple[int, ...], **options: Any) -> Op:
+        """The last op, which computes what the old one did; it is not added."""
+        return Op(kind, inputs, self.op.outputs, self._options(kind, options))
 
     def reshaped(self, t: int, *shape: int) -> int:
         """The same values in another shape."""

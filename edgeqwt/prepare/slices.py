@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, each_op, integers, op_like, ports, uses, value, writer
+from edgeqwt.prepare.rewriting import NONE, activation_like, each_op, integers, op_like, ports, uses, value, writer
 
 
 @dataclass(frozen=True)
@@ -32,27 +32,26 @@ def _box(graph: Graph, op: Op) -> _Box | None:
     )
 
 
-def _slice(editor: Editor, op: Op, name: str, source: int, box: _Box) -> None:
+def _slice(editor: Editor, op: Op, name: str, source: int, box: _Box) -> Op:
     ends = (integers(editor, f"{name}/{what}", data) for what, data in (("begin", box.begin), ("size", box.size)))
-    editor.add_op(op_like(op, "SLICE", (source, *ends)))
+    return op_like(op, "SLICE", (source, *ends))
 
 
-def _of_slice(editor: Editor, graph: Graph, op: Op) -> bool:
+def _of_slice(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """SLICE of a SLICE."""
     box, before = _box(graph, op), writer(graph, op.inputs[0], "SLICE")
     first = None if before is None else _box(graph, before)
     if box is None or before is None or first is None:
-        return False
+        return None
     begin = tuple(a + b for a, b in zip(first.begin, box.begin, strict=True))
-    _slice(editor, op, graph.tensors[op.outputs[0]].name, before.inputs[0], _Box(begin, box.size))
-    return True
+    return _slice(editor, op, graph.tensors[op.outputs[0]].name, before.inputs[0], _Box(begin, box.size))
 
 
-def _of_joined(editor: Editor, graph: Graph, op: Op) -> bool:
+def _of_joined(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """SLICE of a CONCATENATION: of one of its inputs, or of fewer of them where nothing but SLICEs reads it."""
     box, joining = _box(graph, op), writer(graph, op.inputs[0], "CONCATENATION")
     if box is None or joining is None:
-        return False
+        return None
     axis = int(joining.options["axis"]) % len(box.begin)
     pieces, at = list[tuple[int, _Box]](), 0
     for t in joining.inputs:
@@ -63,24 +62,21 @@ def _of_joined(editor: Editor, graph: Graph, op: Op) -> bool:
             pieces.append((t, _Box(taken, tuple(stop - start if k == axis else s for k, s in enumerate(box.size)))))
         at += n
     if not pieces or len(pieces) == len(joining.inputs) or any(graph.tensors[t].is_constant for t, _ in pieces):
-        return False
+        return None
     name = graph.tensors[op.outputs[0]].name
     if len(pieces) == 1:
-        _slice(editor, op, name, *pieces[0])
-        return True
+        return _slice(editor, op, name, *pieces[0])
     joined = op.inputs[0]
     if joined in ports(graph) or any(graph.ops[i].kind != "SLICE" for i in uses(graph).readers[joined]):
-        return False
+        return None
     parts = list[int]()
     for k, (t, inner) in enumerate(pieces):
         if inner.size != graph.tensors[t].shape:
             made = activation_like(editor, graph, op.outputs[0], f"part{k}", inner.size)
-            _slice(editor, Op("SLICE", (), (made,)), editor.tensors[made].name, t, inner)
+            editor.add_op(_slice(editor, Op("SLICE", (), (made,)), editor.tensors[made].name, t, inner))
             t = made
         parts.append(t)
-    options = {"axis": axis, "fusedActivationFunction": "NONE"}
-    editor.add_op(op_like(op, "CONCATENATION", tuple(parts), **options))
-    return True
+    return op_like(op, "CONCATENATION", tuple(parts), axis=axis, **NONE)
 
 
 of_slices = each_op("SLICE", _of_slice)

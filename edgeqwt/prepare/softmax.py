@@ -53,13 +53,12 @@ def _is_flat(graph: Graph, t: int, axis: int, rank: int) -> bool:
     return at < 0 or shape[at] == 1
 
 
-def _write(editor: Editor, graph: Graph, op: Op, kind: str, x: int, axis: int) -> bool:
+def _write(editor: Editor, graph: Graph, op: Op, kind: str, x: int, axis: int) -> Op | None:
     """One op along the last axis; along another between two TRANSPOSEs."""
     shape, name = graph.tensors[x].shape, graph.tensors[op.outputs[0]].name
     options = {"beta": 1.0} if kind == "SOFTMAX" else {}
     if axis == len(shape) - 1:
-        editor.add_op(op_like(op, kind, (x,), **options))
-        return True
+        return op_like(op, kind, (x,), **options)
     order = [a for a in range(len(shape)) if a != axis] + [axis]
     turned, computed = (
         activation_like(editor, graph, op.outputs[0], what, tuple(shape[a] for a in order)) for what in ("rows", kind)
@@ -68,36 +67,35 @@ def _write(editor: Editor, graph: Graph, op: Op, kind: str, x: int, axis: int) -
     back = integers(editor, f"{name}/order_back", np.argsort(order))
     editor.add_op(Op("TRANSPOSE", (x, there), (turned,)))
     editor.add_op(Op(kind, (turned,), (computed,), options))
-    editor.add_op(op_like(op, "TRANSPOSE", (computed, back)))
-    return True
+    return op_like(op, "TRANSPOSE", (computed, back))
 
 
-def _divided(editor: Editor, graph: Graph, op: Op) -> bool:
+def _divided(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """e / sum(e), e being EXP."""
-    return op.activation == "NONE" and _quotient(editor, graph, op, *op.inputs)
+    return _quotient(editor, graph, op, *op.inputs) if op.activation == "NONE" else None
 
 
-def _multiplied(editor: Editor, graph: Graph, op: Op) -> bool:
+def _multiplied(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """e * (1 / sum(e))."""
     for exponential, factor in (op.inputs, op.inputs[::-1]) if op.activation == "NONE" else ():
         inverse = writer(graph, factor, "DIV")
         one = value(graph, inverse.inputs[0]) if inverse is not None else None
         if inverse is None or one is None or one.size != 1 or float(one.reshape(-1)[0]) != 1:
             continue
-        if _quotient(editor, graph, op, exponential, inverse.inputs[1]):
-            return True
-    return False
+        if (found := _quotient(editor, graph, op, exponential, inverse.inputs[1])) is not None:
+            return found
+    return None
 
 
-def _quotient(editor: Editor, graph: Graph, op: Op, exponential: int, total: int) -> bool:
+def _quotient(editor: Editor, graph: Graph, op: Op, exponential: int, total: int) -> Op | None:
     source, shape = writer(graph, exponential, "EXP"), graph.tensors[op.outputs[0]].shape
     axis = _summed_axis(graph, total, exponential) if source is not None else None
     if source is None or axis is None or graph.tensors[exponential].shape != shape:
-        return False
+        return None
     return _write(editor, graph, op, "SOFTMAX", _unshifted(graph, source.inputs[0], axis), axis)
 
 
-def _logarithm(editor: Editor, graph: Graph, op: Op) -> bool:
+def _logarithm(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """s - log(sum(exp(s)))."""
     x, log = op.inputs[0], writer(graph, op.inputs[1], "LOG")
     total = log.inputs[0] if log is not None else -1
@@ -107,7 +105,7 @@ def _logarithm(editor: Editor, graph: Graph, op: Op) -> bool:
     source = writer(graph, exponential, "EXP") if exponential >= 0 else None
     axis = _summed_axis(graph, total, exponential) if source is not None else None
     if source is None or axis is None or source.inputs[0] != x or op.activation != "NONE":
-        return False
+        return None
     return _write(editor, graph, op, "LOG_SOFTMAX", _unshifted(graph, x, axis), axis)
 
 
