@@ -16,24 +16,24 @@ from edgeqwt.errors import short
 from edgeqwt.graph.graph import Editor, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
-from edgeqwt.prepare.joins import write_tree
+from edgeqwt.prepare.joins import tree
 from edgeqwt.prepare.prepare import sentence
-from edgeqwt.prepare.rewriting import constant, integers, reshape
+from edgeqwt.prepare.rewriting import NONE, constant, integers, reshape, reshaping
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.profile import TargetProfile
-from edgeqwt.runtime.misread import write_rightly
-from edgeqwt.runtime.overwritten import overwritten, write_copied
+from edgeqwt.runtime.misread import rightly
+from edgeqwt.runtime.overwritten import copied, overwritten
 from edgeqwt.scales.weights import bias_quantization
 from edgeqwt.target.check import check
 from edgeqwt.target.model import is_float
 from edgeqwt.target.plugin_rules import cut
 from edgeqwt.target.shape_rules import reduced_block
-from edgeqwt.target.tables import as_native, as_table, look_up
+from edgeqwt.target.tables import as_table, look_up, native
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
 
-Rewrite = Callable[[Editor, Graph, int, TargetProfile], bool]
-"""Adds ops that stand in for an op to the editor and returns True, or does nothing and returns False."""
+Rewrite = Callable[[Editor, Graph, int, TargetProfile], Op | None]
+"""As those of `prepare.rewriting`, of an op by its index."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def fix(graph: Graph, profile: TargetProfile) -> tuple[Graph, tuple[str, ...]]:
 def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetProfile) -> tuple[Graph, list[str]]:
     editor, names = Editor(graph), []
     for i, op in enumerate(graph.ops):
-        if i in wanted and rewrite(editor, graph, i, profile):
+        new = rewrite(editor, graph, i, profile) if i in wanted else None
+        if new is not None:
             names.append(graph.tensors[op.outputs[0]].name)
-        else:
-            editor.add_op(op)
+        editor.add_op(new or op)
     return (drop_dead(editor.finish())[0].pruned(), names) if names else (graph, [])
 
 
-def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     inputs = []
     for t in op.inputs:
@@ -92,41 +92,39 @@ def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool
         if tensor is not None and tensor.dtype == "int4":
             editor.tensors[t] = replace(tensor, dtype="int8")
         inputs.append(t)
-    editor.add_op(replace(op, version=rule_at(op.kind, bits_of(graph, op)).version))
-    return True
+    return replace(op, version=rule_at(op.kind, bits_of(graph, op)).version)
 
 
-def _lookup_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _lookup_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     return as_table(editor, graph, i)
 
 
-def _native_op(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> bool:
+def _native_op(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> Op | None:
     kinds = profile.limits.get("npu_ops", {})
-    return isinstance(kinds, Mapping) and as_native(editor, graph, i, kinds.get("int8", ()))
+    return native(graph, i, kinds.get("int8", ())) if isinstance(kinds, Mapping) else None
 
 
-def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     axes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/axes", [1, 2])
     version = rule_at("MEAN", bits_of(graph, op)).version
-    editor.add_op(Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version))
-    return True
+    return Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version)
 
 
-def _copied_input(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
-    return any(write_copied(editor, graph, i, t) for k, t in overwritten(graph) if k == i)
+def _copied_input(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
+    written = (copied(editor, graph, i, t) for k, t in overwritten(graph) if k == i)
+    return next((op for op in written if op is not None), None)
 
 
-def _same_written_out(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
-    write_rightly(editor, graph, graph.ops[i])
-    return True
+def _same_written_out(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
+    return rightly(editor, graph, graph.ops[i])
 
 
-def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     block = reduced_block(graph, op)
     if block is None:
-        return False
+        return None
     outer, reduced, inner = block
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     rows = editor.add_tensor(replace(_bare(x), name=f"{y.name}/rows", shape=(1, outer, reduced, inner)))
@@ -134,29 +132,27 @@ def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bo
     axis = integers(editor, f"{y.name}/axis", [2])
     reshape(editor, op.inputs[0], rows, f"{y.name}/shape")
     editor.add_op(replace(op.with_options(keepDims=True), inputs=(rows, axis), outputs=(mean,)))
-    reshape(editor, mean, op.outputs[0], f"{y.name}/shape")
-    return True
+    return reshaping(editor, mean, op.outputs[0], f"{y.name}/shape")
 
 
 def _bare(tensor: Tensor) -> Tensor:
     return replace(tensor, data=None, shape_signature=None)
 
 
-def _tile_as_concatenation(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _tile_as_concatenation(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     multiples, out = graph.tensors[op.inputs[1]].data, graph.tensors[op.outputs[0]]
     if multiples is None:
-        return False
+        return None
     t, shape = op.inputs[0], list(graph.tensors[op.inputs[0]].shape)
     steps = [(axis, pieces) for axis, m in enumerate(multiples.reshape(-1)) for pieces in _factors(int(m))]
-    for k, (axis, pieces) in enumerate(steps or [(0, 1)]):
+    *inner, last = steps or [(0, 1)]
+    for axis, pieces in inner:
         shape[axis] *= pieces
-        last = k >= len(steps) - 1
-        target = op.outputs[0] if last else editor.add_tensor(replace(_bare(out), shape=tuple(shape)))
-        options = {"axis": axis, "fusedActivationFunction": "NONE"}
-        editor.add_op(Op("CONCATENATION", (t,) * pieces, (target,), options, version=2))
+        target = editor.add_tensor(replace(_bare(out), shape=tuple(shape)))
+        editor.add_op(Op("CONCATENATION", (t,) * pieces, (target,), {"axis": axis, **NONE}, version=2))
         t = target
-    return True
+    return Op("CONCATENATION", (t,) * last[1], op.outputs, {"axis": last[0], **NONE}, version=2)
 
 
 def _factors(count: int) -> list[int]:
@@ -169,32 +165,30 @@ def _factors(count: int) -> list[int]:
     return [*found, count] if count > 1 else found
 
 
-def _joined_in_tree(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> bool:
+def _joined_in_tree(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> Op | None:
     most = profile.limits["joined_inputs"]
     assert isinstance(most, int)
-    write_tree(editor, graph, graph.ops[i], most)
-    return True
+    return tree(editor, graph, graph.ops[i], most)
 
 
-def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     begin, sizes = (graph.tensors[t] for t in op.inputs[1:3])
     if begin.data is None or sizes.data is None:
-        return False
+        return None
     rest = np.array(graph.tensors[op.inputs[0]].shape) - begin.data
     written = np.where(sizes.data < 0, rest, sizes.data).astype(sizes.data.dtype)
     new = constant(editor, f"{graph.tensors[op.outputs[0]].name}/sizes", written)
-    editor.add_op(replace(op, inputs=(*op.inputs[:2], new)))
-    return True
+    return replace(op, inputs=(*op.inputs[:2], new))
 
 
-def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     """Every channel at the largest channel's scale; the bias, and with it a correction's offset, at the new one."""
     op = graph.ops[i]
     s = slots(op)
     weight, x = graph.tensors[s.weight], graph.tensors[s.data].quantization
     if weight.data is None or weight.quantization is None or x is None:
-        return False
+        return None
     old = weight.quantization.scale.astype(np.float64)
     largest = np.float32(old.max())
     shape = [-1] + [1] * (weight.data.ndim - 1)
@@ -209,34 +203,31 @@ def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
         integers = np.rint(bias.data * (before / float(step[0]))).astype(bias.data.dtype)
         bq = Quantization(step, np.zeros(1, np.int64))
         inputs[2] = editor.add_tensor(replace(bias, data=integers, quantization=bq, extra={}))
-    editor.add_op(replace(op, inputs=tuple(inputs)))
-    return True
+    return replace(op, inputs=tuple(inputs))
 
 
-def _cast_as_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _cast_as_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     y = graph.tensors[op.outputs[0]]
     integers = np.arange(-128, 128).astype(np.int16)
     table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int16", integers, y.quantization))
-    look_up(editor, op.inputs[0], table, op.outputs, y.name, 4)
-    return True
+    return look_up(editor, op.inputs[0], table, op.outputs, y.name, 4)
 
 
-def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     x, zero = sorted(op.inputs, key=lambda t: graph.tensors[t].is_constant)
     wide = bits_of(graph, op)
     options = {**op.options, **rule_at("SUB", wide).options}
     extra = {**op.extra, "optionsType": "SubOptions"} if "optionsType" in op.extra else op.extra
-    editor.add_op(Op("SUB", (x, zero), op.outputs, options, rule_at("SUB", wide).version, extra=extra))
-    return True
+    return Op("SUB", (x, zero), op.outputs, options, rule_at("SUB", wide).version, extra=extra)
 
 
-def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> bool:
+def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
     op = graph.ops[i]
     found = cut(graph, op)
     if found is None:
-        return False
+        return None
     (height, width), (top, left) = found
     y = graph.tensors[op.outputs[0]]
     shape = (y.shape[0], height, width, y.shape[3])
@@ -247,8 +238,7 @@ def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) 
     )
     editor.add_op(replace(op.with_options(padding="VALID"), inputs=(size, *op.inputs[1:]), outputs=(whole,)))
     version = rule_at("SLICE", bits_of(graph, op)).version
-    editor.add_op(Op("SLICE", (whole, begin, kept), op.outputs, {}, version))
-    return True
+    return Op("SLICE", (whole, begin, kept), op.outputs, {}, version)
 
 
 EXACT = "exact"

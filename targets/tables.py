@@ -78,32 +78,22 @@ def _candidates(x: int, op: Op, allowed: set[str]) -> Iterator[Op]:
             yield Op(kind, (x,), op.outputs, options, version, extra={"optionsType": name})
 
 
-def as_native(editor: Editor, graph: Graph, i: int, kinds: Iterable[str]) -> bool:
-    """Writes a table's GATHER as the op whose table it is; the CAST and ADD before it are dead then."""
-    op = native(graph, i, kinds)
-    if op is None:
-        return False
-    editor.add_op(op)
-    return True
-
-
-def as_table(editor: Editor, graph: Graph, i: int) -> bool:
-    """Writes an int8 op of one variable as CAST, ADD and GATHER of its values."""
+def as_table(editor: Editor, graph: Graph, i: int) -> Op | None:
+    """An int8 op of one variable as CAST, ADD and GATHER of its values, as `look_up` adds them."""
     op = graph.ops[i]
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     if x.dtype != "int8" or x.quantization is None or y.quantization is None or len(op.inputs) != 1:
-        return False
+        return None
     values = curve(op, x.quantization, y.quantization)
     table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int8", values, y.quantization))
-    look_up(editor, op.inputs[0], table, op.outputs, y.name)
-    return True
+    return look_up(editor, op.inputs[0], table, op.outputs, y.name)
 
 
-def look_up(editor: Editor, x: int, table: int, outputs: tuple[int, ...], name: str, version: int = 2) -> None:
-    """CAST, ADD and GATHER: the values of a table of 256 at the integers of an int8 tensor."""
+def look_up(editor: Editor, x: int, table: int, outputs: tuple[int, ...], name: str, version: int = 2) -> Op:
+    """The GATHER of a table of 256 at the integers of an int8 tensor, behind a CAST and an ADD, which are added."""
     shape = editor.tensors[x].shape
     wide, index = (editor.add_tensor(Tensor(f"{name}/{part}", shape, "int32")) for part in ("int32", "index"))
     offset = constant(editor, f"{name}/128", np.array(128, np.int32))
     editor.add_op(Op("CAST", (x,), (wide,), {"inDataType": "INT8", "outDataType": "INT32"}))
     editor.add_op(Op("ADD", (wide, offset), (index,), {"fusedActivationFunction": "NONE"}))
-    editor.add_op(Op("GATHER", (table, index), outputs, {"axis": 0, "batchDims": 0}, version=version))
+    return Op("GATHER", (table, index), outputs, {"axis": 0, "batchDims": 0}, version=version)

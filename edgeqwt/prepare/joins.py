@@ -19,13 +19,13 @@ def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
         if op.kind != "CONCATENATION" or len(op.inputs) <= most:
             editor.add_op(op)
             continue
-        write_tree(editor, graph, op, most)
+        editor.add_op(tree(editor, graph, op, most))
         names.append(graph.tensors[op.outputs[0]].name)
     return (editor.finish(), names) if names else (graph, [])
 
 
-def write_tree(editor: Editor, graph: Graph, op: Op, most: int) -> None:
-    """Writes one CONCATENATION so."""
+def tree(editor: Editor, graph: Graph, op: Op, most: int) -> Op:
+    """The last CONCATENATION of the tree of one, whose others are added."""
     out = graph.tensors[op.outputs[0]]
     axis, parts, made = int(op.options["axis"]) % len(out.shape), list(op.inputs), 0
     while len(parts) > most:
@@ -41,4 +41,4 @@ def write_tree(editor: Editor, graph: Graph, op: Op, most: int) -> None:
             parts.append(editor.add_tensor(Tensor(name, tuple(shape), out.dtype, None, out.quantization)))
             options = {"axis": axis, "fusedActivationFunction": "NONE"}
             editor.add_op(replace(op.with_options(**options), inputs=tuple(group), outputs=(parts[-1],)))
-    editor.add_op(replace(op, inputs=tuple(parts)))
+    return replace(op, inputs=tuple(parts))

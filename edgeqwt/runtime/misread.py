@@ -48,15 +48,12 @@ def read_rightly(graph: Graph) -> tuple[Graph, list[str]]:
         return graph, []
     editor = Editor(graph)
     for i, op in enumerate(graph.ops):
-        if i in wrong:
-            write_rightly(editor, graph, op)
-        else:
-            editor.add_op(op)
+        editor.add_op(rightly(editor, graph, op) if i in wrong else op)
     return editor.finish(), [graph.tensors[graph.ops[i].outputs[0]].name for i in wrong]
 
 
-def write_rightly(editor: Editor, graph: Graph, op: Op) -> None:
-    """Writes such a convolution with padding VALID, or, where the other axis is padded, behind a SLICE.
+def rightly(editor: Editor, graph: Graph, op: Op) -> Op:
+    """Such a convolution with padding VALID, or, where the other axis is padded, behind a SLICE, which is added.
 
     As many positions fit into an image of which some lines are read by none as SAME asks for, and they begin at its
     first line: without padding on the other axis VALID is the same. With such padding, the SLICE drops what none
@@ -64,8 +61,7 @@ def write_rightly(editor: Editor, graph: Graph, op: Op) -> None:
     """
     margin = _margins(graph, op)
     if max(margin) <= 0:
-        editor.add_op(op.with_options(padding="VALID"))
-        return
+        return op.with_options(padding="VALID")
     x, name = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]].name
     rows, columns = (n + min(m, 0) for n, m in zip(x.shape[1:3], margin, strict=True))
     shape = (x.shape[0], rows, columns, x.shape[3])
@@ -76,4 +72,4 @@ def write_rightly(editor: Editor, graph: Graph, op: Op) -> None:
     )
     version = rule_at("SLICE", BITS[x.dtype]).version if x.dtype in BITS else 1
     editor.add_op(Op("SLICE", (op.inputs[0], *ends), (read,), {}, version))
-    editor.add_op(replace(op, inputs=(read, *op.inputs[1:])))
+    return replace(op, inputs=(read, *op.inputs[1:]))

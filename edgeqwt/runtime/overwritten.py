@@ -84,23 +84,22 @@ def _in_place(graph: Graph, i: int, lost: int) -> int | None:
 def _with_copy(graph: Graph, i: int, lost: int) -> Graph | None:
     editor = Editor(graph)
     for k, op in enumerate(graph.ops):
-        if k != i:
-            editor.add_op(op)
-        elif not write_copied(editor, graph, i, lost):
+        new = copied(editor, graph, i, lost) if k == i else op
+        if new is None:
             return None
+        editor.add_op(new)
     return editor.finish()
 
 
-def write_copied(editor: Editor, graph: Graph, i: int, lost: int) -> bool:
-    """Writes op i behind a copy of the input whose memory it would write to; False where there can be none."""
+def copied(editor: Editor, graph: Graph, i: int, lost: int) -> Op | None:
+    """Op i behind a copy, which is added, of the input whose memory it would write to; None where there can be none."""
     op, slot, old = graph.ops[i], _in_place(graph, i, lost), graph.tensors[lost]
     copying = _copying(old)
     if slot is None or copying is None:
-        return False
+        return None
     copy = editor.add_tensor(replace(graph.tensors[op.inputs[slot]], name=f"{graph.tensors[op.outputs[0]].name}/copy"))
     editor.add_op(replace(copying, inputs=(op.inputs[slot],), outputs=(copy,)))
-    editor.add_op(replace(op, inputs=tuple(copy if s == slot else t for s, t in enumerate(op.inputs))))
-    return True
+    return replace(op, inputs=tuple(copy if s == slot else t for s, t in enumerate(op.inputs)))
 
 
 def _copying(tensor: Tensor) -> Op | None:
