@@ -22,6 +22,7 @@ from edgeqwt.prepare.rewriting import (
     sole_reader,
     uses,
     value,
+    writer,
 )
 
 
@@ -43,30 +44,23 @@ def _select(editor: Editor, graph: Graph, op: Op) -> Op | None:
     return replace(select, extra={"optionsType": "SelectV2Options"})
 
 
-def wrapped_index(graph: Graph) -> tuple[Graph, list[str]]:
+def _wrapped_index(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """Indices of which negative ones count from the end, chosen by SELECT_V2, as i + n * (i < 0).
 
     TFLite Micro has no SELECT_V2 of integers.
     """
-    producers, editor, names = uses(graph).producers, Editor(graph), []
-    for op in graph.ops:
-        out = graph.tensors[op.outputs[0]] if op.outputs else None
-        added = graph.ops[producers[op.inputs[1]]] if op.kind == "SELECT_V2" and op.inputs[1] in producers else None
-        if out is None or added is None or out.dtype != "int32" or added.kind != "ADD" or added.activation != "NONE":
-            editor.add_op(op)
-            continue
-        condition, _, index = op.inputs
-        other = added.inputs[1 - added.inputs.index(index)] if index in added.inputs else -1
-        same = graph.tensors[condition].shape == out.shape == graph.tensors[index].shape
-        if not same or value(graph, other) is None or graph.tensors[other].size != 1:
-            editor.add_op(op)
-            continue
-        flag, shift = (activation_like(editor, graph, op.outputs[0], what, out.shape) for what in ("flag", "shift"))
-        editor.add_op(Op("CAST", (condition,), (flag,), {"inDataType": "BOOL", "outDataType": "INT32"}))
-        editor.add_op(Op("MUL", (flag, other), (shift,), NONE))
-        editor.add_op(op_like(op, "ADD", (index, shift), **NONE))
-        names.append(out.name)
-    return (editor.finish(), names) if names else (graph, [])
+    added, out = writer(graph, op.inputs[1], "ADD"), graph.tensors[op.outputs[0]]
+    if added is None or out.dtype != "int32":
+        return None
+    condition, _, index = op.inputs
+    other = added.inputs[1 - added.inputs.index(index)] if index in added.inputs else -1
+    same = graph.tensors[condition].shape == out.shape == graph.tensors[index].shape
+    if not same or value(graph, other) is None or graph.tensors[other].size != 1:
+        return None
+    flag, shift = (activation_like(editor, graph, op.outputs[0], what, out.shape) for what in ("flag", "shift"))
+    editor.add_op(Op("CAST", (condition,), (flag,), {"inDataType": "BOOL", "outDataType": "INT32"}))
+    editor.add_op(Op("MUL", (flag, other), (shift,), NONE))
+    return op_like(op, "ADD", (index, shift), **NONE)
 
 
 def _negation(editor: Editor, graph: Graph, op: Op) -> Op | None:
@@ -211,6 +205,7 @@ def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> Op | None:
 embedding = each_op("EMBEDDING_LOOKUP", _embedding)
 pick = each_op("GATHER", _pick)
 select = each_op("SELECT", _select)
+wrapped_index = each_op("SELECT_V2", _wrapped_index)
 negation = each_op("NEG", _negation)
 unit_clamp = each_op("RELU_0_TO_1", _unit_clamp)
 square = each_op("SQUARE", _square)

@@ -192,18 +192,15 @@ def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
     return rewritten(graph, changed, dropped)
 
 
-def chosen(graph: Graph) -> tuple[Graph, list[str]]:
+def _chosen(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """c x + (1 - c) y of a condition c as SELECT_V2, which rounds nothing."""
-    found = {i: choice for i, op in enumerate(graph.ops) if (choice := _choice(graph, op)) is not None}
-    select = {"optionsType": "SelectV2Options"}
-    return rewritten(
-        graph, {i: Op("SELECT_V2", choice, graph.ops[i].outputs, extra=select) for i, choice in found.items()}
-    )
+    choice, select = _choice(graph, op), {"optionsType": "SelectV2Options"}
+    return None if choice is None else Op("SELECT_V2", choice, op.outputs, extra=select)
 
 
 def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
     """The condition and both choices, where a sum is one of two terms; what computed them goes as nobody reads it."""
-    terms = [writer(graph, t, "MUL") for t in op.inputs] if op.kind == "ADD" and op.activation == "NONE" else []
+    terms = [writer(graph, t, "MUL") for t in op.inputs] if op.activation == "NONE" else []
     if len(terms) != 2 or terms[0] is None or terms[1] is None:
         return None
     for term, other in (terms, terms[::-1]):
@@ -221,19 +218,19 @@ def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
     return None
 
 
-def casts(graph: Graph) -> tuple[Graph, list[str]]:
+def _cast(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """CAST of a CAST as one: of conditions, whose zeros and ones are the same in every type, and of integers."""
-    producers, changed = uses(graph).producers, dict[int, Op]()
-    for i, op in enumerate(graph.ops):
-        before = graph.ops[producers[op.inputs[0]]] if op.kind == "CAST" and op.inputs[0] in producers else None
-        if before is None or before.kind != "CAST":
-            continue
-        dtype, through = graph.tensors[before.inputs[0]].dtype, graph.tensors[op.inputs[0]].is_float
-        if dtype == "bool" or (through and {dtype, graph.tensors[op.outputs[0]].dtype} <= INTEGERS):
-            changed[i] = replace(op.with_options(inDataType=dtype.upper()), inputs=before.inputs)
-    return rewritten(graph, changed)
+    before = writer(graph, op.inputs[0], "CAST")
+    if before is None:
+        return None
+    dtype, through = graph.tensors[before.inputs[0]].dtype, graph.tensors[op.inputs[0]].is_float
+    if dtype != "bool" and not (through and {dtype, graph.tensors[op.outputs[0]].dtype} <= INTEGERS):
+        return None
+    return replace(op.with_options(inDataType=dtype.upper()), inputs=before.inputs)
 
 
+chosen = each_op("ADD", _chosen)
+casts = each_op("CAST", _cast)
 reverse = each_op("REVERSE_V2", _reversed)
 running_sum = each_op("CUMSUM", _running_sum)
 product = each_op("REDUCE_PROD", _product)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.prepare.rewriting import each_op
 
 
 def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
@@ -14,14 +15,11 @@ def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
         graph: float or integer; the groups have the scale of the whole, which all its inputs have.
         most: at least 2.
     """
-    editor, names = Editor(graph), []
-    for op in graph.ops:
-        if op.kind != "CONCATENATION" or len(op.inputs) <= most:
-            editor.add_op(op)
-            continue
-        editor.add_op(tree(editor, graph, op, most))
-        names.append(graph.tensors[op.outputs[0]].name)
-    return (editor.finish(), names) if names else (graph, [])
+
+    def rewrite(editor: Editor, graph: Graph, op: Op) -> Op | None:
+        return tree(editor, graph, op, most) if len(op.inputs) > most else None
+
+    return each_op("CONCATENATION", rewrite)(graph)
 
 
 def tree(editor: Editor, graph: Graph, op: Op, most: int) -> Op:
