@@ -32,8 +32,8 @@ from edgeqwt.target.tables import as_table, look_up, native
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
 
-Rewrite = Callable[[Editor, Graph, int, TargetProfile], Op | None]
-"""As those of `prepare.rewriting`, of an op by its index."""
+Rewrite = Callable[[Editor, Graph, Op, TargetProfile], Op | None]
+"""As those of `prepare.rewriting`, for a target."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,14 @@ def fix(graph: Graph, profile: TargetProfile) -> tuple[Graph, tuple[str, ...]]:
 def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetProfile) -> tuple[Graph, list[str]]:
     editor, names = Editor(graph), []
     for i, op in enumerate(graph.ops):
-        new = rewrite(editor, graph, i, profile) if i in wanted else None
+        new = rewrite(editor, graph, op, profile) if i in wanted else None
         if new is not None:
             names.append(graph.tensors[op.outputs[0]].name)
         editor.add_op(new or op)
     return (drop_dead(editor.finish())[0].pruned(), names) if names else (graph, [])
 
 
-def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _unpack_int4(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     inputs = []
     for t in op.inputs:
         tensor = graph.tensors[t] if t >= 0 else None
@@ -95,33 +94,31 @@ def _unpack_int4(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op |
     return replace(op, version=rule_at(op.kind, bits_of(graph, op)).version)
 
 
-def _lookup_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    return as_table(editor, graph, i)
+def _lookup_table(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
+    return as_table(editor, graph, op)
 
 
-def _native_op(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> Op | None:
+def _native_op(editor: Editor, graph: Graph, op: Op, profile: TargetProfile) -> Op | None:
     kinds = profile.limits.get("npu_ops", {})
-    return native(graph, i, kinds.get("int8", ())) if isinstance(kinds, Mapping) else None
+    return native(graph, op, kinds.get("int8", ())) if isinstance(kinds, Mapping) else None
 
 
-def _pool_as_mean(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _pool_as_mean(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     axes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/axes", [1, 2])
     version = rule_at("MEAN", bits_of(graph, op)).version
     return Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version)
 
 
-def _copied_input(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    written = (copied(editor, graph, i, t) for k, t in overwritten(graph) if k == i)
+def _copied_input(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
+    written = (copied(editor, graph, i, t) for i, t in overwritten(graph) if graph.ops[i] is op)
     return next((op for op in written if op is not None), None)
 
 
-def _same_written_out(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    return rightly(editor, graph, graph.ops[i])
+def _same_written_out(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
+    return rightly(editor, graph, op)
 
 
-def _mean_reshaped(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _mean_reshaped(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     block = reduced_block(graph, op)
     if block is None:
         return None
@@ -139,8 +136,7 @@ def _bare(tensor: Tensor) -> Tensor:
     return replace(tensor, data=None, shape_signature=None)
 
 
-def _tile_as_concatenation(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _tile_as_concatenation(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     multiples, out = graph.tensors[op.inputs[1]].data, graph.tensors[op.outputs[0]]
     if multiples is None:
         return None
@@ -165,14 +161,13 @@ def _factors(count: int) -> list[int]:
     return [*found, count] if count > 1 else found
 
 
-def _joined_in_tree(editor: Editor, graph: Graph, i: int, profile: TargetProfile) -> Op | None:
+def _joined_in_tree(editor: Editor, graph: Graph, op: Op, profile: TargetProfile) -> Op | None:
     most = profile.limits["joined_inputs"]
     assert isinstance(most, int)
-    return tree(editor, graph, graph.ops[i], most)
+    return tree(editor, graph, op, most)
 
 
-def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _slice_sizes(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     begin, sizes = (graph.tensors[t] for t in op.inputs[1:3])
     if begin.data is None or sizes.data is None:
         return None
@@ -182,9 +177,8 @@ def _slice_sizes(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op |
     return replace(op, inputs=(*op.inputs[:2], new))
 
 
-def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
+def _per_tensor(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     """Every channel at the largest channel's scale; the bias, and with it a correction's offset, at the new one."""
-    op = graph.ops[i]
     s = slots(op)
     weight, x = graph.tensors[s.weight], graph.tensors[s.data].quantization
     if weight.data is None or weight.quantization is None or x is None:
@@ -206,16 +200,14 @@ def _per_tensor(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | 
     return replace(op, inputs=tuple(inputs))
 
 
-def _cast_as_table(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _cast_as_table(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     y = graph.tensors[op.outputs[0]]
     integers = np.arange(-128, 128).astype(np.int16)
     table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int16", integers, y.quantization))
     return look_up(editor, op.inputs[0], table, op.outputs, y.name, 4)
 
 
-def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _sub_of_zero(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     x, zero = sorted(op.inputs, key=lambda t: graph.tensors[t].is_constant)
     wide = bits_of(graph, op)
     options = {**op.options, **rule_at("SUB", wide).options}
@@ -223,8 +215,7 @@ def _sub_of_zero(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op |
     return Op("SUB", (x, zero), op.outputs, options, rule_at("SUB", wide).version, extra=extra)
 
 
-def _transpose_conv_cut(editor: Editor, graph: Graph, i: int, _: TargetProfile) -> Op | None:
-    op = graph.ops[i]
+def _transpose_conv_cut(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
     found = cut(graph, op)
     if found is None:
         return None

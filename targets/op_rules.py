@@ -187,7 +187,7 @@ def _has_native(model: Model, i: int, limit: Kinds) -> bool:
     if model.is_float:
         op = model.graph.ops[i]
         return op.kind in {kind for kind, _, _ in CURVES} and op.kind in kinds and model.bits == 8
-    return native(model.graph, i, kinds) is not None
+    return native(model.graph, model.graph.ops[i], kinds) is not None
 
 
 def _whole_map(model: Model, use: Use) -> bool:

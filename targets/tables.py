@@ -35,9 +35,9 @@ def curve(op: Op, x: Quantization, y: Quantization) -> Array:
         return to_int8(function_values(graph, [0], x), y)
 
 
-def source(graph: Graph, i: int) -> int | None:
-    """The int8 tensor that a table's GATHER looks up, where op i is one: GATHER(table, CAST(x) + 128)."""
-    op, producers = graph.ops[i], graph.producers()
+def source(graph: Graph, op: Op) -> int | None:
+    """The int8 tensor that a table's GATHER looks up, where an op is one: GATHER(table, CAST(x) + 128)."""
+    producers = graph.producers()
     if op.kind != "GATHER" or op.options.get("batchDims", 0) or op.options.get("axis", 0):
         return None
     table = graph.tensors[op.inputs[0]]
@@ -52,12 +52,12 @@ def source(graph: Graph, i: int) -> int | None:
     return cast.inputs[0] if x.dtype == "int8" and x.quantization is not None else None
 
 
-def native(graph: Graph, i: int, kinds: Iterable[str]) -> Op | None:
-    """The op, of one of some kinds, whose values are exactly a table's; None where op i is no such table."""
-    x = source(graph, i)
+def native(graph: Graph, op: Op, kinds: Iterable[str]) -> Op | None:
+    """The op, of one of some kinds, whose values are exactly a table's; None where an op is no such table."""
+    x = source(graph, op)
     if x is None:
         return None
-    op, allowed = graph.ops[i], set(kinds)
+    allowed = set(kinds)
     xq, yq, table = (
         graph.tensors[x].quantization,
         graph.tensors[op.outputs[0]].quantization,
@@ -78,9 +78,8 @@ def _candidates(x: int, op: Op, allowed: set[str]) -> Iterator[Op]:
             yield Op(kind, (x,), op.outputs, options, version, extra={"optionsType": name})
 
 
-def as_table(editor: Editor, graph: Graph, i: int) -> Op | None:
+def as_table(editor: Editor, graph: Graph, op: Op) -> Op | None:
     """An int8 op of one variable as CAST, ADD and GATHER of its values, as `look_up` adds them."""
-    op = graph.ops[i]
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     if x.dtype != "int8" or x.quantization is None or y.quantization is None or len(op.inputs) != 1:
         return None
