@@ -131,7 +131,7 @@ def judge(
         informed = recipe.ceiling and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     trials: tuple[Trial, ...] = ()
-    # What may be chance is told; minutes to mend it would be lost in most cases.
+    # What may be chance is said; minutes of trials would be lost in most cases.
     if not all(shortfall.chance for shortfall in poor) and context.limits.spare():
         with stages("try remedies") as advance:
             trials = tried(context, samples, recipe, found, own, advance, limit)
