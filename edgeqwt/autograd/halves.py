@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array
+from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.linear import work
 
-LEAST = 16
+WORK = 1 << 34  # multiplications that gradients are worth whatever they say: some seconds
 AGREED = 0.15
 """Of their sum, by how much halves differ on average: about the standard error of the sum. Factors and ranges that
 minimize a squared error weighted by it cost the square of that more."""
@@ -18,11 +19,12 @@ class Halves:
     """Sums of chunks of samples in two halves, by turns.
 
     Args:
-        least: samples, whatever they say.
+        graph: that gradients are taken through; the more it multiplies, the fewer samples are taken in any case.
+        least: samples that are taken in any case, however much it multiplies.
     """
 
-    def __init__(self, least: int = LEAST) -> None:
-        self.least = least
+    def __init__(self, graph: Graph, least: int) -> None:
+        self.least = max(least, WORK // max(1, work(graph)))
         self.sums: dict[int, Array] = {}
         self.samples = self.turn = 0
 

@@ -17,6 +17,8 @@ from edgeqwt.runtime.device import device_now, gradient_threads
 from edgeqwt.runtime.parallel import chunk_size, ordered
 from edgeqwt.runtime.threads import torch_threads
 
+LEAST = 16  # samples, however large the network
+
 
 def output_sensitivity(
     graph: Graph,
@@ -57,7 +59,7 @@ def output_sensitivity(
 
     total = {t: torch.zeros(shape, dtype=torch.float64, device=device_now()) for t, shape in shapes.items()}
     size, count = chunk_size(sum(value.numel() for value in total.values()), BATCH, ELEMENTS), 0
-    halves = Halves()
+    halves = Halves(graph, LEAST)
     with torch_threads(1):
         chunks = zip(batched(samples, size), generators(program, draws, seed, size), strict=False)
         for number, found in ordered(gradient_threads(), summed, chunks, window=1):

@@ -34,7 +34,7 @@ PARTS = 64
 are counted: the tails of a range are seldom met in few samples, and what is not met must not look as if it did not
 occur.
 """
-LEAST = 48  # samples: what few of them have must be met
+LEAST = 32  # samples, however large the network
 ENOUGH = 1 << 15  # values of a sample that are counted of each tensor, about
 
 
@@ -43,7 +43,7 @@ def weighted(
     samples: Iterable[Mapping[int, Array]],
     outputs: Sequence[int],
     statistics: Mapping[int, Statistics],
-    draws: int = 1,
+    draws: int = 2,
     seed: int = 0,
 ) -> dict[int, Statistics]:
     """The statistics with counts weighted by squared gradients; extremes stay.
@@ -62,7 +62,7 @@ def weighted(
     """
     program, clipped = Program(graph, outputs), spared(graph)
     sums = {t: np.zeros((2, PARTS)) for t in statistics}
-    total, count, halves = 0.0, 0, Halves(LEAST)
+    total, count, halves = 0.0, 0, Halves(graph, LEAST)
 
     def summed(
         _: None, numbered: tuple[int, Mapping[int, Array], torch.Generator]
