@@ -11,7 +11,7 @@ import torch
 from edgeqwt.autograd.evaluate import Program, Tensors, as_array, as_tensor
 from edgeqwt.autograd.halves import Halves
 from edgeqwt.autograd.memory import BATCH, ELEMENTS
-from edgeqwt.autograd.squared_gradients import generators, gradients
+from edgeqwt.autograd.squared_gradients import generators, gradients, slopes
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.device import device_now, gradient_threads
 from edgeqwt.runtime.parallel import chunk_size, ordered
@@ -89,10 +89,10 @@ def _squares(
         seen, drawn = gradients(program, chunk[0], draws, generator, shapes.keys())
     else:
         seen, drawn = _of_batch(program, shapes, chunk, draws, generator)
-    for slopes in drawn:
-        for t in [*slopes]:
+    for found in drawn:
+        for t in [*found]:
             # Times signs, as choosing by a mask takes ten times as long.
-            square = (slopes.pop(t) * seen[t].detach().sign()).square_()
+            square = (found.pop(t) * seen[t].detach().sign()).square_()
             square = square if len(chunk) == 1 else square.sum(dim=0)
             total[t] = total[t].add_(square) if t in total else square
     return total
@@ -112,19 +112,7 @@ def _of_batch(
     # Samples do not meet, so that the gradient of their sum has each one's by itself. torch.func's own
     # gradients, and grad_outputs of torch.autograd, would import a compiler or SymPy, for seconds.
     found, seen = torch.func.vmap(partial(_shifted, program))(values, shifts)
-    reached = [t for t in program.wanted if found[t].requires_grad]
-
-    def drawn() -> Iterator[Tensors]:
-        for k in range(draws if reached else 0):
-            signs = {t: _signs(tuple(found[t].shape), generator) for t in program.wanted}
-            signed = torch.stack([(signs[t] * found[t]).sum() for t in reached]).sum()
-            slopes: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-                signed, [*shifts.values()], retain_graph=k + 1 < draws, allow_unused=True
-            )
-            # None where an op that stops gradients lies behind it.
-            yield {t: slope for t, slope in zip(shifts, slopes, strict=True) if slope is not None}
-
-    return seen, drawn()
+    return seen, slopes([found[t] for t in program.wanted], shifts, draws, generator)
 
 
 def _shifted(program: Program, values: Tensors, shifts: Tensors) -> tuple[Tensors, Tensors]:
@@ -138,7 +126,3 @@ def _shifted(program: Program, values: Tensors, shifts: Tensors) -> tuple[Tensor
         return value
 
     return program.one({t: shift(t, v) for t, v in values.items()}, hook=shift), seen
-
-
-def _signs(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    return 2.0 * torch.randint(0, 2, shape, generator=generator).to(device_now()) - 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import torch
 
@@ -71,19 +71,22 @@ def gradients(
         return value
 
     results = program.one({t: watch(t, as_tensor(sample[t])) for t in program.given}, hook=watch)
-    reached = [v for v in results.values() if v.requires_grad]  # comparisons and positions have no slopes
+    return seen, slopes(results.values(), seen, draws, generator)
 
-    def drawn() -> Iterator[dict[int, torch.Tensor]]:
-        for k in range(draws if reached else 0):
-            signs = [torch.randint(0, 2, v.shape, generator=generator).to(v.device) for v in reached]
-            signed = [v * (2.0 * sign - 1) for v, sign in zip(reached, signs, strict=True)]
-            sums = torch.stack([v.sum() for v in signed]).sum()
-            found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-                sums, list(seen.values()), retain_graph=k + 1 < draws, allow_unused=True
-            )
-            # The dictionary alone holds them: what is done with, its reader may let go of.
-            slopes = {t: gradient for t, gradient in zip(seen, found, strict=True) if gradient is not None}
-            del found
-            yield slopes
 
-    return seen, drawn()
+def slopes(
+    outputs: Iterable[torch.Tensor], at: Mapping[int, torch.Tensor], draws: int, generator: torch.Generator
+) -> Iterator[dict[int, torch.Tensor]]:
+    """For each draw of signs v, the gradient of v . y at those tensors that outputs y depend on."""
+    reached = [v for v in outputs if v.requires_grad]  # comparisons and positions have no slopes
+    for k in range(draws if reached else 0):
+        signs = [torch.randint(0, 2, v.shape, generator=generator).to(v.device) for v in reached]
+        signed = [v * (2.0 * sign - 1) for v, sign in zip(reached, signs, strict=True)]
+        sums = torch.stack([v.sum() for v in signed]).sum()
+        found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+            sums, list(at.values()), retain_graph=k + 1 < draws, allow_unused=True
+        )
+        # None behind an op that stops gradients. The dictionary alone holds them: its reader may let go of each.
+        gradients = {t: gradient for t, gradient in zip(at, found, strict=True) if gradient is not None}
+        del found
+        yield gradients
