@@ -277,4 +277,4 @@ def _untried(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
 
 def _poor_part(location: TensorQuality, thresholds: Thresholds) -> bool:
     """Whether some part of an output is poor, which shares its scale with others."""
-    return any(not part.closeness.judged_db >= thresholds.warn_db for part in location.parts)
+    return any(not part.closeness.judged_db >= thresholds.warn_db for part in location.judged_parts)

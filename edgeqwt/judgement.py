@@ -137,7 +137,7 @@ def judge(
             trials = tried(context, samples, recipe, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
     doubts = uncertain(found, _of_fitted(context, reference, kept, found))
-    said = (*warnings, *_unseen(context.model, found), *_lost(own, found), *doubts)
+    said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
         noted = (f"{sentence}." for sentence in warnings)
@@ -218,6 +218,21 @@ def errors_of(
     if {UNCOMPENSATED, COMPENSATED} <= found.keys():
         found[COMPENSATED] = without_repairs(found[COMPENSATED], found[UNCOMPENSATED])
     return found
+
+
+def unresolved(quality: Quality) -> Iterator[str]:
+    """Sentences on probabilities that are the same for all samples, as far as the steps of their kernels tell."""
+    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+        whole = [(f"output {output.tensor!r}", judged.unresolved)]
+        parts = [(f"{p.name!r}, {p.place} of output {output.tensor!r},", p.unresolved) for p in output.parts]
+        for name, step in (*whole, *parts):
+            if step is not None:
+                yield (
+                    f"{name} is the same in all {quality.samples} held-out samples but for less than {step:.2g}, the "
+                    "step of LOGISTIC and SOFTMAX at its width, and is not judged. If it should fire, calibrate with "
+                    "samples in which it does; if values so small matter, let the model return what goes into its "
+                    "sigmoid or softmax"
+                )
 
 
 def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:

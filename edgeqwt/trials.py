@@ -218,8 +218,9 @@ def worst_place(graph: Graph, quality: Quality) -> Place:
     found = [Place("", math.inf)]
     for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
         if graph.tensors[t].is_float:
-            found += [Place(output.tensor, place.closeness.judged_db) for place in _places(graph, t, output, judged)]
-            found += [Place(part.name, part.closeness.judged_db) for part in output.parts]
+            places = [place for place in _places(graph, t, output, judged) if judged.unresolved is None]
+            found += [Place(output.tensor, place.closeness.judged_db) for place in places]
+            found += [Place(part.name, part.closeness.judged_db) for part in output.judged_parts]
     return min(found, key=lambda place: (not math.isnan(place.db), place.db))
 
 
@@ -312,7 +313,7 @@ def _changes(
     )}  # fmt: skip
     coarse = [names[name] for name in coarse_outputs(context.graph, quality) if name in names]
     named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
-    parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.parts)
+    parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
     splits = parts and not recipe.interface.split and not context.model.deciding
     if coarse and narrow:
         yield _Change(named, types=dict.fromkeys(coarse, "int16"))

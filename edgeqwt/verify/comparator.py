@@ -28,6 +28,7 @@ from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
 from edgeqwt.runtime.runners import LiteRT, Runner, Values, xnnpack
 from edgeqwt.verify.metrics import Sums, compare
 from edgeqwt.verify.parts import Part, parts_of
+from edgeqwt.verify.resolution import probable, probable_step
 from edgeqwt.verify.spread import Spread
 
 
@@ -98,6 +99,7 @@ class Look:
         part: None: the whole.
         deciding: what of the tensors counts; None: everything.
         spread: whether what varies counts of others, too.
+        probable_step: of a probability, the step that its kernels give it (`verify.resolution`); 0 of what is none.
     """
 
     reference: int
@@ -106,6 +108,7 @@ class Look:
     part: Part | None = None
     deciding: Within | None = None
     spread: bool = False
+    probable_step: float = 0.0
 
     def counting(self, values: Array) -> Array:
         """What counts of the values of one of the tensors."""
@@ -243,6 +246,13 @@ class Comparator:
         self._parts: dict[int, tuple[Part | None, ...]] = {
             t: (() if t in self._deciding else parts_of(graph, t)) or (None,) for t in self.outputs
         }
+        probabilities = {t: probable(graph, t) for t in self.outputs if t not in self._deciding}
+        self._probable = {
+            (t, part)
+            for t, mask in probabilities.items()
+            for part in self._parts[t]
+            if (mask if part is None else part.of(mask)).all()
+        }
         spread: dict[tuple[int, Part | None], Spread] = {}
         whole: dict[tuple[int, Part | None], float] = {}
 
@@ -263,6 +273,7 @@ class Comparator:
             raise InputError("there are no samples to compare models on", "Give some.")
         # What varies is the signal: beside a large mean, the error of what distinguishes the samples looks small.
         self._signal = {key: spread[key].varying or whole[key] for key in spread}
+        self._reach = {key: spread[key].reach for key in spread}
         self.centered &= any(found.squares > 0 for found in spread.values())
 
     def __enter__(self) -> Comparator:
@@ -318,8 +329,11 @@ class Comparator:
             rows = np.array([self.count * len(error) for error in errors])
             constant = np.array([np.square(error).sum() for error in total]) / rows
             noise = np.maximum(noise - constant, 0) * rows / np.maximum(rows - 1, 1)
+        steps = {t: probable_step(integer, u) for t, u in taps.items()}
+        # A probability that varies by less than a step of its kernels errs by all that it varies, whatever is done.
+        judged = [key not in self._probable or self._reach[key] >= steps[key[0]] for key in self._signal]
         signal = np.array([*self._signal.values()])
-        return float((noise / np.where(signal > 0, signal, 1)).sum())
+        return float((noise / np.where(signal > 0, signal, 1)).sum(where=judged))
 
     def _of_parts(self, values: Mapping[int, Array]) -> dict[tuple[int, Part | None], Array]:
         """The outputs' values, those of each part by themselves; in one order always."""

@@ -40,6 +40,11 @@ class Part:
     start: int
     stop: int
 
+    @property
+    def place(self) -> str:
+        """Where it is, such as "3 of axis 1"; an axis of the tensor as the file has it."""
+        return f"{self.start}{f':{self.stop}' * (self.stop > self.start + 1)} of axis {self.axis}"
+
     def of(self, values: Array) -> Array:
         """The part's elements; `values` has the tensor's shape."""
         index = [slice(None)] * values.ndim
@@ -153,7 +158,7 @@ def _walk(graph: Graph, tensor: int) -> tuple[list[int], list[int]]:
         if source is not None:
             return [source]
         moved = op.kind in MOVING and op.activation == "NONE" and _static(graph, op)
-        return [u for u in op.inputs if _is_value(graph, u)] if moved else None
+        return [u for u in op.inputs if is_value(graph, u)] if moved else None
 
     seen, todo = {tensor}, [tensor]
     while todo:
@@ -179,10 +184,11 @@ def _walk(graph: Graph, tensor: int) -> tuple[list[int], list[int]]:
     return sorted(leaves - made), sorted(inside)
 
 
-def _is_value(graph: Graph, t: int) -> bool:
+def is_value(graph: Graph, t: int) -> bool:
+    """Whether a tensor that an op reads is one of values, not a constant, indices or a mask."""
     return t >= 0 and not graph.tensors[t].is_constant and graph.tensors[t].dtype not in ("int32", "int64", "bool")
 
 
 def _static(graph: Graph, op: Op) -> bool:
     """Whether shapes, indices and orders that an op reads are constants."""
-    return all(t < 0 or graph.tensors[t].is_constant or _is_value(graph, t) for t in op.inputs)
+    return all(t < 0 or graph.tensors[t].is_constant or is_value(graph, t) for t in op.inputs)

@@ -18,15 +18,22 @@ from edgeqwt.verify.comparator import Look, Total, compared
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import gain
 from edgeqwt.verify.parts import parts_of
+from edgeqwt.verify.resolution import probable, probable_step, unresolved
 
 
 @dataclass(frozen=True)
 class PartQuality:
-    """A part of an output; attributes as those of `TensorQuality`."""
+    """A part of an output; other attributes as those of `TensorQuality`.
+
+    Attributes:
+        place: where of the output it is, such as "3 of axis 1".
+    """
 
     name: str
     closeness: Closeness
     errors: tuple[float, ...]
+    unresolved: float | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class TensorQuality:
         variations: what each sample adds to the sum of squares of what varies, about the mean of those before it;
             likewise.
         parts: of an output, where it has several that mean different things.
+        unresolved: the step of its kernels, where it is a probability that varies by less (`verify.resolution`): its
+            figures say nothing then.
     """
 
     tensor: str
@@ -54,6 +63,12 @@ class TensorQuality:
     agreeing: tuple[int, ...] = ()
     variations: tuple[float, ...] = ()
     parts: tuple[PartQuality, ...] = ()
+    unresolved: float | None = None
+
+    @property
+    def judged_parts(self) -> tuple[PartQuality, ...]:
+        """The parts of which figures say something."""
+        return tuple(part for part in self.parts if part.unresolved is None)
 
     @property
     def standard_error(self) -> float:
@@ -85,7 +100,8 @@ class Quality:
     @property
     def worst_db(self) -> float:
         """The smallest SQNR of what varies, of the decisive tensors; of the whole where nothing varies."""
-        return min(output.closeness.judged_db for output in self.decisive)
+        judged = [output for output in self.decisive if output.unresolved is None] or self.decisive
+        return min(output.closeness.judged_db for output in judged)
 
 
 def layer_quality(
@@ -144,7 +160,7 @@ class _Compared:
             tuple(Look(f, t, varying=False) for f, t in same),
             tuple(Look(f, t, True, None, d) for f, t, d in outputs),
             tuple(Look(f, t, True, None, d) if d else _decisive(float_graph, f, graph, t) for f, t, d in outputs),
-            tuple(tuple(Look(f, t, True, p) for p in (() if d else parts_of(float_graph, f))) for f, t, d in outputs),
+            tuple(() if d else _parts(float_graph, f, graph, t) for f, t, d in outputs),
         )
 
     @property
@@ -159,14 +175,17 @@ class _Compared:
             kind = "" if op is None else self.graph.ops[op].kind
             errors, agreeing, variations = tuple(total.errors), tuple(total.agreeing), tuple(total.variations)
             name, closeness = self.graph.tensors[look.tensor].name, total.sums.result()
-            return TensorQuality(name, op, kind, closeness, errors, agreeing, variations)
+            step = _unresolved(look, total)
+            return TensorQuality(name, op, kind, closeness, errors, agreeing, variations, unresolved=step)
 
         layers, outputs, decisive = (
             tuple(tensor_quality(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)
         )
         parts = [
             tuple(
-                PartQuality(look.part.name, total.sums.result(), tuple(total.errors))
+                PartQuality(
+                    look.part.name, total.sums.result(), tuple(total.errors), _unresolved(look, total), look.part.place
+                )
                 for look, total in zip(looks, left)  # noqa: B905 - takes as many as there are looks
                 if look.part is not None
             )
@@ -184,4 +203,18 @@ def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> Look:
     before_f, kinds_f = before_saturation(float_graph, f)
     before_t, kinds_t = before_saturation(graph, t)
     same = kinds_f == kinds_t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
-    return Look(*((before_f, before_t) if same else (f, t)), varying=True)
+    pair = (before_f, before_t) if same else (f, t)
+    step = probable_step(graph, pair[1]) if probable(float_graph, pair[0]).all() else 0.0
+    return Look(*pair, varying=True, probable_step=step)
+
+
+def _parts(float_graph: Graph, f: int, graph: Graph, t: int) -> tuple[Look, ...]:
+    """The parts of an output pair."""
+    found = parts_of(float_graph, f)
+    mask, step = (probable(float_graph, f), probable_step(graph, t)) if found else (None, 0.0)
+    steps = (step if mask is not None and part.of(mask).all() else 0.0 for part in found)
+    return tuple(Look(f, t, True, part, probable_step=s) for part, s in zip(found, steps, strict=True))
+
+
+def _unresolved(look: Look, total: Total) -> float | None:
+    return look.probable_step if unresolved(total.sums, look.probable_step) else None

@@ -9,6 +9,7 @@ ever taken, so that a small variation beside a large mean keeps its digits.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,14 @@ class Spread:
         count: number of samples.
         mean: over them, shape of the tensor, float64 as soon as there are two.
         squares: Σ (value − mean)² over samples and elements; exactly 0 where all samples are equal.
+        reach: the most that an element of samples that were added differed from the mean of those before; exactly 0
+            likewise.
     """
 
     count: int
     mean: Array
     squares: float = 0.0
+    reach: float = 0.0
 
     @property
     def varying(self) -> float:
@@ -42,7 +46,9 @@ class Spread:
             delta = np.subtract(other.mean, self.mean, dtype=np.float64)
             mean = self.mean + delta * (other.count / count)
             between = float(np.einsum("i,i->", delta.ravel(), delta.ravel())) * (self.count * other.count / count)
-        return Spread(count, mean, self.squares + other.squares + between)
+            reach = max(float(delta.max(initial=0.0)), -float(delta.min(initial=0.0)))
+        squares = self.squares + other.squares + between
+        return Spread(count, mean, squares, math.nan if math.isnan(squares) else max(self.reach, other.reach, reach))
 
 
 def together(a: Spread | None, b: Spread | None) -> Spread | None:

@@ -72,9 +72,9 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
         name = output.tensor
         at = "" if judged.tensor == name else f", judged at {first_name(judged.tensor)!r},"
         where = f"output {name!r}{at}"
-        if reference.tensors[t].is_float:
+        if reference.tensors[t].is_float and judged.unresolved is None:
             found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
-        for part in output.parts:
+        for part in output.judged_parts:
             where = f"part {part.name!r} of output {name!r}"
             found += [Shortfall(name, part.name, *messages) for messages in _poor(where, part.closeness, thresholds)]
         found += [Shortfall(name, "", *messages) for messages in _agreement(reference, t, output, thresholds)]
