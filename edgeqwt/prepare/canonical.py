@@ -6,118 +6,99 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import (
-    NONE,
-    activation_like,
-    constant,
-    each_op,
-    float32,
-    integers,
-    op_like,
-    reshape,
-    reshaping,
-    retyped,
-    rewritten,
-    sole_reader,
-    uses,
-    value,
-    writer,
-)
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import Site, constant, float32, reshape, rewrites, rewritten, sole_reader, uses, value
 
 
-def _embedding(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    ids, rows = op.inputs
-    return op_like(op, "GATHER", (rows, ids), axis=0, batchDims=0)
+@rewrites("EMBEDDING_LOOKUP")
+def embedding(at: Site) -> Op | None:
+    """GATHER, which reads the rows first."""
+    return at.end("GATHER", at.op.inputs[::-1], axis=0, batchDims=0)
 
 
-def _select(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SELECT")
+def select(at: Site) -> Op | None:
     """SELECT's vector of conditions, one per row, as a column: SELECT_V2 broadcasts from the last axis."""
-    condition, *values = op.inputs
-    rows, rank = graph.tensors[condition].shape, len(graph.tensors[op.outputs[0]].shape)
+    condition, *values = at.op.inputs
+    rows, rank = at.shape(condition), len(at.out.shape)
     if len(rows) == 1 and rank > 1:
-        column = activation_like(editor, graph, op.outputs[0], "condition", (*rows, *[1] * (rank - 1)))
-        editor.tensors[column] = replace(editor.tensors[column], dtype="bool")
-        reshape(editor, condition, column, f"{graph.tensors[op.outputs[0]].name}/condition_shape")
-        condition = column
-    select = replace(op, kind="SELECT_V2", inputs=(condition, *values), version=1)
-    return replace(select, extra={"optionsType": "SelectV2Options"})
+        condition = at.reshape(condition, "condition", (*rows, *[1] * (rank - 1)), "bool")
+    chosen = replace(at.op, kind="SELECT_V2", inputs=(condition, *values), version=1)
+    return replace(chosen, extra={"optionsType": "SelectV2Options"})
 
 
-def _wrapped_index(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SELECT_V2")
+def wrapped_index(at: Site) -> Op | None:
     """Indices of which negative ones count from the end, chosen by SELECT_V2, as i + n * (i < 0).
 
     TFLite Micro has no SELECT_V2 of integers.
     """
-    added, out = writer(graph, op.inputs[1], "ADD"), graph.tensors[op.outputs[0]]
-    if added is None or out.dtype != "int32":
+    condition, added_to, index = at.op.inputs
+    added = at.writer(added_to, "ADD")
+    if added is None or at.out.dtype != "int32":
         return None
-    condition, _, index = op.inputs
     other = added.inputs[1 - added.inputs.index(index)] if index in added.inputs else -1
-    same = graph.tensors[condition].shape == out.shape == graph.tensors[index].shape
-    if not same or value(graph, other) is None or graph.tensors[other].size != 1:
+    same = at.shape(condition) == at.out.shape == at.shape(index)
+    if not same or at.value(other) is None or at.tensor(other).size != 1:
         return None
-    flag, shift = (activation_like(editor, graph, op.outputs[0], what, out.shape) for what in ("flag", "shift"))
-    editor.add_op(Op("CAST", (condition,), (flag,), {"inDataType": "BOOL", "outDataType": "INT32"}))
-    editor.add_op(Op("MUL", (flag, other), (shift,), NONE))
-    return op_like(op, "ADD", (index, shift), **NONE)
+    flag = at.add("CAST", (condition,), "flag", inDataType="BOOL", outDataType="INT32")
+    return at.end("ADD", (index, at.add("MUL", (flag, other), "shift")))
 
 
-def _negation(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    if not graph.tensors[op.inputs[0]].is_float:
-        return None
-    minus = constant(editor, f"{graph.tensors[op.outputs[0]].name}/minus_one", float32(-1))
-    return op_like(op, "MUL", (op.inputs[0], minus), **NONE)
+@rewrites("NEG")
+def negation(at: Site) -> Op | None:
+    """-1 times the value."""
+    x = at.op.inputs[0]
+    return at.end("MUL", (x, at.constant("minus_one", float32(-1)))) if at.is_float(x) else None
 
 
-def _unit_clamp(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("RELU_0_TO_1")
+def unit_clamp(at: Site) -> Op | None:
     """RELU_0_TO_1, a table in integers, as relu6(6 x) / 6: RELU6 is fused, and most factors go into weights."""
-    x, name = op.inputs[0], graph.tensors[op.outputs[0]].name
-    if not graph.tensors[x].is_float:
+    x = at.op.inputs[0]
+    if not at.is_float(x):
         return None
-    shape = graph.tensors[op.outputs[0]].shape
-    larger, clamped = (activation_like(editor, graph, op.outputs[0], what, shape) for what in ("times_6", "clamped"))
-    editor.add_op(Op("MUL", (x, constant(editor, f"{name}/6", float32(6))), (larger,), NONE))
-    editor.add_op(Op("RELU6", (larger,), (clamped,)))
-    return op_like(op, "MUL", (clamped, constant(editor, f"{name}/sixth", float32(1 / 6))), **NONE)
+    larger, clamped = at.activation("times_6"), at.activation("clamped")
+    at.put("MUL", (x, at.constant("6", float32(6))), larger)
+    at.put("RELU6", (larger,), clamped)
+    return at.end("MUL", (clamped, at.constant("sixth", float32(1 / 6))))
 
 
-def _square(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    if not graph.tensors[op.inputs[0]].is_float:
-        return None
-    return op_like(op, "MUL", (op.inputs[0], op.inputs[0]), **NONE)
+@rewrites("SQUARE")
+def square(at: Site) -> Op | None:
+    """The value times itself."""
+    x = at.op.inputs[0]
+    return at.end("MUL", (x, x)) if at.is_float(x) else None
 
 
-def _power(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("POW")
+def power(at: Site) -> Op | None:
     """x ** 2, x ** 0.5 and x ** -0.5, as norms are spelled."""
-    x, exponent = op.inputs[0], value(graph, op.inputs[1])
-    same = graph.tensors[x].shape == graph.tensors[op.outputs[0]].shape
-    if exponent is None or exponent.size != 1 or not graph.tensors[x].is_float or not same:
+    x, exponent = at.op.inputs[0], at.value(at.op.inputs[1])
+    if exponent is None or exponent.size != 1 or not at.is_float(x) or at.shape(x) != at.out.shape:
         return None
-    power = float(exponent.reshape(()))
-    if power == 2:
-        return op_like(op, "MUL", (x, x), **NONE)
-    return op_like(op, "SQRT" if power > 0 else "RSQRT", (x,)) if power in (0.5, -0.5) else None
+    exact = float(exponent.reshape(()))
+    if exact == 2:
+        return at.end("MUL", (x, x))
+    return at.end("SQRT" if exact > 0 else "RSQRT", (x,)) if exact in (0.5, -0.5) else None
 
 
-def _division(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("DIV")
+def division(at: Site) -> Op | None:
     """x / y as x · (1 / y); the reciprocal rounds to float32, so the last bit may differ."""
-    x, y = op.inputs
-    name = graph.tensors[op.outputs[0]].name
-    numerator, divisor = value(graph, x), value(graph, y)
-    if not graph.tensors[y].is_float or (numerator is not None and numerator.size == 1):
+    x, y = at.op.inputs
+    numerator, divisor = at.value(x), at.value(y)
+    if not at.is_float(y) or (numerator is not None and numerator.size == 1):
         return None
     if divisor is None:
-        one = constant(editor, f"{name}/one", float32(1))
-        factor = activation_like(editor, graph, op.outputs[0], "reciprocal", graph.tensors[y].shape)
-        editor.add_op(Op("DIV", (one, y), (factor,), NONE))
+        factor = at.add("DIV", (at.constant("one", float32(1)), y), "reciprocal", at.shape(y))
     else:
         with np.errstate(all="ignore"):
             reciprocal = np.asarray(1 / divisor.astype(np.float64)).astype(np.float32)
         if not np.isfinite(reciprocal).all():
             return None
-        factor = constant(editor, f"{graph.tensors[y].name}/reciprocal", reciprocal)
-    return op_like(op, "MUL", (x, factor), fusedActivationFunction=op.activation)
+        factor = constant(at.editor, f"{at.tensor(y).name}/reciprocal", reciprocal)
+    return at.end("MUL", (x, factor), fusedActivationFunction=at.op.activation)
 
 
 def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
@@ -134,84 +115,68 @@ def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
     return rewritten(graph, changed, roots)
 
 
-def _summation(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SUM")
+def summation(at: Site) -> Op | None:
     """The sum as a multiple of the mean: rounds twice instead of once."""
-    x, axes = op.inputs
-    axis_values, shape = value(graph, axes), graph.tensors[x].shape
-    if axis_values is None or not graph.tensors[x].is_float:
+    x, axes = at.op.inputs
+    axis_values, shape = at.value(axes), at.shape(x)
+    if axis_values is None or not at.is_float(x):
         return None
     summed = {int(a) % len(shape) for a in axis_values.reshape(-1)} if shape else set()
     count = int(np.prod([shape[a] for a in summed], dtype=np.int64))
-    mean = activation_like(editor, graph, op.outputs[0], "mean", graph.tensors[op.outputs[0]].shape)
-    factor = constant(editor, f"{graph.tensors[op.outputs[0]].name}/count", float32(count))
-    editor.add_op(replace(retyped(op, "MEAN", (x, axes)), outputs=(mean,)))
-    return op_like(op, "MUL", (mean, factor), **NONE)
+    mean, factor = at.activation("mean"), at.constant("count", float32(count))
+    at.editor.add_op(replace(at.op, kind="MEAN", version=1, outputs=(mean,)))
+    return at.end("MUL", (mean, factor))
 
 
-def _depth_to_space(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("DEPTH_TO_SPACE")
+def depth_to_space(at: Site) -> Op | None:
     """(n·h, w, b, b·c) -> (n·h, b, w, b·c): in memory that is the op's result."""
-    x, out, b = op.inputs[0], op.outputs[0], int(op.options["blockSize"])
-    n, h, w, depth = graph.tensors[x].shape
-    name = graph.tensors[out].name
-    parts = activation_like(editor, graph, out, "parts", (n * h, w, b, depth // b))
-    turned = activation_like(editor, graph, out, "turned", (n * h, b, w, depth // b))
-    reshape(editor, x, parts, f"{name}/parts_shape")
-    order = integers(editor, f"{name}/order", [0, 2, 1, 3])
-    editor.add_op(Op("TRANSPOSE", (parts, order), (turned,)))
-    return reshaping(editor, turned, out, f"{name}/shape")
+    x, b = at.op.inputs[0], int(at.op.options["blockSize"])
+    n, h, w, depth = at.shape(x)
+    parts, turned = (
+        at.activation("parts", (n * h, w, b, depth // b)),
+        at.activation("turned", (n * h, b, w, depth // b)),
+    )
+    reshape(at.editor, x, parts, f"{at.out.name}/parts_shape")
+    at.put("TRANSPOSE", (parts, at.integers("order", (0, 2, 1, 3))), turned)
+    return at.end_reshape(turned)
 
 
-def _pick(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("GATHER")
+def pick(at: Site) -> Op | None:
     """Indices in a row, known beforehand, such as a class token's: XNNPACK and Ethos-U take SLICE."""
-    x, index, shape = op.inputs[0], value(graph, op.inputs[1]), graph.tensors[op.inputs[0]].shape
-    if index is None or not index.size or graph.tensors[x].is_constant or not graph.tensors[x].is_float:
+    x, index, shape = at.op.inputs[0], at.value(at.op.inputs[1]), at.shape(at.op.inputs[0])
+    if index is None or not index.size or at.tensor(x).is_constant or not at.is_float(x):
         return None
-    axis, first = int(op.options.get("axis", 0)) % len(shape), int(index.reshape(-1)[0])
+    axis, first = int(at.op.options.get("axis", 0)) % len(shape), int(index.reshape(-1)[0])
     sizes = tuple(index.size if i == axis else n for i, n in enumerate(shape))
     in_a_row = index.reshape(-1).tolist() == list(range(first, first + index.size))
-    if op.options.get("batchDims") or not in_a_row or first < 0 or graph.tensors[op.outputs[0]].shape != sizes:
+    if at.op.options.get("batchDims") or not in_a_row or first < 0 or at.out.shape != sizes:
         return None
-    name, begin = graph.tensors[op.outputs[0]].name, [first if i == axis else 0 for i in range(len(shape))]
-    ends = (integers(editor, f"{name}/{what}", v) for what, v in (("begin", begin), ("size", sizes)))
-    return op_like(op, "SLICE", (x, *ends))
+    begin = [first if i == axis else 0 for i in range(len(shape))]
+    return at.end("SLICE", (x, at.integers("begin", begin), at.integers("size", sizes)))
 
 
-def _space_to_batch(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    x, block, paddings = op.inputs
-    amounts = value(graph, paddings)
-    if amounts is None or not amounts.any() or not graph.tensors[x].is_float:
+@rewrites("SPACE_TO_BATCH_ND")
+def space_to_batch(at: Site) -> Op | None:
+    """Its padding as a PAD."""
+    x, block, paddings = at.op.inputs
+    amounts, shape = at.value(paddings), at.shape(x)
+    if amounts is None or not amounts.any() or not at.is_float(x):
         return None
-    shape, name = graph.tensors[x].shape, graph.tensors[op.outputs[0]].name
     every = np.zeros((len(shape), 2), np.int32)
     every[1 : 1 + len(amounts)] = amounts
-    padded = activation_like(
-        editor, graph, op.outputs[0], "padded", tuple(int(n + a + b) for n, (a, b) in zip(shape, every, strict=True))
-    )
-    editor.add_op(Op("PAD", (x, constant(editor, f"{name}/paddings", every)), (padded,)))
-    none = constant(editor, f"{name}/no_paddings", np.zeros_like(amounts))
-    return replace(op, inputs=(padded, block, none))
+    padded = at.activation("padded", tuple(int(n + a + b) for n, (a, b) in zip(shape, every, strict=True)))
+    at.put("PAD", (x, at.constant("paddings", every)), padded)
+    return replace(at.op, inputs=(padded, block, at.constant("no_paddings", np.zeros_like(amounts))))
 
 
-def _whole_map_pool(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("AVERAGE_POOL_2D")
+def whole_map_pool(at: Site) -> Op | None:
     """An average over a whole map is small beside what it averages; AVERAGE_POOL_2D must keep its input's scale."""
-    x, out, options = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]], op.options
+    x, options = at.op.inputs[0], at.op.options
     filters = (options["filterHeight"], options["filterWidth"])
-    if filters != x.shape[1:3] or out.shape[1:3] != (1, 1) or op.activation != "NONE" or not out.is_float:
+    if filters != at.shape(x)[1:3] or at.out.shape[1:3] != (1, 1) or at.op.activation != "NONE" or not at.out.is_float:
         return None
-    axes = integers(editor, f"{out.name}/axes", [1, 2])
-    return op_like(op, "MEAN", (op.inputs[0], axes), keepDims=True)
-
-
-embedding = each_op("EMBEDDING_LOOKUP", _embedding)
-pick = each_op("GATHER", _pick)
-select = each_op("SELECT", _select)
-wrapped_index = each_op("SELECT_V2", _wrapped_index)
-negation = each_op("NEG", _negation)
-unit_clamp = each_op("RELU_0_TO_1", _unit_clamp)
-square = each_op("SQUARE", _square)
-power = each_op("POW", _power)
-division = each_op("DIV", _division)
-summation = each_op("SUM", _summation)
-whole_map_pool = each_op("AVERAGE_POOL_2D", _whole_map_pool)
-depth_to_space = each_op("DEPTH_TO_SPACE", _depth_to_space)
-space_to_batch = each_op("SPACE_TO_BATCH_ND", _space_to_batch)
+    return at.end("MEAN", (x, at.integers("axes", [1, 2])), keepDims=True)

@@ -10,84 +10,77 @@ from math import prod
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.graph import Op
 from edgeqwt.graph.padding import same_padding
-from edgeqwt.prepare.rewriting import StandIn, each_op
+from edgeqwt.prepare.decomposed import WINDOW
+from edgeqwt.prepare.rewriting import Site, rewrites
 
 
-def _product(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    x, w, bias = op.inputs[0], op.inputs[1], op.inputs[2] if len(op.inputs) > 2 else -1
-    tensors, out = graph.tensors, graph.tensors[op.outputs[0]]
-    depthwise = op.kind == "DEPTHWISE_CONV_2D"
-    channels = tensors[x].shape[3]
-    if tensors[w].is_constant or not (tensors[x].is_float and tensors[w].is_float) or tensors[x].shape[0] != 1:
+def _as_product(at: Site) -> Op | None:
+    x, w, bias = at.op.inputs[0], at.op.inputs[1], at.op.inputs[2] if len(at.op.inputs) > 2 else -1
+    channels = at.shape(x)[3]
+    if at.tensor(w).is_constant or not at.is_float(x, w) or at.shape(x)[0] != 1:
         return None
-    if tensors[w].shape[3] != channels:  # convolutions in groups, and channels that have several kernels
+    if at.shape(w)[3] != channels:  # convolutions in groups, and channels that have several kernels
         return None
-    ops = StandIn(editor, graph, op)
-    taps = _shifted(ops, x, tensors[w].shape[1:3])
-    positions, count = prod(out.shape[1:3]), len(taps)
-    if depthwise:
-        rows = [ops.reshaped(t, 1, positions, channels) for t in taps]
-        stacked = (
-            rows[0]
-            if count == 1
-            else ops.add("CONCATENATION", tuple(rows), "concatenation", (count, positions, channels), axis=0)
-        )
-        left = ops.transposed(stacked, (2, 1, 0))
-        flat = ops.reshaped(w, count, channels)
-        turned = ops.transposed(flat, (1, 0))
-        made = _multiplied(ops, left, ops.reshaped(turned, channels, 1, count), (channels, positions, 1))
-        made = ops.reshaped(made, channels, positions)
-        made = ops.transposed(made, (1, 0))
+    taps = _shifted(at, x, at.shape(w)[1:3])
+    positions, count = prod(at.out.shape[1:3]), len(taps)
+    if at.op.kind == "DEPTHWISE_CONV_2D":
+        rows = [at.reshaped(t, 1, positions, channels) for t in taps]
+        left = at.transposed(_joined(at, rows, (count, positions, channels), axis=0), (2, 1, 0))
+        turned = at.transposed(at.reshaped(w, count, channels), (1, 0))
+        made = _multiplied(at, left, at.reshaped(turned, channels, 1, count), (channels, positions, 1))
+        made = at.transposed(at.reshaped(made, channels, positions), (1, 0))
     else:
         terms = count * channels
-        whole = (*out.shape[:3], terms)
-        joined = taps[0] if count == 1 else ops.add("CONCATENATION", tuple(taps), "concatenation", whole, axis=3)
-        left, right = ops.reshaped(joined, 1, positions, terms), ops.reshaped(w, 1, out.shape[3], terms)
-        made = _multiplied(ops, left, right, (1, positions, out.shape[3]))
-    return _finished(ops, made, bias)
+        joined = _joined(at, taps, (*at.out.shape[:3], terms), axis=3)
+        left, right = at.reshaped(joined, 1, positions, terms), at.reshaped(w, 1, at.out.shape[3], terms)
+        made = _multiplied(at, left, right, (1, positions, at.out.shape[3]))
+    return _finished(at, made, bias)
 
 
-def _shifted(ops: StandIn, x: int, kernel: tuple[int, ...]) -> list[int]:
+convolutions = rewrites("CONV_2D")(_as_product)
+depthwise = rewrites("DEPTHWISE_CONV_2D")(_as_product)
+
+
+def _joined(at: Site, parts: list[int], shape: tuple[int, ...], axis: int) -> int:
+    return parts[0] if len(parts) == 1 else at.add("CONCATENATION", tuple(parts), "concatenation", shape, axis=axis)
+
+
+def _shifted(at: Site, x: int, kernel: tuple[int, ...]) -> list[int]:
     """What each weight of a kernel meets at all positions: (1, rows, columns, channels) of the output."""
-    op, (_, height, width, channels) = ops.op, ops.graph.tensors[x].shape
-    rows, columns = ops.graph.tensors[op.outputs[0]].shape[1:3]
+    op, (_, height, width, channels) = at.op, at.shape(x)
+    rows, columns = at.out.shape[1:3]
     sides = ((0, 0), *same_padding(op, (height, width), kernel), (0, 0))
     if np.any(sides):
         wide = (1, height + sum(sides[1]), width + sum(sides[2]), channels)
-        x = ops.add("PAD", (x, ops.integers("sides", sides)), "pad", wide)
+        x = at.add("PAD", (x, at.integers("sides", sides)), "pad", wide)
     strides = [int(op.options.get(f"stride{side}", 1)) for side in "HW"]
     gaps = [int(op.options.get(f"dilation{side}Factor", 1)) for side in "HW"]
     found = []
     for i, j in np.ndindex(*kernel):
         first = (i * gaps[0], j * gaps[1])
         last = (first[0] + (rows - 1) * strides[0] + 1, first[1] + (columns - 1) * strides[1] + 1)
-        if first == (0, 0) and last == ops.editor.tensors[x].shape[1:3] and strides == [1, 1]:
+        if first == (0, 0) and last == at.shape(x)[1:3] and strides == [1, 1]:
             found.append(x)
             continue
         box = [(0, *first, 0), (1, *last, channels), (1, *strides, 1)]
-        ends = [ops.integers(name, values) for name, values in zip(("begin", "end", "strides"), box, strict=True)]
-        masks = dict.fromkeys(("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"), 0)
-        found.append(ops.add("STRIDED_SLICE", (x, *ends), "strided_slice", (1, rows, columns, channels), **masks))
+        ends = [at.integers(name, values) for name, values in zip(("begin", "end", "strides"), box, strict=True)]
+        shape = (1, rows, columns, channels)
+        found.append(at.add("STRIDED_SLICE", (x, *ends), "strided_slice", shape, beginMask=0, endMask=0, **WINDOW))
     return found
 
 
-def _multiplied(ops: StandIn, left: int, right: int, shape: tuple[int, ...]) -> int:
-    return ops.add("BATCH_MATMUL", (left, right), "batch_matmul", shape, adjX=False, adjY=True)
+def _multiplied(at: Site, left: int, right: int, shape: tuple[int, ...]) -> int:
+    return at.add("BATCH_MATMUL", (left, right), "batch_matmul", shape, adjX=False, adjY=True)
 
 
-def _finished(ops: StandIn, made: int, bias: int) -> Op:
+def _finished(at: Site, made: int, bias: int) -> Op:
     """Bias and activation function, in the output's shape."""
-    op, shape = ops.op, ops.graph.tensors[ops.op.outputs[0]].shape
-    bias_data = ops.graph.tensors[bias].data if bias >= 0 else None
+    shape, activation = at.out.shape, at.op.activation
+    bias_data = at.value(bias)
     if bias >= 0 and (bias_data is None or bias_data.any()):
-        made = ops.reshaped(made, *shape)
-        return ops.end("ADD", (made, bias), fusedActivationFunction=op.activation)
-    if op.activation != "NONE":
-        return ops.end(op.activation, (ops.reshaped(made, *shape),))
-    return ops.end("RESHAPE", (made, ops.integers("shape", shape)))
-
-
-convolutions = each_op("CONV_2D", _product)
-depthwise = each_op("DEPTHWISE_CONV_2D", _product)
+        return at.end("ADD", (at.reshaped(made, *shape), bias), fusedActivationFunction=activation)
+    if activation != "NONE":
+        return at.end(activation, (at.reshaped(made, *shape),))
+    return at.end("RESHAPE", (made, at.integers("shape", shape)))

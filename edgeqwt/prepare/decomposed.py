@@ -3,180 +3,153 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import (
-    DENSE,
-    NONE,
-    StandIn,
-    activation_like,
-    constant,
-    each_op,
-    integers,
-    op_like,
-    reshape,
-    reshaping,
-    rewritten,
-    sole_reader,
-    uses,
-    value,
-    writer,
-)
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import DENSE, Site, reshape, rewrites, rewritten, sole_reader, uses, value, writer
 
-WINDOW = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
+WINDOW: dict[str, Any] = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
 LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
 LONGEST_PRODUCT = 64
 INTEGERS = {"int32", "int64"}
 
 
-def _reversed(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("REVERSE_V2")
+def reverse(at: Site) -> Op | None:
     """REVERSE_V2, which LiteRT's reference kernels lack, as STRIDED_SLICE with steps of -1."""
-    x, axes = op.inputs
-    turned, shape = value(graph, axes), graph.tensors[x].shape
+    x, axes = at.op.inputs
+    turned, shape = at.value(axes), at.shape(x)
     if turned is None or not shape:
         return None
     back = {int(a) % len(shape) for a in turned.reshape(-1)}
-    name, mask = graph.tensors[op.outputs[0]].name, (1 << len(shape)) - 1
-    ends = [integers(editor, f"{name}/{what}", [0] * len(shape)) for what in ("begin", "end")]
-    inputs = (x, *ends, integers(editor, f"{name}/steps", [-1 if a in back else 1 for a in range(len(shape))]))
-    return op_like(op, "STRIDED_SLICE", inputs, beginMask=mask, endMask=mask, **WINDOW)
+    begin, end = (at.integers(what, [0] * len(shape)) for what in ("begin", "end"))
+    steps = at.integers("steps", [-1 if a in back else 1 for a in range(len(shape))])
+    mask = (1 << len(shape)) - 1
+    return at.end("STRIDED_SLICE", (x, begin, end, steps), beginMask=mask, endMask=mask, **WINDOW)
 
 
-def _running_sum(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("CUMSUM")
+def running_sum(at: Site) -> Op | None:
     """CUMSUM as a matrix product with a triangle of ones, which adds in the accumulator and rounds once."""
-    x, axis = op.inputs[0], value(graph, op.inputs[1])
-    tensor, out = graph.tensors[x], op.outputs[0]
-    if axis is None or not tensor.is_float or not tensor.shape:
+    x, axis = at.op.inputs[0], at.value(at.op.inputs[1])
+    shape, rank, last = at.shape(x), len(at.shape(x)), len(at.shape(x)) - 1
+    if axis is None or not at.is_float(x) or not shape:
         return None
-    rank, last = len(tensor.shape), len(tensor.shape) - 1
     summed = int(axis.reshape(())) % rank
-    size, name = tensor.shape[summed], graph.tensors[out].name
+    size = shape[summed]
     if size > LONGEST_SUM:
         return None
-    ones = np.tri(size, k=-1 if op.options.get("exclusive") else 0, dtype=np.float32)
-    ones = ones[::-1, ::-1] if op.options.get("reverse") else ones
-    weights = constant(editor, f"{name}/ones", np.ascontiguousarray(ones))
+    ones = np.tri(size, k=-1 if at.op.options.get("exclusive") else 0, dtype=np.float32)
+    ones = ones[::-1, ::-1] if at.op.options.get("reverse") else ones
+    weights = at.constant("ones", np.ascontiguousarray(ones))
+
+    def summed_up(source: int, target: int) -> Op:
+        return Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6)
+
+    if summed == last and rank > 1:
+        return summed_up(x, at.op.outputs[0])
     order = [a if a not in (summed, last) else last + summed - a for a in range(rank)]
-    if summed == last:
-        source, target = x, out
-        if rank == 1:
-            source, target = (activation_like(editor, graph, out, what, (1, size)) for what in ("row", "sums"))
-            reshape(editor, x, source, f"{name}/row_shape")
-        product = Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6)
-        if rank > 1:
-            return product
-        editor.add_op(product)
-        return reshaping(editor, target, out, f"{name}/shape")
-    turned = tuple(tensor.shape[a] for a in order)
-    source, target = (activation_like(editor, graph, out, what, turned) for what in ("turned", "sums"))
-    by = integers(editor, f"{name}/order", order)
-    editor.add_op(Op("TRANSPOSE", (x, by), (source,)))
-    editor.add_op(Op("FULLY_CONNECTED", (source, weights), (target,), DENSE, version=6))
-    return Op("TRANSPOSE", (target, by), (out,))
+    turned = (1, size) if rank == 1 else tuple(shape[a] for a in order)
+    source, target = (at.activation(what, turned) for what in ("row" if rank == 1 else "turned", "sums"))
+    if rank == 1:
+        reshape(at.editor, x, source, f"{at.out.name}/row_shape")
+        at.editor.add_op(summed_up(source, target))
+        return at.end_reshape(target)
+    by = at.integers("order", order)
+    at.put("TRANSPOSE", (x, by), source)
+    at.editor.add_op(summed_up(source, target))
+    return at.end("TRANSPOSE", (target, by))
 
 
-def _product(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("REDUCE_PROD")
+def product(at: Site) -> Op | None:
     """REDUCE_PROD as halves multiplied with each other: the kernels multiply one after the other, at one scale."""
-    x, axes = op.inputs[0], value(graph, op.inputs[1])
-    shape, out = graph.tensors[x].shape, op.outputs[0]
-    if axes is None or not graph.tensors[x].is_float or not shape:
+    part, axes = at.op.inputs[0], at.value(at.op.inputs[1])
+    shape = at.shape(part)
+    if axes is None or not at.is_float(part) or not shape:
         return None
     reduced = sorted({int(a) % len(shape) for a in axes.reshape(-1)})
     if not reduced or any(shape[a] > LONGEST_PRODUCT for a in reduced):
         return None
-    part = x
     for axis in reduced:
         parts = [part]
-        while (size := editor.tensors[parts[0]].shape[axis]) > 1:
+        while (size := at.shape(parts[0])[axis]) > 1:
             half = size // 2
-            first, second = (_taken(editor, graph, op, parts[0], axis, begin, half) for begin in (0, half))
+            first, second = (_taken(at, parts[0], axis, begin, half) for begin in (0, half))
             if size % 2:
-                parts.append(_taken(editor, graph, op, parts[0], axis, size - 1, 1))
-            parts[0] = _multiplied(editor, graph, op, first, second)
+                parts.append(_taken(at, parts[0], axis, size - 1, 1))
+            parts[0] = at.add("MUL", (first, second), "product", at.shape(first))
         while len(parts) > 1:
-            parts[0] = _multiplied(editor, graph, op, parts[0], parts.pop())
+            parts[0] = at.add("MUL", (parts[0], parts.pop()), "product", at.shape(parts[0]))
         part = parts[0]
-    return reshaping(editor, part, out, f"{graph.tensors[out].name}/shape")
+    return at.end_reshape(part)
 
 
-def _taken(editor: Editor, graph: Graph, op: Op, x: int, axis: int, begin: int, size: int) -> int:
-    shape, name = editor.tensors[x].shape, graph.tensors[op.outputs[0]].name
+def _taken(at: Site, x: int, axis: int, begin: int, size: int) -> int:
+    """Some elements along an axis; the tensor itself where these are all."""
+    shape = at.shape(x)
     if size == shape[axis]:
         return x
     sizes = tuple(size if a == axis else n for a, n in enumerate(shape))
     begins = [begin if a == axis else 0 for a in range(len(shape))]
-    ends = (integers(editor, f"{name}/begin", begins), integers(editor, f"{name}/size", sizes))
-    return StandIn(editor, graph, op).add("SLICE", (x, *ends), "part", sizes)
+    return at.add("SLICE", (x, at.integers("begin", begins), at.integers("size", sizes)), "part", sizes)
 
 
-def _multiplied(editor: Editor, graph: Graph, op: Op, x: int, y: int) -> int:
-    return StandIn(editor, graph, op).add("MUL", (x, y), "product", editor.tensors[x].shape)
-
-
-def _one_hot(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ONE_HOT")
+def one_hot(at: Site) -> Op | None:
     """ONE_HOT as a comparison with 0, 1, 2, ...: TFLite Micro does not have it."""
-    indices, *rest = op.inputs
-    depth, on, off = (value(graph, t) for t in rest)
-    out, shape = graph.tensors[op.outputs[0]], graph.tensors[indices].shape
+    indices, *rest = at.op.inputs
+    depth, on, off = map(at.value, rest)
     if depth is None or on is None or off is None or (float(on.reshape(())), float(off.reshape(()))) != (1.0, 0.0):
         return None
-    size, count, dtype = int(depth.reshape(())), int(np.prod(shape, dtype=np.int64)), graph.tensors[indices].dtype
-    axis = int(op.options.get("axis", -1)) % (len(shape) + 1)
-    column = activation_like(editor, graph, op.outputs[0], "indices", (count, 1))
-    flag = activation_like(editor, graph, op.outputs[0], "equal", (count, size))
-    flat = activation_like(editor, graph, op.outputs[0], "rows", (count, size))
-    editor.tensors[column] = replace(editor.tensors[column], dtype=dtype)
-    editor.tensors[flag] = replace(editor.tensors[flag], dtype="bool")
-    reshape(editor, indices, column, f"{out.name}/indices_shape")
-    numbers = constant(editor, f"{out.name}/numbers", np.arange(size, dtype=dtype)[None])
-    editor.add_op(Op("EQUAL", (column, numbers), (flag,)))
-    editor.add_op(Op("CAST", (flag,), (flat,), {"inDataType": "BOOL", "outDataType": out.dtype.upper()}))
+    shape, size, dtype = at.shape(indices), int(depth.reshape(())), at.tensor(indices).dtype
+    count, axis = int(np.prod(shape, dtype=np.int64)), int(at.op.options.get("axis", -1)) % (len(shape) + 1)
+    column, flag = at.activation("indices", (count, 1), dtype), at.activation("equal", (count, size), "bool")
+    rows = at.activation("rows", (count, size))
+    reshape(at.editor, indices, column, f"{at.out.name}/indices_shape")
+    at.put("EQUAL", (column, at.constant("numbers", np.arange(size, dtype=dtype)[None])), flag)
+    at.put("CAST", (flag,), rows, inDataType="BOOL", outDataType=at.out.dtype.upper())
     if axis == len(shape):
-        return reshaping(editor, flat, op.outputs[0], f"{out.name}/shape")
-    rows = activation_like(editor, graph, op.outputs[0], "last", (*shape, size))
-    reshape(editor, flat, rows, f"{out.name}/rows_shape")
-    order = [*range(axis), len(shape), *range(axis, len(shape))]
-    by = integers(editor, f"{out.name}/order", order)
-    return Op("TRANSPOSE", (rows, by), op.outputs)
+        return at.end_reshape(rows)
+    last = at.activation("last", (*shape, size))
+    reshape(at.editor, rows, last, f"{at.out.name}/rows_shape")
+    return at.end("TRANSPOSE", (last, at.integers("order", [*range(axis), len(shape), *range(axis, len(shape))])))
 
 
-def _any(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("REDUCE_ANY")
+def any_of(at: Site) -> Op | None:
     """REDUCE_ANY as NOT all NOT: TFLite Micro has REDUCE_ALL alone."""
-    x, axes = op.inputs
-    opposite, every = (
-        activation_like(editor, graph, op.outputs[0], what, graph.tensors[t].shape)
-        for what, t in (("not", x), ("all", op.outputs[0]))
-    )
-    editor.add_op(Op("LOGICAL_NOT", (x,), (opposite,)))
-    editor.add_op(replace(op, kind="REDUCE_ALL", inputs=(opposite, axes), outputs=(every,), version=1))
-    return Op("LOGICAL_NOT", (every,), op.outputs)
+    x, axes = at.op.inputs
+    opposite, every = at.add("LOGICAL_NOT", (x,), "not", at.shape(x)), at.activation("all")
+    at.editor.add_op(replace(at.op, kind="REDUCE_ALL", inputs=(opposite, axes), outputs=(every,), version=1))
+    return at.end("LOGICAL_NOT", (every,))
 
 
-def _updated(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("DYNAMIC_UPDATE_SLICE")
+def update(at: Site) -> Op | None:
     """DYNAMIC_UPDATE_SLICE at a constant position: what lies around the range is joined to what is written there."""
-    x, update, begin = op.inputs
-    start, shape, size = value(graph, begin), graph.tensors[x].shape, graph.tensors[update].shape
-    if start is None or not graph.tensors[x].is_float:
+    x, part, begin = at.op.inputs
+    start, shape, size = at.value(begin), at.shape(x), at.shape(part)
+    if start is None or not at.is_float(x):
         return None
     first = [min(max(int(s), 0), n - m) for s, n, m in zip(start.reshape(-1), shape, size, strict=True)]
     axes = [a for a, (n, m) in enumerate(zip(shape, size, strict=True)) if n != m]
-    part = update
     for n, axis in enumerate(reversed(axes)):
         around = x
         for outer in axes[: len(axes) - n - 1]:
-            around = _taken(editor, graph, op, around, outer, first[outer], size[outer])
+            around = _taken(at, around, outer, first[outer], size[outer])
         end = first[axis] + size[axis]
-        pieces = [_taken(editor, graph, op, around, axis, 0, first[axis])] if first[axis] else []
+        pieces = [_taken(at, around, axis, 0, first[axis])] if first[axis] else []
         pieces.append(part)
         if end < shape[axis]:
-            pieces.append(_taken(editor, graph, op, around, axis, end, shape[axis] - end))
+            pieces.append(_taken(at, around, axis, end, shape[axis] - end))
         whole = tuple(shape[a] if a >= axis else size[a] for a in range(len(shape)))
         if axis == axes[0]:
-            return op_like(op, "CONCATENATION", tuple(pieces), axis=axis, **NONE)
-        part = StandIn(editor, graph, op).add("CONCATENATION", tuple(pieces), "joined", whole, axis=axis)
-    return reshaping(editor, update, op.outputs[0], f"{graph.tensors[op.outputs[0]].name}/shape")
+            return at.end("CONCATENATION", tuple(pieces), axis=axis)
+        part = at.add("CONCATENATION", tuple(pieces), "joined", whole, axis=axis)
+    return at.end_reshape(part)
 
 
 def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
@@ -192,10 +165,11 @@ def log_softmax(graph: Graph) -> tuple[Graph, list[str]]:
     return rewritten(graph, changed, dropped)
 
 
-def _chosen(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def chosen(at: Site) -> Op | None:
     """c x + (1 - c) y of a condition c as SELECT_V2, which rounds nothing."""
-    choice, select = _choice(graph, op), {"optionsType": "SelectV2Options"}
-    return None if choice is None else Op("SELECT_V2", choice, op.outputs, extra=select)
+    choice = _choice(at.graph, at.op)
+    return None if choice is None else replace(at.end("SELECT_V2", choice), extra={"optionsType": "SelectV2Options"})
 
 
 def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
@@ -218,22 +192,13 @@ def _choice(graph: Graph, op: Op) -> tuple[int, int, int] | None:
     return None
 
 
-def _cast(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("CAST")
+def casts(at: Site) -> Op | None:
     """CAST of a CAST as one: of conditions, whose zeros and ones are the same in every type, and of integers."""
-    before = writer(graph, op.inputs[0], "CAST")
+    before = at.writer(at.op.inputs[0], "CAST")
     if before is None:
         return None
-    dtype, through = graph.tensors[before.inputs[0]].dtype, graph.tensors[op.inputs[0]].is_float
-    if dtype != "bool" and not (through and {dtype, graph.tensors[op.outputs[0]].dtype} <= INTEGERS):
+    dtype, through = at.tensor(before.inputs[0]).dtype, at.is_float(at.op.inputs[0])
+    if dtype != "bool" and not (through and {dtype, at.out.dtype} <= INTEGERS):
         return None
-    return replace(op.with_options(inDataType=dtype.upper()), inputs=before.inputs)
-
-
-chosen = each_op("ADD", _chosen)
-casts = each_op("CAST", _cast)
-reverse = each_op("REVERSE_V2", _reversed)
-running_sum = each_op("CUMSUM", _running_sum)
-product = each_op("REDUCE_PROD", _product)
-one_hot = each_op("ONE_HOT", _one_hot)
-any_of = each_op("REDUCE_ANY", _any)
-update = each_op("DYNAMIC_UPDATE_SLICE", _updated)
+    return replace(at.op.with_options(inDataType=dtype.upper()), inputs=before.inputs)

@@ -7,7 +7,7 @@ tensor's own range does, if nothing is added to it, and its float value does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,17 +15,7 @@ import numpy as np
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.whole import is_whole
-from edgeqwt.prepare.rewriting import (
-    activation_like,
-    constant,
-    each_op,
-    float32,
-    integers,
-    op_like,
-    uses,
-    value,
-    writer,
-)
+from edgeqwt.prepare.rewriting import Site, constant, float32, rewrites, uses, value, writer
 
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
 
@@ -105,64 +95,75 @@ def _canonical(graph: Graph, op: Op, t: int) -> Array | None:
     return None if np.array_equal(new, data) else new
 
 
-def _limit(editor: Editor, graph: Graph, op: Op) -> Op | None:
-    """MAXIMUM(x, -infinity) and MINIMUM(x, infinity) are x."""
-    for x, limit in (op.inputs, op.inputs[::-1]):
-        data = value(graph, limit)
-        if data is None or data.dtype != np.float32 or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
+@rewrites("MAXIMUM")
+def maximum(at: Site) -> Op | None:
+    """MAXIMUM(x, -infinity) is x."""
+    return _limit(at, lambda data: data <= -HUGE)
+
+
+@rewrites("MINIMUM")
+def minimum(at: Site) -> Op | None:
+    """MINIMUM(x, infinity) is x."""
+    return _limit(at, lambda data: data >= HUGE)
+
+
+def _limit(at: Site, out_of_reach: Callable[[Array], Array]) -> Op | None:
+    for x, limit in (at.op.inputs, at.op.inputs[::-1]):
+        data = at.value(limit)
+        if data is None or data.dtype != np.float32 or at.shape(x) != at.out.shape:
             continue
-        if value(graph, x) is None and (data <= -HUGE if op.kind == "MAXIMUM" else data >= HUGE).all():
-            shape = graph.tensors[x].shape
-            wanted = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
-            return op_like(op, "RESHAPE", (x, wanted), newShape=shape)
+        if at.value(x) is None and out_of_reach(data).all():
+            return at.end("RESHAPE", (x, at.integers("shape", at.shape(x))), newShape=at.shape(x))
     return None
 
 
-def _added(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def added(at: Site) -> Op | None:
     """x + constant with fills: what the fills hide is the fill, by MINIMUM or MAXIMUM; the rest is added."""
-    for x, mask in (op.inputs, op.inputs[::-1]):
-        data, out = value(graph, mask), op.outputs[0]
-        found = _sign(data, LARGE) if data is not None and value(graph, x) is None else None
-        if data is None or found is None or op.activation != "NONE" or not vanishes(graph, out, *found):
+    for x, mask in (at.op.inputs, at.op.inputs[::-1]):
+        data = at.value(mask)
+        found = _sign(data, LARGE) if data is not None and at.value(x) is None else None
+        if data is None or found is None or at.op.activation != "NONE" or not _vanishes(at, found):
             continue
-        sign = found[0]
-        hidden, name = _fills(data, LARGE), graph.tensors[out].name
+        sign, hidden = found[0], _fills(data, LARGE)
         kept = float32(np.where(hidden, 0, data))
-        if kept.any() or graph.tensors[x].shape != graph.tensors[out].shape:
-            total = activation_like(editor, graph, out, "shown", graph.tensors[out].shape)
-            editor.add_op(replace(op, inputs=(x, constant(editor, f"{name}/added", kept)), outputs=(total,)))
+        if kept.any() or at.shape(x) != at.out.shape:
+            total = at.activation("shown")
+            at.editor.add_op(replace(at.op, inputs=(x, at.constant("added", kept)), outputs=(total,)))
             x = total
-        limit = constant(editor, f"{name}/limit", float32(np.where(hidden, sign * FILL, -sign * FILL)))
-        return op_like(op, "MINIMUM" if sign < 0 else "MAXIMUM", (x, limit))
+        limit = at.constant("limit", float32(np.where(hidden, sign * FILL, -sign * FILL)))
+        return at.end("MINIMUM" if sign < 0 else "MAXIMUM", (x, limit))
     return None
 
 
-def _computed(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def computed(at: Site) -> Op | None:
     """c x + (1 - c) fill, and x + m fill, with c and m 0 or 1: a choice."""
-    for shown, hidden in (op.inputs, op.inputs[::-1]):
-        for flag, (sign, size) in _products(graph, hidden):
-            x = _shown(graph, shown, flag)
-            if x is None or op.activation != "NONE" or not vanishes(graph, op.outputs[0], sign, size):
+    for shown, hidden in (at.op.inputs, at.op.inputs[::-1]):
+        for flag, found in _products(at.graph, hidden):
+            x = _shown(at.graph, shown, flag)
+            if x is None or at.op.activation != "NONE" or not _vanishes(at, found):
                 continue
-            made = constant(editor, f"{graph.tensors[op.outputs[0]].name}/fill", float32([sign * FILL]))
-            condition, hides = _condition(editor, graph, op, flag)
-            select = op_like(op, "SELECT_V2", (condition, made, x) if hides else (condition, x, made))
+            fill = at.constant("fill", float32([found[0] * FILL]))
+            condition, hides = _condition(at, flag)
+            select = at.end("SELECT_V2", (condition, fill, x) if hides else (condition, x, fill))
             return replace(select, extra={"optionsType": "SelectV2Options"})
     return None
 
 
-def _condition(editor: Editor, graph: Graph, op: Op, flag: int) -> tuple[int, bool]:
+def _vanishes(at: Site, fill: tuple[float, float]) -> bool:
+    return vanishes(at.graph, at.op.outputs[0], *fill)
+
+
+def _condition(at: Site, flag: int) -> tuple[int, bool]:
     """A bool tensor that says whether a flag is not 0 (True), or whether it is 0 (False)."""
-    made, positive = writer(graph, flag), True
-    if made is not None and made.kind == "SUB" and _is_one(graph, made.inputs[0]):
-        made, positive = writer(graph, made.inputs[1]), False
-    if made is not None and made.kind == "CAST" and graph.tensors[made.inputs[0]].dtype == "bool":
+    made, positive = at.writer(flag), True
+    if made is not None and made.kind == "SUB" and _is_one(at.graph, made.inputs[0]):
+        made, positive = at.writer(made.inputs[1]), False
+    if made is not None and made.kind == "CAST" and at.tensor(made.inputs[0]).dtype == "bool":
         return made.inputs[0], positive
-    condition = activation_like(editor, graph, op.outputs[0], "hidden", graph.tensors[flag].shape)
-    editor.tensors[condition] = replace(editor.tensors[condition], dtype="bool")
-    zero = constant(editor, f"{graph.tensors[op.outputs[0]].name}/zero", float32(0))
-    editor.add_op(Op("NOT_EQUAL", (flag, zero), (condition,)))
-    return condition, True
+    condition = at.activation("hidden", at.shape(flag), "bool")
+    return at.put("NOT_EQUAL", (flag, at.constant("zero", float32(0))), condition), True
 
 
 def _products(graph: Graph, t: int) -> Iterator[tuple[int, tuple[float, float]]]:
@@ -195,9 +196,3 @@ def _is_complement(graph: Graph, op: Op | None, t: int) -> bool:
 def _is_one(graph: Graph, t: int) -> bool:
     data = value(graph, t)
     return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == 1
-
-
-maximum = each_op("MAXIMUM", _limit)
-minimum = each_op("MINIMUM", _limit)
-added = each_op("ADD", _added)
-computed = each_op("ADD", _computed)

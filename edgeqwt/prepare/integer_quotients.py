@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.prepare.rewriting import NONE, constant, each_op, value, writer
+from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.prepare.rewriting import Site, rewrites, value, writer
 
 INTEGERS = ("int32", "int64")
 MOVING = ("CAST", "RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "GATHER")
@@ -18,38 +18,34 @@ LARGEST = 2**24  # above, float32 does not hold every integer
 INDICES = ("TOPK_V2", "ARG_MAX", "ARG_MIN")
 
 
-def _cut_off(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("CAST")
+def cut_off(at: Site) -> Op | None:
     """CAST to integers of a quotient, whose places behind the point it drops."""
-    found = _quotient(graph, op.inputs[0])
-    if found is None or graph.tensors[op.outputs[0]].dtype not in INTEGERS:
+    found = _quotient(at.graph, at.op.inputs[0])
+    if found is None or at.out.dtype not in INTEGERS:
         return None
     x, divisor = found
-    multiple = _without_rest(graph, x, divisor)
-    if multiple >= 0 or _not_negative(graph, x):
-        return _floor(editor, graph, multiple if multiple >= 0 else x, divisor, op.outputs[0])
-    name = graph.tensors[op.outputs[0]].name
-    zero, minus = (
-        constant(editor, f"{name}/{what}", np.array(k, np.int32)) for what, k in (("zero", 0), ("minus", -1))
-    )
-    x = _as_int32(editor, graph, x, name)
-    shape = graph.tensors[op.outputs[0]].shape
-    negated, above, below = (
-        _new(editor, f"{name}/{what}", editor.tensors[x].shape) for what in ("negated", "above", "below")
-    )
-    first, second = (_new(editor, f"{name}/{what}", shape) for what in ("first", "second"))
-    by = constant(editor, f"{name}/divisor", divisor)
-    editor.add_op(Op("MUL", (x, minus), (negated,), NONE))
-    editor.add_op(Op("MAXIMUM", (x, zero), (above,)))
-    editor.add_op(Op("MAXIMUM", (negated, zero), (below,)))
-    editor.add_op(Op("FLOOR_DIV", (above, by), (first,)))
-    editor.add_op(Op("FLOOR_DIV", (below, by), (second,)))
-    return _narrow_op(editor, graph, Op("SUB", (first, second), op.outputs, NONE))
+    multiple = _without_rest(at.graph, x, divisor)
+    if multiple >= 0 or _not_negative(at.graph, x):
+        return _floor(at, multiple if multiple >= 0 else x, divisor)
+    zero, minus = (at.constant(what, np.array(k, np.int32)) for what, k in (("zero", 0), ("minus", -1)))
+    x = _as_int32(at, x)
+    negated, above, below = (at.activation(what, at.shape(x), "int32") for what in ("negated", "above", "below"))
+    first, second = (at.activation(what, dtype="int32") for what in ("first", "second"))
+    by = at.constant("divisor", divisor)
+    at.put("MUL", (x, minus), negated)
+    at.put("MAXIMUM", (x, zero), above)
+    at.put("MAXIMUM", (negated, zero), below)
+    at.put("FLOOR_DIV", (above, by), first)
+    at.put("FLOOR_DIV", (below, by), second)
+    return _of_int32(at, "SUB", (first, second))
 
 
-def _rounded_down(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("FLOOR")
+def rounded_down(at: Site) -> Op | None:
     """FLOOR of a quotient."""
-    found = _quotient(graph, op.inputs[0])
-    return None if found is None else _floor(editor, graph, *found, op.outputs[0])
+    found = _quotient(at.graph, at.op.inputs[0])
+    return None if found is None else _floor(at, *found)
 
 
 def _quotient(graph: Graph, t: int) -> tuple[int, Array] | None:
@@ -71,36 +67,27 @@ def _quotient(graph: Graph, t: int) -> tuple[int, Array] | None:
     return (cast.inputs[0], divisor.astype(np.int32)) if same else None
 
 
-def _floor(editor: Editor, graph: Graph, x: int, divisor: Array, out: int) -> Op:
-    name = graph.tensors[out].name
-    by = constant(editor, f"{name}/divisor", divisor)
-    return _narrow_op(editor, graph, Op("FLOOR_DIV", (_as_int32(editor, graph, x, name), by), (out,)))
+def _floor(at: Site, x: int, divisor: Array) -> Op:
+    by = at.constant("divisor", divisor)
+    return _of_int32(at, "FLOOR_DIV", (_as_int32(at, x), by))
 
 
-def _narrow_op(editor: Editor, graph: Graph, op: Op) -> Op:
-    """An op that computes int32; where its output is of another type it is added, and a CAST is returned."""
-    out = graph.tensors[op.outputs[0]]
-    if out.dtype == "int32":
-        return op
-    narrow = _new(editor, f"{out.name}/int32", out.shape)
-    editor.add_op(Op(op.kind, op.inputs, (narrow,), op.options))
-    return Op("CAST", (narrow,), op.outputs, {"inDataType": "INT32", "outDataType": out.dtype.upper()})
+def _of_int32(at: Site, kind: str, inputs: tuple[int, ...]) -> Op:
+    """An op that computes int32; where the output is of another type it is added, and a CAST is returned."""
+    if at.out.dtype == "int32":
+        return at.end(kind, inputs)
+    narrow = at.add(kind, inputs, "int32", dtype="int32")
+    return at.end("CAST", (narrow,), inDataType="INT32", outDataType=at.out.dtype.upper())
 
 
-def _as_int32(editor: Editor, graph: Graph, x: int, name: str) -> int:
+def _as_int32(at: Site, x: int) -> int:
     """The tensor itself, what it was cast from, or a CAST of it."""
-    while graph.tensors[x].dtype != "int32":
-        before = writer(graph, x, "CAST")
-        if before is None or graph.tensors[before.inputs[0]].dtype not in INTEGERS:
-            narrow = _new(editor, f"{name}/narrow", graph.tensors[x].shape)
-            editor.add_op(Op("CAST", (x,), (narrow,), {"inDataType": "INT64", "outDataType": "INT32"}))
-            return narrow
+    while at.tensor(x).dtype != "int32":
+        before = at.writer(x, "CAST")
+        if before is None or at.tensor(before.inputs[0]).dtype not in INTEGERS:
+            return at.add("CAST", (x,), "narrow", at.shape(x), "int32", inDataType="INT64", outDataType="INT32")
         x = before.inputs[0]
     return x
-
-
-def _new(editor: Editor, name: str, shape: tuple[int, ...]) -> int:
-    return editor.add_tensor(Tensor(name, shape, "int32"))
 
 
 def _without_rest(graph: Graph, x: int, divisor: Array) -> int:
@@ -140,7 +127,3 @@ def _not_negative(graph: Graph, t: int) -> bool:
         positive = by is not None and bool((by > 0).all())
         return positive and (op.kind == "FLOOR_MOD" or _not_negative(graph, op.inputs[0]))
     return op.kind in INDICES or (op.kind in MOVING and _not_negative(graph, op.inputs[0]))
-
-
-cut_off = each_op("CAST", _cut_off)
-rounded_down = each_op("FLOOR", _rounded_down)

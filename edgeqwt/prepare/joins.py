@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
-from edgeqwt.prepare.rewriting import each_op
+from edgeqwt.prepare.rewriting import Site, rewrites
 
 
 def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
@@ -16,10 +16,10 @@ def in_trees(graph: Graph, most: int) -> tuple[Graph, list[str]]:
         most: at least 2.
     """
 
-    def rewrite(editor: Editor, graph: Graph, op: Op) -> Op | None:
-        return tree(editor, graph, op, most) if len(op.inputs) > most else None
+    def rewrite(at: Site) -> Op | None:
+        return tree(at.editor, at.graph, at.op, most) if len(at.op.inputs) > most else None
 
-    return each_op("CONCATENATION", rewrite)(graph)
+    return rewrites("CONCATENATION")(rewrite)(graph)
 
 
 def tree(editor: Editor, graph: Graph, op: Op, most: int) -> Op:

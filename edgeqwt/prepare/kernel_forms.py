@@ -16,67 +16,65 @@ from types import MappingProxyType
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import RULES16
-from edgeqwt.prepare.rewriting import StandIn, activation_like, reshape, reshaping
+from edgeqwt.prepare.rewriting import Site, reshape
 from edgeqwt.profile import Kernels
 from edgeqwt.widths.precision import Precision
 
 
-def _prelu(ops: StandIn) -> Op:
+def _prelu(at: Site) -> Op:
     """relu(x) + alpha (x - relu(x))."""
-    x, alpha = ops.op.inputs
-    positive = ops.add("RELU", (x,), "positive")
-    negative = ops.add("SUB", (x, positive), "negative")
-    return ops.end("ADD", (positive, ops.add("MUL", (negative, alpha), "scaled")))
+    x, alpha = at.op.inputs
+    positive = at.add("RELU", (x,), "positive")
+    negative = at.add("SUB", (x, positive), "negative")
+    return at.end("ADD", (positive, at.add("MUL", (negative, alpha), "scaled")))
 
 
-def _hard_swish(ops: StandIn) -> Op:
+def _hard_swish(at: Site) -> Op:
     """x relu6(x + 3) / 6."""
-    x = ops.op.inputs[0]
-    gate = ops.add("ADD", (x, ops.number(3.0)), "gate", fusedActivationFunction="RELU6")
-    return ops.end("MUL", (ops.add("MUL", (x, gate), "product"), ops.number(1 / 6)))
+    x = at.op.inputs[0]
+    gate = at.add("ADD", (x, at.number(3.0)), "gate", fusedActivationFunction="RELU6")
+    return at.end("MUL", (at.add("MUL", (x, gate), "product"), at.number(1 / 6)))
 
 
-def _elu(ops: StandIn) -> Op:
+def _elu(at: Site) -> Op:
     """max(x, exp(min(x, 0)) - 1)."""
-    x = ops.op.inputs[0]
-    power = ops.add("EXP", (ops.add("MINIMUM", (x, ops.number(0.0)), "negative"),), "exp")
-    return ops.end("MAXIMUM", (x, ops.add("SUB", (power, ops.number(1.0)), "curve")))
+    x = at.op.inputs[0]
+    power = at.add("EXP", (at.add("MINIMUM", (x, at.number(0.0)), "negative"),), "exp")
+    return at.end("MAXIMUM", (x, at.add("SUB", (power, at.number(1.0)), "curve")))
 
 
-def _squared_difference(ops: StandIn) -> Op:
-    difference = ops.add("SUB", ops.op.inputs, "difference")
-    return ops.end("MUL", (difference, difference))
+def _squared_difference(at: Site) -> Op:
+    difference = at.add("SUB", at.op.inputs, "difference")
+    return at.end("MUL", (difference, difference))
 
 
-def _l2_normalization(ops: StandIn) -> Op:
+def _l2_normalization(at: Site) -> Op:
     """x rsqrt(sum(x x)), the sum as MEAN, whose scale is its own, and its number of elements in a constant."""
-    x, shape = ops.op.inputs[0], ops.out.shape
+    x, shape = at.op.inputs[0], at.out.shape
     last, one = len(shape) - 1, (*shape[:-1], 1)
-    square = ops.add("MUL", (x, x), "squares")
-    mean = ops.add("MEAN", (square, ops.integers("axis", [last])), "mean", one, keepDims=True)
-    standard = ops.add("MUL", (x, ops.add("RSQRT", (mean,), "root", one)), "standard")
-    return ops.end("MUL", (standard, ops.number(shape[-1] ** -0.5)))
+    square = at.add("MUL", (x, x), "squares")
+    mean = at.add("MEAN", (square, at.integers("axis", [last])), "mean", one, keepDims=True)
+    standard = at.add("MUL", (x, at.add("RSQRT", (mean,), "root", one)), "standard")
+    return at.end("MUL", (standard, at.number(shape[-1] ** -0.5)))
 
 
-def _tile(ops: StandIn) -> Op:
+def _tile(at: Site) -> Op:
     """Copies of the whole, joined axis by axis."""
-    t = ops.op.inputs[0]
-    counts = ops.graph.tensors[ops.op.inputs[1]].stored.reshape(-1)
+    t = at.op.inputs[0]
+    counts = at.tensor(at.op.inputs[1]).stored.reshape(-1)
     *axes, last = [axis for axis, count in enumerate(counts) if count > 1] or [0]  # one copy is the whole
     for axis in axes:
-        shape = tuple(n * int(counts[axis]) if i == axis else n for i, n in enumerate(ops.shape(t)))
-        t = ops.add("CONCATENATION", (t,) * int(counts[axis]), f"axis{axis}", shape, axis=axis)
-    return ops.end("CONCATENATION", (t,) * int(counts[last]), axis=last)
+        shape = tuple(n * int(counts[axis]) if i == axis else n for i, n in enumerate(at.shape(t)))
+        t = at.add("CONCATENATION", (t,) * int(counts[axis]), f"axis{axis}", shape, axis=axis)
+    return at.end("CONCATENATION", (t,) * int(counts[last]), axis=last)
 
 
-def _space_to_depth(ops: StandIn) -> Op:
+def _space_to_depth(at: Site) -> Op:
     """RESHAPE to blocks, TRANSPOSE, RESHAPE."""
-    (b, h, w, c), n = ops.shape(ops.op.inputs[0]), int(ops.op.options["blockSize"])
-    parts = activation_like(ops.editor, ops.graph, ops.op.outputs[0], "apart", (b, h // n, n, w // n, n, c))
-    order = ops.integers("order", (0, 1, 3, 2, 4, 5))
-    blocks = (reshape(ops.editor, ops.op.inputs[0], parts, f"{ops.out.name}/blocks"), order)
-    turned = ops.add("TRANSPOSE", blocks, "turned", (b, h // n, w // n, n, n, c))
-    return reshaping(ops.editor, turned, ops.op.outputs[0], f"{ops.out.name}/shape")
+    (b, h, w, c), n = at.shape(at.op.inputs[0]), int(at.op.options["blockSize"])
+    parts, order = at.activation("apart", (b, h // n, n, w // n, n, c)), at.integers("order", (0, 1, 3, 2, 4, 5))
+    reshape(at.editor, at.op.inputs[0], parts, f"{at.out.name}/blocks")
+    return at.end_reshape(at.add("TRANSPOSE", (parts, order), "turned", (b, h // n, w // n, n, n, c)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Written:
         narrow: whether it loses nothing worth its time at 8 bits, either.
     """
 
-    write: Callable[[StandIn], Op]
+    write: Callable[[Site], Op]
     needs: frozenset[str]
     narrow: bool = False
 
@@ -127,7 +125,7 @@ def for_kernels(graph: Graph, precision: Precision, kernels: Kernels) -> tuple[G
             editor.add_op(op)
             continue
         first = len(editor.tensors)
-        editor.add_op(FORMS[op.kind].write(StandIn(editor, graph, op)))
+        editor.add_op(FORMS[op.kind].write(Site(editor, graph, op)))
         name = graph.tensors[op.outputs[0]].name
         if name in precision.layers:
             layers |= {t.name: precision.layers[name] for t in editor.tensors[first:] if not t.is_constant}

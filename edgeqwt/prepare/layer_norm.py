@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import prod
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.prepare.rewriting import NONE, activation_like, constant, float32, reshape, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import Site, float32, reshape, sole_reader, uses, value
 
 
 def mean_square(graph: Graph) -> tuple[Graph, list[str]]:
@@ -19,7 +19,7 @@ def mean_square(graph: Graph) -> tuple[Graph, list[str]]:
     The division makes the right side a tensor with a scale of its own: kernels want zero point 0 there, which
     would cost `a` itself half of its integers.
     """
-    editor, dropped, names = Editor(graph), set(), []
+    editor, names = Editor(graph), list[str]()
     found = {i: _squares(graph, op) for i, op in enumerate(graph.ops) if op.kind == "MEAN"}
     dropped = {squares for squares in found.values() if squares is not None}
     if not dropped:
@@ -27,7 +27,7 @@ def mean_square(graph: Graph) -> tuple[Graph, list[str]]:
     for i, op in enumerate(graph.ops):
         squares = found.get(i)
         if squares is not None:
-            _write_mean_square(editor, graph, op, graph.ops[squares])
+            _write_mean_square(Site(editor, graph, op), graph.ops[squares])
             names.append(graph.tensors[op.outputs[0]].name)
         elif i not in dropped:
             editor.add_op(op)
@@ -57,22 +57,13 @@ def long_axes(shape: tuple[int, ...], axes: Array) -> set[int]:
     return {a for a in every if shape[a] > 1} or every
 
 
-def _write_mean_square(editor: Editor, graph: Graph, mean: Op, squares: Op) -> None:
-    out, shape = mean.outputs[0], graph.tensors[squares.outputs[0]].shape
-    name, count = graph.tensors[out].name, prod(shape[:-1])
-
-    def add(suffix: str, dims: tuple[int, ...]) -> int:
-        return activation_like(editor, graph, out, suffix, dims)
-
-    def moved(source: int, target: int) -> int:
-        return reshape(editor, source, target, f"{editor.tensors[target].name}_shape")
-
-    a = squares.inputs[0]
+def _write_mean_square(at: Site, squares: Op) -> None:
+    a, shape = squares.inputs[0], at.shape(squares.outputs[0])
+    count = prod(shape[:-1])
     if squares.kind == "SQUARED_DIFFERENCE":
-        a = add("difference", shape)
-        editor.add_op(Op("SUB", squares.inputs, (a,), NONE))
-    share, total = add("share", shape), add("total", (count, 1, 1))
-    editor.add_op(Op("MUL", (a, constant(editor, f"{name}/one_of", float32([1 / shape[-1]]))), (share,), NONE))
-    left, right = (moved(t, add(how, (count, 1, shape[-1]))) for t, how in ((a, "rows"), (share, "columns")))
-    editor.add_op(Op("BATCH_MATMUL", (left, right), (total,), {"adjX": False, "adjY": True}))
-    moved(total, out)
+        a = at.add("SUB", squares.inputs, "difference", shape)
+    share, total = at.activation("share", shape), at.activation("total", (count, 1, 1))
+    at.put("MUL", (a, at.constant("one_of", float32([1 / shape[-1]]))), share)
+    left, right = (at.reshape(t, how, (count, 1, shape[-1])) for t, how in ((a, "rows"), (share, "columns")))
+    at.put("BATCH_MATMUL", (left, right), total, adjX=False, adjY=True)
+    reshape(at.editor, total, at.op.outputs[0], f"{at.out.name}_shape")

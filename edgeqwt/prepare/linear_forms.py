@@ -10,38 +10,31 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import along, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.prepare.rewriting import DENSE, constant, each_op, rewritten, sole_reader, value, without
+from edgeqwt.prepare.rewriting import DENSE, Site, constant, rewrites, sole_reader, value, without
 
 
-def zero_bias(graph: Graph) -> tuple[Graph, list[str]]:
+@rewrites("CONV_2D", "DEPTHWISE_CONV_2D")
+def zero_bias(at: Site) -> Op | None:
     """Gives convolutions without a bias one of zeros: LiteRT's float kernels do not run without."""
-    editor, changed = Editor(graph), dict[int, Op]()
-    for i, op in enumerate(graph.ops):
-        bare = op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D") and slots(op).bias < 0
-        if not bare or not graph.tensors[op.outputs[0]].is_float:
-            continue
-        channels = graph.tensors[op.inputs[1]].shape[slots(op).axis]
-        zeros = constant(editor, f"{graph.tensors[op.outputs[0]].name}/bias", np.zeros(channels, np.float32))
-        changed[i] = replace(op, inputs=(*op.inputs[:2], zeros))
-    return rewritten(graph, changed, editor=editor)
+    if slots(at.op).bias >= 0 or not at.out.is_float:
+        return None
+    channels = at.shape(at.op.inputs[1])[slots(at.op).axis]
+    return replace(at.op, inputs=(*at.op.inputs[:2], at.constant("bias", np.zeros(channels, np.float32))))
 
 
-def _matmul(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("BATCH_MATMUL")
+def matmul(at: Site) -> Op | None:
     """x @ constant: FULLY_CONNECTED wants the constant as (outputs, inputs)."""
-    x, right = graph.tensors[op.inputs[0]], value(graph, op.inputs[1])
+    x, right = at.tensor(at.op.inputs[0]), at.value(at.op.inputs[1])
     if right is None or right.ndim < 2 or right.shape[:-2] != (1,) * (right.ndim - 2):
         return None
     rank_grows = right.ndim > len(x.shape)  # the result would have the constant's rank
-    if x.is_constant or not x.is_float or len(x.shape) < 2 or op.options.get("adjX") or rank_grows:
+    if x.is_constant or not x.is_float or len(x.shape) < 2 or at.op.options.get("adjX") or rank_grows:
         return None
     weights = right.reshape(right.shape[-2:])
-    weights = np.ascontiguousarray(weights if op.options.get("adjY") else weights.T)
-    name = graph.tensors[op.inputs[1]].name
-    inputs = (op.inputs[0], constant(editor, name, weights))
-    return Op("FULLY_CONNECTED", inputs, op.outputs, DENSE, version=6)
-
-
-matmul = each_op("BATCH_MATMUL", _matmul)
+    weights = np.ascontiguousarray(weights if at.op.options.get("adjY") else weights.T)
+    inputs = (at.op.inputs[0], constant(at.editor, at.tensor(at.op.inputs[1]).name, weights))
+    return Op("FULLY_CONNECTED", inputs, at.op.outputs, DENSE, version=6)
 
 
 def fold_scale(graph: Graph) -> tuple[Graph, list[str]]:

@@ -15,18 +15,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.whole import is_whole
-from edgeqwt.prepare.rewriting import (
-    activation_like,
-    constant,
-    each_op,
-    float32,
-    op_like,
-    ports,
-    sole_reader,
-    uses,
-    value,
-    without,
-)
+from edgeqwt.prepare.rewriting import Site, constant, float32, ports, rewrites, sole_reader, uses, value, without
 
 LARGE = -1e3
 """Below this a constant can only be meant as a mask: scores that far apart are hidden from each other anyway. What is
@@ -95,46 +84,45 @@ def _replaced(graph: Graph, hides: Hides, change: Callable[[Array], Array]) -> t
     return without(graph, set(), changed, editor), [graph.tensors[t].name for t, _ in made]
 
 
-def _filled(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SELECT_V2")
+def filled(at: Site) -> Op | None:
     """Scores replaced by a large negative constant where a condition holds: the constant is added instead.
 
     In place of a score a constant must be below all others, whatever they are; added to one it is relative to it.
     But in a row that is hidden altogether, as those of padding are, softmax of equal constants gives equal shares, and
     not those of the scores: where there may be such rows the constant stays in the scores' place.
     """
-    condition, *choices = op.inputs
-    out, reader = op.outputs[0], sole_reader(graph, op.outputs[0])
-    masks = [t for t in choices if _hides(value(graph, t))]
-    scores = [t for t in choices if value(graph, t) is None]
-    if reader is None or not _only_softmax(graph, out) or not masks or not scores:
+    condition, *choices = at.op.inputs
+    masks = [t for t in choices if _hides(at.value(t))]
+    scores = [t for t in choices if at.value(t) is None]
+    if not _only_softmax(at.graph, at.op.outputs[0]) or not masks or not scores:
         return None
-    if graph.tensors[scores[0]].shape != graph.tensors[out].shape:
+    if at.shape(scores[0]) != at.out.shape:
         return None
-    name = graph.tensors[out].name
-    if _may_hide_rows(graph, condition, hides=masks[0] == choices[0]):
-        fill = constant(editor, f"{name}/hidden", float32([HIDDEN]))
-        return replace(op, inputs=(condition, *(fill if t in masks else t for t in choices)))
-    mask = activation_like(editor, graph, out, "mask", graph.tensors[condition].shape)
-    added = [constant(editor, f"{name}/added_{i}", float32([HIDDEN * (t in masks)])) for i, t in enumerate(choices)]
-    editor.add_op(replace(op, inputs=(condition, *added), outputs=(mask,)))
-    return op_like(op, "ADD", (scores[0], mask), fusedActivationFunction="NONE")
+    if _may_hide_rows(at.graph, condition, hides=masks[0] == choices[0]):
+        fill = at.constant("hidden", float32([HIDDEN]))
+        return replace(at.op, inputs=(condition, *(fill if t in masks else t for t in choices)))
+    mask = at.activation("mask", at.shape(condition))
+    added = [at.constant(f"added_{i}", float32([HIDDEN * (t in masks)])) for i, t in enumerate(choices)]
+    at.editor.add_op(replace(at.op, inputs=(condition, *added), outputs=(mask,)))
+    return at.end("ADD", (scores[0], mask))
 
 
-def _chosen(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def chosen(at: Site) -> Op | None:
     """Scores to which a mask is added that may hide a whole row: a constant stands in place of those that it hides.
 
     What is so large absorbs the scores of such a row, and softmax gives equal shares; `soften` would leave it those of
     the scores. It costs a comparison and a choice, so it is for masks of which samples show that they do that.
     """
-    if op.activation != "NONE" or not _only_softmax(graph, op.outputs[0]):
+    if at.op.activation != "NONE" or not _only_softmax(at.graph, at.op.outputs[0]):
         return None
-    for mask, scores in (op.inputs, op.inputs[::-1]):
-        if value(graph, scores) is not None or graph.tensors[scores].shape != graph.tensors[op.outputs[0]].shape:
+    for mask, scores in (at.op.inputs, at.op.inputs[::-1]):
+        if at.value(scores) is not None or at.shape(scores) != at.out.shape:
             continue
-        condition = _hidden_where(editor, graph, mask)
+        condition = _hidden_where(at.editor, at.graph, mask)
         if condition is not None:
-            fill = constant(editor, f"{graph.tensors[op.outputs[0]].name}/hidden", float32([HIDDEN]))
-            return op_like(op, "SELECT_V2", (condition, fill, scores))
+            return at.end("SELECT_V2", (condition, at.constant("hidden", float32([HIDDEN])), scores))
     return None
 
 
@@ -161,11 +149,10 @@ def _hidden_where(editor: Editor, graph: Graph, mask: int) -> int | None:
     large, last = constant(editor, f"{name}/large", float32([HIDDEN])), -1
     inputs = tuple(large if k == slots[0] else u for k, u in enumerate(op.inputs))
     for k, made in enumerate([replace(op, inputs=inputs), *reversed(moves)]):
-        out = activation_like(editor, graph, made.outputs[0], f"soft{k}", graph.tensors[made.outputs[0]].shape)
+        out = Site(editor, graph, made).activation(f"soft{k}")
         editor.add_op(replace(made, inputs=(last, *made.inputs[1:]) if k else made.inputs, outputs=(out,)))
         last = out
-    shape = graph.tensors[mask].shape
-    condition = editor.add_tensor(Tensor(f"{name}/where", shape, "bool"))
+    condition = editor.add_tensor(Tensor(f"{name}/where", graph.tensors[mask].shape, "bool"))
     editor.add_op(Op("LESS", (last, constant(editor, f"{name}/half", float32([HIDDEN / 2]))), (condition,)))
     return condition
 
@@ -187,38 +174,33 @@ def _may_hide_rows(graph: Graph, condition: int, hides: bool) -> bool:
     return _has_rows(graph.tensors[condition].shape)
 
 
-def _compared(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def compared(at: Site) -> Op | None:
     """Whole numbers plus a mask of which only is asked whether they equal a whole number: where it hides, they do not.
 
     Decoders ask `(causal + attention_mask) == 0`, to hide padding. The mask's large constants need a scale that leaves
     nothing of the rest; with -1.5 in their place no sum is whole, and so none is equal.
     """
-    readers = [graph.ops[i] for i in uses(graph).readers.get(op.outputs[0], [])]
-    if op.activation != "NONE" or op.outputs[0] in ports(graph) or not readers:
+    total = at.op.outputs[0]
+    readers = [at.graph.ops[i] for i in uses(at.graph).readers.get(total, [])]
+    if at.op.activation != "NONE" or total in ports(at.graph) or not readers:
         return None
-    asked = [value(graph, next((t for t in r.inputs if t != op.outputs[0]), -1)) for r in readers]
-    if any(r.kind not in ("EQUAL", "NOT_EQUAL") for r in readers) or not all(
-        _is_small_and_whole(data) for data in asked
-    ):
+    asked = [at.value(next((t for t in r.inputs if t != total), -1)) for r in readers]
+    compares = all(r.kind in ("EQUAL", "NOT_EQUAL") for r in readers)
+    if not compares or not all(map(_is_small_and_whole, asked)):
         return None
-    for x, mask in (op.inputs, op.inputs[::-1]):
-        data = value(graph, mask)
-        if data is None or data.dtype != np.float32 or not (data < ABSORBS).any() or not is_whole(graph, x):
+    for x, mask in (at.op.inputs, at.op.inputs[::-1]):
+        data = at.value(mask)
+        if data is None or data.dtype != np.float32 or not (data < ABSORBS).any() or not is_whole(at.graph, x):
             continue
         if _is_small_and_whole(np.where(data < ABSORBS, 0, data)):
             other = np.where(data < ABSORBS, np.float32(NEVER_WHOLE), data)
-            apart = constant(editor, f"{graph.tensors[mask].name}/apart", other)
-            return replace(op, inputs=(x, apart))
+            return replace(at.op, inputs=(x, constant(at.editor, f"{at.tensor(mask).name}/apart", other)))
     return None
 
 
 def _is_small_and_whole(data: Array | None) -> bool:
     return data is not None and bool((np.abs(data) < -LARGE).all() and (data == np.rint(data)).all())
-
-
-filled = each_op("SELECT_V2", _filled)
-compared = each_op("ADD", _compared)
-chosen = each_op("ADD", _chosen)
 
 
 def _in_scores(graph: Graph, scores: int, hides: Hides, sign: int = 1) -> Iterator[Slot]:

@@ -9,91 +9,86 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import StandIn, each_op, sole_reader, value, without, writer
+from edgeqwt.prepare.rewriting import Site, rewrites, sole_reader, value, without, writer
 
 
-def _spread(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def spread(at: Site) -> Op | None:
     """x s + (b - mean(x) s), as Keras writes (x - mean(x)) s + b; s is gamma / root, multiplied out."""
-    for first, second in (op.inputs, op.inputs[::-1]):
-        scaled, rest = writer(graph, first, "MUL"), writer(graph, second, "SUB")
-        shift = writer(graph, rest.inputs[1], "MUL") if rest is not None else None
+    for first, second in (at.op.inputs, at.op.inputs[::-1]):
+        scaled, rest = at.writer(first, "MUL"), at.writer(second, "SUB")
+        shift = at.writer(rest.inputs[1], "MUL") if rest is not None else None
         if scaled is None or rest is None or shift is None:
             continue
         for x, s in (scaled.inputs, scaled.inputs[::-1]):
             means = [t for t in shift.inputs if t != s]
-            mean = writer(graph, means[0], "MEAN") if s in shift.inputs and len(means) == 1 else None
-            if mean is None or mean.inputs[0] != x or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
+            mean = at.writer(means[0], "MEAN") if s in shift.inputs and len(means) == 1 else None
+            if mean is None or mean.inputs[0] != x or at.shape(x) != at.out.shape:
                 continue
-            if graph.tensors[means[0]].shape == (*graph.tensors[x].shape[:-1], 1) and graph.tensors[x].is_float:
-                return _norm(editor, graph, op, (x, means[0], s, rest.inputs[0]))
+            if at.shape(means[0]) == (*at.shape(x)[:-1], 1) and at.is_float(x):
+                return _norm(at, (x, means[0], s, rest.inputs[0]))
     return None
 
 
-def _norm(editor: Editor, graph: Graph, op: Op, parts: tuple[int, int, int, int]) -> Op:
+def _norm(at: Site, parts: tuple[int, int, int, int]) -> Op:
     """(x - mean) s + b; where s is a product, one factor after the other."""
     x, mean, s, beta = parts
-    product = writer(graph, s, "MUL")
-    factors = (s,) if product is None else sorted(product.inputs, key=lambda t: value(graph, t) is not None)
-    ops = StandIn(editor, graph, op)
-    y = ops.add("SUB", (x, mean), "centered")
+    product = at.writer(s, "MUL")
+    factors = (s,) if product is None else sorted(product.inputs, key=lambda t: at.value(t) is not None)
+    y = at.add("SUB", (x, mean), "centered")
     for factor in factors:
-        y = ops.add("MUL", (y, factor), "scaled")
-    return replace(op, inputs=(y, beta))
+        y = at.add("MUL", (y, factor), "scaled")
+    return replace(at.op, inputs=(y, beta))
 
 
-spread = each_op("ADD", _spread)
-
-
-def _difference_of_squares(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SUB")
+def difference_of_squares(at: Site) -> Op | None:
     """mean(x x) - mean(x) mean(x), as Flax writes the variance, is the mean of (x - mean(x))^2."""
-    square_mean, mean_square = writer(graph, op.inputs[0], "MEAN"), writer(graph, op.inputs[1], "MUL")
+    square_mean, mean_square = at.writer(at.op.inputs[0], "MEAN"), at.writer(at.op.inputs[1], "MUL")
     # Flax clips the difference at zero, below which rounding may bring it: a mean of squares is never below.
-    usual = op.activation in ("NONE", "RELU")
+    usual = at.op.activation in ("NONE", "RELU")
     if square_mean is None or mean_square is None or len(set(mean_square.inputs)) != 1 or not usual:
         return None
-    squares, mean = writer(graph, square_mean.inputs[0], "MUL"), writer(graph, mean_square.inputs[0], "MEAN")
+    squares, mean = at.writer(square_mean.inputs[0], "MUL"), at.writer(mean_square.inputs[0], "MEAN")
     if squares is None or mean is None or {*squares.inputs} != {mean.inputs[0]}:
         return None
     x, axes = mean.inputs
-    wanted, given = value(graph, axes), value(graph, square_mean.inputs[1])
-    shape, rank = graph.tensors[mean.outputs[0]].shape, len(graph.tensors[x].shape)
-    if wanted is None or given is None or {*(wanted.reshape(-1) % rank)} != {*(given.reshape(-1) % rank)}:
+    shape, kept = at.shape(x), _kept(at, x, axes)
+    if kept is None or kept != _kept(at, x, square_mean.inputs[1]):
         return None
-    kept = tuple(1 if i in wanted.reshape(-1) % rank else n for i, n in enumerate(graph.tensors[x].shape))
-    if not graph.tensors[x].is_float or not shape == graph.tensors[op.outputs[0]].shape == kept:
+    if not at.is_float(x) or not at.shape(mean.outputs[0]) == at.out.shape == kept:
         return None
-    ops, shape = StandIn(editor, graph, op), graph.tensors[x].shape
-    centered = ops.add("SUB", (x, mean.outputs[0]), "centered", shape)
-    return ops.end("MEAN", (ops.add("MUL", (centered, centered), "squares", shape), axes), keepDims=True)
+    centered = at.add("SUB", (x, mean.outputs[0]), "centered", shape)
+    return at.end("MEAN", (at.add("MUL", (centered, centered), "squares", shape), axes), keepDims=True)
 
 
-difference_of_squares = each_op("SUB", _difference_of_squares)
+def _kept(at: Site, x: int, axes: int) -> tuple[int, ...] | None:
+    """The shape of a mean over constant axes that keeps them."""
+    gone = at.value(axes)
+    if gone is None:
+        return None
+    return tuple(1 if a in gone.reshape(-1) % len(at.shape(x)) else n for a, n in enumerate(at.shape(x)))
 
 
-def _gathered(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("ADD")
+def gathered(at: Site) -> Op | None:
     """x s - (mean(x) s), where s and the mean are reshaped in between, as litert-torch writes LayerNorm."""
-    for first, second in (op.inputs, op.inputs[::-1]):
-        scaled, product = writer(graph, first, "MUL"), _negative_product(graph, second)
-        if scaled is None or product is None or op.activation != "NONE":
+    for first, second in (at.op.inputs, at.op.inputs[::-1]):
+        scaled, product = at.writer(first, "MUL"), _negative_product(at.graph, second)
+        if scaled is None or product is None or at.op.activation != "NONE":
             continue
         for x, s in (scaled.inputs, scaled.inputs[::-1]):
-            shape, root = graph.tensors[x].shape, _root(graph, s)
+            root = _root(at.graph, s)
             means = [t for t in product if t != root]
-            mean = writer(graph, means[0], "MEAN") if root in product and len(means) == 1 else None
-            axes = value(graph, mean.inputs[1]) if mean is not None and mean.inputs[0] == x else None
-            if mean is None or axes is None or not graph.tensors[x].is_float:
+            mean = at.writer(means[0], "MEAN") if root in product and len(means) == 1 else None
+            kept = _kept(at, x, mean.inputs[1]) if mean is not None and mean.inputs[0] == x else None
+            if mean is None or kept is None or not at.is_float(x):
                 continue
-            kept = tuple(1 if a in axes.reshape(-1) % len(shape) else n for a, n in enumerate(shape))
-            if not graph.tensors[s].shape == graph.tensors[second].shape == kept or shape != _shape(graph, op):
+            if not at.shape(s) == at.shape(second) == kept or at.shape(x) != at.out.shape:
                 continue
-            ops = StandIn(editor, graph, op)
-            average = ops.add("MEAN", mean.inputs, "mean", kept, keepDims=True)
-            return ops.end("MUL", (ops.add("SUB", (x, average), "centered"), s))
+            average = at.add("MEAN", mean.inputs, "mean", kept, keepDims=True)
+            return at.end("MUL", (at.add("SUB", (x, average), "centered"), s))
     return None
-
-
-def _shape(graph: Graph, op: Op) -> tuple[int, ...]:
-    return graph.tensors[op.outputs[0]].shape
 
 
 def _root(graph: Graph, t: int) -> int:
@@ -131,9 +126,6 @@ def _negative_product(graph: Graph, t: int) -> tuple[int, int] | None:
         if negated is not None:
             return negated, other
     return None
-
-
-gathered = each_op("ADD", _gathered)
 
 
 def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:

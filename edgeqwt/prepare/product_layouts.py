@@ -7,44 +7,39 @@ from dataclasses import replace
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, plan, write
-from edgeqwt.prepare.rewriting import StandIn, activation_like, each_op, reshape, reshaping, sole_reader
+from edgeqwt.prepare.rewriting import Site, activation_like, reshape, rewrites, sole_reader
 
 
-def _left(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("BATCH_MATMUL")
+def lying_left(at: Site) -> Op | None:
     """x^T @ y with x a row or a column: its transpose is a RESHAPE, and XNNPACK takes no transposed left side."""
-    shape = graph.tensors[op.inputs[0]].shape
-    if not op.options.get("adjX") or len(shape) < 2 or 1 not in shape[-2:] or not graph.tensors[op.inputs[0]].is_float:
+    shape = at.shape(at.op.inputs[0])
+    if not at.op.options.get("adjX") or len(shape) < 2 or 1 not in shape[-2:] or not at.is_float(at.op.inputs[0]):
         return None
-    turned = activation_like(editor, graph, op.outputs[0], "left", (*shape[:-2], shape[-1], shape[-2]))
-    write(editor, (Move(editor.tensors[turned].shape),), op.inputs[0], turned)
-    return replace(op, inputs=(turned, *op.inputs[1:])).with_options(adjX=False)
+    turned = at.activation("left", (*shape[:-2], shape[-1], shape[-2]))
+    write(at.editor, (Move(at.shape(turned)),), at.op.inputs[0], turned)
+    return replace(at.op, inputs=(turned, *at.op.inputs[1:])).with_options(adjX=False)
 
 
-def _layer(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("FULLY_CONNECTED")
+def computed_weights(at: Site) -> Op | None:
     """x @ w^T with computed w: a product of two activations, each with its own scale, and no layer with weights."""
-    x, w = op.inputs[:2]
-    tensors, out = graph.tensors, op.outputs[0]
-    if tensors[w].is_constant or not (tensors[x].is_float and tensors[w].is_float):
+    x, w = at.op.inputs[:2]
+    if at.tensor(w).is_constant or not at.is_float(x, w):
         return None
-    count, length = tensors[w].shape
-    rows = tensors[x].size // length
-
-    name = tensors[out].name
+    count, length = at.shape(w)
+    rows = at.tensor(x).size // length
     left, right = (  # XNNPACK wants three axes
-        reshape(editor, t, activation_like(editor, graph, out, what, (1, n, length)), f"{name}/{what}/shape")
+        reshape(at.editor, t, at.activation(what, (1, n, length)), f"{at.out.name}/{what}/shape")
         for t, what, n in ((x, "left", rows), (w, "right", count))
     )
-    ops, shape = StandIn(editor, graph, op), (1, rows, count)
-    last = ops.add("BATCH_MATMUL", (left, right), "product", shape, adjX=False, adjY=True)
-    if len(op.inputs) > 2 and op.inputs[2] >= 0:
-        last = ops.add("ADD", (last, op.inputs[2]), "total", shape, fusedActivationFunction=op.activation)
-    elif op.activation != "NONE":
-        last = ops.add(op.activation, (last,), "clipped", shape)
-    return reshaping(editor, last, out, f"{name}/shape")
-
-
-computed_weights = each_op("FULLY_CONNECTED", _layer)
-lying_left = each_op("BATCH_MATMUL", _left)
+    shape, activation = (1, rows, count), at.op.activation
+    last = at.add("BATCH_MATMUL", (left, right), "product", shape, adjX=False, adjY=True)
+    if len(at.op.inputs) > 2 and at.op.inputs[2] >= 0:
+        last = at.add("ADD", (last, at.op.inputs[2]), "total", shape, fusedActivationFunction=activation)
+    elif activation != "NONE":
+        last = at.add(activation, (last,), "clipped", shape)
+    return at.end_reshape(last)
 
 
 def lying_right(graph: Graph) -> tuple[Graph, list[str]]:

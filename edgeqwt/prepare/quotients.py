@@ -10,32 +10,30 @@ from __future__ import annotations
 
 import math
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, each_op, op_like, sole_reader, uses, value
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import Site, activation_like, rewrites, sole_reader, uses, value
 
 NOT_NEGATIVE = ("RELU", "RELU6", "RELU_0_TO_1", "ABS", "SQUARE", "EXP", "LOGISTIC", "SOFTMAX", "SQRT", "RSQRT")
 MOVING = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "MEAN", "SUM", "REDUCE_MAX")
 """Ops whose results are not below the lowest of what they read first, if that is not below zero."""
 
 
-def _divided(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("MUL")
+def divided(at: Site) -> Op | None:
     """x · (1 / y), both products of activations, as (x · y^-1/2) · y^-1/2."""
-    producers = uses(graph).producers
-    for x, reciprocal in (op.inputs, op.inputs[::-1]):
-        i = producers.get(reciprocal, -1)
-        divisor = graph.ops[i].inputs[1] if i >= 0 and graph.ops[i].kind == "DIV" else -1
-        if divisor < 0 or graph.ops[i].activation != "NONE" or sole_reader(graph, reciprocal) is None:
+    for x, reciprocal in (at.op.inputs, at.op.inputs[::-1]):
+        quotient = at.writer(reciprocal, "DIV")
+        if quotient is None or sole_reader(at.graph, reciprocal) is None:
             continue
-        one = value(graph, graph.ops[i].inputs[0])
+        one, divisor = at.value(quotient.inputs[0]), quotient.inputs[1]
         whole = one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1
-        products = x in producers and graph.ops[producers[x]].kind == "BATCH_MATMUL" and _is_product(graph, divisor)
-        if not (whole and products and least(graph, divisor) > 0):
+        product = at.writer(x, "BATCH_MATMUL") is not None and _is_product(at.graph, divisor)
+        if not (whole and product and least(at.graph, divisor) > 0):
             continue
-        root = activation_like(editor, graph, divisor, "root", graph.tensors[divisor].shape)
-        part = activation_like(editor, graph, op.outputs[0], "by_root", graph.tensors[op.outputs[0]].shape)
-        editor.add_op(Op("RSQRT", (divisor,), (root,)))
-        editor.add_op(Op("MUL", (x, root), (part,), {"fusedActivationFunction": "NONE"}))
-        return op_like(op, "MUL", (part, root), fusedActivationFunction=op.activation)
+        root = activation_like(at.editor, at.graph, divisor, "root", at.shape(divisor))
+        part = at.activation("by_root")
+        at.put("RSQRT", (divisor,), root)
+        return at.end("MUL", (at.put("MUL", (x, root), part), root), fusedActivationFunction=at.op.activation)
     return None
 
 
@@ -66,6 +64,3 @@ def _is_product(graph: Graph, t: int) -> bool:
     if graph.ops[i].kind in ("ADD", "MAXIMUM"):
         return any(_is_product(graph, u) for u in graph.ops[i].inputs)
     return graph.ops[i].kind == "BATCH_MATMUL"
-
-
-divided = each_op("MUL", _divided)

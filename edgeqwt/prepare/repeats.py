@@ -7,24 +7,21 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import each_op, integers, ports, uses, value, without
+from edgeqwt.prepare.rewriting import Site, ports, rewrites, uses, without
 
 REPEATING = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
 """Ops that repeat either input as the other's shape asks for, in every runtime and at every width."""
 
 
-def _ones(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("MUL")
+def by_ones(at: Site) -> Op | None:
     """x * 1 is x, repeated: exporters write Expand so."""
-    held = [value(graph, t) for t in op.inputs]
+    held = [at.value(t) for t in at.op.inputs]
     slot = next((k for k, data in enumerate(held) if data is not None and data.size and np.all(data == 1)), None)
-    if slot is None or op.activation != "NONE" or held[1 - slot] is not None:
+    if slot is None or at.op.activation != "NONE" or held[1 - slot] is not None:
         return None
-    x, shape = op.inputs[1 - slot], graph.tensors[op.outputs[0]].shape
-    sizes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/shape", shape)
-    return Op("BROADCAST_TO", (x, sizes), op.outputs, version=2)  # LiteRT has no version 1
-
-
-by_ones = each_op("MUL", _ones)
+    repeat = at.end("BROADCAST_TO", (at.op.inputs[1 - slot], at.integers("shape", at.out.shape)))
+    return replace(repeat, version=2)  # LiteRT has no version 1
 
 
 def needless(graph: Graph) -> tuple[Graph, list[str]]:

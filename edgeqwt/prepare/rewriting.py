@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,25 +18,29 @@ DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
 FUSING = ("ADD", "SUB", "MUL", "DIV", "CONCATENATION")
 """What may have an activation function of its own, of the ops that are written here."""
 
-Rewrite = Callable[[Editor, Graph, Op], Op | None]
-"""Adds ops that stand in for an op to the editor, but for the last, which it returns; None where the op stays."""
+Pass = Callable[[Graph], tuple[Graph, list[str]]]
+"""Returns a graph rewritten, and the names of what was; the very same graph where nothing was."""
 
 
-def each_op(kind: str, rewrite: Rewrite) -> Callable[[Graph], tuple[Graph, list[str]]]:
-    """A pass that offers every op of a kind to a rewrite; it names the rewritten ops by their outputs."""
+def rewrites(*kinds: str) -> Callable[[Rewrite], Pass]:
+    """Makes a pass of a rewrite: it is offered every op of some kinds; the rewritten ones are named by their output."""
 
-    def run(graph: Graph) -> tuple[Graph, list[str]]:
-        if not any(op.kind == kind for op in graph.ops):
-            return graph, []
-        editor, names = Editor(graph), []
-        for op in graph.ops:
-            new = rewrite(editor, graph, op) if op.kind == kind else None
-            if new is not None:
-                names.append(graph.tensors[op.outputs[0]].name)
-            editor.add_op(new or op)
-        return (editor.finish(), names) if names else (graph, [])
+    def as_pass(rewrite: Rewrite) -> Pass:
+        @wraps(rewrite)
+        def run(graph: Graph) -> tuple[Graph, list[str]]:
+            if not any(op.kind in kinds for op in graph.ops):
+                return graph, []
+            editor, names = Editor(graph), []
+            for op in graph.ops:
+                new = rewrite(Site(editor, graph, op)) if op.kind in kinds else None
+                if new is not None:
+                    names.append(graph.tensors[op.outputs[0]].name)
+                editor.add_op(new or op)
+            return (editor.finish(), names) if names else (graph, [])
 
-    return run
+        return run
+
+    return as_pass
 
 
 def without(graph: Graph, dropped: set[int], changed: dict[int, Op], editor: Editor) -> Graph:
@@ -94,13 +99,15 @@ def activation_like(editor: Editor, graph: Graph, like: int, suffix: str, shape:
 
 
 @dataclass(frozen=True)
-class StandIn:
-    """How the ops that stand in for another one are added: what they compute is named after what that computes.
+class Site:
+    """An op that may be rewritten: what is around it, and how the ops that take its place are added.
+
+    What those compute is named after what the op computes.
 
     Attributes:
         editor: takes them.
-        graph: has the op that they stand in for.
-        op: that op.
+        graph: has the op.
+        op: may be of any kind.
     """
 
     editor: Editor
@@ -112,30 +119,68 @@ class StandIn:
         """The op's output."""
         return self.graph.tensors[self.op.outputs[0]]
 
+    def tensor(self, t: int) -> Tensor:
+        """Of the graph, or added."""
+        return self.editor.tensors[t]
+
     def shape(self, t: int) -> tuple[int, ...]:
         """Of a tensor, an added one as well."""
         return self.editor.tensors[t].shape
 
+    def is_float(self, *tensors: int) -> bool:
+        """Whether tensors hold real values."""
+        return all(self.editor.tensors[t].is_float for t in tensors)
+
+    def value(self, t: int) -> Array | None:
+        """A constant's data; None for activations and absent inputs."""
+        return value(self.graph, t)
+
+    def writer(self, t: int, *kinds: str) -> Op | None:
+        """See the function of this name."""
+        return writer(self.graph, t, *kinds)
+
+    def constant(self, name: str, data: Array) -> int:
+        """Adds a constant."""
+        return constant(self.editor, f"{self.out.name}/{name}", data)
+
     def number(self, value: float) -> int:
-        """A constant of one number."""
-        return constant(self.editor, f"{self.out.name}/{value:g}", float32([value]))
+        """Adds a constant of one number."""
+        return self.constant(f"{value:g}", float32([value]))
 
     def integers(self, name: str, values: Any) -> int:
-        """A constant of int32."""
-        return integers(self.editor, f"{self.out.name}/{name}", values)
+        """Adds a constant of int32."""
+        return self.constant(name, np.array(values, np.int32))
+
+    def activation(self, suffix: str, shape: tuple[int, ...] | None = None, dtype: str | None = None) -> int:
+        """Adds a tensor that has the shape and the type of the op's output where none are given."""
+        shape = self.out.shape if shape is None else shape
+        return self.editor.add_tensor(Tensor(f"{self.out.name}/{suffix}", shape, dtype or self.out.dtype))
 
     def add(
-        self, kind: str, inputs: tuple[int, ...], suffix: str, shape: tuple[int, ...] | None = None, **options: Any
+        self,
+        kind: str,
+        inputs: tuple[int, ...],
+        suffix: str,
+        shape: tuple[int, ...] | None = None,
+        dtype: str | None = None,
+        **options: Any,
     ) -> int:
-        """Adds an op and what it computes, which has the shape of the old op's output if none is given."""
-        shape = self.out.shape if shape is None else shape
-        made = activation_like(self.editor, self.graph, self.op.outputs[0], suffix, shape)
-        self.editor.add_op(Op(kind, inputs, (made,), self._options(kind, options)))
-        return made
+        """Adds an op and what it computes, see `activation`."""
+        return self.put(kind, inputs, self.activation(suffix, shape, dtype), **options)
+
+    def put(self, kind: str, inputs: tuple[int, ...], output: int, **options: Any) -> int:
+        """Adds an op that computes a tensor which is there; returns that."""
+        self.editor.add_op(Op(kind, inputs, (output,), _options(kind, options)))
+        return output
 
     def end(self, kind: str, inputs: tuple[int, ...], **options: Any) -> Op:
         """The last op, which computes what the old one did; it is not added."""
-        return Op(kind, inputs, self.op.outputs, self._options(kind, options))
+        return Op(kind, inputs, self.op.outputs, _options(kind, options))
+
+    def reshape(self, t: int, suffix: str, shape: tuple[int, ...], dtype: str | None = None) -> int:
+        """Adds a RESHAPE, and what it makes of a tensor."""
+        made = self.activation(suffix, shape, dtype)
+        return reshape(self.editor, t, made, f"{self.out.name}/{suffix}_shape")
 
     def reshaped(self, t: int, *shape: int) -> int:
         """The same values in another shape."""
@@ -143,13 +188,22 @@ class StandIn:
             return t
         return self.add("RESHAPE", (t, self.integers("shape", shape)), "reshape", shape)
 
+    def end_reshape(self, t: int) -> Op:
+        """The last op where that is a RESHAPE of a tensor."""
+        return reshaping(self.editor, t, self.op.outputs[0], f"{self.out.name}/shape")
+
     def transposed(self, t: int, order: Sequence[int], suffix: str = "transpose") -> int:
         """The same values with their axes in another order."""
         shape = tuple(self.shape(t)[a] for a in order)
         return self.add("TRANSPOSE", (t, self.integers("order", order)), suffix, shape)
 
-    def _options(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
-        return {**NONE, **options} if kind in FUSING else options
+
+Rewrite = Callable[[Site], Op | None]
+"""Adds what takes an op's place, but for the last op, which it returns; None where the op stays."""
+
+
+def _options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    return {**NONE, **options} if kind in FUSING else options
 
 
 def value(graph: Graph, t: int) -> Array | None:
@@ -205,16 +259,6 @@ def sole_reader(graph: Graph, t: int) -> int | None:
 def is_single_use(graph: Graph, t: int) -> bool:
     """Whether only one op reads a tensor."""
     return len(uses(graph).readers.get(t, [])) == 1
-
-
-def op_like(op: Op, kind: str, inputs: tuple[int, ...], **options: Any) -> Op:
-    """A new op with the outputs of an old one."""
-    return Op(kind, inputs, op.outputs, options)
-
-
-def retyped(op: Op, kind: str, inputs: tuple[int, ...]) -> Op:
-    """An op of another kind that has the same options."""
-    return replace(op, kind=kind, inputs=inputs, version=1)
 
 
 def float32(values: Any) -> Array:

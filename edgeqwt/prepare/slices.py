@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import NONE, activation_like, each_op, integers, op_like, ports, uses, value, writer
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import Site, integers, ports, rewrites, uses, value
 
 
 @dataclass(frozen=True)
@@ -32,52 +32,49 @@ def _box(graph: Graph, op: Op) -> _Box | None:
     )
 
 
-def _slice(editor: Editor, op: Op, name: str, source: int, box: _Box) -> Op:
-    ends = (integers(editor, f"{name}/{what}", data) for what, data in (("begin", box.begin), ("size", box.size)))
-    return op_like(op, "SLICE", (source, *ends))
+def _slice(at: Site, name: str, source: int, box: _Box, output: int) -> Op:
+    ends = (integers(at.editor, f"{name}/{what}", data) for what, data in (("begin", box.begin), ("size", box.size)))
+    return Op("SLICE", (source, *ends), (output,))
 
 
-def _of_slice(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SLICE")
+def of_slices(at: Site) -> Op | None:
     """SLICE of a SLICE."""
-    box, before = _box(graph, op), writer(graph, op.inputs[0], "SLICE")
-    first = None if before is None else _box(graph, before)
+    box, before = _box(at.graph, at.op), at.writer(at.op.inputs[0], "SLICE")
+    first = None if before is None else _box(at.graph, before)
     if box is None or before is None or first is None:
         return None
     begin = tuple(a + b for a, b in zip(first.begin, box.begin, strict=True))
-    return _slice(editor, op, graph.tensors[op.outputs[0]].name, before.inputs[0], _Box(begin, box.size))
+    return _slice(at, at.out.name, before.inputs[0], _Box(begin, box.size), at.op.outputs[0])
 
 
-def _of_joined(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SLICE")
+def of_joined(at: Site) -> Op | None:
     """SLICE of a CONCATENATION: of one of its inputs, or of fewer of them where nothing but SLICEs reads it."""
-    box, joining = _box(graph, op), writer(graph, op.inputs[0], "CONCATENATION")
+    joined, box = at.op.inputs[0], _box(at.graph, at.op)
+    joining = at.writer(joined, "CONCATENATION")
     if box is None or joining is None:
         return None
     axis = int(joining.options["axis"]) % len(box.begin)
-    pieces, at = list[tuple[int, _Box]](), 0
+    pieces, begin = list[tuple[int, _Box]](), 0
     for t in joining.inputs:
-        n = graph.tensors[t].shape[axis]
-        start, stop = max(box.begin[axis] - at, 0), min(box.begin[axis] + box.size[axis] - at, n)
+        n = at.shape(t)[axis]
+        start, stop = max(box.begin[axis] - begin, 0), min(box.begin[axis] + box.size[axis] - begin, n)
         if start < stop:
             taken = tuple(start if k == axis else b for k, b in enumerate(box.begin))
             pieces.append((t, _Box(taken, tuple(stop - start if k == axis else s for k, s in enumerate(box.size)))))
-        at += n
-    if not pieces or len(pieces) == len(joining.inputs) or any(graph.tensors[t].is_constant for t, _ in pieces):
+        begin += n
+    if not pieces or len(pieces) == len(joining.inputs) or any(at.tensor(t).is_constant for t, _ in pieces):
         return None
-    name = graph.tensors[op.outputs[0]].name
     if len(pieces) == 1:
-        return _slice(editor, op, name, *pieces[0])
-    joined = op.inputs[0]
-    if joined in ports(graph) or any(graph.ops[i].kind != "SLICE" for i in uses(graph).readers[joined]):
+        return _slice(at, at.out.name, *pieces[0], at.op.outputs[0])
+    if joined in ports(at.graph) or any(at.graph.ops[i].kind != "SLICE" for i in uses(at.graph).readers[joined]):
         return None
     parts = list[int]()
     for k, (t, inner) in enumerate(pieces):
-        if inner.size != graph.tensors[t].shape:
-            made = activation_like(editor, graph, op.outputs[0], f"part{k}", inner.size)
-            editor.add_op(_slice(editor, Op("SLICE", (), (made,)), editor.tensors[made].name, t, inner))
-            t = made
-        parts.append(t)
-    return op_like(op, "CONCATENATION", tuple(parts), axis=axis, **NONE)
-
-
-of_slices = each_op("SLICE", _of_slice)
-of_joined = each_op("SLICE", _of_joined)
+        part = t
+        if inner.size != at.shape(t):
+            part = at.activation(f"part{k}", inner.size)
+            at.editor.add_op(_slice(at, at.tensor(part).name, t, inner, part))
+        parts.append(part)
+    return at.end("CONCATENATION", tuple(parts), axis=axis)

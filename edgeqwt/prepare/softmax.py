@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import activation_like, each_op, integers, op_like, value, writer
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import Site, rewrites, value, writer
 
 SHIFTS = ("ADD", "SUB")
 RESHAPES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")
@@ -53,62 +53,58 @@ def _is_flat(graph: Graph, t: int, axis: int, rank: int) -> bool:
     return at < 0 or shape[at] == 1
 
 
-def _write(editor: Editor, graph: Graph, op: Op, kind: str, x: int, axis: int) -> Op | None:
+def _along(at: Site, kind: str, x: int, axis: int) -> Op:
     """One op along the last axis; along another between two TRANSPOSEs."""
-    shape, name = graph.tensors[x].shape, graph.tensors[op.outputs[0]].name
+    shape = at.shape(x)
     options = {"beta": 1.0} if kind == "SOFTMAX" else {}
     if axis == len(shape) - 1:
-        return op_like(op, kind, (x,), **options)
+        return at.end(kind, (x,), **options)
     order = [a for a in range(len(shape)) if a != axis] + [axis]
-    turned, computed = (
-        activation_like(editor, graph, op.outputs[0], what, tuple(shape[a] for a in order)) for what in ("rows", kind)
-    )
-    there = integers(editor, f"{name}/order", order)
-    back = integers(editor, f"{name}/order_back", np.argsort(order))
-    editor.add_op(Op("TRANSPOSE", (x, there), (turned,)))
-    editor.add_op(Op(kind, (turned,), (computed,), options))
-    return op_like(op, "TRANSPOSE", (computed, back))
+    turned, computed = (at.activation(what, tuple(shape[a] for a in order)) for what in ("rows", kind))
+    there, back = at.integers("order", order), at.integers("order_back", np.argsort(order))
+    at.put("TRANSPOSE", (x, there), turned)
+    at.put(kind, (turned,), computed, **options)
+    return at.end("TRANSPOSE", (computed, back))
 
 
-def _divided(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("DIV")
+def divided(at: Site) -> Op | None:
     """e / sum(e), e being EXP."""
-    return _quotient(editor, graph, op, *op.inputs) if op.activation == "NONE" else None
+    return _quotient(at, *at.op.inputs) if at.op.activation == "NONE" else None
 
 
-def _multiplied(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("MUL")
+def multiplied(at: Site) -> Op | None:
     """e * (1 / sum(e))."""
-    for exponential, factor in (op.inputs, op.inputs[::-1]) if op.activation == "NONE" else ():
-        inverse = writer(graph, factor, "DIV")
-        one = value(graph, inverse.inputs[0]) if inverse is not None else None
+    for exponential, factor in (at.op.inputs, at.op.inputs[::-1]) if at.op.activation == "NONE" else ():
+        inverse = at.writer(factor, "DIV")
+        one = at.value(inverse.inputs[0]) if inverse is not None else None
         if inverse is None or one is None or one.size != 1 or float(one.reshape(-1)[0]) != 1:
             continue
-        if (found := _quotient(editor, graph, op, exponential, inverse.inputs[1])) is not None:
+        if (found := _quotient(at, exponential, inverse.inputs[1])) is not None:
             return found
     return None
 
 
-def _quotient(editor: Editor, graph: Graph, op: Op, exponential: int, total: int) -> Op | None:
-    source, shape = writer(graph, exponential, "EXP"), graph.tensors[op.outputs[0]].shape
-    axis = _summed_axis(graph, total, exponential) if source is not None else None
-    if source is None or axis is None or graph.tensors[exponential].shape != shape:
+def _quotient(at: Site, exponential: int, total: int) -> Op | None:
+    source = at.writer(exponential, "EXP")
+    axis = _summed_axis(at.graph, total, exponential) if source is not None else None
+    if source is None or axis is None or at.shape(exponential) != at.out.shape:
         return None
-    return _write(editor, graph, op, "SOFTMAX", _unshifted(graph, source.inputs[0], axis), axis)
+    return _along(at, "SOFTMAX", _unshifted(at.graph, source.inputs[0], axis), axis)
 
 
-def _logarithm(editor: Editor, graph: Graph, op: Op) -> Op | None:
+@rewrites("SUB")
+def logarithm(at: Site) -> Op | None:
     """s - log(sum(exp(s)))."""
-    x, log = op.inputs[0], writer(graph, op.inputs[1], "LOG")
-    total = log.inputs[0] if log is not None else -1
-    back = writer(graph, total, *RESHAPES) if total >= 0 else None
-    sums = writer(graph, total if back is None else back.inputs[0], "SUM") if total >= 0 else None
-    exponential = sums.inputs[0] if sums is not None else -1
-    source = writer(graph, exponential, "EXP") if exponential >= 0 else None
-    axis = _summed_axis(graph, total, exponential) if source is not None else None
-    if source is None or axis is None or source.inputs[0] != x or op.activation != "NONE":
+    x, log = at.op.inputs[0], at.writer(at.op.inputs[1], "LOG")
+    if log is None or at.op.activation != "NONE":
         return None
-    return _write(editor, graph, op, "LOG_SOFTMAX", _unshifted(graph, x, axis), axis)
-
-
-divided = each_op("DIV", _divided)
-multiplied = each_op("MUL", _multiplied)
-logarithm = each_op("SUB", _logarithm)
+    total = log.inputs[0]
+    back = at.writer(total, *RESHAPES)
+    sums = at.writer(total if back is None else back.inputs[0], "SUM")
+    source = at.writer(sums.inputs[0], "EXP") if sums is not None else None
+    axis = _summed_axis(at.graph, total, sums.inputs[0]) if sums is not None and source is not None else None
+    if source is None or axis is None or source.inputs[0] != x:
+        return None
+    return _along(at, "LOG_SOFTMAX", _unshifted(at.graph, x, axis), axis)
