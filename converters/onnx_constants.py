@@ -32,7 +32,7 @@ RANDOM = (
 SHOWN = 4  # values that a hint shows
 
 
-def with_constants(path: Path, samples: Samples, names: Sequence[str], folder: Path) -> tuple[Path, Samples]:
+def constants_in(path: Path, samples: Samples, names: Sequence[str], folder: Path) -> tuple[Path, Samples]:
     """A model whose inputs of some names are constants, and samples without them.
 
     Args:

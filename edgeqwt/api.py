@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeqwt.api_files import limited
-from edgeqwt.api_job import as_before, constants_hinted, proved_float, without_constants
+from edgeqwt.api_job import as_before, constants_hinted, proved_float, with_constants, without_constants
 from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.images import ImageOptions
@@ -172,7 +172,7 @@ def build(
     there, hint = on_device(chosen_device(device)), constants_hinted(model, data, chosen.interface.constants)
     source = str(model) if isinstance(model, str | Path) else type(model).__name__
     with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there, hint:
-        model, data, test, chosen = without_constants(model, data, test, chosen, scratch)
+        model, data, test, chosen, constants = without_constants(model, data, test, chosen, scratch)
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
         converted, chosen, proved = as_before(before, chosen) if before is not None else proved_float(
@@ -183,6 +183,7 @@ def build(
             sequences = sequences.named([binding.spec.name for binding in converted.inputs])
             converted = replace(converted, notes=tuple(dict.fromkeys((sequences.note(), *converted.notes))))
             test = None if test is None else sequences.of(test)
+        converted = with_constants(converted, constants)
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else _evaluation(test, metric, converted)

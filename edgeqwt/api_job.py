@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgeqwt.api_files import limited
 from edgeqwt.api_targets import target_of
 from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.calibration.sources import Source, open_samples
-from edgeqwt.converted import ConvertedModel
+from edgeqwt.converted import Constant, ConvertedModel
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import (
     ConversionError,
@@ -82,36 +84,45 @@ def open_job(
     profile, stages = target_of(target), Stages(display)
     data = limited(open_samples(calibration, images=images, batch_size=batch_size), samples)
     with trusting(trust), TemporaryFolder() as scratch, constants_hinted(model, data, chosen.interface.constants):
-        model, data, _, chosen = without_constants(model, data, None, chosen, scratch)
+        model, data, _, chosen, constants = without_constants(model, data, None, chosen, scratch)
         converted, chosen, proved = proved_float(
             model, data, chosen, profile, stages, scratch, states=states, converter=converter, cache=cache
         )
     require(converted.graph, profile, bits=chosen.precision.activation_bits)
+    converted = with_constants(converted, constants)
     return begun(converted, data, chosen, profile, stages, proved, observations)
 
 
 def without_constants(
     model: object, data: Samples, test: Samples | None, recipe: Recipe, scratch: Path
-) -> tuple[object, Samples, Samples | None, Recipe]:
-    """A build's model, calibration and test samples and recipe, without inputs that are to be constants.
+) -> tuple[object, Samples, Samples | None, Recipe, tuple[Constant, ...]]:
+    """A build's model, calibration and test samples and recipe, without inputs that are to be constants, and those.
 
     Raises:
         InputError: the model is no .onnx file, has no such input, or samples have several values of it.
     """
     if not (names := recipe.interface.constants):
-        return model, data, test, recipe
+        return model, data, test, recipe, ()
     if not _is_onnx(model):
         raise InputError(
             f"input {names[0]!r} can be a constant of .onnx models only",
             "Wrap the module in one whose forward gives the value itself.",
         )
-    from edgeqwt.converters.onnx_constants import with_constants, without
+    from edgeqwt.converters.onnx_constants import constants_in, without
 
     first = data.first()
-    model, data = with_constants(Path(str(model)), data, names, scratch)
-    test = None if test is None else without(test, {name: first[name] for name in names})
+    model, data = constants_in(Path(str(model)), data, names, scratch)
+    values = {name: first[name] for name in names}
+    test = None if test is None else without(test, values)
     inputs = {name: kind for name, kind in recipe.interface.inputs.items() if name not in names}
-    return model, data, test, replace(recipe, interface=replace(recipe.interface, inputs=inputs))
+    constants = tuple(Constant.of(name, np.asarray(value)) for name, value in values.items())
+    return model, data, test, replace(recipe, interface=replace(recipe.interface, inputs=inputs)), constants
+
+
+def with_constants(model: ConvertedModel, constants: tuple[Constant, ...]) -> ConvertedModel:
+    """The model that knows which of its source's inputs are constants, and says so."""
+    notes = (*(constant.sentence for constant in constants), *model.notes)
+    return replace(model, constants=constants, notes=notes) if constants else model
 
 
 @contextmanager

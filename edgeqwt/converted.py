@@ -12,6 +12,7 @@ from edgeqwt.calibration.deciding import Within
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 
+MOST_VALUES = 64  # of a constant that a report lists
 NEARLY = 0.01  # of a pixel: far more than float32 leaves of it, far less than what other numbers are off
 
 
@@ -128,6 +129,40 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """An input of the source model that the file does not have: its value is a part of the model.
+
+    Attributes:
+        name, dtype, shape: in the source model.
+        values: one after the other, along the last axis first; one alone where all are equal; null where there are
+            more than 64, or some are not finite.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: tuple[int | float | bool, ...] | None
+
+    @staticmethod
+    def of(name: str, value: Array) -> Constant:
+        """The constant that an input of some name and value becomes."""
+        flat = value.reshape(-1)
+        several = flat[: 1 if (flat == flat[:1]).all() else None]
+        listed = several.size <= MOST_VALUES and bool(np.isfinite(several).all())
+        values = tuple(several.tolist()) if listed else None
+        return Constant(name, str(value.dtype), value.shape, values)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        if self.values is None:
+            what = f"{self.dtype} values of shape {self.shape}, as in all samples"
+        else:
+            what = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in self.values)
+        return f"Input {self.name!r} is a constant, and the file does not have it: {what}."
+
+
+@dataclass(frozen=True)
 class ConvertedModel:
     """A float TFLite graph, with what is needed to prove it and to talk about it in the source's terms.
 
@@ -143,6 +178,7 @@ class ConvertedModel:
         notes: sentences for the report (layout changes, names that were changed).
         log: the converter's log file, or None.
         joined: outputs of the source model that the graph has in parts.
+        constants: inputs of the source model that the graph has as constants.
         versions: package name to version of the tools that took part.
         learned: the scales that training chose, where the source was trained with quantization; `graph` is the
             float network below, with the weights that training rounded to. None otherwise.
@@ -162,6 +198,7 @@ class ConvertedModel:
     log: Path | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     joined: tuple[Joined, ...] = ()
+    constants: tuple[Constant, ...] = ()
     learned: LearnedRanges | None = None
     converter: str = ""
     attempts: tuple[Attempt, ...] = ()

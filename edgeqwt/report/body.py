@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from edgeqwt.ceiling import Ceiling
-from edgeqwt.converted import Attempt
+from edgeqwt.converted import Attempt, Constant
 from edgeqwt.mixed.build import Assignment
 from edgeqwt.passes.run import Gain
 from edgeqwt.pipeline import Sources
@@ -105,12 +105,14 @@ class Model:
 
     Attributes:
         inputs, outputs: in the source's order.
+        constants: inputs of the source that the build made constants (--input NAME=constant).
         notes: what the conversion changed that a user must know, as sentences.
         rewrites: what was rewritten in the float model before it was quantized, as sentences.
     """
 
     inputs: tuple[End, ...]
     outputs: tuple[End, ...]
+    constants: tuple[Constant, ...]
     notes: tuple[str, ...]
     rewrites: tuple[str, ...]
 

@@ -215,7 +215,7 @@ def _model(result: BuildResult) -> body.Model:
     model, graph = result.model, result.graph
     inputs = ends(model.inputs, model.graph.inputs, graph.inputs)
     outputs = ends(model.outputs, model.graph.outputs, graph.outputs)
-    return body.Model(inputs, outputs, model.notes, result.prepared.changes)
+    return body.Model(inputs, outputs, model.constants, model.notes, result.prepared.changes)
 
 
 def _end(binding: Binding, graph: Graph, t: int) -> body.End:

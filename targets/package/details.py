@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeqwt.converted import Affine, Binding, Joined
+from edgeqwt.converted import Affine, Binding, Constant, Joined
 from edgeqwt.errors import printable
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
@@ -60,6 +60,7 @@ class Details:
         inputs, outputs: one Port for each of the graph's, in the graph's order.
         name: what C++ files and the namespace are called; an identifier.
         joined: outputs of the source model that the file has in parts.
+        constants: inputs of the source model that the file has as constants.
         origin: what the model was made from and how, a sentence; empty where that is not known.
         selections: which signature serves which values; empty where the file has one for all.
     """
@@ -69,6 +70,7 @@ class Details:
     name: str = NAME
     origin: str = ""
     joined: tuple[Joined, ...] = ()
+    constants: tuple[Constant, ...] = ()
     selections: tuple[Selection, ...] = ()
 
 
@@ -94,7 +96,10 @@ def of_build(result: BuildResult) -> Details:
     states = {t: names[u] for pair in model.graph.state_tensors() for t, u in (pair, pair[::-1])}
     inputs = _ports(model.graph.inputs, model.inputs, states)
     outputs = _ports(model.graph.outputs, model.outputs, states)
-    return Details(inputs, outputs, origin=origin, joined=model.joined, selections=tuple(_selections(result)))
+    return Details(
+        inputs, outputs, origin=origin, joined=model.joined, constants=model.constants,
+        selections=tuple(_selections(result)),
+    )  # fmt: skip
 
 
 def _selections(result: BuildResult) -> Iterator[Selection]:

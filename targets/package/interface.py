@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def document(graph: Graph, details: Details, vectors: Vectors, model: str) -> di
         "inputs": [_port(p, graph.tensors[t]) for p, t in zip(details.inputs, graph.inputs, strict=True)],
         "outputs": [_port(p, graph.tensors[t]) for p, t in zip(details.outputs, graph.outputs, strict=True)],
         "signatures": _signatures(graph, details) or None,
+        "constants": [asdict(constant) for constant in details.constants],
         "joined": [{"name": j.name, "axis": j.axis, "parts": list(j.parts)} for j in details.joined],
         "source_from_real": SOURCE_FROM_REAL,
         "vectors": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from onnx import TensorProto, helper
 import edgeqwt
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.sources import open_samples
-from edgeqwt.converters.onnx_constants import hint, with_constants
+from edgeqwt.converted import Constant
+from edgeqwt.converters.onnx_constants import constants_in, hint
 from edgeqwt.converters.onnx_source import OnnxRunner, input_specs
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.interface.options import parse
@@ -61,7 +64,7 @@ def opened(folder: Path, other: int | None = None) -> Samples:
 
 def test_the_model_computes_the_same_without_the_input(cut: Path, tmp_path: Path) -> None:
     data = opened(tmp_path)
-    written, left = with_constants(cut, data, ["at"], tmp_path)
+    written, left = constants_in(cut, data, ["at"], tmp_path)
     model = onnx.load(written)
     assert [spec.name for spec in input_specs(model)] == ["x"]
     assert not {"ReduceSum", "Reshape"} & {node.op_type for node in model.graph.node}  # known now
@@ -72,13 +75,13 @@ def test_the_model_computes_the_same_without_the_input(cut: Path, tmp_path: Path
 
 
 def test_what_cannot_be_a_constant(cut: Path, tmp_path: Path) -> None:
-    _, left = with_constants(cut, opened(tmp_path, other=4), ["at"], tmp_path)
+    _, left = constants_in(cut, opened(tmp_path, other=4), ["at"], tmp_path)
     with pytest.raises(InputError, match="samples have several values of it"):
         list(left)
     with pytest.raises(InputError, match="no input 'length'"):
-        with_constants(cut, opened(tmp_path), ["length"], tmp_path)
+        constants_in(cut, opened(tmp_path), ["length"], tmp_path)
     with pytest.raises(InputError, match="all inputs"):
-        with_constants(cut, opened(tmp_path), ["at", "x"], tmp_path)
+        constants_in(cut, opened(tmp_path), ["at", "x"], tmp_path)
     with pytest.raises(InputError, match=r"of \.onnx models only"):
         edgeqwt.build(cut.with_suffix(".tflite"), calibration=samples(tmp_path), interface=parse(["at=constant"]))
     with pytest.raises(InputError, match="no type 'constant'"):
@@ -98,6 +101,24 @@ def test_a_refused_model_is_built_as_its_hint_says(cut: Path, tmp_path: Path) ->
     with pytest.raises(EdgeqwtError) as refused:
         edgeqwt.build(cut, calibration=samples(tmp_path), recipe="plain")
     assert "--input at=constant" in refused.value.hint
-    built = edgeqwt.build(cut, calibration=samples(tmp_path), recipe="plain", interface=parse(["at=constant"]))
+    out = tmp_path / "out"
+    options = {"calibration": samples(tmp_path), "recipe": "plain", "interface": parse(["at=constant"])}
+    built = edgeqwt.build(cut, output=out, **options)
     assert [binding.spec.name for binding in built.model.inputs] == ["x"]
     assert built.quality[built.choice.name].worst_db > 30  # 8 bits of uniform values: about 45
+    wanted = {"name": "at", "dtype": "int64", "shape": [1], "values": [3]}
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["model"]["constants"] == [wanted]
+    assert json.loads((out / "package/io.json").read_text(encoding="utf-8"))["constants"] == [wanted]
+    said = "Input 'at' is a constant, and the file does not have it: 3."
+    assert said in report["model"]["notes"]
+    assert said in html.unescape((out / "report.html").read_text(encoding="utf-8"))
+
+
+def test_what_is_said_of_a_constant() -> None:
+    assert Constant.of("rate", np.float32([16000, 16000])).values == (16000,)
+    assert Constant.of("at", np.array([[3, 4]])).sentence.endswith("does not have it: 3, 4.")
+    many = Constant.of("table", np.arange(65, dtype=np.float32))
+    assert many.values is None
+    assert many.sentence.endswith("float32 values of shape (65,), as in all samples.")
+    assert Constant.of("end", np.array([np.inf, 1.0])).values is None  # JSON has no infinities
