@@ -15,7 +15,7 @@ import numpy as np
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph
-from edgeqwt.prepare.moves import Move, plan, write
+from edgeqwt.prepare.moves import Move, moving, plan
 
 STATES = frozenset(
     (
@@ -148,12 +148,11 @@ def _in_one_layout(model: ConvertedModel, source: str, target: str) -> Converted
     if moves is None:  # no permutation of axes: it cannot be, both are one of the same array
         return model
     editor, tensor = Editor(graph), graph.tensors[after.tensor]
-    for op in graph.ops:
-        editor.add_op(op)
     editor.tensors[after.tensor] = replace(tensor, name=f"{tensor.name}/before")
     moved = editor.add_tensor(replace(tensor, shape=wanted.shape, shape_signature=None))
     editor.tensors[moved] = replace(editor.tensors[moved], name=tensor.name)  # which is free now
-    write(editor, moves or (Move(wanted.shape),), after.tensor, moved)
+    for op in (*graph.ops, *moving(editor, moves or (Move(wanted.shape),), after.tensor, moved)):
+        editor.add_op(op)
     outputs = [moved if t == after.tensor else t for t in graph.outputs]
     renewed = editor.finish(outputs=outputs)
     index = {tensor.name: t for t, tensor in enumerate(renewed.tensors)}

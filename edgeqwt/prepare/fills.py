@@ -15,7 +15,7 @@ import numpy as np
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.whole import is_whole
-from edgeqwt.prepare.rewriting import Site, constant, float32, rewrites, uses, value, writer
+from edgeqwt.prepare.rewriting import Site, constant, float32, rewrites, uses, value, without, writer
 
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
 
@@ -77,11 +77,8 @@ def canonical(graph: Graph) -> tuple[Graph, list[str]]:
             inputs = list(changed.get(i, op).inputs)
             inputs[slot] = made[t]
             changed[i] = replace(op, inputs=tuple(inputs))
-    if not changed:
-        return graph, []
-    for i, op in enumerate(graph.ops):
-        editor.add_op(changed.get(i, op))
-    return editor.finish(), [graph.tensors[t].name for t in made]
+    names = [graph.tensors[t].name for t in made]
+    return (without(graph, set(), changed, editor), names) if changed else (graph, [])
 
 
 def _canonical(graph: Graph, op: Op, t: int) -> Array | None:

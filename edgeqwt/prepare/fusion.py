@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeqwt.graph.graph import Editor, Graph
+from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.prepare.moves import RESHAPES
-from edgeqwt.prepare.rewriting import activation_like, sole_reader, uses, without
+from edgeqwt.prepare.rewriting import activation_like, rewritten, sole_reader, uses, without
 
 FUSED = ("RELU", "RELU6", "RELU_N1_TO_1")
 HOSTS = (
@@ -25,7 +25,8 @@ HOSTS = (
 
 def past_moves(graph: Graph) -> tuple[Graph, list[str]]:
     """Computes activations before the RESHAPEs that they read, behind which an op can do them."""
-    producers, swapped, names = uses(graph).producers, dict[int, int](), list[str]()
+    editor, producers = Editor(graph), uses(graph).producers
+    swapped, changed = dict[int, int](), dict[int, list[Op]]()
     for i, op in enumerate(graph.ops):
         move = producers.get(op.inputs[0], -1) if op.kind in FUSED else -1
         if move < 0 or graph.ops[move].kind not in RESHAPES or sole_reader(graph, op.inputs[0]) != i:
@@ -33,19 +34,13 @@ def past_moves(graph: Graph) -> tuple[Graph, list[str]]:
         host = producers.get(graph.ops[move].inputs[0], -1)
         if host >= 0 and sole_reader(graph, graph.ops[move].inputs[0]) == move and _can(graph, host):
             swapped[move] = i
-            names.append(graph.tensors[op.outputs[0]].name)
-    if not swapped:
-        return graph, []
-    editor, gone = Editor(graph), {*swapped.values()}
-    for i, op in enumerate(graph.ops):
-        if i in swapped:
-            after, x = graph.ops[swapped[i]], op.inputs[0]
-            y = activation_like(editor, graph, after.outputs[0], "moved", graph.tensors[x].shape)
-            editor.add_op(replace(after, inputs=(x,), outputs=(y,)))
-            editor.add_op(replace(op, inputs=(y, *op.inputs[1:]), outputs=after.outputs))
-        elif i not in gone:
-            editor.add_op(op)
-    return editor.finish(), names
+    for move, i in sorted(swapped.items()):
+        op, (x, *shape), after = graph.ops[move], graph.ops[move].inputs, graph.ops[i]
+        y = activation_like(editor, graph, after.outputs[0], "moved", graph.tensors[x].shape)
+        first = replace(after, inputs=(x,), outputs=(y,))
+        changed[move] = [first, replace(op, inputs=(y, *shape), outputs=after.outputs)]
+    names = [graph.tensors[graph.ops[i].outputs[0]].name for i in swapped.values()]
+    return (without(graph, {*swapped.values()}, changed, editor), names) if swapped else (graph, [])
 
 
 def _can(graph: Graph, host: int) -> bool:
@@ -55,7 +50,7 @@ def _can(graph: Graph, host: int) -> bool:
 
 def activation(graph: Graph) -> tuple[Graph, list[str]]:
     """Fuses each activation whose input has no other use and comes from an op that can do it."""
-    producers, dropped, changed, names = uses(graph).producers, set(), {}, []
+    producers, dropped, changed = uses(graph).producers, set[int](), dict[int, Op]()
     for i, op in enumerate(graph.ops):
         host = producers.get(op.inputs[0], -1) if op.kind in FUSED else -1
         if host < 0 or host in changed or sole_reader(graph, op.inputs[0]) != i:
@@ -67,5 +62,4 @@ def activation(graph: Graph) -> tuple[Graph, list[str]]:
         fused = before.with_options(fusedActivationFunction=op.kind)
         changed[host] = replace(fused, outputs=op.outputs, version=version)
         dropped.add(i)
-        names.append(graph.tensors[op.outputs[0]].name)
-    return (without(graph, dropped, changed, Editor(graph)), names) if dropped else (graph, [])
+    return rewritten(graph, changed, dropped)

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
-from edgeqwt.prepare.moves import Move, Shape, plan, write
-from edgeqwt.prepare.rewriting import activation_like, constant, is_single_use, sole_reader, uses, value
+from edgeqwt.prepare.moves import Move, Shape, moving, plan
+from edgeqwt.prepare.rewriting import activation_like, constant, is_single_use, sole_reader, uses, value, without
 from edgeqwt.runtime.runners import reference
 
 MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE")
@@ -56,14 +56,10 @@ def _joined(graph: Graph, index: int, before: int, after: int, rows: Shape) -> G
             graph.tensors[made], shape=(*rows, graph.tensors[made].shape[-1]), shape_signature=None
         )
     layer = replace(op, inputs=(x, *op.inputs[1:]), outputs=(wanted if fits else made,), version=max(op.version, 5))
-    for i, kept in enumerate(graph.ops):
-        if i == index:
-            if x != source:
-                write(editor, (Move(shape),), source, x)
-            editor.add_op(layer.with_options(keepNumDims=True))
-        elif not (i == after and fits) and not (i == before and sole_reader(graph, op.inputs[0]) is not None):
-            editor.add_op(kept)
-    return editor.finish()
+    moves = moving(editor, (Move(shape),), source, x) if x != source else []
+    gone = {after} if fits else set[int]()
+    gone |= {before} if sole_reader(graph, op.inputs[0]) is not None else set()
+    return without(graph, gone, {index: [*moves, layer.with_options(keepNumDims=True)]}, editor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +140,13 @@ def _parts(graph: Graph, index: int, inside: list[int]) -> tuple[_Part, ...] | N
 
 
 def _split(graph: Graph, index: int, inside: list[int], parts: tuple[_Part, ...]) -> Graph:
-    editor, op = Editor(graph), graph.ops[index]
-    for i, kept in enumerate(graph.ops):
-        if i == index:
-            for part in parts:
-                _write_part(editor, graph, op, part)
-        elif i not in inside:
-            editor.add_op(kept)
-    return editor.finish()
+    editor, ops = Editor(graph), list[Op]()
+    for part in parts:
+        ops += _part_ops(editor, graph, graph.ops[index], part)
+    return without(graph, {*inside}, {index: ops}, editor)
 
 
-def _write_part(editor: Editor, graph: Graph, op: Op, part: _Part) -> None:
+def _part_ops(editor: Editor, graph: Graph, op: Op, part: _Part) -> list[Op]:
     s = slots(op)
     made, shape = part.output, (*graph.tensors[s.output].shape[:-1], len(part.channels))
     if part.moves:
@@ -164,6 +156,5 @@ def _write_part(editor: Editor, graph: Graph, op: Op, part: _Part) -> None:
         data = value(graph, t)
         if data is not None:
             constants[t] = constant(editor, f"{graph.tensors[t].name}/part", np.ascontiguousarray(data[part.channels]))
-    editor.add_op(replace(op, inputs=tuple(constants.get(t, t) for t in op.inputs), outputs=(made,)))
-    if part.moves:
-        write(editor, part.moves, made, part.output)
+    layer = replace(op, inputs=tuple(constants.get(t, t) for t in op.inputs), outputs=(made,))
+    return [layer, *(moving(editor, part.moves, made, part.output) if part.moves else ())]

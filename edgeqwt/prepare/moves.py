@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.moved import order_of
-from edgeqwt.prepare.rewriting import integers, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import integers, reshaping, sole_reader, uses, value, without
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 LARGEST_RANK = 6
@@ -33,24 +33,17 @@ class Move:
 
 def shorten(graph: Graph) -> tuple[Graph, list[str]]:
     """Writes every chain of moves with fewer ops, or fewer TRANSPOSEs, if there is a way."""
-    editor, shorter, dropped, names = Editor(graph), dict[int, tuple[Op, tuple[Move, ...]]](), set[int](), list[str]()
+    editor, shorter, dropped, names = Editor(graph), dict[int, tuple[int, tuple[Move, ...]]](), set[int](), list[str]()
     for chain, moves in _planned(graph):
-        first, last = graph.ops[chain[0]], graph.ops[chain[-1]]
-        moves = moves or (Move(graph.tensors[last.outputs[0]].shape),)  # a RESHAPE that changes nothing goes later
+        last = graph.tensors[graph.ops[chain[-1]].outputs[0]]
+        moves = moves or (Move(last.shape),)  # a RESHAPE that changes nothing goes later
         now = moves_of(graph, chain)
         if (cost(moves), _turned_axes(moves)) < (cost(now), _turned_axes(now)):
-            shorter[chain[-1]] = first, moves
-            dropped.update(chain)
-            names.append(graph.tensors[last.outputs[0]].name)
-    if not shorter:
-        return graph, []
-    for i, op in enumerate(graph.ops):
-        if i in shorter:
-            first, moves = shorter[i]
-            write(editor, moves, first.inputs[0], op.outputs[0])
-        elif i not in dropped:
-            editor.add_op(op)
-    return editor.finish(), names
+            shorter[chain[-1]] = graph.ops[chain[0]].inputs[0], moves
+            dropped.update(chain[:-1])
+            names.append(last.name)
+    changed = {i: moving(editor, moves, x, graph.ops[i].outputs[0]) for i, (x, moves) in sorted(shorter.items())}
+    return (without(graph, dropped, changed, editor), names) if shorter else (graph, [])
 
 
 def _planned(graph: Graph) -> Iterator[tuple[list[int], tuple[Move, ...]]]:
@@ -152,17 +145,16 @@ def _ones(shape: Shape) -> list[int]:
     return [axis for axis, n in enumerate(shape) if n == 1]
 
 
-def write(editor: Editor, moves: tuple[Move, ...], source: int, target: int) -> None:
-    """Adds the ops of some moves, at least one, between two tensors of an editor."""
-    end = editor.tensors[target]
+def moving(editor: Editor, moves: tuple[Move, ...], source: int, target: int) -> list[Op]:
+    """The ops of some moves, at least one, between two tensors of an editor; they are not added."""
+    end, ops = editor.tensors[target], list[Op]()
     made = [editor.add_tensor(Tensor(f"{end.name}/moved", move.shape, end.dtype)) for move in moves[:-1]]
     for (x, y), move in zip(pairwise((source, *made, target)), moves, strict=True):
         if move.order is None:
-            shape = integers(editor, f"{end.name}/shape", move.shape)
-            editor.add_op(Op("RESHAPE", (x, shape), (y,), {"newShape": move.shape}))
+            ops.append(reshaping(editor, x, y, f"{end.name}/shape"))
         else:
-            order = integers(editor, f"{end.name}/order", move.order)
-            editor.add_op(Op("TRANSPOSE", (x, order), (y,)))
+            ops.append(Op("TRANSPOSE", (x, integers(editor, f"{end.name}/order", move.order)), (y,)))
+    return ops
 
 
 def _chains(graph: Graph) -> list[list[int]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.rewriting import Site, rewrites, sole_reader, value, without, writer
+from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.prepare.rewriting import Site, rewrites, rewritten, sole_reader, value, writer
 
 
 @rewrites("ADD")
@@ -141,5 +141,4 @@ def keep_axes(graph: Graph) -> tuple[Graph, list[str]]:
         if graph.tensors[graph.ops[reader].outputs[0]].shape == wanted:
             kept[i] = replace(op.with_options(keepDims=True), outputs=graph.ops[reader].outputs)
             dropped.add(reader)
-    names = [graph.tensors[op.outputs[0]].name for op in kept.values()]
-    return (without(graph, dropped, kept, Editor(graph)), names) if kept else (graph, [])
+    return rewritten(graph, kept, dropped)

@@ -127,8 +127,7 @@ def _with_amounts(editor: Editor, graph: Graph, pad: Op, amounts: Array) -> Op:
 
 def pads_between(graph: Graph) -> tuple[Graph, list[str]]:
     """TRANSPOSE, PADV2 with a fill, TRANSPOSE: the fill comes last, and the TRANSPOSEs meet."""
-    editor, written, names = Editor(graph), dict[int, tuple[Op, ...]](), list[str]()
-    producers = uses(graph).producers
+    editor, producers = Editor(graph), uses(graph).producers
     for i, op in enumerate(graph.ops):
         before = producers.get(op.inputs[0], -1) if op.kind == "PADV2" else -1
         reader = sole_reader(graph, op.outputs[0]) if before >= 0 else None
@@ -141,13 +140,7 @@ def pads_between(graph: Graph) -> tuple[Graph, list[str]]:
         shape, out = graph.tensors[op.inputs[0]].shape, turn.outputs[0]
         turned = activation_like(editor, graph, out, "turned", tuple(shape[a] for a in order.reshape(-1)))
         paddings = constant(editor, f"{graph.tensors[out].name}/paddings", amounts[order.reshape(-1)])
-        written[i] = (replace(turn, inputs=(op.inputs[0], turn.inputs[1]), outputs=(turned,)),)
-        written[reader] = (replace(op, inputs=(turned, paddings, op.inputs[2]), outputs=(out,)),)
-        names.append(graph.tensors[op.outputs[0]].name)
-        break
-    if not names:
-        return graph, []
-    for i, op in enumerate(graph.ops):
-        for new in written.get(i, (op,)):
-            editor.add_op(new)
-    return editor.finish(), names
+        first = replace(turn, inputs=(op.inputs[0], turn.inputs[1]), outputs=(turned,))
+        then = replace(op, inputs=(turned, paddings, op.inputs[2]), outputs=(out,))
+        return without(graph, set(), {i: first, reader: then}, editor), [graph.tensors[op.outputs[0]].name]
+    return graph, []

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.moved import order_of
-from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, plan, write
-from edgeqwt.prepare.rewriting import Site, activation_like, reshape, rewrites, sole_reader
+from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, moving, plan
+from edgeqwt.prepare.rewriting import Site, activation_like, reshape, rewrites, sole_reader, without
 
 
 @rewrites("BATCH_MATMUL")
@@ -17,7 +17,7 @@ def lying_left(at: Site) -> Op | None:
     if not at.op.options.get("adjX") or len(shape) < 2 or 1 not in shape[-2:] or not at.is_float(at.op.inputs[0]):
         return None
     turned = at.activation("left", (*shape[:-2], shape[-1], shape[-2]))
-    write(at.editor, (Move(at.shape(turned)),), at.op.inputs[0], turned)
+    reshape(at.editor, at.op.inputs[0], turned, f"{at.tensor(turned).name}/shape")
     return replace(at.op, inputs=(turned, *at.op.inputs[1:])).with_options(adjX=False)
 
 
@@ -73,16 +73,8 @@ def _turnable(graph: Graph) -> tuple[int, list[int], tuple[Move, ...]] | None:
 
 def _turned(graph: Graph, index: int, chain: list[int], moves: tuple[Move, ...]) -> Graph:
     """A product that reads its right side the other way round."""
-    editor, op = Editor(graph), graph.ops[index]
-    right = graph.ops[chain[0]].inputs[0]
-    if moves:
-        right = activation_like(editor, graph, op.inputs[1], "turned", moves[-1].shape)
-    for i, kept in enumerate(graph.ops):
-        if i == chain[-1] and moves:
-            write(editor, moves, graph.ops[chain[0]].inputs[0], right)
-        elif i == index:
-            read = replace(op, inputs=(op.inputs[0], right))
-            editor.add_op(read.with_options(adjY=not op.options.get("adjY")))
-        elif i not in chain:
-            editor.add_op(kept)
-    return editor.finish()
+    editor, op, source = Editor(graph), graph.ops[index], graph.ops[chain[0]].inputs[0]
+    right = activation_like(editor, graph, op.inputs[1], "turned", moves[-1].shape) if moves else source
+    read = replace(op, inputs=(op.inputs[0], right)).with_options(adjY=not op.options.get("adjY"))
+    made = moving(editor, moves, source, right) if moves else []
+    return without(graph, {*chain[:-1]}, {chain[-1]: made, index: read}, editor)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeqwt.graph.graph import Editor, Graph, Op
+from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.prepare.rewriting import Site, ports, rewrites, uses, without
 
 REPEATING = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE")
@@ -39,7 +39,7 @@ def needless(graph: Graph) -> tuple[Graph, list[str]]:
         for i, op in enumerate(graph.ops)
         if not source.keys().isdisjoint(op.inputs)
     }
-    return without(graph, dropped, changed, Editor(graph)), names
+    return without(graph, dropped, changed), names
 
 
 def _needless(graph: Graph, op: Op, source: dict[int, int]) -> bool:

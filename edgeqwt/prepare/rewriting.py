@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -43,31 +43,35 @@ def rewrites(*kinds: str) -> Callable[[Rewrite], Pass]:
     return as_pass
 
 
-def without(graph: Graph, dropped: set[int], changed: dict[int, Op], editor: Editor) -> Graph:
-    """The editor's graph with the old ops, some dropped (by index) and some replaced."""
+def without(
+    graph: Graph, dropped: Set[int], changed: Mapping[int, Op | Sequence[Op]], editor: Editor | None = None
+) -> Graph:
+    """The graph with some of its ops dropped, and others in the place of some, all by the index of the old ones.
+
+    Args:
+        graph: as it was.
+        dropped: counts before `changed`.
+        changed: one op or several.
+        editor: has the tensors that new ops need.
+    """
+    editor = editor or Editor(graph)
     for i, op in enumerate(graph.ops):
-        if i not in dropped:
-            editor.add_op(changed.get(i, op))
+        new = () if i in dropped else changed.get(i, op)
+        for each in (new,) if isinstance(new, Op) else new:
+            editor.add_op(each)
     return editor.finish()
 
 
 def rewritten(
-    graph: Graph, changed: dict[int, Op], dropped: set[int] | None = None, editor: Editor | None = None
+    graph: Graph, changed: Mapping[int, Op], dropped: Set[int] = frozenset(), editor: Editor | None = None
 ) -> tuple[Graph, list[str]]:
-    """What a pass returns: the graph with some ops replaced and some dropped, and the outputs of those replaced.
+    """What a pass returns: the graph as `without` makes it, and the outputs of new ops, in the order of `changed`.
 
-    The very same graph where none is.
-
-    Args:
-        graph: as it was.
-        changed: new ops by the index of the old ones, in the order in which they are named.
-        dropped: indices of ops.
-        editor: has the tensors that new ops need.
+    The very same graph where there are none.
     """
     if not changed:
         return graph, []
-    names = [graph.tensors[graph.ops[i].outputs[0]].name for i in changed]
-    return without(graph, dropped or set(), changed, editor or Editor(graph)), names
+    return without(graph, dropped, changed, editor), [graph.tensors[op.outputs[0]].name for op in changed.values()]
 
 
 def constant(editor: Editor, name: str, data: Array) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
 from edgeqwt.prepare.layer_splits import LARGEST, MOVING, PICKING
-from edgeqwt.prepare.moves import Move, plan, write
+from edgeqwt.prepare.moves import Move, moving, plan
 from edgeqwt.prepare.rewriting import integers, uses, value, without
 from edgeqwt.runtime.runners import reference
 
@@ -85,21 +85,14 @@ def _division(graph: Graph, t: int, slices: list[int]) -> tuple[int, list[int]] 
 
 def pick_joined(graph: Graph) -> tuple[Graph, list[str]]:
     """What picks one whole part out of a CONCATENATION reads that part, as the last step's output of all steps'."""
-    editor, replaced, names = Editor(graph), dict[int, tuple[int, tuple[Move, ...]]](), list[str]()
+    editor, changed = Editor(graph), dict[int, list[Op]]()
     for last, source, chain in _picks(graph):
         part = _part(graph, source, chain)
         if part is not None:
-            replaced[last] = part
-            names.append(graph.tensors[graph.ops[last].outputs[0]].name)
-    if not replaced:
-        return graph, []
-    for i, op in enumerate(graph.ops):
-        if i in replaced:
-            t, moves = replaced[i]
-            write(editor, moves or (Move(graph.tensors[op.outputs[0]].shape),), t, op.outputs[0])
-        else:
-            editor.add_op(op)
-    return editor.finish(), names
+            (t, moves), out = part, graph.ops[last].outputs[0]
+            changed[last] = moving(editor, moves or (Move(graph.tensors[out].shape),), t, out)
+    names = [graph.tensors[graph.ops[i].outputs[0]].name for i in changed]
+    return (without(graph, set(), changed, editor), names) if changed else (graph, [])
 
 
 def _picks(graph: Graph) -> Iterator[tuple[int, int, list[int]]]:

@@ -59,7 +59,7 @@ def drop_dead(graph: Graph) -> tuple[Graph, list[str]]:
     if not dead:
         return graph, []
     names = [graph.tensors[graph.ops[i].outputs[0]].name for i in sorted(dead)]
-    return without(graph, dead, {}, Editor(graph)), names
+    return without(graph, dead, {}), names
 
 
 def merge_equal(graph: Graph) -> tuple[Graph, list[str]]:
@@ -77,7 +77,7 @@ def merge_equal(graph: Graph) -> tuple[Graph, list[str]]:
             dropped.add(i)
             names.append(graph.tensors[op.outputs[0]].name)
     changed = {i: op.remapped(new) for i, op in enumerate(graph.ops) if i not in dropped}
-    return (without(graph, dropped, changed, Editor(graph)), names) if dropped else (graph, [])
+    return (without(graph, dropped, changed), names) if dropped else (graph, [])
 
 
 def _is_apart(graph: Graph, op: Op) -> bool:
