@@ -51,11 +51,11 @@ Watched(["sh", "-c", "sleep 60 & echo $! $$ > pids; wait"]).wait()
 """
 RUNNER = """
 from tests.chain import Chain
-from edgeqwt.runtime.subprocess_runners import subprocess_runners
+from edgeqwt.runtime.subprocess_runners import Host
 chain = Chain()
 x = chain.input((1, 8))
-(runner,) = subprocess_runners("reference", chain.graph(chain.op("RELU", x)))
-open("pids", "w").write(f"{runner.child.process.pid}\\n")
+runner = Host("a host").runner("reference", chain.graph(chain.op("RELU", x)))
+open("pids", "w").write(f"{runner.loaded.process.pid}\\n")
 import signal; signal.pause()
 """
 ONE_CALL = """

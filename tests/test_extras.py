@@ -82,14 +82,14 @@ def test_targets_that_need_what_is_not_there(edgeqwt: Command, files: Small, mon
 
 def test_tflite_micro_is_reported_where_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeqwt.graph import flatbuffer
-    from edgeqwt.runtime.subprocess_runners import micro_host, subprocess_runners
+    from edgeqwt.runtime.subprocess_runners import Host, micro_host
 
     monkeypatch.setattr(micro_host(), "kinds", set())  # tests before this one have used it
     monkeypatch.setitem(sys.modules, "tflite_micro", None)
     graph = small.graph()
     for ask in (
         lambda: RUNNERS["tflm"](graph),
-        lambda: subprocess_runners("tflm", graph),
+        lambda: Host("TFLite Micro").runner("tflm", graph),
         lambda: measure_arena(flatbuffer.to_bytes(graph)),
     ):
         with pytest.raises(extras.MissingPackageError, match="tflite-micro"):

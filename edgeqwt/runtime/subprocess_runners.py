@@ -1,8 +1,8 @@
 """Runners in other processes.
 
-TFLite Micro keeps Python's interpreter lock while it runs, so threads do not make it faster, and
-some of its checks end the process. A process per runner uses all cores, and its end is an error
-like any other. Where many small graphs are run one after the other, one process holds all of them (`Host`).
+TFLite Micro keeps Python's interpreter lock while it runs, so threads do not make it faster, and some of its checks end
+the process. Other processes use all cores, and their end is an error like any other. One process (`Host`) holds many
+graphs, which are run one after the other.
 """
 
 from __future__ import annotations
@@ -28,28 +28,6 @@ LEAST = 2 << 30
 """Bytes that a process may use for any graph: what libraries reserve when they start threads is much of it."""
 
 
-def subprocess_runners(kind: str, graph: Graph, taps: Sequence[int] = (), count: int = 1) -> list[Runner]:
-    """Runners of one kind, each in a process of its own that ends with the runner.
-
-    Args:
-        kind: a key of `runtime.runners.RUNNERS`, or "builtin".
-        graph: what they run.
-        taps: see `Runner`.
-        count: how many runners.
-
-    Raises:
-        InterpreterError: the interpreter refuses the model, or its process ended.
-        MissingPackageError: it is not installed.
-    """
-    _need(kind)
-    runners = [_SubprocessRunner(Child(f"the {kind} interpreter"), kind, graph, taps) for _ in range(count)]
-    for runner in runners:
-        runner.begin()
-    for runner in runners:  # they all load at the same time
-        runner.child.receive("load")
-    return list(runners)
-
-
 def _need(kind: str) -> None:
     if kind == "tflm":
         need("tflite_micro")
@@ -59,25 +37,6 @@ def allowed(graph: Graph) -> Limits:
     """What running a graph may use: all tensors four times over, in 8 bytes an element, and the libraries' own."""
     sizes = [t.size for part in (graph, *graph.others) for t in part.tensors]
     return Limits(LEAST + 32 * sum(sizes), SECONDS)
-
-
-class _SubprocessRunner:
-    """This side of a runner in another process."""
-
-    def __init__(self, child: Child, kind: str, graph: Graph, taps: Sequence[int]) -> None:
-        self.child, self.kind, self.graph, self.taps = child, kind, graph, tuple(taps)
-        self.limits, self.key = allowed(graph), next(_KEYS)
-
-    def begin(self) -> None:
-        """Loads the graph there; the child's next answer tells whether that works."""
-        data = flatbuffer.to_bytes(self.graph)
-        self.child.send(_load, self.key, self.kind, data, self.taps, doing="load", limits=self.limits)
-
-    def run(self, inputs: Mapping[int, Array]) -> Values:
-        """See Runner."""
-        check_inputs(self.graph, inputs)
-        values: Values = self.child.call(_run, self.key, dict(inputs), doing="run", limits=self.limits)
-        return values
 
 
 _HOSTS: weakref.WeakSet[Host] = weakref.WeakSet()
