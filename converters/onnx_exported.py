@@ -11,7 +11,16 @@ import onnx
 
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
-from edgeqwt.converters import locations, onnx2tf_tool, onnx_flow, onnx_loadable, onnx_source, open_ends, trace, trained
+from edgeqwt.converters import (
+    locations,
+    onnx2tf_tool,
+    onnx_flow,
+    onnx_loadable,
+    onnx_source,
+    trace,
+    trained,
+    unwritten_tensors,
+)
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.integers import narrowed
@@ -126,7 +135,7 @@ def _read(conversion: Conversion, exported: Exported) -> Graph:
         return {**sample, **OnnxRunner(exported.proto, everything=True).run(sample)}
 
     try:
-        return without_reduced_precision(open_ends.read(conversion.tflite, values, conversion.sources))
+        return without_reduced_precision(unwritten_tensors.read(conversion.tflite, values, conversion.sources))
     except InputError as error:
         raise ParityError(
             f"onnx2tf {conversion.version} wrote a broken model: {error.message}",

@@ -15,7 +15,7 @@ from edgeqwt.converters import keras_source
 from edgeqwt.converters.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,7 @@ from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import InputError
 from edgeqwt.extras import need
 from edgeqwt.interface.options import Interface
-from edgeqwt.invoked import recorded
+from edgeqwt.invocation import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.passes.limits import Limits
 from edgeqwt.profile import Budget, TargetProfile

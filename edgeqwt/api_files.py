@@ -16,7 +16,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.disk import TemporaryFolder, keep_apart, write_whole
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph
-from edgeqwt.invoked import recorded
+from edgeqwt.invocation import recorded
 from edgeqwt.loading import trusting
 from edgeqwt.progress import Display, Stages, automatic, counted
 

@@ -18,7 +18,7 @@ from edgeqwt.commands import app
 from edgeqwt.disk import noted, written
 from edgeqwt.errors import ConversionError, EdgeqwtError, InputError, ToolError, printable
 from edgeqwt.guard import as_error, done, supervised
-from edgeqwt.invoked import command_line
+from edgeqwt.invocation import command_line
 from edgeqwt.loading import shown
 from edgeqwt.output import one_line, show_error
 from edgeqwt.signals import ENDING

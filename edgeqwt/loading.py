@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from edgeqwt.errors import EdgeqwtError, InputError, InvariantError
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 _PREFIX = "_edgeqwt_user_"
 """A file is a module under a private name, so that a user's `types.py` or `onnx.py` cannot shadow the real one."""

@@ -23,10 +23,10 @@ from edgeqwt.job import Job, begun
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
 from edgeqwt.mixed.build import Assignment, make_mixed
 from edgeqwt.mixed.cost import as_run, stored
+from edgeqwt.notebook_display import Tabular
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.limits import LIMITED, UNLIMITED, Limits
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
-from edgeqwt.pictured import Tabular
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages

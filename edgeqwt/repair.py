@@ -21,8 +21,8 @@ from edgeqwt.graph.linear import channel_rows, is_linear, slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, dropped, errors_of
 from edgeqwt.lowering.fake_quant import inserted
+from edgeqwt.notebook_display import Tabular
 from edgeqwt.passes.gate import Gate
-from edgeqwt.pictured import Tabular
 from edgeqwt.pipeline import sizes_of
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import Recipe

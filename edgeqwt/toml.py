@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeqwt.errors import EdgeqwtError, InputError
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 LARGEST = 1 << 20
 """Bytes of a file."""

@@ -21,7 +21,7 @@ from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import EdgeqwtError
-from edgeqwt.fronts import fronts, share
+from edgeqwt.float_fronts import fronts, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.interface.bind import bound, coarse_inputs

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgeqwt.errors import InputError
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 MACHINES: Mapping[int, str] = MappingProxyType({3: "x86", 40: "arm", 62: "x86_64", 183: "arm64", 243: "riscv"})
 """e_machine of the ELF specification."""

@@ -24,7 +24,7 @@ import numpy as np
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 NAMELESS = ""
 """The name under which a source without input names yields its array; see `validate.named`."""

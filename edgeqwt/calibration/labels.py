@@ -13,7 +13,7 @@ from edgeqwt.calibration.arrays import CORRUPT
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 LABELS = "labels"
 

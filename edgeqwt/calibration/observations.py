@@ -20,7 +20,7 @@ from edgeqwt.disk import write_whole
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 VERSION = 1
 """Of the file, and of what statistics are: a change of either makes older files useless."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeqwt.errors import InputError
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Pillow's numbers of its filters, as image processors store them."""

@@ -5,7 +5,7 @@ Importing this registers them, in the order in which `--help` lists them.
 
 from __future__ import annotations
 
-from edgeqwt.commands import build, demo, files, looking, on_devices, recipes, study, sweep, tools
+from edgeqwt.commands import build, demo, files, inspect_builds, on_devices, recipes, study, sweep, tools
 from edgeqwt.commands.app import app
 
-__all__ = ["app", "build", "demo", "files", "looking", "on_devices", "recipes", "study", "sweep", "tools"]
+__all__ = ["app", "build", "demo", "files", "inspect_builds", "on_devices", "recipes", "study", "sweep", "tools"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeqwt.commands import panels
-from edgeqwt.commands.offered import among, offered, range_rules
+from edgeqwt.commands.completion import among, offered, range_rules
 from edgeqwt.commands.options import parse_bytes, parse_seconds
 
 # -- What is built, and where it goes --------------------------------------------------------------

@@ -10,7 +10,7 @@ import typer
 import edgeqwt
 from edgeqwt.commands import panels
 from edgeqwt.commands.app import command
-from edgeqwt.commands.offered import devices, offered
+from edgeqwt.commands.completion import devices, offered
 from edgeqwt.commands.options import Json
 from edgeqwt.errors import InputError
 from edgeqwt.output import answer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeqwt.commands import panels
-from edgeqwt.commands.offered import offered, recipes, targets
+from edgeqwt.commands.completion import offered, recipes, targets
 from edgeqwt.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 
 import edgeqwt
 from edgeqwt.commands.app import command, group
-from edgeqwt.commands.offered import offered, recipes_and_techniques
+from edgeqwt.commands.completion import offered, recipes_and_techniques
 from edgeqwt.commands.options import Json
 from edgeqwt.output import console, plain, print_json, show_facts
 

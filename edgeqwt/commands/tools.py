@@ -9,7 +9,7 @@ import typer
 
 import edgeqwt
 from edgeqwt.commands.app import command, group
-from edgeqwt.commands.offered import among
+from edgeqwt.commands.completion import among
 from edgeqwt.commands.options import Json
 from edgeqwt.output import answer, progress_display, show_table
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from edgeqwt.equalize.products import upright
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
+from edgeqwt.graph.im2col import PATCHED, matrix, patches
 from edgeqwt.graph.linear import has_constant_weights, is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.graph.patches import PATCHED, matrix, patches
 from edgeqwt.runtime.runners import reference
 
 MOVING = (

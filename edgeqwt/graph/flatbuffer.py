@@ -18,7 +18,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.reader import graph_from_bytes
 from edgeqwt.graph.writer import bytes_from_graph
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 
 def read(path: Path) -> Graph:

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeqwt.errors import InvariantError
 from edgeqwt.graph.tensor import DTYPES, Array, Quantization, Tensor, problem
-from edgeqwt.pictured import Pictured
+from edgeqwt.notebook_display import Pictured
 
 # Here too: who imports the graph's types need not know how they are spread over files.
 __all__ = ["DTYPES", "Array", "Editor", "Graph", "Op", "Quantization", "Signature", "Tensor", "check_invariants"]

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.errors import InputError, InvariantError
-from edgeqwt.graph.called import unfit_signature, wrong_call
 from edgeqwt.graph.custom import as_builtin
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import DTYPES, Array, Graph, Op, Quantization, Signature, Tensor
 from edgeqwt.graph.order import in_order, moved, unwritten
 from edgeqwt.graph.schema import ENUM_FIELDS, IDENTIFIER, VERSION, enum_names, options_type, schema, unpack_int4
 from edgeqwt.graph.sparse import Layout, Level, dense
+from edgeqwt.graph.subgraph_calls import unfit_signature, wrong_call
 
 LARGEST_TENSOR = 2**31  # elements; the kernels count in 32 bits
 SHARING = 4  # how often a file's texts and lists may be used again before it is taken for damaged

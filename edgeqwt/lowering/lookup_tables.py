@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Quantization, Tensor
-from edgeqwt.graph.whole import ROUNDING, is_whole
+from edgeqwt.graph.whole_numbers import ROUNDING, is_whole
 from edgeqwt.lowering.forms import is_number, variable_slot
 from edgeqwt.runtime.boundary import limits, quantized, real
 from edgeqwt.runtime.runners import xnnpack

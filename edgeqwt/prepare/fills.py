@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
-from edgeqwt.graph.whole import is_whole
+from edgeqwt.graph.whole_numbers import is_whole
 from edgeqwt.prepare.rewriting import Site, constant, float32, rewrites, uses, value, without, writer
 
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.graph.whole import is_whole
+from edgeqwt.graph.whole_numbers import is_whole
 from edgeqwt.prepare.rewriting import Site, constant, float32, ports, rewrites, sole_reader, uses, value, without
 
 LARGE = -1e3

@@ -13,8 +13,8 @@ from math import prod
 
 import numpy as np
 
+from edgeqwt.graph.element_order import order_of
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
-from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.rewriting import integers, reshaping, sole_reader, uses, value, without
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")

@@ -44,7 +44,7 @@ from edgeqwt.prepare import (
     spectra,
     steps,
     tidy,
-    turned,
+    transposes,
 )
 from edgeqwt.runtime.misread import MISREAD, read_rightly
 from edgeqwt.runtime.overwritten import protected
@@ -86,7 +86,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "BATCH_MATMUL with a transposed vector on the left got a RESHAPE": product_layouts.lying_left,
         "BATCH_MATMUL reads the rows of its right side": product_layouts.lying_right,
         "RESHAPE and TRANSPOSE in a row became fewer": moves.shorten,
-        "What does not depend on the order of axes is computed before TRANSPOSE": turned.before_transposes,
+        "What does not depend on the order of axes is computed before TRANSPOSE": transposes.before_transposes,
         "What was picked out of a CONCATENATION is read where it was joined from": steps.pick_joined,
         "SLICE of a SLICE became one": slices.of_slices,
         "SLICE of a CONCATENATION reads what was joined": slices.of_joined,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeqwt.graph.element_order import order_of
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.graph.moved import order_of
 from edgeqwt.prepare.moves import Move, cost, moves_before, moves_of, moving, plan
 from edgeqwt.prepare.rewriting import Site, activation_like, reshape, rewrites, sole_reader, without
 

@@ -13,8 +13,8 @@ from edgeqwt import options, toml
 from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.errors import RecipeError
 from edgeqwt.interface.options import KEYS, Interface, from_table
+from edgeqwt.notebook_display import Pictured
 from edgeqwt.passes.technique import RANGES, Technique, Techniques, in_order, with_technique, without
-from edgeqwt.pictured import Pictured
 from edgeqwt.recipe.layers import LayerSettings, layer_tables, settings
 from edgeqwt.recipe.layers import checked as checked_layer
 from edgeqwt.rounding.structure import KINDS

@@ -11,7 +11,7 @@ import torch
 from edgeqwt.autograd.evaluate import Program
 from edgeqwt.autograd.simulate import FakeQuantized, quantizing
 from edgeqwt.reconstruct.blocks import Block
-from edgeqwt.reconstruct.coded import Coded
+from edgeqwt.reconstruct.codewords import Coded
 from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables
 

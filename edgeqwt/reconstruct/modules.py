@@ -20,7 +20,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, network
-from edgeqwt.reconstruct.coded import coded
+from edgeqwt.reconstruct.codewords import coded
 from edgeqwt.reconstruct.learn import Objective, learn
 from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.progressive import progressive

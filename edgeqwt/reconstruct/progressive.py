@@ -20,9 +20,9 @@ import torch
 from edgeqwt.autograd.evaluate import Program, as_array
 from edgeqwt.autograd.simulate import Steps, quantizing
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.im2col import PATCHED, from_matrix, matrix, patches
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
-from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.reconstruct.learn import Objective, learn
 from edgeqwt.reconstruct.learned_rounding import Reconstruction
 from edgeqwt.reconstruct.variables import Variables

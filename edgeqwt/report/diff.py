@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeqwt.errors import InputError
 from edgeqwt.output import show_table
-from edgeqwt.regular import json_object
+from edgeqwt.regular_files import json_object
 from edgeqwt.report.details import SCHEMA as DETAILS_SCHEMA
 from edgeqwt.report.manifest import DETAILS, REPORT, SCHEMA
 

@@ -14,7 +14,7 @@ from edgeqwt.disk import whole_file, write_whole
 from edgeqwt.errors import EdgeqwtError, QualityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.invoked import asked
+from edgeqwt.invocation import asked
 from edgeqwt.report.details import SCHEMA, VERSION, Details, hashes, written
 from edgeqwt.report.folder import check_file, unused, within_work
 from edgeqwt.report.html import page_html

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgeqwt.regular import json_object
+from edgeqwt.regular_files import json_object
 
 MODEL, FLOAT_MODEL, PLAIN_MODEL = "model.tflite", "float.tflite", "plain.tflite"
 LOG, REPORT = "conversion.log", "report.json"

@@ -18,7 +18,7 @@ from edgeqwt.output import first_name
 from edgeqwt.passes.run import Step as Applied
 from edgeqwt.pipeline import FLOAT, BuildResult
 from edgeqwt.recipe.recipe import Recipe
-from edgeqwt.regular import json_object
+from edgeqwt.regular_files import json_object
 from edgeqwt.report.conversion import converter_sentences, parity_sentence
 from edgeqwt.report.details import OpRow, bare_row, memory_map, op_rows, sample_rows
 from edgeqwt.report.findings import finding_sentences

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeqwt.graph.element_order import order_of
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.moved import order_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk
 from edgeqwt.runtime.runners import xnnpack

@@ -15,10 +15,10 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
+from edgeqwt.graph.im2col import PATCHED, from_matrix, matrix, patches, terms_of
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.pairing import op_counterparts
-from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches, terms_of
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
 from edgeqwt.progress import handed_back

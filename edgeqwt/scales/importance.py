@@ -9,8 +9,8 @@ from itertools import islice
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.im2col import PATCHED, from_matrix, patches
 from edgeqwt.graph.linear import slots
-from edgeqwt.graph.patches import PATCHED, from_matrix, patches
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack
 

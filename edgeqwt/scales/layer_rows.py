@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.im2col import PATCHED, matrix, patches
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import activate
-from edgeqwt.graph.patches import PATCHED, matrix, patches
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.runtime.runners import Runner, xnnpack

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from edgeqwt.graph.graph import Array, Op
+from edgeqwt.graph.im2col import PATCHED, from_matrix, matrix, patches
 from edgeqwt.graph.linear import along, channel_rows
-from edgeqwt.graph.patches import PATCHED, from_matrix, matrix, patches
 from edgeqwt.rounding.codebook import Codebook
 from edgeqwt.rounding.methods import Layer, Nearest, RoundingRule
 from edgeqwt.scales.weight_scales import MseWeights

@@ -17,7 +17,7 @@ from edgeqwt.calibration.settings import read_toml
 from edgeqwt.errors import InputError
 from edgeqwt.extras import versions_of
 from edgeqwt.pipeline import versions as core_versions
-from edgeqwt.regular import regular
+from edgeqwt.regular_files import regular
 
 PACKAGE = Path(__file__).parents[1]
 CONVERTERS = ("torch", "onnx2tf", "onnx")

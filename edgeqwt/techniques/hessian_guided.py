@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeqwt.autograd.memory import BYTES, activations, to_load
 from edgeqwt.passes.state import State
 from edgeqwt.scales import search_layers
-from edgeqwt.techniques.searching import Search
+from edgeqwt.techniques.scale_search import Search
 
 
 @dataclass(frozen=True)

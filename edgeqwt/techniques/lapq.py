@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeqwt.scales import search_outputs
-from edgeqwt.techniques.searching import Search
+from edgeqwt.techniques.scale_search import Search
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.pairing import partners
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.graph.tensor import HANDLES
-from edgeqwt.pictured import Tabular
+from edgeqwt.notebook_display import Tabular
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.comparator import Look, compared
 from edgeqwt.verify.metrics import Closeness

@@ -17,7 +17,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.options import Pixels
 from edgeqwt.lowering.borders import with_borders
-from edgeqwt.regular import json_object, regular
+from edgeqwt.regular_files import json_object, regular
 from edgeqwt.report.manifest import FLOAT_MODEL, MODEL, PACKAGE, PLAIN_MODEL, REPORT
 from edgeqwt.runtime.boundary import described
 from edgeqwt.web.litertjs import LiteRtJs

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.converters import convert
-from edgeqwt.converters.open_ends import closed
+from edgeqwt.converters.unwritten_tensors import closed
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.parity import check_parity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.graph.whole import is_whole
+from edgeqwt.graph.whole_numbers import is_whole
 from tests.chain import NONE, Chain
 
 

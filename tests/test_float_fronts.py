@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.fronts import TRIED, bottlenecks, fronts, share
+from edgeqwt.float_fronts import TRIED, bottlenecks, fronts, share
 from edgeqwt.graph.graph import Graph
 from tests.chain import NONE, Chain, noise
 

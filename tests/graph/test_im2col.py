@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.graph.patches import from_matrix, matrix, patches
+from edgeqwt.graph.im2col import from_matrix, matrix, patches
 from edgeqwt.runtime.runners import xnnpack
 
 RNG = np.random.default_rng(0)
