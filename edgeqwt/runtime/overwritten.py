@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.graph.opset16 import BITS
-from edgeqwt.runtime.runners import TriedLiteRT
+from edgeqwt.runtime.runners import SMALL, TriedLiteRT
+
+MOST_KNOWN = 64
+_KNOWN: dict[bytes, tuple[tuple[int, int], ...]] = {}  # what was found of graphs, by their form
 
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
 """Ops that write to their input's memory what is there already."""
@@ -25,13 +29,19 @@ def overwritten(graph: Graph) -> tuple[tuple[int, int], ...]:
     """Where LiteRT's built-in kernels lose a value: (op that writes over it, tensor), in the order of the ops.
 
     Nothing is run: LiteRT plans its memory when it loads the graph, and tells where each tensor lies. A graph that
-    it does not load loses nothing.
+    it does not load loses nothing. Candidates with other weights and scales have the plan of the first one.
     """
+    form = _form(graph)
+    if (known := _KNOWN.get(form)) is not None:
+        return known
     try:
-        ranges = _memory_ranges(graph)
+        lost = tuple(_lost(graph, _memory_ranges(graph)))
     except ToolError:
         return ()
-    return tuple(_lost(graph, ranges))
+    if len(_KNOWN) >= MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[form] = lost
+    return lost
 
 
 def protected(graph: Graph) -> Graph:
@@ -42,6 +52,21 @@ def protected(graph: Graph) -> Graph:
             break
         graph = safer
     return graph
+
+
+def _form(graph: Graph) -> bytes:
+    """All that LiteRT's plan depends on: ops, their order, options and tensors, sizes, types, and small constants."""
+    digest = sha256()
+    for part in (graph, *graph.others):
+        for op in part.ops:
+            options = sorted(op.options.items()), op.extra.get("customOptions")
+            digest.update(repr((op.kind, op.version, op.custom_code, op.inputs, op.outputs, options)).encode())
+        for t in part.tensors:
+            small = t.data is not None and t.quantization is None and t.data.size <= SMALL
+            value = t.data.tobytes() if small and t.data is not None else t.data is None
+            digest.update(repr((t.shape, t.shape_signature, t.dtype, t.is_variable, value)).encode())
+        digest.update(repr((part.inputs, part.outputs)).encode())
+    return digest.digest()
 
 
 def _memory_ranges(graph: Graph) -> dict[int, range]:

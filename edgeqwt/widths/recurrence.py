@@ -55,9 +55,10 @@ def same_in_every_step(graph: Graph) -> tuple[tuple[int, ...], ...]:
             t = group[t]
         return t
 
+    seen = set[tuple[int, int]]()  # of all steps: what follows two ops is the same, whatever led to them
     for layer in steps(graph):
         for pair in pairwise(layer):
-            todo, seen = [pair], set[tuple[int, int]]()
+            todo = [pair]
             while todo:
                 one, other = todo.pop()
                 if (one, other) in seen or one == other:

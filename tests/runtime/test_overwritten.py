@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from edgeqwt.calibration.observe import observe
 from edgeqwt.graph.graph import Graph
 from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
+from edgeqwt.runtime import overwritten as plans
 from edgeqwt.runtime.boundary import graph_feed
 from edgeqwt.runtime.overwritten import guarded, overwritten, protected
 from edgeqwt.runtime.runners import RUNNERS
@@ -96,6 +98,30 @@ def test_litert_loses_a_float_tensor_that_is_read_again(make: Make) -> None:
     assert graph.ops[op].kind in ("MUL", "ADD", "SOFTMAX")
     assert graph.ops[op - 1].kind == "RESHAPE"
     assert tensor == graph.ops[3 if make is siblings else 1].outputs[0]
+
+
+def test_the_plan_of_a_form_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other scales and weights are the same plan; other shapes, ops and positions are not."""
+    asked = list[Graph]()
+
+    def ranges(graph: Graph) -> dict[int, range]:
+        asked.append(graph)
+        return {}
+
+    monkeypatch.setattr(plans, "_KNOWN", {})
+    monkeypatch.setattr(plans, "_memory_ranges", ranges)
+    monkeypatch.setattr(plans, "_lost", lambda graph, ranges: [])
+    first = lowered(shortcut(), 8)
+    tensors = (
+        replace(t, quantization=replace(t.quantization, scale=2 * t.quantization.scale)) if t.quantization else t
+        for t in first.tensors
+    )
+    for graph in (first, replace(first, tensors=tuple(tensors)), first):
+        overwritten(graph)
+    assert len(asked) == 1
+    for graph in (shortcut(), lowered(shortcut(), 16), shortcut("ADD"), shortcut(views=2), siblings()):
+        overwritten(graph)
+    assert len(asked) == 6
 
 
 @pytest.mark.parametrize("make", [direct, read_before])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edgeqwt.calibration.observe import observe
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.lowering.lower import lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.scales.activations import assign
 from edgeqwt.scales.ranges import MinMax
+from edgeqwt.widths import recurrence
 from edgeqwt.widths.precision import Precision, Widths
-from edgeqwt.widths.recurrence import MOST_VALUES, recurrent_ops, same_in_every_step, steps
+from edgeqwt.widths.recurrence import MOST_VALUES, _paired, recurrent_ops, same_in_every_step, steps
 from edgeqwt.widths.regions import RECURRENCE, regions, widened
 from tests.chain import NONE, Chain, noise, samples
 from tests.prepare import toy
@@ -65,6 +68,20 @@ def test_each_part_of_a_step_has_one_scale() -> None:
         assert all(found[t].same_as(found[members[0]]) for t in members)
     several = {float(found[members[0]].scale[0]) for members in roles}
     assert len(several) == len(roles)
+
+
+def test_many_steps_are_matched_in_proportion_to_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps are followed once, not once for each step before them: 40 of them took 780 looks."""
+    looked = list[int]()
+
+    def paired(graph: Graph, one: Op, other: Op) -> list[tuple[int, int]]:
+        looked.append(1)
+        return _paired(graph, one, other)
+
+    monkeypatch.setattr(recurrence, "_paired", paired)
+    roles = same_in_every_step(recurrent(40))
+    assert sorted(len(members) for members in roles) == [39] * 3 + [40]
+    assert len(looked) <= 3 * 40  # product, sum and TANH
 
 
 def test_the_file_holds_weights_and_biases_once_however_many_steps_there_are() -> None:
