@@ -26,7 +26,7 @@ from edgeqwt.runtime.runners import xnnpack
 
 FINE_DB = 25.0
 CALIBRATION, FRESH = (64, 1), (64, 7)  # samples and seeds
-NAMED = re.compile(r"Build with (.+?): -?[\d.]+ dB")
+NAMED = re.compile(r"Build with (.+?): -?[\d.]+(?: ± [\d.]+)? dB")
 """How a build's message begins that names a remedy which was enough when it was tried."""
 
 

@@ -58,10 +58,12 @@ class Place:
     Attributes:
         name: of the output, or of the part of one.
         db: SQNR of what varies that it has.
+        standard_error: of that, in dB; nan where samples are too few to know.
     """
 
     name: str
     db: float
+    standard_error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,9 @@ def worst_place(graph: Graph, quality: Quality) -> Place:
     found = [Place("", math.inf)]
     for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
         if graph.tensors[t].is_float:
-            places = [place for place in _places(graph, t, output, judged) if judged.unresolved is None]
-            found += [Place(output.tensor, place.closeness.judged_db) for place in places]
-            found += [Place(part.name, part.closeness.judged_db) for part in output.judged_parts]
+            places = [at for at in _places(graph, t, output, judged) if judged.unresolved is None]
+            found += [Place(output.tensor, at.closeness.judged_db, at.standard_error) for at in places]
+            found += [Place(at.name, at.closeness.judged_db, at.standard_error) for at in output.judged_parts]
     return min(found, key=lambda place: (not math.isnan(place.db), place.db))
 
 

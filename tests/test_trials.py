@@ -193,3 +193,11 @@ def test_where_nothing_is_enough_what_is_better_is_told_with_its_figure(
     trials = [Trial("--a", Place("boxes", 12.0), 8), Trial("--b", Place("scores", 17.25), 8)]
     found = remedies(Chain().graph(), Quality(8, (), (), ()), OwnErrors(8, (), 0), recipe.load("fast"), trials)
     assert found == said
+
+
+@pytest.mark.parametrize(("samples", "warned"), [(5, False), (4, True), (1, True)])
+def test_what_few_samples_promise_is_said_to_be_unsure(samples: int, warned: bool) -> None:
+    trials = [Trial("--a", Place("boxes", 26.0, 2.25), samples)]
+    found = remedies(Chain().graph(), Quality(samples, (), (), ()), OwnErrors(8, (), 0), recipe.load("fast"), trials)
+    assert found.startswith("Build with --a: 26.0 ± 2.2 dB of what varies at the worst output or part, 'boxes', on ")
+    assert ("fresh ones may have 10 dB less" in found) == warned

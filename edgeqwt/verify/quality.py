@@ -21,8 +21,24 @@ from edgeqwt.verify.parts import parts_of
 from edgeqwt.verify.resolution import probable, probable_step, unresolved
 
 
+class Judged:
+    """What a tensor and a part of one have in common."""
+
+    errors: tuple[float, ...]
+    variations: tuple[float, ...]
+
+    @property
+    def standard_error(self) -> float:
+        """Of `closeness.judged_db`, in dB, by the jackknife over samples; nan where samples are too few to know.
+
+        What a sample adds about the mean of those before it has the variance as its expectation (Welford 1962), but
+        for the first one's, which adds nothing.
+        """
+        return gain(self.variations[1:], self.errors[1:]).standard_error
+
+
 @dataclass(frozen=True)
-class PartQuality:
+class PartQuality(Judged):
     """A part of an output; other attributes as those of `TensorQuality`.
 
     Attributes:
@@ -32,12 +48,13 @@ class PartQuality:
     name: str
     closeness: Closeness
     errors: tuple[float, ...]
+    variations: tuple[float, ...] = ()
     unresolved: float | None = None
     place: str = ""
 
 
 @dataclass(frozen=True)
-class TensorQuality:
+class TensorQuality(Judged):
     """One tensor of an integer graph against the float graph's.
 
     Attributes:
@@ -69,15 +86,6 @@ class TensorQuality:
     def judged_parts(self) -> tuple[PartQuality, ...]:
         """The parts of which figures say something."""
         return tuple(part for part in self.parts if part.unresolved is None)
-
-    @property
-    def standard_error(self) -> float:
-        """Of `closeness.judged_db`, in dB, by the jackknife over samples; nan where samples are too few to know.
-
-        What a sample adds about the mean of those before it has the variance as its expectation (Welford 1962), but
-        for the first one's, which adds nothing.
-        """
-        return gain(self.variations[1:], self.errors[1:]).standard_error
 
 
 @dataclass(frozen=True)
@@ -184,7 +192,12 @@ class _Compared:
         parts = [
             tuple(
                 PartQuality(
-                    look.part.name, total.sums.result(), tuple(total.errors), _unresolved(look, total), look.part.place
+                    look.part.name,
+                    total.sums.result(),
+                    tuple(total.errors),
+                    tuple(total.variations),
+                    _unresolved(look, total),
+                    look.part.place,
                 )
                 for look, total in zip(looks, left)  # noqa: B905 - takes as many as there are looks
                 if look.part is not None
