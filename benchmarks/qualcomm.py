@@ -173,10 +173,8 @@ def offsets(built: Built, arguments: argparse.Namespace) -> None:
     values = [{**f, **runner.run(f)} for f in built.integers(graph)[:COMPARED]]
     means, spread = [], []
     for i in linear_ops(graph):
-        op = graph.ops[i]
-        inputs = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
-        part, new = graph.slice_with_index([i], inputs, op.outputs)
-        found = simulated(part, [{new[t]: v[t] for t in inputs} for v in values], plugin)
+        op, (part, fed) = graph.ops[i], graph.alone(i)
+        found = simulated(part, [{new: v[old] for old, new in fed.items()} for v in values], plugin)
         if found.refused:
             continue
         pairs = zip(found.outputs, values, strict=True)

@@ -15,20 +15,12 @@ from onnx import helper, numpy_helper
 
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converters.onnx_edit import without_dead
+from edgeqwt.converters.onnx_nodes import RANDOM
 from edgeqwt.converters.onnx_source import OnnxRunner, input_specs, load, real_inputs
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.graph.graph import Array
 
 LOOKED_AT = 32  # samples by which a hint says that an input has one value
-RANDOM = (
-    "Bernoulli",
-    "Dropout",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-)
 SHOWN = 4  # values that a hint shows
 
 
@@ -155,7 +147,7 @@ def _values(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], asked: Sequ
 def _repeats(node: onnx.NodeProto) -> bool:
     """Whether a node computes the same of the same, and reads nothing but its inputs."""
     inner = any(a.HasField("g") or a.graphs for a in node.attribute)
-    return not inner and not node.domain and node.op_type not in RANDOM
+    return not inner and not node.domain and node.op_type not in RANDOM | {"Dropout"}
 
 
 def _as_input(model: onnx.ModelProto, name: str, value: Array) -> Array:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.prepare.rewriting import DENSE, Site, float32
 
 KIND = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 PLAIN = (*range(1, 9), *range(12, 16))
-NONE = {"fusedActivationFunction": "NONE"}
 MOST = 1024  # steps
 
 
@@ -35,7 +35,7 @@ def written_out(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
         if i not in layers:
             editor.add_op(op)
             continue
-        steps = _write(editor, graph, op, layers[i])
+        steps = _write(Site(editor, graph, op), layers[i])
         notes.append(f"{graph.describe(i)} was written out in {steps} steps; its states begin with zeros in every run")
     return editor.finish(), tuple(notes)
 
@@ -54,52 +54,43 @@ def _plain(graph: Graph, op: Op) -> list[Array] | None:
     return found if fits else None
 
 
-def _write(editor: Editor, graph: Graph, op: Op, held: list[Array]) -> int:
+def _write(at: Site, held: list[Array]) -> int:
     """Adds the layer's ops; returns the number of steps."""
-    x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    op, x = at.op, at.tensor(at.op.inputs[0])
     time = 0 if op.options.get("timeMajor") else 1
     batch, units, length = x.shape[1 - time], held[8].shape[0], x.shape[time]
     clip = float(op.options.get("cellClip", 0.0))
-    names = out.name
-
-    def constant(what: str, data: Array) -> int:
-        return editor.add_tensor(Tensor(f"{names}/{what}", data.shape, data.dtype.name, data))
-
-    def made(kind: str, what: str, shape: tuple[int, ...], *inputs: int, **options: object) -> int:
-        t = editor.add_tensor(Tensor(f"{names}/{what}", shape, "float32"))
-        editor.add_op(Op(kind, inputs, (t,), options))
-        return t
 
     def part(t: int, what: str, begin: tuple[int, ...], size: tuple[int, ...]) -> int:
-        ends = (constant(f"{what}/{k}", np.array(v, np.int32)) for k, v in (("begin", begin), ("size", size)))
-        return made("SLICE", what, size, t, *ends)
+        ends = (at.integers(f"{what}/begin", begin), at.integers(f"{what}/size", size))
+        return at.add("SLICE", (t, *ends), what, size)
 
-    dense = {**NONE, "weightsFormat": "DEFAULT"}
-    inward, recurrent = constant("kernel", np.concatenate(held[:4])), constant("recurrent", np.concatenate(held[4:8]))
+    inward = at.constant("kernel", np.concatenate(held[:4]))
+    recurrent = at.constant("recurrent", np.concatenate(held[4:8]))
     gates, row, one = (*x.shape[:2], 4 * units), (batch, 4 * units), (batch, units)
-    bias = constant("bias", np.concatenate(held[8:]))
-    everything = made("FULLY_CONNECTED", "inputs", gates, op.inputs[0], inward, bias, keepNumDims=True, **dense)
-    shape = tuple(1 if k == time else n for k, n in enumerate((*out.shape[:2], units)))
-    whole, placed = constant("row", np.array(row, np.int32)), constant("placed", np.array(shape, np.int32))
-    low, high = (constant("lowest", np.array(-clip, np.float32)), constant("highest", np.array(clip, np.float32)))
+    bias = at.constant("bias", np.concatenate(held[8:]))
+    everything = at.add("FULLY_CONNECTED", (op.inputs[0], inward, bias), "inputs", gates, **DENSE)
+    shape = tuple(1 if k == time else n for k, n in enumerate((*at.out.shape[:2], units)))
+    whole, placed = at.integers("row", row), at.integers("placed", shape)
+    low, high = at.constant("lowest", float32(-clip)), at.constant("highest", float32(clip))
     h = c = -1
     states = list[int]()
     for t in range(length):
-        at = tuple(t if k == time else 0 for k in range(3))
-        now = part(everything, f"{t}", at, tuple(1 if k == time else n for k, n in enumerate(gates)))
-        z = made("RESHAPE", f"{t}/row", row, now, whole, newShape=row)
+        begin = tuple(t if k == time else 0 for k in range(3))
+        now = part(everything, f"{t}", begin, tuple(1 if k == time else n for k, n in enumerate(gates)))
+        z = at.add("RESHAPE", (now, whole), f"{t}/row", row, newShape=row)
         if t:
-            hr = made("FULLY_CONNECTED", f"{t}/state", row, h, recurrent, -1, keepNumDims=False, **dense)
-            z = made("ADD", f"{t}/gates", row, z, hr, **NONE)
+            hr = at.add("FULLY_CONNECTED", (h, recurrent, -1), f"{t}/state", row, **{**DENSE, "keepNumDims": False})
+            z = at.add("ADD", (z, hr), f"{t}/gates", row)
         i, f, g, o = (
-            made(kind, f"{t}/{what}", one, part(z, f"{t}/{what}/in", (0, k * units), one))
+            at.add(kind, (part(z, f"{t}/{what}/in", (0, k * units), one),), f"{t}/{what}", one)
             for k, (what, kind) in enumerate((("i", "LOGISTIC"), ("f", "LOGISTIC"), ("g", "TANH"), ("o", "LOGISTIC")))
         )
-        new = made("MUL", f"{t}/ig", one, i, g, **NONE)
-        c = new if not t else made("ADD", f"{t}/c", one, made("MUL", f"{t}/fc", one, f, c, **NONE), new, **NONE)
+        new = at.add("MUL", (i, g), f"{t}/ig", one)
+        c = new if not t else at.add("ADD", (at.add("MUL", (f, c), f"{t}/fc", one), new), f"{t}/c", one)
         if 0 < clip < t + 1:  # |c| grows by less than 1 in a step
-            c = made("MAXIMUM", f"{t}/c_low", one, made("MINIMUM", f"{t}/c_high", one, c, high), low)
-        h = made("MUL", f"{t}/h", one, o, made("TANH", f"{t}/tanh", one, c), **NONE)
-        states.append(made("RESHAPE", f"{t}/placed", shape, h, placed, newShape=shape))
-    editor.add_op(Op("CONCATENATION", tuple(states), op.outputs, {"axis": time, **NONE}))
+            c = at.add("MAXIMUM", (at.add("MINIMUM", (c, high), f"{t}/c_high", one), low), f"{t}/c_low", one)
+        h = at.add("MUL", (o, at.add("TANH", (c,), f"{t}/tanh", one)), f"{t}/h", one)
+        states.append(at.add("RESHAPE", (h, placed), f"{t}/placed", shape, newShape=shape))
+    at.editor.add_op(at.end("CONCATENATION", tuple(states), axis=time))
     return length

@@ -6,6 +6,7 @@ that integers have. What needs no help runs as it is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
@@ -213,17 +214,8 @@ def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: 
 
 def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any, **more: Any) -> Any:
     """Bags of one size: rows of the table, and their mean, sum or largest; rows for padding do not count."""
-    names = (
-        "max_norm",
-        "norm_type",
-        "scale_grad_by_freq",
-        "mode",
-        "sparse",
-        "per_sample_weights",
-        "include_last_offset",
-        "padding_idx",
-    )
-    given = {**dict(zip(names, args, strict=False)), **more}
+    names = inspect.signature(F.embedding_bag).parameters
+    given = {**dict(zip([*names][3:], args, strict=False)), **more}
     if x.ndim != 2 or offsets is not None or given.get("max_norm") is not None:
         return NotImplemented
     rows, mode = F.embedding(x, weight), given.get("mode", "mean")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +204,14 @@ class ConvertedModel:
     attempts: tuple[Attempt, ...] = ()
     cached: bool = False
     deciding: Mapping[int, Within] = field(default_factory=dict)
+
+    def on(self, graph: Graph) -> ConvertedModel:
+        """The model with another graph, whose inputs and outputs are in the same order."""
+        new = dict(zip((*self.graph.inputs, *self.graph.outputs), (*graph.inputs, *graph.outputs), strict=True))
+        inputs, outputs = (
+            tuple(replace(b, tensor=new[b.tensor]) for b in bindings) for bindings in (self.inputs, self.outputs)
+        )
+        return replace(self, graph=graph, inputs=inputs, outputs=outputs)
 
     def graph_inputs(self, sample: Sample) -> dict[int, Array]:
         """A source sample as real-valued arrays by graph tensor index."""

@@ -19,7 +19,6 @@ from glob import escape
 from edgeqwt.calibration.columns import UNLIKE, column_warnings
 from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
 from edgeqwt.ceiling import Ceiling
-from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.float_fronts import fronts, share
 from edgeqwt.graph.graph import Graph
@@ -340,7 +339,7 @@ def _tried(
     Raises:
         EdgeqwtError: that cannot be.
     """
-    model, graph = _on(context.model, context.graph), context.graph
+    model, graph = context.model.on(context.graph), context.graph
     if change.split:
         model = split_outputs(model)
         graph = prepare(model.graph).graph
@@ -348,7 +347,7 @@ def _tried(
     if change.standardize:
         found = bound(model, samples, Interface(standardize=change.standardize))
         graph = prepared(found.model, {**precision.ports, **found.ports}).graph
-        model = _on(found.model, graph)
+        model = found.model.on(graph)
     if change.ends:
         precision = replace(precision, floats=precision.floats | {*change.ends})
     if change.floats:
@@ -371,10 +370,3 @@ def _tried(
     quality = small.gate.quality(made.reference, {"": made.graph})[""]
     floats = share(graph, upto(graph, change.floats)) if change.floats else 0.0
     return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated, floats)
-
-
-def _on(model: ConvertedModel, graph: Graph) -> ConvertedModel:
-    """The model with the prepared graph in place of the converted one."""
-    new = dict(zip((*model.graph.inputs, *model.graph.outputs), (*graph.inputs, *graph.outputs), strict=True))
-    inputs, outputs = (tuple(replace(b, tensor=new[b.tensor]) for b in ends) for ends in (model.inputs, model.outputs))
-    return replace(model, graph=graph, inputs=inputs, outputs=outputs)

@@ -18,7 +18,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.prepare.joins import tree
 from edgeqwt.prepare.prepare import sentence
-from edgeqwt.prepare.rewriting import NONE, constant, integers, reshape, reshaping
+from edgeqwt.prepare.rewriting import Site, reshape
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.profile import TargetProfile
 from edgeqwt.runtime.misread import rightly
@@ -32,7 +32,7 @@ from edgeqwt.target.tables import as_table, look_up, native
 
 PIECES = 8  # inputs of one CONCATENATION; TFLite Micro takes ten
 
-Rewrite = Callable[[Editor, Graph, Op, TargetProfile], Op | None]
+Rewrite = Callable[[Site, TargetProfile], Op | None]
 """As those of `prepare.rewriting`, for a target."""
 
 
@@ -77,78 +77,82 @@ def fix(graph: Graph, profile: TargetProfile) -> tuple[Graph, tuple[str, ...]]:
 def _applied(graph: Graph, wanted: set[int], rewrite: Rewrite, profile: TargetProfile) -> tuple[Graph, list[str]]:
     editor, names = Editor(graph), []
     for i, op in enumerate(graph.ops):
-        new = rewrite(editor, graph, op, profile) if i in wanted else None
+        new = rewrite(Site(editor, graph, op), profile) if i in wanted else None
         if new is not None:
             names.append(graph.tensors[op.outputs[0]].name)
         editor.add_op(new or op)
     return (drop_dead(editor.finish())[0].pruned(), names) if names else (graph, [])
 
 
-def _unpack_int4(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    inputs = []
-    for t in op.inputs:
-        tensor = graph.tensors[t] if t >= 0 else None
-        if tensor is not None and tensor.dtype == "int4":
-            editor.tensors[t] = replace(tensor, dtype="int8")
-        inputs.append(t)
-    return replace(op, version=rule_at(op.kind, bits_of(graph, op)).version)
+def _unpack_int4(at: Site, _: TargetProfile) -> Op | None:
+    for t in at.op.inputs:
+        if t >= 0 and at.tensor(t).dtype == "int4":
+            at.editor.tensors[t] = replace(at.tensor(t), dtype="int8")
+    return replace(at.op, version=_version(at, at.op.kind))
 
 
-def _lookup_table(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    return as_table(editor, graph, op)
+def _version(at: Site, kind: str) -> int:
+    """Of an op of a kind, at the width of the old one."""
+    return rule_at(kind, bits_of(at.graph, at.op)).version
 
 
-def _native_op(editor: Editor, graph: Graph, op: Op, profile: TargetProfile) -> Op | None:
+def _lookup_table(at: Site, _: TargetProfile) -> Op | None:
+    return as_table(at.editor, at.graph, at.op)
+
+
+def _native_op(at: Site, profile: TargetProfile) -> Op | None:
     kinds = profile.limits.get("npu_ops", {})
-    return native(graph, op, kinds.get("int8", ())) if isinstance(kinds, Mapping) else None
+    return native(at.graph, at.op, kinds.get("int8", ())) if isinstance(kinds, Mapping) else None
 
 
-def _pool_as_mean(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    axes = integers(editor, f"{graph.tensors[op.outputs[0]].name}/axes", [1, 2])
-    version = rule_at("MEAN", bits_of(graph, op)).version
-    return Op("MEAN", (op.inputs[0], axes), op.outputs, {"keepDims": True}, version)
+def _pool_as_mean(at: Site, _: TargetProfile) -> Op | None:
+    mean = at.end("MEAN", (at.op.inputs[0], at.integers("axes", [1, 2])), keepDims=True)
+    return replace(mean, version=_version(at, "MEAN"))
 
 
-def _copied_input(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    written = (copied(editor, graph, i, t) for i, t in overwritten(graph) if graph.ops[i] is op)
+def _copied_input(at: Site, _: TargetProfile) -> Op | None:
+    graph = at.graph
+    written = (copied(at.editor, graph, i, t) for i, t in overwritten(graph) if graph.ops[i] is at.op)
     return next((op for op in written if op is not None), None)
 
 
-def _same_written_out(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    return rightly(editor, graph, op)
+def _same_written_out(at: Site, _: TargetProfile) -> Op | None:
+    return rightly(at.editor, at.graph, at.op)
 
 
-def _mean_reshaped(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    block = reduced_block(graph, op)
+def _mean_reshaped(at: Site, _: TargetProfile) -> Op | None:
+    block, x = reduced_block(at.graph, at.op), at.op.inputs[0]
     if block is None:
         return None
     outer, reduced, inner = block
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    rows = editor.add_tensor(replace(_bare(x), name=f"{y.name}/rows", shape=(1, outer, reduced, inner)))
-    mean = editor.add_tensor(replace(_bare(y), name=f"{y.name}/mean", shape=(1, outer, 1, inner)))
-    axis = integers(editor, f"{y.name}/axis", [2])
-    reshape(editor, op.inputs[0], rows, f"{y.name}/shape")
-    editor.add_op(replace(op.with_options(keepDims=True), inputs=(rows, axis), outputs=(mean,)))
-    return reshaping(editor, mean, op.outputs[0], f"{y.name}/shape")
+    rows = _like(at, x, "rows", (1, outer, reduced, inner))
+    mean = _like(at, at.op.outputs[0], "mean", (1, outer, 1, inner))
+    axis = at.integers("axis", [2])
+    reshape(at.editor, x, rows, f"{at.out.name}/shape")
+    at.editor.add_op(replace(at.op.with_options(keepDims=True), inputs=(rows, axis), outputs=(mean,)))
+    return at.end_reshape(mean)
 
 
-def _bare(tensor: Tensor) -> Tensor:
-    return replace(tensor, data=None, shape_signature=None)
+def _like(at: Site, t: int, suffix: str, shape: tuple[int, ...]) -> int:
+    """Adds an activation with the type and the scale of a tensor."""
+    name = f"{at.out.name}/{suffix}" if suffix else at.out.name
+    return at.editor.add_tensor(replace(at.tensor(t), name=name, shape=shape, data=None, shape_signature=None))
 
 
-def _tile_as_concatenation(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    multiples, out = graph.tensors[op.inputs[1]].data, graph.tensors[op.outputs[0]]
+def _tile_as_concatenation(at: Site, _: TargetProfile) -> Op | None:
+    t, multiples = at.op.inputs[0], at.value(at.op.inputs[1])
     if multiples is None:
         return None
-    t, shape = op.inputs[0], list(graph.tensors[op.inputs[0]].shape)
+    shape = list(at.shape(t))
     steps = [(axis, pieces) for axis, m in enumerate(multiples.reshape(-1)) for pieces in _factors(int(m))]
     *inner, last = steps or [(0, 1)]
     for axis, pieces in inner:
         shape[axis] *= pieces
-        target = editor.add_tensor(replace(_bare(out), shape=tuple(shape)))
-        editor.add_op(Op("CONCATENATION", (t,) * pieces, (target,), {"axis": axis, **NONE}, version=2))
+        target = _like(at, at.op.outputs[0], "", tuple(shape))
+        joining = at.end("CONCATENATION", (t,) * pieces, axis=axis)
+        at.editor.add_op(replace(joining, outputs=(target,), version=2))
         t = target
-    return Op("CONCATENATION", (t,) * last[1], op.outputs, {"axis": last[0], **NONE}, version=2)
+    return replace(at.end("CONCATENATION", (t,) * last[1], axis=last[0]), version=2)
 
 
 def _factors(count: int) -> list[int]:
@@ -161,26 +165,25 @@ def _factors(count: int) -> list[int]:
     return [*found, count] if count > 1 else found
 
 
-def _joined_in_tree(editor: Editor, graph: Graph, op: Op, profile: TargetProfile) -> Op | None:
+def _joined_in_tree(at: Site, profile: TargetProfile) -> Op | None:
     most = profile.limits["joined_inputs"]
     assert isinstance(most, int)
-    return tree(editor, graph, op, most)
+    return tree(at.editor, at.graph, at.op, most)
 
 
-def _slice_sizes(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    begin, sizes = (graph.tensors[t] for t in op.inputs[1:3])
-    if begin.data is None or sizes.data is None:
+def _slice_sizes(at: Site, _: TargetProfile) -> Op | None:
+    begin, sizes = (at.value(t) for t in at.op.inputs[1:3])
+    if begin is None or sizes is None:
         return None
-    rest = np.array(graph.tensors[op.inputs[0]].shape) - begin.data
-    written = np.where(sizes.data < 0, rest, sizes.data).astype(sizes.data.dtype)
-    new = constant(editor, f"{graph.tensors[op.outputs[0]].name}/sizes", written)
-    return replace(op, inputs=(*op.inputs[:2], new))
+    rest = np.array(at.shape(at.op.inputs[0])) - begin
+    written = np.where(sizes < 0, rest, sizes).astype(sizes.dtype)
+    return replace(at.op, inputs=(*at.op.inputs[:2], at.constant("sizes", written)))
 
 
-def _per_tensor(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
+def _per_tensor(at: Site, _: TargetProfile) -> Op | None:
     """Every channel at the largest channel's scale; the bias, and with it a correction's offset, at the new one."""
-    s = slots(op)
-    weight, x = graph.tensors[s.weight], graph.tensors[s.data].quantization
+    s = slots(at.op)
+    weight, x = at.tensor(s.weight), at.tensor(s.data).quantization
     if weight.data is None or weight.quantization is None or x is None:
         return None
     old = weight.quantization.scale.astype(np.float64)
@@ -188,48 +191,42 @@ def _per_tensor(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | 
     shape = [-1] + [1] * (weight.data.ndim - 1)
     data = np.rint(weight.data * (old / float(largest)).reshape(shape)).astype(np.int8)
     q = Quantization(np.array([largest]), np.zeros(1, np.int64))
-    inputs = list(op.inputs)
-    inputs[1] = editor.add_tensor(replace(weight, data=data, quantization=q, extra={}))
-    bias = graph.tensors[s.bias] if s.bias >= 0 else None
+    inputs = list(at.op.inputs)
+    inputs[1] = at.editor.add_tensor(replace(weight, data=data, quantization=q, extra={}))
+    bias = at.tensor(s.bias) if s.bias >= 0 else None
     if bias is not None and bias.data is not None:
         step = bias_quantization(x.scale[0], np.array([largest], np.float32)).scale
         before = bias_quantization(x.scale[0], weight.quantization.scale).scale.astype(np.float64)
         integers = np.rint(bias.data * (before / float(step[0]))).astype(bias.data.dtype)
         bq = Quantization(step, np.zeros(1, np.int64))
-        inputs[2] = editor.add_tensor(replace(bias, data=integers, quantization=bq, extra={}))
-    return replace(op, inputs=tuple(inputs))
+        inputs[2] = at.editor.add_tensor(replace(bias, data=integers, quantization=bq, extra={}))
+    return replace(at.op, inputs=tuple(inputs))
 
 
-def _cast_as_table(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    y = graph.tensors[op.outputs[0]]
+def _cast_as_table(at: Site, _: TargetProfile) -> Op | None:
     integers = np.arange(-128, 128).astype(np.int16)
-    table = editor.add_tensor(Tensor(f"{y.name}/table", (256,), "int16", integers, y.quantization))
-    return look_up(editor, op.inputs[0], table, op.outputs, y.name, 4)
+    table = at.editor.add_tensor(Tensor(f"{at.out.name}/table", (256,), "int16", integers, at.out.quantization))
+    return look_up(at.editor, at.op.inputs[0], table, at.op.outputs, at.out.name, 4)
 
 
-def _sub_of_zero(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    x, zero = sorted(op.inputs, key=lambda t: graph.tensors[t].is_constant)
-    wide = bits_of(graph, op)
-    options = {**op.options, **rule_at("SUB", wide).options}
+def _sub_of_zero(at: Site, _: TargetProfile) -> Op | None:
+    op, rule = at.op, rule_at("SUB", bits_of(at.graph, at.op))
+    x, zero = sorted(op.inputs, key=lambda t: at.tensor(t).is_constant)
     extra = {**op.extra, "optionsType": "SubOptions"} if "optionsType" in op.extra else op.extra
-    return Op("SUB", (x, zero), op.outputs, options, rule_at("SUB", wide).version, extra=extra)
+    return Op("SUB", (x, zero), op.outputs, {**op.options, **rule.options}, rule.version, extra=extra)
 
 
-def _transpose_conv_cut(editor: Editor, graph: Graph, op: Op, _: TargetProfile) -> Op | None:
-    found = cut(graph, op)
+def _transpose_conv_cut(at: Site, _: TargetProfile) -> Op | None:
+    found, op, y = cut(at.graph, at.op), at.op, at.out
     if found is None:
         return None
     (height, width), (top, left) = found
-    y = graph.tensors[op.outputs[0]]
     shape = (y.shape[0], height, width, y.shape[3])
-    whole = editor.add_tensor(replace(_bare(y), name=f"{y.name}/whole", shape=shape))
-    size, begin, kept = (
-        integers(editor, f"{y.name}/{what}", value)
-        for what, value in (("size", shape), ("begin", (0, top, left, 0)), ("kept", y.shape))
-    )
-    editor.add_op(replace(op.with_options(padding="VALID"), inputs=(size, *op.inputs[1:]), outputs=(whole,)))
-    version = rule_at("SLICE", bits_of(graph, op)).version
-    return Op("SLICE", (whole, begin, kept), op.outputs, {}, version)
+    whole = _like(at, op.outputs[0], "whole", shape)
+    numbers = {"size": shape, "begin": (0, top, left, 0), "kept": y.shape}
+    size, begin, kept = (at.integers(what, values) for what, values in numbers.items())
+    at.editor.add_op(replace(op.with_options(padding="VALID"), inputs=(size, *op.inputs[1:]), outputs=(whole,)))
+    return replace(at.end("SLICE", (whole, begin, kept)), version=_version(at, "SLICE"))
 
 
 EXACT = "exact"

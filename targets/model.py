@@ -58,6 +58,10 @@ class Model:
         """Every integer op of the graph."""
         return tuple(use for i in range(len(self.graph.ops)) for use in self._uses(i))
 
+    def used(self, *kinds: str) -> Iterator[tuple[Use, Op]]:
+        """The integer ops of some kinds, or all of them, each with the op that it is or that becomes it."""
+        return ((use, self.graph.ops[use.op]) for use in self.uses if not kinds or use.kind in kinds)
+
     def tensor(self, t: int) -> Tensor:
         """A tensor by its index."""
         return self.graph.tensors[t]

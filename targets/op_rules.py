@@ -30,7 +30,7 @@ def integer_form(model: Model, _: bool) -> Iterator[Hit]:
     if not model.is_float:
         return
     for i, op in enumerate(model.graph.ops):
-        alone = _alone(model.graph, i)
+        alone = replace(model.graph.alone(i)[0], others=())
         try:
             check_lowerable(alone, kernels_of(model.target))
         except UnsupportedError as error:
@@ -60,8 +60,7 @@ def micro_types(model: Model, limit: list[str]) -> Iterator[Hit]:
 
     Remedy: Cut the model before the op and compute the rest in the application.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
+    for use, op in model.used():
         dtype = model.tensor(op.outputs[0]).dtype if use.kind == op.kind == "CAST" else use.dtype
         if f"{use.kind} {dtype}" in limit:
             yield Hit(use.op, f"{use.kind} {'to' if use.kind == 'CAST' else 'on'} {dtype}")
@@ -132,9 +131,8 @@ def npu_cast(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Leave it to the CPU, or give the integers to the application as they are.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        x = model.tensor(op.inputs[0]) if use.kind == op.kind == "CAST" and not model.is_float else None
+    for use, op in model.used("CAST"):
+        x = model.tensor(op.inputs[0]) if op.kind == "CAST" and not model.is_float else None
         if x is not None and x.dtype == "int8" and x.quantization is None:
             yield Hit(use.op, f"{x.name!r} has none")
 
@@ -145,8 +143,7 @@ def npu_aborts(model: Model, limit: list[str]) -> Iterator[Hit]:
 
     Remedy: Cut the model before the op and compute the rest in the application.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
+    for use, op in model.used():
         dtypes = {use.dtype, *(model.tensor(t).dtype for t in op.tensors)}
         hit = next((name for name in limit if name in dtypes or name == f"{use.kind} {use.dtype}"), None)
         if hit is not None:
@@ -200,10 +197,3 @@ def is_whole_map(graph: Graph, op: Op) -> bool:
     x, y = graph.tensors[op.inputs[0]].shape, graph.tensors[op.outputs[0]].shape
     size = (op.options.get("filterHeight"), op.options.get("filterWidth"))
     return size == x[1:3] and y[1:3] == (1, 1) and op.activation == "NONE" and op.options.get("padding") == "VALID"
-
-
-def _alone(graph: Graph, i: int) -> Graph:
-    """One op as a graph of its own."""
-    op = graph.ops[i]
-    inputs = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
-    return replace(graph.slice([i], inputs, op.outputs), others=())

@@ -104,8 +104,7 @@ def npu_scalars(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Keep one dimension of size 1 in the source model (keepdims=True).
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
+    for use, op in model.used():
         inputs = [model.tensor(t) for t in op.inputs[:1] if t >= 0 and not model.tensor(t).is_constant]
         if any(t.shape == () for t in (*inputs, *(model.tensor(t) for t in op.outputs))) and use.kind != "RESHAPE":
             yield Hit(use.op, f"{model.tensor(op.outputs[0]).name!r} is computed from, or is, a scalar")
@@ -117,9 +116,8 @@ def npu_mean(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Reshape to (1, 1, rows, columns) before the MEAN and back after it.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        if use.kind != "MEAN" or len(op.inputs) < 2 or model.tensor(op.inputs[1]).data is None:
+    for use, op in model.used("MEAN"):
+        if len(op.inputs) < 2 or model.tensor(op.inputs[1]).data is None:
             continue
         shape, axes = _padded(model, op)
         if shape[0] > 1 or (3 in axes and min(shape[1:]) > 1) or len(model.tensor(op.inputs[0]).shape) > 4:
@@ -137,9 +135,8 @@ def npu_forward(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Reverse in the application, or store weights that meet the reversed axis in the other order.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        strides = model.tensor(op.inputs[3]).data if use.kind == "STRIDED_SLICE" and len(op.inputs) > 3 else None
+    for use, op in model.used("STRIDED_SLICE"):
+        strides = model.tensor(op.inputs[3]).data if len(op.inputs) > 3 else None
         if strides is not None and (strides < 0).any():
             yield Hit(use.op, f"STRIDED_SLICE by {strides.tolist()}")
 
@@ -150,12 +147,10 @@ def npu_resize(model: Model, limit: list[str]) -> Iterator[Hit]:
 
     Remedy: Resize by such a factor in the source model, aligned corners off.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        if use.kind in limit:
-            x, y = model.tensor(op.inputs[0]).shape[1:3], model.tensor(op.outputs[0]).shape[1:3]
-            if not _resized(x, y, op, use.kind):
-                yield Hit(use.op, f"{use.kind} from {x} to {y}")
+    for use, op in model.used(*limit) if limit else ():
+        x, y = model.tensor(op.inputs[0]).shape[1:3], model.tensor(op.outputs[0]).shape[1:3]
+        if not _resized(x, y, op, use.kind):
+            yield Hit(use.op, f"{use.kind} from {x} to {y}")
 
 
 @constraint(WARNING, int)
@@ -164,12 +159,10 @@ def npu_arg_max(model: Model, limit: int) -> Iterator[Hit]:
 
     Remedy: Leave it to the CPU, which needs little time for it at the end of a model.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        if use.kind == "ARG_MAX":
-            shape, axis = model.tensor(op.inputs[0]).shape, model.tensor(op.inputs[1]).data
-            if axis is None or int(axis.reshape(-1)[0]) % len(shape) != len(shape) - 1 or shape[-1] > limit:
-                yield Hit(use.op, f"ARG_MAX of {shape}")
+    for use, op in model.used("ARG_MAX"):
+        shape, axis = model.tensor(op.inputs[0]).shape, model.tensor(op.inputs[1]).data
+        if axis is None or int(axis.reshape(-1)[0]) % len(shape) != len(shape) - 1 or shape[-1] > limit:
+            yield Hit(use.op, f"ARG_MAX of {shape}")
 
 
 @constraint(WARNING)
@@ -178,9 +171,8 @@ def npu_gather(model: Model, _: bool) -> Iterator[Hit]:
 
     Remedy: Put the axis that is picked from first in the source model, or slice with constants.
     """
-    for use in model.uses:
-        op = model.graph.ops[use.op]
-        if use.kind == "GATHER" and op.kind == "GATHER":
+    for use, op in model.used("GATHER"):
+        if op.kind == "GATHER":
             axis, batch = int(op.options.get("axis", 0)), int(op.options.get("batchDims", 0))
             if axis % max(len(model.tensor(op.inputs[0]).shape), 1) or batch:
                 yield Hit(use.op, f"GATHER along axis {axis}")

@@ -98,16 +98,12 @@ def select(call: Call) -> torch.Tensor:
     """SELECT: a condition of rank 1 chooses whole rows."""
     condition, x = call[0], call[1]
     condition = condition.reshape(*condition.shape, *[1] * (x.ndim - condition.ndim))
-    return _chosen(condition, x, call[2])
+    return torch.where(condition, x, call[2])
 
 
 def select_v2(call: Call) -> torch.Tensor:
     """SELECT_V2: all three broadcast."""
-    return _chosen(call[0], call[1], call[2])
-
-
-def _chosen(condition: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return torch.where(condition, x, y)
+    return torch.where(call[0], call[1], call[2])
 
 
 def cast(call: Call) -> torch.Tensor:

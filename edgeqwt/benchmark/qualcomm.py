@@ -133,10 +133,8 @@ def _ops(
 
 def _part(graph: Graph, i: int, values: Mapping[int, Array]) -> tuple[Graph, dict[int, Array]]:
     """One op as a graph, and what it is fed."""
-    op = graph.ops[i]
-    inputs = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
-    part, new = graph.slice_with_index([i], inputs, op.outputs)
-    return replace(part, others=()), {new[t]: values[t] for t in inputs}
+    part, fed = graph.alone(i)
+    return replace(part, others=()), {new: values[old] for old, new in fed.items()}
 
 
 def _different(graph: Graph, i: int, found: Sequence[Array], wanted: Sequence[Array]) -> Iterator[OpDifference]:

@@ -20,10 +20,9 @@ import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.prepare.centering import mean_subtractions
+from edgeqwt.prepare.rewriting import DENSE, NONE
 from edgeqwt.widths.precision import Precision
 
-NONE = {"fusedActivationFunction": "NONE"}
-DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
 SPREAD = "by_channel"  # how the new tensors' names end, behind the means'
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.prepare.rewriting import NONE
 
-NONE = {"fusedActivationFunction": "NONE"}
 WIDE, NARROW = "wide", "narrow"
 """How the new tensors' names end: what a product computes, in the region; what it reads, as it leaves."""
 

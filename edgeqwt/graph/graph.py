@@ -161,6 +161,13 @@ class Graph(Pictured):
         """The graph with the ops at some indices replaced."""
         return replace(self, ops=tuple(changes.get(i, op) for i, op in enumerate(self.ops)))
 
+    def alone(self, op_index: int) -> tuple[Graph, dict[int, int]]:
+        """An op as a graph of its own, and what it reads that is not constant: new indices by the old ones."""
+        op = self.ops[op_index]
+        inputs = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not self.tensors[t].is_constant]
+        graph = self.slice([op_index], inputs, op.outputs)
+        return graph, dict(zip(inputs, graph.inputs, strict=True))
+
     def slice(self, ops: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """A graph of some of the ops, with the given tensors (old indices) as inputs and outputs.
 

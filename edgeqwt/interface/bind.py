@@ -143,7 +143,7 @@ def _with_real_inputs(model: ConvertedModel) -> tuple[ConvertedModel, dict[str, 
         if i in casts:  # an output of the model: the value itself
             op = Op("RESHAPE", op.inputs, op.outputs, {"newShape": graph.tensors[op.outputs[0]].shape})
         editor.add_op(replace(op, inputs=tuple(gone.get(t, t) for t in op.inputs)))
-    return _regraphed(model, editor.finish(), graph), ports
+    return model.on(editor.finish()), ports
 
 
 def _cast_behind(graph: Graph, t: int) -> list[int]:
@@ -160,15 +160,6 @@ def _cast_behind(graph: Graph, t: int) -> list[int]:
             else:
                 return []
     return found
-
-
-def _regraphed(model: ConvertedModel, graph: Graph, old: Graph) -> ConvertedModel:
-    """The model with another graph whose inputs and outputs are in the same order."""
-    new = dict(zip((*old.inputs, *old.outputs), (*graph.inputs, *graph.outputs), strict=True))
-    inputs, outputs = (
-        tuple(replace(b, tensor=new[b.tensor]) for b in bindings) for bindings in (model.inputs, model.outputs)
-    )
-    return replace(model, graph=graph, inputs=inputs, outputs=outputs)
 
 
 def _by_tensor[T](
@@ -290,7 +281,7 @@ def _with_affine(model: ConvertedModel, index: int, affine: Affine) -> Converted
     editor.add_op(Op("ADD", (scaled, constants[1]), (t,), NONE))
     for op in graph.ops:
         editor.add_op(op)
-    changed = _regraphed(model, editor.finish(inputs=[new if u == t else u for u in graph.inputs]), graph)
+    changed = model.on(editor.finish(inputs=[new if u == t else u for u in graph.inputs]))
     inputs = tuple(replace(b, affine=affine) if k == index else b for k, b in enumerate(changed.inputs))
     trace = model.trace_source
 

@@ -56,14 +56,14 @@ class Gate:
 
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
         self._model, self._graph, self._samples = model, graph, samples
-        self._decisive = decision_tensors(graph, deciding=model.deciding)
-        self._judges: dict[tuple[int, ...], Comparator] = {}
+        self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
+        self._comparators: dict[tuple[int, ...], Comparator] = {}
         self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
     @property
     def count(self) -> int:
         """How many samples it judges on."""
-        return self._opened(self._decisive).count
+        return self._opened(self._decision_tensors).count
 
     def keep(self, before: Graph, after: Graph, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
         """Whether an integer graph is better than another one by so many decibels; not where that is not known.
@@ -92,7 +92,7 @@ class Gate:
 
     def noise(self, integer: Graph, at: tuple[int, ...] = ()) -> float:
         """Squared error over the squares of what varies, summed over the decision tensors, or others."""
-        key = id(integer), at or self._decisive
+        key = id(integer), at or self._decision_tensors
         if key not in self._noise:
             if len(self._noise) >= REMEMBERED:
                 self._noise.pop(next(iter(self._noise)))
@@ -107,7 +107,7 @@ class Gate:
     def at_decisions(self, reference: Graph) -> Iterator[Comparator]:
         """The same at the tensors of that graph that decide, while it lasts; the gate's own graph runs once for all."""
         if reference is self._graph:
-            yield self._opened(self._decisive).uncentered()
+            yield self._opened(self._decision_tensors).uncentered()
             return
         with self.against(reference, decision_tensors(reference, deciding=self._model.deciding)) as comparator:
             yield comparator
@@ -128,8 +128,8 @@ class Gate:
         return self._samples.head(limit)
 
     def _opened(self, at: tuple[int, ...]) -> Comparator:
-        if at not in self._judges:
+        if at not in self._comparators:
             deciding = self._model.deciding
-            self._judges[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=deciding)
-            weakref.finalize(self, self._judges[at].close)
-        return self._judges[at]
+            self._comparators[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=deciding)
+            weakref.finalize(self, self._comparators[at].close)
+        return self._comparators[at]

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from edgeqwt.passes.state import Account, State
 
 
+RANGES = "ranges of activations"
+"""The role of range rules: all that plain quantization has of a recipe."""
+
+COMPENSATION = "compensation"
+"""The role of what corrects an integer graph without changing its ops: it is judged by itself."""
+
+
 class Works(IntEnum):
     """What a technique changes; techniques run in this order."""
 
@@ -115,14 +122,6 @@ def with_technique(techniques: Techniques, new: Technique) -> Techniques:
         return (*techniques[:k], new, *techniques[k + 1 :])
     k = sum(t.works <= new.works for t in techniques) if new.role != RANGES else 0
     return (*techniques[:k], new, *techniques[k:])
-
-
-RANGES = "ranges of activations"
-"""The role of range rules: all that plain quantization has of a recipe."""
-
-
-COMPENSATION = "compensation"
-"""The role of what corrects an integer graph without changing its ops: it is judged by itself."""
 
 
 def plain(techniques: Techniques) -> Techniques:

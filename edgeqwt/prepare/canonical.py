@@ -7,7 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.prepare.rewriting import Site, constant, float32, reshape, rewrites, rewritten, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import (
+    Site,
+    constant,
+    float32,
+    is_number,
+    reshape,
+    rewrites,
+    rewritten,
+    sole_reader,
+    uses,
+)
 
 
 @rewrites("EMBEDDING_LOOKUP")
@@ -108,8 +118,7 @@ def reciprocal_root(graph: Graph) -> tuple[Graph, list[str]]:
         root = producers.get(op.inputs[1], -1) if op.kind == "DIV" else -1
         if root < 0 or graph.ops[root].kind != "SQRT" or sole_reader(graph, op.inputs[1]) != i:
             continue
-        one = value(graph, op.inputs[0])
-        if one is not None and one.size == 1 and float(one.reshape(())) == 1.0 and op.activation == "NONE":
+        if is_number(graph, op.inputs[0], 1) and op.activation == "NONE":
             roots.add(root)
             changed[i] = Op("RSQRT", graph.ops[root].inputs, op.outputs)
     return rewritten(graph, changed, roots)

@@ -15,7 +15,7 @@ import numpy as np
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.whole_numbers import is_whole
-from edgeqwt.prepare.rewriting import Site, constant, float32, rewrites, uses, value, without, writer
+from edgeqwt.prepare.rewriting import Site, constant, float32, is_number, rewrites, uses, value, without, writer
 
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
 
@@ -155,7 +155,7 @@ def _vanishes(at: Site, fill: tuple[float, float]) -> bool:
 def _condition(at: Site, flag: int) -> tuple[int, bool]:
     """A bool tensor that says whether a flag is not 0 (True), or whether it is 0 (False)."""
     made, positive = at.writer(flag), True
-    if made is not None and made.kind == "SUB" and _is_one(at.graph, made.inputs[0]):
+    if made is not None and made.kind == "SUB" and is_number(at.graph, made.inputs[0], 1):
         made, positive = at.writer(made.inputs[1]), False
     if made is not None and made.kind == "CAST" and at.tensor(made.inputs[0]).dtype == "bool":
         return made.inputs[0], positive
@@ -187,9 +187,4 @@ def _shown(graph: Graph, t: int, flag: int) -> int | None:
 
 def _is_complement(graph: Graph, op: Op | None, t: int) -> bool:
     """Whether an op computes 1 - t."""
-    return op is not None and op.kind == "SUB" and op.inputs[1] == t and _is_one(graph, op.inputs[0])
-
-
-def _is_one(graph: Graph, t: int) -> bool:
-    data = value(graph, t)
-    return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == 1
+    return op is not None and op.kind == "SUB" and op.inputs[1] == t and is_number(graph, op.inputs[0], 1)

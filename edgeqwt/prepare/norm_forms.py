@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.prepare.rewriting import Site, rewrites, rewritten, sole_reader, value, writer
+from edgeqwt.prepare.rewriting import Site, is_number, rewrites, rewritten, sole_reader, value, writer
 
 
 @rewrites("ADD")
@@ -106,8 +106,7 @@ def _negated(graph: Graph, t: int) -> int | None:
         zero = value(graph, minus.inputs[0])
         return _root(graph, minus.inputs[1]) if zero is not None and not zero.any() else None
     for x, factor in (product.inputs, product.inputs[::-1]) if product is not None else ():
-        number = value(graph, factor)
-        if number is not None and number.size == 1 and float(number.reshape(-1)[0]) == -1:
+        if is_number(graph, factor, -1):
             return _root(graph, x)
     return None
 

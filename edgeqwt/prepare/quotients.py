@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.prepare.rewriting import Site, activation_like, rewrites, sole_reader, uses, value
+from edgeqwt.prepare.rewriting import Site, activation_like, is_number, rewrites, sole_reader, uses, value
 
 NOT_NEGATIVE = ("RELU", "RELU6", "RELU_0_TO_1", "ABS", "SQUARE", "EXP", "LOGISTIC", "SOFTMAX", "SQRT", "RSQRT")
 MOVING = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "MEAN", "SUM", "REDUCE_MAX")
@@ -25,10 +25,9 @@ def divided(at: Site) -> Op | None:
         quotient = at.writer(reciprocal, "DIV")
         if quotient is None or sole_reader(at.graph, reciprocal) is None:
             continue
-        one, divisor = at.value(quotient.inputs[0]), quotient.inputs[1]
-        whole = one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1
+        one, divisor = quotient.inputs
         product = at.writer(x, "BATCH_MATMUL") is not None and _is_product(at.graph, divisor)
-        if not (whole and product and least(at.graph, divisor) > 0):
+        if not (is_number(at.graph, one, 1) and product and least(at.graph, divisor) > 0):
             continue
         root = activation_like(at.editor, at.graph, divisor, "root", at.shape(divisor))
         part = at.activation("by_root")

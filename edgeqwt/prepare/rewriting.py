@@ -13,7 +13,7 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 
 NONE = {"fusedActivationFunction": "NONE"}
-DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
+DENSE: dict[str, Any] = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": True}
 """Options of FULLY_CONNECTED."""
 FUSING = ("ADD", "SUB", "MUL", "DIV", "CONCATENATION")
 """What may have an activation function of its own, of the ops that are written here."""
@@ -213,6 +213,12 @@ def _options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
 def value(graph: Graph, t: int) -> Array | None:
     """A constant's data; None for activations and absent inputs."""
     return graph.tensors[t].data if t >= 0 else None
+
+
+def is_number(graph: Graph, t: int, number: float) -> bool:
+    """Whether a tensor is a constant of one element, which is a given number."""
+    data = value(graph, t)
+    return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == number
 
 
 @dataclass(frozen=True)

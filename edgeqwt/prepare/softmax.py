@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.prepare.rewriting import Site, rewrites, value, writer
+from edgeqwt.prepare.rewriting import Site, is_number, rewrites, value, writer
 
 SHIFTS = ("ADD", "SUB")
 RESHAPES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")
@@ -78,8 +78,7 @@ def multiplied(at: Site) -> Op | None:
     """e * (1 / sum(e))."""
     for exponential, factor in (at.op.inputs, at.op.inputs[::-1]) if at.op.activation == "NONE" else ():
         inverse = at.writer(factor, "DIV")
-        one = at.value(inverse.inputs[0]) if inverse is not None else None
-        if inverse is None or one is None or one.size != 1 or float(one.reshape(-1)[0]) != 1:
+        if inverse is None or not is_number(at.graph, inverse.inputs[0], 1):
             continue
         if (found := _quotient(at, exponential, inverse.inputs[1])) is not None:
             return found

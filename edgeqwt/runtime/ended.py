@@ -44,10 +44,9 @@ class KernelEndedError(InterpreterError):
 
 def first_ending(graph: Graph, tried: Callable[[Graph], object]) -> int | None:
     """The first op that ends the process when it is tried alone; None where none does."""
-    for i, op in enumerate(graph.ops):
-        read = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
+    for i in range(len(graph.ops)):
         try:
-            tried(graph.slice([i], read, op.outputs))
+            tried(graph.alone(i)[0])
         except EndedError:
             return i
         except (InterpreterError, InvariantError, InputError):  # it makes no sense alone
@@ -69,13 +68,12 @@ def ending_op(graph: Graph, inputs: Mapping[int, Array], kind: str, host: Host) 
     """
     values = dict(inputs)
     for i, op in enumerate(graph.ops):
-        read = [t for t in dict.fromkeys(op.inputs) if t >= 0 and not graph.tensors[t].is_constant]
-        part, new = graph.slice_with_index([i], read, op.outputs)
+        part, fed = graph.alone(i)
         try:
-            found = host.runner(kind, part).run({new[t]: values[t] for t in read})
+            found = host.runner(kind, part).run({new: values[old] for old, new in fed.items()})
         except EndedError:
             return i
         except (InterpreterError, InvariantError, InputError, KeyError):
             return None
-        values |= {t: found[new[t]] for t in op.outputs}
+        values |= {old: found[new] for old, new in zip(op.outputs, part.outputs, strict=True)}
     return None

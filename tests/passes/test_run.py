@@ -245,7 +245,7 @@ def test_the_float_graph_is_run_once_for_all_judges_of_decisions(
     work: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integer = made(work, plain(load("fast").techniques)).graph
-    with work.gate.against(work.graph, work.gate._decisive) as own:
+    with work.gate.against(work.graph, work.gate._decision_tensors) as own:
         expected = own.noise(integer)
     assert work.gate.noise(integer) != expected  # which leaves the mean error out
     monkeypatch.setattr(Comparator, "__init__", lambda *arguments, **options: pytest.fail("it runs again"))
