@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
+from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, lost_columns, tried
@@ -214,7 +216,9 @@ def errors_of(
     reference: Graph, variants: Mapping[str, Graph], feeds: Callable[[], Iterable[Mapping[int, Array]]]
 ) -> dict[str, OwnErrors]:
     """Own errors of variants of one model; what compensation repairs is no op's own error."""
-    found = {name: own_errors(reference, graph, feeds()) for name, graph in variants.items()}
+    with ThreadPoolExecutor(THREADS) as pool:
+        errors = pool.map(lambda graph: own_errors(reference, graph, feeds()), variants.values())
+        found = dict(zip(variants, errors, strict=True))
     if {UNCOMPENSATED, COMPENSATED} <= found.keys():
         found[COMPENSATED] = without_repairs(found[COMPENSATED], found[UNCOMPENSATED])
     return found

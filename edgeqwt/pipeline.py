@@ -47,7 +47,6 @@ FLOAT = "float"
 PROOF_WORK = 1 << 29
 """Multiplications that kernels written for clarity do in the proof, all samples together: a second of each. One
 sample of a network that large has millions of values to be held against each other."""
-LEAST_PROOF = 2
 SHARED_WORK = 1 << 29
 """Multiplications of the proof from which on threads share it: half a second of reference kernels."""
 
@@ -312,7 +311,7 @@ def _proof(graph: Graph, context: Context, recipe: Recipe, advance: Advance) -> 
 
 def proof_count(graph: Graph, wanted: int) -> int:
     """How many samples the runtimes are compared on: fewer than wanted of networks that take seconds for each."""
-    return min(wanted, max(LEAST_PROOF, PROOF_WORK // max(work(graph), 1)))
+    return min(wanted, max(1, PROOF_WORK // max(work(graph), 1)))
 
 
 def proof_threads(graph: Graph, count: int) -> int:

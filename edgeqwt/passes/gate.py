@@ -19,8 +19,6 @@ from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.quality import Quality, layer_quality
 
-REMEMBERED = 4  # graphs whose error is known; techniques compare a candidate with what came out of the last one
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -58,7 +56,6 @@ class Gate:
         self._model, self._graph, self._samples = model, graph, samples
         self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
         self._comparators: dict[tuple[int, ...], Comparator] = {}
-        self._noise: dict[tuple[int, tuple[int, ...]], tuple[Graph, float]] = {}
 
     @property
     def count(self) -> int:
@@ -92,12 +89,7 @@ class Gate:
 
     def noise(self, integer: Graph, at: tuple[int, ...] = ()) -> float:
         """Squared error over the squares of what varies, summed over the decision tensors, or others."""
-        key = id(integer), at or self._decision_tensors
-        if key not in self._noise:
-            if len(self._noise) >= REMEMBERED:
-                self._noise.pop(next(iter(self._noise)))
-            self._noise[key] = integer, self._opened(key[1]).noise(integer)
-        return self._noise[key][1]
+        return self._opened(at or self._decision_tensors).noise(integer)
 
     def against(self, reference: Graph, outputs: Sequence[int]) -> Comparator:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""

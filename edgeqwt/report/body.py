@@ -140,12 +140,14 @@ class SampleCounts:
         calibration: how many there were.
         held_out: how many of them were held out: they decide, and nothing is fitted on them. 0 where there is one
             sample.
+        layers: how many of these, the first ones, layers are compared on: fewer where layers are large.
         evaluation: how many evaluation samples there were; 0 without any.
         warnings: what of the calibration samples speaks against deciding by them.
     """
 
     calibration: int
     held_out: int
+    layers: int
     evaluation: int
     warnings: tuple[str, ...]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +28,6 @@ from edgeqwt.report import body, rows
 from edgeqwt.report.manifest import SCHEMA
 from edgeqwt.report.widths import widths
 from edgeqwt.rounding.structure import compressed
-from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.choice import gain_at, split_at
@@ -53,6 +51,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         samples=body.SampleCounts(
             calibration=result.samples,
             held_out=len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
+            layers=result.quality[result.choice.name].layer_samples,
             evaluation=result.evaluated,
             warnings=result.warnings,
         ),
@@ -117,12 +116,8 @@ def variants(result: BuildResult) -> dict[str, Graph]:
 
 
 def compressed_sizes(result: BuildResult) -> dict[str, int]:
-    """Bytes of each variant's file after DEFLATE, which runs outside of Python's lock."""
-    made = variants(result)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(
-            zip(made, pool.map(lambda graph: compressed(flatbuffer.to_bytes(graph)), made.values()), strict=True)
-        )
+    """Bytes of each variant's file after DEFLATE."""
+    return {name: compressed(flatbuffer.to_bytes(graph)) for name, graph in variants(result).items()}
 
 
 def _layers(result: BuildResult) -> tuple[rows.LayerRow, ...]:

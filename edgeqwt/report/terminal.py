@@ -277,6 +277,9 @@ def _show_layers(
         worst = {c.name for c in by_sqnr[:WORST]}
         changes = tuple(c for c in changes if c.name in worst)
         title = f"The {len(changes)} worst of {len(linear)} linear layers: SQNR of the output in dB"
+    judged = next(iter(quality.values()))
+    if judged.layer_samples < judged.samples:
+        title += f"; on the first {judged.layer_samples} samples"
     rows = [
         (
             locations.get(c.name) or first_name(c.name),

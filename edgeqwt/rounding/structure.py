@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import channel_rows, is_linear, slots
+from edgeqwt.runtime.parallel import THREADS
 
 SPARSITY, CLUSTERS = "sparsity", "clusters"
 KINDS = (SPARSITY, CLUSTERS)
@@ -26,6 +28,7 @@ SMALLEST = 64  # weights: smaller layers have few values by nature
 ANCHORS = 4  # of a channel's values that are tried on each entry of the codebook: the largest may be missing in it
 HALF_WAY = 1e-3  # of a step: float32 moves an entry of the codebook by up to 127 * SAME
 WIDER = 100  # scales tried, each wider by a hundredth of a step of the largest entry
+PIECE = 1 << 24  # bytes that are compressed at a time
 SAME = 1e-5  # relative: float32 rounds a product of two factors to 2^-24, and a folded batch norm twice
 
 
@@ -184,8 +187,13 @@ def account(reference: Graph, integer: Graph, found: Structure) -> tuple[LayerSt
 
 
 def compressed(data: bytes) -> int:
-    """Bytes of a file after DEFLATE, as an application package or a download compresses it."""
-    return len(zlib.compress(data))
+    """Bytes of a file after DEFLATE, as an application package or a download compresses it.
+
+    Threads share large ones, piece by piece: DEFLATE looks back 32 KiB, so that pieces cost a few bytes each.
+    """
+    pieces = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(lambda piece: len(zlib.compress(piece)), pieces))
 
 
 def _layers(graph: Graph) -> Iterator[tuple[str, Op, Array]]:

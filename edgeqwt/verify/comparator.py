@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import batched
+from itertools import batched, islice
 from types import MappingProxyType, TracebackType
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -68,16 +69,36 @@ def _side_by_side[T](
     views: bool = False,
 ) -> Iterator[T]:
     """As `side_by_side`, several samples at a time; with `views`, those of one alone are gone when `work` is done."""
+    return _over(_workers(reference, taps, graphs, threads), reference, graphs, chunks, work, views)
+
+
+Worker = tuple[LiteRT, dict[str, LiteRT]]  # the reference's interpreter, and the others' by name
+
+
+def _workers(
+    reference: Graph, taps: Iterable[int], graphs: Mapping[str, tuple[Graph, Sequence[int]]], threads: int
+) -> list[Worker]:
     wanted = sorted({*taps})
-    workers = [
+    return [
         (xnnpack(reference, wanted), {name: xnnpack(graph, looked) for name, (graph, looked) in graphs.items()})
         for _ in range(threads)
     ]
 
+
+def _over[T](
+    workers: list[Worker],
+    reference: Graph,
+    graphs: Mapping[str, tuple[Graph, Sequence[int]]],
+    chunks: Iterable[Sequence[Mapping[int, Array]]],
+    work: Callable[[list[Values], list[dict[str, Values]]], T],
+    views: bool,
+) -> Iterator[T]:
+    """What workers make of the values of each chunk of samples."""
+
     def values_of(runner: LiteRT, given: Values, alone: bool) -> Values:
         return {**given, **(runner.views(given) if alone else runner.run(given))}
 
-    def run(worker: tuple[LiteRT, dict[str, LiteRT]], chunk: Sequence[Mapping[int, Array]]) -> T:
+    def run(worker: Worker, chunk: Sequence[Mapping[int, Array]]) -> T:
         (own, others), alone = worker, views and len(chunk) == 1
         found = [
             {n: values_of(runner, feed_as(graphs[n][0], reference, sample), alone) for n, runner in others.items()}
@@ -144,6 +165,7 @@ def compared(
     samples: Iterable[Mapping[int, Array]],
     threads: int = THREADS,
     on_sample: Callable[[], None] = lambda: None,
+    first: int | None = None,
 ) -> tuple[int, dict[str, list[Total]]]:
     """How close graphs come to another one, look by look.
 
@@ -153,6 +175,7 @@ def compared(
         samples: as for `side_by_side`.
         threads: likewise.
         on_sample: called after each sample.
+        first: how many samples looks count of that are not `varying`; None: all.
 
     Returns:
         How many samples there were, and by name a total for each look.
@@ -161,27 +184,38 @@ def compared(
         InputError: there are no samples.
         ToolError: LiteRT refuses a graph.
     """
-
-    def work(wanted: list[Values], found: list[dict[str, Values]]) -> tuple[int, dict[str, list[list[Sums]]]]:
-        return len(wanted), {
-            name: [_sums(reference, graph, look, wanted, [values[name] for values in found]) for look in looks]
-            for name, (graph, looks) in graphs.items()
-        }
-
     totals = {name: [Total() for _ in looks] for name, (_, looks) in graphs.items()}
     taps = {look.reference for _, looks in graphs.values() for look in looks}
     tapped = {name: (graph, [look.tensor for look in looks]) for name, (graph, looks) in graphs.items()}
     sizes = [sum(graph.tensors[t].size for t in looked) for graph, looked in tapped.values()]
-    chunks = batched(samples, chunk_size(sum(sizes) + sum(reference.tensors[t].size for t in taps)))
-    count = 0
-    for number, parts in _side_by_side(reference, taps, tapped, chunks, work, threads, views=True):
-        for name, part in parts.items():
-            for total, look, found in zip(totals[name], graphs[name][1], part, strict=True):
-                for sums in found:
-                    total.add(sums, look.varying)
-        count += number
-        for _ in range(number):
-            on_sample()
+    size = chunk_size(sum(sizes) + sum(reference.tensors[t].size for t in taps))
+    workers, source = _workers(reference, taps, tapped, threads), iter(samples)
+
+    def taken(part: Iterable[Mapping[int, Array]], every: bool) -> int:
+        looks = {
+            name: [(look, total) for look, total in zip(found, totals[name], strict=True) if every or look.varying]
+            for name, (_, found) in graphs.items()
+        }
+
+        def work(wanted: list[Values], found: list[dict[str, Values]]) -> tuple[int, dict[str, list[list[Sums]]]]:
+            return len(wanted), {
+                name: [_sums(reference, graphs[name][0], look, wanted, [v[name] for v in found]) for look, _ in kept]
+                for name, kept in looks.items()
+            }
+
+        count = 0
+        for number, parts in _over(workers, reference, tapped, batched(part, size), work, views=True):
+            for name, by_look in parts.items():
+                for (look, total), found in zip(looks[name], by_look, strict=True):
+                    for sums in found:
+                        total.add(sums, look.varying)
+            count += number
+            for _ in range(number):
+                on_sample()
+        return count
+
+    count = taken(source if first is None else islice(source, first), every=True)
+    count += taken(source, every=False)
     if count == 0:
         raise InputError("there are no samples to compare the models on", "Give at least one.")
     return count, totals
@@ -240,6 +274,8 @@ class Comparator:
     ) -> None:
         self.graph, self.outputs, self.centered = graph, tuple(outputs) or graph.outputs, centered
         self._store, self.count = ActivationStore(), 0
+        # Of graphs that were compared and are still in use: what techniques compare is what came out of the last one.
+        self._sums: WeakKeyDictionary[Graph, tuple[Array, list[Array], Array]] = WeakKeyDictionary()
         for t in {*graph.inputs, *self.outputs}:
             self._store.open(t)
         self._deciding = {graph.outputs[k]: within for k, within in deciding.items()}
@@ -306,6 +342,17 @@ class Comparator:
             return math.inf
 
     def _noise(self, integer: Graph) -> float:
+        if integer not in self._sums:
+            self._sums[integer] = self._summed(integer)
+        noise, total, rows = self._sums[integer]
+        if self.centered:
+            constant = np.array([np.square(error).sum() for error in total]) / rows
+            noise = np.maximum(noise - constant, 0) * rows / np.maximum(rows - 1, 1)
+        signal = np.array([*self._signal.values()])
+        return float((noise / np.where(signal > 0, signal, 1)).sum())
+
+    def _summed(self, integer: Graph) -> tuple[Array, list[Array], Array]:
+        """Of each output or part: the sum of squared errors, that of each channel's errors, and how many rows."""
         pairs = counterparts(self.graph, integer)
         taps = {t: pairs[t] for t in self.outputs}
 
@@ -320,20 +367,16 @@ class Comparator:
             return [e.reshape(-1, e.shape[-1] if e.ndim else 1) for e in self._of_parts(errors).values()]
 
         workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
-        noise, total = np.zeros(len(self._signal)), [np.zeros(1)] * len(self._signal)
+        noise: Array = np.zeros(len(self._signal))
+        total: list[Array] = [np.zeros(1)] * len(self._signal)
         # Summed in the order of the samples, so that threads do not change the result.
         for errors in ordered(workers, work, range(self.count)):
             noise += [np.square(error).sum() for error in errors]
             total = [old + error.sum(axis=0) for old, error in zip(total, errors, strict=True)]
-        if self.centered:
-            rows = np.array([self.count * len(error) for error in errors])
-            constant = np.array([np.square(error).sum() for error in total]) / rows
-            noise = np.maximum(noise - constant, 0) * rows / np.maximum(rows - 1, 1)
         steps = {t: probable_step(integer, u) for t, u in taps.items()}
         # A probability that varies by less than a step of its kernels errs by all that it varies, whatever is done.
         judged = [key not in self._probable or self._reach[key] >= steps[key[0]] for key in self._signal]
-        signal = np.array([*self._signal.values()])
-        return float((noise / np.where(signal > 0, signal, 1)).sum(where=judged))
+        return np.where(judged, noise, 0.0), total, np.array([self.count * len(error) for error in errors])
 
     def _of_parts(self, values: Mapping[int, Array]) -> dict[tuple[int, Part | None], Array]:
         """The outputs' values, those of each part by themselves; in one order always."""

@@ -20,6 +20,10 @@ from edgeqwt.verify.paired import gain
 from edgeqwt.verify.parts import parts_of
 from edgeqwt.verify.resolution import probable, probable_step, unresolved
 
+LOOKED_AT = 1 << 27
+"""Values of layers that are compared, all samples together: more of them would change the second decimal of a layer's
+SQNR, and take longer than running the graphs."""
+LEAST = 16  # samples that layers are compared on, however large
 
 class Judged:
     """What a tensor and a part of one have in common."""
@@ -95,6 +99,7 @@ class Quality:
     Attributes:
         samples: how many.
         layers: every linear op whose output the float graph has by the same name, in the order of the ops.
+        layer_samples: the first samples, on which layers are compared: fewer where layers are large.
         outputs: in the graph's order.
         decisive: for each output the tensor that candidates are judged at: the output itself or,
             where the model ends in softmax or the like, what goes into that.
@@ -104,6 +109,7 @@ class Quality:
     layers: tuple[TensorQuality, ...]
     outputs: tuple[TensorQuality, ...]
     decisive: tuple[TensorQuality, ...]
+    layer_samples: int = 0
 
     @property
     def worst_db(self) -> float:
@@ -141,8 +147,9 @@ def layer_quality(
     """
     watched = {name: _Compared.of(float_graph, graph, deciding) for name, graph in int_graphs.items()}
     looks = {name: (c.graph, c.looks) for name, c in watched.items()}
-    count, totals = compared(float_graph, looks, samples, threads, on_sample)
-    return {name: c.quality(count, totals[name]) for name, c in watched.items()}
+    first = max(LEAST, LOOKED_AT // max(1, *(c.size for c in watched.values())))
+    count, totals = compared(float_graph, looks, samples, threads, on_sample, first)
+    return {name: c.quality(count, min(first, count), totals[name]) for name, c in watched.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +182,12 @@ class _Compared:
     def looks(self) -> tuple[Look, ...]:
         return (*self.layers, *self.outputs, *self.decisive, *chain.from_iterable(self.parts))
 
-    def quality(self, samples: int, totals: Sequence[Total]) -> Quality:
+    @property
+    def size(self) -> int:
+        """Values of one sample that are looked at layer by layer."""
+        return sum(self.graph.tensors[look.tensor].size for look in self.layers)
+
+    def quality(self, samples: int, layer_samples: int, totals: Sequence[Total]) -> Quality:
         producers, left = self.graph.producers(), iter(totals)
 
         def tensor_quality(look: Look) -> TensorQuality:
@@ -204,7 +216,7 @@ class _Compared:
             )
             for looks in self.parts
         ]
-        return Quality(samples, layers, tuple(map(_with_parts, outputs, parts)), decisive)
+        return Quality(samples, layers, tuple(map(_with_parts, outputs, parts)), decisive, layer_samples)
 
 
 def _with_parts(found: TensorQuality, parts: tuple[PartQuality, ...]) -> TensorQuality:
