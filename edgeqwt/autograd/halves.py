@@ -9,7 +9,9 @@ import numpy as np
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import work
 
-WORK = 1 << 34  # multiplications that gradients are worth whatever they say: some seconds
+WORK = 1 << 32
+"""Multiplications that gradients are worth whatever they say: a second. ResNet-20 has the same decibels at 8- and 4-bit
+weights with 16 samples as with 64."""
 AGREED = 0.15
 """Of their sum, by how much halves differ on average: about the standard error of the sum. Factors and ranges that
 minimize a squared error weighted by it cost the square of that more."""

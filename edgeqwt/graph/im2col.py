@@ -22,14 +22,15 @@ def terms_of(kind: str, shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:3] if kind == "DEPTHWISE_CONV_2D" else shape[1:])
 
 
-def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) -> Array:
+def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1, outside: int = 0) -> Array:
     """The input values that each output position is a product of.
 
     Args:
         op: CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED.
-        x: real input, shape (samples, height, width, channels), or (samples, ..., features).
+        x: input, shape (samples, height, width, channels), or (samples, ..., features).
         weights_shape: as in the file: (out, kh, kw, in / groups), (1, kh, kw, out), (out, in).
         every: take every so many output positions of a convolution, along height and width.
+        outside: what stands for real zero in `x`, for padding.
 
     Returns:
         Shape (groups, positions, terms); terms run over (kh, kw, in / groups), as in `matrix`.
@@ -38,7 +39,7 @@ def patches(op: Op, x: Array, weights_shape: tuple[int, ...], every: int = 1) ->
     if op.kind == "FULLY_CONNECTED":
         return x.reshape(1, -1, weights_shape[-1])
     kernel = (weights_shape[1], weights_shape[2])
-    windows = _windows(op, x, kernel, every)  # (positions, kh, kw, channels)
+    windows = _windows(op, x, kernel, every, outside)  # (positions, kh, kw, channels)
     positions, channels = len(windows), windows.shape[-1]
     if op.kind == "DEPTHWISE_CONV_2D":
         multiplier = weights_shape[3] // channels
@@ -64,12 +65,14 @@ def from_matrix(kind: str, values: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(values.reshape(shape))
 
 
-def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int) -> Array:
+def _windows(op: Op, x: Array, kernel: tuple[int, int], every: int, outside: int) -> Array:
     """Patches of a convolution, shape (positions, kh, kw, channels); padding is real zero."""
     stride = (int(op.options["strideH"]), int(op.options["strideW"]))
+    if kernel == (1, 1):  # no padding
+        return x[:, :: stride[0] * every, :: stride[1] * every].reshape(-1, 1, 1, x.shape[3])
     dilation = (int(op.options.get("dilationHFactor", 1)), int(op.options.get("dilationWFactor", 1)))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    padded = np.pad(x, [(0, 0), *same_padding(op, x.shape[1:3], kernel), (0, 0)])
+    padded = np.pad(x, [(0, 0), *same_padding(op, x.shape[1:3], kernel), (0, 0)], constant_values=outside)
     view: Array = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=(1, 2))  # type: ignore[call-overload]
     rows, columns = stride[0] * every, stride[1] * every
     taken: Array = view[:, ::rows, ::columns, :, :: dilation[0], :: dilation[1]]

@@ -74,14 +74,17 @@ class SegmentedRun:
 
         def run(chunk: Chunk) -> Array:
             inputs = {t: self.values(old[t], chunk) for t in piece.inputs}
-            found: list[Array] = []
+            found: Array | None = None
             for i, sample in enumerate(chunk):
                 values = interpreter.views({t: v[i] for t, v in inputs.items()})
                 for t in kept:
                     self.store.put((self.name, t), sample, values[new[t]][None])
-                found.append(np.array(taken(values[wanted])))
+                value = taken(values[wanted])
+                found = np.empty((len(chunk), *value.shape), value.dtype) if found is None else found
+                found[i] = value
                 values.clear()
-            return np.stack(found)
+                del value  # of the interpreter's own memory
+            return np.empty(0) if found is None else found  # without samples
 
         return run
 

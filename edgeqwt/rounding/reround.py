@@ -40,7 +40,7 @@ POSITIONS = 1024
 """
 ROWS = 1 << 17  # positions of all samples: many samples need fewer of each, which takes a large share of a build's time
 LEAST = 256  # of one sample, about
-DEPTHWISE = 1 << 13  # positions of all samples: moments of a channel's few weights need no more
+DEPTHWISE = 1 << 13, 32  # positions of all samples, and least of one: moments of a channel's few weights need no more
 CHUNK = 8  # samples whose patches a thread has in memory at a time, at most
 MOMENTS = 6  # arrays of the size of a second moment that are in memory at a time
 LARGE = 1 << 26  # bytes of a second moment before which memory that samples took is handed back
@@ -195,20 +195,21 @@ def _moments(
     mixing = mixing if count_of_parts == 1 else None
     dtype = np.dtype(np.float32 if tensor.dtype != "int16" and mixing is None else np.float64)  # see `moments`
     height_width = graph.tensors[op.outputs[0]].shape[1:3] if op.kind != "FULLY_CONNECTED" else (1, 1)
-    every = stride(height_width, count, DEPTHWISE if op.kind == "DEPTHWISE_CONV_2D" else ROWS)
+    every = stride(height_width, count, *(DEPTHWISE if op.kind == "DEPTHWISE_CONV_2D" else (ROWS, LEAST)))
     positions = math.prod(-(-side // every) for side in height_width)
     if op.kind == "FULLY_CONNECTED":
         positions = tensor.size // terms
     size = chunk_size(terms * positions, CHUNK, ELEMENTS)
 
-    def patched(values: Array) -> Array:
-        found = patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every)
-        return cut(found, count_of_parts)
+    def patched(values: Array, outside: int = 0) -> Array:
+        # As they are stored: a map's values become floats where they are taken.
+        found = patches(op, values.reshape(-1, *tensor.shape[1:]), weights.shape, every, outside)
+        return cut(found.astype(dtype) - outside if outside else found.astype(dtype), count_of_parts)
 
     def rows(runs: list[Run], first: int) -> Rows:
         chunk = range(first, min(first + size, count))
-        ours = patched(runs[0](chunk).astype(dtype) - zero_point)
-        theirs = patched(runs[1](chunk).astype(dtype) / scale) if len(runs) > 1 else None
+        ours = patched(runs[0](chunk), zero_point)
+        theirs = patched(runs[1](chunk)) / scale if len(runs) > 1 else None
         if mixing is not None:
             shares = mixing(chunk).astype(dtype)
             ours, theirs = mixed(ours, shares), None if theirs is None else mixed(theirs, shares)
@@ -229,12 +230,12 @@ def _steps(tensor: Tensor) -> tuple[float, int]:
     return (1.0, 0) if q is None else (float(q.scale[0]), int(q.zero_point[0]))
 
 
-def stride(height_width: tuple[int, ...], samples: int, rows: int = ROWS) -> int:
+def stride(height_width: tuple[int, ...], samples: int, rows: int = ROWS, least: int = LEAST) -> int:
     """Every how many positions of a map, along height and width, second moments are summed over.
 
     Neighbouring positions say nearly the same, and large maps have thousands of them.
     """
-    wanted = min(POSITIONS, max(LEAST, rows // samples))
+    wanted = min(POSITIONS, max(least, rows // samples))
     return max(1, math.ceil(math.sqrt(math.prod(height_width) / wanted)))
 
 

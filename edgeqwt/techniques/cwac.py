@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from edgeqwt.compensation import solve
 from edgeqwt.compensation.cwac import Outcome, compensate, offsets_where_gains_lose
-from edgeqwt.graph.linear import work
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import COMPENSATION, Technique, Works
@@ -45,11 +44,9 @@ class Cwac(solve.Options, Technique):
         trained = context.model.learned is not None
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)
-        enough = WORK // max(1, work(state.graph))
-
         def run(options: solve.Options) -> Outcome:
             # Offsets alone are means: half the samples that gains need have them as well.
-            fit = context.fit.head(max(LEAST, enough if options.gain else enough // 2))
+            fit = context.fit.worth(WORK if options.gain else WORK // 2, LEAST)
             return compensate(
                 graph, state.reference, fit, state.statistics, state.ranges, options, context.advance, weights
             )

@@ -12,6 +12,12 @@ from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.rounding import reround as rerounding
 from edgeqwt.rounding.reround import in_parts, reround
 
+WORK = 1 << 35
+"""Multiplications that second moments are worth, all samples together: some seconds on two cores. ResNet-20 rounded on
+384, 128 and 64 samples has 30.90, 30.94 and 30.91 dB on 2000 others at 8-bit weights, 22.7, 22.4 and 21.8 at 4 bits."""
+LEAST = 64  # samples, however large the network
+NARROW = 2  # times as much for weights of fewer bits, which err more
+
 
 class Rounding(Technique):
     """A rule (`rounding.methods.RoundingRule`) that a recipe can name; subclasses have its `round`."""
@@ -46,7 +52,8 @@ class Rounding(Technique):
 
     def found(self, state: State, context: Context) -> Graph:
         """The integer graph with its weights rounded by the rule."""
+        times = 1 if state.precision.least_weight_bits == 8 else NARROW
         return reround(
-            state.integer_graph, state.graph, iter(context.fit), self, state.precision, context.advance,  # type: ignore[arg-type]
+            state.integer_graph, state.graph, context.fit.worth(times * WORK, times * LEAST), self, state.precision, context.advance,  # type: ignore[arg-type]
             token_weights=context.row_weights(state.graph), kept=state.structure,
         )  # fmt: skip

@@ -67,6 +67,11 @@ class Precision:
         return self.activation_bits == FLOAT
 
     @property
+    def least_weight_bits(self) -> int:
+        """Of all layers."""
+        return min([self.weight_bits, *(widths.weights for widths in self.layers.values())])
+
+    @property
     def name(self) -> str:
         """As `parse` takes it, but for widths of single layers."""
         return f"w{self.weight_bits}-dynamic" if self.dynamic else f"w{self.weight_bits}a{self.activation_bits}"
