@@ -24,7 +24,7 @@ from edgeqwt.graph.positions import every, some
 
 BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
 FOLDS = 4  # of the samples
-COUNTED = 1 << 16
+COUNTED = 1 << 14
 """Values of a sample that the histogram counts of each tensor, about: those of some positions, others for each sample.
 Extremes are of all."""
 BLOCK = 1 << 16  # values that are counted at a time: what becomes of them stays in the processor's cache

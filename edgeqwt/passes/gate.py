@@ -12,12 +12,19 @@ from typing import Any
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.linear import work
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.state import Account
 from edgeqwt.progress import Advance
 from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.quality import Quality, layer_quality
+
+
+WORK = 1 << 35  # multiplications that one look at a candidate is worth: some seconds on two cores
+LEAST = 32
+"""Held-out samples that techniques' candidates are looked at on, however large the network. Errors of two candidates
+are compared on the same ones, so that differences are known far better than either."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ class Gate:
     vanish; or what decides in an output, where the recipe says so. The mean error of each channel does not count where
     outputs vary between samples: compensation takes it away later, whatever else is done.
 
+    Candidates of networks of many multiplications are looked at on the first of the held-out samples; `quality`, which
+    decides what is kept in the end, is of all.
+
     Args:
         model: what the converter handed over.
         graph: the float graph that counts.
@@ -55,12 +65,14 @@ class Gate:
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
         self._model, self._graph, self._samples = model, graph, samples
         self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
+        self._looks = samples.head(max(LEAST, WORK // max(1, work(graph))))
         self._comparators: dict[tuple[int, ...], Comparator] = {}
 
     @property
     def count(self) -> int:
-        """How many samples it judges on."""
-        return self._opened(self._decision_tensors).count
+        """How many samples are held out."""
+        known = self._samples.count
+        return sum(1 for _ in self._samples) if known is None else known
 
     def keep(self, before: Graph, after: Graph, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
         """Whether an integer graph is better than another one by so many decibels; not where that is not known.
@@ -93,7 +105,7 @@ class Gate:
 
     def against(self, reference: Graph, outputs: Sequence[int]) -> Comparator:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
-        return Comparator(reference, self.feeds(), outputs, deciding=self._model.deciding)
+        return Comparator(reference, self._looked(), outputs, deciding=self._model.deciding)
 
     @contextmanager
     def at_decisions(self, reference: Graph) -> Iterator[Comparator]:
@@ -119,9 +131,12 @@ class Gate:
         """The first held-out samples, in the source model's terms."""
         return self._samples.head(limit)
 
+    def _looked(self) -> Iterator[dict[int, Array]]:
+        return feeds(self._model, self._graph, self._looks)
+
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._comparators:
             deciding = self._model.deciding
-            self._comparators[at] = Comparator(self._graph, self.feeds(), at, centered=True, deciding=deciding)
+            self._comparators[at] = Comparator(self._graph, self._looked(), at, centered=True, deciding=deciding)
             weakref.finalize(self, self._comparators[at].close)
         return self._comparators[at]
