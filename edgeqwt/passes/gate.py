@@ -20,7 +20,6 @@ from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.quality import Quality, layer_quality
 
-
 WORK = 1 << 35  # multiplications that one look at a candidate is worth: some seconds on two cores
 LEAST = 32
 """Held-out samples that techniques' candidates are looked at on, however large the network. Errors of two candidates

@@ -44,6 +44,7 @@ class Cwac(solve.Options, Technique):
         trained = context.model.learned is not None
         options = replace(self, rewrite_scales=False) if trained else self
         weights = None if trained else context.row_weights(state.graph)
+
         def run(options: solve.Options) -> Outcome:
             # Offsets alone are means: half the samples that gains need have them as well.
             fit = context.fit.worth(WORK if options.gain else WORK // 2, LEAST)

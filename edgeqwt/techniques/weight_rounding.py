@@ -53,7 +53,8 @@ class Rounding(Technique):
     def found(self, state: State, context: Context) -> Graph:
         """The integer graph with its weights rounded by the rule."""
         times = 1 if state.precision.least_weight_bits == 8 else NARROW
+        fit = context.fit.worth(times * WORK, times * LEAST)
         return reround(
-            state.integer_graph, state.graph, context.fit.worth(times * WORK, times * LEAST), self, state.precision, context.advance,  # type: ignore[arg-type]
+            state.integer_graph, state.graph, fit, self, state.precision, context.advance,  # type: ignore[arg-type]
             token_weights=context.row_weights(state.graph), kept=state.structure,
         )  # fmt: skip

@@ -25,6 +25,7 @@ LOOKED_AT = 1 << 27
 SQNR, and take longer than running the graphs."""
 LEAST = 16  # samples that layers are compared on, however large
 
+
 class Judged:
     """What a tensor and a part of one have in common."""
 

@@ -85,7 +85,8 @@ def test_a_report_tells_what_was_measured(result: BuildResult) -> None:
     assert [row["name"] for row in report["outputs"]["uncompensated"]] == ["classes", "mask"]
     assert report["outputs"]["uncompensated"][0]["judged_at"]["tensor"] == "logits"
     assert report["outputs"]["compensated"][1]["cosine"] == result.quality["compensated"].outputs[1].closeness.cosine
-    assert report["samples"] == {"calibration": 24, "held_out": 6, "evaluation": 6, "warnings": list(result.warnings)}
+    numbers = {"calibration": 24, "held_out": 6, "layers": 6, "evaluation": 6}
+    assert report["samples"] == {**numbers, "warnings": list(result.warnings)}
     assert "24 calibration samples" in result.warnings[0]
     assert report["outputs"]["uncompensated"][0]["samples"] == 6
     assert report["sources"]["model"].endswith("model.tflite")
