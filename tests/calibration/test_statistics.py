@@ -141,9 +141,9 @@ def test_of_a_large_sample_some_positions_are_counted_and_the_extremes_are_of_al
     assert (found.low, found.high) == (min(s.min() for s in samples), 40)
     assert found.counts is not None
     assert COUNTED * 8 <= found.counts.sum() < 2 * COUNTED * 8
-    # Of n normal values 31.7 % lie beyond 1, with a deviation of sqrt(0.317 * 0.683 / n) = 0.07 %.
+    # Of n normal values 31.7 % lie beyond 1, with a deviation of sqrt(0.317 * 0.683 / n) = 0.13 %.
     beyond = found.counts[np.abs(found.centers()) > 1].sum() / found.counts.sum()
-    assert beyond == pytest.approx(0.3173, abs=0.003)
+    assert beyond == pytest.approx(0.3173, abs=0.005)
 
 
 def test_of_a_large_sample_of_zeros_no_other_value_is_missed() -> None:

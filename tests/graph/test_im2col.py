@@ -53,6 +53,19 @@ def test_product_is_what_litert_computes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_integers_are_taken_as_they_are_stored(name: str) -> None:
+    """With what stands for zero as padding: as real values, and at every other position, they are the same."""
+    kind, shape, weights_shape, options = CASES[name]
+    op, zero = Op(kind, (), (), options), -3
+    stored = RNG.integers(-128, 128, shape).astype(np.int8)
+    for every in (1, 2):
+        found = patches(op, stored, weights_shape, every, outside=zero)
+        assert found.dtype == np.int8
+        wanted = patches(op, stored.astype(np.float32) - zero, weights_shape, every)
+        np.testing.assert_array_equal(found.astype(np.float32) - zero, wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_from_matrix_undoes_matrix(name: str) -> None:
     kind, shape, weights_shape, options = CASES[name]
     weights = RNG.normal(size=weights_shape)

@@ -17,8 +17,9 @@ from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.linear import work as multiplications
 from edgeqwt.passes.context import Context
-from edgeqwt.passes.run import Made, leave_one_out, make
+from edgeqwt.passes.run import Made, leave_one_out, make, start
 from edgeqwt.passes.state import Account, State
 from edgeqwt.passes.technique import Technique, Techniques, Works, plain
 from edgeqwt.profile import TargetProfile
@@ -257,3 +258,19 @@ def test_the_float_graph_is_run_once_for_all_judges_of_decisions(
 def test_there_must_be_samples() -> None:
     with pytest.raises(InputError, match="has no samples"):
         context(0)
+
+
+def test_networks_that_multiply_much_are_fitted_and_looked_at_on_the_first_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = context(24)  # 18 to fit on, 6 held out
+    each = multiplications(work.graph)
+    assert [len([*work.fit.worth(n * each, least)]) for n, least in ((3, 2), (3, 5), (100, 2))] == [3, 5, 18]
+    monkeypatch.setattr("edgeqwt.passes.gate.WORK", 1)
+    monkeypatch.setattr("edgeqwt.passes.gate.LEAST", 2)
+    looked = context(24).gate
+    integer = work.lowered(start(work, parse("w8a8")))
+    assert looked.count == work.gate.count == 6
+    with looked.at_decisions(work.graph) as some, work.gate.at_decisions(work.graph) as every:
+        assert (some.count, every.count) == (2, 6)
+    assert looked.quality(work.graph, {"": integer})[""].samples == 6

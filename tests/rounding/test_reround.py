@@ -18,7 +18,7 @@ from edgeqwt.graph.linear import slots
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.rounding.methods import Erq, Gptq, Nearest, RoundingRule
-from edgeqwt.rounding.reround import reround, stride
+from edgeqwt.rounding.reround import DEPTHWISE, reround, stride
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse
 from edgeqwt.verify.quality import layer_quality
@@ -186,6 +186,7 @@ def test_many_samples_need_fewer_positions_each() -> None:
     assert few == [1, 1, 2, 4]
     assert many == [1, 2, 4, 7]
     assert more == [1, 2, 4, 8]  # 256 of each at least: those of one sample are alike
+    assert stride((56, 56), 4096, *DEPTHWISE) == 10  # 32 of each, for the few weights of a channel
 
 
 def test_layers_with_many_terms_are_rounded_as_others(monkeypatch: pytest.MonkeyPatch) -> None:

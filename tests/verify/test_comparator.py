@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.errors import InputError
-from edgeqwt.graph.graph import Array
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.scales.ranges import MinMax
@@ -47,6 +47,21 @@ def test_noise_is_the_error_relative_to_what_varies_before_the_softmax_too() -> 
             assert comparator.noise(integer) == pytest.approx(np.square(got - real).sum() / varying(real))
     with Comparator(graph, inputs) as outputs, Comparator(graph, inputs, (classes,)) as same:
         assert outputs.noise(integer) == same.noise(integer)
+
+
+def test_a_graph_that_is_still_in_use_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small.graph()
+    inputs: list[Mapping[int, Array]] = [*samples(graph, 5)]
+    integer = problem(graph, inputs, MinMax()).lower(Scales())
+    with Comparator(graph, inputs, centered=True) as comparator:
+        centered, whole = comparator.noise(integer), comparator.uncentered().noise(integer)
+        assert 0 < centered < whole
+        runs: list[Graph] = []
+        monkeypatch.setattr("edgeqwt.verify.comparator.xnnpack", lambda g, taps: runs.append(g) or xnnpack(g, taps))
+        assert (comparator.noise(integer), comparator.uncentered().noise(integer)) == (centered, whole)
+        assert runs == []
+        assert comparator.noise(replace(integer)) == centered
+        assert runs != []
 
 
 def test_the_float_graph_itself_has_no_noise() -> None:

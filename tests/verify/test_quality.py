@@ -63,6 +63,22 @@ def test_quality_is_what_direct_runs_give(graphs: tuple[Graph, Graph], cifar10: 
     assert 0.9 < output.closeness.cosine < 1
 
 
+def test_large_layers_are_compared_on_the_first_samples_and_outputs_on_all(
+    graphs: tuple[Graph, Graph], cifar10: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    float_graph, int_graph = graphs
+    inputs = _inputs(float_graph, cifar10["calibration_images"], 7)
+    every, first = (layer_quality(float_graph, {"": int_graph}, inputs[:n])[""] for n in (7, 3))
+    monkeypatch.setattr("edgeqwt.verify.quality.LOOKED_AT", 1)
+    monkeypatch.setattr("edgeqwt.verify.quality.LEAST", 3)
+    found = layer_quality(float_graph, {"": int_graph}, inputs)[""]
+    assert (found.samples, found.layer_samples, every.layer_samples) == (7, 3, 7)
+    assert found.layers == first.layers != every.layers
+    assert (found.outputs, found.decisive) == (every.outputs, every.decisive)
+    fewer = layer_quality(float_graph, {"": int_graph}, inputs[:2])[""]
+    assert (fewer.samples, fewer.layer_samples) == (2, 2)
+
+
 def test_variants_are_judged_apart_and_threads_change_nothing(graphs: tuple[Graph, Graph], cifar10: Images) -> None:
     float_graph, int_graph = graphs
     t = int_graph.ops[14].inputs[2]
