@@ -48,13 +48,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         recipe=_recipe(result.recipe),
         model=_model(result),
         converter=_converter(result),
-        samples=body.SampleCounts(
-            calibration=result.samples,
-            held_out=len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
-            layers=result.quality[result.choice.name].layer_samples,
-            evaluation=result.evaluated,
-            warnings=result.warnings,
-        ),
+        samples=_samples(result),
         parity=result.parity,
         adapted=result.adapted,
         findings=result.findings,
@@ -90,6 +84,16 @@ def document(result: BuildResult) -> dict[str, Any]:
     )
     cleaned: dict[str, Any] = finite(plain(report))
     return cleaned
+
+
+def _samples(result: BuildResult) -> body.SampleCounts:
+    return body.SampleCounts(
+        calibration=result.samples,
+        held_out=len(range(HELD_OUT, result.samples, HOLD_OUT_EVERY)),
+        layers=result.quality[result.choice.name].layer_samples,
+        evaluation=result.evaluated,
+        warnings=result.warnings,
+    )
 
 
 def _target(target: TargetProfile) -> body.Target:
