@@ -7,7 +7,8 @@ that integers have. What needs no help runs as it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
+from onnx import TensorProto
 from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_moves import moving_forms
@@ -25,6 +27,7 @@ from edgeqwt.converters.torch_spectra import spectral_forms
 from edgeqwt.graph.graph import Array
 
 LARGEST_JOINT = 1 << 16  # weights of a pool over both axes at once
+NOT = "aten::__not_"  # as the exporter calls aten::__not__
 USUAL_THRESHOLD = 15.0  # of softplus: beyond, its line and its curve are one in float32 to 3e-7
 
 Form = Callable[..., Any]
@@ -43,6 +46,27 @@ def spelled_out() -> TorchFunctionMode:
             return func(*args, **(kwargs or {})) if found is NotImplemented else found
 
     return _Forms()
+
+
+@contextmanager
+def exportable(opset: int) -> Iterator[None]:
+    """While this is entered, torch's first ONNX exporter writes the forms, and what it refuses of scripted modules.
+
+    `if not len(x):` in one is a `not` of a number, which it takes for a `~` of integers.
+
+    Args:
+        opset: that the exporter writes.
+    """
+    torch.onnx.register_custom_op_symbolic(NOT, _negated, opset)  # type: ignore[attr-defined]
+    try:
+        with spelled_out():
+            yield
+    finally:
+        torch.onnx.unregister_custom_op_symbolic(NOT, opset)  # type: ignore[attr-defined]
+
+
+def _negated(graph: Any, value: Any) -> Any:
+    return graph.op("Not", graph.op("Cast", value, to_i=TensorProto.BOOL))
 
 
 @cache

@@ -21,7 +21,7 @@ import torch
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters import pt2e
 from edgeqwt.converters.torch_float32 import Types, casts, holds, in_float32, types_of
-from edgeqwt.converters.torch_forms import spelled_out
+from edgeqwt.converters.torch_forms import exportable
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
 from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
 from edgeqwt.disk import TemporaryFolder
@@ -255,7 +255,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         exported: Any = flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
-            forms = contextlib.nullcontext() if dynamo else spelled_out()
+            forms = contextlib.nullcontext() if dynamo else exportable(OPSET)
             with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention(), forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options

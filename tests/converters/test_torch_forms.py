@@ -138,3 +138,26 @@ def test_what_the_exporter_knows_stays_as_it_is() -> None:
     with Watching(), spelled_out():
         F.adaptive_avg_pool2d(torch.zeros(IMAGE), 2)
     assert F.adaptive_avg_pool2d in calls
+
+
+class Remembering(torch.nn.Module):
+    """Doubles what comes while nothing is remembered, as streaming modules do with what came before."""
+
+    def __init__(self, past: int) -> None:
+        super().__init__()
+        self.register_buffer("past", torch.zeros(past, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not len(self.past):
+            x = 2 * x
+        return x + 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("past", [0, 3])
+def test_a_scripted_not_of_a_number_is_exported(tmp_path: Path, past: int) -> None:
+    sample = {"x": np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)}
+    model = torch_source.from_module("net", torch.jit.script(Remembering(past).eval()), sample)
+    assert torch_source.export(model, sample, tmp_path / "net.onnx", tmp_path / "log") == ()  # no other took over
+    found = OnnxRunner(onnx_source.load(tmp_path / "net.onnx")).run(sample)
+    np.testing.assert_array_equal(*found.values(), (1 if past else 2) * sample["x"] + 1)
