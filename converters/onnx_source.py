@@ -33,7 +33,7 @@ def load(path: Path) -> onnx.ModelProto:
         _check_weight_files(model, path)
         onnx.load_external_data_for_model(model, str(path.parent))
         _put_in_order(model.graph)
-        onnx.checker.check_model(model)
+        _check(model)
     except InputError:
         raise
     except Exception as error:  # protobuf, onnx and the operating system each raise their own
@@ -43,6 +43,19 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     check_weights(model)
     return in_float32(model, foreign(model))
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """ONNX's own checks but for one: an output's shape may be missing, as where an If gives it; samples tell it."""
+    types = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    missing = [kind for kind in types if not kind.HasField("shape")]
+    for kind in missing:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    finally:
+        for kind in missing:
+            kind.ClearField("shape")
 
 
 def _put_in_order(graph: onnx.GraphProto) -> None:
@@ -199,6 +212,8 @@ def _agrees(model: onnx.ModelProto, inferred: onnx.ModelProto) -> bool:
     """Whether what a model states about the shapes of values is fixed, and nowhere else than what inference finds."""
     graph = inferred.graph
     found = {v.name: _shape(v) for v in (*graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")}
+    if any(not value.type.tensor_type.HasField("shape") for value in model.graph.output):
+        return False
     for value in (*model.graph.value_info, *model.graph.output):
         if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
             continue

@@ -142,6 +142,22 @@ def test_nodes_in_another_order_are_put_in_order(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("batch", [1, "batch"])
+def test_an_output_without_a_shape_gets_that_of_a_sample(tmp_path: Path, batch: int | str) -> None:
+    """Exporters leave it out where an If gives the output; onnxruntime does not ask for it."""
+    model = linear(batch)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "net.onnx")
+    read = load(tmp_path / "net.onnx")
+    assert not read.graph.output[0].type.tensor_type.HasField("shape")  # what nobody knows yet, nobody says
+    fixed, _ = with_static_shapes(read, {"x": np.zeros((1, 4), np.float32)})
+    assert [d.dim_value for d in fixed.graph.output[0].type.tensor_type.shape.dim] == [1, 3]
+    model.graph.node[0].input[1] = "nothing"
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="is not a readable ONNX model"):
+        load(tmp_path / "net.onnx")
+
+
 def test_external_data_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(linear(1), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
