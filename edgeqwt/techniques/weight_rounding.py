@@ -12,11 +12,11 @@ from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.rounding import reround as rerounding
 from edgeqwt.rounding.reround import in_parts, reround
 
-WORK = 1 << 35
-"""Multiplications that second moments are worth, all samples together: some seconds on two cores. ResNet-20 rounded on
-384, 128 and 64 samples has 30.90, 30.94 and 30.91 dB on 2000 others at 8-bit weights, 22.7, 22.4 and 21.8 at 4 bits."""
+WORK = 1 << 33
+"""Multiplications that second moments of 8-bit weights are worth, all samples together: a second or two. ResNet-20
+rounded on 384, 128 and 64 samples has 30.90, 30.94 and 30.91 dB on 2000 others at w8a8; at w4a8 22.7, 22.4 and 21.8."""
 LEAST = 64  # samples, however large the network
-NARROW = 2  # times as much for weights of fewer bits, which err more
+COARSE = 4, 2  # times as much, and as many at least, where weights err more than activations do
 
 
 class Rounding(Technique):
@@ -52,8 +52,9 @@ class Rounding(Technique):
 
     def found(self, state: State, context: Context) -> Graph:
         """The integer graph with its weights rounded by the rule."""
-        times = 1 if state.precision.least_weight_bits == 8 else NARROW
-        fit = context.fit.worth(times * WORK, times * LEAST)
+        coarse = state.precision.least_weight_bits < max(8, state.precision.activation_bits)
+        work, least = COARSE if coarse else (1, 1)
+        fit = context.fit.worth(work * WORK, least * LEAST)
         return reround(
             state.integer_graph, state.graph, fit, self, state.precision, context.advance,  # type: ignore[arg-type]
             token_weights=context.row_weights(state.graph), kept=state.structure,
