@@ -12,12 +12,6 @@ from edgeqwt.passes.technique import Technique, Works
 from edgeqwt.rounding import reround as rerounding
 from edgeqwt.rounding.reround import in_parts, reround
 
-WORK = 1 << 33
-"""Multiplications that second moments of 8-bit weights are worth, all samples together: a second or two. ResNet-20
-rounded on 384, 128 and 64 samples has 30.90, 30.94 and 30.91 dB on 2000 others at w8a8; at w4a8 22.7, 22.4 and 21.8."""
-LEAST = 64  # samples, however large the network
-COARSE = 4, 2  # times as much, and as many at least, where weights err more than activations do
-
 
 class Rounding(Technique):
     """A rule (`rounding.methods.RoundingRule`) that a recipe can name; subclasses have its `round`."""
@@ -52,10 +46,7 @@ class Rounding(Technique):
 
     def found(self, state: State, context: Context) -> Graph:
         """The integer graph with its weights rounded by the rule."""
-        coarse = state.precision.least_weight_bits < max(8, state.precision.activation_bits)
-        work, least = COARSE if coarse else (1, 1)
-        fit = context.fit.worth(work * WORK, least * LEAST)
         return reround(
-            state.integer_graph, state.graph, fit, self, state.precision, context.advance,  # type: ignore[arg-type]
-            token_weights=context.row_weights(state.graph), kept=state.structure,
+            state.integer_graph, state.graph, context.enough(state), self, state.precision,  # type: ignore[arg-type]
+            context.advance, token_weights=context.row_weights(state.graph), kept=state.structure,
         )  # fmt: skip

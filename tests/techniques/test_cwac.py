@@ -16,8 +16,8 @@ def test_a_costly_network_is_fitted_on_some_samples(
 ) -> None:
     graph = small.graph()
     context = work_on(graph, small.images(16))  # 12 of them to fit on
-    monkeypatch.setattr(cwac, "WORK", samples_worth * work(graph))
-    monkeypatch.setattr(cwac, "LEAST", 3)
+    monkeypatch.setattr("edgeqwt.passes.context.WORK", samples_worth * work(graph))
+    monkeypatch.setattr("edgeqwt.passes.context.LEAST", 3)
     _, account = cwac.Cwac().apply(context.with_integer(begin(context)), context)
     assert account.data is not None
     assert account.data["samples"] == fitted
