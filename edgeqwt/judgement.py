@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,6 @@ from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
-from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, lost_columns, tried
@@ -216,9 +214,7 @@ def errors_of(
     reference: Graph, variants: Mapping[str, Graph], feeds: Callable[[], Iterable[Mapping[int, Array]]]
 ) -> dict[str, OwnErrors]:
     """Own errors of variants of one model; what compensation repairs is no op's own error."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        errors = pool.map(lambda graph: own_errors(reference, graph, feeds()), variants.values())
-        found = dict(zip(variants, errors, strict=True))
+    found = {name: own_errors(reference, graph, feeds()) for name, graph in variants.items()}
     if {UNCOMPENSATED, COMPENSATED} <= found.keys():
         found[COMPENSATED] = without_repairs(found[COMPENSATED], found[UNCOMPENSATED])
     return found
