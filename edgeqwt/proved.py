@@ -13,6 +13,7 @@ from edgeqwt.calibration.validate import named, validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import ParityError
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import work
 from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.bind import deciding
 from edgeqwt.interface.input_normalization import prepared as with_folded_inputs
@@ -28,6 +29,10 @@ from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.parity import Parity, check_parity
 
+PARITY_WORK = 1 << 34
+"""Multiplications of the float graph that are worth holding against its source, which takes as many runs again, and
+those with moved weights. One sample of a network that large has millions of values that would show what is wrong."""
+LEAST_PARITY = 4  # samples, of those that are asked for
 STATE_SAMPLES = 64
 """Samples that are run to see states come out."""
 UNLIKE = 2.0
@@ -79,7 +84,7 @@ def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: Targe
         ToolError: LiteRT refuses the graph.
     """
     samples = validated(samples, [binding.spec for binding in model.inputs])
-    few = samples.head(recipe.verify.parity_samples)
+    few = samples.head(parity_count(model.graph, recipe.verify.parity_samples))
     with stages("prepare"):
         prepared = for_target(with_folded_inputs(model, recipe.precision.ports), target)
     with stages("check parity"):
@@ -92,6 +97,11 @@ def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: Targe
                 raise
             prepared, parity = tried
     return Proved(model.graph, prepared, parity)
+
+
+def parity_count(graph: Graph, wanted: int) -> int:
+    """How many samples a graph is held against its source on: fewer than wanted of networks that take long for each."""
+    return min(wanted, max(LEAST_PARITY, PARITY_WORK // max(1, work(graph))))
 
 
 def _with_right_masks(

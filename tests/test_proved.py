@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 import edgeqwt
+from edgeqwt import proved
 from edgeqwt.errors import ParityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import work
+from edgeqwt.proved import parity_count
 from tests.chain import NONE, Chain, noise
+from tests.compensation.nets import conv
 
 DENSE = {"weightsFormat": "DEFAULT", "keepNumDims": True, **NONE}
 TOKENS, WIDTH = (1, 6, 8), 8
@@ -64,3 +68,15 @@ def test_infinity_makes_nan_of_them_and_the_message_says_so(tmp_path: Path) -> N
     with pytest.raises(ParityError, match="is NaN on sample") as caught:
         edgeqwt.build(model, calibration=samples, recipe="fast")
     assert "-infinity that hides a whole row" in caught.value.hint
+
+
+def test_networks_that_multiply_much_are_held_against_their_source_on_fewer_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain = Chain()
+    graph = chain.graph(conv(chain, chain.input((1, 6, 6, 4)), 4, 1))
+    assert parity_count(graph, 16) == 16
+    monkeypatch.setattr(proved, "PARITY_WORK", 7 * work(graph))
+    assert [parity_count(graph, wanted) for wanted in (1, 4, 16)] == [1, 4, 7]
+    monkeypatch.setattr(proved, "PARITY_WORK", 0)
+    assert [parity_count(graph, wanted) for wanted in (2, 16)] == [2, 4]
