@@ -238,9 +238,15 @@ def _outputs(model: ConvertedModel, quality: Quality) -> tuple[rows.Output, ...]
             **vars(found.closeness),
             name=names.get(t, ""),
             tensor=found.tensor,
-            parts=tuple(rows.Part(**vars(part.closeness), name=part.name) for part in found.parts),
+            parts=tuple(
+                rows.Part(**vars(part.closeness), name=part.name, unresolved=part.unresolved) for part in found.parts
+            ),
             judged_at=rows.Judged(
-                judged.tensor, judged.closeness.sqnr_db, judged.closeness.varying_db, judged.standard_error
+                judged.tensor,
+                judged.closeness.sqnr_db,
+                judged.closeness.varying_db,
+                judged.standard_error,
+                judged.unresolved,
             ),
         )
         for t, found, judged in zip(model.graph.outputs, quality.outputs, quality.decisive, strict=True)

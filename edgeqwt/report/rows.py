@@ -116,9 +116,12 @@ class Part(Closeness):
 
     Attributes:
         name: what is joined there, or the columns.
+        unresolved: the step of its kernels, where it is a probability that varies by less: it is not judged then; null
+            otherwise.
     """
 
     name: str
+    unresolved: float | None
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,15 @@ class Judged:
         sqnr_db: 10 log10(Σ reference² / Σ error²) in dB.
         varying_db: SQNR of what varies there, in dB; null where nothing varies.
         standard_error: of varying_db, by the jackknife over the held-out samples, in dB; null where there are too few.
+        unresolved: the step of its kernels, where it is a probability that varies by less: it is not judged then; null
+            otherwise.
     """
 
     tensor: str
     sqnr_db: float
     varying_db: float | None
     standard_error: float
+    unresolved: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

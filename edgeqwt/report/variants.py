@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.paired import Gain
-    from edgeqwt.verify.quality import Quality, TensorQuality
+    from edgeqwt.verify.quality import Judged, Quality, TensorQuality
 
 NOTHING = "nothing"  # varies between samples
 DECIDES = " *"  # marks the row that says which model is kept
@@ -58,6 +58,11 @@ def show_variants(
         out.print(f"{DECIDES.strip()} decides which is kept; {over}{chance}.")
 
 
+def _unresolved(judged: Judged) -> str:
+    """What a row says that does not decide."""
+    return "" if judged.unresolved is None else ", below a step: not judged"
+
+
 def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, str]]]:
     first, rows = next(iter(quality.values())), []
     for k, output in enumerate(first.outputs):
@@ -66,13 +71,13 @@ def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, st
         elsewhere = first.decisive[k].tensor != output.tensor
         mark = DECIDES if len(quality) > 1 else ""
         rows.append((f"{prefix}SQNR dB", {name: decibels(c.sqnr_db) for name, c in found.items()}))
-        label = f"{prefix}what varies, dB" + ("" if elsewhere else mark)
+        label = f"{prefix}what varies, dB" + ("" if elsewhere else _unresolved(first.decisive[k]) or mark)
         rows.append((label, {name: _with_error(q.outputs[k]) for name, q in quality.items()}))
         for p, part in enumerate(output.parts):
             parts = {name: q.outputs[k].parts[p].closeness for name, q in quality.items()}
-            rows.append((f"  {part.name}", {name: varying(c) for name, c in parts.items()}))
+            rows.append((f"  {part.name}{_unresolved(part)}", {name: varying(c) for name, c in parts.items()}))
         if elsewhere:
-            label = f"  the same before {output.kind or 'the end'}{mark}"
+            label = f"  the same before {output.kind or 'the end'}{_unresolved(first.decisive[k]) or mark}"
             rows.append((label, {name: _with_error(q.decisive[k]) for name, q in quality.items()}))
         if len(quality) > 1:
             rows.append((f"{prefix}gain, dB", _gains(quality, k)))

@@ -31,6 +31,7 @@ class Judged:
 
     errors: tuple[float, ...]
     variations: tuple[float, ...]
+    unresolved: float | None
 
     @property
     def standard_error(self) -> float:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import edgeqwt
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.report.document import document
+from edgeqwt.report.variants import show_variants
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.comparator import Comparator
@@ -55,6 +59,12 @@ def test_a_flag_that_never_fires_is_named_and_stops_nothing(
     [sentence] = [w for w in result.warnings if "is not judged" in w]
     assert sentence.startswith("'flag', 3 of axis 1 of output 'found', is the same in all 16 held-out samples")
     assert "let the model return what goes into its sigmoid" in sentence
+    written = document(result)["outputs"][result.choice.name][0]
+    assert [part["unresolved"] for part in written["parts"]] == [None, step]
+    assert written["judged_at"]["unresolved"] is None
+    shown = io.StringIO()
+    show_variants(Console(file=shown, width=160), result.quality, {}, {}, {})
+    assert "flag, below a step: not judged" in shown.getvalue()
 
 
 def test_a_flag_that_fires_at_times_is_judged(tmp_path: Path) -> None:
