@@ -134,7 +134,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not [name for name in modules if name.split(".")[0] in HEAVY]
     own = [name for name in modules if name.startswith("edgeqwt") and not name.startswith("edgeqwt.commands")]
     # What a process needs to end well, and to say so.
-    light = {"signals", "disk", "children", "loading", "guard", "extras", "invoked", "output", "progress", "regular"}
+    light = {
+        "signals",
+        "disk",
+        "children",
+        "loading",
+        "guard",
+        "extras",
+        "invocation",
+        "output",
+        "progress",
+        "regular_files",
+    }
     assert {*own} - {f"edgeqwt.{name}" for name in light} == {"edgeqwt", "edgeqwt.errors", "edgeqwt.cli"}
 
 
