@@ -17,7 +17,7 @@ from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.joined import joined
-from edgeqwt.graph.linear import work
+from edgeqwt.graph.linear import runs, work
 from edgeqwt.grouped import Group, Grouping, Groups, grouped
 from edgeqwt.job import Job, begun
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED, Adapt, Judgement, as_it_is, judge
@@ -311,7 +311,7 @@ def _proof(graph: Graph, context: Context, recipe: Recipe, advance: Advance) -> 
 
 def proof_count(graph: Graph, wanted: int) -> int:
     """How many samples the runtimes are compared on: fewer than wanted of networks that take seconds for each."""
-    return min(wanted, max(1, PROOF_WORK // max(work(graph), 1)))
+    return min(wanted, runs(graph, PROOF_WORK))
 
 
 def proof_threads(graph: Graph, count: int) -> int:

@@ -13,7 +13,7 @@ from edgeqwt.calibration.validate import named, validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.errors import ParityError
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.linear import work
+from edgeqwt.graph.linear import runs
 from edgeqwt.interface.bind import bound as bind
 from edgeqwt.interface.bind import deciding
 from edgeqwt.interface.input_normalization import prepared as with_folded_inputs
@@ -101,7 +101,7 @@ def prove(model: ConvertedModel, samples: Samples, recipe: Recipe, target: Targe
 
 def parity_count(graph: Graph, wanted: int) -> int:
     """How many samples a graph is held against its source on: fewer than wanted of networks that take long for each."""
-    return min(wanted, max(LEAST_PARITY, PARITY_WORK // max(1, work(graph))))
+    return min(wanted, runs(graph, PARITY_WORK, LEAST_PARITY))
 
 
 def _with_right_masks(

@@ -41,7 +41,7 @@ ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 Named = Iterator[tuple[str, Spec]]
 
 
-def _conv(activation: str = "NONE", padding: str = "SAME", stride: int = 1, dilation: int = 1) -> dict[str, Any]:
+def convolution(activation: str = "NONE", padding: str = "SAME", stride: int = 1, dilation: int = 1) -> dict[str, Any]:
     return {
         "padding": padding,
         "strideH": stride,
@@ -55,33 +55,36 @@ def _conv(activation: str = "NONE", padding: str = "SAME", stride: int = 1, dila
 def _linear() -> Named:
     image = (1, 8, 9, 6)
     for a in ACTIVATIONS:
-        yield f"CONV_2D/3x3-{a}", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), _conv(a))
-        depthwise = {**_conv(a), "depthMultiplier": 1}
+        yield f"CONV_2D/3x3-{a}", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), convolution(a))
+        depthwise = {**convolution(a), "depthMultiplier": 1}
         yield (
             f"DEPTHWISE_CONV_2D/3x3-{a}",
             Spec("DEPTHWISE_CONV_2D", (X(image), weights(1, 3, 3, 6), weights(6)), depthwise),
         )
         dense = (X((2, 24)), weights(10, 24), weights(10))
         yield f"FULLY_CONNECTED/{a}", Spec("FULLY_CONNECTED", dense, {"fusedActivationFunction": a})
-    yield "CONV_2D/1x1", Spec("CONV_2D", (X(image), weights(8, 1, 1, 6), weights(8)), _conv())
-    yield "CONV_2D/no-bias", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), None), _conv(), shape=(1, 8, 9, 8))
-    yield "CONV_2D/two-inputs", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6)), _conv(), shape=(1, 8, 9, 8))
+    yield "CONV_2D/1x1", Spec("CONV_2D", (X(image), weights(8, 1, 1, 6), weights(8)), convolution())
+    yield "CONV_2D/no-bias", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), None), convolution(), shape=(1, 8, 9, 8))
+    yield "CONV_2D/two-inputs", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6)), convolution(), shape=(1, 8, 9, 8))
     yield (
         "CONV_2D/valid-stride2",
-        Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), _conv("NONE", "VALID", 2)),
+        Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), convolution("NONE", "VALID", 2)),
     )
-    yield "CONV_2D/dilated", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), _conv(dilation=2), version=2)
-    yield "CONV_2D/groups", Spec("CONV_2D", (X(image), weights(8, 3, 3, 3), weights(8)), _conv(), version=6)
-    yield "CONV_2D/huge-bias", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8, scale=1e5)), _conv())
-    yield "CONV_2D/batch", Spec("CONV_2D", (X((3, 5, 5, 4)), weights(8, 3, 3, 4), weights(8)), _conv())
+    yield (
+        "CONV_2D/dilated",
+        Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8)), convolution(dilation=2), version=2),
+    )
+    yield "CONV_2D/groups", Spec("CONV_2D", (X(image), weights(8, 3, 3, 3), weights(8)), convolution(), version=6)
+    yield "CONV_2D/huge-bias", Spec("CONV_2D", (X(image), weights(8, 3, 3, 6), weights(8, scale=1e5)), convolution())
+    yield "CONV_2D/batch", Spec("CONV_2D", (X((3, 5, 5, 4)), weights(8, 3, 3, 4), weights(8)), convolution())
     zeroed = weights(8, 3, 3, 6)
     zeroed[2] = 0
-    yield "CONV_2D/zero-channel", Spec("CONV_2D", (X(image), zeroed, weights(8)), _conv())
-    yield "CONV_2D/zero-weights", Spec("CONV_2D", (X(image), np.zeros_like(zeroed), weights(8)), _conv())
+    yield "CONV_2D/zero-channel", Spec("CONV_2D", (X(image), zeroed, weights(8)), convolution())
+    yield "CONV_2D/zero-weights", Spec("CONV_2D", (X(image), np.zeros_like(zeroed), weights(8)), convolution())
     for variant, options, version in (
-        ("stride2", _conv(stride=2), 1),
-        ("valid", _conv(padding="VALID"), 1),
-        ("dilated", _conv(dilation=2), 2),
+        ("stride2", convolution(stride=2), 1),
+        ("valid", convolution(padding="VALID"), 1),
+        ("dilated", convolution(dilation=2), 2),
     ):
         options = {**options, "depthMultiplier": 1}
         args = (X(image), weights(1, 3, 3, 6), weights(6))
@@ -91,7 +94,7 @@ def _linear() -> Named:
         Spec(
             "DEPTHWISE_CONV_2D",
             (X(image), weights(1, 3, 3, 12), None),
-            {**_conv(), "depthMultiplier": 2},
+            {**convolution(), "depthMultiplier": 2},
             shape=(1, 8, 9, 12),
         ),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.linear import work
+from edgeqwt.graph.linear import runs
 
 WORK = 1 << 32
 """Multiplications that gradients are worth whatever they say: a second. ResNet-20 has the same decibels at 8- and 4-bit
@@ -26,7 +26,7 @@ class Halves:
     """
 
     def __init__(self, graph: Graph, least: int) -> None:
-        self.least = max(least, WORK // max(1, work(graph)))
+        self.least = runs(graph, WORK, least)
         self.sums: dict[int, Array] = {}
         self.samples = self.turn = 0
 

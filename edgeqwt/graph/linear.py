@@ -106,3 +106,8 @@ def multiplications(graph: Graph, op: Op) -> int:
 def work(graph: Graph) -> int:
     """Multiplications and additions of one run of a graph, those of `multiplications`."""
     return sum(multiplications(graph, op) for op in graph.ops)
+
+
+def runs(graph: Graph, multiplications: int, least: int = 1) -> int:
+    """How many runs of a graph make so many multiplications, those of `work`; `least` at least."""
+    return max(least, multiplications // max(1, work(graph)))

@@ -14,7 +14,7 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.compensation.channel_constants import constant_ops
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.linear import work
+from edgeqwt.graph.linear import runs
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
@@ -63,7 +63,7 @@ class Feeds:
 
     def worth(self, multiplications: int, least: int) -> Feeds:
         """The first of them, as many as one run of the graph makes so many multiplications of, `least` at least."""
-        return self.head(max(least, multiplications // max(1, work(self.graph))))
+        return self.head(runs(self.graph, multiplications, least))
 
 
 @dataclass(frozen=True, eq=False)

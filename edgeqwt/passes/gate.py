@@ -12,7 +12,7 @@ from typing import Any
 from edgeqwt.calibration.samples import Samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.linear import work
+from edgeqwt.graph.linear import runs
 from edgeqwt.graph.saturation import decision_tensors
 from edgeqwt.passes.state import Account
 from edgeqwt.progress import Advance
@@ -64,7 +64,7 @@ class Gate:
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
         self._model, self._graph, self._samples = model, graph, samples
         self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
-        self._looks = samples.head(max(LEAST, WORK // max(1, work(graph))))
+        self._looks = samples.head(runs(graph, WORK, LEAST))
         self._comparators: dict[tuple[int, ...], Comparator] = {}
 
     @property

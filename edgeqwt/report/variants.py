@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from edgeqwt.verify.metrics import Closeness
     from edgeqwt.verify.paired import Gain
-    from edgeqwt.verify.quality import Judged, Quality, TensorQuality
+    from edgeqwt.verify.quality import OutputFigures, Quality, TensorQuality
 
 NOTHING = "nothing"  # varies between samples
 DECIDES = " *"  # marks the row that says which model is kept
@@ -58,7 +58,7 @@ def show_variants(
         out.print(f"{DECIDES.strip()} decides which is kept; {over}{chance}.")
 
 
-def _unresolved(judged: Judged) -> str:
+def _unresolved(judged: OutputFigures) -> str:
     """What a row says that does not decide."""
     return "" if judged.unresolved is None else ", below a step: not judged"
 

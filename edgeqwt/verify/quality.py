@@ -26,7 +26,7 @@ SQNR, and take longer than running the graphs."""
 LEAST = 16  # samples that layers are compared on, however large
 
 
-class Judged:
+class OutputFigures:
     """What a tensor and a part of one have in common."""
 
     errors: tuple[float, ...]
@@ -44,7 +44,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class PartQuality(Judged):
+class PartQuality(OutputFigures):
     """A part of an output; other attributes as those of `TensorQuality`.
 
     Attributes:
@@ -60,7 +60,7 @@ class PartQuality(Judged):
 
 
 @dataclass(frozen=True)
-class TensorQuality(Judged):
+class TensorQuality(OutputFigures):
     """One tensor of an integer graph against the float graph's.
 
     Attributes:

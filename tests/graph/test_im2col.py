@@ -10,31 +10,24 @@ import pytest
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.graph.im2col import from_matrix, matrix, patches
 from edgeqwt.runtime.runners import xnnpack
+from tests.one_op_specs import convolution
 
 RNG = np.random.default_rng(0)
 
 
-def convolution(padding: str, stride: int, dilation: int, **more: Any) -> dict[str, Any]:
-    return {
-        "padding": padding,
-        "strideH": stride,
-        "strideW": stride,
-        "dilationHFactor": dilation,
-        "dilationWFactor": dilation,
-        "fusedActivationFunction": "NONE",
-        **more,
-    }
+def options_of(padding: str, stride: int, dilation: int, **more: Any) -> dict[str, Any]:
+    return {**convolution("NONE", padding, stride, dilation), **more}
 
 
 CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
-    "same": ("CONV_2D", (1, 7, 6, 3), (5, 3, 3, 3), convolution("SAME", 1, 1)),
-    "same, stride 2": ("CONV_2D", (1, 7, 6, 3), (5, 3, 3, 3), convolution("SAME", 2, 1)),
-    "even kernel": ("CONV_2D", (1, 8, 8, 2), (4, 2, 4, 2), convolution("SAME", 2, 1)),
-    "valid, dilated": ("CONV_2D", (1, 9, 9, 2), (4, 3, 3, 2), convolution("VALID", 1, 2)),
-    "grouped": ("CONV_2D", (1, 6, 6, 4), (6, 3, 3, 2), convolution("SAME", 1, 1)),
-    "pointwise": ("CONV_2D", (1, 5, 5, 8), (4, 1, 1, 8), convolution("VALID", 1, 1)),
-    "depthwise": ("DEPTHWISE_CONV_2D", (1, 7, 7, 4), (1, 3, 3, 4), convolution("SAME", 2, 1, depthMultiplier=1)),
-    "multiplier": ("DEPTHWISE_CONV_2D", (1, 7, 7, 3), (1, 3, 3, 6), convolution("SAME", 1, 1, depthMultiplier=2)),
+    "same": ("CONV_2D", (1, 7, 6, 3), (5, 3, 3, 3), options_of("SAME", 1, 1)),
+    "same, stride 2": ("CONV_2D", (1, 7, 6, 3), (5, 3, 3, 3), options_of("SAME", 2, 1)),
+    "even kernel": ("CONV_2D", (1, 8, 8, 2), (4, 2, 4, 2), options_of("SAME", 2, 1)),
+    "valid, dilated": ("CONV_2D", (1, 9, 9, 2), (4, 3, 3, 2), options_of("VALID", 1, 2)),
+    "grouped": ("CONV_2D", (1, 6, 6, 4), (6, 3, 3, 2), options_of("SAME", 1, 1)),
+    "pointwise": ("CONV_2D", (1, 5, 5, 8), (4, 1, 1, 8), options_of("VALID", 1, 1)),
+    "depthwise": ("DEPTHWISE_CONV_2D", (1, 7, 7, 4), (1, 3, 3, 4), options_of("SAME", 2, 1, depthMultiplier=1)),
+    "multiplier": ("DEPTHWISE_CONV_2D", (1, 7, 7, 3), (1, 3, 3, 6), options_of("SAME", 1, 1, depthMultiplier=2)),
     "linear": ("FULLY_CONNECTED", (1, 12), (5, 12), {"fusedActivationFunction": "NONE", "weightsFormat": "DEFAULT"}),
 }
 
