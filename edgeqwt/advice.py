@@ -10,11 +10,12 @@ from types import MappingProxyType
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.passes.technique import COMPENSATION
+from edgeqwt.possible_remedies import WIDE, lost_logarithms
 from edgeqwt.recipe.layers import UPTO, pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.trials import WIDE, Trial, lost_logarithms, worst_place
+from edgeqwt.trials import Trial, worst_place
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
@@ -252,10 +253,11 @@ def _measured(trials: Sequence[Trial], samples: int) -> str:
         trials: remedies.
         samples: held-out ones of the build.
     """
-    best, *others = sorted(trials, key=lambda trial: (not trial.enough, -trial.worst.db))
+    best, *others = sorted(trials, key=lambda trial: (not trial.enough, trial.mostly_float, -trial.worst.db))
     how = "with" if best.compensated else "without"
     where = f"at the worst output or part, {best.worst.name!r}, on {best.samples} held-out samples {how} compensation"
     where += f", {best.floats:.0%} of the layers' multiplications in float" if best.floats else ""
+    where += ", so that devices of integers alone run little of it" if best.mostly_float else ""
     less = f"; {', '.join(f'{t.options} {t.worst.db:.1f} dB' for t in others)}" if others else ""
     error = best.worst.standard_error
     sure = "" if math.isnan(error) else f" ± {error:.1f}"

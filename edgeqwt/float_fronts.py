@@ -13,8 +13,8 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import multiplications
 from edgeqwt.recipe.layers import upto
 
-MOST = 0.75
-"""Share of the multiplications that a front may have: of a network that is nearly all float nothing is gained."""
+MOST = 0.5
+"""Share of the multiplications that a front may have: of a network that is mostly float little is gained."""
 TRIED = 8
 """Fronts that are looked at, spread evenly over those that there are: three trials find the smallest that is enough."""
 

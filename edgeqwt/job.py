@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgeqwt.calibration.columns import column_warnings
 from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.sample_warnings import sample_warnings
 from edgeqwt.calibration.samples import Samples, split
@@ -19,7 +18,7 @@ from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
-from edgeqwt.interface.bind import coarse_inputs
+from edgeqwt.interface.columns import column_warnings
 from edgeqwt.mixed.cost import stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import apply, lowered_for, start, suited
@@ -156,7 +155,8 @@ def begun(
     samples = validated(samples, [binding.spec for binding in model.inputs])
     with stages("look at samples"):
         total, warnings = sample_warnings(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
-        warnings = (*warnings, *column_warnings(samples, coarse_inputs(model, recipe.precision)).values())
+        unlike = column_warnings(model, samples, recipe.precision)
+        warnings = (*warnings, *(warning.sentence for warning in unlike.values()))
     if total == 1:
         recipe = replace(recipe, techniques=plain(recipe.techniques))
     if proved is None or proved.source is not model.graph:

@@ -18,12 +18,13 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
+from edgeqwt.possible_remedies import lost_columns
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
-from edgeqwt.trials import Trial, lost_columns, tried
+from edgeqwt.trials import Trial, tried
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors, without_repairs
 from edgeqwt.verify.quality import Quality, layer_quality

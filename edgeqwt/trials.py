@@ -4,48 +4,48 @@ What a message names has to help when it is followed. So the options that could 
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
 brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
 that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
-there, and last 16 bits with all of the recipe but what is slow.
+there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network.
+
+The first of many that is enough on few samples is so by chance more often than one that was tried alone. So it is built
+on other samples, too, or with others held out, and counts as enough where it is by all of them.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from glob import escape
+from dataclasses import dataclass, replace
 
-from edgeqwt.calibration.columns import UNLIKE, column_warnings
-from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples
+from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples, turned
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.errors import EdgeqwtError
-from edgeqwt.float_fronts import fronts, share
+from edgeqwt.float_fronts import MOST, fronts, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.saturation import before_saturation
-from edgeqwt.interface.bind import bound, coarse_inputs
+from edgeqwt.interface.bind import bound
+from edgeqwt.interface.columns import column_warnings
 from edgeqwt.interface.input_normalization import prepared
 from edgeqwt.interface.options import Interface
 from edgeqwt.interface.split import split_outputs
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import COMPENSATION, plain
+from edgeqwt.possible_remedies import Change, changes, few_layers, front, of_columns
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only, upto
+from edgeqwt.recipe.layers import integers_only, upto
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
-from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
+from edgeqwt.verify.thresholds import FINE_DB
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Widths
 
-WIDE = "--precision w8a16"
-LOST_COLUMN_DB = 10.0
-"""What varies of an output's column over what the last op rounds: below this it is lost."""
-MOST_COLUMNS = 64
 REPAIRING = ("equalization", "gptq")
 """Techniques that gain by weights of 8 bits where activations have 16."""
+CONFIRMED = 3
+"""How often a remedy that is enough is built again: as often as other samples can be held out, of so many in four."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -88,30 +88,14 @@ class Trial:
         """Whether every output and part is fine with them."""
         return self.worst.db >= FINE_DB
 
+    @property
+    def mostly_float(self) -> bool:
+        """Whether little of the network is integers with them."""
+        return self.floats > MOST
 
-@dataclass(frozen=True, eq=False)
-class _Change:
-    """What a remedy changes.
 
-    Attributes:
-        options: of the command line.
-        split: whether parts become outputs.
-        types: of outputs, by name in the source model; "" for all.
-        wide: whether all activations have 16 bits.
-        floats: names of tensors that stay float, with all that leads to them, and the model's inputs.
-        ends: names of tensors whose op alone stays float.
-        standardize: names of inputs whose columns are standardized.
-        layers: names of tensors that have 16 bits, with the ops that compute them.
-    """
-
-    options: tuple[str, ...]
-    split: bool = False
-    types: Mapping[str, str] = field(default_factory=dict)
-    wide: bool = False
-    floats: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    ends: tuple[str, ...] = ()
-    standardize: tuple[str, ...] = ()
+Attempt = Callable[..., Trial | None]
+"""Of a change, with compensation, and with all of the recipe that is quick; None where that way is none."""
 
 
 def tried(
@@ -136,40 +120,80 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
-    layers, coarse = _few_layers(own, limit), coarse_inputs(context.model, recipe.precision)
-    unlike = (*column_warnings(samples, coarse),)
-    changes = [*_of_columns(context, recipe, quality, own, unlike), *_changes(context, recipe, quality, own, layers)]
-    few, found = samples.head(max(2, own.samples) * HOLD_OUT_EVERY), dict[_Change, Trial]()
+    columns = column_warnings(context.model, samples, recipe.precision)
+    unlike = tuple(name for name, warning in columns.items() if warning.standardize)
+    layers, count = few_layers(own, limit), max(2, own.samples) * HOLD_OUT_EVERY
+    ways = [*of_columns(context, recipe, quality, own, unlike), *changes(context, recipe, quality, own, layers)]
 
-    def attempt(change: _Change, compensated: bool = False, whole: bool = False) -> Trial | None:
+    def attempt(change: Change, compensated: bool = False, whole: bool = False) -> Trial | None:
+        def on(some: Samples) -> Trial:
+            return _tried(context, some.head(count), recipe, change, compensated, whole)
+
         with suppress(EdgeqwtError):  # that way is no way for this model or target
-            return _tried(context, few, recipe, change, compensated, whole)
+            trial = on(samples)
+            again = [on(turned(samples, k * (count + 1))) for k in range(1, 1 + CONFIRMED)] if trial.enough else []
+            return confirmed(trial, again)
         return None
 
-    for k, change in enumerate(changes):
-        if (trial := attempt(change)) is not None:
-            found[change] = trial
-        advance(k + 1, len(changes))
-        if trial is not None and trial.enough:
-            return tuple(found.values())
-    for change, trial in _smallest_fronts(context, recipe, own, attempt):
-        found[change] = trial
+    found = dict[Change, Trial]()
+    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance):
+        found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
         if trial.enough:
-            return tuple(found.values())
-    if recipe.of_role(COMPENSATION) is not None:
-        for change in _nearest(found):
-            again = attempt(change, compensated=True)
-            found[change] = max(found[change], again or found[change], key=lambda trial: trial.worst.db)
-            if found[change].enough:
-                return tuple(found.values())
-    wide = [change for change in found if change.wide and not change.floats]
-    if wide and any(not t.slow for t in recipe.techniques if t.name in REPAIRING):
-        change = max(wide, key=lambda change: found[change].worst.db)
-        found[change] = attempt(change, compensated=True, whole=True) or found[change]
+            break
     return tuple(found.values())
 
 
-def _nearest(found: Mapping[_Change, Trial]) -> list[_Change]:
+def _attempts(
+    context: Context,
+    recipe: Recipe,
+    own: OwnErrors,
+    ways: Sequence[Change],
+    found: Mapping[Change, Trial],
+    attempt: Attempt,
+    advance: Advance,
+) -> Iterator[tuple[Change, Trial]]:
+    """Remedies and what came of them, the cheapest first; `found` has what came of those before."""
+    last = [change for change in ways if share(context.graph, upto(context.graph, change.floats)) > MOST]
+    first = [change for change in ways if change not in last]
+    for k, change in enumerate(first):
+        trial = attempt(change)
+        advance(k + 1, len(first))
+        yield from _made(change, trial)
+    yield from _smallest_fronts(context, recipe, own, attempt)
+    for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
+        yield from _made(change, attempt(change, compensated=True))
+    wide = [change for change in found if change.wide and not change.floats]
+    if wide and any(not t.slow for t in recipe.techniques if t.name in REPAIRING):
+        change = max(wide, key=lambda change: found[change].worst.db)
+        yield from _made(change, attempt(change, compensated=True, whole=True))
+    for change in last:
+        yield from _made(change, attempt(change))
+
+
+def _made(change: Change, trial: Trial | None) -> Iterator[tuple[Change, Trial]]:
+    if trial is not None:
+        yield change, trial
+
+
+def confirmed(trial: Trial, again: Sequence[Trial]) -> Trial:
+    """A trial with the figures of all times that it was built, on samples that are not the same ones.
+
+    Args:
+        trial: as it was found.
+        again: the same remedy; none where nothing is to be confirmed.
+    """
+    if not again:
+        return trial
+    places = [each.worst for each in (trial, *again)]
+    noise = [10 ** (-place.db / 10) for place in places]
+    mean = sum(noise) / len(noise)
+    deviation = math.sqrt(sum((each - mean) ** 2 for each in noise) / (len(noise) * (len(noise) - 1)))
+    error = 10 / math.log(10) * deviation / mean if mean else math.nan
+    worst = Place(min(places, key=lambda place: place.db).name, -10 * math.log10(mean) if mean else math.inf, error)
+    return replace(trial, worst=worst, samples=trial.samples + sum(each.samples for each in again))
+
+
+def _nearest(found: Mapping[Change, Trial]) -> list[Change]:
     """The best and the best with 16 bits, whose error compensation takes more of, where that may be enough."""
     ranked = sorted(found, key=lambda change: -found[change].worst.db)
     two = dict.fromkeys([*ranked[:1], *[change for change in ranked if change.wide][:1]])
@@ -177,8 +201,8 @@ def _nearest(found: Mapping[_Change, Trial]) -> list[_Change]:
 
 
 def _smallest_fronts(
-    context: Context, recipe: Recipe, own: OwnErrors, attempt: Callable[[_Change], Trial | None]
-) -> Iterator[tuple[_Change, Trial]]:
+    context: Context, recipe: Recipe, own: OwnErrors, attempt: Attempt
+) -> Iterator[tuple[Change, Trial]]:
     """The smallest front that is enough where it stays float, or the best where none is, in 8 bits and in 16."""
     lost = own.collapsed(recipe.quality.min_db) or own.collapsed(FINE_DB)
     index = {tensor.name: t for t, tensor in enumerate(context.graph.tensors)}
@@ -187,10 +211,10 @@ def _smallest_fronts(
     names = fronts(context.graph, index[lost.reference])
     narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
     for wide in (False, True)[: 2 if narrow else 1]:
-        best: tuple[_Change, Trial] | None = None
+        best: tuple[Change, Trial] | None = None
         low, high, middle = 0, len(names), len(names) - 1  # the largest first: where it is not enough, none is
         while low < high:
-            change = _front([names[middle]], wide)
+            change = front([names[middle]], wide)
             trial = attempt(change)
             if trial is not None and (best is None or trial.enough):
                 best = change, trial
@@ -201,12 +225,6 @@ def _smallest_fronts(
             middle = (low + high) // 2
         if best is not None:
             yield best
-
-
-def _front(names: Sequence[str], wide: bool = False) -> _Change:
-    options = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in names]
-    more = [WIDE] if wide else []
-    return _Change((*options, "--input float", *more), floats=(*names,), wide=wide)
 
 
 def worst_place(graph: Graph, quality: Quality) -> Place:
@@ -231,108 +249,8 @@ def _places(graph: Graph, t: int, output: TensorQuality, judged: TensorQuality) 
         yield output
 
 
-def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
-    """The results of LOG at which a model errs most, or loses what varies: such values have no place in few bits.
-
-    A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
-
-    Args:
-        graph: the float graph: the file has a table in place of most functions.
-        own: errors of the file's ops.
-        min_db: below this all is lost.
-    """
-    lost = own.collapsed(min_db)
-    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
-    found = (graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs)
-    return tuple(name for name in found if name in names)
-
-
-def _few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
-    """The few tensors at which 16 bits promise to be enough, by their names in the float graph; none where none do."""
-    promised = () if limit is None else next((w.tensors for w in limit.wider if w.db >= FINE_DB), ())
-    names = {op.tensor: op.reference for op in own.ops if op.kind != "INPUT"}
-    return tuple(names[name] for name in promised) if all(name in names for name in promised) else ()
-
-
-def lost_columns(own: OwnErrors, quality: Quality) -> dict[str, tuple[int, ...]]:
-    """Columns of outputs that the op before them rounds away, as others are larger by orders of magnitude.
-
-    Of quantities in one tensor, each in its own unit, the largest alone decides what an SQNR of the whole is.
-
-    Args:
-        own: errors of the file's ops.
-        quality: on held-out samples.
-
-    Returns:
-        By the tensor that decides; not of tensors with known parts, which are judged one by one.
-    """
-    paired = zip(own.ops, own.traces, strict=True) if own.traces else ()
-    traces, found = {op.tensor: trace for op, trace in paired if trace is not None}, {}
-    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
-        trace = traces.get(judged.tensor)
-        if trace is None or output.parts or not 2 <= len(trace.used) <= MOST_COLUMNS:
-            continue
-        columns = enumerate(zip(trace.own_db, trace.used, strict=True))
-        most = max(trace.used) / UNLIKE
-        if lost := tuple(k for k, (db, used) in columns if db < LOST_COLUMN_DB and used < most):
-            found[judged.tensor] = lost
-    return found
-
-
-def _of_columns(
-    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, unlike: tuple[str, ...]
-) -> Iterator[_Change]:
-    """What could help where quantities of their own units share an input's scale, or an output's."""
-    lost, references = lost_columns(own, quality), {op.tensor: op.reference for op in own.ops}
-    outputs = zip(quality.outputs, context.model.outputs, strict=True)
-    ends = {references[o.tensor]: b.spec.name for o, b in outputs if o.tensor in lost}
-    ends = {} if integers_only(context.target) else ends
-    standard = tuple(f"--standardize {shlex.quote(name)}" for name in unlike)
-    floats = tuple(f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in ends)
-    floats += tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in ends.values())
-    types = dict.fromkeys(ends.values(), "float")
-    if ends:  # what is lost there, no figure of the whole output shows
-        yield _Change((*standard, *floats), standardize=unlike, ends=(*ends,), types=types)
-    elif standard:
-        yield _Change(standard, standardize=unlike)
-    if standard and recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8:
-        yield _Change((*standard, WIDE), standardize=unlike, wide=True)
-
-
-def _changes(
-    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, layers: tuple[str, ...]
-) -> Iterator[_Change]:
-    """What could help, the cheapest first."""
-    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
-    logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
-    if logarithms:
-        yield _front(logarithms)
-        if narrow:
-            yield _front(logarithms, wide=True)
-    names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
-        context.graph.outputs, context.model.outputs, strict=True
-    )}  # fmt: skip
-    coarse = [names[name] for name in coarse_outputs(context.graph, quality) if name in names]
-    named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
-    parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
-    splits = parts and not recipe.interface.split and not context.model.deciding
-    if coarse and narrow:
-        yield _Change(named, types=dict.fromkeys(coarse, "int16"))
-    if splits:
-        yield _Change(("--split-outputs",), split=True)
-    if splits and narrow:
-        yield _Change(("--split-outputs", "--output-type int16"), split=True, types={"": "int16"})
-    if layers and narrow:
-        named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
-        yield _Change(named, layers=layers)
-    if narrow:
-        yield _Change((WIDE,), wide=True)
-    if splits and narrow:
-        yield _Change(("--split-outputs", WIDE), split=True, wide=True)
-
-
 def _tried(
-    context: Context, samples: Samples, recipe: Recipe, change: _Change, compensated: bool = False, whole: bool = False
+    context: Context, samples: Samples, recipe: Recipe, change: Change, compensated: bool = False, whole: bool = False
 ) -> Trial:
     """Builds with a change, with the recipe's compensation where that is asked for, or with all of it that is quick.
 

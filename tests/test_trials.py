@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.pipeline import BuildResult
 from edgeqwt.recipe import recipe
-from edgeqwt.trials import Place, Trial, worst_place
+from edgeqwt.trials import Place, Trial, confirmed, worst_place
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import FINE_DB
@@ -46,8 +47,8 @@ def faint() -> Graph:
     return chain.graph(chain.op("LOGISTIC", x, shape=(1, 6, 1), name="y"))
 
 
-def spectrum() -> Graph:
-    """The logarithm of powers that span many orders of magnitude, and a layer on it."""
+def spectrum(size: int = 12) -> Graph:
+    """The logarithm of powers that span many orders of magnitude, and a layer on it; or a larger one."""
     chain = Chain()
     x = chain.input((1, 6, 8), "x")
     weights = noise(12, 8) * np.logspace(-4, 0, 12)[:, None]
@@ -55,8 +56,8 @@ def spectrum() -> Graph:
     x = chain.op("MUL", x, x, shape=(1, 6, 12), **NONE)
     x = chain.op("ADD", x, chain.constant(1e-10), shape=(1, 6, 12), **NONE)
     x = chain.op("LOG", x, shape=(1, 6, 12), name="log")
-    out = chain.op("FULLY_CONNECTED", x, chain.constant(noise(3, 12, seed=1)), -1, shape=(1, 6, 3), name="y", **DENSE)
-    return chain.graph(out)
+    weights = chain.constant(noise(size, 12, seed=1))
+    return chain.graph(chain.op("FULLY_CONNECTED", x, weights, -1, shape=(1, 6, size), name="y", **DENSE))
 
 
 def roots() -> Graph:
@@ -170,6 +171,34 @@ def test_quantities_in_units_of_their_own_are_kept_apart(tmp_path: Path) -> None
     wide = built(tmp_path, station(), "--standardize x --precision w8a16", units=UNITS)
     assert not wide.shortfalls
     assert any("of output 'y' columns 0, 2, 4, 5, 6, 7 are lost" in warning for warning in wide.warnings), wide.warnings
+
+
+MOSTLY = "% of the layers' multiplications in float, so that devices of integers alone run little of it"
+
+
+def test_a_front_that_is_most_of_the_network_says_so(tmp_path: Path) -> None:
+    """Of 8 * 12 + 12 * 3 multiplications the front has 73 %."""
+    assert f"73{MOSTLY}" in built(tmp_path, spectrum(3)).remedy
+
+
+def test_what_is_mostly_float_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advice, "worst_place", lambda reference, quality: Place("scores", 11.0))
+    trials = [Trial("--a", Place("boxes", 14.0), 8, floats=0.6), Trial("--b", Place("scores", 12.0), 8, floats=0.4)]
+    found = remedies(Chain().graph(), Quality(8, (), (), ()), OwnErrors(8, (), 0), recipe.load("fast"), trials)
+    assert ": --b: 12.0 dB of what varies" in found
+    assert "; --a 14.0 dB." in found
+
+
+def test_what_is_enough_by_chance_is_not_promised() -> None:
+    """Noise adds up: 28 dB, and 22 dB three times, are 22.9 dB, which are not enough."""
+    trials = [Trial("--a", Place(name, db), 8) for name, db in (("p", 28.0), ("q", 22.0), ("r", 22.0), ("s", 22.0))]
+    found = confirmed(trials[0], trials[1:])
+    assert found.worst.db == pytest.approx(-10 * math.log10((10**-2.8 + 3 * 10**-2.2) / 4))
+    assert (found.worst.name, found.samples, found.enough) == ("q", 32, False)
+    each = np.array([10**-2.8, *[10**-2.2] * 3])
+    relative = each.std(ddof=1) / math.sqrt(4) / each.mean()
+    assert found.worst.standard_error == pytest.approx(10 / math.log(10) * relative)
+    assert confirmed(trials[0], []) is trials[0]
 
 
 NOT_ENOUGH = (

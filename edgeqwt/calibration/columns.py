@@ -18,8 +18,8 @@ UNLIKE = 10.0
 """By how much more the columns along one axis have to differ in size than those along the last one, to be meant."""
 
 
-def column_warnings(samples: Samples, names: Collection[str]) -> dict[str, str]:
-    """A sentence for each input some of whose columns vary by no more than its 8-bit steps, by its name.
+def unlike_columns(samples: Samples, names: Collection[str]) -> dict[str, str]:
+    """What is found for each input some of whose columns vary by no more than its 8-bit steps, by its name.
 
     Args:
         samples: validated; the first few are read.
@@ -77,5 +77,5 @@ def _of(name: str, arrays: list[Array]) -> str:
     which = f"column {few} varies" if lost.size == 1 else f"columns {few} vary"
     return (
         f"input {name!r}: {which} by less than {LEAST:g} of its steps of {step:.2g}, as column {largest} reaches "
-        f"{np.abs(values[:, largest]).max():.3g}: try --standardize {name}, or 16 bits there (--input {name}=int16)"
+        f"{np.abs(values[:, largest]).max():.3g}"
     )

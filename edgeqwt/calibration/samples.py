@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -116,6 +116,16 @@ def split(samples: Samples, every: int = HOLD_OUT_EVERY) -> tuple[Samples, Sampl
         return islice(samples.open(), HELD_OUT, None, every)
 
     return replace(samples, open=fitted, count=fit), replace(samples, open=held_out, count=held)
+
+
+def turned(samples: Samples, by: int) -> Samples:
+    """The samples from the one with a number on, and then those before it; past the last they are counted on."""
+    count = sum(1 for _ in samples) if samples.count is None else samples.count
+
+    def opened() -> Iterator[Sample]:
+        return chain(islice(samples.open(), by % count, None), islice(samples.open(), by % count))
+
+    return replace(samples, open=opened)
 
 
 def roles(numbers: Sequence[int] | range, count: int) -> tuple[Array, Array]:

@@ -80,6 +80,17 @@ def prepared(model: ConvertedModel, ports: Mapping[str, Port]) -> Prepared:
     return Prepared(again.graph, (*changes, *again.changes))
 
 
+def takes_up(model: ConvertedModel, name: str) -> bool:
+    """Whether what normalizes a float input goes into the layers that read it, or off against what the model does.
+
+    Args:
+        model: with the normalization in front.
+        name: the input's, in the model's graph.
+    """
+    graph = prepare(model.graph).graph
+    return any(_folded(graph, t, None)[1] for t in graph.inputs if graph.tensors[t].name == name)
+
+
 def _folded(graph: Graph, t: int, span: tuple[float, float] | None) -> tuple[Graph, str]:
     """The graph with one input's normalization elsewhere, and a sentence's end; unchanged and empty if it has none."""
     chain, end, factor, shift = _normalization(graph, t)

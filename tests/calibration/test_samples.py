@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.samples import Samples, split
+from edgeqwt.calibration.samples import Samples, split, turned
 from edgeqwt.errors import InputError
 
 
@@ -28,6 +28,14 @@ def test_split_shares_out_every_sample_once(n: int, known: bool) -> None:
         assert (fit.count, held_out.count) == (None, None)
     assert len(indices(held_out)) >= 1
     assert len(indices(fit)) >= 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_turned_samples_are_the_same_ones_from_another_on(known: bool) -> None:
+    samples = stream(5, 5 if known else None)
+    assert indices(turned(samples, 2)) == [2, 3, 4, 0, 1]
+    assert indices(turned(samples, 13).head(3)) == [3, 4, 0]
+    assert indices(turned(samples, 0)) == indices(samples)
 
 
 def test_split_by_another_number() -> None:

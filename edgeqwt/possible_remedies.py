@@ -1,0 +1,155 @@
+"""What could help a model that comes out poor: options of the command line, and what they change."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import escape
+
+from edgeqwt.calibration.columns import UNLIKE
+from edgeqwt.ceiling import Ceiling
+from edgeqwt.graph.graph import Graph
+from edgeqwt.passes.context import Context
+from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only
+from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.verify.op_errors import OwnErrors
+from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
+
+WIDE = "--precision w8a16"
+LOST_COLUMN_DB = 10.0
+"""What varies of an output's column over what the last op rounds: below this it is lost."""
+MOST_COLUMNS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a remedy changes.
+
+    Attributes:
+        options: of the command line.
+        split: whether parts become outputs.
+        types: of outputs, by name in the source model; "" for all.
+        wide: whether all activations have 16 bits.
+        floats: names of tensors that stay float, with all that leads to them, and the model's inputs.
+        ends: names of tensors whose op alone stays float.
+        standardize: names of inputs whose columns are standardized.
+        layers: names of tensors that have 16 bits, with the ops that compute them.
+    """
+
+    options: tuple[str, ...]
+    split: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+    wide: bool = False
+    floats: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    standardize: tuple[str, ...] = ()
+
+
+def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
+    """The results of LOG at which a model errs most, or loses what varies: such values have no place in few bits.
+
+    A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
+
+    Args:
+        graph: the float graph: the file has a table in place of most functions.
+        own: errors of the file's ops.
+        min_db: below this all is lost.
+    """
+    lost = own.collapsed(min_db)
+    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    found = (graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs)
+    return tuple(name for name in found if name in names)
+
+
+def few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
+    """The few tensors at which 16 bits promise to be enough, by their names in the float graph; none where none do."""
+    promised = () if limit is None else next((w.tensors for w in limit.wider if w.db >= FINE_DB), ())
+    names = {op.tensor: op.reference for op in own.ops if op.kind != "INPUT"}
+    return tuple(names[name] for name in promised) if all(name in names for name in promised) else ()
+
+
+def lost_columns(own: OwnErrors, quality: Quality) -> dict[str, tuple[int, ...]]:
+    """Columns of outputs that the op before them rounds away, as others are larger by orders of magnitude.
+
+    Of quantities in one tensor, each in its own unit, the largest alone decides what an SQNR of the whole is.
+
+    Args:
+        own: errors of the file's ops.
+        quality: on held-out samples.
+
+    Returns:
+        By the tensor that decides; not of tensors with known parts, which are judged one by one.
+    """
+    paired = zip(own.ops, own.traces, strict=True) if own.traces else ()
+    traces, found = {op.tensor: trace for op, trace in paired if trace is not None}, {}
+    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
+        trace = traces.get(judged.tensor)
+        if trace is None or output.parts or not 2 <= len(trace.used) <= MOST_COLUMNS:
+            continue
+        columns = enumerate(zip(trace.own_db, trace.used, strict=True))
+        most = max(trace.used) / UNLIKE
+        if lost := tuple(k for k, (db, used) in columns if db < LOST_COLUMN_DB and used < most):
+            found[judged.tensor] = lost
+    return found
+
+
+def of_columns(
+    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, unlike: tuple[str, ...]
+) -> Iterator[Change]:
+    """What could help where quantities of their own units share an input's scale, or an output's."""
+    lost, references = lost_columns(own, quality), {op.tensor: op.reference for op in own.ops}
+    outputs = zip(quality.outputs, context.model.outputs, strict=True)
+    ends = {references[o.tensor]: b.spec.name for o, b in outputs if o.tensor in lost}
+    ends = {} if integers_only(context.target) else ends
+    standard = tuple(f"--standardize {shlex.quote(name)}" for name in unlike)
+    floats = tuple(f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in ends)
+    floats += tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in ends.values())
+    types = dict.fromkeys(ends.values(), "float")
+    if ends:  # what is lost there, no figure of the whole output shows
+        yield Change((*standard, *floats), standardize=unlike, ends=(*ends,), types=types)
+    elif standard:
+        yield Change(standard, standardize=unlike)
+    if standard and recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8:
+        yield Change((*standard, WIDE), standardize=unlike, wide=True)
+
+
+def changes(
+    context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, layers: tuple[str, ...]
+) -> Iterator[Change]:
+    """What could help, the cheapest first."""
+    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
+    logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
+    if logarithms:
+        yield front(logarithms)
+        if narrow:
+            yield front(logarithms, wide=True)
+    names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
+        context.graph.outputs, context.model.outputs, strict=True
+    )}  # fmt: skip
+    coarse = [names[name] for name in coarse_outputs(context.graph, quality) if name in names]
+    named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
+    parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
+    splits = parts and not recipe.interface.split and not context.model.deciding
+    if coarse and narrow:
+        yield Change(named, types=dict.fromkeys(coarse, "int16"))
+    if splits:
+        yield Change(("--split-outputs",), split=True)
+    if splits and narrow:
+        yield Change(("--split-outputs", "--output-type int16"), split=True, types={"": "int16"})
+    if layers and narrow:
+        named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
+        yield Change(named, layers=layers)
+    if narrow:
+        yield Change((WIDE,), wide=True)
+    if splits and narrow:
+        yield Change(("--split-outputs", WIDE), split=True, wide=True)
+
+
+def front(names: Sequence[str], wide: bool = False) -> Change:
+    """All that leads to some tensors in float, and 16 bits behind them where that is asked for."""
+    options = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in names]
+    more = [WIDE] if wide else []
+    return Change((*options, "--input float", *more), floats=(*names,), wide=wide)
