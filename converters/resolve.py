@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -44,11 +45,13 @@ class TorchObject:
         what: how messages name it.
         module: as the user made it.
         examples: the example inputs that came with it, or None.
+        notes: sentences on what was done to the module.
     """
 
     what: str
     module: torch.nn.Module
     examples: object = None
+    notes: tuple[str, ...] = ()
 
 
 def resolve(source: object) -> TorchObject | Path:
@@ -57,6 +60,8 @@ def resolve(source: object) -> TorchObject | Path:
     Raises:
         InputError: it is neither; the user's function is missing, raises, or returns something else.
     """
+    if isinstance(source, TorchObject):
+        return source
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         path = Path(os.fsdecode(text))
@@ -80,6 +85,18 @@ def is_torchscript(path: Path) -> bool:
             return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def scripted(source: object) -> TorchObject | None:
+    """A source that is TorchScript, a file or a module; None of others, which are not looked at any further."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(os.fsdecode(os.fspath(source)))
+        if path.suffix not in TORCHSCRIPT or not is_torchscript(path):
+            return None
+    elif "torch" not in sys.modules or not isinstance(source, sys.modules["torch"].jit.ScriptModule):
+        return None
+    found = resolve(source)
+    return found if isinstance(found, TorchObject) else None
 
 
 def load_torchscript(path: Path) -> torch.nn.Module:

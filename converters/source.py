@@ -80,7 +80,8 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     outputs = first_run(model, sample)
     versions = torch_source.version()
     given = model.inputs, samples, sample, outputs, model.run
-    return Source(TORCH, model.what, *given, torch=model, notes=model.notes, versions=versions)
+    notes = (*(() if isinstance(found, Path) else found.notes), *model.notes)
+    return Source(TORCH, model.what, *given, torch=model, notes=notes, versions=versions)
 
 
 def open_onnx(path: Path, samples: Samples) -> Source:

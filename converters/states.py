@@ -64,7 +64,7 @@ def with_states(model: ConvertedModel, given: Sequence[State] | None = None) -> 
 
 def found(model: ConvertedModel) -> tuple[State, ...]:
     """The pairs that names tell, or, where outputs have no names, names of inputs and shapes."""
-    inputs = [b for b in model.inputs if _is_real(model.graph, b) and _words(b.spec.name) & STATES]
+    inputs = [b for b in model.inputs if _is_real(model.graph, b) and words(b.spec.name) & STATES]
     outputs = [b for b in model.outputs if _is_real(model.graph, b)]
     pairs = []
     for b in inputs:
@@ -87,7 +87,8 @@ def _parts(name: str) -> Iterator[str]:
         yield from word if word in ("hn", "cn") else (word,)
 
 
-def _words(name: str) -> set[str]:
+def words(name: str) -> set[str]:
+    """The words that a name is made of, in lower case."""
     return {*_parts(name)}
 
 

@@ -29,6 +29,7 @@ from edgeqwt.errors import (
     ToolError,
     UnsupportedError,
 )
+from edgeqwt.extras import optional
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import trusting
 from edgeqwt.profile import TargetProfile
@@ -98,11 +99,14 @@ def without_constants(
 ) -> tuple[object, Samples, Samples | None, Recipe, tuple[Constant, ...]]:
     """A build's model, calibration and test samples and recipe, without inputs that are to be constants, and those.
 
+    Numbers that TorchScript takes are such, where it keeps a state: the state becomes inputs and outputs.
+
     Raises:
-        InputError: the model is no .onnx file, has no such input, or samples have several values of it.
+        InputError: the model is no .onnx file, has no such input, or samples have several values of it; a state in
+            attributes cannot be taken out.
     """
     if not (names := recipe.interface.constants):
-        return model, data, test, recipe, ()
+        return _stateless(model, data, test, recipe)
     if not _is_onnx(model):
         raise InputError(
             f"input {names[0]!r} can be a constant of .onnx models only",
@@ -117,6 +121,26 @@ def without_constants(
     inputs = {name: kind for name, kind in recipe.interface.inputs.items() if name not in names}
     constants = tuple(Constant.of(name, np.asarray(value)) for name, value in values.items())
     return model, data, test, replace(recipe, interface=replace(recipe.interface, inputs=inputs)), constants
+
+
+def _stateless(
+    model: object, data: Samples, test: Samples | None, recipe: Recipe
+) -> tuple[object, Samples, Samples | None, Recipe, tuple[Constant, ...]]:
+    """The same of a TorchScript module that keeps a state in its attributes; other models as they are."""
+    from edgeqwt.converters.resolve import scripted
+
+    with optional():
+        found = scripted(model)
+        if found is None:
+            return model, data, test, recipe, ()
+        from edgeqwt.converters.torch_states import lifted
+
+        taken = lifted(found.what, found.module, data)
+    if taken is None:
+        return found, data, test, recipe, ()
+    constants = tuple(Constant.of(name, value) for name, value in taken.constants.items())
+    model = replace(found, module=taken.module, notes=(taken.note,))
+    return model, taken.samples(data), None if test is None else taken.samples(test), recipe, constants
 
 
 def with_constants(model: ConvertedModel, constants: tuple[Constant, ...]) -> ConvertedModel:

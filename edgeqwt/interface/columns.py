@@ -64,7 +64,7 @@ def _first_readers(graph: Graph, t: int) -> set[str]:
     moved, kinds = {t}, set[str]()
     for op in graph.ops:
         if moved & {*op.inputs}:
-            if op.kind in MOVING:
+            if op.kind in (*MOVING, "MIRROR_PAD", "PADV2"):
                 moved |= {*op.outputs}
             else:
                 kinds.add(op.kind)
