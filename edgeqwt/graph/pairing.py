@@ -7,7 +7,7 @@ partners gives a partner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def partners(first: Graph, second: Graph) -> dict[int, int]:
     return {**found, **{t: a for t, a in output_pairs.items() if t not in second.inputs}}
 
 
-def most_alike(first: Graph, free: Iterable[int], second: Graph, i: int) -> int | None:
+def most_alike(first: Graph, free: Sequence[int], second: Graph, i: int) -> int | None:
     """The linear op of the first graph that has the most similar weights to one of the second; None without any.
 
     Partners compute one kind of sum (a 1x1 convolution is a FULLY_CONNECTED), have equally shaped outputs, both a bias
@@ -81,8 +81,12 @@ def most_alike(first: Graph, free: Iterable[int], second: Graph, i: int) -> int 
         second: of the same network.
         i: a linear op of it.
     """
-    likeness = {j: value for j in free if (value := _likeness(second, i, first, j))}
-    return max(likeness, key=likeness.__getitem__) if likeness else None
+    name = second.tensors[second.ops[i].outputs[0]].name
+    named = [j for j in free if first.tensors[first.ops[j].outputs[0]].name == name]
+    for some in (named, free):  # steps of a recurrent layer have one and the same weights, and are thousands
+        if likeness := {j: value for j in some if (value := _likeness(second, i, first, j))}:
+            return max(likeness, key=likeness.__getitem__)
+    return None
 
 
 def activated(graph: Graph, i: int, activation: str) -> int | None:

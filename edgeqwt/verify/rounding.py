@@ -17,7 +17,8 @@ functions that are a few units off in the last place, and that two evaluations b
 A second term, SAFETY·sqrt(K)·u·max|y| with the K of the op that computes y, keeps the tolerance
 from vanishing where moves happen to cancel (outputs of one element) or nothing has weights. Runtimes
 compute sigmoids and tangents by approximations that err by units of 1, however small all outputs are
-(onnxruntime's kernel by 1.4e-7 where none is above 0.03): there |y| counts as 1 at least.
+(onnxruntime's kernel by 1.4e-7 where none is above 0.03): there, and where such values are moved or averaged, |y|
+counts as 1 at least.
 
 Integer and bool tensors (ARG_MAX, comparisons) must be equal, except for elements that the moves
 change too: those are ties that rounding decides.
@@ -34,6 +35,7 @@ import numpy as np
 from edgeqwt.graph.fills import HUGE, LARGE
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.runners import Values, xnnpack
 
 UNIT = 2.0**-24
@@ -113,7 +115,7 @@ class Rounding:
         self.plain = xnnpack(graph, taps)
         self.moved = [xnnpack(moved(graph, sign * SAFETY), taps) for sign in (1, -1)]
         self.move = SAFETY * math.sqrt(max(sums, default=1)) * UNIT
-        self.least = {t: 1.0 for op in graph.ops if op.kind in ("LOGISTIC", "TANH") for t in op.outputs}
+        self.least = _least(graph)
         self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
 
     def run(self, inputs: Mapping[int, Array]) -> dict[int, Bounded]:
@@ -141,6 +143,17 @@ class Rounding:
         size = max(_largest(value), self.least.get(tensor, 0.0))
         floor = SAFETY * math.sqrt(self.terms.get(tensor, 1)) * UNIT * size
         return Bounded(value, reach + floor)
+
+
+def _least(graph: Graph) -> dict[int, float]:
+    """What |y| counts as at least, of tensors that hold approximations of curves up to 1, as they are or averaged."""
+    found = dict[int, float]()
+    for op in graph.ops:
+        if op.kind in ("LOGISTIC", "TANH"):
+            found |= dict.fromkeys(op.outputs, 1.0)
+        elif op.kind == "MEAN" or (op.kind in RULES and RULES[op.kind].bound == 0 and op.activation == "NONE"):
+            found |= dict.fromkeys(op.outputs, max((found.get(t, 0.0) for t in op.inputs), default=0.0))
+    return found
 
 
 def terms(graph: Graph, op: Op) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from edgeqwt.compensation.match import FLOAT, NO_PARTNER, NOT_INTEGER, Pair, match
 from edgeqwt.errors import InputError
+from edgeqwt.graph import pairing
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.graph.linear import linear_ops, slots
@@ -48,6 +49,15 @@ def test_names_that_tell_nothing(net: object, bits: int) -> None:
     pairs, alone = match(renamed(case.integer), case.floating)
     assert not alone
     assert [(p.integer, p.reference) for p in pairs] == [(i, i) for i in linear_ops(case.floating)]
+
+
+def test_ops_of_one_name_are_held_against_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a recurrent layer have the same weights: all held against all would be a square of thousands."""
+    case, seen = made(plain_net(), count=3), list[int]()
+    likeness = pairing._likeness
+    monkeypatch.setattr(pairing, "_likeness", lambda g, i, r, j: seen.append(i) or likeness(g, i, r, j))
+    pairs, _ = match(case.integer, case.floating)
+    assert seen == [pair.integer for pair in pairs if pair.integer in linear_ops(case.integer)]
 
 
 def test_branches_in_another_order() -> None:
