@@ -67,7 +67,7 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     Raises:
         InputError: the model or the samples cannot be used.
     """
-    from edgeqwt.converters import torch_source
+    from edgeqwt.converters import torch_source, torch_states
     from edgeqwt.converters.diagnose import first_run
 
     first = samples.first()
@@ -78,6 +78,7 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     samples = validated(samples, model.inputs)
     sample = samples.first()
     outputs = first_run(model, sample)
+    torch_states.require_none(model.what, model.module, lambda: model.run(sample))
     versions = torch_source.version()
     given = model.inputs, samples, sample, outputs, model.run
     notes = (*(() if isinstance(found, Path) else found.notes), *model.notes)

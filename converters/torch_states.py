@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -121,6 +121,47 @@ def lifted(what: str, module: Any, samples: Samples) -> Lifted | None:
     )
     _confirm(what, fresh, found, tensors, constants, some, names)
     return found
+
+
+def require_none(what: str, module: torch.nn.Module, run: Callable[[], Mapping[str, Array]]) -> None:
+    """Refuses a module whose outputs depend on what it wrote into its attributes at the call before.
+
+    Args:
+        what: how messages name it.
+        module: in evaluation mode, called once already: what is computed once and kept is there.
+        run: calls it, on one and the same sample.
+
+    Raises:
+        InputError: naming the attributes.
+    """
+    first, before = run(), _tensors(module)
+    kept = {path: _version(value) for path, value in before.items()}
+    second, after = run(), _tensors(module)
+    if all(np.array_equal(first[name], value, equal_nan=True) for name, value in second.items()):
+        return
+    written = [p for p, value in after.items() if value is not before.get(p) or _version(value) != kept[p]]
+    if written:
+        raise InputError(
+            f"{what}: forward keeps a state in its attributes ({', '.join(written)}), which a file forgets: it returns "
+            "something else when it is called again",
+            "Let forward take it as an argument and return the new one; or return torch.jit.script(module), of which "
+            "the state becomes inputs and outputs by itself.",
+        )
+
+
+def _version(value: torch.Tensor) -> int:
+    """How often a tensor was written; those of inference mode do not count it."""
+    return 0 if value.is_inference() else value._version
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers, and tensors that are attributes, by their path."""
+    return {
+        f"{name}.{key}".lstrip("."): value
+        for name, part in module.named_modules()
+        for key, value in {**vars(part), **vars(part).get("_buffers", {})}.items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 def _written(module: torch.jit.ScriptModule) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgeqwt.errors import InputError
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.requires("torch")
 
-from edgeqwt.converters.torch_states import lifted  # noqa: E402
+from edgeqwt.converters.torch_states import lifted, require_none  # noqa: E402
 
 WIDTH, RATE = 4, 16000
 
@@ -115,6 +115,40 @@ def test_what_cannot_be_taken_out_is_refused_by_name() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_modules_without_a_state_stay_as_they_are() -> None:
     assert lifted("net", scripted(torch.nn.Linear(WIDTH, WIDTH)), stream()) is None
+
+
+class Written(torch.nn.Module):
+    """A state in place, or as a new tensor; and what is computed once and kept, which is none."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.register_buffer("total", torch.zeros(1, WIDTH))
+        self.grid: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.grid = torch.arange(WIDTH) * 1.0
+        if self.way == "place":
+            self.total.add_(x)
+        elif self.way == "new":
+            self.total = self.total + x
+        return self.total + x * self.grid
+
+
+@pytest.mark.parametrize("way", ["place", "new"])
+def test_states_of_other_modules_are_named(way: str) -> None:
+    with pytest.raises(InputError, match=r"m: forward keeps a state in its attributes \(.*total") as caught:
+        require_none("m", *running(Written(way)))
+    assert "torch.jit.script" in caught.value.hint
+
+
+def test_what_is_computed_once_and_kept_is_no_state() -> None:
+    require_none("m", *running(Written("")))
+
+
+def running(module: torch.nn.Module) -> tuple[torch.nn.Module, Callable[[], dict[str, Any]]]:
+    module(torch.ones(1, WIDTH))
+    return module, lambda: {"output": module(torch.ones(1, WIDTH)).numpy()}
 
 
 @pytest.mark.requires("onnx2tf")
