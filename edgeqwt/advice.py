@@ -15,7 +15,7 @@ from edgeqwt.recipe.layers import UPTO, pattern_of
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
-from edgeqwt.trials import Trial, worst_place
+from edgeqwt.trials import FEW_HELD_OUT, Trial, worst_place
 from edgeqwt.verify.op_errors import OpError, OwnErrors
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
@@ -24,8 +24,6 @@ CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
 WORTH_DB = 1.0
 """What 16 bits at one op have to gain to be advised."""
-FEW_HELD_OUT = 4
-"""Of 16 samples: files that were promised 30 dB by so few had 19 on fresh ones (docs/calibration.md, few_values)."""
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 

@@ -189,6 +189,20 @@ def test_what_is_mostly_float_comes_last(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "; --a 14.0 dB." in found
 
 
+@pytest.mark.parametrize(
+    ("db", "error", "samples", "unsure"),
+    [
+        (28.0, 1.0, 8, False),
+        (26.0, 1.0, 8, True),  # less than two standard errors above 25 dB
+        (28.0, 1.0, 4, True),
+        (28.0, math.nan, 8, True),
+        (24.0, 0.1, 8, False),  # not enough anyway
+    ],
+)
+def test_what_is_enough_by_little_is_tried_again(db: float, error: float, samples: int, unsure: bool) -> None:
+    assert Trial("--a", Place("p", db, error), samples).unsure == unsure
+
+
 def test_what_is_enough_by_chance_is_not_promised() -> None:
     """Noise adds up: 28 dB, and 22 dB three times, are 22.9 dB, which are not enough."""
     trials = [Trial("--a", Place(name, db), 8) for name, db in (("p", 28.0), ("q", 22.0), ("r", 22.0), ("s", 22.0))]
