@@ -11,7 +11,8 @@ import numpy as np
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import EdgeqwtError, InputError, ParityError
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.fills import LARGE
+from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.feeds import feed, output_tensor
 from edgeqwt.verify.metrics import Sums, compare
@@ -20,6 +21,10 @@ from edgeqwt.verify.rounding import Bounded, Rounding, Verdict
 HIDDEN_ROWS = (
     " An attention mask of -infinity that hides a whole row, such as one of padding, makes NaN of its softmax: use "
     "-1e9 in its place."
+)
+HIDDEN_WHOLLY = (
+    "A mask hides everything there in this sample, which no network meets in training: check the mask's "
+    "meaning in the samples (whether true stands for padding, or for what counts), and leave out rows of padding alone."
 )
 
 
@@ -166,7 +171,15 @@ class _Diagnosis:
         expected = {before.tensors[t].name: value for t, value in values.items()}
         suspect = self._first_divergence(self.graph, expected)
         hint = "This is a bug in edgeqwt's own rewriting of the float graph: please report it with the model."
+        if suspect is not None and self._hidden(before, expected, self.graph.ops[suspect.op]):
+            hint = HIDDEN_WHOLLY
         return ParityError(self._message("the rewritten float model", self.graph, binding, verdict, suspect), hint)
+
+    def _hidden(self, before: Graph, expected: Mapping[str, Array], op: Op) -> bool:
+        """Whether a tensor holds the fill of a mask in a whole row, which is written at a size of its own."""
+        name = self.graph.tensors[op.outputs[0]].name
+        rows = np.atleast_1d(expected.get(name, np.zeros(1)))
+        return bool((rows <= -LARGE).all(axis=-1).any()) and any(o.kind == "SOFTMAX" for o in before.ops)
 
     def _conversion_error(self, binding: Binding, verdict: Verdict) -> ParityError:
         converted = self.converted

@@ -15,8 +15,9 @@ from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError, ParityError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.prepare.prepare import prepare
 from edgeqwt.runtime.runners import reference
-from edgeqwt.verify.parity import check_parity
+from edgeqwt.verify.parity import HIDDEN_WHOLLY, check_parity
 from edgeqwt.verify.rounding import Rounding
 from tests.chain import Chain
 from tests.verify.helpers import as_source, image_samples
@@ -196,6 +197,20 @@ def test_an_intermediate_of_another_shape() -> None:
     other = other.with_tensors({5: replace(graph.tensors[5], shape=(1, 2, 2, 9))})
     with pytest.raises(ParityError, match="PAD #1 -> 'pad' is the first op"):
         check_parity(as_source(graph, converted=other), other, _noise(graph))
+
+
+def test_a_mask_that_hides_a_whole_row_is_said_to_be_one() -> None:
+    """The fill, -1e9, is written at a size of its own that hides just as well: a row of nothing else is another one."""
+    chain = Chain()
+    x, hides = chain.input((1, 8), "x"), chain.input((1, 8), "hides", "bool")
+    filled = chain.op("SELECT_V2", hides, chain.constant(-1e9), x, shape=(1, 8), name="filled")
+    graph = chain.graph(chain.op("SOFTMAX", filled, beta=1.0, name="y"))
+    after, values = prepare(graph).graph, np.arange(8, dtype=np.float32)[None]
+    model = as_source(graph)
+    check_parity(model, after, [{"x": values, "hides": values > 3}])
+    with pytest.raises(ParityError, match="the rewritten float model") as caught:
+        check_parity(model, after, [{"x": values, "hides": values > -1}])
+    assert caught.value.hint == HIDDEN_WHOLLY
 
 
 def test_ops_that_could_not_be_compared_are_counted() -> None:
