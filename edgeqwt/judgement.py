@@ -135,7 +135,8 @@ def judge(
     # What may be chance is said; minutes of trials would be lost in most cases.
     if not all(shortfall.chance for shortfall in poor) and context.limits.spare():
         with stages("try remedies") as advance:
-            trials = tried(context, samples, recipe, found, own, advance, limit)
+            known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
+            trials = tried(context, samples, known, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
     doubts = uncertain(found, _of_fitted(context, reference, kept, found))
     said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
@@ -150,11 +151,12 @@ def judge(
     return judgement
 
 
-def _plain(made: Made, techniques: Techniques) -> Techniques:
-    """Plain quantization, with the tails that the build found: what they are for, held-out samples may not have."""
+def _with_tails(made: Made, techniques: Techniques) -> Techniques:
+    """Techniques with the tails that the build found: what they are for, fewer samples may not have."""
     found = made.account(RangeTails.name)
     share = found.data["share"] if found is not None and found.kept and found.data else 0.0
-    return tuple(replace(t, tails=share) if share and isinstance(t, MseRanges) else t for t in plain(techniques))
+    others = (t for t in techniques if t.name != RangeTails.name)
+    return tuple(replace(t, tails=share) if share and isinstance(t, MseRanges) else t for t in others)
 
 
 def judged(
@@ -170,7 +172,7 @@ def judged(
     variants, sentences = _adapted(variants, adapt)
     quality, ended = of_those_that_run(variants, lambda v: context.gate.quality(made.reference, v, advance))
     variants, sentences = {name: variants[name] for name in quality}, (*sentences, *ended)
-    simple = _plain(made, recipe.techniques)
+    simple = plain(_with_tails(made, recipe.techniques))
     others = [t for t in recipe.techniques if t.role not in (RANGES, COMPENSATION) and t.name != RangeTails.name]
     if not others or context.model.learned is not None:
         return variants, quality, sentences

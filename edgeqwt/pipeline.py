@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,7 @@ from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.rounding.structure import compressed
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.runtime.signatures import require_same
@@ -90,6 +92,7 @@ class BuildResult(Judgement, Tabular):
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
+        compressed: variant -> bytes of its file after DEFLATE.
         seconds: wall-clock time of each stage.
         versions: of Python and of every package that took part.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
@@ -115,6 +118,7 @@ class BuildResult(Judgement, Tabular):
     scores: Mapping[str, Mapping[str, float]]
     evaluated: int
     sizes: Mapping[str, int]
+    compressed: Mapping[str, int]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     findings: tuple[Finding, ...] = ()
@@ -220,7 +224,9 @@ def build(
     judgement = judge(context, job.samples, made, recipe, stages, written, job.warnings)
     gains = _gains(job, recipe) if limits.spare() else ()
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
-    with stages("prove") as advance:
+    with stages("prove") as advance, ThreadPoolExecutor(1) as pool:
+        # Another process proves, and leaves this one's cores to DEFLATE.
+        measured = {graph: pool.submit(_size, graph) for graph in (graph, *variants.values())}
         variants, runtimes, copied = without_overwrites(
             variants, judgement.choice.name, lambda kept: _proof(kept, context, recipe, advance)
         )
@@ -229,7 +235,10 @@ def build(
     if grouping is not None:
         found = grouped(job, made, judgement, grouping, stages, written)
         groups = _proved_groups(found, variants[judgement.choice.name], job, recipe, stages)
-    sizes = sizes_of({FLOAT: graph, **variants})
+    files = {
+        name: measured[g].result() if g in measured else _size(g) for name, g in {FLOAT: graph, **variants}.items()
+    }
+    sizes = {name: size for name, (size, _) in files.items()}
     check_free(variants, sizes)
     scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
     named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
@@ -250,6 +259,7 @@ def build(
         scores=scores,
         evaluated=evaluated,
         sizes=sizes,
+        compressed={name: size for name, (_, size) in files.items()},
         seconds=stages.seconds,
         peaks=stages.peaks,
         limits=limits,
@@ -372,6 +382,12 @@ def _scores(
 def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
     """Bytes of each graph's file."""
     return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
+
+
+def _size(graph: Graph) -> tuple[int, int]:
+    """Bytes of a graph's file, and those after DEFLATE."""
+    content = flatbuffer.to_bytes(graph)
+    return len(content), compressed(content)
 
 
 def versions() -> dict[str, str]:

@@ -18,24 +18,24 @@ class Summand:
 
     Attributes:
         other: the other summand.
-        total: the clipped sum.
     """
 
     other: int
-    total: int
 
     @property
     def reads(self) -> tuple[int, ...]:
         """The tensors whose values say what is needed."""
-        return self.other, self.total
+        return (self.other,)
 
     def needed(self, value: Array, values: Mapping[int, Array]) -> Array:
         """The value, and where the sum is zero the value nearest to zero that keeps it so.
 
-        Below -other the sum is zero whatever the value: a range that ends at -other loses nothing.
+        Below -other the sum is zero whatever the value: a range that ends at -other loses nothing. Where the sum is not
+        zero, the value is above that.
         """
-        zero = np.minimum(-values[self.other], 0)
-        return np.where(values[self.total] > 0, value, np.maximum(value, zero))
+        zero = np.negative(values[self.other])
+        np.minimum(zero, 0, out=zero)
+        return np.maximum(value, zero, out=zero)
 
 
 def summands(graph: Graph) -> dict[int, Summand]:
@@ -50,7 +50,7 @@ def summands(graph: Graph) -> dict[int, Summand]:
         for t, other in ((a, b), (b, a)):
             alone = readers.get(t) == [graph.ops.index(op)] and t not in graph.outputs
             if t != other and len(shapes) == 1 and t in computed and alone and not graph.tensors[other].is_constant:
-                found[t] = Summand(other, op.outputs[0])
+                found[t] = Summand(other)
                 break
     return found
 

@@ -12,6 +12,7 @@ from edgeqwt.calibration.samples import Sample, Samples, roles
 from edgeqwt.graph.graph import Array
 
 FEW = 32
+LOOKED_AT = 32  # samples that show on which axis neighbours are alike
 BEYOND = 0.1  # of the fitted range, by which a held-out sample leaves it
 
 
@@ -23,6 +24,7 @@ class _Input:
     high: list[float] = field(default_factory=lambda: [-np.inf, -np.inf])
     held: list[tuple[float, float]] = field(default_factory=list)
     constant: int = 0
+    looked: int = 0
     steps: Array | None = None
     shape: tuple[int, ...] = ()
 
@@ -66,7 +68,8 @@ def _look(found: _Input, array: Array, half: int) -> None:
         found.held.append((low, high))
     found.constant += low == high and array.size > 1
     found.shape = array.shape
-    if array.ndim == 4 and array.dtype.kind == "f" and min(array.shape[1:]) > 1:
+    if array.ndim == 4 and array.dtype.kind == "f" and min(array.shape[1:]) > 1 and found.looked < LOOKED_AT:
+        found.looked += 1
         steps = np.array([float(np.square(np.diff(array, axis=axis)).mean()) for axis in (1, 2, 3)])
         found.steps = steps if found.steps is None else found.steps + steps
 

@@ -123,7 +123,8 @@ class Statistics:
 
     def _extremes(self, blocks: Sequence[Array]) -> None:
         """Takes in the extremes of some values."""
-        low, high = float(np.min([b.min() for b in blocks])), float(np.max([b.max() for b in blocks]))  # NaN stays
+        found = np.array([(block.min(), block.max()) for block in blocks])  # of a block, while the cache has it
+        low, high = float(found[:, 0].min()), float(found[:, 1].max())  # NaN stays
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("a value is NaN or infinite", "Check the weights and the calibration samples.")
         self.low, self.high = min(self.low, low), max(self.high, high)

@@ -24,3 +24,13 @@ def every(shape: Sequence[int], wanted: int) -> int:
 def some(values: Array, step: int, first: int = 0) -> Array:
     """One in so many positions of some values (..., channels), from one on; shape (positions, channels)."""
     return values.reshape(-1, values.shape[-1])[first::step]
+
+
+def thinned(values: Array, most: int) -> Array:
+    """An activation as it is, or of one that has more than so many values about so many, those of some positions.
+
+    The same ones for all activations of one shape; shape (positions, channels).
+    """
+    if values.ndim < 2 or values.size <= most:
+        return values
+    return some(values, every(values.shape, most // values.shape[-1]))

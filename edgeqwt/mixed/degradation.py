@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.saturation import decision_tensors
+from edgeqwt.runtime.parallel import THREADS, ordered
 from edgeqwt.verify.comparator import Comparator
 
 
@@ -29,18 +31,20 @@ def degradations(
 
     Args:
         graph: float.
-        variants: make graphs with the same inputs and outputs; called one after the other.
+        variants: make graphs with the same inputs and outputs; called on several threads, one at a time on each.
         samples: graph inputs by tensor index; kept, with what the graph makes of them.
         on_variant: called with (variants done, variants in all).
 
     Raises:
         InputError: there are no samples.
     """
+    threads = min(THREADS, max(1, len(variants)))  # a variant each: to load one takes as long as some samples
     results = []
     with Comparator(graph, samples, decision_tensors(graph)) as comparator:
-        for done, variant in enumerate(variants, start=1):
-            results.append(comparator.noise(variant()))
-            on_variant(done, len(variants))
+        noise = partial(comparator.noise, threads=THREADS // threads)
+        for found in ordered([noise] * threads, lambda noise, variant: noise(variant()), variants, window=1):
+            results.append(found)
+            on_variant(len(results), len(variants))
     return results
 
 

@@ -21,9 +21,10 @@ from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.quality import Quality, layer_quality
 
 WORK = 1 << 35  # multiplications that one look at a candidate is worth: some seconds on two cores
+FINAL_WORK = 1 << 37  # those that the last look is worth, which decides what is kept and says how good it is
 LEAST = 32
-"""Held-out samples that techniques' candidates are looked at on, however large the network. Errors of two candidates
-are compared on the same ones, so that differences are known far better than either."""
+"""Held-out samples that are looked at, however large the network. Errors of two candidates are compared on the same
+ones, so that differences are known far better than either."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Gate:
     outputs vary between samples: compensation takes it away later, whatever else is done.
 
     Candidates of networks of many multiplications are looked at on the first of the held-out samples; `quality`, which
-    decides what is kept in the end, is of all.
+    decides what is kept in the end, is of four times as many.
 
     Args:
         model: what the converter handed over.
@@ -62,7 +63,8 @@ class Gate:
     """
 
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
-        self._model, self._graph, self._samples = model, graph, samples
+        self._model, self._graph, self._held_out = model, graph, samples
+        self._samples = samples.head(runs(graph, FINAL_WORK, LEAST))
         self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
         self._looks = samples.head(runs(graph, WORK, LEAST))
         self._comparators: dict[tuple[int, ...], Comparator] = {}
@@ -70,8 +72,8 @@ class Gate:
     @property
     def count(self) -> int:
         """How many samples are held out."""
-        known = self._samples.count
-        return sum(1 for _ in self._samples) if known is None else known
+        known = self._held_out.count
+        return sum(1 for _ in self._held_out) if known is None else known
 
     def keep(self, before: Graph, after: Graph, threshold: float, at: tuple[int, ...] = ()) -> Verdict:
         """Whether an integer graph is better than another one by so many decibels; not where that is not known.

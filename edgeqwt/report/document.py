@@ -14,7 +14,6 @@ from typing import Any
 from edgeqwt.calibration.samples import HELD_OUT, HOLD_OUT_EVERY
 from edgeqwt.compensation.cwac import Change
 from edgeqwt.converted import Binding, ConvertedModel
-from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import bit_operations
 from edgeqwt.judgement import COMPENSATED, UNCOMPENSATED
@@ -27,7 +26,6 @@ from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report import body, rows
 from edgeqwt.report.manifest import SCHEMA
 from edgeqwt.report.widths import widths
-from edgeqwt.rounding.structure import compressed
 from edgeqwt.runtime.qualcomm import Compiled
 from edgeqwt.verify.bitexact import Difference
 from edgeqwt.verify.choice import gain_at, split_at
@@ -69,7 +67,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         paired={b: _paired(result.quality[a], result.quality[b]) for a, b in pairwise(result.quality)},
         scores=result.scores,
         bytes=result.sizes,
-        compressed_bytes=compressed_sizes(result),
+        compressed_bytes=result.compressed,
         bit_operations=bit_operations(result.graph),
         ops={name: _ops(graph) for name, graph in graphs.items()},
         widths=widths(result.graph),
@@ -117,11 +115,6 @@ def _own_errors(found: OwnErrors) -> rows.RankedErrors:
 def variants(result: BuildResult) -> dict[str, Graph]:
     """The float graph that was lowered and every integer graph made of it, by the name of the variant."""
     return {FLOAT: result.prepared.graph, **result.variants}
-
-
-def compressed_sizes(result: BuildResult) -> dict[str, int]:
-    """Bytes of each variant's file after DEFLATE."""
-    return {name: compressed(flatbuffer.to_bytes(graph)) for name, graph in variants(result).items()}
 
 
 def _layers(result: BuildResult) -> tuple[rows.LayerRow, ...]:

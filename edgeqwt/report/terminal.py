@@ -204,8 +204,6 @@ def kept_sentence(choice: Choice) -> str:
 
 def structure_sentences(result: BuildResult) -> Iterator[str]:
     """What became of pruned and clustered weights; nothing where there are none."""
-    from edgeqwt.report.document import compressed_sizes
-
     rows = result.made.structure
     sparse, clustered = ([row for row in rows if kind in row.kept] for kind in KINDS)
     if sparse:
@@ -217,8 +215,8 @@ def structure_sentences(result: BuildResult) -> Iterator[str]:
         most_values = max(row.values_after for row in clustered)
         yield f"{len(clustered)} layers are clustered: at most {most_values} distinct integers in each"
     if rows:
-        sizes = compressed_sizes(result)
-        yield f"compressed {sizes['float']:,} bytes in float, {sizes[result.choice.name]:,} in integers"
+        small, kept = result.compressed, result.choice.name
+        yield f"compressed {small['float']:,} bytes in float, {small[kept]:,} in integers"
 
 
 def assignment_sentences(found: Assignment | None) -> Iterator[str]:

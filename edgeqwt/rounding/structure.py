@@ -211,13 +211,10 @@ def _factor(values: Array, book: Array) -> float:
     largest = values[np.argsort(-np.abs(values), kind="stable")[:ANCHORS]]
     ratios = (largest[:, None] / book[None, :]).ravel()
     usable = np.unique(ratios[ratios > 0])
-    best, most = 1.0, (0, -np.inf)
-    for ratio in usable:
-        score = (int(_matches(values / ratio, book).sum()), -abs(float(np.log(ratio))))
-        if score > most:
-            best, most = float(ratio), score
-    return best
+    matching = _matches(values[None, :] / usable[:, None], book).sum(axis=1)
+    best = np.flatnonzero(matching == matching.max(initial=1))
+    return float(usable[best[np.argmin(np.abs(np.log(usable[best])))]]) if len(best) else 1.0
 
 
 def _matches(values: Array, book: Array) -> Array:
-    return np.asarray((np.abs(values[:, None] - book[None, :]) <= SAME * np.abs(book)).any(axis=1))
+    return np.asarray((np.abs(values[..., None] - book) <= SAME * np.abs(book)).any(axis=-1))

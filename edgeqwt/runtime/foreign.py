@@ -21,7 +21,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.tensor import HANDLES
 from edgeqwt.runtime.child import EndedError
 from edgeqwt.runtime.ended import TOGETHER, first_ending
-from edgeqwt.runtime.interpreters import InterpreterError
+from edgeqwt.runtime.interpreters import FILES, InterpreterError
 from edgeqwt.runtime.subprocess_runners import litert_host
 
 SLOW = 1 << 22
@@ -66,7 +66,7 @@ def survived(graph: Graph, what: str) -> Graph:
     """
     if not graph.outputs:
         raise InputError(f"{what} has no outputs", "Convert the model again.")
-    digest = hashlib.sha256(flatbuffer.to_bytes(graph)).digest()
+    digest = hashlib.sha256(FILES.of(graph, graph.outputs)).digest()
     if digest not in _shapes:
         found: Shapes = {}
         for kind in ("builtin",) if _open(graph) else ("xnnpack", "reference"):

@@ -118,7 +118,7 @@ class Files:
         return content
 
 
-_FILES = Files(1 << 27)
+FILES = Files(1 << 27)
 
 
 class LiteRT:
@@ -135,7 +135,7 @@ class LiteRT:
         self.graph, self.wanted = graph, list(dict.fromkeys((*graph.outputs, *taps)))
         self.name = f"LiteRT ({kernels} kernels)"
         self.note = f"{self.name} on {span(graph)}"
-        content = _FILES.of(graph, self.wanted)
+        content = FILES.of(graph, self.wanted)
         with _failures(self.name, "load", capture=True), running(self.note):
             self.interpreter: Any = Interpreter(
                 model_content=content, num_threads=1, experimental_op_resolver_type=resolver

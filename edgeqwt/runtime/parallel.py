@@ -54,6 +54,11 @@ def ordered[W, A, B](
                 future.cancel()
 
 
+def each[A, B](work: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> list[B]:
+    """work(item) of every item, in order, on so many threads."""
+    return [*ordered([None] * threads, lambda _, item: work(item), items)]
+
+
 def chunk_size(elements: int, most: int = CHUNK, limit: int = ELEMENTS) -> int:
     """How many samples to take at a time, of which so many elements are kept each: one at least.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -80,7 +79,7 @@ class Trial:
         if self.there is not None or (self.forms <= _survivors and not self.always):
             return
         try:
-            self.there = litert_host().runner(kernels, replace(graph, signatures=()), taps)
+            self.there = litert_host().runner(kernels, graph, taps)
         except EndedError as error:
             op = first_ending(graph, lambda part: litert_host().runner(kernels, part))
             raise KernelEndedError(graph, op, kernels, error, "when it is loaded") from error

@@ -19,7 +19,7 @@ from edgeqwt.extras import need
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.child import Child, EndedError, Limits
-from edgeqwt.runtime.interpreters import LiteRT, Runner, Values, check_inputs, computed_shapes, filled, loaded
+from edgeqwt.runtime.interpreters import FILES, LiteRT, Runner, Values, check_inputs, computed_shapes, filled, loaded
 
 SECONDS = 600.0
 """Of one inference: the slowest that a build meets, reference kernels on a large network, take a tenth of it."""
@@ -100,7 +100,7 @@ class Hosted:
 
     def __init__(self, host: Host, kind: str, graph: Graph, taps: Sequence[int]) -> None:
         self.host, self.graph = host, graph
-        self.arguments = (kind, flatbuffer.to_bytes(graph), tuple(taps))
+        self.arguments = (kind, FILES.of(graph, graph.outputs), tuple(taps))
         self.limits, self.key = allowed(graph), next(_KEYS)
         self.loaded: Child | None = None
         weakref.finalize(self, host.unused.append, self.key).atexit = False

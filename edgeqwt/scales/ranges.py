@@ -354,7 +354,10 @@ def _cheapest(below: _Side, above: _Side, count: float, levels: int, p: float) -
 
 
 def _squares_beyond(limits: Array, counts: Array, centers: Array) -> tuple[Array, Array]:
-    """For each end >= 0: how many values lie above it, and their summed squared distance to it."""
+    """For each end >= 0: how many values lie above it, and their summed squared distance to it; bins around zero."""
+    counts, centers = counts[len(counts) // 2 :], centers[len(centers) // 2 :]
+    if not counts.any():
+        return np.zeros(len(limits)), np.zeros(len(limits))
     # Suffix sums of 1, v and v^2 give sum((v - end)^2) for any end in constant time.
     n = np.cumsum(counts[::-1])[::-1]
     s = np.cumsum((counts * centers)[::-1])[::-1]

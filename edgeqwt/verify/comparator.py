@@ -22,6 +22,7 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.pairing import counterparts
+from edgeqwt.graph.positions import thinned
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.runtime.boundary import feed_as, graph_feed, to_real
 from edgeqwt.runtime.ended import KernelEndedError
@@ -121,6 +122,7 @@ class Look:
         deciding: what of the tensors counts; None: everything.
         spread: whether what varies counts of others, too.
         probable_step: of a probability, the step that its kernels give it (`verify.resolution`); 0 of what is none.
+        most: values of a sample that count, about, of what is not `varying`; None: all.
     """
 
     reference: int
@@ -130,6 +132,7 @@ class Look:
     deciding: Within | None = None
     spread: bool = False
     probable_step: float = 0.0
+    most: int | None = None
 
     def counting(self, values: Array) -> Array:
         """What counts of the values of one of the tensors."""
@@ -233,6 +236,8 @@ def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], foun
         first = [look.counting(to_real(reference, look.reference, value)) for value in ours]
         second = [look.counting(to_real(graph, look.tensor, value)) for value in theirs]
         return [compare(a, b, step, varying=True) for a, b in zip(first, second, strict=True)]
+    if look.most is not None:
+        ours, theirs = ([thinned(value, look.most) for value in values] for values in (ours, theirs))
     stack = _stacked([to_real(reference, look.reference, value) for value in ours])
     if theirs[0].dtype.kind == "c" or (q is not None and q.axis is not None):  # not element by element
         theirs = [to_real(graph, look.tensor, value) for value in theirs]
@@ -330,20 +335,20 @@ class Comparator:
         """Frees the disk."""
         self._store.__exit__(None, None, None)
 
-    def noise(self, integer: Graph) -> float:
+    def noise(self, integer: Graph, threads: int = THREADS) -> float:
         """Squared error over the squares of what varies, summed over the outputs: 0.001 is 30 dB with one output.
 
         An output that joins parts of several kinds counts as so many outputs. A graph whose kernels end their process
         errs without bound: no candidate of the kind is kept.
         """
         try:
-            return self._noise(integer)
+            return self._noise(integer, threads)
         except KernelEndedError:
             return math.inf
 
-    def _noise(self, integer: Graph) -> float:
+    def _noise(self, integer: Graph, threads: int) -> float:
         if integer not in self._sums:
-            self._sums[integer] = self._summed(integer)
+            self._sums[integer] = self._summed(integer, threads)
         noise, total, rows = self._sums[integer]
         if self.centered:
             constant = np.array([np.square(error).sum() for error in total]) / rows
@@ -351,7 +356,7 @@ class Comparator:
         signal = np.array([*self._signal.values()])
         return float((noise / np.where(signal > 0, signal, 1)).sum())
 
-    def _summed(self, integer: Graph) -> tuple[Array, list[Array], Array]:
+    def _summed(self, integer: Graph, threads: int) -> tuple[Array, list[Array], Array]:
         """Of each output or part: the sum of squared errors, that of each channel's errors, and how many rows."""
         pairs = counterparts(self.graph, integer)
         taps = {t: pairs[t] for t in self.outputs}
@@ -366,7 +371,7 @@ class Comparator:
             }
             return [e.reshape(-1, e.shape[-1] if e.ndim else 1) for e in self._of_parts(errors).values()]
 
-        workers = [xnnpack(integer, [*taps.values()]) for _ in range(THREADS)]
+        workers = [xnnpack(integer, [*taps.values()]) for _ in range(threads)]
         noise: Array = np.zeros(len(self._signal))
         total: list[Array] = [np.zeros(1)] * len(self._signal)
         # Summed in the order of the samples, so that threads do not change the result.

@@ -22,6 +22,7 @@ from edgeqwt.calibration.clipped import spared
 from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.pairing import partners
+from edgeqwt.graph.positions import thinned
 from edgeqwt.runtime.boundary import graph_feed, limits, to_real
 from edgeqwt.runtime.runners import InterpreterError, Values
 from edgeqwt.runtime.subprocess_runners import litert_host
@@ -31,6 +32,7 @@ from edgeqwt.verify.traces import Trace, Tracing
 
 SAMPLES = 8
 ELEMENTS = 1 << 25  # of activations, over all samples, beyond which fewer are run; never fewer than two
+LOOKED_AT = 1 << 15  # values of an activation and sample, about: neighbours on large maps say nearly the same
 MORE, CHEAP = 128, 1 << 19
 """Samples of small networks, as far as they have no more activations than so many: clipping is rare."""
 
@@ -125,15 +127,18 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
 
         def work(values: Values, runs: dict[str, Values]) -> None:
             found = runs[""]
-            real = {t: to_real(first, pairs[t], values[pairs[t]]) for t in (*second.inputs, *cut) if t in pairs}
+            reference = {t: values[pairs[t]] for t in (*second.inputs, *cut) if t in pairs}
+            real = {t: to_real(first, pairs[t], value) for t, value in reference.items()}
             fed = {t: found[t] for t in second.inputs}
             own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
             for t in real:
                 judged = fed[t] if t in fed else own[counterparts[t]]
-                three = [real[t], to_real(second, t, judged), to_real(second, t, found[t])]
+                three = [(first, pairs[t], reference[t]), (second, t, judged), (second, t, found[t])]
                 if need := partly.get(pairs[t]):  # what a reader clips away, or multiplies by zero, may be anything
-                    three = [need.needed(value, values) for value in three]
-                totals[t].add(second, t, *three)
+                    looked = [thinned(need.needed(to_real(*value), values), LOOKED_AT) for value in three]
+                else:
+                    looked = [to_real(graph, k, thinned(value, LOOKED_AT)) for graph, k, value in three]
+                totals[t].add(second, t, *looked)
 
         few = [*islice(samples, enough_samples(second))]
         deque(side_by_side(first, taps, {"": (second, cut)}, few, work, threads=1), maxlen=0)

@@ -20,9 +20,10 @@ from edgeqwt.verify.paired import gain
 from edgeqwt.verify.parts import parts_of
 from edgeqwt.verify.resolution import probable, probable_step, unresolved
 
-LOOKED_AT = 1 << 27
+LOOKED_AT = 1 << 25
 """Values of layers that are compared, all samples together: more of them would change the second decimal of a layer's
 SQNR, and take longer than running the graphs."""
+EACH = 1 << 15  # values of a layer and sample that are compared, about, those of some positions
 LEAST = 16  # samples that layers are compared on, however large
 
 
@@ -174,7 +175,7 @@ class _Compared:
         outputs = tuple(zip(float_graph.outputs, graph.outputs, decisive, strict=True))
         return _Compared(
             graph,
-            tuple(Look(f, t, varying=False) for f, t in same),
+            tuple(Look(f, t, most=EACH) for f, t in same),
             tuple(Look(f, t, True, None, d) for f, t, d in outputs),
             tuple(Look(f, t, True, None, d) if d else _decisive(float_graph, f, graph, t) for f, t, d in outputs),
             tuple(() if d else _parts(float_graph, f, graph, t) for f, t, d in outputs),
@@ -187,7 +188,7 @@ class _Compared:
     @property
     def size(self) -> int:
         """Values of one sample that are looked at layer by layer."""
-        return sum(self.graph.tensors[look.tensor].size for look in self.layers)
+        return sum(min(self.graph.tensors[look.tensor].size, EACH) for look in self.layers)
 
     def quality(self, samples: int, layer_samples: int, totals: Sequence[Total]) -> Quality:
         producers, left = self.graph.producers(), iter(totals)

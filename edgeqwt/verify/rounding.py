@@ -27,7 +27,7 @@ change too: those are ties that rounding decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +36,7 @@ from edgeqwt.graph.fills import HUGE, LARGE
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.runtime.parallel import each
 from edgeqwt.runtime.runners import Values, xnnpack
 
 UNIT = 2.0**-24
@@ -113,24 +114,20 @@ class Rounding:
         sums = [terms(graph, op) for op in graph.ops]
         self.terms = {t: k for op, k in zip(graph.ops, sums, strict=True) for t in op.outputs}
         self.plain = xnnpack(graph, taps)
-        self.moved = [xnnpack(moved(graph, sign * SAFETY), taps) for sign in (1, -1)]
+        self.moved = each(lambda sign: xnnpack(moved(graph, sign * SAFETY), taps), (1, -1))
         self.move = SAFETY * math.sqrt(max(sums, default=1)) * UNIT
         self.least = _least(graph)
         self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
 
-    def run(self, inputs: Mapping[int, Array]) -> dict[int, Bounded]:
+    def run(self, inputs: Values) -> dict[int, Bounded]:
         """The outputs and taps on one sample, each with what rounding can do to it."""
-        values = self.plain.run(inputs)
-        others = [
-            runner.run({t: self._moved_input(t, x, sign) for t, x in inputs.items()})
-            for runner, sign in zip(self.moved, (1, -1), strict=True)
-        ]
+        runners = zip((self.plain, *self.moved), (0, 1, -1), strict=True)
+        values, *others = each(lambda run: run[0].run(self._moved_inputs(inputs, run[1])), runners)
         return {t: self._bounded(t, value, others) for t, value in values.items()}
 
-    def _moved_input(self, tensor: int, value: Array, sign: int) -> Array:
-        if value.dtype.kind != "f":
-            return value
-        return _scaled(value, sign * self.move * self.directions[tensor])
+    def _moved_inputs(self, inputs: Values, sign: int) -> Values:
+        moving = {t: value for t, value in inputs.items() if sign and value.dtype.kind == "f"}
+        return inputs | {t: _scaled(value, sign * self.move * self.directions[t]) for t, value in moving.items()}
 
     def _bounded(self, tensor: int, value: Array, others: Sequence[Values]) -> Bounded:
         if value.dtype.kind != "f":

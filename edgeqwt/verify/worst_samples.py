@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import feed_as, to_real
-from edgeqwt.runtime.runners import InterpreterError, Runner, xnnpack
+from edgeqwt.runtime.parallel import each
+from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.verify.quality import Quality
 
 MOST = 8
@@ -53,10 +55,10 @@ def worst_samples(
     wanted = {int(k): float(shares[k]) for k in order if shares[k] > 0}
     kept = {k: dict(sample) for k, sample in enumerate(samples) if k in wanted}
     try:
-        runners = [(graph, xnnpack(graph, [graph.outputs[0]])) for graph in (reference, integer)]
-        classes = {k: [_largest(g, runner, feed_as(g, reference, s)) for g, runner in runners] for k, s in kept.items()}
+        found = each(lambda graph: _classes(graph, reference, kept), (reference, integer))
     except InterpreterError:  # which an op may do to values that no sample before it had: the pictures are left
-        classes = {k: [None, None] for k in kept}
+        found = [dict.fromkeys(kept)] * 2
+    classes = {k: [one[k] for one in found] for k in kept}
     return tuple(
         WorstSample(k, wanted[k], classes[k][0], classes[k][1], _picture(reference, kept[k]))
         for k in wanted
@@ -75,11 +77,17 @@ def _shares(quality: Quality) -> Array:
     return shares
 
 
-def _largest(graph: Graph, runner: Runner, fed: Mapping[int, Array]) -> int | None:
-    t, values = graph.outputs[0], {**fed, **runner.run(fed)}
-    real = to_real(graph, t, values[t])
-    rows = real.reshape(-1, real.shape[-1]) if real.ndim else real.reshape(1, 1)
-    return int(rows[0].argmax()) if len(rows) == 1 and rows.shape[1] > 1 else None
+def _classes(graph: Graph, reference: Graph, samples: Mapping[int, Mapping[int, Array]]) -> dict[int, int | None]:
+    """The largest element of the first output for each sample; None where that has no rows, or several."""
+    t = graph.outputs[0]
+    shape = graph.tensors[t].shape
+    if shape[-1:] < (2,) or math.prod(shape[:-1]) != 1:
+        return dict.fromkeys(samples)
+    runner, found = xnnpack(graph, [t]), dict[int, int | None]()
+    for k, sample in samples.items():
+        fed = feed_as(graph, reference, sample)
+        found[k] = int(to_real(graph, t, {**fed, **runner.run(fed)}[t]).argmax())
+    return found
 
 
 def _picture(graph: Graph, sample: Mapping[int, Array]) -> Array | None:

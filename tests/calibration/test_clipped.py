@@ -28,7 +28,7 @@ def test_clipping_at_the_needed_values_changes_no_sum() -> None:
     rng = np.random.default_rng(0)
     y, other = rng.normal(0, 3, 1000).astype(np.float32), rng.normal(0, 3, 1000).astype(np.float32)
     total = np.maximum(y + other, 0)
-    needed = Summand(1, 2).needed(y, {1: other, 2: total})
+    needed = Summand(1).needed(y, {1: other})
     for low in (0.0, -1.0, -2.5):
         # A range from `low` on errs by as much at the needed values as at the sum.
         clipped, wanted = np.maximum(y, low), np.maximum(needed, low)
@@ -40,8 +40,8 @@ def test_clipping_at_the_needed_values_changes_no_sum() -> None:
 
 @pytest.mark.parametrize("activation", ["RELU", "RELU6"])
 def test_statistics_leave_out_what_a_clipped_sum_does_not_need(activation: str) -> None:
-    graph, x, y, total = residual(activation)
-    assert summands(graph) == {y: Summand(x, total)}
+    graph, x, y, _ = residual(activation)
+    assert summands(graph) == {y: Summand(x)}
     samples = [{x: noise(1, 6, 6, 4) * 3} for _ in range(4)]
     plain, *_ = residual("NONE")
     statistics, everything = observe(graph, samples)[0], observe(plain, samples)[0]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeqwt.graph.positions import every, some
+from edgeqwt.graph.positions import every, some, thinned
 
 
 @pytest.mark.parametrize("shape", [(1, 10), (1, 7, 7, 3), (1, 56, 56, 24), (1, 112, 112, 8), (1, 4096, 2)])
@@ -31,3 +31,13 @@ def test_positions_are_whole_rows_of_channels_from_one_on() -> None:
     values = np.arange(24).reshape(1, 2, 4, 3)
     np.testing.assert_array_equal(some(values, 3, 1), [[3, 4, 5], [12, 13, 14], [21, 22, 23]])
     np.testing.assert_array_equal(some(values, 1), values.reshape(8, 3))
+
+
+def test_an_activation_is_thinned_to_about_so_many_values_of_whole_positions() -> None:
+    values = np.arange(56 * 56 * 24).reshape(1, 56, 56, 24)
+    found = thinned(values, 4096)
+    assert 4096 <= found.size <= 2 * 4096
+    np.testing.assert_array_equal(found[:, 0] % 24, 0)
+    np.testing.assert_array_equal(found, thinned(values, 4096))
+    assert thinned(values, values.size) is values
+    assert thinned(values.reshape(-1), 10).ndim == 1  # no positions to choose among

@@ -278,3 +278,7 @@ def test_networks_that_multiply_much_are_fitted_and_looked_at_on_the_first_sampl
     with looked.at_decisions(work.graph) as some, work.gate.at_decisions(work.graph) as every:
         assert (some.count, every.count) == (2, 6)
     assert looked.quality(work.graph, {"": integer})[""].samples == 6
+    monkeypatch.setattr("edgeqwt.passes.gate.FINAL_WORK", 4 * each)
+    judging = context(24).gate
+    assert judging.count == 6
+    assert judging.quality(work.graph, {"": integer})[""].samples == len([*judging.feeds()]) == 4

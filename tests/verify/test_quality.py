@@ -75,6 +75,13 @@ def test_large_layers_are_compared_on_the_first_samples_and_outputs_on_all(
     assert (found.samples, found.layer_samples, every.layer_samples) == (7, 3, 7)
     assert found.layers == first.layers != every.layers
     assert (found.outputs, found.decisive) == (every.outputs, every.decisive)
+    monkeypatch.setattr("edgeqwt.verify.quality.EACH", 1 << 10)
+    thinned = layer_quality(float_graph, {"": int_graph}, inputs)[""]
+    assert all(1 << 10 <= layer.closeness.elements / 3 <= 1 << 12 for layer in thinned.layers[:-1])
+    # Each of 3 samples has 1000 values and more of a layer: a mean square is known to 1/sqrt(3000), 0.08 dB, if they
+    # were independent; neighbours in a map are not.
+    for layer, other in zip(thinned.layers[:-1], first.layers[:-1], strict=True):
+        assert layer.closeness.sqnr_db == pytest.approx(other.closeness.sqnr_db, abs=1)
     fewer = layer_quality(float_graph, {"": int_graph}, inputs[:2])[""]
     assert (fewer.samples, fewer.layer_samples) == (2, 2)
 
