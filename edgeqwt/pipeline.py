@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from platform import python_version
@@ -226,26 +227,23 @@ def build(
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
     with stages("prove") as advance, ThreadPoolExecutor(1) as pool:
         # Another process proves, and leaves this one's cores to DEFLATE.
-        measured = {graph: pool.submit(_size, graph) for graph in (graph, *variants.values())}
-        variants, runtimes, copied = without_overwrites(
-            variants, judgement.choice.name, lambda kept: _proof(kept, context, recipe, advance)
-        )
+        measured = {graph: pool.submit(file_sizes, graph) for graph in (graph, *variants.values())}
+        proof = partial(_proof, context=context, recipe=recipe, advance=advance)
+        variants, runtimes, copied = without_overwrites(variants, judgement.choice.name, proof)
         require_runtimes(target, runtimes)
     groups = None
     if grouping is not None:
         found = grouped(job, made, judgement, grouping, stages, written)
         groups = _proved_groups(found, variants[judgement.choice.name], job, recipe, stages)
-    files = {
-        name: measured[g].result() if g in measured else _size(g) for name, g in {FLOAT: graph, **variants}.items()
-    }
-    sizes = {name: size for name, (size, _) in files.items()}
+    named = {FLOAT: graph, **variants}
+    files = {name: measured[g].result() if g in measured else file_sizes(g) for name, g in named.items()}
+    sizes, small = ({name: size[k] for name, size in files.items()} for k in range(2))
     check_free(variants, sizes)
-    scores, evaluated = _scores(evaluation, model, {FLOAT: graph, **variants}, stages)
-    named = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
+    scores, evaluated = _scores(evaluation, model, named, stages)
     judged = replace(judgement, variants=variants, adapted=(*judgement.adapted, *copied))
     return BuildResult(
         **vars(judged),
-        sources=Sources(source, job.samples.origin, *named),
+        sources=_sources(source, job, evaluation),
         model=model,
         recipe=recipe,
         target=target,
@@ -259,13 +257,18 @@ def build(
         scores=scores,
         evaluated=evaluated,
         sizes=sizes,
-        compressed={name: size for name, (_, size) in files.items()},
+        compressed=small,
         seconds=stages.seconds,
         peaks=stages.peaks,
         limits=limits,
         groups=groups,
         versions={**versions(), **model.versions},
     )
+
+
+def _sources(model: str, job: Job, evaluation: Evaluation | None) -> Sources:
+    data = (None, None) if evaluation is None else (evaluation.samples.origin, evaluation.name)
+    return Sources(model, job.samples.origin, *data)
 
 
 def _gains(job: Job, recipe: Recipe) -> tuple[Gain, ...]:
@@ -384,7 +387,7 @@ def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
     return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
 
 
-def _size(graph: Graph) -> tuple[int, int]:
+def file_sizes(graph: Graph) -> tuple[int, int]:
     """Bytes of a graph's file, and those after DEFLATE."""
     content = flatbuffer.to_bytes(graph)
     return len(content), compressed(content)

@@ -33,9 +33,10 @@ class Summand:
         Below -other the sum is zero whatever the value: a range that ends at -other loses nothing. Where the sum is not
         zero, the value is above that.
         """
-        zero = np.negative(values[self.other])
+        zero: Array = np.negative(values[self.other])
         np.minimum(zero, 0, out=zero)
-        return np.maximum(value, zero, out=zero)
+        np.maximum(value, zero, out=zero)
+        return zero
 
 
 def summands(graph: Graph) -> dict[int, Summand]:

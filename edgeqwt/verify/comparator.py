@@ -228,8 +228,7 @@ def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], foun
     """Sums for a look: of each sample where it is compared in pairs, else of all together."""
     q = graph.tensors[look.tensor].quantization
     step = float(q.scale[0]) if q is not None and q.axis is None else None
-    ours = [values[look.reference] for values in wanted]
-    theirs = [values[look.tensor] for values in found]
+    ours, theirs = [v[look.reference] for v in wanted], [v[look.tensor] for v in found]
     if look.varying or look.spread:  # what varies is kept
         ours = [*map(np.array, ours)]
     if look.varying:
