@@ -4,7 +4,8 @@ What a message names has to help when it is followed. So the options that could 
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
 brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
 that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
-there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network.
+there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes
+search for no fronts of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them.
@@ -22,6 +23,7 @@ from edgeqwt.ceiling import Ceiling
 from edgeqwt.errors import EdgeqwtError
 from edgeqwt.float_fronts import MOST, fronts, share
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.linear import work
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.interface.bind import bound
 from edgeqwt.interface.columns import column_warnings
@@ -36,6 +38,7 @@ from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.layers import integers_only, upto
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.paired import STANDARD_ERRORS
 from edgeqwt.verify.quality import Quality, TensorQuality
@@ -49,6 +52,9 @@ FEW_HELD_OUT = 4
 """Of 16 samples: files that were promised 30 dB by so few had 19 on fresh ones (docs/calibration.md, few_values)."""
 CONFIRMED = 3
 """How often a remedy that is enough is built again: as often as other samples can be held out, of so many in four."""
+FRONTS_WORK = 1 << 24
+"""Multiplications of a network from which on quick recipes search for no front: it would take as long as all the rest,
+and `balanced`, which they name, does."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -104,7 +110,8 @@ class Trial:
 
 
 Attempt = Callable[..., Trial | None]
-"""Of a change, with compensation, and with all of the recipe that is quick; None where that way is none."""
+"""Of a change, with compensation, with all of the recipe that is quick, and until it is sure; None where that way is
+none."""
 
 
 def tried(
@@ -134,14 +141,14 @@ def tried(
     layers, count = few_layers(own, limit), max(2, own.samples) * HOLD_OUT_EVERY
     ways = [*of_columns(context, recipe, quality, own, unlike), *changes(context, recipe, quality, own, layers)]
 
-    def attempt(change: Change, compensated: bool = False, whole: bool = False) -> Trial | None:
+    def attempt(change: Change, compensated: bool = False, whole: bool = False, sure: bool = True) -> Trial | None:
         def on(some: Samples) -> Trial:
             return _tried(context, some.head(count), recipe, change, compensated, whole)
 
         with suppress(EdgeqwtError):  # that way is no way for this model or target
             trial = on(samples)
-            again = [on(turned(samples, k * (count + 1))) for k in range(1, 1 + CONFIRMED)] if trial.unsure else []
-            return confirmed(trial, again)
+            times = CONFIRMED if sure and trial.unsure else 0
+            return confirmed(trial, [on(turned(samples, k * (count + 1))) for k in range(1, 1 + times)])
         return None
 
     found = dict[Change, Trial]()
@@ -168,7 +175,8 @@ def _attempts(
         trial = attempt(change)
         advance(k + 1, len(first))
         yield from _made(change, trial)
-    yield from _smallest_fronts(context, recipe, own, attempt)
+    if recipe.find(Equalization) is not None or work(context.graph) <= FRONTS_WORK:  # else `balanced` is named, too
+        yield from _smallest_fronts(context, recipe, own, attempt)
     for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
         yield from _made(change, attempt(change, compensated=True))
     wide = [change for change in found if change.wide and not change.floats]
@@ -224,7 +232,7 @@ def _smallest_fronts(
         low, high, middle = 0, len(names), len(names) - 1  # the largest first: where it is not enough, none is
         while low < high:
             change = front([names[middle]], wide)
-            trial = attempt(change)
+            trial = attempt(change, sure=False)
             if trial is not None and (best is None or trial.enough):
                 best = change, trial
             if trial is None or not trial.enough:
@@ -233,7 +241,8 @@ def _smallest_fronts(
                 high = middle
             middle = (low + high) // 2
         if best is not None:
-            yield best
+            change, trial = best
+            yield change, (attempt(change) or trial) if trial.unsure else trial
 
 
 def worst_place(graph: Graph, quality: Quality) -> Place:

@@ -150,6 +150,16 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
     assert second.remedy == ""
 
 
+def test_quick_recipes_search_large_networks_for_no_front_and_name_the_recipe_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeqwt.trials.FRONTS_WORK", 0)
+    quick = built(tmp_path, roots()).remedy
+    assert "--recipe balanced" in quick
+    assert "upto:" not in quick
+    assert "upto:" in built(tmp_path, roots(), of="balanced").remedy
+
+
 def test_16_bits_are_tried_with_the_whole_recipe_where_they_alone_are_not_enough(tmp_path: Path) -> None:
     first = built(tmp_path, uneven(), of="balanced")
     assert first.remedy.startswith("Build with --precision w8a16: ")
