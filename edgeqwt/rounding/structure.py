@@ -23,6 +23,7 @@ SPARSITY, CLUSTERS = "sparsity", "clusters"
 KINDS = (SPARSITY, CLUSTERS)
 SPARSE = 0.3  # of a layer's weights: fewer zeros were not put there by pruning
 MOST_CLUSTERS = 64  # distinct values; 8 bits have 255 anyway
+TRIED = 16  # channels that show whether they can have a codebook in common
 EACH = 4  # weights, on average, that share a value
 SMALLEST = 64  # weights: smaller layers have few values by nature
 ANCHORS = 4  # of a channel's values that are tried on each entry of the codebook: the largest may be missing in it
@@ -118,12 +119,17 @@ def clusters_of(rows: Array) -> Clusters | None:
         values.append(np.unique(row[row != 0].astype(np.float64)))
         if len(values[-1]) > MOST_CLUSTERS:
             return None  # of nearly all layers, at their first channel
-    plain: Array = np.unique(rows[rows != 0].astype(np.float64))
-    book: Array
-    book, factors = _shared(values, len(plain))
-    if len(plain) <= len(book):
-        book, factors = plain, np.ones(len(rows))
+        if len(values) == TRIED and len(_codebook(values)[0]) > MOST_CLUSTERS:
+            return None  # of most others, whose channels have few weights
+    book, factors = _codebook(values)
     return _normalized(factors, book) if len(book) <= min(MOST_CLUSTERS, weights // EACH) else None
+
+
+def _codebook(values: list[Array]) -> tuple[Array, Array]:
+    """Codebook and factors of channels' distinct values; without factors where that needs no more entries."""
+    plain: Array = np.unique(np.concatenate(values))
+    book, factors = _shared(values, len(plain))
+    return (plain, np.ones(len(values))) if len(plain) <= len(book) else (book, factors)
 
 
 def _shared(values: list[Array], most: int) -> tuple[Array, Array]:
