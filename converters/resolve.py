@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeqwt.converters import keras_source
+from edgeqwt.converters.pickled import pickled_class
 from edgeqwt.converters.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
@@ -166,10 +167,7 @@ def _existing(path: Path) -> Path:
 
 def _not_a_source(path: Path) -> InputError:
     if path.suffix in NOT_MODELS:
-        return InputError(
-            f"{path} is no model that can be run: {NOT_MODELS[path.suffix]}",
-            "Write a function that makes the module and loads the weights, and give file.py:function.",
-        )
+        return _weights(path)
     if path.suffix == ".py":
         return InputError(f"{path} does not say which function makes the model", f"Give {path}:function.")
     if path.suffix in DATA:
@@ -181,6 +179,24 @@ def _not_a_source(path: Path) -> InputError:
     if not path.exists() and ":" not in str(path):
         return InputError(f"there is no file {path}", FORMS)
     return InputError(f"{path} is no source model that edgeqwt knows", FORMS)
+
+
+def _weights(path: Path) -> InputError:
+    """Of a file that torch.save wrote: weights, or a module whose Python code lies elsewhere."""
+    kind = pickled_class(path)
+    if kind is None:
+        return InputError(
+            f"{path} is no model that can be run: {NOT_MODELS[path.suffix]}",
+            "Write a function that makes the module and loads the weights, and give file.py:function.",
+        )
+    module, _, name = kind.rpartition(".")
+    found = f", after import __main__; __main__.{name} = {name}" if module == "__main__" else ""
+    return InputError(
+        f"{path} holds a pickled module, {kind}: the file has not its code, and loading it can run any other",
+        f"Where you trust it, write a function, beside the code of {name}, that returns "
+        f"torch.load('{path}', map_location='cpu', weights_only=False), or the module in what that gives{found}; "
+        "and give file.py:function. Or save it as ONNX, or with torch.jit.script, where it was made.",
+    )
 
 
 def _as_module(what: str, result: object) -> TorchObject:

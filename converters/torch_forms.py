@@ -24,6 +24,8 @@ from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_packed import LENGTHS, packed_forms, packed_lstm
 from edgeqwt.converters.torch_projections import projected
 from edgeqwt.converters.torch_spectra import spectral_forms
+from edgeqwt.converters.torch_unbatched import with_batches
+from edgeqwt.converters.torch_unpool import unpool_forms
 from edgeqwt.graph.graph import Array
 
 LARGEST_JOINT = 1 << 16  # weights of a pool over both axes at once
@@ -108,7 +110,8 @@ def forms() -> Mapping[Any, Form]:
     }.items():
         found |= {getattr(owner, name): form for owner in (torch, torch.Tensor) if hasattr(owner, name)}
     found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
-    return {**found, **spectral_forms()}
+    found[torch.Tensor.mT.__get__] = lambda x: x.transpose(-2, -1)  # type: ignore[attr-defined]
+    return with_batches({**found, **spectral_forms(), **unpool_forms()})
 
 
 # -- pools -----------------------------------------------------------------------------

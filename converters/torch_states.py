@@ -20,6 +20,7 @@ import torch
 from edgeqwt.calibration.arrays import NAMELESS
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.converters.states import STATES, words
+from edgeqwt.converters.torch_repeats import refuse_draws
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
@@ -132,7 +133,7 @@ def require_none(what: str, module: torch.nn.Module, run: Callable[[], Mapping[s
         run: calls it, on one and the same sample.
 
     Raises:
-        InputError: naming the attributes.
+        InputError: naming the attributes, or what draws random numbers.
     """
     first, before = run(), _tensors(module)
     kept = {path: _version(value) for path, value in before.items()}
@@ -140,6 +141,8 @@ def require_none(what: str, module: torch.nn.Module, run: Callable[[], Mapping[s
     if all(np.array_equal(first[name], value, equal_nan=True) for name, value in second.items()):
         return
     written = [p for p, value in after.items() if value is not before.get(p) or _version(value) != kept[p]]
+    if not written:
+        refuse_draws(what, run, first, second)
     if written:
         raise InputError(
             f"{what}: forward keeps a state in its attributes ({', '.join(written)}), which a file forgets: it returns "

@@ -282,10 +282,19 @@ def _of_weights(text: str) -> str:
     )
 
 
+def user_line() -> str | None:
+    """file:line of the innermost frame, of those that run now, in code that is not a library's."""
+    return _innermost_of(traceback.extract_stack(), None)
+
+
 def _innermost(error: BaseException, file: Path | None) -> str | None:
     """file:line of the innermost frame in the user's file, or in other code that is not a library's."""
+    return _innermost_of(traceback.extract_tb(error.__traceback__), file)
+
+
+def _innermost_of(frames: traceback.StackSummary, file: Path | None) -> str | None:
     location = None
-    for frame in traceback.extract_tb(error.__traceback__):
+    for frame in frames:
         path = Path(frame.filename)
         if path == file or not (frame.filename.startswith("<") or _is_library(path)):
             location = f"{shown(path)}:{frame.lineno}"

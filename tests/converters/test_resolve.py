@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -150,6 +152,26 @@ def test_torchscript_files(tmp_path: Path) -> None:
         (output,) = from_module(name, found.module, sample).run(sample).values()
         # The same product and sum in another order: 4 terms below 1, 2^-24 each.
         assert np.abs(output - wanted).max() < 4 * 2**-24 * 4
+
+
+class Mine(torch.nn.Linear):
+    """A class of somebody's own."""
+
+
+def test_pickled_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(Mine(4, 3), tmp_path / "whole.pth")
+    with pytest.raises(InputError, match=rf"holds a pickled module, {re.escape(__name__)}\.Mine") as caught:
+        resolve(tmp_path / "whole.pth")
+    assert f"torch.load('{tmp_path / 'whole.pth'}', map_location='cpu', weights_only=False)" in caught.value.hint
+    torch.save({"epoch": 3, "model": torch.nn.Sequential(torch.nn.Linear(4, 3))}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"torch\.nn\.modules\.container\.Sequential"):
+        resolve(tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(Mine, "__module__", "__main__")  # as of a script that trained and saved it
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", Mine, raising=False)
+    torch.save(Mine(4, 3), tmp_path / "script.pth")
+    with pytest.raises(InputError, match=r"__main__\.Mine") as caught:
+        resolve(tmp_path / "script.pth")
+    assert "after import __main__; __main__.Mine = Mine" in caught.value.hint
 
 
 def test_files_of_weights_and_broken_torchscript(tmp_path: Path) -> None:
