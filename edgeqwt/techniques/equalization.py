@@ -68,7 +68,11 @@ def _split(state: State, context: Context) -> State:
     graph, names = split(state.graph, inside)
     if not names:
         return state
-    return with_regions(replace(state, graph=graph, statistics=context.observed(graph)), of_roles(state, graph))
+    known = dict(state.statistics)  # what a MUL by ones writes is what it reads: nothing has to run again
+    for op in (op for op in graph.ops if graph.tensors[op.outputs[0]].name in names):
+        source, target = op.inputs[0], op.outputs[0]
+        known |= {source: known.get(source) or known[target], target: known.get(target) or known[source]}
+    return with_regions(replace(state, graph=graph, statistics=known), of_roles(state, graph))
 
 
 def _nothing(reason: str, found: equalizing.Equalized) -> Account:
