@@ -28,6 +28,8 @@ def test_good_samples_leave_no_doubts() -> None:
 def test_numbers() -> None:
     assert "nothing is held out" in message(noise(1, 4))[0]
     assert "31 calibration samples" in message(noise(31, 4))[0]
+    assert "fresh ones may have 10 dB less" in message(noise(16, 4))[0]
+    assert "fresh ones" not in message(noise(17, 4))[0]
     assert "the same one" in message(noise(1, 4) * 40)[0]
     twice = [x for x in noise(20, 4) for _ in range(2)]
     assert "only 20 of 40" in message(twice)[0]
