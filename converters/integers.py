@@ -1,4 +1,4 @@
-"""Inputs of 64-bit integers, which small devices do not take, as 32-bit ones."""
+"""64-bit integers at inputs and of ARG_MAX, which small devices do not take, as 32-bit ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from edgeqwt.graph.graph import Editor, Graph, Op
 
 WIDE, NARROW = "int64", "int32"
+INDICES = ("ARG_MAX", "ARG_MIN")
 # fmt: off
 OF_ONE_TYPE = frozenset({
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "TILE", "BROADCAST_TO",
@@ -21,11 +22,11 @@ OF_ONE_TYPE = frozenset({
 
 
 def narrowed(graph: Graph) -> Graph:
-    """The graph with int32 inputs instead of int64 ones where ops move, choose, compare and cast them alone.
+    """The graph with int32 inputs and indices, not int64 ones, where ops move, choose, compare and cast them alone.
 
-    So onnx2tf writes token ids and masks; TFLite Micro has no CAST from int64, and LiteRT no ARG_MAX of it. What is
-    computed of the inputs by such ops is 32 bits, too. Casts to int32 go; others cast from int32. Below 2^31, as
-    ids and masks are, nothing changes by it.
+    So onnx2tf writes token ids and masks, and what ARG_MAX finds; TFLite Micro has no CAST from int64 and no ARG_MAX
+    to it, and LiteRT no ARG_MAX of it. What such ops compute of them is 32 bits, too, also at outputs of indices.
+    Casts to int32 go; others cast from int32. Below 2^31, as ids, masks and indices are, nothing changes by it.
     """
     narrow = _narrow(graph)
     if not narrow:
@@ -45,6 +46,8 @@ def narrowed(graph: Graph) -> Graph:
                 sources[op.outputs[0]] = op.inputs[0]
                 continue
             op = op.with_options(inDataType=kinds[0].upper(), outDataType=kinds[1].upper())
+        if op.kind in INDICES and op.outputs[0] in narrow:
+            op = op.with_options(outputType=NARROW.upper())
         editor.add_op(op)
     return editor.finish()
 
@@ -54,8 +57,8 @@ def _named(graph: Graph) -> set[int]:
 
 
 def _narrow(graph: Graph) -> set[int]:
-    """The tensors of 64 bits that become 32 bits: those of one type with an input, where none of them must stay."""
-    groups, fixed = list[set[int]](), _named(graph)
+    """The tensors of 64 bits that become 32 bits: those of one type with an input or indices, where none must stay."""
+    groups, fixed, named = list[set[int]](), set[int](), _named(graph)
     for op in graph.ops:
         for ports in _together(op):
             groups.append({t for t in ports if t >= 0 and graph.tensors[t].dtype == WIDE})
@@ -66,10 +69,12 @@ def _narrow(graph: Graph) -> set[int]:
         if tensor.data is not None and tensor.dtype == WIDE and tensor.data.size:
             fixed |= {t} if tensor.data.min() < limits.min or tensor.data.max() > limits.max else set()
     found: set[int] = set()
-    for t in graph.inputs:
+    starts = [(t, named) for t in graph.inputs]
+    starts += [(op.outputs[0], named & {*graph.inputs}) for op in graph.ops if op.kind in INDICES]
+    for t, staying in starts:
         if graph.tensors[t].dtype == WIDE:
             joined = _joined(t, groups)
-            found |= joined if not joined & fixed else set()
+            found |= joined if not joined & (fixed | staying) else set()
     return found
 
 
@@ -87,7 +92,7 @@ def _together(op: Op) -> list[tuple[int, ...]]:
         case "CAST":
             return [op.inputs, op.outputs]
         case "ARG_MAX" | "ARG_MIN":
-            return [op.inputs]
+            return [op.inputs, op.outputs]
         case "GATHER" | "GATHER_ND":
             return [(op.inputs[0], *op.outputs), op.inputs[1:]]
     return [(*op.inputs, *op.outputs)] if op.kind in OF_ONE_TYPE else []

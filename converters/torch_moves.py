@@ -15,6 +15,7 @@ def moving_forms() -> Mapping[str, Callable[..., Any]]:
     return {
         "movedim": _moved,
         "moveaxis": _moved,
+        "unfold": _windows,
         "hstack": lambda parts: _joined(parts, torch.atleast_1d, 1),
         "column_stack": lambda parts: _joined(parts, lambda x: x.reshape(-1, 1) if x.ndim < 2 else x, 1),
         "vstack": lambda parts: _joined(parts, torch.atleast_2d, 0),
@@ -37,6 +38,11 @@ def _moved(x: torch.Tensor, source: int | Sequence[int], destination: int | Sequ
     others = iter(axis for axis in range(x.ndim) if axis not in taken)
     order = dict(zip(places, taken, strict=True))
     return x.permute([order[axis] if axis in order else next(others) for axis in range(x.ndim)])
+
+
+def _windows(x: torch.Tensor, dimension: int, size: int, step: int) -> Any:
+    """An axis counted from the end, which the exporter puts the windows before, from the beginning."""
+    return NotImplemented if dimension >= 0 else x.unfold(dimension % x.ndim, size, step)
 
 
 def _joined(parts: Sequence[torch.Tensor], widened: Callable[[torch.Tensor], Any], axis: int) -> torch.Tensor:

@@ -90,3 +90,35 @@ def test_a_constant_beyond_32_bits_keeps_what_it_is_compared_with() -> None:
     x = chain.input((1, 6), "x", "int64")
     graph = chain.graph(chain.op("LESS", x, wide(chain, 2**40), dtype="bool"))
     assert narrowed(graph) is graph
+
+
+def indices(chain: Chain, axis: int) -> int:
+    """Of the largest in each row, (3,), 64 bits."""
+    x = chain.input((3, 5), "x")
+    at = chain.constant(np.array([axis], np.int32))
+    return chain.op("ARG_MAX", x, at, shape=(3,), dtype="int64", outputType="INT64")
+
+
+def test_indices_are_32_bits_where_they_are_used_and_given() -> None:
+    chain = Chain()
+    best = indices(chain, 1)
+    places = chain.op("CAST", best, dtype="int32", inDataType="INT64", outDataType="INT32")
+    rows = chain.op("GATHER", chain.constant(noise(5, 4)), places, axis=0, batchDims=0, shape=(3, 4))
+    graph = chain.graph(best, rows)
+    found = narrowed(graph)
+    assert [op.kind for op in found.ops] == ["ARG_MAX", "GATHER"]
+    assert found.ops[0].options["outputType"] == "INT32"
+    assert found.tensors[found.outputs[0]].dtype == "int32"
+    values = {"x": noise(3, 5)}
+    expected = reference(graph).run({graph.inputs[0]: values["x"]})
+    for runner in (reference(found), TFLiteMicro(found)):
+        computed = runner.run({found.inputs[0]: values["x"]})
+        for old, new in zip(graph.outputs, found.outputs, strict=True):
+            np.testing.assert_array_equal(computed[new], expected[old])
+
+
+def test_indices_that_are_computed_with_stay() -> None:
+    chain = Chain()
+    best = indices(chain, 1)
+    doubled = chain.op("ADD", best, best, dtype="int64", fusedActivationFunction="NONE")
+    assert narrowed(chain.graph(doubled)).ops[0].options["outputType"] == "INT64"

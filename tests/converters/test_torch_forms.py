@@ -73,6 +73,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "ranked": (lambda x: torch.cat(x.kthvalue(2, -1, True), -1), ROWS),
     "running extremes": (lambda x: torch.cat([*x.cummax(-1), *torch.cummin(x, 0)], -1), ROWS),
     "covariance": (lambda x: torch.cat([torch.cov(x), torch.corrcoef(x)], -1), ROWS),
+    "windows": (lambda x: x.unfold(-1, 4, 2) * torch.arange(4) + x.unfold(dimension=-1, size=4, step=2), ROWS),
+    "windows of an image": (lambda x: x.unfold(-2, 5, 3).unfold(-2, 3, 2).sum(-1), IMAGE),
     "moved axes": (lambda x: x.movedim(-1, 1) + x.movedim((0, -1), (-2, -3)).sum(), IMAGE),
     "joined": (
         lambda x: torch.hstack([x, 2 * x]).sum() + torch.vstack([x, x]).sum() + torch.dstack([x, -2 * x]),
