@@ -362,6 +362,32 @@ def _arg_max(second_row: float) -> Graph:
     return Graph(tensors, ops, (0,), (4,))
 
 
+def _sum_of_two(errors: Mapping[int, float]) -> None:
+    """Checks a + b on samples of which one cancels, against a source that is off by what is given for each sample."""
+    chain = Chain()
+    a, b = chain.input((1, 1), "a"), chain.input((1, 1), "b")
+    graph = chain.graph(chain.op("ADD", a, b, fusedActivationFunction="NONE"))
+    rows = [(1.0, 0.5), (1.0, -0.99999994), (-0.75, 0.25)]
+    samples = [{"a": np.full((1, 1), x, np.float32), "b": np.full((1, 1), y, np.float32)} for x, y in rows]
+    converted = as_source(graph)
+
+    def source(sample: Sample) -> Mapping[str, Array]:
+        k = next(k for k, other in enumerate(samples) if other is sample)
+        return {name: value + np.float32(errors.get(k, 0.0)) for name, value in converted.run_source(sample).items()}
+
+    check_parity(replace(converted, run_source=source), graph, samples)
+
+
+def test_terms_that_cancel_on_one_sample_are_no_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where inputs move alike, the sum of this sample moves by nothing: 6e-8 is what its terms of 1 are rounded by."""
+    monkeypatch.setattr("edgeqwt.verify.rounding._directions", lambda seed, shape: np.ones(shape, np.int8))
+    _sum_of_two({1: 1.2e-7})
+    with pytest.raises(ParityError, match="on sample 1"):
+        _sum_of_two({1: 1e-4})
+    with pytest.raises(ParityError, match="on sample 0"):
+        _sum_of_two({0: 1e-5})
+
+
 def test_a_tie_may_go_either_way() -> None:
     graph = _arg_max(1 + 2**-23)
     samples = [{"x": np.array([[0.3, 0.7, 0.9, 0.1]], np.float32)}]
