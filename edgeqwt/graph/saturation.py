@@ -1,4 +1,4 @@
-"""Where a model's outputs are decided: before softmax and its like."""
+"""Where a model's outputs are decided: before softmax and its like, and before the choice of the largest."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+CHOICES = ("ARG_MAX", "ARG_MIN")
+"""Ops whose indices have no size: how far two of them lie apart says nothing."""
 
 
 def before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
-    """The input of the saturating op that an output comes from, and the ops passed on the way back to it.
+    """The input of the saturating or choosing op that an output comes from, and the ops passed on the way back to it.
 
     Softmax and its like saturate: most errors of their input vanish, and the rest is decided by
     the few samples that are on the edge, so that their output tells candidates apart only with
@@ -19,23 +21,24 @@ def before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
 
     Args:
         graph: float or integer.
-        tensor: an output; it comes back itself where nothing saturates.
+        tensor: an output; it comes back itself where nothing saturates or chooses.
     """
     producers, passed, found = graph.producers(), [], (tensor, 0)
     while (i := producers.get(tensor)) is not None and graph.ops[i].kind in RULES:
         op, rule = graph.ops[i], RULES[graph.ops[i].kind]
-        if rule.fixed_output is None and rule.same_scale != (0,) and op.kind not in CONVERSIONS:
+        decides = rule.fixed_output is not None or op.kind in CHOICES
+        if not decides and rule.same_scale != (0,) and op.kind not in CONVERSIONS:
             break
         tensor = op.inputs[0]
         if op.kind not in CONVERSIONS:
             passed.append(op.kind)
-        if rule.fixed_output is not None:
+        if decides:
             found = (tensor, len(passed))
     return found[0], passed[: found[1]]
 
 
 def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[int] = ()) -> tuple[int, ...]:
-    """Where errors count: the real outputs that are computed, or what goes into their softmax or the like.
+    """Where errors count: the real outputs that are computed, or what goes into their softmax or chooses them.
 
     Args:
         graph: float.
@@ -44,8 +47,10 @@ def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[in
     """
     found: list[int] = []
     for position, t in enumerate(graph.outputs):
+        end, passed = before_saturation(graph, t)
         if graph.tensors[t].is_float:
-            end, passed = before_saturation(graph, t)
             behind = bounded and any(RULES[kind].elementwise for kind in passed)
             found.append(t if behind or position in deciding else end)
+        elif graph.tensors[end].is_float:
+            found.append(end)
     return tuple(t for t in dict.fromkeys(found) if not graph.tensors[t].is_constant)

@@ -20,6 +20,7 @@ from edgeqwt.verify.quality import Quality, TensorQuality
 
 FINE_DB, LOST_DB = 25.0, 3.0  # an output that has less, and loses so much to the steps of its scale, is reported
 CLASSIFIERS = ("SOFTMAX", "LOG_SOFTMAX")
+REDUCING = ("REDUCE_MAX", "REDUCE_MIN")
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,10 @@ def _agreement(
 
 def _classes(reference: Graph, t: int) -> bool | None:
     """Whether an output's rows hold classes; False where they may, None where they do not."""
-    tensor = reference.tensors[t]
-    if not tensor.is_float or any(kind in CLASSIFIERS for kind in before_saturation(reference, t)[1]):
-        return True
+    tensor, passed = reference.tensors[t], before_saturation(reference, t)[1]
+    if not tensor.is_float or any(kind in CLASSIFIERS for kind in passed):
+        # What is left of the largest probability in each row is one number, which is no class.
+        return None if tensor.is_float and any(kind in REDUCING for kind in passed) else True
     op = reference.producers().get(t)
     dense = op is not None and reference.ops[op].kind == "FULLY_CONNECTED"
     return False if dense and len(tensor.shape) == 2 and tensor.shape[-1] > 1 else None

@@ -17,7 +17,7 @@ from edgeqwt.verify.parts import Part
 from edgeqwt.verify.quality import layer_quality
 from edgeqwt.verify.thresholds import Thresholds, require, shortfalls
 from tests import small
-from tests.chain import samples
+from tests.chain import Chain, samples
 
 
 def spoiled(graph: Graph, noise: float) -> Graph:
@@ -69,6 +69,19 @@ def test_few_samples_do_not_condemn_classes(agreeing: int, rows: int, below: boo
     assert [f.below for f in found] == ([] if below is None else [below])
     assert all(f"the float model's largest element in {agreeing} of {rows} rows" in f.sentence for f in found)
     assert all(f.chance == ("may be chance" in f.sentence) == (not f.below) for f in found)  # no remedy is tried then
+
+
+@pytest.mark.parametrize(("reduced", "found"), [(False, 1), (True, 0)])
+def test_largest_probabilities_are_no_classes(reduced: bool, found: int) -> None:
+    chain = Chain()
+    out = chain.op("SOFTMAX", chain.input((1, 6, 4), "logits"), beta=1.0)
+    if reduced:
+        out = chain.op("REDUCE_MAX", out, chain.constant(np.array([2], np.int32)), shape=(1, 6), keepDims=False)
+    graph = chain.graph(out)
+    quality = layer_quality(graph, {"": graph}, inputs(graph))[""]
+    closeness = replace(quality.outputs[0].closeness, clear_top1=0.5, clear_rows=200)
+    quality = replace(quality, outputs=(replace(quality.outputs[0], closeness=closeness),))
+    assert len(shortfalls(graph, quality, Thresholds())) == found
 
 
 def test_each_part_has_to_reach_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
