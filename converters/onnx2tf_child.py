@@ -27,6 +27,9 @@ SPATIAL = frozenset(
 )
 """Ops whose input has its channels at axis 1."""
 
+FLATBUFFER = "flatbuffer_direct"
+"""onnx2tf's backend that needs no TensorFlow."""
+
 
 def main(model: str, *options: str) -> None:
     """Simplifies a model in its place, and converts it."""
@@ -38,8 +41,26 @@ def main(model: str, *options: str) -> None:
         traceback.print_exc()
         print("Failed to optimize the onnx file.")  # as onnx2tf says it, and goes on
     kept = channels_last(Path(model))
+    if FLATBUFFER in options:
+        end_before_float16()
     sys.argv = ["onnx2tf", "-i", model, "-nuo", *options, *(["-kat", *kept] if kept else [])]
     tool.main()
+
+
+def end_before_float16() -> None:
+    """Lets onnx2tf's flatbuffer backend end where it would write the model again, in float16, which nobody reads.
+
+    The float32 file and the report on its tensors are written by then. Of an unrolled recurrent layer, the second file
+    takes as long as the first.
+    """
+    from onnx2tf import tflite_builder
+
+    def end(model: object) -> None:
+        sys.stdout.flush()
+        raise SystemExit(0)
+
+    if hasattr(tflite_builder, "clone_model_ir_with_float16"):  # another version may have no such step
+        tflite_builder.clone_model_ir_with_float16 = end
 
 
 def simplify(model: Path) -> None:

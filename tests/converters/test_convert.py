@@ -90,7 +90,7 @@ def test_resnet20_is_described_in_the_terms_of_the_source(resnet: ConvertedModel
     assert resnet.notes == ("input 'x' (1, 3, 32, 32) NCHW became (1, 32, 32, 3) NHWC",)
     assert set(resnet.versions) == {"torch", "onnx", "onnxruntime", "onnx2tf"}
     assert resnet.log is not None
-    assert "Float32 tflite output complete" in resnet.log.read_text()
+    assert "flatbuffer_direct fast path started" in resnet.log.read_text()
     kinds = {resnet.locations[resnet.graph.tensors[op.outputs[0]].name]: op.kind for op in resnet.graph.ops}
     assert kinds["layer1.0.conv1"] == "CONV_2D"
     assert kinds["layer3.2.conv2"] == "CONV_2D"
