@@ -313,6 +313,31 @@ def test_moves_of_blocks_that_are_no_space_to_depth_do_not_stop_onnx2tf(tmp_path
         np.testing.assert_allclose(output.to_source(values[output.tensor]), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.requires("onnx2tf")
+def test_rotary_embeddings_of_complex_numbers_are_converted(tmp_path: Path) -> None:
+    """The number of pairs written as -1 between others, which onnx2tf took for 1."""
+    import torch
+    from torch import nn
+
+    angles = torch.outer(torch.arange(6.0), 0.5 ** torch.arange(4.0))
+    turns = torch.polar(torch.ones_like(angles), angles)[None, :, None]
+
+    def forward(inner: Any, x: torch.Tensor) -> torch.Tensor:
+        heads = inner(x).view(1, 6, 2, -1)
+        pairs = torch.view_as_complex(heads.reshape(*heads.shape[:-1], -1, 2)) * turns
+        turned = torch.view_as_real(pairs).flatten(3).transpose(1, 2)
+        return turned @ heads.transpose(1, 2).transpose(2, 3)
+
+    samples = from_arrays({"x": np.random.default_rng(0).normal(size=(2, 6, 12)).astype(np.float32)})
+    module = layer(lambda: nn.Linear(12, 16), forward)
+    found, sample = convert(module, samples, tmp_path, converter="onnx2tf"), samples.first()
+    wanted = next(iter(found.run_source(sample).values()))
+    values = xnnpack(found.graph).run(found.graph_inputs(sample))
+    got = found.outputs[0].to_source(values[found.outputs[0].tensor])
+    # Sums of 16 terms of about 1 in float32, in another order.
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
 def test_one_tensor_as_two_outputs_is_told() -> None:
     from onnx import helper
 
