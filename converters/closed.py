@@ -67,7 +67,7 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
     graph = graph.with_tensors(changes) if changes else graph
     values = {t: sample[spec.name] for t, spec in zip(graph.inputs, specs, strict=True)}
     while True:
-        graph, wrong = _as_computed(graph, values)
+        graph, wrong = as_computed(graph, values)
         if wrong and not notes:
             some = ", ".join(map(repr, wrong[:3]))
             notes.append(f"the file states other shapes than LiteRT computes, of {len(wrong)} tensors: {some}")
@@ -86,8 +86,13 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
     return graph, tuple(notes)
 
 
-def _as_computed(graph: Graph, values: Mapping[int, Array]) -> tuple[Graph, list[str]]:
-    """The graph with the shapes that LiteRT computes, and the names of the tensors that have others in it."""
+def as_computed(graph: Graph, values: Mapping[int, Array] | None = None) -> tuple[Graph, list[str]]:
+    """The graph with the shapes that LiteRT computes, and the names of the tensors that have others in it.
+
+    Args:
+        graph: as a file has it.
+        values: of its inputs; zeros without any.
+    """
     dynamic = any(None in open_shape(t) for t in graph.tensors) or any(_shaping(graph, op) for op in graph.ops)
     try:
         found = computed_shapes(graph, values, dynamic, "the model")

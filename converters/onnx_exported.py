@@ -22,6 +22,7 @@ from edgeqwt.converters import (
     unwritten_tensors,
 )
 from edgeqwt.converters.binding import bind, changes
+from edgeqwt.converters.closed import as_computed
 from edgeqwt.converters.converter import Work
 from edgeqwt.converters.integers import narrowed
 from edgeqwt.converters.onnx2tf_tool import Conversion
@@ -87,7 +88,7 @@ def read_back(exported: Exported, conversion: Conversion) -> ConvertedModel:
         ParityError, UnsupportedError: it cannot be used.
     """
     source = exported.source
-    graph = narrowed(_read(conversion, exported))
+    graph = as_computed(narrowed(_read(conversion, exported)))[0]  # onnx2tf states other shapes at times
     where = locations.locations(graph, exported.proto, conversion.sources, from_torch=source.kind == TORCH)
     _refuse_ops(graph, where)
     inputs, outputs = bind(graph, source.inputs, source.sample, source.outputs)

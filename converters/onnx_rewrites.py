@@ -135,18 +135,6 @@ def _stops_onnx2tf(editing: Editing, before: onnx.NodeProto, node: onnx.NodeProt
     return not (inner and block == columns > 1 and found == wanted)
 
 
-def _rest(editing: Editing, node: onnx.NodeProto) -> bool:
-    """A Reshape to five axes or more, one of them behind the first written as -1, which onnx2tf takes for 1 at times.
-
-    So do rotary embeddings that are written with complex numbers: (batch, tokens, heads, -1, 2).
-    """
-    wanted, shape = editing.values.constant(node.input[1]), editing.values.shapes.get(node.output[0], ())
-    if wanted is None or len(wanted) < 5 or len(shape) != len(wanted) or -1 not in wanted[1:]:
-        return False
-    editing.reshaped(node.input[0], shape, node.output[0])
-    return True
-
-
 def _elu(editing: Editing, node: onnx.NodeProto) -> bool:
     """ELU with another factor than 1, which TFLite's op does not have: alpha ELU(x) + (1 - alpha) max(x, 0)."""
     alpha = float(attributes(node).get("alpha", 1.0))
@@ -364,7 +352,6 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
-        "Reshape": _rest,
         "Resize": resized,
         "ReverseSequence": _reversed,
         "ScatterND": positions,

@@ -80,12 +80,12 @@ def survived(graph: Graph, what: str) -> Graph:
     return graph if _open(graph) else _as_computed(graph, _shapes[digest], what)
 
 
-def computed_shapes(graph: Graph, sample: Mapping[int, Array], run: bool, what: str) -> Shapes:
+def computed_shapes(graph: Graph, sample: Mapping[int, Array] | None, run: bool, what: str) -> Shapes:
     """The shapes that a graph's tensors have on a sample, those that LiteRT tells of, computed in another process.
 
     Args:
         graph: it need not state the shapes that its ops compute.
-        sample: by input tensor.
+        sample: by input tensor; zeros without any.
         run: run it: LiteRT knows some shapes only then.
         what: the file, for messages.
 
