@@ -5,7 +5,7 @@ of the samples, the cheapest first, with the recipe's quick techniques and witho
 brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
 that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
 there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes
-search for no fronts of large networks.
+try the options alone of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them.
@@ -52,9 +52,9 @@ FEW_HELD_OUT = 4
 """Of 16 samples: files that were promised 30 dB by so few had 19 on fresh ones (docs/calibration.md, few_values)."""
 CONFIRMED = 3
 """How often a remedy that is enough is built again: as often as other samples can be held out, of so many in four."""
-FRONTS_WORK = 1 << 24
-"""Multiplications of a network from which on quick recipes search for no front: it would take as long as all the rest,
-and `balanced`, which they name, does."""
+BRIEF_WORK = 1 << 24
+"""Multiplications of a network from which on quick recipes try options alone, without fronts and compensation: more
+would take as long as all the rest, and `balanced`, which they name, does."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -175,8 +175,9 @@ def _attempts(
         trial = attempt(change)
         advance(k + 1, len(first))
         yield from _made(change, trial)
-    if recipe.find(Equalization) is not None or work(context.graph) <= FRONTS_WORK:  # else `balanced` is named, too
-        yield from _smallest_fronts(context, recipe, own, attempt)
+    if recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK:
+        return  # `balanced` is named, too
+    yield from _smallest_fronts(context, recipe, own, attempt)
     for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
         yield from _made(change, attempt(change, compensated=True))
     wide = [change for change in found if change.wide and not change.floats]

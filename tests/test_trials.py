@@ -153,7 +153,7 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
 def test_quick_recipes_search_large_networks_for_no_front_and_name_the_recipe_that_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeqwt.trials.FRONTS_WORK", 0)
+    monkeypatch.setattr("edgeqwt.trials.BRIEF_WORK", 0)
     quick = built(tmp_path, roots()).remedy
     assert "--recipe balanced" in quick
     assert "upto:" not in quick

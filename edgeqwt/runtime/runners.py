@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from edgeqwt.graph.graph import Array, Graph, Tensor
+from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.child import EndedError, serving
 from edgeqwt.runtime.ended import KernelEndedError, ending_op, first_ending
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 SMALL = 256  # elements of constants that say how values move
+CHECKING_NOTHING = frozenset({"DEQUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1"})
+"""Kinds of ops that compute each float by itself, whatever the shape."""
+ENDS = frozenset({"NONE", "RELU", "RELU6", "RELU_N1_TO_1"})
+"""Fused activations that are two numbers to kernels of floats."""
 Form = tuple[object, ...]
 _survivors: set[Form] = set()  # forms of ops that ran in another process
 _trials: weakref.WeakValueDictionary[frozenset[Form], Hosted] = weakref.WeakValueDictionary()  # that have not run yet
@@ -124,7 +129,8 @@ def _forms(graph: Graph, kernels: str) -> frozenset[Form]:
     """Each op with all that a kernel checks: options, shapes, types, small constants such as axes, sizes of scales.
 
     Weights are not among it, and scales count by their powers of two: what a search tries one after the other, and the
-    parts of a graph that ran as a whole, have one form each.
+    parts of a graph that ran as a whole, have one form each. So have layers of floats with other ends, and what only
+    moves to floats or ends them has none.
     """
     forms = set[Form]()
     for part in (graph, *graph.others):
@@ -132,12 +138,23 @@ def _forms(graph: Graph, kernels: str) -> frozenset[Form]:
         forms |= {
             (
                 (kernels, op.kind, op.custom_code, op.version, op.extra.get("customOptions")),
-                repr(sorted(op.options.items())),  # some are lists
+                repr(sorted(_checked(part, op).items())),  # some are lists
                 tuple(tensors.get(t) for t in (*op.inputs, -1, *op.outputs)),
             )
             for op in part.ops
+            if not (op.kind in CHECKING_NOTHING and _gives_floats(part, op))
         }
     return frozenset(forms)
+
+
+def _checked(graph: Graph, op: Op) -> dict[str, Any]:
+    """An op's options but for how it ends floats."""
+    ends = op.options.get("fusedActivationFunction") in ENDS and _gives_floats(graph, op)
+    return {key: value for key, value in op.options.items() if not (ends and key == "fusedActivationFunction")}
+
+
+def _gives_floats(graph: Graph, op: Op) -> bool:
+    return all(graph.tensors[t].dtype == "float32" for t in op.outputs)
 
 
 def _form(tensor: Tensor) -> Form:
