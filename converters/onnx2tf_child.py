@@ -28,7 +28,7 @@ SPATIAL = frozenset(
 """Ops whose input has its channels at axis 1."""
 
 FLATBUFFER = "flatbuffer_direct"
-"""onnx2tf's backend that needs no TensorFlow."""
+"""onnx2tf's backend that is used: it needs no TensorFlow, and writes the correspondence report."""
 
 
 def main(model: str, *options: str) -> None:

@@ -19,13 +19,12 @@ from pathlib import Path
 
 from edgeqwt.converters import child
 from edgeqwt.converters.cache import Cache, key_of
+from edgeqwt.converters.onnx2tf_child import FLATBUFFER
 from edgeqwt.errors import ToolError
 from edgeqwt.extras import ONNX
 
 PYTHON_VARIABLE = "EDGEQWT_ONNX2TF_PYTHON"
 """Environment variable: the Python interpreter that has onnx2tf, when it is not the running one."""
-FLATBUFFER = "flatbuffer_direct"
-"""The backend that is used: it needs no TensorFlow, and writes the correspondence report."""
 TENSORFLOW = "tf_converter"
 """The backend that goes through TensorFlow."""
 INSTALL = f"Install onnx2tf 2.6.9 ({ONNX}), or set {PYTHON_VARIABLE} to a Python that has it."

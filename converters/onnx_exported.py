@@ -29,16 +29,12 @@ from edgeqwt.converters.onnx2tf_tool import Conversion
 from edgeqwt.converters.onnx_rounding import rounds, without_rounding
 from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.recurrent import unrolled
-from edgeqwt.converters.source import ONNX, TORCH, Source
+from edgeqwt.converters.source import EXPORT_TOLERANCE, ONNX, TORCH, Source
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 
 REDUCED_PRECISION = "reduced_precision_support"
-EXPORT_TOLERANCE = 2**-10
-"""Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
-float32 and differ in the order of sums: sqrt(n)·2^-24 for n terms, which allows for n = 2^20 and
-a factor of 16 of cancellation; a wrong export differs by the size of the output itself."""
 
 
 @dataclass(frozen=True, eq=False)

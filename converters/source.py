@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 TORCH, ONNX, KERAS = "torch", "onnx", "keras"
 """Kinds of sources that are converted; .tflite files are used as they are."""
+EXPORT_TOLERANCE = 2**-10
+"""Largest difference between torch and its ONNX export, relative to the largest output. Both compute in
+float32 and differ in the order of sums: sqrt(n)·2^-24 for n terms, which allows for n = 2^20 and
+a factor of 16 of cancellation; a wrong export differs by the size of the output itself."""
 
 
 @dataclass(frozen=True, eq=False)

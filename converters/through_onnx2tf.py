@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.converters import onnx2tf_tool, tools
+from edgeqwt.converters import onnx2tf_child, onnx2tf_tool, tools
 from edgeqwt.converters.converter import NothingElseError, Work
 from edgeqwt.converters.source import ONNX, TORCH, Source
 from edgeqwt.converters.tools import Found
@@ -26,7 +26,7 @@ class Onnx2tf:
 
     name: str = "onnx2tf"
     tool: str = "onnx2tf"
-    backend: str = onnx2tf_tool.FLATBUFFER
+    backend: str = onnx2tf_child.FLATBUFFER
     three_axes: bool = False
 
     def takes(self, source: Source) -> bool:

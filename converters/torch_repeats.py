@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from edgeqwt.converters.source import EXPORT_TOLERANCE
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import user_line
 
 Run = Callable[[], Mapping[str, Array]]
-TOLERANCE = 2**-10
-"""Of the largest value: what an export may differ by (`onnx_exported.EXPORT_TOLERANCE`)."""
 
 
 def refuse_draws(what: str, run: Run, first: Mapping[str, Array], second: Mapping[str, Array]) -> None:
@@ -73,4 +72,4 @@ def _same(one: Array, other: Array) -> bool:
         return False
     a, b = one.astype(np.float64), other.astype(np.float64)
     largest = np.abs(a[np.isfinite(a)]).max(initial=0.0)
-    return np.allclose(a, b, rtol=0, atol=TOLERANCE * largest, equal_nan=True)
+    return np.allclose(a, b, rtol=0, atol=EXPORT_TOLERANCE * largest, equal_nan=True)

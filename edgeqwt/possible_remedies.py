@@ -96,6 +96,11 @@ def lost_columns(own: OwnErrors, quality: Quality) -> dict[str, tuple[int, ...]]
     return found
 
 
+def narrow(context: Context, recipe: Recipe) -> bool:
+    """Whether activations have 8 bits where the target would take 16."""
+    return recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
+
+
 def of_columns(
     context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, unlike: tuple[str, ...]
 ) -> Iterator[Change]:
@@ -112,7 +117,7 @@ def of_columns(
         yield Change((*standard, *floats), standardize=unlike, ends=(*ends,), types=types)
     elif standard:
         yield Change(standard, standardize=unlike)
-    if standard and recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8:
+    if standard and narrow(context, recipe):
         yield Change((*standard, WIDE), standardize=unlike, wide=True)
 
 
@@ -120,11 +125,11 @@ def changes(
     context: Context, recipe: Recipe, quality: Quality, own: OwnErrors, layers: tuple[str, ...]
 ) -> Iterator[Change]:
     """What could help, the cheapest first."""
-    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
+    wider = narrow(context, recipe)
     logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
     if logarithms:
         yield front(logarithms)
-        if narrow:
+        if wider:
             yield front(logarithms, wide=True)
     names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
         context.graph.outputs, context.model.outputs, strict=True
@@ -133,18 +138,18 @@ def changes(
     named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
     parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
     splits = parts and not recipe.interface.split and not context.model.deciding
-    if coarse and narrow:
+    if coarse and wider:
         yield Change(named, types=dict.fromkeys(coarse, "int16"))
     if splits:
         yield Change(("--split-outputs",), split=True)
-    if splits and narrow:
+    if splits and wider:
         yield Change(("--split-outputs", "--output-type int16"), split=True, types={"": "int16"})
-    if layers and narrow:
+    if layers and wider:
         named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
         yield Change(named, layers=layers)
-    if narrow:
+    if wider:
         yield Change((WIDE,), wide=True)
-    if splits and narrow:
+    if splits and wider:
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
 
 

@@ -33,7 +33,7 @@ from edgeqwt.interface.split import split_outputs
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import COMPENSATION, plain
-from edgeqwt.possible_remedies import Change, changes, few_layers, front, of_columns
+from edgeqwt.possible_remedies import Change, changes, few_layers, front, narrow, of_columns
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.layers import integers_only, upto
@@ -227,8 +227,7 @@ def _smallest_fronts(
     if integers_only(context.target) or lost is None or lost.reference not in index:
         return
     names = fronts(context.graph, index[lost.reference])
-    narrow = recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
-    for wide in (False, True)[: 2 if narrow else 1]:
+    for wide in (False, True)[: 2 if narrow(context, recipe) else 1]:
         best: tuple[Change, Trial] | None = None
         low, high, middle = 0, len(names), len(names) - 1  # the largest first: where it is not enough, none is
         while low < high:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES
 from edgeqwt.runtime.child import EndedError, serving
 from edgeqwt.runtime.ended import KernelEndedError, ending_op, first_ending
 from edgeqwt.runtime.interpreters import InterpreterError, LiteRT, Runner, RunnerFactory, TFLiteMicro, Values
@@ -39,10 +39,8 @@ __all__ = [
 ]
 
 SMALL = 256  # elements of constants that say how values move
-CHECKING_NOTHING = frozenset({"DEQUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1"})
+CHECKING_NOTHING = frozenset({"DEQUANTIZE", *ACTIVATION_LIMITS})
 """Kinds of ops that compute each float by itself, whatever the shape."""
-ENDS = frozenset({"NONE", "RELU", "RELU6", "RELU_N1_TO_1"})
-"""Fused activations that are two numbers to kernels of floats."""
 Form = tuple[object, ...]
 _survivors: set[Form] = set()  # forms of ops that ran in another process
 _trials: weakref.WeakValueDictionary[frozenset[Form], Hosted] = weakref.WeakValueDictionary()  # that have not run yet
@@ -149,7 +147,7 @@ def _forms(graph: Graph, kernels: str) -> frozenset[Form]:
 
 def _checked(graph: Graph, op: Op) -> dict[str, Any]:
     """An op's options but for how it ends floats."""
-    ends = op.options.get("fusedActivationFunction") in ENDS and _gives_floats(graph, op)
+    ends = op.options.get("fusedActivationFunction") in ACTIVATION_LIMITS and _gives_floats(graph, op)
     return {key: value for key, value in op.options.items() if not (ends and key == "fusedActivationFunction")}
 
 

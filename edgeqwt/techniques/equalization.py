@@ -70,8 +70,8 @@ def _split(state: State, context: Context) -> State:
         return state
     known = dict(state.statistics)  # what a MUL by ones writes is what it reads: nothing has to run again
     for op in (op for op in graph.ops if graph.tensors[op.outputs[0]].name in names):
-        source, target = op.inputs[0], op.outputs[0]
-        known |= {source: known.get(source) or known[target], target: known.get(target) or known[source]}
+        source, target = op.inputs[0], op.outputs[0]  # one of them is new
+        known |= dict.fromkeys((source, target), known.get(source) or known[target])
     return with_regions(replace(state, graph=graph, statistics=known), of_roles(state, graph))
 
 
