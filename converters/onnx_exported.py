@@ -35,6 +35,8 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.fake_quant import extracted, is_fake_quantized
 
 REDUCED_PRECISION = "reduced_precision_support"
+CHOOSING = frozenset({"ArgMax", "ArgMin", "TopK"})
+"""Among equal values torch chooses in no order: the gate knows which are equal, and whether the rest is right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ def _exported(source: Source, work: Work) -> Exported:
     proto, fixed = onnx_source.with_static_shapes(proto, source.sample)
     proto, flow = onnx_flow.resolved(proto)
     proto, steps = unrolled(proto)
-    if not rounds(proto):  # values between two steps may fall to either side: `trained.check_rounding` looks at it
+    # Values between two steps may fall to either side: `trained.check_rounding` looks at it.
+    if not rounds(proto) and not any(node.op_type in CHOOSING for node in proto.graph.node):
         check_export(source.what, source.outputs, OnnxRunner(proto).run(source.sample))
     return Exported(source, proto, (*source.notes, *notes, *fixed, *flow, *steps))
 

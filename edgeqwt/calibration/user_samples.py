@@ -80,7 +80,7 @@ def _samples(values: Callable[[], Iterator[Any]], what: str, origin: str) -> Sam
     def read() -> Iterator[Sample]:
         count = 0
         for count, value in enumerate(values(), start=1):
-            sample = _as_sample(value, f"{what}: sample {count - 1}")
+            sample = _with_batch(_as_sample(value, f"{what}: sample {count - 1}"))
             digest = _digest(sample)
             if count > len(seen):
                 seen.append(digest)
@@ -115,6 +115,13 @@ def _as_sample(value: object, where: str) -> Sample:
     if isinstance(value, str | bytes) or not hasattr(value, "__array__"):
         raise InputError(f"{where} is {_kind(value)}", _YIELD)
     return {NAMELESS: as_array(value, where)}
+
+
+def _with_batch(sample: Sample) -> Sample:
+    """A row of floats, alone or with numbers such as its label, with a batch dimension: no batch is one of numbers."""
+    first, *others = sample.values()
+    row = first.ndim == 1 and first.size > 1 and first.dtype.kind == "f"
+    return {name: array[None] for name, array in sample.items()} if row and all(a.ndim == 0 for a in others) else sample
 
 
 def _leaves(value: object) -> Iterator[Any]:

@@ -136,7 +136,7 @@ def _bound_output(converted: ConvertedModel, graph: Graph, binding: Binding, fou
     """The graph's output of a binding in the source's layout."""
     bounded = found[output_tensor(converted, graph, binding)]
     undecided = None if bounded.undecided is None else binding.to_source(bounded.undecided)
-    return Bounded(binding.to_source(bounded.value), bounded.tolerance, undecided)
+    return replace(bounded, value=binding.to_source(bounded.value), undecided=undecided)
 
 
 @dataclass(frozen=True, eq=False)

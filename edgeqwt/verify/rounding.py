@@ -21,7 +21,8 @@ compute sigmoids and tangents by approximations that err by units of 1, however 
 counts as 1 at least.
 
 Integer and bool tensors (ARG_MAX, comparisons) must be equal, except for elements that the moves
-change too: those are ties that rounding decides.
+change too: those are ties that rounding decides. Where the graph chooses among values that are equal within rounding,
+it runs again with other choices (`verify.ties`): what these change may be anything of that size.
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
 from edgeqwt.runtime.parallel import each
 from edgeqwt.runtime.runners import Values, xnnpack
+from edgeqwt.verify.ties import Ties
 
 UNIT = 2.0**-24
 SAFETY = 16.0
 SEED = 0
+TIED = 4.0
+"""How many times farther than in runs with other choices a value may lie: they take some of many."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +77,32 @@ class Bounded:
     Attributes:
         value: as the graph computes it.
         tolerance: largest difference that rounding explains; 0 for integer and bool tensors.
-        undecided: for integer and bool tensors, the elements that rounding decides.
+        undecided: the elements that rounding decides: of integers and bools, and of floats where it decides a choice.
+        chosen: of floats, what another choice explains there.
     """
 
     value: Array
     tolerance: float
     undecided: Array | None = None
+    chosen: float = 0.0
 
     def judge(self, expected: Array) -> Verdict:
         """Compares with what another evaluation of the same function gives; NaN never agrees."""
         if expected.shape != self.value.shape:
             return Verdict(False, math.inf, self.tolerance)
-        if self.undecided is not None:
+        if self.value.dtype.kind != "f":
             differs = expected != self.value
             size = np.abs(expected.astype(np.float64) - self.value).max(where=differs, initial=0.0)
-            explained = not bool((differs & ~self.undecided).any())
+            explained = not bool((differs if self.undecided is None else differs & ~self.undecided).any())
             return Verdict(explained, float(size), 0.0, int(differs.sum()) if explained else 0)
         with np.errstate(invalid="ignore"):  # equal infinities differ by nothing
             error = np.abs(np.where(expected == self.value, 0.0, expected.astype(np.float64) - self.value))
             # Where there was nothing to choose but a fill, prepare writes it at a size of its own.
             filled = (np.abs(self.value) >= HUGE) & (expected * np.sign(self.value) >= LARGE)
         error = np.where(filled, 0.0, error)
+        if self.undecided is not None:
+            chosen = error.max(where=self.undecided, initial=0.0)
+            error = np.where(self.undecided & bool(chosen <= self.chosen), 0.0, error)
         largest = float(error.max(initial=0.0))
         return Verdict(largest <= self.tolerance, largest, self.tolerance)
 
@@ -113,8 +122,10 @@ class Rounding:
         self.graph = graph
         sums = [terms(graph, op) for op in graph.ops]
         self.terms = {t: k for op, k in zip(graph.ops, sums, strict=True) for t in op.outputs}
-        self.plain = xnnpack(graph, taps)
-        self.moved = each(lambda sign: xnnpack(moved(graph, sign * SAFETY), taps), (1, -1))
+        self.ties, self.looked = Ties(graph, taps), {*graph.outputs, *taps}
+        seen = (*taps, *(t for t in self.ties.read if t not in self.looked))
+        self.plain = xnnpack(graph, seen)
+        self.moved = each(lambda sign: xnnpack(moved(graph, sign * SAFETY), seen), (1, -1))
         self.move = SAFETY * math.sqrt(max(sums, default=1)) * UNIT
         self.least = _least(graph)
         self.directions = {t: _directions(SEED + t, graph.tensors[t].shape) for t in graph.inputs}
@@ -123,7 +134,9 @@ class Rounding:
         """The outputs and taps on one sample, each with what rounding can do to it."""
         runners = zip((self.plain, *self.moved), (0, 1, -1), strict=True)
         values, *others = each(lambda run: run[0].run(self._moved_inputs(inputs, run[1])), runners)
-        return {t: self._bounded(t, value, others) for t, value in values.items()}
+        tied = self.ties.otherwise(inputs, values, others, self._floor)
+        found = {t: self._bounded(t, value, others) for t, value in values.items() if t in self.looked}
+        return {t: _either(one, [values[t] for values in tied]) for t, one in found.items()} if tied else found
 
     def _moved_inputs(self, inputs: Values, sign: int) -> Values:
         moving = {t: value for t, value in inputs.items() if sign and value.dtype.kind == "f"}
@@ -137,9 +150,23 @@ class Rounding:
             return Bounded(value, 0.0, undecided)
         with np.errstate(invalid="ignore"):
             reach = max(_largest(other[tensor].astype(np.float64) - value) for other in others)
-        size = max(_largest(value), self.least.get(tensor, 0.0))
-        floor = SAFETY * math.sqrt(self.terms.get(tensor, 1)) * UNIT * size
-        return Bounded(value, reach + floor)
+        return Bounded(value, reach + float(self._floor(tensor, np.array(_largest(value)))))
+
+    def _floor(self, tensor: int, sizes: Array) -> Array:
+        """What computing elements of such sizes rounds off at least."""
+        least = np.maximum(sizes, self.least.get(tensor, 0.0))
+        return SAFETY * math.sqrt(self.terms.get(tensor, 1)) * UNIT * least
+
+
+def _either(found: Bounded, tied: Sequence[Array]) -> Bounded:
+    """What rounding explains where it decides a choice, too."""
+    if found.value.dtype.kind != "f":
+        undecided = np.any([found.value != value for value in tied], axis=0)
+        return replace(found, undecided=undecided if found.undecided is None else undecided | found.undecided)
+    with np.errstate(invalid="ignore"):
+        apart = np.max([np.abs(value.astype(np.float64) - found.value) for value in tied], axis=0)
+    undecided = apart > found.tolerance
+    return replace(found, undecided=undecided, chosen=TIED * _largest(apart)) if undecided.any() else found
 
 
 def _least(graph: Graph) -> dict[int, float]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.sources import open_samples
 from edgeqwt.calibration.user_samples import from_function, from_iterable, from_spec
 from edgeqwt.errors import InputError
 
@@ -46,6 +47,16 @@ def test_single_arrays_are_nameless_and_copied() -> None:
 
 def test_a_function_that_returns_a_list() -> None:
     assert len(list(from_function(lambda: [np.zeros((1, 2))] * 4, "f"))) == 4
+
+
+@pytest.mark.parametrize("labels", [(), (np.int64(1),)])
+def test_rows_of_floats_get_a_batch_dimension(labels: tuple[object, ...]) -> None:
+    """They were cut into their values; a loader's batch of ids is one."""
+    rows = [(np.full(5, i, np.float32), *labels) if labels else np.full(5, i, np.float32) for i in range(3)]
+    found = list(open_samples(rows))
+    assert [next(iter(sample.values())).shape for sample in found] == [(1, 5)] * 3
+    ids = [(np.arange(5), np.arange(5))] * 3
+    assert [next(iter(sample.values())).shape for sample in open_samples(ids)] == [(1,)] * 15
 
 
 def test_a_list_is_read_again_and_again() -> None:
