@@ -12,6 +12,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
+from edgeqwt.cross_validation import Expected, cross_validated
 from edgeqwt.errors import QualityError, listed
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
@@ -39,7 +40,8 @@ PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
 FITTED = 32  # samples that were fitted on which are looked at where the held-out ones leave doubts
 UNCERTAIN_DB = 1.5
-"""Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error."""
+"""Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error. What
+other samples have is said as well where it is less by so much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,8 @@ def judge(
             known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
             trials = tried(context, samples, known, found, own, advance, limit)
     remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    doubts = uncertain(found, _of_fitted(context, reference, kept, found))
+    expected = _expected(context, samples, recipe, choice, found, stages)
+    doubts = uncertain(found, _of_fitted(context, reference, kept, found), expected)
     said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
@@ -250,7 +253,7 @@ def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
         )
 
 
-def uncertain(quality: Quality, fitted: Quality | None = None) -> Iterator[str]:
+def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequence[Expected] = ()) -> Iterator[str]:
     """Sentences on outputs whose figure other samples may well not confirm.
 
     Few held-out samples, by which candidates were chosen, may like the chosen one more than others do: what samples
@@ -259,10 +262,14 @@ def uncertain(quality: Quality, fitted: Quality | None = None) -> Iterator[str]:
     Args:
         quality: on held-out samples.
         fitted: the same of samples that were fitted on; None where nobody knows.
+        expected: of each output, with every sample held out once; empty where nobody knows.
     """
     others = [None] * len(quality.decisive) if fitted is None else fitted.decisive
-    for output, judged, other in zip(quality.outputs, quality.decisive, others, strict=True):
+    for k, (output, judged, other) in enumerate(zip(quality.outputs, quality.decisive, others, strict=True)):
         figure = judged.closeness.judged_db
+        if expected and judged.unresolved is None:
+            yield from _less(output.tensor, figure, quality.samples, expected[k])
+            continue
         if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan
             share, less = max(judged.errors) / sum(judged.errors), ""
             if other is not None and other.closeness.judged_db < figure - error:
@@ -272,6 +279,34 @@ def uncertain(quality: Quality, fitted: Quality | None = None) -> Iterator[str]:
                 f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error{less}. "
                 "Calibrate with more samples, rare ones among them"
             )
+
+
+def _less(tensor: str, figure: float, count: int, expected: Expected) -> Iterator[str]:
+    """That an output has less with every sample held out once, or nobody knows how much; else nothing."""
+    if expected.db > figure - UNCERTAIN_DB and not expected.standard_error > UNCERTAIN_DB:
+        return
+    reach = "; single samples, with values beyond what the others reach, have most of the error"
+    yield (
+        f"expect {min(expected.db, figure):.1f} dB of output {tensor!r} on fresh samples, or less: held out a quarter "
+        f"at a time, the {expected.samples} samples have {expected.db:.1f} ± {expected.standard_error:.1f} dB, and the "
+        f"{figure:.1f} dB are those of {count}{reach if expected.standard_error > UNCERTAIN_DB else ''}. Calibrate "
+        "with more samples, rare ones among them"
+    )
+
+
+def _expected(
+    context: Context, samples: Samples, recipe: Recipe, choice: Choice, found: Quality, stages: Stages
+) -> tuple[Expected, ...]:
+    """What outputs have with every sample held out once, by the techniques that made what is kept."""
+    if recipe.mixed is not None or not context.limits.spare():
+        return ()
+    techniques = recipe.techniques
+    if choice.name == PLAIN:
+        techniques = tuple(t for t in techniques if t.role == RANGES or t.name == RangeTails.name)
+    elif choice.name == UNCOMPENSATED:
+        techniques = tuple(t for t in techniques if t.role != COMPENSATION)
+    with stages("hold out in turn") as advance:
+        return cross_validated(context, samples, techniques, recipe.precision, found, advance)
 
 
 def _of_fitted(context: Context, reference: Graph, kept: Graph, found: Quality) -> Quality | None:

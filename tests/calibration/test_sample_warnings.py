@@ -69,3 +69,13 @@ def test_channels_on_the_wrong_axis_of_a_cube(channels_first: bool) -> None:
     (only,) = message(wrong, channels_first)
     assert "transpose the samples" in only
     assert message([x[:, :, :, :5] for x in wrong], channels_first) == ()  # another shape: checked elsewhere
+
+
+@pytest.mark.parametrize("degrees", [2.0, 30.0])
+def test_tails_that_no_number_of_samples_shows(degrees: float) -> None:
+    """By Student's t: with 2 degrees of freedom squares have no mean, with 30 it is almost normal."""
+    values = np.random.default_rng(0).standard_t(degrees, size=(400, 1, 12)).astype(np.float32)
+    said = [sentence for sentence in message(values) if "heavy tails" in sentence]
+    assert bool(said) == (degrees == 2)
+    few, large = message(values[:63]), message(np.resize(values, (64, 1, 5000)))
+    assert not any("heavy tails" in sentence for sentence in (*few, *large))
