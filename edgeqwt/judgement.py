@@ -59,7 +59,7 @@ class Judgement:
         traced: the same of the variants before and after compensation; of the plain one alone where that is kept.
         worst: the samples on which it errs most.
         remedy: what may help; empty where nothing is poor.
-        ceiling: what activations of its widths leave at best; None where the recipe does not ask.
+        ceiling: what activations of its widths leave at best; None where the recipe does not ask and nothing is poor.
         warnings: what of the samples speaks against deciding by them, and outputs of which they say nothing.
     """
 
@@ -130,12 +130,13 @@ def judge(
         names = (PLAIN,) if choice.name == PLAIN else (UNCOMPENSATED, COMPENSATED)
         traced = errors_of(reference, {n: variants[n] for n in names if n in variants}, context.gate.feeds)
         own = traced[choice.name]
-        worst = worst_samples(reference, kept, found, context.gate.feeds())
-        informed = recipe.ceiling and context.limits.spare()
+        worst = worst_samples(reference, kept, found, context.gate.feeds(), context.gate.remembered)
+        # What may be chance is said; minutes of trials would be lost in most cases.
+        wanting = not all(shortfall.chance for shortfall in poor)
+        informed = (recipe.ceiling or wanting) and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     trials: tuple[Trial, ...] = ()
-    # What may be chance is said; minutes of trials would be lost in most cases.
-    if not all(shortfall.chance for shortfall in poor) and context.limits.spare():
+    if wanting and context.limits.spare():
         with stages("try remedies") as advance:
             known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
             trials = tried(context, samples, known, found, own, advance, limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -93,7 +92,7 @@ class BuildResult(Judgement, Tabular):
         scores: variant -> metric -> value on the evaluation data; empty without any.
         evaluated: how many evaluation samples there were.
         sizes: variant -> bytes of its file.
-        compressed: variant -> bytes of its file after DEFLATE.
+        compressed: variant -> bytes of its file after DEFLATE; empty where its weights have no structure.
         seconds: wall-clock time of each stage.
         versions: of Python and of every package that took part.
         findings: what the target takes at a price; filled in by the API, as targets are above this layer.
@@ -225,9 +224,7 @@ def build(
     judgement = judge(context, job.samples, made, recipe, stages, written, job.warnings)
     gains = _gains(job, recipe) if limits.spare() else ()
     variants = {name: stored(variant, recipe, target) for name, variant in judgement.variants.items()}
-    with stages("prove") as advance, ThreadPoolExecutor(1) as pool:
-        # Another process proves, and leaves this one's cores to DEFLATE.
-        measured = {graph: pool.submit(file_sizes, graph) for graph in (graph, *variants.values())}
+    with stages("prove") as advance:
         proof = partial(_proof, context=context, recipe=recipe, advance=advance)
         variants, runtimes, copied = without_overwrites(variants, judgement.choice.name, proof)
         require_runtimes(target, runtimes)
@@ -236,8 +233,8 @@ def build(
         found = grouped(job, made, judgement, grouping, stages, written)
         groups = _proved_groups(found, variants[judgement.choice.name], job, recipe, stages)
     named = {FLOAT: graph, **variants}
-    files = {name: measured[g].result() if g in measured else file_sizes(g) for name, g in named.items()}
-    sizes, small = ({name: size[k] for name, size in files.items()} for k in range(2))
+    sizes = sizes_of(named)
+    small = {name: compressed(flatbuffer.to_bytes(g)) for name, g in named.items()} if made.structure else {}
     check_free(variants, sizes)
     scores, evaluated = _scores(evaluation, model, named, stages)
     judged = replace(judgement, variants=variants, adapted=(*judgement.adapted, *copied))
@@ -329,7 +326,7 @@ def proof_count(graph: Graph, wanted: int) -> int:
 
 def proof_threads(graph: Graph, count: int) -> int:
     """How many threads run so many samples of the proof: another's process takes a while to start."""
-    return THREADS if work(graph) * count >= SHARED_WORK else 1
+    return min(THREADS, count) if work(graph) * count >= SHARED_WORK else 1
 
 
 def check_free(variants: Mapping[str, Graph], sizes: Mapping[str, int]) -> None:
@@ -385,12 +382,6 @@ def _scores(
 def sizes_of(graphs: Mapping[str, Graph]) -> dict[str, int]:
     """Bytes of each graph's file."""
     return {name: len(flatbuffer.to_bytes(graph)) for name, graph in graphs.items()}
-
-
-def file_sizes(graph: Graph) -> tuple[int, int]:
-    """Bytes of a graph's file, and those after DEFLATE."""
-    content = flatbuffer.to_bytes(graph)
-    return len(content), compressed(content)
 
 
 def versions() -> dict[str, str]:

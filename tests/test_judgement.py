@@ -15,7 +15,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.judgement import COMPENSATED, PLAIN, UNCOMPENSATED, of_those_that_run, uncertain
 from edgeqwt.runtime.ended import KernelEndedError
-from edgeqwt.verify.comparator import Total
+from edgeqwt.verify.looks import Total
 from edgeqwt.verify.metrics import compare
 from edgeqwt.verify.quality import Quality, TensorQuality, layer_quality
 from tests.chain import NONE, Chain, noise

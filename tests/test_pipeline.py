@@ -169,7 +169,9 @@ def test_little_work_is_proved_on_one_thread(monkeypatch: pytest.MonkeyPatch) ->
     chain = Chain()
     graph = chain.graph(conv(chain, chain.input((1, 6, 6, 4)), 4, 1))
     monkeypatch.setattr(pipeline, "SHARED_WORK", 5 * sum(multiplications(graph, op) for op in graph.ops))
-    assert [proof_threads(graph, count) for count in (1, 4, 5)] == [1, 1, THREADS]
+    assert [proof_threads(graph, count) for count in (1, 4, 5)] == [1, 1, min(5, THREADS)]
+    monkeypatch.setattr(pipeline, "SHARED_WORK", 1)
+    assert proof_threads(graph, 1) == 1
 
 
 def test_stages_have_seconds_and_memory(built: BuildResult) -> None:

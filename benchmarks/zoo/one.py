@@ -10,6 +10,7 @@ import time
 import traceback
 import warnings
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def _build(module: Any, data: list[Any], options: argparse.Namespace, seen: list
     """What came of the build; the stages that it went through are appended to `seen`."""
     import edgeqwt
     from edgeqwt.errors import ConversionError, EdgeqwtError, ParityError
+    from edgeqwt.recipe.recipe import load
 
     def display(stage: str) -> AbstractContextManager[Advance]:
         seen.append(stage)
@@ -75,7 +77,8 @@ def _build(module: Any, data: list[Any], options: argparse.Namespace, seen: list
     try:
         # Accepted below the gate, too: the table is to say how far below.
         result = edgeqwt.build(
-            module, calibration=data, target="tflite", recipe=options.recipe, accept=True, display=display
+            module, calibration=data, target="tflite", recipe=replace(load(options.recipe), ceiling=True), accept=True,
+            display=display,
         )  # fmt: skip
     except _ProvedError:
         return {"status": CONVERTED}

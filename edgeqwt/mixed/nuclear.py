@@ -17,7 +17,7 @@ from edgeqwt.mixed.degradation import degradations, with_rounded_weights
 from edgeqwt.mixed.width_groups import Layer
 from edgeqwt.progress import Advance
 from edgeqwt.runtime.runners import Values
-from edgeqwt.verify.comparator import side_by_side
+from edgeqwt.verify.running import side_by_side
 
 
 def nuclear_degradations(

@@ -19,6 +19,7 @@ from edgeqwt.progress import Advance
 from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.feeds import feeds
 from edgeqwt.verify.quality import Quality, layer_quality
+from edgeqwt.verify.remembered import Remembered
 
 WORK = 1 << 35  # multiplications that one look at a candidate is worth: some seconds on two cores
 FINAL_WORK = 1 << 37  # those that the last look is worth, which decides what is kept and says how good it is
@@ -60,6 +61,9 @@ class Gate:
         model: what the converter handed over.
         graph: the float graph that counts.
         samples: the held-out ones.
+
+    Attributes:
+        remembered: what came out of graphs that were looked at.
     """
 
     def __init__(self, model: ConvertedModel, graph: Graph, samples: Samples) -> None:
@@ -68,6 +72,7 @@ class Gate:
         self._decision_tensors = decision_tensors(graph, deciding=model.deciding)
         self._looks = samples.head(runs(graph, WORK, LEAST))
         self._comparators: dict[tuple[int, ...], Comparator] = {}
+        self.remembered = Remembered()
 
     @property
     def count(self) -> int:
@@ -106,7 +111,8 @@ class Gate:
 
     def against(self, reference: Graph, outputs: Sequence[int]) -> Comparator:
         """A comparator of errors against another float graph, constant ones included; to be closed by the caller."""
-        return Comparator(reference, self._looked(), outputs, deciding=self._model.deciding)
+        deciding, remembered = self._model.deciding, self.remembered
+        return Comparator(reference, self._looked(), outputs, deciding=deciding, remembered=remembered)
 
     @contextmanager
     def at_decisions(self, reference: Graph) -> Iterator[Comparator]:
@@ -121,7 +127,8 @@ class Gate:
         self, reference: Graph, variants: Mapping[str, Graph], advance: Advance | None = None
     ) -> dict[str, Quality]:
         """How close integer graphs come to a float graph, layer by layer and at the outputs."""
-        return dict(layer_quality(reference, variants, self.feeds(advance), deciding=self._model.deciding))
+        feeds, deciding = self.feeds(advance), self._model.deciding
+        return dict(layer_quality(reference, variants, feeds, deciding=deciding, known=self.remembered))
 
     def feeds(self, advance: Advance | None = None) -> Iterator[dict[int, Array]]:
         """The held-out samples as real values by input tensor, for proofs; nothing may be fitted on them."""
@@ -138,6 +145,9 @@ class Gate:
     def _opened(self, at: tuple[int, ...]) -> Comparator:
         if at not in self._comparators:
             deciding = self._model.deciding
-            self._comparators[at] = Comparator(self._graph, self._looked(), at, centered=True, deciding=deciding)
+            remembered = self.remembered if at == self._decision_tensors else None
+            self._comparators[at] = Comparator(
+                self._graph, self._looked(), at, centered=True, deciding=deciding, remembered=remembered
+            )
             weakref.finalize(self, self._comparators[at].close)
         return self._comparators[at]

@@ -60,7 +60,7 @@ class Recipe(Pictured):
         verify: how much is proved.
         quality: how close the result has to come to the float model.
         leave_one_out: calibration samples that every technique's gain is measured with; 0: not at all.
-        ceiling: whether what activations of these widths leave at best is measured.
+        ceiling: whether what activations of these widths leave at best is measured where nothing is poor, too.
         preserve: what of the weights' structure stays: "sparsity", "clusters".
     """
 

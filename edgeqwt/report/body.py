@@ -284,7 +284,7 @@ class Report:
         scores: the user's metrics on the evaluation data, by model; empty without any.
         bytes: size of each model's file, in bytes.
         compressed_bytes: sizes of the same files after DEFLATE, as a download or an application package compresses
-            them.
+            them; empty where training had put no zeros or clusters into the weights.
         bit_operations: multiplications of one inference of the model that was kept, each times the bits of its weight
             and of its activation.
         ops: ops of each model; float is the model that was quantized.

@@ -18,7 +18,7 @@ class Cwac(solve.Options, Technique):
     g goes into the weights' scales per channel, o into the int32 bias; no op, no byte, no cycle is added. Every linear
     op, and every constant per channel that multiplies or is added, in the order of the graph; each correction is
     confirmed on samples that it was not fitted on. Networks that take long for each sample are fitted on some of them,
-    64 at least. Where gains lose at the outputs, offsets alone are tried. A model
+    32 at least. Where gains lose at the outputs, offsets alone are tried. A model
     that was trained with quantization keeps its scales.
     """
 
@@ -43,7 +43,7 @@ class Cwac(solve.Options, Technique):
             return compensate(
                 graph,
                 state.reference,
-                context.enough(state),
+                context.enough(state, lines=True),
                 state.statistics,
                 state.ranges,
                 options,

@@ -13,7 +13,7 @@ from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.graph.tensor import HANDLES
 from edgeqwt.notebook_display import Tabular
 from edgeqwt.runtime.parallel import THREADS
-from edgeqwt.verify.comparator import Look, compared
+from edgeqwt.verify.looks import Look, compared
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.op_errors import OwnErrors, enough_samples, own_errors
 from edgeqwt.verify.parts import parts_of

@@ -26,7 +26,7 @@ from edgeqwt.graph.positions import thinned
 from edgeqwt.runtime.boundary import graph_feed, limits, to_real
 from edgeqwt.runtime.runners import InterpreterError, Values
 from edgeqwt.runtime.subprocess_runners import litert_host
-from edgeqwt.verify.comparator import side_by_side
+from edgeqwt.verify.running import side_by_side
 from edgeqwt.verify.spread import Spread
 from edgeqwt.verify.traces import Trace, Tracing
 

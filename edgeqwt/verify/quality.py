@@ -14,17 +14,18 @@ from edgeqwt.graph.linear import is_linear
 from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.runtime.parallel import THREADS
-from edgeqwt.verify.comparator import Look, Total, compared
+from edgeqwt.verify.looks import Look, Total, compared
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import gain
 from edgeqwt.verify.parts import parts_of
+from edgeqwt.verify.remembered import Remembered
 from edgeqwt.verify.resolution import probable, probable_step, unresolved
 
-LOOKED_AT = 1 << 25
+LOOKED_AT = 1 << 24
 """Values of layers that are compared, all samples together: more of them would change the second decimal of a layer's
 SQNR, and take longer than running the graphs."""
 EACH = 1 << 15  # values of a layer and sample that are compared, about, those of some positions
-LEAST = 16  # samples that layers are compared on, however large
+LEAST = 8  # samples that layers are compared on, however large
 
 
 class OutputFigures:
@@ -128,6 +129,7 @@ def layer_quality(
     threads: int = THREADS,
     on_sample: Callable[[], None] = lambda: None,
     deciding: Mapping[int, Within] = MappingProxyType({}),
+    known: Remembered | None = None,
 ) -> dict[str, Quality]:
     """Runs the float graph and every integer graph on each sample, in LiteRT with its default kernels.
 
@@ -140,6 +142,7 @@ def layer_quality(
         threads: with one interpreter per graph each.
         on_sample: called after each sample.
         deciding: what of outputs decides, by their position; nothing else of them is compared.
+        known: what graphs gave of these samples before; layers are compared on the first ones anyway.
 
     Returns:
         By the name of the variant.
@@ -151,7 +154,7 @@ def layer_quality(
     watched = {name: _Compared.of(float_graph, graph, deciding) for name, graph in int_graphs.items()}
     looks = {name: (c.graph, c.looks) for name, c in watched.items()}
     first = max(LEAST, LOOKED_AT // max(1, *(c.size for c in watched.values())))
-    count, totals = compared(float_graph, looks, samples, threads, on_sample, first)
+    count, totals = compared(float_graph, looks, samples, threads, on_sample, first, known)
     return {name: c.quality(count, min(first, count), totals[name]) for name, c in watched.items()}
 
 

@@ -15,9 +15,9 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import to_real
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.runtime.runners import Values
-from edgeqwt.verify.comparator import side_by_side
 from edgeqwt.verify.metrics import Closeness, Sums, compare
 from edgeqwt.verify.paired import CHANCE, Gain, gain, split
+from edgeqwt.verify.running import side_by_side
 
 
 @dataclass(frozen=True)

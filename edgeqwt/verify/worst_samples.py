@@ -13,6 +13,7 @@ from edgeqwt.runtime.boundary import feed_as, to_real
 from edgeqwt.runtime.parallel import each
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.remembered import Remembered
 
 MOST = 8
 SIDE = 112  # pixels of a picture at most, either way
@@ -40,7 +41,11 @@ class WorstSample:
 
 
 def worst_samples(
-    reference: Graph, integer: Graph, quality: Quality, samples: Iterable[Mapping[int, Array]]
+    reference: Graph,
+    integer: Graph,
+    quality: Quality,
+    samples: Iterable[Mapping[int, Array]],
+    known: Remembered | None = None,
 ) -> tuple[WorstSample, ...]:
     """The samples with the largest errors, the worst first.
 
@@ -49,13 +54,14 @@ def worst_samples(
         integer: the graph that was judged.
         quality: of it, on these samples.
         samples: real values by tensor index of `reference`; read once, and only the worst are kept.
+        known: what the graphs gave of these samples before.
     """
     shares = _shares(quality)
     order = np.argsort(-shares, kind="stable")[:MOST]
     wanted = {int(k): float(shares[k]) for k in order if shares[k] > 0}
     kept = {k: dict(sample) for k, sample in enumerate(samples) if k in wanted}
     try:
-        found = each(lambda graph: _classes(graph, reference, kept), (reference, integer))
+        found = each(lambda graph: _classes(graph, reference, kept, known), (reference, integer))
     except InterpreterError:  # which an op may do to values that no sample before it had: the pictures are left
         found = [dict.fromkeys(kept)] * 2
     classes = {k: [one[k] for one in found] for k in kept}
@@ -77,16 +83,22 @@ def _shares(quality: Quality) -> Array:
     return shares
 
 
-def _classes(graph: Graph, reference: Graph, samples: Mapping[int, Mapping[int, Array]]) -> dict[int, int | None]:
+def _classes(
+    graph: Graph, reference: Graph, samples: Mapping[int, Mapping[int, Array]], known: Remembered | None
+) -> dict[int, int | None]:
     """The largest element of the first output for each sample; None where that has no rows, or several."""
     t = graph.outputs[0]
     shape = graph.tensors[t].shape
     if shape[-1:] < (2,) or math.prod(shape[:-1]) != 1:
         return dict.fromkeys(samples)
-    runner, found = xnnpack(graph, [t]), dict[int, int | None]()
+    runner, found = None, dict[int, int | None]()
     for k, sample in samples.items():
-        fed = feed_as(graph, reference, sample)
-        found[k] = int(to_real(graph, t, {**fed, **runner.run(fed)}[t]).argmax())
+        values = None if known is None else known.of(graph, k, {t})
+        if values is None:
+            runner = runner or xnnpack(graph, [t])
+            fed = feed_as(graph, reference, sample)
+            values = {**fed, **runner.run(fed)}
+        found[k] = int(to_real(graph, t, values[t]).argmax())
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.layerwise.activation_store import ActivationStore
+from edgeqwt.layerwise.activation_store import SPARE, ActivationStore
 from edgeqwt.runtime.parallel import ordered
 
 
@@ -48,6 +48,24 @@ def test_keys_are_apart() -> None:
         store.drop("a")
         assert "a" not in store
         assert store.get(("a", 1), 0, 1, (), np.dtype(float)) == 2
+
+
+def test_the_next_key_takes_over_the_file_of_one_that_is_dropped() -> None:
+    before = open_files()
+    with ActivationStore() as store:
+        for number in range(3 * SPARE):
+            store.open(number)
+            store.put(number, 0, np.full((2, 5 - number % 4), number, np.int8))
+            wanted = np.full((2, 5 - number % 4), number, np.int8)
+            np.testing.assert_array_equal(store.get(number, 0, 2, (5 - number % 4,), np.dtype(np.int8)), wanted)
+            store.drop(number)
+            assert open_files() == before + 1
+        for number in range(2 * SPARE):
+            store.open(number)
+        for number in range(2 * SPARE):
+            store.drop(number)
+        assert open_files() == before + SPARE
+    assert open_files() == before
 
 
 def test_arrays_that_are_not_contiguous() -> None:

@@ -26,6 +26,7 @@ from edgeqwt.profile import TargetProfile
 from edgeqwt.progress import Stages
 from edgeqwt.recipe.recipe import load
 from edgeqwt.reconstruct.reconstruct import Reconstructed
+from edgeqwt.runtime.runners import LiteRT
 from edgeqwt.scales.search import Found
 from edgeqwt.techniques.cwac import Cwac
 from edgeqwt.techniques.gptq import Gptq
@@ -35,6 +36,7 @@ from edgeqwt.techniques.ranges import MinMaxRanges, PowerOfTwoRanges
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.techniques.weight_scales import MseWeightScales, PowerOfTwoWeightScales
 from edgeqwt.verify.comparator import Comparator
+from edgeqwt.verify.worst_samples import worst_samples
 from edgeqwt.widths.precision import Precision, parse
 from tests import small
 from tests.chain import NONE, Chain, noise
@@ -254,6 +256,33 @@ def test_the_float_graph_is_run_once_for_all_judges_of_decisions(
             assert shared.noise(integer) == expected
 
 
+def test_what_was_looked_at_is_not_run_again_for_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are compared on the first of 6 held-out samples; of the others the gate knows what came out."""
+    work, other = context(24), context(24)
+    integer = made(work, plain(load("fast").techniques)).graph
+    expected = other.gate.quality(other.graph, {"": integer})[""]
+    work.gate.noise(integer)
+    monkeypatch.setattr("edgeqwt.verify.quality.LOOKED_AT", 1)
+    monkeypatch.setattr("edgeqwt.verify.quality.LEAST", 1)
+    runs: list[Graph] = []
+    invoke = LiteRT._invoke
+
+    def counted(runner: LiteRT, fed: Mapping[int, Array]) -> None:
+        runs.append(runner.graph)
+        invoke(runner, fed)
+
+    monkeypatch.setattr(LiteRT, "_invoke", counted)
+    found = work.gate.quality(work.graph, {"": integer})[""]
+    assert sorted(map(id, runs)) == sorted(map(id, (work.graph, integer)))
+    assert (found.outputs, found.decisive, found.layer_samples) == (expected.outputs, expected.decisive, 1)
+    worst = [worst_samples(work.graph, integer, found, work.gate.feeds(), work.gate.remembered)]
+    assert len(runs) == 2
+    worst += [worst_samples(work.graph, integer, found, work.gate.feeds())]
+    assert len(runs) > 2
+    first, second = ([(w.number, w.share, w.wanted, w.found) for w in each] for each in worst)
+    assert first == second
+
+
 def test_there_must_be_samples() -> None:
     with pytest.raises(InputError, match="has no samples"):
         context(0)
@@ -269,6 +298,10 @@ def test_networks_that_multiply_much_are_fitted_and_looked_at_on_the_first_sampl
     monkeypatch.setattr("edgeqwt.passes.context.LEAST", 3)
     wanted = {"w8a8": 3, "w4a8": 8, "w8a16": 8, "w8-dynamic": 8}
     assert {name: len([*work.enough(start(work, parse(name)))]) for name in wanted} == wanted
+    monkeypatch.setattr("edgeqwt.passes.context.LINES_WORK", 1)
+    monkeypatch.setattr("edgeqwt.passes.context.LINES", 2)
+    lines = {name: len([*work.enough(start(work, parse(name)), lines=True)]) for name in wanted}
+    assert lines == {"w8a8": 2, "w4a8": 4, "w8a16": 4, "w8-dynamic": 4}
     monkeypatch.setattr("edgeqwt.passes.gate.WORK", 1)
     monkeypatch.setattr("edgeqwt.passes.gate.LEAST", 2)
     looked = context(24).gate

@@ -125,6 +125,24 @@ def test_only_the_differing_op_is_named(resnet: Graph, cifar10: Images) -> None:
     assert min(d.largest for d in differing) >= 1
 
 
+def test_what_reads_inputs_alone_runs_before_the_reference_kernels_are_done(
+    resnet: Graph, cifar10: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    micro = OpByOp(resnet)
+    (sample,) = _inputs(resnet, cifar10["calibration_images"], 1)
+    fed = graph_feed(resnet, sample)
+    ahead = micro.ahead(fed)
+    assert ahead is not None
+    expected = {**fed, **reference(resnet, [t for op in resnet.ops for t in op.outputs]).run(fed)}
+    monkeypatch.setattr("edgeqwt.verify.bitexact._Piece.run", lambda *given: pytest.fail("it runs again"))
+    micro.check(expected, ahead)
+    monkeypatch.undo()
+    again = OpByOp(resnet)
+    again.check(expected)
+    assert micro.tally.seen == again.tally.seen
+    assert OpByOp(resnet).ahead({}) is None
+
+
 def _activations(*kinds: str) -> Graph:
     """A chain of int8 ops of one input on (1, 8)."""
     q = {"LOGISTIC": Quantization.per_tensor(1 / 256, -128), "TANH": Quantization.per_tensor(1 / 128, 0)}

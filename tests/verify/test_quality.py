@@ -14,7 +14,7 @@ from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import xnnpack
-from edgeqwt.verify.comparator import Total
+from edgeqwt.verify.looks import Total
 from edgeqwt.verify.metrics import compare
 from edgeqwt.verify.quality import TensorQuality, layer_quality
 
