@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from edgeqwt.calibration.sources import open_samples
 from edgeqwt.converted import Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
+from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.linear import work as multiplications
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, leave_one_out, make, start
