@@ -16,7 +16,7 @@ from edgeqwt.converted import Attempt, ConvertedModel
 from edgeqwt.converters import cache as conversions
 from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
 from edgeqwt.converters.closed import closed
-from edgeqwt.converters.converter import Converter, NothingElseError, Work
+from edgeqwt.converters.converter import Converter, NoConverterError, NothingElseError, Work
 from edgeqwt.converters.keras_source import FILES as KERAS_FILES
 from edgeqwt.converters.resolve import TorchObject, resolve
 from edgeqwt.converters.sequence_lstm import written_out
@@ -170,6 +170,8 @@ def _tried[T](
                 model = converter.convert(source, replace(work, progress=step))
         except NothingElseError:
             continue
+        except NoConverterError:
+            raise
         except EdgeqwtError as error:
             if full := out_of_space(work.folder):
                 raise full from error

@@ -11,6 +11,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.converters.cache import Cache
 from edgeqwt.converters.source import Source
 from edgeqwt.converters.tools import Found
+from edgeqwt.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Work:
 
 class NothingElseError(Exception):
     """A converter would be given what the one before it was given: there is nothing to try."""
+
+
+class NoConverterError(UnsupportedError):
+    """What a source does that no converter carries over: there is nothing to try."""
 
 
 class Converter(Protocol):

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from onnx import TensorProto
 from torch.overrides import TorchFunctionMode
 
+from edgeqwt.converters.torch_algebra import algebra_forms
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_packed import LENGTHS, packed_forms, packed_lstm
@@ -111,7 +112,7 @@ def forms() -> Mapping[Any, Form]:
         found |= {getattr(owner, name): form for owner in (torch, torch.Tensor) if hasattr(owner, name)}
     found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
     found[torch.Tensor.mT.__get__] = lambda x: x.transpose(-2, -1)  # type: ignore[attr-defined]
-    return with_batches({**found, **spectral_forms(), **unpool_forms()})
+    return with_batches({**found, **algebra_forms(), **spectral_forms(), **unpool_forms()})
 
 
 # -- pools -----------------------------------------------------------------------------

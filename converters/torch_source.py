@@ -163,7 +163,7 @@ def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch
             program = torch.export.load(path)
             return program, program.module()
     except Exception as error:  # zipfile, json, pickle and torch each raise their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = _reason(error)
         if isinstance(error, pickle.UnpicklingError) and not is_trusted():
             raise InputError(f"{path} is not loaded: it holds Python objects, not only tensors", TRUST) from error
         raise InputError(
@@ -263,11 +263,11 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         except EdgeqwtError:  # of a form, which says what to do
             raise
         except Exception as error:  # torch raises anything here, the model's own exceptions included
-            failures.append(" ".join(str(error).split())[:200] or type(error).__name__)
+            failures.append(_reason(error))
         else:
-            return (f"torch.onnx.export fell back on torch.export: {failures[0]}",) if failures else ()
+            return tuple(f"torch.onnx.export fell back on torch.export: {reason}" for reason in failures)
     raise InputError(
-        f"{model.what}: torch.onnx.export fails: {failures[0]}",
+        f"{model.what}: torch.onnx.export fails: {'; by way of torch.export: '.join(dict.fromkeys(failures))}",
         "Rewrite that part of forward, or give an .onnx file that you exported yourself. --work FOLDER keeps the log.",
     )
 
@@ -288,10 +288,17 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
         with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention():
             return torch.export.export(flat_module(model), example, strict=False)
     except Exception as error:  # torch raises anything here, the model's own exceptions included
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{model.what}: torch.export fails: {reason}", "Rewrite that part of forward. --work FOLDER keeps the log."
+            f"{model.what}: torch.export fails: {_reason(error)}",
+            "Rewrite that part of forward. --work FOLDER keeps the log.",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """A line of what torch or a model raised first: the exporter says around it what it tried."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def save(program: torch.export.ExportedProgram, path: Path, log: Path) -> None:

@@ -191,13 +191,14 @@ def test_exports_are_compared_with_their_source() -> None:
         check_export("m", {"y": x * np.nan}, {"y": x})
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_an_op_without_tflite_form_is_refused_with_its_place(tmp_path: Path) -> None:
     class Determinant(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.linalg.det(x)
 
     with pytest.raises(UnsupportedError, match=r"forward \(Det\)"):
-        convert(Determinant(), from_arrays({"x": normal(1, 4, 4)}), tmp_path)
+        convert(torch.jit.trace(Determinant(), torch.eye(4)[None]), from_arrays({"x": normal(1, 4, 4)}), tmp_path)
 
 
 def test_an_lstm_starts_anew_each_time(tmp_path: Path) -> None:
