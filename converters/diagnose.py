@@ -37,7 +37,7 @@ def first_run(model: TorchModel, sample: Sample) -> dict[str, Array]:
                 if changed is not None and _runs(model, {**sample, spec.name: changed}):
                     found = f"has shape {sample[spec.name].shape} and type {sample[spec.name].dtype}"
                     raise InputError(
-                        f"{model.what}: input {spec.name!r} {found}, and forward does not take it: {what}", hint
+                        f"{error.message}; input {spec.name!r} {found}: {what}, as it seems", hint
                     ) from error
         given = ", ".join(f"{s.name!r} {sample[s.name].shape} {sample[s.name].dtype}" for s in model.inputs)
         raise InputError(

@@ -156,6 +156,14 @@ def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
                 f"onnx2tf knows no TFLite op for it and wrote the custom op {op.custom_code!r}",
                 "Replace it in the model, or cut the model before it.",
             )
+        if op.kind == "WHERE" and not graph.tensors[op.inputs[0]].is_constant:
+            raise UnsupportedError(
+                name,
+                "tflite",
+                "how many positions it gives (torch.where(mask), mask.nonzero(), x[mask]) depends on the values, and a "
+                "TFLite file's sizes are fixed",
+                "Compute all rows and multiply them with the mask, or choose by torch.where(mask, x, other).",
+            )
         if any(graph.tensors[t].is_variable for t in op.inputs if t >= 0):
             raise UnsupportedError(
                 name,

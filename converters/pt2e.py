@@ -27,6 +27,20 @@ def register_ops() -> None:
     import torch.ao.quantization.fx._decomposed  # noqa: F401
 
 
+def refuse_dynamic(what: str, module: torch.nn.Module) -> None:
+    """Refuses layers that `quantize_dynamic` made: their weights are packed for one processor's kernels.
+
+    Raises:
+        InputError: naming the first one.
+    """
+    for name, part in module.named_modules():
+        if ".quantized.dynamic" in type(part).__module__:
+            raise InputError(
+                f"{what}: {name or 'it'} is a layer of dynamic quantization, {type(part).__name__}",
+                "Give the module as it was before quantize_dynamic: a build quantizes it, activations too.",
+            )
+
+
 def is_quantized(module: torch.nn.Module) -> TypeGuard[GraphModule]:
     """Whether a module rounds by PT2E's ops."""
     return isinstance(module, torch.fx.GraphModule) and any(_kind(node) for node in module.graph.nodes)

@@ -86,6 +86,7 @@ def forms() -> Mapping[Any, Form]:
         F.interpolate: _resized,
         F.local_response_norm: _response_norm,
         F.softplus: _softplus,
+        F.pairwise_distance: _distance,
     }
     found[torch._VF.lstm] = lambda *given: packed_lstm(*given) if hasattr(given[1], LENGTHS) else projected(*given)
     found |= packed_forms()
@@ -274,6 +275,14 @@ def _softplus(x: torch.Tensor, beta: float = 1, threshold: float = 20) -> Any:
     if threshold >= USUAL_THRESHOLD:
         return NotImplemented
     return torch.where(x * beta > threshold, x, F.softplus(x, beta, 20))
+
+
+def _distance(x: torch.Tensor, y: torch.Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """What keeps the difference from 0 is added, which the exporter leaves out."""
+    apart = (x - y + eps).abs()
+    if p not in (1, 2):
+        return NotImplemented
+    return apart.sum(-1, keepdim) if p == 1 else (apart * apart).sum(-1, keepdim).sqrt()
 
 
 def _angle(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

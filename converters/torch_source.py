@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
-import io
-import os
 import pickle
-import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,12 +18,12 @@ from edgeqwt.converters import pt2e
 from edgeqwt.converters.torch_float32 import Types, casts, holds, in_float32, types_of
 from edgeqwt.converters.torch_forms import exportable
 from edgeqwt.converters.torch_inputs import example_types, given_inputs, spec
+from edgeqwt.converters.torch_surroundings import computed_weights, plain_attention, quiet
 from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted, user_code
-from edgeqwt.runtime.native_log import captured_stderr
 from edgeqwt.runtime.threads import torch_threads
 
 OPSET = 17  # the highest that the exporter which names nodes after modules writes well
@@ -106,6 +101,7 @@ def from_module(what: str, module: torch.nn.Module, sample: Sample, examples: ob
     """
     with contextlib.suppress(NotImplementedError):  # what torch.export made has no modes
         module.eval()
+    pt2e.refuse_dynamic(what, module)
     module = pt2e.as_fake_quantized(what, module) if pt2e.is_quantized(module) else module
     types = types_of(module)
     module, notes = in_float32(what, module, types)
@@ -158,7 +154,7 @@ def program_inputs(path: Path) -> tuple[InputSpec, ...]:
 def _program(path: Path, log: Path) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
     check_program(path)
     try:
-        with _quiet(log), plain_pickles():
+        with quiet(log), plain_pickles():
             pt2e.register_ops()
             program = torch.export.load(path)
             return program, program.module()
@@ -255,8 +251,11 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         exported: Any = flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
-            forms = contextlib.nullcontext() if dynamo else exportable(OPSET)
-            with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention(), forms:
+            forms, weights = (
+                contextlib.nullcontext() if dynamo else exportable(OPSET),
+                computed_weights(model.module),
+            )
+            with quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), plain_attention(), weights, forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options
                 )
@@ -285,7 +284,8 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
     """
     example = tuple(model.tensors(sample).values())
     try:
-        with _quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), _plain_attention():
+        weights = computed_weights(model.module)
+        with quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), plain_attention(), weights:
             return torch.export.export(flat_module(model), example, strict=False)
     except Exception as error:  # torch raises anything here, the model's own exceptions included
         raise InputError(
@@ -303,7 +303,7 @@ def _reason(error: BaseException) -> str:
 
 def save(program: torch.export.ExportedProgram, path: Path, log: Path) -> None:
     """Writes an exported program, with its example inputs."""
-    with _quiet(log):
+    with quiet(log):
         torch.export.save(program, path)
 
 
@@ -345,48 +345,3 @@ def flat_module(model: TorchModel) -> torch.nn.Module:
             return tuple(flattened(model.call(args), model.what).values())
 
     return Flat().eval()
-
-
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Keeps torch's fused transformer layers out of the trace: no exporter knows them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextlib.contextmanager
-def _native_stdout_as_stderr() -> Iterator[None]:
-    """Torch's C++ side prints graphs that it cannot export on file descriptor 1."""
-    flush = ctypes.CDLL(None).fflush  # what C has buffered would come out after descriptor 1 is back
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        flush(None)
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Sends what torch and the user's model print and warn, natively too, to the end of a log."""
-    printed = io.StringIO()
-    try:
-        with (
-            captured_stderr() as native,
-            _native_stdout_as_stderr(),
-            contextlib.redirect_stdout(printed),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always")
-            yield
-    finally:
-        lines = [printed.getvalue(), *native, *(f"{w.category.__name__}: {w.message}" for w in caught)]
-        with log.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line.rstrip()}\n" for line in lines if line.strip())

@@ -201,6 +201,16 @@ def test_an_op_without_tflite_form_is_refused_with_its_place(tmp_path: Path) -> 
         convert(torch.jit.trace(Determinant(), torch.eye(4)[None]), from_arrays({"x": normal(1, 4, 4)}), tmp_path)
 
 
+def test_sizes_that_depend_on_values_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    class Chosen(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[x > 0].sum() + x.mean()
+
+    with pytest.raises(UnsupportedError, match=r"how many positions it gives .*x\[mask\]") as caught:
+        convert(Chosen(), from_arrays({"x": normal(4, 8)}), tmp_path, converter="onnx2tf")
+    assert "multiply them with the mask" in caught.value.hint
+
+
 def test_an_lstm_starts_anew_each_time(tmp_path: Path) -> None:
     samples = from_arrays({"x": normal(3, 5, 8)})
     model = convert(models.seeded(models.Recurrent), samples, tmp_path)

@@ -35,6 +35,10 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "pool with a divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=4), IMAGE),
     "pool with a divisor beyond the end": (lambda x: F.avg_pool2d(x, 4, 3, 1, True, True, 5), IMAGE),
     "pool that does not count padding": (lambda x: F.avg_pool2d(x, 4, 3, 1, True, False), IMAGE),
+    "distance of rows that are nearly equal": (
+        lambda x: torch.cat([F.pairwise_distance(x, x + 1e-6, 2 - i) for i in range(2)]) * 1e4,
+        (2, 9),
+    ),
     "pool over channels": (torch.nn.MaxPool3d((1, 3, 3), (2, 1, 2)), (1, 4, 12, 10)),
     "means over channels": (lambda x: F.avg_pool3d(x, (3, 2, 2), 1), IMAGE),
     "means of adaptive windows over channels": (torch.nn.AdaptiveAvgPool3d((2, 5, 1)), IMAGE),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeqwt.calibration.samples import InputSpec, Sample
+from edgeqwt.converters import onnx_source
+from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.converters.torch_source import check_parameters, export, flattened, from_module, from_program
 from edgeqwt.errors import InputError
 from tests import models
@@ -185,3 +187,22 @@ def test_an_exported_program_with_keyword_inputs(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Several(), (tensors["a"],), {"b": tensors["b"]}), path)
     model = from_program(path, sample, tmp_path / "log")
     assert np.array_equal(model.run(sample)["output"], 3 * ROW)
+
+
+def test_weights_of_parametrizations_are_constants(tmp_path: Path) -> None:
+    """An orthogonal layer's weight is a matrix's exponential, which no ONNX file computes."""
+    layer = torch.nn.utils.parametrizations.orthogonal(nn.Linear(8, 8)).eval()
+    sample = {"input": np.eye(8, dtype=np.float32)}
+    model = from_module("m", layer, sample)
+    assert export(model, sample, tmp_path / "model.onnx", tmp_path / "log") == ()
+    (found,) = OnnxRunner(onnx_source.load(tmp_path / "model.onnx")).run(sample).values()
+    np.testing.assert_allclose(found, model.run(sample)["output"], rtol=0, atol=1e-6)  # 8 terms up to 1
+
+
+@pytest.mark.filterwarnings("ignore")  # torch, on its own quantization
+def test_dynamic_quantization_is_refused_with_what_to_give() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    packed = torch.ao.quantization.quantize_dynamic(module, {nn.Linear})
+    with pytest.raises(InputError, match=r"^m: 1 is a layer of dynamic quantization, Linear$") as caught:
+        from_module("m", packed, {"input": np.zeros((1, 4), np.float32)})
+    assert "before quantize_dynamic" in caught.value.hint
