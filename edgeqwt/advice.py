@@ -217,12 +217,19 @@ def what_to_do(
     return wide
 
 
-def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, trials: Sequence[Trial] = ()) -> str:
-    """What helps a model that comes out poor, or may help; empty where nothing is left to try.
+def remedies(
+    reference: Graph,
+    quality: Quality,
+    own: OwnErrors,
+    recipe: Recipe,
+    trials: Sequence[Trial] = (),
+    has: float = math.inf,
+) -> str:
+    """What helps a model that comes out poor, or may help, or that nothing is left to try.
 
-    Arguments as those of `advice`.
+    Arguments as those of `advice`, and what fresh samples are expected to have at the worst output.
     """
-    has, messages = worst_place(reference, quality).db, list[str]()
+    has, messages = min(worst_place(reference, quality).db, has), list[str]()
     better = [trial for trial in trials if trial.enough or trial.worst.db > has]
     if any(trial.enough for trial in better):
         logarithms = lost_logarithms(reference, own, recipe.quality.min_db) if UPTO in better[-1].options else ()
@@ -241,7 +248,7 @@ def remedies(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe,
         messages.append(f"Nothing that was tried is better: {', '.join(trial.options for trial in trials)}.")
     if found:
         messages.append(f"Try {'' if len(found) == 1 else 'one or several of: '}{', '.join(found)}.")
-    return " ".join(messages)
+    return " ".join(messages) or "Nothing is left to try of what a build can change."
 
 
 def _measured(trials: Sequence[Trial], samples: int) -> str:

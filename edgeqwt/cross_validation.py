@@ -9,6 +9,7 @@ largest value of all is then beyond the ranges once, as it will be for the next 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Expected:
     """What an output has with every sample held out once.
 
     Attributes:
-        db: SQNR of what varies.
-        standard_error: of it, in dB.
+        db: SQNR of what varies; inf where nothing varies, or less than a step of a probability.
+        standard_error: of it, in dB; nan where samples are too few to know.
         samples: how many.
     """
 
@@ -86,8 +87,12 @@ def _of_quarter(context: Context, samples: Samples, techniques: Techniques, prec
 
 def _together(parts: list[Quality]) -> Iterator[Expected]:
     """The figure of each output over all quarters; what a quarter's first sample adds to what varies is not known."""
+    samples = sum(part.samples for part in parts)
     for outputs in zip(*(part.decisive for part in parts), strict=True):
+        if any(output.unresolved is not None or output.closeness.varying_db is None for output in outputs):
+            yield Expected(math.inf, math.nan, samples)
+            continue
         errors = [error for output in outputs for error in output.errors[1:]]
         variations = [varying for output in outputs for varying in output.variations[1:]]
         figure = gain(variations, errors)
-        yield Expected(figure.db, figure.standard_error, sum(part.samples for part in parts))
+        yield Expected(figure.db, figure.standard_error, samples)

@@ -25,11 +25,11 @@ from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
 from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
-from edgeqwt.trials import Trial, tried
+from edgeqwt.trials import Trial, tried, worst_place
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors, without_repairs
 from edgeqwt.verify.quality import Quality, layer_quality
-from edgeqwt.verify.thresholds import Shortfall, require, shortfalls
+from edgeqwt.verify.thresholds import FINE_DB, Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
@@ -58,7 +58,7 @@ class Judgement:
         own: what each of its ops errs by itself, before compensation.
         traced: the same of the variants before and after compensation; of the plain one alone where that is kept.
         worst: the samples on which it errs most.
-        remedy: what may help; empty where nothing is poor.
+        remedy: what may help where an output or a part of one has less than 25 dB; empty elsewhere.
         ceiling: what activations of its widths leave at best; None where the recipe does not ask and nothing is poor.
         warnings: what of the samples speaks against deciding by them, and outputs of which they say nothing.
     """
@@ -135,13 +135,15 @@ def judge(
         wanting = not all(shortfall.chance for shortfall in poor)
         informed = (recipe.ceiling or wanting) and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
+    expected = _expected(context, samples, recipe, choice, found, stages)
+    has = min([worst_place(made.reference, found).db, *(e.db for e in expected)])
     trials: tuple[Trial, ...] = ()
-    if wanting and context.limits.spare():
+    if (wanting or has < FINE_DB) and context.limits.spare():
         with stages("try remedies") as advance:
             known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
-            trials = tried(context, samples, known, found, own, advance, limit)
-    remedy = remedies(reference, found, own, recipe, trials) if poor else ""
-    expected = _expected(context, samples, recipe, choice, found, stages)
+            every = has < FINE_DB <= worst_place(made.reference, found).db
+            trials = tried(context, samples, known, found, own, advance, limit, brief=not wanting, every=every)
+    remedy = remedies(reference, found, own, recipe, trials, has) if poor or has < FINE_DB else ""
     doubts = uncertain(found, _of_fitted(context, reference, kept, found), expected)
     said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
@@ -268,7 +270,7 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
     others = [None] * len(quality.decisive) if fitted is None else fitted.decisive
     for k, (output, judged, other) in enumerate(zip(quality.outputs, quality.decisive, others, strict=True)):
         figure = judged.closeness.judged_db
-        if expected and judged.unresolved is None:
+        if expected:
             yield from _less(output.tensor, figure, quality.samples, expected[k])
             continue
         if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan

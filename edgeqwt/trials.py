@@ -2,7 +2,8 @@
 
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
-brings every output and every part of one to `FINE_DB`. Where none does, fronts of the network stay float: the smallest
+brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more. Where
+none does, fronts of the network stay float: the smallest
 that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
 there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes
 try the options alone of large networks.
@@ -122,6 +123,9 @@ def tried(
     own: OwnErrors,
     advance: Advance,
     limit: Ceiling | None = None,
+    *,
+    brief: bool = False,
+    every: bool = False,
 ) -> tuple[Trial, ...]:
     """The remedies that were tried, in order; the first that is enough comes last, where one is.
 
@@ -133,6 +137,8 @@ def tried(
         own: errors of its ops; as many held-out samples judge.
         advance: shows how many were tried.
         limit: what 16 bits at single tensors promise; None where nobody knows.
+        brief: whether options alone are tried.
+        every: whether single samples decide, so that what is enough is built on all of them, each held out once.
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
@@ -143,16 +149,19 @@ def tried(
 
     def attempt(change: Change, compensated: bool = False, whole: bool = False, sure: bool = True) -> Trial | None:
         def on(some: Samples) -> Trial:
-            return _tried(context, some.head(count), recipe, change, compensated, whole)
+            return _tried(context, some if every else some.head(count), recipe, change, compensated, whole)
 
         with suppress(EdgeqwtError):  # that way is no way for this model or target
             trial = on(samples)
-            times = CONFIRMED if sure and trial.unsure else 0
+            times = CONFIRMED if sure and (trial.unsure or (every and trial.enough)) else 0
             return confirmed(trial, [on(turned(samples, k * (count + 1))) for k in range(1, 1 + times)])
         return None
 
     found = dict[Change, Trial]()
-    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance):
+    brief = brief or (
+        recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK
+    )  # `balanced` is named, too
+    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief):
         found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
         if trial.enough:
             break
@@ -167,6 +176,7 @@ def _attempts(
     found: Mapping[Change, Trial],
     attempt: Attempt,
     advance: Advance,
+    brief: bool,
 ) -> Iterator[tuple[Change, Trial]]:
     """Remedies and what came of them, the cheapest first; `found` has what came of those before."""
     last = [change for change in ways if share(context.graph, upto(context.graph, change.floats)) > MOST]
@@ -175,8 +185,8 @@ def _attempts(
         trial = attempt(change)
         advance(k + 1, len(first))
         yield from _made(change, trial)
-    if recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK:
-        return  # `balanced` is named, too
+    if brief:
+        return
     yield from _smallest_fronts(context, recipe, own, attempt)
     for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
         yield from _made(change, attempt(change, compensated=True))

@@ -254,3 +254,19 @@ def test_what_few_samples_promise_is_said_to_be_unsure(samples: int, warned: boo
     found = remedies(Chain().graph(), Quality(samples, (), (), ()), OwnErrors(8, (), 0), recipe.load("fast"), trials)
     assert found.startswith("Build with --a: 26.0 ± 2.2 dB of what varies at the worst output or part, 'boxes', on ")
     assert ("fresh ones may have 10 dB less" in found) == warned
+
+
+@pytest.mark.parametrize("offset", [60.0, 10.0])
+def test_what_is_not_poor_has_its_remedy_too_where_it_has_less_than_is_fine(offset: float, tmp_path: Path) -> None:
+    """Steps are as large as the offset makes them: 64 / 255 leave 23 dB of a variance of 1."""
+    chain = Chain()
+    weights, bias = chain.constant(noise(2, 8) / np.sqrt(8)), chain.constant(np.full(2, offset))
+    x = chain.input((1, 8), "x")
+    graph = chain.graph(chain.op("FULLY_CONNECTED", x, weights, bias, shape=(1, 2), name="y", **DENSE))
+    flatbuffer.write(graph, tmp_path / "net.tflite")
+    values = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
+    built = edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="fast")
+    [output] = built.quality[built.choice.name].outputs
+    assert not built.shortfalls
+    assert (20 < output.closeness.judged_db < FINE_DB) == (offset == 60)
+    assert built.remedy.startswith("Build with --precision w8a16: ") == (offset == 60)

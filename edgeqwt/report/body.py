@@ -268,7 +268,7 @@ class Report:
             asked for.
         own_errors: what each op errs by itself.
         shortfalls: what is poor about the model that was kept, or below the quality that was asked for and accepted.
-        remedy: what may help where something is poor; empty otherwise.
+        remedy: what may help where an output or a part of one has less than 25 dB; empty otherwise.
         assignment: which widths were chosen under a limit, and why; null where the recipe has them.
         techniques: what was done to the model, in order; techniques of the recipe that did not suit it are missing.
         gradients_stop: ops that have no gradient, and what counts as if the outputs did not depend on it.
