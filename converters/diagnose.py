@@ -43,7 +43,8 @@ def first_run(model: TorchModel, sample: Sample) -> dict[str, Array]:
         raise InputError(
             f"{error.message}; it was given {given or 'nothing'}",
             "Shape the samples as forward takes them (axis 0 of an .npy or .npz file counts them). "
-            "If that is not it, call forward by itself in Python to see the whole traceback.",
+            "Where forward takes a list or dict of tensors, give a module whose forward takes the tensors and calls "
+            "yours. If that is not it, call forward by itself in Python to see the whole traceback.",
         ) from error
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,21 @@ def end_before_float16() -> None:
 
 def simplify(model: Path) -> None:
     """What the program onnxsim makes of a file, in the file's place."""
-    from onnxsim import onnx_simplifier
-
     new = model.with_suffix(".simple.onnx")
     skipped = ("--skip-optimization", "fuse_pad_into_pool") if zeros_around_max_pools(model) else ()
+    try:
+        _rounds(model, new, skipped)
+    except (Exception, SystemExit):  # its passes may fail on what its folding of constants and its shapes get right
+        traceback.print_exc()
+        _rounds(model, new, ("--skip-optimization",))
+
+
+def _rounds(model: Path, new: Path, options: Sequence[str]) -> None:
+    """Until there is nothing left to simplify."""
+    from onnxsim import onnx_simplifier
+
     for _ in range(ROUNDS):
-        sys.argv = ["onnxsim", str(model), str(new), *skipped]
+        sys.argv = ["onnxsim", str(model), str(new), *options]
         onnx_simplifier.main()
         same = new.read_bytes() == model.read_bytes()
         os.replace(new, model)

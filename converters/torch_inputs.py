@@ -13,6 +13,11 @@ from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 
+ONE_FOR_ALL = (
+    " Where {only} is a dict or list of tensors, give a module whose forward takes the tensors and calls yours with "
+    "it: def forward(self, a, b): return self.model({{'a': a, 'b': b}})."
+)
+
 
 def given_inputs(what: str, module: torch.nn.Module, sample: Sample) -> tuple[dict[str, Array], bool]:
     """What the sample gives forward, in forward's order, and whether it goes by position."""
@@ -34,7 +39,8 @@ def given_inputs(what: str, module: torch.nn.Module, sample: Sample) -> tuple[di
     if unknown or missing:
         raise InputError(
             f"{what}: forward takes {', '.join(named) or 'nothing'}; the samples have {', '.join(given) or 'nothing'}",
-            "Name the calibration arrays as forward's parameters.",
+            "Name the calibration arrays as forward's parameters."
+            + (ONE_FOR_ALL.format(only=named[0]) if len(named) == 1 and len(given) > 1 else ""),
         )
     return {name: given[name] for name in named if name in given}, False
 

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -34,7 +33,7 @@ def plain_attention() -> Iterator[None]:
 def computed_weights(module: torch.nn.Module) -> Iterator[None]:
     """While this is entered, weights that parametrizations compute are constants."""
     parts = [part for part in module.modules() if parametrize.is_parametrized(part)]
-    made: list[Any] = [each for part in parts for each in part.parametrizations.values()]
+    made = [each for part in parts for each in part.get_submodule("parametrizations").children()]
     try:
         with torch.no_grad():
             for each in made:

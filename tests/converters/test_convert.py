@@ -201,6 +201,30 @@ def test_an_op_without_tflite_form_is_refused_with_its_place(tmp_path: Path) -> 
         convert(torch.jit.trace(Determinant(), torch.eye(4)[None]), from_arrays({"x": normal(1, 4, 4)}), tmp_path)
 
 
+def test_what_onnxsim_optimizes_wrongly_is_simplified_without(tmp_path: Path) -> None:
+    """Its passes end on computed positions beside an expanded mask; without its shapes onnx2tf wrote shapes of 1."""
+
+    class Biased(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Embedding(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            places = torch.arange(x.shape[1])
+            apart = (places[None] - places[:, None]).abs()
+            far = torch.min(4 + (torch.log(apart.float() / 2)).to(torch.long), torch.full_like(apart, 7))
+            bias = self.bias(torch.where(apart < 2, apart, far)).permute(2, 0, 1)[None]
+            heads = x.view(x.shape[0], x.shape[1], 2, 8).transpose(1, 2)
+            mask = bias.expand(x.shape[0], -1, -1, -1)
+            found = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask)
+            return found.transpose(1, 2).flatten(2)
+
+    samples = from_arrays({"x": normal(3, 10, 16)})
+    model = convert(models.seeded(Biased), samples, tmp_path, converter="onnx2tf")
+    for name, wanted, value in outputs(model, samples):
+        assert error(value, wanted) < CLOSE, name
+
+
 def test_sizes_that_depend_on_values_are_refused_with_what_to_write(tmp_path: Path) -> None:
     class Chosen(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

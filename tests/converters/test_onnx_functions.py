@@ -142,3 +142,27 @@ def test_scalers_of_scikit_learn_become_two_ops() -> None:
     assert [n.op_type for n in written.graph.node] == ["Cast", "Sub", "Mul"]
     sample = {"x": noise(2, 3)}
     np.testing.assert_allclose(OnnxRunner(written).run(sample)["y"], OnnxRunner(model).run(sample)["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["x", "classes"])
+def test_columns_that_scikit_learn_picks(source: str) -> None:
+    """Of features, and the labels of classes by their numbers, which come out as one row."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    from edgeqwt.converters.onnx_source import OnnxRunner
+
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 4])
+    kind, shape = (onnx.TensorProto.FLOAT, [2, 3]) if source == "x" else (onnx.TensorProto.INT64, [1, 3])
+    y = helper.make_tensor_value_info("y", kind, shape)
+    node = helper.make_node("ArrayFeatureExtractor", [source, "columns"], ["y"], domain="ai.onnx.ml")
+    held = {"columns": np.array([[3, 0, 2]]), "classes": np.array([5, 7, 11, 13])}
+    constants = [numpy_helper.from_array(array, name) for name, array in held.items()]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(helper.make_graph([node], "picked", [x], [y], constants), opset_imports=imports)
+    model.ir_version = 8
+    written, sample = written_out(model), {"x": noise(2, 4)}
+    assert {n.op_type for n in written.graph.node} <= {"Reshape", "Gather"}
+    wanted, found = (OnnxRunner(each).run(sample)["y"] for each in (model, written))
+    np.testing.assert_array_equal(found, wanted)
+    assert found.shape == tuple(shape)

@@ -206,3 +206,13 @@ def test_dynamic_quantization_is_refused_with_what_to_give() -> None:
     with pytest.raises(InputError, match=r"^m: 1 is a layer of dynamic quantization, Linear$") as caught:
         from_module("m", packed, {"input": np.zeros((1, 4), np.float32)})
     assert "before quantize_dynamic" in caught.value.hint
+
+
+def test_a_dict_of_tensors_is_refused_with_a_module_that_takes_them() -> None:
+    class OfDict(nn.Module):
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return batch["a"] + batch["b"]
+
+    with pytest.raises(InputError, match="takes batch; the samples have a, b") as caught:
+        from_module("m", OfDict(), {"a": ROW, "b": ROW})
+    assert "def forward(self, a, b): return self.model({'a': a, 'b': b})" in caught.value.hint
