@@ -121,6 +121,7 @@ class Model:
         else:
             with in_float32(path) as given:
                 self.model = _load(tf, given, safe_mode=not trusted)
+            without_dropout(self.model)
             self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
             nested = self._structure("output")
             self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
@@ -129,11 +130,29 @@ class Model:
         self.model = self.tf.saved_model.load(path)
         signatures = dict(self.model.signatures)
         if not signatures:
-            raise ValueError("the SavedModel has no signature: save it with one (model.export, or signatures=...)")
+            return self._open_function()
         self.signature = signatures.get("serving_default") or next(iter(signatures.values()))
         specs = self.signature.structured_input_signature[1]
         self.inputs = [self._spec(name, spec) for name, spec in specs.items()]
         self.outputs = sorted(self.signature.structured_outputs)
+
+    def _open_function(self) -> None:
+        """A tf.Module that was saved without signatures: the one function that it was called by, for one shape."""
+        named = {name: getattr(self.model, name, None) for name in dir(self.model)}
+        traced = [one for f in named.values() for one in getattr(f, "concrete_functions", [])]
+        if len(traced) != 1:
+            raise ValueError(
+                "the SavedModel has no signature, and not one tf.function that was called for one shape: save it with "
+                "signatures=module.predict.get_concrete_function(tf.TensorSpec([1, 224, 224, 3], tf.float32))"
+            )
+        positional, by_name = traced[0].structured_input_signature
+        given = self.tf.nest.flatten((positional, by_name))
+        tensors = [value for value in given if isinstance(value, self.tf.TensorSpec)]
+        self.inputs = [self._spec(spec.name or f"input_{i}", spec) for i, spec in enumerate(tensors)]
+        outputs = traced[0].structured_outputs
+        count = len(self.tf.nest.flatten(outputs))
+        self.outputs = sorted(outputs) if isinstance(outputs, dict) else [f"output_{i}" for i in range(count)]
+        self.function = traced[0]
 
     def _structure(self, side: str) -> Any:
         """What the model takes or returns, nested as it is; None for a Sequential, which Keras 3 does not ask that."""
@@ -160,7 +179,10 @@ class Model:
         if hasattr(self, "signature"):
             found = self.signature(**{spec["name"]: t for spec, t in zip(self.inputs, tensors, strict=True)})
             return [found[name] for name in self.outputs]
-        result = self.model(tensors[0] if len(tensors) == 1 else self._nested(tensors), training=False)
+        if hasattr(self, "function"):
+            result = self.function(*tensors)
+        else:
+            result = self.model(tensors[0] if len(tensors) == 1 else self._nested(tensors), training=False)
         if isinstance(result, dict):
             return [result[name] for name in self.outputs]
         return list(result) if isinstance(result, (list, tuple)) else [result]
@@ -212,6 +234,14 @@ def _load(tf: Any, path: str, safe_mode: bool) -> Any:
     if "ClusterWeights" in kinds:
         model = toolkit.clustering.keras.strip_clustering(model)
     return model
+
+
+def without_dropout(model: Any) -> None:
+    """Takes it off recurrent cells: Keras 3 draws their masks in inference, too, and counts up in a variable then."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "recurrent_dropout"):
+            with contextlib.suppress(AttributeError):  # of the layer around a cell it can be read alone
+                layer.dropout = layer.recurrent_dropout = 0.0
 
 
 def answer(model: Model, request: dict[str, Any]) -> dict[str, Any]:

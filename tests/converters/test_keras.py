@@ -37,6 +37,22 @@ tf.keras.Sequential([tf.keras.Input((5, 3)), layers.GRU(4), layers.Dense(2)]).sa
 frames = [tf.keras.Input((3, 4, 4, 2)), layers.ConvLSTM2D(2, 3, padding="same"), layers.Flatten(), layers.Dense(2)]
 tf.keras.Sequential(frames).save("frames.keras")
 tf.keras.Sequential([tf.keras.Input((4, 4, 4, 2)), layers.MaxPooling3D(2)]).save("volume.keras")
+cells = layers.RNN([layers.GRUCell(4, dropout=0.3), layers.LSTMCell(3)])
+both = layers.Bidirectional(layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1, return_sequences=True))
+tf.keras.Sequential([tf.keras.Input((5, 3)), both, cells, layers.Dense(2)]).save("dropout.keras")
+
+class Module(tf.Module):
+    def __init__(self):
+        self.weights = tf.Variable(tf.random.normal((3, 2)))
+
+    @tf.function(autograph=False)
+    def predict(self, x, gain):
+        return {"y": x @ self.weights * gain, "z": tf.nn.relu(x)}
+
+called = Module()
+tf.saved_model.save(called, "uncalled")
+called.predict(tf.zeros((1, 3)), tf.ones((1, 1)))
+tf.saved_model.save(called, "called")
 for policy in ("mixed_float16", "mixed_bfloat16", "float16"):
     tf.keras.mixed_precision.set_global_policy(policy)
     half = tf.keras.Sequential([tf.keras.Input((6, 3)), layers.Conv1D(4, 3, activation="relu"), layers.Dense(2)])
@@ -101,6 +117,26 @@ def test_recurrent_layers_are_built(files: Path, name: str, shape: tuple[int, ..
     result = edgeqwt.build(files / f"{name}.keras", calibration=samples, recipe="plain")
     # Random weights leave 14 to 30 dB; where a step read another's part it was below 0.
     assert result.quality[result.choice.name].worst_db > 10
+
+
+@pytest.mark.tool("tensorflow")
+def test_dropout_of_recurrent_cells_draws_nothing(files: Path, tmp_path: Path) -> None:
+    """Keras 3 counts its draws in a variable, which no TFLite file changes."""
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)})
+    model = convert(files / "dropout.keras", samples, tmp_path)
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+
+
+@pytest.mark.tool("tensorflow")
+def test_a_module_that_was_saved_without_signatures(files: Path, tmp_path: Path) -> None:
+    """Its one function is taken, if it was called for one shape."""
+    random = np.random.default_rng(0)
+    samples = from_arrays({n: random.normal(size=(4, k)).astype(np.float32) for n, k in (("x", 3), ("gain", 1))})
+    model = convert(files / "called", samples, tmp_path)
+    assert [b.spec.name for b in model.outputs] == ["y", "z"]
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+    with pytest.raises(InputError, match=r"no signature, and not one tf\.function .* signatures=module\.predict"):
+        convert(files / "uncalled", samples, tmp_path)
 
 
 @pytest.mark.tool("tensorflow")
