@@ -224,6 +224,11 @@ def _agrees(model: onnx.ModelProto, inferred: onnx.ModelProto) -> bool:
     return True
 
 
+AS_WRITTEN = frozenset({"If", "QuantizeLinear"})
+"""What onnxruntime 1.26 rewrites into something else: what is chosen by constant conditions it cannot load then, and
+layers between integers become integer kernels whose sums saturate on processors without VNNI."""
+
+
 class OnnxRunner:
     """An ONNX model in onnxruntime.
 
@@ -236,8 +241,9 @@ class OnnxRunner:
         model = _with_all_outputs(model) if everything else model
         self.specs = input_specs(model)
         try:
-            # What is chosen by constant conditions, onnxruntime 1.26 takes in and then cannot load.
-            self.session: Any = _session(model, plain=everything or any(n.op_type == "If" for n in model.graph.node))
+            self.session: Any = _session(
+                model, plain=everything or any(n.op_type in AS_WRITTEN for n in model.graph.node)
+            )
         except Exception as error:  # onnxruntime's exceptions have no common base but this
             raise InputError(f"onnxruntime cannot load the model: {_reason(error)}", "Export it again.") from error
         self.names = [output.name for output in self.session.get_outputs()]

@@ -198,3 +198,27 @@ def test_choices_by_shapes_whose_branches_hold_weights_run() -> None:
     x = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
     # Sums of 64 products in float32.
     np.testing.assert_allclose(OnnxRunner(model).run({"x": x})["y"], x @ weights[0], atol=1e-4)
+
+
+def test_layers_between_integers_are_run_as_they_are_written() -> None:
+    """onnxruntime's kernels of 8-bit weights and activations saturate sums of two products at 16 bits without VNNI."""
+    weights = np.full((4, 4, 3, 3), 127, np.int8)
+    held = {"scale": np.float32(1), "zero": np.int8(-128), "w": weights, "none": np.int8(0)}
+    constants = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in held.items()]
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["x_real"]),
+        onnx.helper.make_node("DequantizeLinear", ["w", "scale", "none"], ["w_real"]),
+        onnx.helper.make_node("Conv", ["x_real", "w_real"], ["y"]),
+        onnx.helper.make_node("QuantizeLinear", ["y", "large", "zero"], ["y_q"]),
+        onnx.helper.make_node("DequantizeLinear", ["y_q", "large", "zero"], ["out"]),
+    ]
+    constants.append(onnx.numpy_helper.from_array(np.asarray(np.float32(36 * 255 * 127 / 200)), "large"))
+    x, out = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 4, 5, 5]), ("out", [1, 4, 3, 3]))
+    )
+    graph = onnx.helper.make_graph(nodes, "net", [x], [out], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    found = OnnxRunner(model).run({"x": np.full((1, 4, 5, 5), 255, np.float32)})["out"]
+    np.testing.assert_allclose(found, np.float32(36 * 255 * 127), rtol=1e-5)
