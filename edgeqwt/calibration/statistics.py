@@ -24,7 +24,7 @@ from edgeqwt.graph.positions import every, some
 
 BINS = 8192  # at 8 bits, a used half keeps at least 2048 bins: eight per quantization step
 FOLDS = 4  # of the samples
-COUNTED = 1 << 14
+COUNTED = 1 << 12
 """Values of a sample that the histogram counts of each tensor, about: those of some positions, others for each sample.
 Extremes are of all."""
 BLOCK = 1 << 16  # values that are counted at a time: what becomes of them stays in the processor's cache
@@ -80,11 +80,8 @@ class Statistics:
         if weights is not None:  # float sums: their order is not to depend on where blocks begin
             self._add(flat, sample, weights.reshape(-1))
             return
-        if flat.size > COUNTED and sample is not None and values.ndim > 1:
-            self._extremes([flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK)])
-            step = every(values.shape, COUNTED // values.shape[-1])
-            taken = some(values, step, sample % step).reshape(-1)
-            flat = taken if taken.any() else flat  # of hardly any values but zeros, none may be missed
+        if sample is not None:
+            flat = self._counted(values, sample)
         for start in range(0, flat.size, BLOCK):
             self._add(flat[start : start + BLOCK], sample)
 
@@ -98,11 +95,21 @@ class Statistics:
         Raises:
             InputError: a value is NaN or infinite.
         """
-        few = max(1, BLOCK // max(1, samples[0].size))
-        for k in range(min(FOLDS, len(samples))):
-            for part in batched(samples[k::FOLDS], few):
-                joined = part[0] if len(part) == 1 else np.concatenate([value.reshape(-1) for value in part])
-                self.add(joined, sample=first + k)
+        counted = [self._counted(value, first + n) for n, value in enumerate(samples)]
+        few = max(1, BLOCK // max(1, *(value.size for value in counted)))
+        for k in range(min(FOLDS, len(counted))):
+            for part in batched(counted[k::FOLDS], few):
+                self.add(part[0] if len(part) == 1 else np.concatenate(part), sample=first + k)
+
+    def _counted(self, values: Array, sample: int) -> Array:
+        """Those of a sample's values that the histogram counts, flat; of all of them the extremes are taken in."""
+        flat = values.reshape(-1)
+        if flat.size <= COUNTED or values.ndim < 2:
+            return flat
+        self._extremes([flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK)])
+        step = every(values.shape, COUNTED // values.shape[-1])
+        taken = some(values, step, sample % step).reshape(-1)
+        return taken if taken.any() else flat  # of hardly any values but zeros, none may be missed
 
     def _add(self, flat: Array, sample: int | None, weights: Array | None = None) -> None:
         """Takes in some of one sample's values, or of several samples of one fold."""
