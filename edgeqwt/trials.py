@@ -3,10 +3,9 @@
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
 brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more. Where
-none does, fronts of the network stay float: the smallest
-that is enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it
-there, then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes
-try the options alone of large networks.
+none does, fronts of the network stay float: the smallest that is enough is searched for. Where none is, the best of all
+is tried with compensation, unless that cannot bring it there, then 16 bits with all of the recipe but what is slow, and
+last fronts that are most of the network. Quick recipes try the options alone of large networks, of poor ones.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them.
@@ -142,6 +141,9 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
+    quick = recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK
+    if quick and brief:
+        return ()  # `balanced` is named, which tries what it leaves to be tried
     columns = column_warnings(context.model, samples, recipe.precision)
     unlike = tuple(name for name, warning in columns.items() if warning.standardize)
     layers, count = few_layers(own, limit), max(2, own.samples) * HOLD_OUT_EVERY
@@ -158,10 +160,7 @@ def tried(
         return None
 
     found = dict[Change, Trial]()
-    brief = brief or (
-        recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK
-    )  # `balanced` is named, too
-    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief):
+    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief or quick):
         found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
         if trial.enough:
             break

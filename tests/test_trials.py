@@ -256,8 +256,7 @@ def test_what_few_samples_promise_is_said_to_be_unsure(samples: int, warned: boo
     assert ("fresh ones may have 10 dB less" in found) == warned
 
 
-@pytest.mark.parametrize("offset", [60.0, 10.0])
-def test_what_is_not_poor_has_its_remedy_too_where_it_has_less_than_is_fine(offset: float, tmp_path: Path) -> None:
+def offset_by(offset: float, tmp_path: Path) -> edgeqwt.BuildResult:
     """Steps are as large as the offset makes them: 64 / 255 leave 23 dB of a variance of 1."""
     chain = Chain()
     weights, bias = chain.constant(noise(2, 8) / np.sqrt(8)), chain.constant(np.full(2, offset))
@@ -265,8 +264,22 @@ def test_what_is_not_poor_has_its_remedy_too_where_it_has_less_than_is_fine(offs
     graph = chain.graph(chain.op("FULLY_CONNECTED", x, weights, bias, shape=(1, 2), name="y", **DENSE))
     flatbuffer.write(graph, tmp_path / "net.tflite")
     values = np.random.default_rng(0).normal(size=(128, 8)).astype(np.float32)
-    built = edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="fast")
+    return edgeqwt.build(tmp_path / "net.tflite", calibration=values, recipe="fast")
+
+
+@pytest.mark.parametrize("offset", [60.0, 10.0])
+def test_what_is_not_poor_has_its_remedy_too_where_it_has_less_than_is_fine(offset: float, tmp_path: Path) -> None:
+    built = offset_by(offset, tmp_path)
     [output] = built.quality[built.choice.name].outputs
     assert not built.shortfalls
     assert (20 < output.closeness.judged_db < FINE_DB) == (offset == 60)
     assert built.remedy.startswith("Build with --precision w8a16: ") == (offset == 60)
+
+
+def test_quick_builds_of_large_networks_try_nothing_where_they_are_not_poor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeqwt.trials.BRIEF_WORK", 0)
+    monkeypatch.setattr("edgeqwt.trials._attempts", lambda *given: pytest.fail("it tries remedies"))
+    built = offset_by(60.0, tmp_path)
+    assert "--recipe balanced" in built.remedy

@@ -76,7 +76,7 @@ class Statistics:
         Raises:
             InputError: a value is NaN or infinite.
         """
-        flat = values.reshape(-1)
+        flat: Array = values.reshape(-1)
         if weights is not None:  # float sums: their order is not to depend on where blocks begin
             self._add(flat, sample, weights.reshape(-1))
             return

@@ -298,7 +298,7 @@ def test_networks_that_multiply_much_are_fitted_and_looked_at_on_the_first_sampl
     assert [len([*work.fit.worth(n * each, least)]) for n, least in ((3, 2), (3, 5), (100, 2))] == [3, 5, 18]
     monkeypatch.setattr("edgeqwt.passes.context.WORK", 2 * each)
     monkeypatch.setattr("edgeqwt.passes.context.LEAST", 3)
-    wanted = {"w8a8": 3, "w4a8": 8, "w8a16": 8, "w8-dynamic": 8}
+    wanted = {"w8a8": 3, "w4a8": 16, "w8a16": 16, "w8-dynamic": 16}
     assert {name: len([*work.enough(start(work, parse(name)))]) for name in wanted} == wanted
     monkeypatch.setattr("edgeqwt.passes.context.LINES_WORK", 1)
     monkeypatch.setattr("edgeqwt.passes.context.LINES", 2)
