@@ -244,11 +244,16 @@ def _error(e: OpError) -> Errors:
     return {
         "own_db": _capped(e.own_db),
         "accumulated_db": _capped(e.accumulated_db),
-        "bias": round(e.bias, 4),
-        "clipping": round(e.clipping, 4),
-        "rounding": round(e.rounding, 4),
+        "bias": _share(e.bias),
+        "clipping": _share(e.clipping),
+        "rounding": _share(e.rounding),
         "moves": e.moves,
     }
+
+
+def _share(value: float) -> float:
+    """Four digits; nothing where the error is no number, and nobody knows what it is made of."""
+    return round(value, 4) if math.isfinite(value) else 0.0
 
 
 def _capped(db: float | None) -> float | None:
@@ -257,9 +262,9 @@ def _capped(db: float | None) -> float | None:
 
 
 def _values(traces: Iterable[Trace | None]) -> Values | None:
-    """The reference's values; the same for every variant."""
+    """The reference's values, the same for every variant; None where some are no numbers, too."""
     trace = next((trace for trace in traces if trace is not None), None)
-    if trace is None:
+    if trace is None or not all(map(math.isfinite, (trace.low, trace.high, trace.beyond))):
         return None
     return {
         "low": _digits(trace.low),
@@ -276,7 +281,7 @@ def _channels(name: str, traces: Mapping[str, Trace | None], outcome: Outcome | 
     found: Channels = {"own_db": known} if known else {}
     trace = next((trace for trace in traces.values() if trace is not None), None)
     if trace is not None and trace.used:
-        found["used"] = [round(steps, 1) for steps in trace.used]
+        found["used"] = [round(steps, 1) if math.isfinite(steps) else 0.0 for steps in trace.used]
     change = next((c for c in outcome.changes if c.name == name), None) if outcome else None
     if change is not None and any(gain != 1 for gain in change.gains):
         found["gain"] = [_digits(gain) for gain in change.gains]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_a_page_needs_nothing_from_outside(page: Page) -> None:
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text) == []
     assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/2000/svg", "", text)
     assert "default-src &#39;none&#39;" in text
+
+
+def test_values_that_are_no_numbers_are_shown_as_nothing(result: BuildResult) -> None:
+    """A pitch tracker with errors that are no numbers inside ended in a traceback in place of the page."""
+    own, nan = result.traced[result.choice.name], math.nan
+    errors = [replace(op, own_db=nan, accumulated_db=nan, bias=nan, clipping=nan, rounding=nan) for op in own.ops]
+    traces = [t and replace(t, low=nan, high=math.inf, own_db=(nan,), used=(nan,)) for t in own.traces]
+    spoiled = replace(own, ops=tuple(errors), traces=tuple(traces))
+    text = page_html(build_page(replace(result, traced=dict.fromkeys(result.traced, spoiled)), ()))
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    assert "NaN" not in text
+    assert all(op["values"] is None for op in data["ops"])
+    assert all(error["own_db"] is None for op in data["ops"] for error in op["errors"].values())
 
 
 def test_names_are_data(page: Page) -> None:
