@@ -27,7 +27,7 @@ from edgeqwt.techniques.range_tails import RangeTails
 from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, tried, worst_place
 from edgeqwt.verify.choice import Choice, choose
-from edgeqwt.verify.op_errors import OwnErrors, own_errors, without_repairs
+from edgeqwt.verify.op_errors import OwnErrors, own_errors_of, without_repairs
 from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import FINE_DB, Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
@@ -223,7 +223,7 @@ def errors_of(
     reference: Graph, variants: Mapping[str, Graph], feeds: Callable[[], Iterable[Mapping[int, Array]]]
 ) -> dict[str, OwnErrors]:
     """Own errors of variants of one model; what compensation repairs is no op's own error."""
-    found = {name: own_errors(reference, graph, feeds()) for name, graph in variants.items()}
+    found = own_errors_of(reference, variants, feeds())
     if {UNCOMPENSATED, COMPENSATED} <= found.keys():
         found[COMPENSATED] = without_repairs(found[COMPENSATED], found[UNCOMPENSATED])
     return found

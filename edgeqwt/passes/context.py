@@ -32,9 +32,9 @@ from edgeqwt.verify.feeds import feeds
 from edgeqwt.widths.precision import Precision
 
 WORK = 1 << 32
-"""Multiplications that what is fitted to 8-bit weights is worth, all samples together: a second. ResNet-20 has, on 2000
-images, 30.90, 30.94 and 30.91 dB rounded on 384, 128 and 64 samples, and by `fast`, compensated on as many, 30.06, 30.03
-and 30.09."""
+"""Multiplications that what is fitted to 8-bit weights is worth, all samples together: a second. ResNet-20 has, on
+2000 images, 30.90, 30.94 and 30.91 dB rounded on 384, 128 and 64 samples, and by `fast`, compensated on as many,
+30.06, 30.03 and 30.09."""
 LEAST = 64  # samples, however large the network
 LINES_WORK, LINES = 1 << 37, 32
 """What two numbers per channel are worth at most, but so many samples: of billions of multiplications, 64 samples take

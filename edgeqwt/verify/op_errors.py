@@ -112,44 +112,82 @@ def own_errors(first: Graph, second: Graph, samples: Iterable[Mapping[int, Array
         second: the graph under test; inputs correspond by position.
         samples: what the first graph is fed, by tensor index; the first few are read (`enough_samples`).
     """
-    pairs = partners(first, second)
-    written = [t for op in second.ops for t in op.outputs]
-    held = {t for t in written if second.tensors[t].dtype not in DTYPES or second.tensors[t].is_variable}  # no values
-    cut = [t for t in written if t in pairs and t not in held]
-    unpaired = sum(not any(t in pairs for t in op.outputs) for op in second.ops)
-    partly = {a: need for a, need in spared(first).items() if a in pairs.values() and first.tensors[a].is_float}
+    return own_errors_of(first, {"": second}, samples)[""]
+
+
+def own_errors_of(
+    first: Graph, graphs: Mapping[str, Graph], samples: Iterable[Mapping[int, Array]]
+) -> dict[str, OwnErrors]:
+    """`own_errors` of several graphs by name, on the same samples; the reference runs once for all."""
+    few = [*islice(samples, max(map(enough_samples, graphs.values()), default=0))]
     try:
-        taps = {pairs[t] for t in cut} | {a for need in partly.values() for a in need.reads if a not in first.inputs}
-        apart, counterparts = _apart(second, cut)
-        # It meets values that the graph itself does not: those of the reference.
-        alone = litert_host().runner("xnnpack", apart)
-        totals = {t: _Total() for t in (*second.inputs, *cut)}
+        tests = {name: _Test(first, second) for name, second in graphs.items()}
 
         def work(values: Values, runs: dict[str, Values]) -> None:
-            found = runs[""]
-            reference = {t: values[pairs[t]] for t in (*second.inputs, *cut) if t in pairs}
-            real = {t: to_real(first, pairs[t], value) for t, value in reference.items()}
-            fed = {t: found[t] for t in second.inputs}
-            own = alone.run({**fed, **graph_feed(second, {t: real[t] for t in cut if t in apart.inputs})})
-            for t in real:
-                judged = fed[t] if t in fed else own[counterparts[t]]
-                three = [(first, pairs[t], reference[t]), (second, t, judged), (second, t, found[t])]
-                if need := partly.get(pairs[t]):  # what a reader clips away, or multiplies by zero, may be anything
-                    looked = [thinned(need.needed(to_real(*value), values), LOOKED_AT) for value in three]
-                else:
-                    looked = [to_real(graph, k, thinned(value, LOOKED_AT)) for graph, k, value in three]
-                totals[t].add(second, t, *looked)
+            for name, test in tests.items():
+                test.add(values, runs[name])
 
-        few = [*islice(samples, enough_samples(second))]
-        deque(side_by_side(first, taps, {"": (second, cut)}, few, work, threads=1), maxlen=0)
+        taps = {t for test in tests.values() for t in test.taps}
+        tested = {name: (test.second, test.cut) for name, test in tests.items()}
+        deque(side_by_side(first, taps, tested, few, work, threads=1), maxlen=0)
     except InterpreterError as error:
-        return OwnErrors(0, (), len(second.ops), error.message)
-    producers = second.producers()
-    inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
-    traces = {t: totals[t].tracing.result() for t in (*inputs, *cut)}
-    rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t], traces[t]), traces[t]) for t in traces]
-    known = [(row, trace) for row, trace in rows if row is not None]
-    return OwnErrors(len(few), tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
+        if len(graphs) == 1:
+            return {name: OwnErrors(0, (), len(second.ops), error.message) for name, second in graphs.items()}
+        return {name: own_errors(first, second, few) for name, second in graphs.items()}
+    return {name: test.result(len(few)) for name, test in tests.items()}
+
+
+class _Test:
+    """A graph under test, and what was found of it by now.
+
+    Args:
+        first: the reference.
+        second: the graph.
+
+    Raises:
+        InterpreterError: LiteRT refuses it with its ops apart.
+    """
+
+    def __init__(self, first: Graph, second: Graph) -> None:
+        self.first, self.second, self.pairs = first, second, partners(first, second)
+        written = [t for op in second.ops for t in op.outputs]
+        without = {t for t in written if second.tensors[t].dtype not in DTYPES or second.tensors[t].is_variable}
+        self.cut = [t for t in written if t in self.pairs and t not in without]  # those that have values
+        others = {*self.pairs.values()}
+        self.partly = {a: need for a, need in spared(first).items() if a in others and first.tensors[a].is_float}
+        read = {a for need in self.partly.values() for a in need.reads if a not in first.inputs}
+        self.taps = {self.pairs[t] for t in self.cut} | read
+        self.apart, self.counterparts = _apart(second, self.cut)
+        # It meets values that the graph itself does not: those of the reference.
+        self.alone = litert_host().runner("xnnpack", self.apart)
+        self.totals = {t: _Total() for t in (*second.inputs, *self.cut)}
+
+    def add(self, values: Values, found: Values) -> None:
+        """Takes in one sample: values of the reference, and of the graph that runs freely."""
+        first, second, cut, pairs = self.first, self.second, self.cut, self.pairs
+        reference = {t: values[pairs[t]] for t in (*second.inputs, *cut) if t in pairs}
+        real = {t: to_real(first, pairs[t], value) for t, value in reference.items()}
+        fed = {t: found[t] for t in second.inputs}
+        given = {t: real[t] for t in cut if t in self.apart.inputs}
+        own = self.alone.run({**fed, **graph_feed(second, given)})
+        for t in real:
+            judged = fed[t] if t in fed else own[self.counterparts[t]]
+            three = [(first, pairs[t], reference[t]), (second, t, judged), (second, t, found[t])]
+            if need := self.partly.get(pairs[t]):  # what a reader clips away, or multiplies by zero, may be anything
+                looked = [thinned(need.needed(to_real(*value), values), LOOKED_AT) for value in three]
+            else:
+                looked = [to_real(graph, k, thinned(value, LOOKED_AT)) for graph, k, value in three]
+            self.totals[t].add(second, t, *looked)
+
+    def result(self, samples: int) -> OwnErrors:
+        """What so many samples said."""
+        first, second, pairs, totals = self.first, self.second, self.pairs, self.totals
+        producers, unpaired = second.producers(), sum(not any(t in pairs for t in op.outputs) for op in second.ops)
+        inputs = [t for t in second.inputs if t in pairs and second.tensors[t].quantization is not None]
+        traces = {t: totals[t].tracing.result() for t in (*inputs, *self.cut)}
+        rows = [(totals[t].row(first, second, producers.get(t), t, pairs[t], traces[t]), traces[t]) for t in traces]
+        known = [(row, trace) for row, trace in rows if row is not None]
+        return OwnErrors(samples, tuple(row for row, _ in known), unpaired, traces=tuple(trace for _, trace in known))
 
 
 def without_repairs(compensated: OwnErrors, before: OwnErrors) -> OwnErrors:
