@@ -114,7 +114,8 @@ def _summed(editing: Editing, node: onnx.NodeProto, axis: int, reduction: str) -
     zeros = constant is not None and not constant.any()
     if index_shape is None or axis != len(shape) - 1 or shape[:-1] != index_shape[:-1]:
         return False
-    if not (reduction == "add" or (reduction == "none" and zeros and _distinct(editing, indices))):
+    distinct = index_shape[-1] == 1 or _distinct(editing, indices)
+    if not (reduction == "add" or (reduction == "none" and zeros and distinct)):
         return False
     count, size = index_shape[-1], shape[-1]
     hot = editing.add(

@@ -85,6 +85,14 @@ def added(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.zeros(1, 4, 5).scatter_add(2, (y.abs() * 2).long() % 5, y)
 
 
+def marked(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A one at a position of each row that depends on data, as VQ-VAEs choose a codebook's row."""
+    import torch
+
+    y = inner(x)
+    return torch.zeros(1, 4, 6).scatter_(2, y.argmin(2, keepdim=True), 1) + y
+
+
 def spectrum(inner: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Of overlapping frames."""
     import torch
@@ -198,6 +206,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
         "woven": (layer(lambda: nn.Linear(6, 6), woven), token, "ScatterND", "Gather"),
         "frame": (layer(lambda: nn.Linear(6, 6), framed), token, "ScatterND", "Concat"),
         "added": (layer(lambda: nn.Linear(6, 6), added), token, "ScatterElements", "OneHot"),
+        "marked": (layer(lambda: nn.Linear(6, 6), marked), token, "ScatterElements", "OneHot"),
         "spectrum": (layer(nn.Identity, spectrum), (1, 64), "STFT", "Conv"),
         "each with each": (layer(nn.Identity, outer), (1, 2, 36), "", "Expand"),
         "halves": (layer(lambda: nn.Conv2d(3, 3, 1), shuffled), (1, 6, 4, 4), "", "Split"),
@@ -233,7 +242,7 @@ def cases() -> dict[str, tuple[Any, ...]]:
 
 NAMES = """
 groups, slopes, computed weights, gaps, gaps along a line, as large with gaps, norm, group norm, elu, sum, bilinear,
-turned, sorted, range, woven, frame, added, spectrum,
+turned, sorted, range, woven, frame, added, marked, spectrum,
 each with each, halves, halves of halves, limits, volume, depthwise, grown, volumes
 """
 
