@@ -10,7 +10,7 @@ largest value of all is then beyond the ranges once, as it will be for the next 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -38,19 +38,29 @@ class Expected:
     """What an output has with every sample held out once.
 
     Attributes:
-        db: SQNR of what varies; inf where nothing varies, or less than a step of a probability.
+        db: SQNR of what varies; inf where nobody knows: of integers, and where nothing varies, less than a step of a
+            probability varies or nothing errs.
         standard_error: of it, in dB; nan where samples are too few to know.
         samples: how many.
+        slow_db: how much of it slow techniques gain, which are left out here, on the build's own held-out samples.
     """
 
     db: float
     standard_error: float
     samples: int
+    slow_db: float = 0.0
 
 
 def worth_it(graph: Graph, count: int) -> bool:
     """Whether so many samples of a float graph are enough for this, and not too much."""
     return count >= LEAST and count * (work(graph) + OF_AN_OP * len(graph.ops)) <= WORTH
+
+
+def possible(context: Context, samples: Samples, precision: Precision) -> bool:
+    """Whether a build's model and samples are such; samples are counted where some number of them would be enough."""
+    if context.model.learned is not None or precision.dynamic or not worth_it(context.graph, LEAST):
+        return False
+    return worth_it(context.graph, sum(1 for _ in samples) if samples.count is None else samples.count)
 
 
 def cross_validated(
@@ -60,22 +70,19 @@ def cross_validated(
 
     Args:
         context: of the build; its held-out samples are the first quarter.
-        samples: all that it has.
+        samples: all that it has, as many as are `possible`.
         techniques: that made the model that is kept; slow ones are left out.
         precision: that they began with.
         found: what the build's own held-out samples say of it.
         advance: shows how many quarters are judged.
     """
-    count = sum(1 for _ in samples) if samples.count is None else samples.count
-    if not worth_it(context.graph, count) or context.model.learned is not None or precision.dynamic:
-        return ()
     quick = tuple(technique for technique in techniques if not technique.slow)
-    parts = [found]
+    parts = [found] if len(quick) == len(techniques) else []
     with suppress(EdgeqwtError):  # a quarter that cannot be built without says nothing of the others
-        for k in range(1, HOLD_OUT_EVERY):
+        for k in range(len(parts), HOLD_OUT_EVERY):
             parts.append(_of_quarter(context, turned(samples, k), quick, precision))
             advance(k, HOLD_OUT_EVERY - 1)
-        return tuple(_together(parts))
+        return tuple(_together(context.graph, parts, found))
     return ()
 
 
@@ -85,14 +92,15 @@ def _of_quarter(context: Context, samples: Samples, techniques: Techniques, prec
     return small.gate.quality(made.reference, {"": made.graph})[""]
 
 
-def _together(parts: list[Quality]) -> Iterator[Expected]:
+def _together(graph: Graph, parts: Sequence[Quality], found: Quality) -> Iterator[Expected]:
     """The figure of each output over all quarters; what a quarter's first sample adds to what varies is not known."""
     samples = sum(part.samples for part in parts)
-    for outputs in zip(*(part.decisive for part in parts), strict=True):
-        if any(output.unresolved is not None or output.closeness.varying_db is None for output in outputs):
-            yield Expected(math.inf, math.nan, samples)
-            continue
+    for t, kept, *outputs in zip(graph.outputs, found.decisive, *(part.decisive for part in parts), strict=True):
         errors = [error for output in outputs for error in output.errors[1:]]
         variations = [varying for output in outputs for varying in output.variations[1:]]
-        figure = gain(variations, errors)
-        yield Expected(figure.db, figure.standard_error, samples)
+        figure, slow = gain(variations, errors), kept.closeness.judged_db - outputs[0].closeness.judged_db
+        judged = all(each.unresolved is None and each.closeness.varying_db is not None for each in outputs)
+        if graph.tensors[t].is_float and judged and math.isfinite(figure.db) and math.isfinite(slow):
+            yield Expected(figure.db + slow, figure.standard_error, samples, slow)
+        else:
+            yield Expected(math.inf, math.nan, samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.ceiling import Ceiling, ceiling
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.converted import ConvertedModel
-from edgeqwt.cross_validation import Expected, cross_validated
+from edgeqwt.cross_validation import Expected, cross_validated, possible
 from edgeqwt.errors import QualityError, listed
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
@@ -144,7 +145,8 @@ def judge(
             every = has < FINE_DB <= worst_place(made.reference, found).db
             trials = tried(context, samples, known, found, own, advance, limit, brief=not wanting, every=every)
     remedy = remedies(reference, found, own, recipe, trials, has) if poor or has < FINE_DB else ""
-    doubts = uncertain(found, _of_fitted(context, reference, kept, found), expected)
+    fitted = None if expected else _of_fitted(context, reference, kept, found)
+    doubts = uncertain(found, fitted, expected)
     said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
@@ -286,14 +288,17 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
 
 def _less(tensor: str, figure: float, count: int, expected: Expected) -> Iterator[str]:
     """That an output has less with every sample held out once, or nobody knows how much; else nothing."""
-    if expected.db > figure - UNCERTAIN_DB and not expected.standard_error > UNCERTAIN_DB:
+    known, unsure = math.isfinite(expected.db), expected.standard_error > UNCERTAIN_DB  # False of nan
+    if not known or (expected.db > figure - UNCERTAIN_DB and not unsure):
         return
-    reach = "; single samples, with values beyond what the others reach, have most of the error"
+    error = "" if math.isnan(expected.standard_error) else f" ± {expected.standard_error:.1f}"
+    slow = f" ({expected.slow_db:.1f} of them as learned rounding gains on those of the build)"
+    slow = slow if expected.slow_db else ""
+    reach = "; single samples, with values beyond what the others reach, have most of the error" if unsure else ""
     yield (
         f"expect {min(expected.db, figure):.1f} dB of output {tensor!r} on fresh samples, or less: held out a quarter "
-        f"at a time, the {expected.samples} samples have {expected.db:.1f} ± {expected.standard_error:.1f} dB, and the "
-        f"{figure:.1f} dB are those of {count}{reach if expected.standard_error > UNCERTAIN_DB else ''}. Calibrate "
-        "with more samples, rare ones among them"
+        f"at a time, the {expected.samples} samples have {expected.db:.1f}{error} dB{slow}, and the {figure:.1f} dB "
+        f"are those of {count}{reach}. Calibrate with more samples, rare ones among them"
     )
 
 
@@ -301,7 +306,7 @@ def _expected(
     context: Context, samples: Samples, recipe: Recipe, choice: Choice, found: Quality, stages: Stages
 ) -> tuple[Expected, ...]:
     """What outputs have with every sample held out once, by the techniques that made what is kept."""
-    if recipe.mixed is not None or not context.limits.spare():
+    if recipe.mixed is not None or not context.limits.spare() or not possible(context, samples, recipe.precision):
         return ()
     techniques = recipe.techniques
     if choice.name == PLAIN:

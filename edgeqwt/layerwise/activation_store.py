@@ -17,6 +17,8 @@ from edgeqwt.graph.graph import Array
 
 SPARE = 4
 """Files that are kept for the next keys: to write over pages that are there takes a third of what new ones take."""
+LARGEST_SPARE = 1 << 27
+"""Bytes of such a file at most: small records that take it over leave it as large as it is."""
 
 
 class ActivationStore:
@@ -79,9 +81,9 @@ class ActivationStore:
         return np.frombuffer(os.pread(self._files[key], count * size, first * size), dtype).reshape(count, *shape)
 
     def drop(self, key: Hashable) -> None:
-        """Forgets a key; the next one takes over its disk space."""
+        """Forgets a key; the next one takes over its disk space, or it is freed where it is large."""
         file = self._files.pop(key)
-        if len(self._spare) < SPARE:
+        if len(self._spare) < SPARE and os.fstat(file).st_size <= LARGEST_SPARE:
             self._spare.append(file)
         else:
             os.close(file)

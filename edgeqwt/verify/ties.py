@@ -61,7 +61,8 @@ class _Choice:
                 explained = explained + np.abs(-np.diff(along, axis=-1) - gaps) / len(others)
         shifts = np.zeros((len(TURNS), *rows.shape), np.float32)
         for row in np.flatnonzero((gaps <= explained).any(axis=-1)):
-            equal = np.append(gaps[row] <= explained[row], np.diff(ordered[row, kept - 1 :]) == 0)
+            with np.errstate(invalid="ignore"):
+                equal = np.append(gaps[row] <= explained[row], np.diff(ordered[row, kept - 1 :]) == 0)
             for start, stop in _runs(equal):
                 shifts[:, row, order[row, start:stop]] = _turned(ordered[row, start:stop])
         return np.moveaxis(shifts.reshape(-1, *shape) * np.float32(self.sign), -1, self.axis + 1)

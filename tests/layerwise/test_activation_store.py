@@ -68,6 +68,18 @@ def test_the_next_key_takes_over_the_file_of_one_that_is_dropped() -> None:
     assert open_files() == before
 
 
+def test_what_large_keys_took_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise small ones that are needed for long would each hold the disk space of a large one before them."""
+    monkeypatch.setattr("edgeqwt.layerwise.activation_store.LARGEST_SPARE", 1000)
+    before = open_files()
+    with ActivationStore() as store:
+        for size, kept in ((1000, 1), (1001, 0)):
+            store.open("a")
+            store.put("a", 0, np.zeros((1, size), np.int8))
+            store.drop("a")
+            assert open_files() == before + kept
+
+
 def test_arrays_that_are_not_contiguous() -> None:
     values = np.arange(24.0).reshape(2, 3, 4).transpose(0, 2, 1)
     with ActivationStore() as store:

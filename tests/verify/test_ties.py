@@ -69,3 +69,10 @@ def test_the_largest_of_many_equal_values_come_in_any_order() -> None:
     assert not found[largest].judge(np.array([[2, 1, 1, 0, 0, 0, 0, 0]], np.float32)).ok
     other[0, 0] = 6
     assert not found[index].judge(other).ok
+
+
+def test_what_is_never_to_be_chosen_may_be_infinite() -> None:
+    """A mask's infinities, beside values that are equal: warnings are errors here."""
+    graph, at = _of_rows("ARG_MAX")
+    found = _run(graph, [[1, 1, -np.inf, -np.inf]] * 3)
+    assert found[at["index"]].judge(np.array([1, 0, 1], np.int32)).ok
