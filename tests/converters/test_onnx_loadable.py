@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -113,3 +114,21 @@ def test_a_spectrum_has_one_side_where_nothing_says_otherwise() -> None:
 def test_what_is_right_is_the_model_itself() -> None:
     model = recurrent()
     assert loadable(model) is model
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes"),
+    [
+        ("Constant", [], {}),
+        ("Conv", ["x"], {}),
+        ("Conv", ["x", "w"], {"auto_pad": "SAME_UPPER", "kernel_shape": [3], "dilations": [2, 2]}),
+    ],
+)
+def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
+    kind: str, inputs: list[str], attributes: dict[str, Any]
+) -> None:
+    nodes = [helper.make_node(kind, inputs, ["y"], **attributes)]
+    model = network(nodes, {"w": np.ones((4, 3, 3, 3), np.float32)}, (1, 3, 8, 8))
+    with pytest.raises(InputError) as caught:
+        OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    assert caught.value.hint

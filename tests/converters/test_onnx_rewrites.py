@@ -364,28 +364,6 @@ def test_limits_close_to_0_are_not_taken_for_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(values[found.outputs[0].tensor], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("kind", "inputs", "attributes"),
-    [
-        ("Constant", [], {}),
-        ("Conv", ["x"], {}),
-        ("Conv", ["x", "w"], {"auto_pad": "SAME_UPPER", "kernel_shape": [3], "dilations": [2, 2]}),
-    ],
-)
-def test_nodes_that_nothing_runs_are_left_to_the_runtime_which_names_them(
-    kind: str, inputs: list[str], attributes: dict[str, Any]
-) -> None:
-    from onnx import helper, numpy_helper
-
-    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, 1, (1, 3, 8, 8)) for name in ("x", "y")]
-    node = helper.make_node(kind, inputs, ["y"], **attributes)
-    model = of_nodes([node], ends, [weights])
-    with pytest.raises(InputError) as caught:
-        OnnxRunner(loadable(model)).run({"x": np.zeros((1, 3, 8, 8), np.float32)})
-    assert caught.value.hint
-
-
 @pytest.mark.parametrize("kind", ["Slice", "ReverseSequence"])
 def test_what_lies_in_front_is_turned(kind: str) -> None:
     """A mask whose padding stays behind, and the first values of a signal, which mirror it before its beginning."""
