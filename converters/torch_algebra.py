@@ -22,6 +22,7 @@ Form = Callable[..., Any]
 LARGEST = 4
 """Rows of matrices that are inverted by arithmetic: each row more squares what float32 has to hold."""
 ROTATION = " A rotation can be had without it, from two vectors that are normalized and made orthogonal."
+ARGUMENTS = "input", "A", "B"  # torch's names of the matrices, in their order
 _REFUSED = "svd svdvals qr eig eigh eigvals eigvalsh cholesky lstsq pinv matrix_exp lu lu_factor matrix_rank"
 _OF_TORCH = "svd qr cholesky pinverse matrix_exp lu geqrf"
 
@@ -48,7 +49,8 @@ def _run(func: Any, form: Form, *args: Any, **more: Any) -> Any:
     if all(isinstance(x, torch.nn.Parameter) for x in given):
         with _untraced():
             return func(*args, **more)
-    found = form(*args, **more) if given[0].ndim >= 2 and given[0].shape[-1] <= LARGEST and not more else None
+    args = (*args, *(more.pop(name) for name in ARGUMENTS if name in more))
+    found = form(*args) if given[0].ndim >= 2 and given[0].shape[-1] <= LARGEST and not more else None
     if found is None:
         name, line = resolve_name(func) or getattr(func, "__name__", str(func)), user_line()
         sizes = " and ".join(str(tuple(int(size) for size in x.shape)) for x in given)
@@ -101,7 +103,8 @@ def _inverse(x: torch.Tensor) -> torch.Tensor:
 
 def _sign_and_size(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     determinant = _polynomial(x)[1]
-    return determinant.sign(), determinant.abs().log()
+    found: tuple[torch.Tensor, torch.Tensor] = torch.return_types.slogdet((determinant.sign(), determinant.abs().log()))
+    return found
 
 
 def _solution(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

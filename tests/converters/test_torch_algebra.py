@@ -43,8 +43,10 @@ FORMS: dict[str, tuple[Callable[..., Any], int]] = {
     "inverse of 4": (lambda x, _: torch.inverse(x), 4),
     "determinant": (lambda x, _: torch.linalg.det(x) + x.det() + torch.logdet(x), 3),
     "sign and size": (lambda x, _: torch.slogdet(-x)[0] * torch.linalg.slogdet(-x)[1], 3),
+    "sign and size by their names": (lambda x, _: torch.slogdet(x).sign * torch.linalg.slogdet(A=x).logabsdet, 3),
     "columns": (lambda x, _: torch.linalg.solve(x, x[..., :2] + 1), 4),
     "one column": (lambda x, _: torch.linalg.solve(x, x[..., 0] + 1), 3),
+    "by name": (lambda x, _: torch.linalg.solve(B=x[..., 0] + 1, A=x)[..., None] + torch.linalg.inv(A=x), 3),
     "of a weight": (lambda x, w: x @ torch.inverse(w) + torch.linalg.svdvals(w), 6),
 }
 
