@@ -84,6 +84,7 @@ def token_ids(count: int) -> dict[str, Array]:
 
 NETWORKS = {
     "ResNet-20": Network("resnet20_cifar10:ResNet20", small_images, 512, True, 13),
+    "ResNet-56": Network("seeded:resnet56", small_images, 512, False, 25),
     "MobileNetV2": Network("seeded:mobilenetv2", photographs, 256, False, 60, 2.5),
     "ResNet-50": Network("resnet50:network", photographs, 256, False, 240, 2.5),
     "ViT-S": Network("seeded:vit_small", photographs, 256, False, 480, 4),

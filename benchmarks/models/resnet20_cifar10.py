@@ -48,15 +48,15 @@ class BasicBlock(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Three stages of three blocks with 16, 32 and 64 channels, global average, one linear layer."""
+    """Three stages of blocks with 16, 32 and 64 channels, global average, one linear layer; 9 blocks make ResNet-56."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, 1)
-        self.layer2 = _stage(16, 32, 2)
-        self.layer3 = _stage(32, 64, 2)
+        self.layer1 = _stage(blocks, 16, 16, 1)
+        self.layer2 = _stage(blocks, 16, 32, 2)
+        self.layer3 = _stage(blocks, 32, 64, 2)
         self.linear = nn.Linear(64, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,12 +67,9 @@ class ResNet20(nn.Module):
         return self.linear(x.flatten(1))
 
 
-def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        BasicBlock(channels_in, channels, stride),
-        BasicBlock(channels, channels, 1),
-        BasicBlock(channels, channels, 1),
-    )
+def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
+    others = (BasicBlock(channels, channels, 1) for _ in range(blocks - 1))
+    return nn.Sequential(BasicBlock(channels_in, channels, stride), *others)
 
 
 def weights_file() -> Path:

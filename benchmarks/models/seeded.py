@@ -1,8 +1,8 @@
-"""Networks at 224 with random weights: building them costs what trained ones cost, and what they say means nothing."""
+"""Networks with random weights: building them costs what trained ones cost, and what they say means nothing."""
 
 from __future__ import annotations
 
-from models import mobilenetv2_cifar10, vit_cifar10
+from models import mobilenetv2_cifar10, resnet20_cifar10, vit_cifar10
 from torch import Tensor, nn
 
 CLASSES = 1000
@@ -10,13 +10,18 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 """Table 2 of Sandler et al. 2018."""
 
 
+def resnet56() -> nn.Module:
+    """ResNet-56 for images of 32 x 32 (He et al. 2016, section 4.2)."""
+    return resnet20_cifar10.ResNet20(9)
+
+
 def mobilenetv2() -> nn.Module:
-    """MobileNetV2 at width 1: 3.5 million parameters."""
+    """MobileNetV2 at 224 and width 1: 3.5 million parameters."""
     return mobilenetv2_cifar10.MobileNetV2(STAGES, 32, 1280, CLASSES, stride=2)
 
 
 def vit_small() -> nn.Module:
-    """ViT-S/16 (Touvron et al. 2021, table 1) with the tokens' mean (Beyer et al. 2022): 22 million parameters."""
+    """ViT-S/16 at 224 (Touvron et al. 2021, table 1), the tokens' mean (Beyer et al. 2022): 22 million parameters."""
     return vit_cifar10.VisionTransformer(16, 196, 12, 6, 384, 1536, CLASSES)
 
 
