@@ -183,5 +183,6 @@ def test_a_short_build_does_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     files = small.write(tmp_path)
     result = edgeqwt.build(files.model, calibration=files.samples, recipe="balanced", accept=True, time_budget=0.001)
     assert list(result.limited) == ["equalization", "weighted_ranges", "gptq"]
-    assert (result.ceiling, result.remedy) == (None, "")
+    assert result.ceiling is None
+    assert result.remedy.startswith("Try one or several of: ")  # nothing is tried
     assert "equalization, weighted_ranges, gptq did less" in next(iter(limit_sentences(result)))
