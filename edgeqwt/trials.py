@@ -2,10 +2,11 @@
 
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
-brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more. Where
-none does, fronts of the network stay float: the smallest that is enough is searched for. Where none is, the best of all
-is tried with compensation, unless that cannot bring it there, then 16 bits with all of the recipe but what is slow, and
-last fronts that are most of the network. Quick recipes try the options alone of large networks, of poor ones.
+brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more, and of
+large networks nothing is tried. Where none does, fronts of the network stay float: the smallest that is enough is
+searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it there, then 16 bits
+with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes try the options
+alone of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them.
@@ -53,8 +54,9 @@ FEW_HELD_OUT = 4
 CONFIRMED = 3
 """How often a remedy that is enough is built again: as often as other samples can be held out, of so many in four."""
 BRIEF_WORK = 1 << 24
-"""Multiplications of a network from which on quick recipes try options alone, without fronts and compensation: more
-would take as long as all the rest, and `balanced`, which they name, does."""
+"""Multiplications of a network from which on quick recipes try options alone, without fronts and compensation (more
+would take as long as all the rest, and `balanced`, which they name, does), and nothing is tried where nothing is
+poor."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -141,9 +143,9 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
-    quick = recipe.find(Equalization) is None and work(context.graph) > BRIEF_WORK
-    if quick and brief:
-        return ()  # `balanced` is named, which tries what it leaves to be tried
+    large = work(context.graph) > BRIEF_WORK
+    if large and brief:
+        return ()  # what may help is named: to try it would take as long as all the rest of the build
     columns = column_warnings(context.model, samples, recipe.precision)
     unlike = tuple(name for name, warning in columns.items() if warning.standardize)
     layers, count = few_layers(own, limit), max(2, own.samples) * HOLD_OUT_EVERY
@@ -159,8 +161,8 @@ def tried(
             return confirmed(trial, [on(turned(samples, k * (count + 1))) for k in range(1, 1 + times)])
         return None
 
-    found = dict[Change, Trial]()
-    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief or quick):
+    found, quick = dict[Change, Trial](), recipe.find(Equalization) is None
+    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief or (large and quick)):
         found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
         if trial.enough:
             break

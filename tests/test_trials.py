@@ -276,7 +276,7 @@ def test_what_is_not_poor_has_its_remedy_too_where_it_has_less_than_is_fine(offs
     assert built.remedy.startswith("Build with --precision w8a16: ") == (offset == 60)
 
 
-def test_quick_builds_of_large_networks_try_nothing_where_they_are_not_poor(
+def test_builds_of_large_networks_try_nothing_where_they_are_not_poor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgeqwt.trials.BRIEF_WORK", 0)
