@@ -2,8 +2,8 @@
 
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
-brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more, and of
-large networks nothing is tried. Where none does, fronts of the network stay float: the smallest that is enough is
+brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more; of
+large networks nothing is tried then. Where none does, fronts of the network stay float: the smallest that is enough is
 searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it there, then 16 bits
 with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes try the options
 alone of large networks.
