@@ -251,10 +251,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
         exported: Any = flat_module(model) if model.program is None else model.program
         options: dict[str, Any] = {"dynamo": dynamo, "opset_version": DYNAMO_OPSET if dynamo else OPSET}
         try:
-            forms, weights = (
-                contextlib.nullcontext() if dynamo else exportable(OPSET),
-                computed_weights(model.module),
-            )
+            forms, weights = contextlib.nullcontext() if dynamo else exportable(OPSET), computed_weights(model.module)
             with quiet(log), torch.no_grad(), torch_threads(THREADS, at_most=True), plain_attention(), weights, forms:
                 torch.onnx.export(
                     exported, example, str(path), input_names=inputs, output_names=outputs, verbose=False, **options

@@ -137,12 +137,13 @@ def judge(
         informed = (recipe.ceiling or wanting) and context.limits.spare()
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     expected = _expected(context, samples, recipe, choice, found, stages)
-    has = min([worst_place(made.reference, found).db, *(e.db for e in expected)])
+    held_out = worst_place(made.reference, found).db
+    has = min([held_out, *(e.db for e in expected)])
     trials: tuple[Trial, ...] = ()
     if (wanting or has < FINE_DB) and context.limits.spare():
         with stages("try remedies") as advance:
             known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
-            every = has < FINE_DB <= worst_place(made.reference, found).db
+            every = has < FINE_DB <= held_out
             trials = tried(context, samples, known, found, own, advance, limit, brief=not wanting, every=every)
     remedy = remedies(reference, found, own, recipe, trials, has) if poor or has < FINE_DB else ""
     fitted = None if expected else _of_fitted(context, reference, kept, found)
@@ -269,11 +270,12 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
         fitted: the same of samples that were fitted on; None where nobody knows.
         expected: of each output, with every sample held out once; empty where nobody knows.
     """
-    others = [None] * len(quality.decisive) if fitted is None else fitted.decisive
-    for k, (output, judged, other) in enumerate(zip(quality.outputs, quality.decisive, others, strict=True)):
+    nobody = [None] * len(quality.decisive)
+    others = nobody if fitted is None else fitted.decisive
+    for output, judged, other, fresh in zip(quality.outputs, quality.decisive, others, expected or nobody, strict=True):
         figure = judged.closeness.judged_db
-        if expected:
-            yield from _less(output.tensor, figure, quality.samples, expected[k])
+        if fresh is not None:
+            yield from _less(output.tensor, figure, quality.samples, fresh)
             continue
         if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan
             share, less = max(judged.errors) / sum(judged.errors), ""

@@ -161,8 +161,9 @@ def tried(
             return confirmed(trial, [on(turned(samples, k * (count + 1))) for k in range(1, 1 + times)])
         return None
 
-    found, quick = dict[Change, Trial](), recipe.find(Equalization) is None
-    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief or (large and quick)):
+    found = dict[Change, Trial]()
+    brief = brief or (large and recipe.find(Equalization) is None)  # quick recipes name `balanced`, too
+    for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief):
         found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
         if trial.enough:
             break

@@ -108,14 +108,7 @@ def compared(
     size = chunk_size(sum(sizes) + sum(reference.tensors[t].size for t in taps))
     prepared, source = workers(reference, taps, tapped, threads), enumerate(samples)
 
-    needs = {reference: {look.reference for _, found in graphs.values() for look in found if look.varying}}
-    for graph, found in graphs.values():
-        needs.setdefault(graph, set()).update(look.tensor for look in found if look.varying)
-
-    def remembered(graph: Graph, number: int) -> Values | None:
-        return None if known is None else known.of(graph, number, needs[graph])
-
-    def taken(part: Iterable[tuple[int, Mapping[int, Array]]], every: bool, known: Known = nothing_known) -> int:
+    def taken(part: Iterable[tuple[int, Mapping[int, Array]]], every: bool, before: Known) -> int:
         looks = {
             name: [(look, total) for look, total in zip(found, totals[name], strict=True) if every or look.varying]
             for name, (_, found) in graphs.items()
@@ -128,7 +121,7 @@ def compared(
             }
 
         count = 0
-        for number, parts in over(prepared, reference, tapped, batched(part, size), work, True, known):
+        for number, parts in over(prepared, reference, tapped, batched(part, size), work, True, before):
             for name, by_look in parts.items():
                 for (look, total), found in zip(looks[name], by_look, strict=True):
                     for sums in found:
@@ -138,11 +131,19 @@ def compared(
                 on_sample()
         return count
 
-    count = taken(source if first is None else islice(source, first), every=True)
-    count += taken(source, every=False, known=remembered)
+    count = taken(source if first is None else islice(source, first), True, nothing_known)
+    count += taken(source, False, nothing_known if known is None else _known(known, reference, graphs))
     if count == 0:
         raise InputError("there are no samples to compare the models on", "Give at least one.")
     return count, totals
+
+
+def _known(known: Remembered, reference: Graph, graphs: Mapping[str, tuple[Graph, Sequence[Look]]]) -> Known:
+    """What is known of a sample, where that is all that `varying` looks need of a graph."""
+    needs = {reference: {look.reference for _, looks in graphs.values() for look in looks if look.varying}}
+    for graph, looks in graphs.values():
+        needs.setdefault(graph, set()).update(look.tensor for look in looks if look.varying)
+    return lambda graph, number: known.of(graph, number, needs[graph])
 
 
 def _sums(reference: Graph, graph: Graph, look: Look, wanted: list[Values], found: list[Values]) -> list[Sums]:
