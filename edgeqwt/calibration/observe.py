@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import batched
-from threading import Lock
 from types import MappingProxyType
 
 from edgeqwt.calibration.clipped import spared
@@ -13,8 +12,8 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import InputError
 from edgeqwt.graph.fills import carriers, without_fills
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.runtime.parallel import THREADS, chunk_size, ordered
-from edgeqwt.runtime.runners import LiteRT, xnnpack
+from edgeqwt.runtime.parallel import THREADS, chunk_size, taken
+from edgeqwt.runtime.runners import LiteRT, Values, xnnpack
 
 Chunk = tuple[tuple[int, Mapping[int, Array]], ...]  # consecutive samples with their numbers
 
@@ -85,30 +84,28 @@ def observe_some(
     """
     wanted, filled = float_activations(graph), carriers(graph)
     clipped = {**spared(graph), **around(graph, deciding)}
-    # Shared by all threads: histograms of their own would take hundreds of megabytes for thousands of small tensors.
-    statistics, lock = {t: Statistics() for t in wanted}, Lock()
+    statistics, count = {t: Statistics() for t in wanted}, 0
 
-    def work(runner: LiteRT, numbered: Chunk) -> int:
-        begin = numbered[0][0]
+    def run(runner: LiteRT, numbered: Chunk) -> tuple[int, list[Values]]:
         look = runner.views if len(numbered) == 1 else runner.run
-        runs = [{**inputs, **look(inputs)} for _, inputs in numbered]
-        # One at a time, beside the others' runs: threads that share NumPy's many short calls spend their time on handing
-        # each other Python's interpreter lock (ResNet-56: two take 10.7 s, one 6.9, so 4.3).
-        with lock:
-            for t in wanted:
-                needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
-                needed = [without_fills(value) for value in needed] if t in filled else needed
-                try:
-                    if len({value.shape for value in needed}) == 1:
-                        statistics[t].add_samples(needed, begin)
-                    else:  # of each, other values are left out
-                        for sample, value in enumerate(needed, start=begin):
-                            statistics[t].add(value, sample=sample)
-                except InputError as error:
-                    raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
-        return len(runs)
+        return numbered[0][0], [{**inputs, **look(inputs)} for _, inputs in numbered]
+
+    def take(found: tuple[int, list[Values]]) -> None:
+        nonlocal count
+        begin, runs = found
+        for t in wanted:
+            needed = [clipped[t].needed(values[t], values) if t in clipped else values[t] for values in runs]
+            needed = [without_fills(value) for value in needed] if t in filled else needed
+            try:
+                if len({value.shape for value in needed}) == 1:
+                    statistics[t].add_samples(needed, begin)
+                else:  # of each, other values are left out
+                    for sample, value in enumerate(needed, start=begin):
+                        statistics[t].add(value, sample=sample)
+            except InputError as error:
+                raise InputError(f"tensor {graph.tensors[t].name!r}: {error.message}", error.hint) from None
+        count += len(runs)
 
     size = chunk_size(sum(graph.tensors[t].size for t in wanted))
-    workers = [xnnpack(graph, wanted) for _ in range(threads)]
-    count = sum(ordered(workers, work, batched(enumerate(samples, first), size)))
+    taken([xnnpack(graph, wanted) for _ in range(threads)], run, take, batched(enumerate(samples, first), size))
     return statistics, count

@@ -23,8 +23,8 @@ from edgeqwt.graph.fills import fills_as_zero
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
-from edgeqwt.runtime.parallel import THREADS, ordered
-from edgeqwt.runtime.runners import Runner, xnnpack
+from edgeqwt.runtime.parallel import THREADS, taken
+from edgeqwt.runtime.runners import LiteRT, xnnpack
 from edgeqwt.scales.activations import Assignment, levels
 from edgeqwt.scales.groups import Activation
 from edgeqwt.widths.precision import FLOAT, Precision
@@ -57,21 +57,22 @@ def observe_elements(graph: Graph, samples: Iterable[Mapping[int, Array]]) -> di
     """Extremes and mean squares of every element of every float activation, fills left out; by tensor index."""
     computed = (t for op in graph.ops for t in op.outputs)
     tensors = [t for t in (*graph.inputs, *computed) if graph.tensors[t].is_float]
-    workers = [xnnpack(graph, tensors) for _ in range(THREADS)]
-
-    def run(runner: Runner, inputs: Mapping[int, Array]) -> dict[int, Array]:
-        values = {**inputs, **runner.run(inputs)}
-        return {t: fills_as_zero(values[t]) for t in tensors}
-
     low, high = ({t: np.zeros(graph.tensors[t].shape, np.float32) for t in tensors} for _ in range(2))
-    square = {t: np.zeros(graph.tensors[t].shape) for t in tensors}
-    count = 0
-    for values in ordered(workers, run, samples, window=1):
-        for t, x in values.items():
+    square, count = {t: np.zeros(graph.tensors[t].shape) for t in tensors}, 0
+
+    def run(runner: LiteRT, inputs: Mapping[int, Array]) -> dict[int, Array]:
+        return {**inputs, **runner.views(inputs)}
+
+    def take(values: Mapping[int, Array]) -> None:
+        nonlocal count
+        for t in tensors:
+            x = fills_as_zero(values[t])
             np.minimum(low[t], x, out=low[t])
             np.maximum(high[t], x, out=high[t])
             square[t] += np.square(x, dtype=np.float64)
         count += 1
+
+    taken([xnnpack(graph, tensors) for _ in range(THREADS)], run, take, samples)
     return {t: Seen(low[t], high[t], square[t] / max(count, 1)) for t in tensors}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import cycle, islice
 
 THREADS = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 WINDOW = 4  # results held per thread: enough to keep threads busy, little enough to keep memory flat
@@ -49,6 +49,43 @@ def ordered[W, A, B](
             while pending:
                 yield pending.popleft().result()
                 pending.extend(pool.submit(call, item) for item in islice(source, 1))
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def taken[W, A, B](
+    workers: Sequence[W], run: Callable[[W, A], B], take: Callable[[B], object], items: Iterable[A]
+) -> None:
+    """Calls take(run(worker, item)) for every item; takes in order, one at a time, while other workers run.
+
+    Where all threads summed up what they found, NumPy's many short calls would hand Python's interpreter lock from one
+    to the other (statistics of ResNet-56: 10.7 s on two threads, 6.9 on one, 4.3 so).
+
+    Args:
+        workers: one per thread; none runs again before what it gave was taken, which may so be its own memory.
+        run: pure but for the worker's own state.
+        take: adds one up.
+        items: read lazily.
+    """
+
+    def call(worker: W, item: A, before: Future[None] | None) -> None:
+        found = run(worker, item)
+        if before is not None:
+            before.result()  # waits; where it failed, this one fails, too
+        take(found)
+
+    last, pending = None, deque[Future[None]]()
+    with ThreadPoolExecutor(len(workers)) as pool:
+        try:
+            # They end in order, so that the worker of one that begins has been given up.
+            for worker, item in zip(cycle(workers), items, strict=False):
+                last = pool.submit(call, worker, item, last)
+                pending.append(last)
+                if len(pending) > WINDOW * len(workers):
+                    pending.popleft().result()
+            while pending:
+                pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()

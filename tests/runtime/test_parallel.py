@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeqwt.runtime.parallel import WINDOW, ordered
+from edgeqwt.runtime.parallel import WINDOW, ordered, taken
 
 WORKERS = pytest.mark.parametrize("count", [1, 2, 5])
 
@@ -113,6 +113,52 @@ def test_leaving_early_ends_the_threads(count: int) -> None:
     results = ordered(list(range(count)), slow_at_random, range(1000))
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
+    assert threads() == before
+
+
+@WORKERS
+def test_results_are_taken_in_order_one_at_a_time_before_their_worker_goes_on(count: int) -> None:
+    held: dict[int, int] = {}  # what each worker's memory has
+    found, taking = [], []
+
+    def run(worker: int, item: int) -> tuple[int, int]:
+        held[worker] = slow_at_random(worker, item)
+        return worker, item
+
+    def take(result: tuple[int, int]) -> None:
+        worker, item = result
+        taking.append(item)
+        time.sleep(0.001)
+        found.append((item, held[worker]))
+        assert taking == [item]
+        taking.remove(item)
+
+    taken([*range(count)], run, take, range(40))
+    assert found == [(item, item * item) for item in range(40)]
+    taken([*range(count)], run, take, ())
+    assert len(found) == 40
+
+
+@WORKERS
+@pytest.mark.parametrize("broken", ["run", "take", "items"])
+def test_what_fails_is_raised_and_nothing_after_it_is_taken(count: int, broken: str) -> None:
+    before, found = threads(), []
+
+    def fail(where: str, item: int) -> int:
+        if where == broken and item == 10:
+            raise BrokenError
+        return item
+
+    def items() -> Iterator[int]:
+        for item in range(1000):
+            yield fail("items", item)
+
+    with pytest.raises(BrokenError):
+        taken(
+            [*range(count)], lambda _, item: fail("run", item), lambda item: found.append(fail("take", item)), items()
+        )
+    # Where items fail, those that wait are given up.
+    assert found == [*range(len(found) if broken == "items" else 10)]
     assert threads() == before
 
 
