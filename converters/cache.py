@@ -11,31 +11,18 @@ against the source model as if the converter had just run.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import platform
-import secrets
-import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeqwt.converters import child
 from edgeqwt.extras import versions_of
+from edgeqwt.user_cache import Entries, entries
 
-VARIABLE = "EDGEQWT_CACHE"
-"""Environment variable: the folder, or "off"."""
-OFF = "off"
-MOST = 2 << 30
-"""Bytes of all entries together: beyond them those go first that were used last the longest time ago."""
-SPARE = 1 << 30
-"""Bytes of the disk that entries leave free."""
-_HASH = hashlib.sha256().digest_size
 _PACKAGES = """
 import os, sys
 folders = [folder for folder in sys.path if os.path.isdir(folder)]
@@ -44,79 +31,31 @@ print(sys.version, *sorted(names), sep="\\n")
 """
 
 
-@dataclass(frozen=True)
-class Cache:
-    """Files by key, in a folder that builds share.
-
-    An entry is one file, written beside its place and then moved there: another build sees it whole or not at all.
-
-    Attributes:
-        folder: need not exist.
-        most: bytes of all entries together.
-    """
-
-    folder: Path
-    most: int = MOST
+class Cache(Entries):
+    """What converters wrote, by what they were given."""
 
     def restore(self, key: str, folder: Path) -> bool:
         """Writes an entry's files below a folder; False where there is none, or it is not what was written."""
-        entry = self.folder / key
-        try:
-            data = entry.read_bytes()
-            os.utime(entry)
-        except OSError:
-            return False
-        if hashlib.sha256(data[_HASH:]).digest() != data[:_HASH]:
-            with contextlib.suppress(OSError):
-                entry.unlink()
-            return False
-        with zipfile.ZipFile(io.BytesIO(data[_HASH:])) as archive:
-            archive.extractall(folder)
+        with self.read(key) as file:
+            if file is None:
+                return False
+            with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+                archive.extractall(folder)
         return True
 
     def keep(self, key: str, folder: Path, files: Iterable[Path]) -> None:
-        """Makes an entry of files below a folder, and room for it; nothing where that cannot be: it would only help."""
+        """Makes an entry of files below a folder, where there is room for it."""
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file in files:
                 archive.write(file, file.relative_to(folder))
-        data = packed.getvalue()
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if len(data) > self.most or len(data) + SPARE > shutil.disk_usage(self.folder).free:
-                return
-            self._make_room(len(data) + _HASH)
-            work = self.folder / f".{key}.{secrets.token_hex(4)}"
-            try:
-                work.write_bytes(hashlib.sha256(data).digest() + data)
-                os.replace(work, self.folder / key)
-            finally:
-                work.unlink(missing_ok=True)
-
-    def _make_room(self, size: int) -> None:
-        """Removes what was used last the longest time ago, what a killed build left half written included."""
-        found = list[tuple[float, int, Path]]()
-        for path in self.folder.iterdir():
-            with contextlib.suppress(OSError):  # another build has removed it
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
-        excess = sum(length for _, length, _ in found) + size - self.most
-        for _, length, path in sorted(found):
-            if excess <= 0:
-                return
-            path.unlink(missing_ok=True)
-            excess -= length
+        self.write(key, lambda file: file.write(packed.getbuffer()))
 
 
 def opened(wanted: bool = True) -> Cache | None:
-    """The user's cache: $EDGEQWT_CACHE, else edgeqwt/conversions in the user's cache folder; None where it is off."""
-    named = os.environ.get(VARIABLE)
-    if not wanted or named == OFF:
-        return None
-    if named:
-        return Cache(Path(named).expanduser().absolute() / "conversions")
-    ours = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return Cache(Path(os.environ.get("XDG_CACHE_HOME") or ours).expanduser().absolute() / "edgeqwt" / "conversions")
+    """The user's cache of conversions; None where it is off."""
+    found = entries("conversions", wanted)
+    return None if found is None else Cache(found.folder)
 
 
 def key_of(given: Path, python: str, *options: str) -> str:

@@ -20,6 +20,7 @@ from edgeqwt.calibration.deciding import Deciding
 from edgeqwt.calibration.images import ImageOptions
 from edgeqwt.calibration.observations import Observations
 from edgeqwt.calibration.samples import Samples
+from edgeqwt.calibration.sequence import Sequences
 from edgeqwt.calibration.sources import Source, open_samples
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.disk import TemporaryFolder
@@ -28,12 +29,13 @@ from edgeqwt.extras import need
 from edgeqwt.interface.options import Interface
 from edgeqwt.invocation import recorded
 from edgeqwt.loading import trusting
-from edgeqwt.passes.limits import Limits
+from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.profile import Budget, TargetProfile
 from edgeqwt.progress import Display, Stages, automatic
 from edgeqwt.recipe import recipe as recipe_files
 from edgeqwt.recipe.overrides import overridden
 from edgeqwt.recipe.recipe import Recipe
+from edgeqwt.user_cache import entries
 from edgeqwt.widths.precision import Mixed
 
 if TYPE_CHECKING:
@@ -131,7 +133,8 @@ def build(
         min_quality: decibels that outputs have to reach (`verify.thresholds.Thresholds.min_db`).
         accept: write a model that does not reach them all the same.
         trust: let a model file run code of its own while it is loaded: .pt2, TorchScript, Keras, SavedModel.
-        cache: take what a converter wrote of the same model before, see docs/how-to/slow-builds.md.
+        cache: take what a converter wrote of the same model before, and go on where a build of the same stopped, see
+            docs/how-to/slow-builds.md.
         time_budget: seconds that the build should take at most: costly techniques then do less, and say so.
         memory: bytes that the build should have resident at most; what does not fit is left out, or refused.
         device: where gradients are computed: "cpu", "cuda", or "auto", which is CUDA where torch has it.
@@ -146,6 +149,7 @@ def build(
             QualityError: the model is too far from the float one; OUTPUT.refused.html beside the output shows where.
     """
     from edgeqwt.converters.sequence import find_sequences
+    from edgeqwt.passes.unfinished import Unfinished
     from edgeqwt.pipeline import build as run
     from edgeqwt.report.files import write_build
     from edgeqwt.runtime.device import chosen_device, on_device
@@ -165,6 +169,7 @@ def build(
     grouping = _of_runtime(profile, compress, groups)
     need(*(["tflite_micro"] if "tflm" in profile.runtimes else []), *(["ethosu"] if profile.npu is not None else []))
     board = own_board(profile, limit)
+    unfinished = Unfinished(entries("builds", cache and limits == UNLIMITED))
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
     data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
     if test is not None:
@@ -179,22 +184,29 @@ def build(
             model, data, chosen, profile, stages, scratch,
             states=states, converter=converter, onnx2tf_python=onnx2tf_python, cache=cache,
         )  # fmt: skip
-        if sequences is not None:
-            sequences = sequences.named([binding.spec.name for binding in converted.inputs])
-            converted = replace(converted, notes=tuple(dict.fromkeys((sequences.note(), *converted.notes))))
-            test = None if test is None else sequences.of(test)
+        converted, test = (converted, test) if sequences is None else _of_length(sequences, converted, test)
         converted = with_constants(converted, constants)
         require(converted.graph, board, bits=chosen.precision.activation_bits, fixing=fix)
         foresee(converted.graph, profile, limit, chosen.precision.activation_bits)
         scored = None if test is None else _evaluation(test, metric, converted)
         result = run(
             converted, data, chosen, profile, scored, stages, source, _fixing(profile, fix),
-            proved, observations, limits, grouping,
+            proved, observations, limits, grouping, unfinished,
         )  # fmt: skip
         result = _packaged(result, data, board, limit, folder, stages, compress)
         if folder is not None:
             write_build(result, folder)
+    unfinished.ended()
     return result
+
+
+def _of_length(
+    sequences: Sequences, converted: ConvertedModel, test: Samples | None
+) -> tuple[ConvertedModel, Samples | None]:
+    """The model with a note on the length of its sequences, and the test samples at that length."""
+    named = sequences.named([binding.spec.name for binding in converted.inputs])
+    noted = replace(converted, notes=tuple(dict.fromkeys((named.note(), *converted.notes))))
+    return noted, None if test is None else named.of(test)
 
 
 def _of_runtime(profile: TargetProfile, compress: bool, groups: str | None) -> Grouping | None:

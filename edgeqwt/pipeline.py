@@ -28,6 +28,7 @@ from edgeqwt.notebook_display import Tabular
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.limits import LIMITED, UNLIMITED, Limits
 from edgeqwt.passes.run import Gain, Made, leave_one_out, make
+from edgeqwt.passes.unfinished import NOWHERE, Unfinished
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
 from edgeqwt.progress import Advance, Stages
@@ -193,6 +194,7 @@ def build(
     observations: Observations | None = None,
     limits: Limits = UNLIMITED,
     grouping: Grouping | None = None,
+    unfinished: Unfinished = NOWHERE,
 ) -> BuildResult:
     """Lowers, compensates and proves a converted model.
 
@@ -209,6 +211,7 @@ def build(
         observations: what was observed of this model on these samples before, see `Job.observations`.
         limits: of time and memory.
         grouping: what selects scales of groups of samples, or None.
+        unfinished: keeps what techniques have made; a build of the same goes on from there.
 
     Raises:
         EdgeqwtError: see `edgeqwt.errors`; ParityError, QualityError and UnsupportedError are the usual ones.
@@ -216,7 +219,7 @@ def build(
     job = begun(model, samples, recipe, target, stages, proved, observations)
     limits.require("conversion and preparation")
     model, context, graph = job.model, replace(job.context, limits=limits), job.prepared.graph
-    made, recipe, assignment = _made(context, job.recipe, stages)
+    made, recipe, assignment = _made(replace(context, unfinished=unfinished), job.recipe, stages)
 
     def written(found: Graph) -> tuple[Graph, tuple[str, ...]]:
         return as_run(*adapt(found), recipe, target)

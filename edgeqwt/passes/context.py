@@ -20,6 +20,7 @@ from edgeqwt.lowering.lower import assigned, lower
 from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.passes.state import State
+from edgeqwt.passes.unfinished import NOWHERE, Unfinished
 from edgeqwt.prepare.kernel_forms import for_kernels
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance
@@ -83,6 +84,7 @@ class Context:
         ranges: range rules of single tensors, by name, in place of the one that techniques choose.
         observations: what was observed of the prepared graph before; None: it is observed when it is asked for.
         limits: the time and memory that techniques may take.
+        unfinished: keeps what techniques have made, in case that the build does not end.
         advance: shows the progress of the technique that runs.
     """
 
@@ -95,6 +97,7 @@ class Context:
     ranges: Mapping[str, RangeRule] = field(default_factory=dict)
     observations: Observations | None = None
     limits: Limits = UNLIMITED
+    unfinished: Unfinished = NOWHERE
     advance: Advance = _quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 

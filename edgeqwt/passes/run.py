@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.graph.graph import Graph
@@ -101,12 +103,10 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
         UnsupportedError: an op has no integer form.
         InputError: the samples or the graph's constants cannot be used.
     """
-    with stages("calibrate") as advance:
-        state = start(context.showing(advance), precision)
-    context = replace(context, limits=context.limits.foreseeing(stages.seconds["calibrate"]))
     chosen = suited(techniques, context, precision)
-    steps: list[Step] = []
-    for k, technique in enumerate(chosen):
+    state, steps = _begun(context, chosen, precision, stages)
+    context = replace(context, limits=context.limits.foreseeing(stages.seconds.get("calibrate", 0.0)))
+    for k, technique in enumerate(chosen[len(steps) :], start=len(steps)):
         state = lowered_for(technique, state, context, stages)
         used, after, accounted = apply(technique, state, context, stages, chosen[k + 1 :])
         steps.append(Step(used, accounted, state))
@@ -114,10 +114,28 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
             made = make(context, without(techniques, *accounted.withdraws), precision, stages)
             return replace(made, steps=(steps[-1], *made.steps))
         state = after
+        context.unfinished.keep(context, chosen, precision, (state, steps))
     with stages("quantize"):
         state = context.with_integer(state)
     rows = account(context.graph, state.integer_graph, state.structure)
     return Made(state, tuple(steps), _stopped(state.graph, chosen, context.model.locations), rows)
+
+
+def _begun(context: Context, techniques: Techniques, precision: Precision, stages: Stages) -> tuple[State, list[Step]]:
+    """Where a build of the same left off that did not end, or the observed model before any technique."""
+    found: tuple[State, list[Step]] | None = context.unfinished.reached(context, techniques, precision)
+    if found is None:
+        with stages("calibrate") as advance:
+            state = start(context.showing(advance), precision)
+        context.unfinished.keep(context, techniques, precision, (state, []))
+        return state, []
+    state, steps = found
+    last = steps[-1].technique if steps else None
+    with stages(f"go on after {'calibrate' if last is None else last.title or last.name}"):
+        if any(step.technique.gradients for step in steps):  # `_stopped` looks for it
+            with suppress(ImportError):
+                import_module("torch")
+    return state, steps
 
 
 def suited(techniques: Techniques, context: Context, precision: Precision) -> Techniques:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeqwt import user_cache
 from edgeqwt.calibration.arrays import from_arrays
-from edgeqwt.converters import cache as caching
 from edgeqwt.converters.cache import Cache, key_of, opened
 from edgeqwt.graph import flatbuffer
 
@@ -102,12 +102,12 @@ def test_a_key_is_of_content_and_options(tmp_path: Path) -> None:
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(caching.VARIABLE, caching.OFF)
+    monkeypatch.setenv(user_cache.VARIABLE, user_cache.OFF)
     assert opened() is None
-    monkeypatch.setenv(caching.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(user_cache.VARIABLE, str(tmp_path))
     assert opened() == Cache(tmp_path / "conversions")
     assert opened(wanted=False) is None
-    monkeypatch.delenv(caching.VARIABLE)
+    monkeypatch.delenv(user_cache.VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert opened() == Cache(tmp_path / "home" / "edgeqwt" / "conversions")
 
@@ -124,7 +124,7 @@ def test_only_the_same_model_comes_from_the_cache(monkeypatch: pytest.MonkeyPatc
     from edgeqwt.converters.convert import convert
     from tests import models
 
-    monkeypatch.setenv(caching.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(user_cache.VARIABLE, str(tmp_path / "cache"))
     samples = from_arrays({"input": np.ones((2, 4), np.float32)})
 
     def converted(seed: int, folder: str) -> tuple[ConvertedModel, bool]:
