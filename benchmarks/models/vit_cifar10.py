@@ -33,7 +33,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, tokens, width) to the same."""
-        query, key, value = (self._heads(part) for part in self.qkv(x).chunk(3, dim=-1))
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # torch.fx, which Sony MCT reads with, takes no other way
+        query, key, value = self._heads(query), self._heads(key), self._heads(value)
         weights = (query * self.scale @ key.transpose(-2, -1)).softmax(dim=-1)
         return self.project((weights @ value).transpose(1, 2).flatten(2))
 
