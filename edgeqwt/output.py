@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 from edgeqwt.errors import EdgeqwtError, printable
-from edgeqwt.progress import Advance, Display, silent
+from edgeqwt.progress import Display, Shown, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,7 +131,7 @@ def _bars(descriptor: int) -> Display:
             return Text("" if left is None or task.total is None or task.finished else f"{_span(left)} left")
 
     @contextmanager
-    def display(name: str) -> Iterator[Advance]:
+    def display(name: str) -> Iterator[Shown]:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description:24}"),
@@ -154,7 +154,7 @@ def _lines(descriptor: int, patience: float = PATIENCE) -> Display:
     """A line on a stage that takes longer than `patience` seconds, others ever more rarely, and one when it ends."""
 
     @contextmanager
-    def display(name: str) -> Iterator[Advance]:
+    def display(name: str) -> Iterator[Shown]:
         start, ended = time.monotonic(), threading.Event()
         reached: list[tuple[int, int | None]] = [(0, None)]
 

@@ -31,7 +31,7 @@ from edgeqwt.passes.run import Gain, Made, leave_one_out, make
 from edgeqwt.passes.unfinished import NOWHERE, Unfinished
 from edgeqwt.prepare.prepare import Prepared
 from edgeqwt.profile import Finding, TargetProfile
-from edgeqwt.progress import Advance, Stages
+from edgeqwt.progress import Advance, LayerCost, Stages
 from edgeqwt.proved import Proved
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.rounding.structure import compressed
@@ -101,6 +101,7 @@ class BuildResult(Judgement, Tabular):
         package: the files of the package, relative to its folder; likewise.
         placed: what a vendor's compiler made of the file for its NPU; filled in by the API; None where none was asked.
         peaks: MiB of memory that the process had taken at most by the end of each stage.
+        layer_costs: what each layer took in the stages that go from one layer to the next, by its output's name.
         limits: of its time and memory, as the user gave them.
         groups: scales per group of samples; None where the user asks for none.
     """
@@ -127,6 +128,7 @@ class BuildResult(Judgement, Tabular):
     package: tuple[str, ...] = ()
     placed: Compiled | None = None
     peaks: Mapping[str, int] = field(default_factory=dict)
+    layer_costs: Mapping[str, Mapping[str, LayerCost]] = field(default_factory=dict)
     limits: Limits = UNLIMITED
     groups: Groups | None = None
 
@@ -260,6 +262,7 @@ def build(
         compressed=small,
         seconds=stages.seconds,
         peaks=stages.peaks,
+        layer_costs=stages.layers,
         limits=limits,
         groups=groups,
         versions={**versions(), **model.versions},

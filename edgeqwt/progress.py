@@ -8,29 +8,61 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Protocol
 
 REDRAW = 0.2  # seconds between pictures of one stage in a notebook
 
 # Called with (units done, units in all or None where nobody knows yet).
-Advance = Callable[[int, int | None], None]
+Shown = Callable[[int, int | None], None]
 # Shows one stage while it runs.
-Display = Callable[[str], AbstractContextManager[Advance]]
+Display = Callable[[str], AbstractContextManager[Shown]]
 
 
-def silent(name: str) -> AbstractContextManager[Advance]:
+class Advance(Protocol):
+    """Tells how far a stage has come."""
+
+    def __call__(self, done: int, total: int | None, layer: str = "") -> None:
+        """Units are done.
+
+        Args:
+            done: units.
+            total: units in all; None where nobody knows yet.
+            layer: the one that took what has passed since the last call, by its output's name.
+        """
+
+
+def quiet(done: int, total: int | None, layer: str = "") -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer took in one stage.
+
+    Attributes:
+        seconds: of wall-clock time.
+        peak_mib: MiB that the process had taken at most when it was done; None where the system does not say.
+    """
+
+    seconds: float
+    peak_mib: int | None
+
+
+def silent(name: str) -> AbstractContextManager[Shown]:
     """Shows nothing."""
     return nullcontext(lambda done, total: None)
 
 
-def automatic(name: str) -> AbstractContextManager[Advance]:
+def automatic(name: str) -> AbstractContextManager[Shown]:
     """A bar in notebooks, nothing elsewhere: programs say how they want to show it."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return _in_cell(name) if hasattr(shell, "kernel") else silent(name)
 
 
 @contextmanager
-def _in_cell(name: str) -> Iterator[Advance]:
+def _in_cell(name: str) -> Iterator[Shown]:
     """A stage in a notebook's cell, which is gone when it ends."""
     display, html = (getattr(import_module("IPython.display"), what) for what in ("display", "HTML"))
     start, seen = time.monotonic(), [-math.inf]
@@ -57,17 +89,30 @@ class Stages:
     Attributes:
         seconds: wall-clock seconds of each finished stage, in order.
         peaks: MiB of memory that this process had taken at most by the end of each; none where the system does not say.
+        layers: what each layer took in the stages that go from one to the next.
     """
 
     def __init__(self, display: Display = silent) -> None:
         self.display = display
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
+        self.layers: dict[str, dict[str, LayerCost]] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Advance]:
         """One stage, shown by its name."""
-        with self._timed(name), self.display(name) as advance:
+        with self._timed(name), self.display(name) as shown:
+            last = time.perf_counter()
+
+            def advance(done: int, total: int | None, layer: str = "") -> None:
+                nonlocal last
+                begun, last = last, time.perf_counter()
+                if layer:
+                    costs = self.layers.setdefault(name, {})
+                    before = costs[layer].seconds if layer in costs else 0.0
+                    costs[layer] = LayerCost(before + last - begun, peak())
+                shown(done, total)
+
             yield advance
 
     @contextmanager

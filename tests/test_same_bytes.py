@@ -32,7 +32,7 @@ def built(folder: Path, variant: dict[str, object], recipe: str) -> dict[str, by
     details = json.loads(found.pop("details.json") or b"")
     details["origin"] = [row for row in details["origin"] if row[0] != "time"]
     # The manifest has the report's hash, and the page shows all of it.
-    del report["seconds"], report["peak_mib"], found["edgeqwt.sha256"], found["report.html"]
+    del report["seconds"], report["peak_mib"], report["layer_costs"], found["edgeqwt.sha256"], found["report.html"]
     return {**found, "report.json": json.dumps(report).encode(), "details.json": json.dumps(details).encode()}
 
 

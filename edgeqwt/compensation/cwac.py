@@ -26,6 +26,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.interface import check_interfaces
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
+from edgeqwt.progress import Advance, quiet
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
 from edgeqwt.scales.activations import unsaturated
 from edgeqwt.scales.ranges import RangeRule, rule_for, saturated
@@ -95,7 +96,7 @@ def compensate(
     statistics: Mapping[int, Statistics],
     rule: RangeRule,
     options: Options,
-    on_layer: Callable[[int, int], None] = lambda done, total: None,
+    on_layer: Advance = quiet,
     token_weights: RowWeights | None = None,
 ) -> Outcome:
     """Fits and folds a correction into every linear op of an integer graph, and into constants per channel.
@@ -107,7 +108,7 @@ def compensate(
         statistics: of the reference's activations, for rewriting output scales.
         rule: chooses ranges when output scales are rewritten.
         options: what the fit may do.
-        on_layer: called with (layers done, layers in all) after each layer.
+        on_layer: called after each layer.
         token_weights: how much the rows that the reference's dense layers meet count; None: all alike.
 
     Raises:
@@ -125,6 +126,7 @@ def compensate(
         floating = SegmentedRun("float", wide, [before[p.reference] for p in pairs], store)
         watched = noting(samples, token_weights, [reference.ops[p.reference] for p in pairs], rows)
         count = feed_both(graph, reference, watched, integer, floating)
+        on_layer(0, len(pairs))
         for k, pair in enumerate(pairs):
             layer = Layer(pair, k, integer, floating, count, counting(rows[k]))
             graph, change, skipped = _corrected(graph, pair.integer, layer.run(graph, wide), options)
@@ -137,7 +139,7 @@ def compensate(
             layer.finish()
             changes.append(change)
             skips += skipped
-            on_layer(k + 1, len(pairs))
+            on_layer(k + 1, len(pairs), reference.tensors[reference.ops[pair.reference].outputs[0]].name)
     return Outcome(graph, tuple(changes), tuple(skips), count)
 
 

@@ -23,7 +23,7 @@ from edgeqwt.passes.state import State
 from edgeqwt.passes.unfinished import NOWHERE, Unfinished
 from edgeqwt.prepare.kernel_forms import for_kernels
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
-from edgeqwt.progress import Advance
+from edgeqwt.progress import Advance, quiet
 from edgeqwt.rounding.row_weights import RowWeights, row_weights
 from edgeqwt.rounding.structure import KINDS, Structure, structure
 from edgeqwt.runtime.overwritten import protected
@@ -44,10 +44,6 @@ COARSE = 8, 2
 """Times as much, and as many at least, where weights err more than activations do: ResNet-20 at w4a8 rounded on as many
 samples has 22.7, 22.4 and 21.8 dB, compensated by `fast` 15.2, 15.1 and 15.0."""
 REMEMBERED = 3  # answers of each kind: what techniques ask for again is what came out of the last one or two
-
-
-def _quiet(done: int, total: int | None) -> None:
-    """Shows no progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,7 @@ class Context:
     observations: Observations | None = None
     limits: Limits = UNLIMITED
     unfinished: Unfinished = NOWHERE
-    advance: Advance = _quiet
+    advance: Advance = quiet
     _known: dict[str, dict[int, tuple[object, Any]]] = field(default_factory=dict)
 
     @classmethod

@@ -170,10 +170,10 @@ def _until(end: float, technique: Technique, state: State, context: Context) -> 
     """What a technique makes; None where it takes longer."""
     shown = context.advance
 
-    def advance(done: int, total: int | None) -> None:
+    def advance(done: int, total: int | None, layer: str = "") -> None:
         if time.monotonic() > end:
             raise _LateError
-        shown(done, total)
+        shown(done, total, layer)
 
     if time.monotonic() >= end:
         return None

@@ -21,6 +21,7 @@ from edgeqwt.autograd.simulate import FakeQuantized, fake_quantized
 from edgeqwt.graph.graph import Array, Graph, Tensor
 from edgeqwt.graph.linear import slots
 from edgeqwt.layerwise.activation_store import ActivationStore
+from edgeqwt.progress import Advance, quiet
 from edgeqwt.reconstruct.block_data import BlockData
 from edgeqwt.reconstruct.blocks import Block, blocks, layers, network
 from edgeqwt.reconstruct.learn import Objective
@@ -47,7 +48,7 @@ def reconstruct(
     samples: Iterable[Mapping[int, Array]],
     rule: Reconstruction,
     precision: Precision,
-    on_block: Callable[[int, int], None] = lambda done, total: None,
+    on_block: Advance = quiet,
     kept: Structure = UNSTRUCTURED,
 ) -> Reconstructed:
     """Learns the weights' integers, their scales and the biases of an integer graph, block after block.
@@ -60,7 +61,7 @@ def reconstruct(
             the gate, which judges the whole file, choose no block.
         rule: how.
         precision: the weights' widths.
-        on_block: called with (linear ops done, linear ops in all).
+        on_block: called with linear ops, by the first output of the block that is done.
         kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
 
     Raises:
@@ -95,15 +96,16 @@ def reconstruct(
             results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
             graph = candidate if after < before else graph
             block_data.leave(k)
+            on_block(sum(sizes[: k + 1]), sum(sizes), reference.tensors[block.outputs[0]].name)
     return Reconstructed(graph, tuple(results))
 
 
-def _counting(on_block: Callable[[int, int], None], sizes: Sequence[int]) -> Callable[[int], None]:
+def _counting(on_block: Advance, sizes: Sequence[int]) -> Callable[[int], None]:
     """Progress in blocks as progress in linear ops."""
     return lambda done: on_block(sum(sizes[:done]), sum(sizes))
 
 
-def _advance(on_block: Callable[[int, int], None], first: int, size: int, whole: int) -> Callable[[int, int], None]:
+def _advance(on_block: Advance, first: int, size: int, whole: int) -> Callable[[int, int], None]:
     """Progress within one block as progress in all: it begins after `first` linear ops and has `size` of `whole`."""
     return lambda done, total: on_block(first + done * size // total, whole)
 

@@ -172,6 +172,19 @@ class TechniqueRun:
 
 
 @dataclass(frozen=True)
+class LayerCost:
+    """What one layer took in one stage.
+
+    Attributes:
+        seconds: of wall-clock time.
+        peak_mib: MiB that the process had taken at most when it was done; null where the system does not say.
+    """
+
+    seconds: float
+    peak_mib: int | None
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the build was allowed to take.
 
@@ -295,9 +308,10 @@ class Report:
             set of scales.
         limits: what the build was allowed to take; null where neither time nor memory was limited.
         seconds: wall-clock seconds of each stage, in the order in which they ran. The only part of the report that is
-            not the same for the same build, with peak_mib and whether the conversion was cached.
+            not the same for the same build, with peak_mib, layer_costs and whether the conversion was cached.
         peak_mib: MiB of memory that the process had taken at most by the end of each stage; empty where the system
             does not say.
+        layer_costs: the same by layer, by its output's name, of the stages that go from one layer to the next.
         versions: Python and every package that took part, name to version.
         machine: operating system and processor family, such as Linux x86_64.
     """
@@ -340,5 +354,6 @@ class Report:
     limits: Limits | None
     seconds: Mapping[str, float]
     peak_mib: Mapping[str, int]
+    layer_costs: Mapping[str, Mapping[str, LayerCost]]
     versions: Mapping[str, str]
     machine: str

@@ -77,6 +77,10 @@ def document(result: BuildResult) -> dict[str, Any]:
         limits=_limits(result),
         seconds={name: round(value, 3) for name, value in result.seconds.items()},
         peak_mib=result.peaks,
+        layer_costs={
+            stage: {name: body.LayerCost(round(cost.seconds, 3), cost.peak_mib) for name, cost in costs.items()}
+            for stage, costs in result.layer_costs.items()
+        },
         versions=result.versions,
         machine=f"{platform.system()} {platform.machine()}",
     )

@@ -45,6 +45,7 @@ COLOURS = {"good": "green", "poor": "yellow", "below": "red", "unknown": ""}
 BAR, FULL_DB = 5, 40.0  # characters of a layer's bar, and the SQNR that fills it
 BLOCKS = " ▏▎▍▌▋▊▉█"
 CONVERT = "convert"  # the stage
+LONG = 1.0  # seconds from which on the layer that took longest is named
 
 
 def show_build(out: Console, result: BuildResult, folder: Path) -> None:
@@ -239,6 +240,10 @@ def time_sentence(result: BuildResult) -> str:
     spent = {name: f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05}
     if result.model.cached and CONVERT in spent:
         spent[CONVERT] += " (from the cache)"
+    layers = [(cost.seconds, stage, name) for stage, costs in result.layer_costs.items() for name, cost in costs.items()]
+    for seconds, stage, name in sorted(layers)[-1:]:
+        if seconds >= LONG:
+            spent[stage] += f" (layer {name!r} {seconds:.1f})"
     return f"{sum(result.seconds.values()):.1f} s: {', '.join(spent.values())}"
 
 

@@ -21,7 +21,7 @@ from edgeqwt.graph.opset16 import bits_of, rule_at
 from edgeqwt.graph.pairing import op_counterparts
 from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import Chunk, SegmentedRun
-from edgeqwt.progress import handed_back
+from edgeqwt.progress import Advance, handed_back, quiet
 from edgeqwt.rounding.attention import Attended, mixed
 from edgeqwt.rounding.blocks import cut, joined, parts
 from edgeqwt.rounding.methods import Layer, Rounded, RoundingRule
@@ -55,7 +55,7 @@ def reround(
     samples: Iterable[Mapping[int, Array]],
     rule: RoundingRule,
     precision: Precision,
-    on_layer: Callable[[int, int], None] = lambda done, total: None,
+    on_layer: Advance = quiet,
     threads: int = THREADS,
     token_weights: RowWeights | None = None,
     kept: Structure = UNSTRUCTURED,
@@ -71,7 +71,7 @@ def reround(
         samples: real-valued inputs by the reference's input tensor index; the first `rule.samples` are used.
         rule: how to round.
         precision: the weights' widths.
-        on_layer: called with (layers done, layers in all).
+        on_layer: called after each layer.
         threads: that run at a time; the result does not depend on it.
         token_weights: how much the rows that dense layers meet count; None: all alike.
         kept: zeros that stay, and layers whose weights are clustered: those stay as they are.
@@ -95,6 +95,7 @@ def reround(
             if attended is not None:
                 noted = zip(sources, weights_of, strict=True)
                 attended.see(count - 1, sample, {op.outputs[0]: rows[-1] for op, rows in noted if counting(rows)})
+        on_layer(0, len(ops))
         for k, (i, source) in enumerate(zip(ops, sources, strict=True)):
             for walk in walks:
                 walk.start(k)
@@ -116,7 +117,7 @@ def reround(
             graph = _written(graph, i, reference, source, rule.round(layer))
             for walk in walks:
                 walk.finish(k)
-            on_layer(k + 1, len(ops))
+            on_layer(k + 1, len(ops), reference.tensors[source.outputs[0]].name)
     return graph
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from edgeqwt.compensation.cwac import Outcome
 from edgeqwt.pipeline import BuildResult
+from edgeqwt.progress import LayerCost
 from edgeqwt.repair import CompensationResult
 from edgeqwt.report import terminal
 from edgeqwt.report.conversion import parity_sentence
@@ -39,6 +40,14 @@ def shown(show: Any, *arguments: Any, width: int = 80) -> list[str]:
 def line_of(lines: list[str], start: str) -> str:
     (found,) = [line for line in lines if line.startswith(start)]
     return found
+
+
+def test_the_layer_that_took_longest_is_named(result: BuildResult) -> None:
+    costs = {"round": {"a": LayerCost(2.0, 100), "b": LayerCost(3.21, 100)}, "compensate": {"b": LayerCost(0.5, 100)}}
+    slow = replace(result, seconds={"round": 6.0, "compensate": 1.0}, layer_costs=costs)
+    assert terminal.time_sentence(slow) == "7.0 s: round 6.0 (layer 'b' 3.2), compensate 1.0"
+    quick = replace(slow, layer_costs={"round": {"a": LayerCost(0.9, None)}})
+    assert terminal.time_sentence(quick) == "7.0 s: round 6.0, compensate 1.0"
 
 
 @pytest.mark.parametrize("width", [80, 100])
