@@ -96,7 +96,8 @@ def reconstruct(
             results.append(_result(graph, pair, block, before, after, "" if after < before else NO_GAIN, candidate))
             graph = candidate if after < before else graph
             block_data.leave(k)
-            on_block(sum(sizes[: k + 1]), sum(sizes), reference.tensors[block.outputs[0]].name)
+            if not changes:
+                on_block(sum(sizes[: k + 1]), sum(sizes), reference.tensors[block.outputs[0]].name)
     return Reconstructed(graph, tuple(results))
 
 

@@ -240,7 +240,9 @@ def time_sentence(result: BuildResult) -> str:
     spent = {name: f"{name} {seconds:.1f}" for name, seconds in result.seconds.items() if seconds >= 0.05}
     if result.model.cached and CONVERT in spent:
         spent[CONVERT] += " (from the cache)"
-    layers = [(cost.seconds, stage, name) for stage, costs in result.layer_costs.items() for name, cost in costs.items()]
+    layers = [
+        (cost.seconds, stage, name) for stage, costs in result.layer_costs.items() for name, cost in costs.items()
+    ]
     for seconds, stage, name in sorted(layers)[-1:]:
         if seconds >= LONG:
             spent[stage] += f" (layer {name!r} {seconds:.1f})"

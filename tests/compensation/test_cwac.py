@@ -16,7 +16,7 @@ from edgeqwt.compensation.solve import DEGENERATE, Options
 from edgeqwt.errors import InputError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
-from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.linear import is_linear, linear_ops, slots
 from edgeqwt.lowering.lower import lower
 from edgeqwt.runtime.runners import RUNNERS
 from edgeqwt.scales.ranges import MinMax, Mse
@@ -275,9 +275,10 @@ def test_progress_counts_layers() -> None:
         case.statistics,
         Mse(),
         Options(),
-        lambda done, total: seen.append((done, total)),
+        lambda done, total, layer="": seen.append((done, total, layer)),
     )
-    assert seen == [(k, 5) for k in range(1, 6)]
+    names = [case.floating.tensors[op.outputs[0]].name for op in case.floating.ops if is_linear(op)]
+    assert seen == [(0, 5, ""), *((k, 5, name) for k, name in enumerate(names, start=1))]
 
 
 def test_memory_does_not_grow_with_the_samples() -> None:

@@ -37,12 +37,13 @@ def test_any_number_of_processes_gives_the_same_bytes(case: tuple[Graph, Graph],
 
 def test_blocks_that_learn_at_once_are_judged_and_help(case: tuple[Graph, Graph]) -> None:
     graph, start = case
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, int | None, str]] = []
     found = reconstruct(
-        start, graph, inputs(graph, 48), RULE, FOUR, on_block=lambda done, total: calls.append((done, total))
-    )
+        start, graph, inputs(graph, 48), RULE, FOUR,
+        on_block=lambda done, total, layer="": calls.append((done, total, layer)),
+    )  # fmt: skip
     assert len(found.blocks) == 3
-    assert calls == [(1, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4, ""), (3, 4, ""), (4, 4, "")]
     for block in found.blocks:
         assert block.kept == (block.after < block.before)
     before, after = judged(graph, start, found.graph)

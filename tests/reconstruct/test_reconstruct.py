@@ -41,12 +41,14 @@ def test_progressive_rounding_beats_gptq_on_new_samples(case: tuple[Graph, Graph
     graph, start = case
     samples = inputs(graph, 48)
     gptq = reround(start, graph, samples, Gptq(scales=8, refine=True), FOUR)
-    calls: list[tuple[int, int]] = []
-    found = reconstruct(start, graph, samples, QUICK, FOUR, lambda done, total: calls.append((done, total)))
+    calls: list[tuple[int, int | None, str]] = []
+    found = reconstruct(
+        start, graph, samples, QUICK, FOUR, lambda done, total, layer="": calls.append((done, total, layer))
+    )
     (block,) = found.blocks
     assert block.kept
     assert block.after < block.before
-    assert calls == [(k, 4) for k in range(1, 5)]
+    assert calls == [*((k, 4, "") for k in range(1, 5)), (4, 4, "logits")]
     plain, second_order, learned = judged(graph, start, gptq, found.graph)
     assert learned < 0.8 * second_order < plain
 
