@@ -20,6 +20,7 @@ from onnx import TensorProto
 from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_algebra import algebra_forms
+from edgeqwt.converters.torch_deform import DEFORM, deformed
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
 from edgeqwt.converters.torch_packed import LENGTHS, packed_forms, packed_lstm
@@ -44,7 +45,7 @@ def spelled_out() -> TorchFunctionMode:
         def __torch_function__(
             self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
         ) -> Any:
-            form = forms().get(func)
+            form = deformed if str(func) == DEFORM else forms().get(func)
             found = NotImplemented if form is None else form(*args, **(kwargs or {}))
             return func(*args, **(kwargs or {})) if found is NotImplemented else found
 
