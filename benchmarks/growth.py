@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PICTURE = ROOT / "docs" / "growth.svg"
 RECIPES = {"fast": "#d9822b", "balanced": "#2b8fd9"}
 LIMIT = 600  # seconds of one build
-TICKS = (1, 2, 5, 10, 20, 50, 100)  # CPU seconds
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # CPU seconds
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def draw(known: Known, recipes: list[str], path: Path) -> None:
         for axes, what in zip(np.atleast_1d(np.asarray(panels)), shown, strict=True):
             for recipe in (recipe for recipe in recipes if complete(known, recipe, what)):
                 draw_curve(axes, known, recipe, what)
-            axes.set_title(f"CPU seconds by {what}", loc="left", fontsize=10)
+            axes.set_title(f"CPU seconds by {what}", loc="left", fontsize=10, pad=16)
+            axes.margins(x=0.08, y=0.12)
             axes.grid(color=GRID, linewidth=0.8)
             clean(axes)
 
@@ -176,7 +177,7 @@ def draw_curve(axes: Axes, known: Known, recipe: str, what: str) -> None:
     numbers, costs = curve(known, recipe, what, "cpu")
     label, color = f"{recipe}: {exponent(numbers, costs):.1f}", RECIPES[recipe]
     axes.loglog(numbers, costs, "o-", color=color, markersize=4)
-    axes.annotate(label, (numbers[-1], costs[-1]), (0, 7), textcoords="offset points", ha="right", color=color)
+    axes.annotate(label, (numbers[-1], costs[-1]), (6, 6), textcoords="offset points", ha="right", color=color)
     axes.set_xticks(numbers, [str(n) for n in numbers])
     axes.set_yticks(TICKS, [str(n) for n in TICKS])
     axes.minorticks_off()
