@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,12 @@ def image_samples(graph: Graph, images: npt.NDArray[Any], count: int) -> Iterato
     """CIFAR-10 images as samples of MLPerf Tiny's image classification model, which takes 0 to 255."""
     name = graph.tensors[graph.inputs[0]].name
     return ({name: image[None].astype(np.float32)} for image in images[:count])
+
+
+def weights_changed(graph: Graph, op: int, change: Callable[[Array], Array], slot: int = 1) -> Graph:
+    """The graph with a constant of one op changed."""
+    t = graph.ops[op].inputs[slot]
+    data = graph.tensors[t].data
+    assert data is not None
+    changed = np.ascontiguousarray(change(data.copy()), data.dtype)
+    return graph.with_tensors({t: replace(graph.tensors[t], data=changed)})

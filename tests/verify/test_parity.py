@@ -1,8 +1,8 @@
-"""The gate stops every corrupted graph and names the op that was corrupted, and lets correct ones through."""
+"""The gate lets correct graphs through, stops others, and says where and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,125 +13,15 @@ import pytest
 
 from edgeqwt.calibration.samples import Sample, Samples
 from edgeqwt.errors import InputError, ParityError
-from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.runtime.runners import reference
 from edgeqwt.verify.parity import HIDDEN_WHOLLY, check_parity
 from edgeqwt.verify.rounding import Rounding
 from tests.chain import Chain
-from tests.verify.helpers import as_source, image_samples
+from tests.verify.helpers import as_source, image_samples, weights_changed
 
 Images = Mapping[str, npt.NDArray[Any]]
-
-
-@pytest.fixture(scope="module")
-def resnet(mlperf_tiny: Path) -> Graph:
-    """MLPerf Tiny's image classification: 10 convolutions, 3 additions, pooling, FULLY_CONNECTED, SOFTMAX."""
-    return flatbuffer.read(mlperf_tiny / "image_classification_float32.tflite")
-
-
-# -- corruptions, each of one op ---------------------------------------------------
-
-
-def _weights_changed(graph: Graph, op: int, change: Callable[[Array], Array], slot: int = 1) -> Graph:
-    t = graph.ops[op].inputs[slot]
-    data = graph.tensors[t].data
-    assert data is not None
-    changed = np.ascontiguousarray(change(data.copy()), data.dtype)
-    return graph.with_tensors({t: replace(graph.tensors[t], data=changed)})
-
-
-def _one_weight(op: int) -> Callable[[Graph], tuple[Graph, int]]:
-    def corrupt(graph: Graph) -> tuple[Graph, int]:
-        def change(w: Array) -> Array:
-            w.flat[w.size // 2] += 0.01 * np.abs(w).max()
-            return w
-
-        return _weights_changed(graph, op, change), op
-
-    return corrupt
-
-
-def _kernel_transposed(graph: Graph) -> tuple[Graph, int]:
-    return _weights_changed(graph, 5, lambda w: w.transpose(0, 2, 1, 3)), 5
-
-
-def _input_channels_swapped(graph: Graph) -> tuple[Graph, int]:
-    return _weights_changed(graph, 2, lambda w: w[..., ::-1]), 2
-
-
-def _bias_dropped(graph: Graph) -> tuple[Graph, int]:
-    return _weights_changed(graph, 10, np.zeros_like, slot=2), 10
-
-
-def _add_becomes_sub(graph: Graph) -> tuple[Graph, int]:
-    return graph.with_ops({7: replace(graph.ops[7], kind="SUB")}), 7
-
-
-def _activation_lost(graph: Graph) -> tuple[Graph, int]:
-    return graph.with_ops({8: graph.ops[8].with_options(fusedActivationFunction="NONE")}), 8
-
-
-def _dilated(graph: Graph) -> tuple[Graph, int]:
-    return graph.with_ops({1: graph.ops[1].with_options(dilationHFactor=2)}), 1
-
-
-def _other_pooling(graph: Graph) -> tuple[Graph, int]:
-    return graph.with_ops({12: replace(graph.ops[12], kind="MAX_POOL_2D")}), 12
-
-
-def _padded_on_one_side(graph: Graph) -> tuple[Graph, int]:
-    """Convolution 9 with padding 0 before and 2 after instead of 1 and 1: strides hide it from the shapes."""
-    editor, conv = Editor(graph), graph.ops[9]
-    x = graph.tensors[conv.inputs[0]]
-    n, h, w, c = x.shape
-    pads = np.array([[0, 0], [0, 2], [0, 2], [0, 0]], np.int32)
-    padded = editor.add_tensor(Tensor("padded", (n, h + 2, w + 2, c), "float32"))
-    for i, op in enumerate(graph.ops):
-        if i == 9:
-            editor.add_op(
-                Op("PAD", (conv.inputs[0], editor.add_tensor(Tensor("pads", (4, 2), "int32", pads))), (padded,))
-            )
-            op = replace(op, inputs=(padded, *op.inputs[1:])).with_options(padding="VALID")
-        editor.add_op(op)
-    return editor.finish(), 10
-
-
-CORRUPTIONS = {
-    "one weight of the first op": _one_weight(0),
-    "one weight of a middle op": _one_weight(6),
-    "one weight of the last linear op": _one_weight(14),
-    "kernel transposed": _kernel_transposed,
-    "input channels swapped": _input_channels_swapped,
-    "bias dropped": _bias_dropped,
-    "ADD becomes SUB": _add_becomes_sub,
-    "activation lost": _activation_lost,
-    "dilated": _dilated,
-    "other pooling": _other_pooling,
-    "padded on one side": _padded_on_one_side,
-}
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_wrong_conversion_is_stopped_at_its_op(resnet: Graph, cifar10: Images, name: str) -> None:
-    corrupted, op = CORRUPTIONS[name](resnet)
-    tensor = corrupted.tensors[corrupted.ops[op].outputs[0]].name
-    model = as_source(resnet, converted=corrupted, locations={tensor: "stage.block"}, log=Path("convert.log"))
-    with pytest.raises(ParityError) as stopped:
-        check_parity(model, corrupted, image_samples(resnet, cifar10["calibration_images"], 4))
-    assert f"{corrupted.describe(op)} (in the source: stage.block) is the first op" in stopped.value.message
-    assert "converted float model" in stopped.value.message
-    assert "convert.log" in stopped.value.hint
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_wrong_rewrite_is_stopped_at_its_op(resnet: Graph, cifar10: Images, name: str) -> None:
-    corrupted, op = CORRUPTIONS[name](resnet)
-    with pytest.raises(ParityError) as stopped:
-        check_parity(as_source(resnet, trace=False), corrupted, image_samples(resnet, cifar10["calibration_images"], 4))
-    assert f"{corrupted.describe(op)} is the first op" in stopped.value.message
-    assert "bug in edgeqwt" in stopped.value.hint
 
 
 # -- small graphs for what a real model does not show --------------------------------
@@ -174,14 +64,14 @@ def test_a_wrong_stride_that_keeps_the_shape() -> None:
 
 def test_a_pad_on_another_axis() -> None:
     graph = _small()
-    swapped = _weights_changed(graph, 1, lambda pads: pads[[0, 2, 1, 3]])
+    swapped = weights_changed(graph, 1, lambda pads: pads[[0, 2, 1, 3]])
     with pytest.raises(ParityError, match="PAD #1 -> 'pad' is the first op"):
         check_parity(as_source(graph, converted=swapped), swapped, _noise(graph))
 
 
 def test_the_sample_on_which_it_diverges_is_named() -> None:
     graph = _small()
-    wrong = _weights_changed(graph, 0, lambda w: w * np.array([1, 1, 1.001]))
+    wrong = weights_changed(graph, 0, lambda w: w * np.array([1, 1, 1.001]))
     samples = _noise(graph)
     for sample in samples[:2]:
         sample["x"][..., 2] = 0  # hides the wrong channel
@@ -193,7 +83,7 @@ def test_the_sample_on_which_it_diverges_is_named() -> None:
 def test_an_intermediate_of_another_shape() -> None:
     graph = _small()
     # 2·2·9 elements in place of 3·3·4: the last op hides it.
-    other = _weights_changed(graph, 1, lambda _: np.array([[0, 0], [0, 0], [0, 0], [2, 3]]))
+    other = weights_changed(graph, 1, lambda _: np.array([[0, 0], [0, 0], [0, 0], [2, 3]]))
     other = other.with_tensors({5: replace(graph.tensors[5], shape=(1, 2, 2, 9))})
     with pytest.raises(ParityError, match="PAD #1 -> 'pad' is the first op"):
         check_parity(as_source(graph, converted=other), other, _noise(graph))
@@ -241,7 +131,7 @@ def test_a_source_without_intermediate_values_is_said_to() -> None:
 
 def test_nan_diverges() -> None:
     graph = _small()
-    broken = _weights_changed(graph, 0, lambda w: w * np.nan)
+    broken = weights_changed(graph, 0, lambda w: w * np.nan)
     with pytest.raises(ParityError, match="CONV_2D #0 -> 'conv' is the first op whose output diverges: it is NaN"):
         check_parity(as_source(graph, converted=broken), broken, _noise(graph))
     with pytest.raises(ParityError, match="output 'y' of the source model is NaN on sample 0"):
@@ -274,8 +164,8 @@ def test_outputs_are_compared_in_the_layout_of_the_source() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
 def test_other_kernels_are_no_divergence(resnet: Graph, cifar10: Images, scale: float) -> None:
     """LiteRT's reference kernels sum in another order than XNNPACK; logits, softmax, tiny and huge outputs."""
-    graph = _weights_changed(resnet, 14, lambda w: w * scale)
-    graph = replace(_weights_changed(graph, 14, lambda b: b * scale, slot=2), outputs=(resnet.ops[14].outputs[0],))
+    graph = weights_changed(resnet, 14, lambda w: w * scale)
+    graph = replace(weights_changed(graph, 14, lambda b: b * scale, slot=2), outputs=(resnet.ops[14].outputs[0],))
     parity = _against_reference_kernels(graph, image_samples(graph, cifar10["calibration_images"], 6))
     (logits,) = parity.outputs
     assert parity.samples == 6
