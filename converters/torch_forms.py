@@ -20,6 +20,7 @@ from onnx import TensorProto
 from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_algebra import algebra_forms
+from edgeqwt.converters.torch_composed import composed_forms, functional_forms
 from edgeqwt.converters.torch_deform import DEFORM, deformed
 from edgeqwt.converters.torch_moves import moving_forms
 from edgeqwt.converters.torch_ordered import ordered_forms
@@ -92,6 +93,7 @@ def forms() -> Mapping[Any, Form]:
     found[torch._VF.lstm] = lambda *given: packed_lstm(*given) if hasattr(given[1], LENGTHS) else projected(*given)
     found |= packed_forms()
     for name, form in {
+        **composed_forms(),
         **ordered_forms(),
         **moving_forms(),
         "arctan2": _angle,
@@ -114,7 +116,7 @@ def forms() -> Mapping[Any, Form]:
         found |= {getattr(owner, name): form for owner in (torch, torch.Tensor) if hasattr(owner, name)}
     found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
     found[torch.Tensor.mT.__get__] = lambda x: x.transpose(-2, -1)  # type: ignore[attr-defined]
-    return with_batches({**found, **algebra_forms(), **spectral_forms(), **unpool_forms()})
+    return with_batches({**found, **functional_forms(), **algebra_forms(), **spectral_forms(), **unpool_forms()})
 
 
 # -- pools -----------------------------------------------------------------------------
@@ -222,7 +224,9 @@ def _mean_of_windows(
 
 
 def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **more: Any) -> Any:
-    """Means of areas, and what antialiasing smooths: products with matrices, along each axis."""
+    """Means of areas, and what antialiasing smooths: products with matrices, along each axis; the nearest as rows."""
+    if mode == "nearest-exact":
+        return _nearest(x, size, scale_factor)
     if x.ndim != 4 or not (mode == "area" or more.get("antialias")):
         return NotImplemented
     with torch.no_grad():
@@ -237,6 +241,19 @@ def _resized(x: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: 
             rows = F.interpolate(each, (k, int(n)), mode=mode, align_corners=more.get("align_corners"), antialias=True)
             matrices.append(rows[0, :, :, 0].numpy())
     return _multiplied(x, matrices)
+
+
+def _nearest(x: torch.Tensor, size: Any, scale_factor: Any) -> torch.Tensor:
+    """The nearest by their centres, along each axis, in the places that torch takes."""
+    with torch.no_grad():
+        wanted = [int(n) for n in F.interpolate(x, size, scale_factor, "nearest").shape]
+    for axis in range(2, x.ndim):
+        count = int(x.shape[axis])
+        scale = None if scale_factor is None else scale_factor
+        step = count / wanted[axis] if scale is None else 1 / (scale[axis - 2] if isinstance(scale, tuple) else scale)
+        places = (np.arange(wanted[axis]) + 0.5) * step
+        x = x.index_select(axis, torch.tensor(np.minimum(places.astype(np.int64), count - 1)))
+    return x
 
 
 # -- others ----------------------------------------------------------------------------

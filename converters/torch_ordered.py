@@ -14,11 +14,14 @@ def ordered_forms() -> Mapping[str, Callable[..., Any]]:
     """By name; see `torch_forms.Form`."""
     return {
         "median": _median,
-        "sort": _of_one,
-        "kthvalue": lambda x, k, dim=-1, keepdim=False: _ranked(x, int(k) - 1, dim, keepdim),
+        "sort": _sorted,
+        "argsort": _places,
+        "kthvalue": lambda x, k, dim=-1, keepdim=False: torch.return_types.kthvalue(
+            _ranked(x, int(k) - 1, dim, keepdim)
+        ),
         "cumprod": _running_product,
-        "cummax": lambda x, dim: _running_extreme(x, dim, largest=True),
-        "cummin": lambda x, dim: _running_extreme(x, dim, largest=False),
+        "cummax": lambda x, dim: torch.return_types.cummax(_running_extreme(x, dim, largest=True)),
+        "cummin": lambda x, dim: torch.return_types.cummin(_running_extreme(x, dim, largest=False)),
     }
 
 
@@ -27,18 +30,30 @@ def _median(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> A
     if dim is None:
         flat = x.reshape(-1)
         return _ranked(flat, (int(flat.shape[0]) - 1) // 2, 0, False)[0]
-    return _ranked(x, (int(x.shape[dim]) - 1) // 2, dim, keepdim)
+    return torch.return_types.median(_ranked(x, (int(x.shape[dim]) - 1) // 2, dim, keepdim))
 
 
-def _of_one(x: torch.Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
-    """One element is in order: the lengths of a batch of one, as `pack_padded_sequence` sorts them."""
-    return (x, torch.zeros_like(x, dtype=torch.int64)) if x.ndim and x.shape[dim] == 1 else NotImplemented
+def _sorted(x: torch.Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
+    """One element is in order: the lengths of a batch of one, as `pack_padded_sequence` sorts them.
+
+    Others are the largest, or smallest, of all: the exporter does not know how many there are, and knows no `stable`.
+    """
+    if not x.ndim:
+        return NotImplemented
+    if x.shape[dim] == 1:
+        return torch.return_types.sort((x, torch.zeros_like(x, dtype=torch.int64)))
+    values, places = x.topk(int(x.shape[dim]), dim, largest=bool(descending))
+    return torch.return_types.sort((values, places))
 
 
-def _ranked(x: torch.Tensor, rank: int, dim: int, keepdim: bool) -> tuple[torch.Tensor, ...]:
+def _places(x: torch.Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
+    return _sorted(x, dim, descending)[1] if x.ndim else NotImplemented
+
+
+def _ranked(x: torch.Tensor, rank: int, dim: int, keepdim: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The value of a rank from below along an axis, and its position."""
-    found = [part.narrow(dim, rank, 1) for part in x.sort(dim)]
-    return tuple(found) if keepdim else tuple(part.squeeze(dim) for part in found)
+    value, place = (part.narrow(dim, rank, 1) for part in x.topk(int(x.shape[dim]), dim, largest=False))
+    return (value, place) if keepdim else (value.squeeze(dim), place.squeeze(dim))
 
 
 def _running_product(x: torch.Tensor, dim: int, *, dtype: Any = None) -> Any:

@@ -160,6 +160,7 @@ def spectral_forms() -> Mapping[Any, Callable[..., Any]]:
         fft.fftshift: lambda x, dim=None: _shifted(x, dim, 1),
         fft.ifftshift: lambda x, dim=None: _shifted(x, dim, -1),
         torch.complex: lambda real, imag: Spectrum(real, imag),
+        torch.polar: lambda size, angle: Spectrum(size * angle.cos(), size * angle.sin()),
         torch.view_as_complex: lambda x: Spectrum(x[..., 0], x[..., 1]),
     }
 
