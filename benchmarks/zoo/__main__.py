@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--convert", action="store_true", help="up to the proof of the conversion alone")
     parser.add_argument("--filters", choices=(SMOOTH, WHITE), default=SMOOTH, help="of random convolutions")
     parser.add_argument("--recipe", default="fast")
+    parser.add_argument(
+        "--remedies", action="store_true", help="tried, too, below 25 dB; no row's figures depend on them"
+    )
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=600, help="that one network may take")
     parser.add_argument("--memory", type=int, default=12, help="GiB that one network may take")
