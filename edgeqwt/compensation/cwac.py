@@ -28,8 +28,9 @@ from edgeqwt.layerwise.activation_store import ActivationStore
 from edgeqwt.layerwise.segmented_run import SegmentedRun, feed_both
 from edgeqwt.progress import Advance, quiet
 from edgeqwt.rounding.row_weights import RowWeights, counting, noting
-from edgeqwt.scales.activations import unsaturated
-from edgeqwt.scales.ranges import RangeRule, rule_for, saturated
+from edgeqwt.scales.activation_roles import curves, unsaturated
+from edgeqwt.scales.before_curves import BeforeCurves
+from edgeqwt.scales.ranges import RangeRule, rule_for
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def compensate(
     skips = [_skip(graph, i, reason) for i, reason in alone.items()]
     changes: list[Change] = []
     rows: list[list[Array]] = [[] for _ in pairs]
-    summed = unsaturated(reference)
+    summed, read = unsaturated(reference), curves(reference)
     wide, before = unfused(reference, [p.reference for p in pairs])
     with ActivationStore() as store:
         integer = SegmentedRun("integer", graph, [channel_slots_of(graph, p.integer).data for p in pairs], store)
@@ -134,7 +135,7 @@ def compensate(
             scaled = not graph.tensors[graph.ops[pair.integer].outputs[0]].is_float
             if scaled and options.rewrite_scales and wanted is not None and pair.output is not None:
                 own = rule_for(rule, [reference.tensors[pair.output].name])
-                suited = own if pair.output in summed else saturated(own)
+                suited = own if pair.output in summed else BeforeCurves(own, read.get(pair.output, frozenset()))
                 graph, change = _rescaled(graph, change, layer, wanted, suited, options)
             layer.finish()
             changes.append(change)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
 from edgeqwt.graph.opset import RULES
+from edgeqwt.scales.before_curves import SATURATING, SLOPES
+
+CONSTANTS_APPLY = ("ADD", "SUB", "MUL")
 
 
 def exponentials(graph: Graph) -> set[int]:
@@ -25,10 +28,45 @@ def exponentials(graph: Graph) -> set[int]:
 def at_layers(graph: Graph) -> set[int]:
     """What layers read and compute, and what enters and leaves the graph: there a clipped value is missing in sums.
 
-    What lies between, such as the variance that a norm divides by, needs its small values more.
+    So is what curves that saturate, and constants, make of one of these: it has the same samples' large values. What
+    else lies between, such as the variance that a norm divides by, needs its small values more.
     """
-    ends = {t for op in graph.ops if is_linear(op) for t in (slots(op).data, *op.outputs)}
-    return ends | {*graph.inputs, *graph.outputs}
+    found = {t for op in graph.ops if is_linear(op) for t in (slots(op).data, *op.outputs)}
+    found |= {*graph.inputs, *graph.outputs}
+    for op in graph.ops:
+        active = [t for t in op.inputs if _is_real(graph, t)]
+        if len(active) == 1 and active[0] in found and (op.kind in SLOPES or op.kind in CONSTANTS_APPLY):
+            found |= {*op.outputs}
+    return found
+
+
+def unsaturated(graph: Graph) -> set[int]:
+    """What the caller or other ops than softmax and its like read; where ops only move values their output decides.
+
+    Args:
+        graph: float.
+    """
+    found = set(graph.outputs)
+    for op in graph.ops:
+        if op.kind not in SATURATING:
+            tied = tied_slots(graph, op) if op.kind in RULES and graph.tensors[op.outputs[0]].is_float else []
+            found |= {t for slot, t in enumerate(op.inputs) if slot not in tied}
+    return found
+
+
+def curves(graph: Graph) -> dict[int, frozenset[str]]:
+    """The kinds of softmax and its like that read a tensor, of those that some read."""
+    found: dict[int, frozenset[str]] = {}
+    for op in graph.ops:
+        if op.kind in SATURATING:
+            found[op.inputs[0]] = found.get(op.inputs[0], frozenset()) | {op.kind}
+    return found
+
+
+def tied_slots(graph: Graph, op: Op) -> list[int]:
+    """Input slots with activations that must share one scale."""
+    tied = RULES[op.kind].tied_inputs(op)
+    return [s for s in tied if s < len(op.inputs) and _is_real(graph, op.inputs[s])]
 
 
 def _of_function(graph: Graph, op: Op) -> list[int]:

@@ -19,7 +19,8 @@ from edgeqwt.graph.fills import without_fills
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
-from edgeqwt.scales.activation_roles import at_layers, exponentials
+from edgeqwt.scales.activation_roles import at_layers, curves, exponentials, tied_slots, unsaturated
+from edgeqwt.scales.before_curves import BeforeCurves
 from edgeqwt.scales.curves import finer_curves
 from edgeqwt.scales.groups import Activation, Groups
 from edgeqwt.scales.joined_inputs import finer_inputs
@@ -34,7 +35,6 @@ LARGEST = {8: QMAX, 16: 32767}
 
 HEADROOM, EXPONENTIAL_HEADROOM = 2.0, 8.0
 LIMITING = ("MAXIMUM", "MINIMUM")
-SATURATING = frozenset({"SOFTMAX", "LOGISTIC", "TANH"})
 
 NO_RANGES: Mapping[int, Range] = MappingProxyType({})
 
@@ -135,6 +135,7 @@ class _Rules:
         rule: what chooses ranges as a whole.
         names: of the tensors of each group.
         usual: groups that others than softmax and its like read, or the caller does.
+        curves: the kinds of those that read other groups.
         tailed: groups that linear layers compute or read.
         far: groups that are read as exponents.
     """
@@ -142,18 +143,23 @@ class _Rules:
     rule: RangeRule
     names: Mapping[Activation, list[str]]
     usual: Set[Activation]
+    curves: Mapping[Activation, Set[str]]
     tailed: Set[Activation]
     far: Set[Activation]
 
     @classmethod
     def of(cls, rule: RangeRule, graph: Graph, plan: Plan, groups: Groups, activations: Set[Activation]) -> _Rules:
-        summed, layers, powers = unsaturated(graph), at_layers(graph), exponentials(graph)
+        summed, layers, powers, readers = unsaturated(graph), at_layers(graph), exponentials(graph), curves(graph)
         names: dict[Activation, list[str]] = {}
         for t, bits in sorted(activations):
             names.setdefault(groups.find((t, bits)), []).append(graph.tensors[t].name)
+        read: dict[Activation, frozenset[str]] = {}
+        for activation in sorted(activations):
+            root = groups.find(activation)
+            read[root] = read.get(root, frozenset()) | readers.get(activation[0], frozenset())
         usual, tailed = ({groups.find((t, b)) for t, b in activations if t in some} for some in (summed, layers))
         far = {groups.find((t, plan.computed_bits[t])) for t in powers if t in plan.computed_bits}
-        return cls(rule, names, usual, tailed, far)
+        return cls(rule, names, usual, read, tailed, far)
 
     def named(self, root: Activation) -> RangeRule:
         """The rule that the names of a group's tensors ask for."""
@@ -161,8 +167,10 @@ class _Rules:
 
     def at(self, root: Activation) -> RangeRule:
         """The same, without margins or tails where they do not pay."""
-        own = self.named(root)
-        return saturated(own) if root not in self.usual else own if root in self.tailed else tailless(own)
+        own = self.named(root) if root in self.tailed else tailless(self.named(root))
+        if root in self.usual:
+            return own
+        return saturated(own) if root[1] == 16 else BeforeCurves(own, self.curves.get(root, frozenset()))
 
     def headroom(self, root: Activation) -> float:
         """What a 16-bit range is larger than what was seen."""
@@ -257,26 +265,6 @@ def _is_activation(graph: Graph, t: int) -> bool:
     return t >= 0 and graph.tensors[t].is_float and not graph.tensors[t].is_constant
 
 
-def unsaturated(graph: Graph) -> set[int]:
-    """What the caller or other ops than softmax and its like read; where ops only move values their output decides.
-
-    Args:
-        graph: float.
-    """
-    found = set(graph.outputs)
-    for op in graph.ops:
-        if op.kind not in SATURATING:
-            tied = _tied_slots(graph, op) if op.kind in RULES and graph.tensors[op.outputs[0]].is_float else []
-            found |= {t for slot, t in enumerate(op.inputs) if slot not in tied}
-    return found
-
-
-def _tied_slots(graph: Graph, op: Op) -> list[int]:
-    """Input slots with activations that must share one scale."""
-    slots = RULES[op.kind].tied_inputs(op)
-    return [s for s in slots if s < len(op.inputs) and _is_activation(graph, op.inputs[s])]
-
-
 def _grouped(
     graph: Graph, plan: Plan, groups: Groups, finer: Set[tuple[int, int]] = frozenset()
 ) -> dict[tuple[int, int], Activation]:
@@ -286,7 +274,7 @@ def _grouped(
     """
     apart: dict[tuple[int, int], Activation] = {}
     ops = [
-        (i, op, slots) for i, op in enumerate(graph.ops) if plan.ops[i] != FLOAT and (slots := _tied_slots(graph, op))
+        (i, op, slots) for i, op in enumerate(graph.ops) if plan.ops[i] != FLOAT and (slots := tied_slots(graph, op))
     ]
     # Ops with one input first: they carry a fixed scale along, and have no choice.
     for i, op, slots in sorted(ops, key=lambda entry: (len(entry[2]) > 1, entry[0])):
