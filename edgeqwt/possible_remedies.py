@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,19 +135,23 @@ def changes(
     names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
-    coarse = [names[name] for name in coarse_outputs(context.graph, quality) if name in names]
-    named = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
+    # What goes into the function may be poor as well: 16 bits at the output are those of the layer before it, too.
+    coarse = [names[name] for name in coarse_outputs(context.graph, quality, -math.inf) if name in names]
+    outputs, fine = (
+        tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse),
+        dict.fromkeys(coarse, "int16"),
+    )
     parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
     splits = parts and not recipe.interface.split and not context.model.deciding
     if coarse and wider:
-        yield Change(named, types=dict.fromkeys(coarse, "int16"))
+        yield Change(outputs, types=fine)
     if splits:
         yield Change(("--split-outputs",), split=True)
     if splits and wider:
         yield Change(("--split-outputs", "--output-type int16"), split=True, types={"": "int16"})
     if layers and wider:
         named = tuple(f"--layer {shlex.quote(f'{escape(name)}=w8a16')}" for name in layers)
-        yield Change(named, layers=layers)
+        yield Change((*named, *outputs), layers=layers, types=fine)
     if wider:
         yield Change((WIDE,), wide=True)
     if splits and wider:

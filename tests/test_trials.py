@@ -47,6 +47,16 @@ def faint() -> Graph:
     return chain.graph(chain.op("LOGISTIC", x, shape=(1, 6, 1), name="y"))
 
 
+def drowned() -> Graph:
+    """A probability that hardly varies, of channels that share their steps with a larger one that it does not read."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    rows, columns = noise(4, 8) * np.array([[100.0], [1.0], [1.0], [1.0]]), np.array([[0.0, 0.01, 0.02, 0.03]])
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(rows), -1, shape=(1, 6, 4), name="hidden", **DENSE)
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(columns), -1, shape=(1, 6, 1), **DENSE)
+    return chain.graph(chain.op("LOGISTIC", x, shape=(1, 6, 1), name="y"))
+
+
 def spectrum(size: int = 12) -> Graph:
     """The logarithm of powers that span many orders of magnitude, and a layer on it; or a larger one."""
     chain = Chain()
@@ -135,6 +145,7 @@ def built(folder: Path, graph: Graph, options: str = "", units: Any = 1, of: str
     [
         (detector(), "--split-outputs --output-type int16"),
         (faint(), "--output-type y=int16"),
+        (drowned(), "--layer hidden=w8a16 --output-type y=int16"),
         (spectrum(), "--layer upto:log=keep_float --input float"),
         (roots(), "--layer upto:even=keep_float --input float"),
     ],

@@ -91,12 +91,13 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
     return tuple(found)
 
 
-def coarse_outputs(reference: Graph, quality: Quality) -> dict[str, str]:
+def coarse_outputs(reference: Graph, quality: Quality, lost_db: float = LOST_DB) -> dict[str, str]:
     """The outputs that the fixed scale of the function behind what decides rounds too coarsely, and that function.
 
     Args:
         reference: the float graph, with the outputs of `quality`, in its order.
         quality: of the integer graph.
+        lost_db: what that function has to lose; minus infinity: any that ends below `FINE_DB`.
     """
     found = {}
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
@@ -104,7 +105,7 @@ def coarse_outputs(reference: Graph, quality: Quality) -> dict[str, str]:
         # Of probabilities the largest count, which steps of SOFTMAX tell; logarithms are asked for the small ones.
         curve = next((kind for kind in passed if RULES[kind].fixed_output is not None and kind != "SOFTMAX"), "")
         db = output.closeness.judged_db
-        if curve and judged.tensor != output.tensor and db < FINE_DB and db + LOST_DB < judged.closeness.judged_db:
+        if curve and judged.tensor != output.tensor and db < FINE_DB and db + lost_db < judged.closeness.judged_db:
             found[output.tensor] = curve
     return found
 
