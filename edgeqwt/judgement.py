@@ -29,6 +29,7 @@ from edgeqwt.techniques.ranges import MseRanges
 from edgeqwt.trials import Trial, tried, worst_place
 from edgeqwt.verify.choice import Choice, choose
 from edgeqwt.verify.op_errors import OwnErrors, own_errors_of, without_repairs
+from edgeqwt.verify.paired import STANDARD_ERRORS
 from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import FINE_DB, Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
@@ -41,8 +42,8 @@ PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
 FITTED = 32  # samples that were fitted on which are looked at where the held-out ones leave doubts
 UNCERTAIN_DB = 1.5
-"""Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error. What
-other samples have is said as well where it is less by so much."""
+"""Standard error of an output's figure from which on it is said: two of them are 3 dB, half or twice the error, or what
+else leaves so much open. What other samples have is said as well where it is less by so much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,14 +278,16 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
         if fresh is not None:
             yield from _less(output.tensor, figure, quality.samples, fresh)
             continue
-        if (error := judged.standard_error) > UNCERTAIN_DB:  # False of nan
+        error, least = judged.standard_error, judged.least_db
+        if figure - least > STANDARD_ERRORS * UNCERTAIN_DB:  # False of nan
             share, less = max(judged.errors) / sum(judged.errors), ""
             if other is not None and other.closeness.judged_db < figure - error:
                 less = f". Those that it was fitted on have {other.closeness.judged_db:.1f} dB: expect that"
             yield (
                 f"the {figure:.1f} dB of output {output.tensor!r} have a standard error of "
                 f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error{less}. "
-                "Calibrate with more samples, rare ones among them"
+                f"Fresh ones may have {least:.1f} dB, and less where they are of kinds that these lack. Calibrate with "
+                "more samples, rare ones among them"
             )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 CHANCE = 0.05  # a difference that chance alone makes less often than this is called one
 STANDARD_ERRORS = 2.0  # beyond so many of them, which is about CHANCE
+ONE_SIDED = 1.645  # standard deviations of a normal distribution beyond which 1 in 20 lies, on one side
 LEAST = 3  # samples that show how far they differ
 OF_ONE_SAMPLE = 3.0
 """dB by which one sample's gain differs from another's (standard deviation), beyond what few elements account for.
@@ -68,6 +69,31 @@ def gain(before: Sequence[float], after: Sequence[float]) -> Gain:
         return Gain(db, math.nan)
     each = 10 * np.log10(rest_a / rest_b)
     return Gain(db, float(np.sqrt((count - 1) / count * np.square(each - each.mean()).sum())))
+
+
+def least_db(variations: Sequence[float], errors: Sequence[float]) -> float:
+    """The SQNR of what varies that fresh samples may well have, in dB, by what held-out ones are unlike.
+
+    The lower of two bounds: two of the jackknife's standard errors, and that of a lognormal mean by Cox's method (Land
+    1972; Zhou and Gao 1997), which knows that where samples err by orders of magnitude more and less, few of them
+    lack the largest. Of 16 such samples (standard deviations of 1 to 2 of the logarithm) the mean of all lies above in
+    nine of ten cases, where two standard errors have eight. A kind of sample that none of them is, neither knows.
+
+    Args:
+        variations: what each sample adds to what varies.
+        errors: squared error of each, in the same order.
+
+    Returns:
+        nan where samples are too few to know.
+    """
+    found, a, b = gain(variations, errors), np.asarray(variations, np.float64), np.asarray(errors, np.float64)
+    if math.isnan(found.standard_error) or not (b > 0).all():
+        return found.db - STANDARD_ERRORS * found.standard_error
+    logs = np.log(b)
+    mean, variance, count = float(logs.mean()), float(logs.var(ddof=1)), len(b)
+    reach = ONE_SIDED * math.sqrt(variance / count + variance**2 / (2 * (count - 1)))
+    cox = 10 * math.log10(a.mean()) - 10 / math.log(10) * (mean + variance / 2 + reach)
+    return min(found.db - STANDARD_ERRORS * found.standard_error, cox)
 
 
 def assumed_error(samples: int, elements: int) -> float:

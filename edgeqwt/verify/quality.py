@@ -16,7 +16,7 @@ from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.looks import Look, Total, compared
 from edgeqwt.verify.metrics import Closeness
-from edgeqwt.verify.paired import gain
+from edgeqwt.verify.paired import gain, least_db
 from edgeqwt.verify.parts import parts_of
 from edgeqwt.verify.remembered import Remembered
 from edgeqwt.verify.resolution import probable, probable_step, unresolved
@@ -43,6 +43,11 @@ class OutputFigures:
         for the first one's, which adds nothing.
         """
         return gain(self.variations[1:], self.errors[1:]).standard_error
+
+    @property
+    def least_db(self) -> float:
+        """What fresh samples may well have, in dB (`paired.least_db`); nan where samples are too few to know."""
+        return least_db(self.variations[1:], self.errors[1:])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeqwt.verify.paired import OF_ONE_SAMPLE, Split, assumed_error, gain, mcnemar, split, tail
+from edgeqwt.verify.paired import OF_ONE_SAMPLE, Split, assumed_error, gain, least_db, mcnemar, split, tail
 
 
 def test_a_gain_and_its_standard_error() -> None:
@@ -64,3 +64,25 @@ def test_classes_are_compared_sample_by_sample() -> None:
     assert not split([1, 1], [1, 1]).certain
     # Thousands of rows, pixels for instance, of two samples are two trials, whatever each of them says.
     assert split([9000, 9500], [9100, 9600]) == Split(0, 2, pytest.approx(0.5))
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+def test_fresh_samples_seldom_have_less_than_is_said_that_they_may(spread: float) -> None:
+    """16 samples at a time of many whose errors are lognormal: the more unlike they are, the further the bound lies."""
+    random = np.random.default_rng(0)
+    true = -10 * math.log10(math.exp(spread**2 / 2))  # of errors with mean exp(spread^2 / 2) where 1 varies
+    drawn = [np.exp(spread * random.normal(size=16)) for _ in range(400)]
+    least = [least_db(np.ones(16), errors) for errors in drawn]
+    figures = [gain(np.ones(16), errors) for errors in drawn]
+    covered = float(np.mean([each <= true for each in least]))
+    assert covered > 0.87  # 0.89 and more of 1500; the standard error of 400 is 0.016
+    assert covered >= np.mean([each.db - 2 * each.standard_error <= true for each in figures])
+
+
+def test_samples_that_err_alike_promise_what_they_have() -> None:
+    assert least_db([2.0] * 16, [0.02] * 16) == pytest.approx(20)
+
+
+def test_nothing_is_said_of_what_too_few_samples_may_have() -> None:
+    assert math.isnan(least_db([1.0, 1.0], [0.1, 0.2]))
+    assert least_db([1.0] * 4, [0.0, 0.1, 0.1, 0.2]) < gain([1.0] * 4, [0.0, 0.1, 0.1, 0.2]).db  # no logarithm of zero
