@@ -21,6 +21,7 @@ from edgeqwt.passes.gate import Gate, Verdict
 from edgeqwt.passes.limits import UNLIMITED, Limits
 from edgeqwt.passes.state import State
 from edgeqwt.passes.unfinished import NOWHERE, Unfinished
+from edgeqwt.prepare.constant_factors import fold_factors
 from edgeqwt.prepare.kernel_forms import for_kernels
 from edgeqwt.profile import Kernels, TargetProfile, kernels_of
 from edgeqwt.progress import Advance, quiet
@@ -202,6 +203,8 @@ class Context:
         """
         known = self._once("for widths", self.graph, dict[tuple[str, ...], Graph])
         graph, widths = for_kernels(self.graph, precision, self.kernels)
+        if graph is not self.graph and not self.structure().clusters:  # those have scales of the weights as they were
+            graph = fold_factors(graph)[0]  # HARD_SWISH's sixth is a factor of the weights that read it
         return known.setdefault(tuple(t.name for t in graph.tensors), graph), widths
 
     def row_weights(self, graph: Graph) -> RowWeights | None:

@@ -27,23 +27,23 @@ def fold_factors(graph: Graph) -> tuple[Graph, list[str]]:
     """MUL by one number: the factor goes into a constant before or behind it."""
     names: list[str] = []
     while (found := _foldable(graph)) is not None:
-        index, scaled = found
+        index, scaled, behind = found
         names.append(graph.tensors[graph.ops[index].outputs[0]].name)
-        graph = _folded(graph, index, scaled)
+        graph = _folded(graph, index, scaled, behind)
     return graph, names
 
 
-def _foldable(graph: Graph) -> tuple[int, Scaled] | None:
-    """The first MUL whose factor can go elsewhere, and where to."""
+def _foldable(graph: Graph) -> tuple[int, Scaled, bool] | None:
+    """The first MUL whose factor can go elsewhere, where to, and whether that is behind it."""
     for i, op in enumerate(graph.ops):
         x, factor = _factor(graph, op)
         if factor is None or graph.tensors[x].shape != graph.tensors[op.outputs[0]].shape:
             continue
-        sites = _before(graph, x, factor)
+        sites, behind = _before(graph, x, factor), False
         if sites is None:
-            sites = _behind(graph, op.outputs[0], factor)
+            sites, behind = _behind(graph, op.outputs[0], factor), True
         if sites is not None and all(_fits(graph, *site, k) for site, k in sites.items()):
-            return i, sites
+            return i, sites, behind
     return None
 
 
@@ -121,7 +121,7 @@ def _fits(graph: Graph, index: int, slot: int, factor: float) -> bool:
     return exact and (data.nbytes <= LARGEST_GROWTH or is_single_use(graph, t))
 
 
-def _folded(graph: Graph, index: int, scaled: Scaled) -> Graph:
+def _folded(graph: Graph, index: int, scaled: Scaled, behind: bool) -> Graph:
     """The graph without one MUL, with constants multiplied."""
     editor, changed = Editor(graph), dict[int, Op]()
     for (i, slot), factor in scaled.items():
@@ -130,8 +130,10 @@ def _folded(graph: Graph, index: int, scaled: Scaled) -> Graph:
         product = constant(editor, factored.name, (factored.stored.astype(np.float64) * factor).astype(np.float32))
         changed[i] = replace(op, inputs=tuple(product if k == slot else t for k, t in enumerate(op.inputs)))
     x, out = _factor(graph, graph.ops[index])[0], graph.ops[index].outputs[0]
-    # Where x has no other use, out keeps its name, and may be an output.
-    old, kept = (x, out) if x in uses(graph).producers and sole_reader(graph, x) is not None else (out, x)
+    # A name stays with its values: that of x where the factor goes behind. Where it goes before and x has no other
+    # use, out keeps its name, and may be an output.
+    alone = x in uses(graph).producers and sole_reader(graph, x) is not None
+    old, kept = (x, out) if alone and not behind else (out, x)
     new = {t: t for t in range(-1, len(editor.tensors))} | {old: kept}
     moved = {i: changed.get(i, op).remapped(new) for i, op in enumerate(graph.ops)}
     return without(graph, {index}, moved, editor)
