@@ -47,7 +47,7 @@ class Network:
         module: MODULE:FUNCTION of benchmarks/models, which makes it without weights.
         samples: of its inputs by name, (n, ...) each, by their number.
         count: of calibration samples, as the bounds have it.
-        trained: whether quality means anything.
+        trained: whether the weights are.
         seconds, gigabytes: that `balanced` may take.
     """
 
@@ -109,7 +109,7 @@ class Row:
         tool: its name, or that of our recipe.
         makes: a file, or a simulation.
         costs: of each run; none where it failed.
-        quality: dB of what varies; None where it was not measured.
+        quality: dB of what varies; None where it failed.
         failure: why there are no costs.
     """
 
@@ -154,7 +154,7 @@ def compare(asked: argparse.Namespace) -> None:
             # In a process of its own: what a process holds when it starts another one counts as that one's peak.
             _own("--prepare", folder, "--samples", str(count), name)
             before = os.getloadavg()[0]
-            found = measured_rows(Path(folder), asked, network.trained)
+            found = measured_rows(Path(folder), asked)
         print(f"{name}: load {before:.1f} before, {os.getloadavg()[0]:.1f} after", file=sys.stderr)
         rows += [(f"{name}, {count} samples", *cells(row)) for row in found]
         required += bounds(name, found, network if count == network.count else None)
@@ -163,7 +163,7 @@ def compare(asked: argparse.Namespace) -> None:
     finish(required)
 
 
-def measured_rows(folder: Path, asked: argparse.Namespace, trained: bool) -> list[Row]:
+def measured_rows(folder: Path, asked: argparse.Namespace) -> list[Row]:
     """One row for each tool."""
     commands = commands_on(folder, asked.tools)
     rows = {tool: Row(tool, makes) for tool, (_, makes, _) in commands.items()}
@@ -171,8 +171,7 @@ def measured_rows(folder: Path, asked: argparse.Namespace, trained: bool) -> lis
         for tool, (command, makes, output) in commands.items():
             try:
                 cost = measured(command, output, asked.limit * 60)
-                quality = quality_of(folder, output) if trained else None
-                rows[tool] = Row(tool, makes, (*rows[tool].costs, cost), quality)
+                rows[tool] = Row(tool, makes, (*rows[tool].costs, cost), quality_of(folder, output))
             except RuntimeError as failure:
                 rows[tool] = Row(tool, makes, failure=str(failure))
             print(" | ".join(cells(rows[tool])), file=sys.stderr, flush=True)
