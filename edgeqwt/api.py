@@ -7,7 +7,7 @@ through here; nothing else reaches `edgeqwt.converters` and `edgeqwt.target`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -155,7 +155,6 @@ def build(
     from edgeqwt.runtime.device import chosen_device, on_device
     from edgeqwt.target.budget import foresee, own_board
     from edgeqwt.target.check import require
-    from edgeqwt.verify.evaluate import check_metric
 
     if metric is not None and evaluation is None:
         raise InputError("a metric needs evaluation data", "Give --evaluation DATA with it.")
@@ -171,12 +170,12 @@ def build(
     board = own_board(profile, limit)
     unfinished = Unfinished(entries("builds", cache and limits == UNLIMITED))
     opened = partial(_opened, images=images, batch_size=batch_size, wanted=chosen.interface)
-    data, test = opened(calibration, most=samples), None if evaluation is None else opened(evaluation, folders=True)
-    if test is not None:
-        check_metric(test, metric)
-    there, hint = on_device(chosen_device(device)), constants_hinted(model, data, chosen.interface.constants)
+    data = opened(calibration, most=samples)
+    test = None if evaluation is None else _suited(opened(evaluation, folders=True), metric)
+    hint = constants_hinted(model, data, chosen.interface.constants)
+    there = _all(unfinished, on_device(chosen_device(device)), hint)
     source = str(model) if isinstance(model, str | Path) else type(model).__name__
-    with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there, hint:
+    with trusting(trust), _output_folder(output, overwrite, source) as folder, _workspace(work) as scratch, there:
         model, data, test, chosen, constants = without_constants(model, data, test, chosen, scratch)
         sequences = None if sequence_length is None else find_sequences(model, data.first(), sequence_length)
         data = data if sequences is None else sequences.of(data)
@@ -196,8 +195,16 @@ def build(
         result = _packaged(result, data, board, limit, folder, stages, compress)
         if folder is not None:
             write_build(result, folder)
-    unfinished.ended()
     return result
+
+
+@contextmanager
+def _all(*contexts: AbstractContextManager[object]) -> Iterator[None]:
+    """Several contexts as one."""
+    with ExitStack() as entered:
+        for context in contexts:
+            entered.enter_context(context)
+        yield
 
 
 def _of_length(
@@ -221,6 +228,14 @@ def _of_runtime(profile: TargetProfile, compress: bool, groups: str | None) -> G
     if compress:
         require_lookup(profile)
     return None if groups is None else require_signatures(groups, profile)
+
+
+def _suited(test: Samples, metric: str | Any | None) -> Samples:
+    """The test samples, after what the metric needs was found among them."""
+    from edgeqwt.verify.evaluate import check_metric
+
+    check_metric(test, metric)
+    return test
 
 
 def _evaluation(test: Samples, metric: str | Any | None, converted: ConvertedModel) -> Evaluation:

@@ -154,6 +154,7 @@ def _raised_stop() -> Stopped | None:
 def _stopped(stop: KeyboardInterrupt, start: int) -> int:
     """Says that a signal ended a command, and what it had written by then."""
     print(f"edgeqwt: interrupted; {_written(start)}", file=sys.stderr)
+    _show_notes(stop)
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
@@ -193,7 +194,14 @@ def _reported(error: EdgeqwtError) -> int:
         for sentence in error.failures:
             print(f"  {one_line(sentence)}", file=sys.stderr)
     show_error(error)
+    _show_notes(error)
     return error.exit_code
+
+
+def _show_notes(error: BaseException) -> None:
+    """What those said who let an error pass."""
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {one_line(note)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

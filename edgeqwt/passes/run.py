@@ -114,7 +114,7 @@ def make(context: Context, techniques: Techniques, precision: Precision, stages:
             made = make(context, without(techniques, *accounted.withdraws), precision, stages)
             return replace(made, steps=(steps[-1], *made.steps))
         state = after
-        context.unfinished.keep(context, chosen, precision, (state, steps))
+        context.unfinished.keep(context, chosen, precision, (state, steps), technique.stage)
     with stages("quantize"):
         state = context.with_integer(state)
     rows = account(context.graph, state.integer_graph, state.structure)
@@ -127,11 +127,10 @@ def _begun(context: Context, techniques: Techniques, precision: Precision, stage
     if found is None:
         with stages("calibrate") as advance:
             state = start(context.showing(advance), precision)
-        context.unfinished.keep(context, techniques, precision, (state, []))
+        context.unfinished.keep(context, techniques, precision, (state, []), "calibrate")
         return state, []
     state, steps = found
-    last = steps[-1].technique if steps else None
-    with stages(f"go on after {'calibrate' if last is None else last.title or last.name}"):
+    with stages(f"go on after {steps[-1].technique.stage if steps else 'calibrate'}"):
         if any(step.technique.gradients for step in steps):  # `_stopped` looks for it
             with suppress(ImportError):
                 import_module("torch")
@@ -171,7 +170,7 @@ def apply(
         stages: shows and times it.
         others: the techniques to come.
     """
-    with stages(technique.title or technique.name) as advance:
+    with stages(technique.stage) as advance:
         return within_limits(technique, state, context.showing(advance), others)
 
 

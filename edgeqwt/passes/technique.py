@@ -68,6 +68,11 @@ class Technique(ABC):
     measured: ClassVar[str] = ""
     gains_db: ClassVar[tuple[float, float] | None] = None
 
+    @property
+    def stage(self) -> str:
+        """What the stage is called in which it runs."""
+        return self.title or self.name
+
     @abstractmethod
     def apply(self, state: State, context: Context) -> tuple[State, Account]:
         """The model after this technique, and what it did; the same state where that did not help.

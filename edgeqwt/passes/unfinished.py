@@ -13,6 +13,7 @@ import pickle
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeqwt.extras import versions_of
@@ -35,6 +36,9 @@ UNREADABLE = (pickle.PickleError, AttributeError, ImportError, EOFError, LookupE
 class Unfinished:
     """What one build's techniques have made so far; of one graph and its samples.
 
+    As a context it lasts as long as the build: where that ends well, nothing of it is needed any more; what ends it
+    otherwise gets a note.
+
     Args:
         entries: where it is kept; None: nowhere.
     """
@@ -43,7 +47,7 @@ class Unfinished:
         self._entries, self._kept = entries, set[str]()
         self._since = time.monotonic()
         self._samples: tuple[str, ...] | None = None
-        self._graph = ""
+        self._graph = self._after = ""
 
     def reached(self, context: Context, techniques: Techniques, precision: Precision) -> Any | None:
         """What `keep` was given last by a build of the same that did not end; None where there was none.
@@ -68,8 +72,16 @@ class Unfinished:
         self._kept.add(key)
         return found
 
-    def keep(self, context: Context, techniques: Techniques, precision: Precision, found: object) -> None:
-        """Keeps what there is, where the last time is a while ago; arguments as for `reached`."""
+    def keep(self, context: Context, techniques: Techniques, precision: Precision, found: object, after: str) -> None:
+        """Keeps what there is, where the last time is a while ago.
+
+        Args:
+            context: as for `reached`.
+            techniques: as for `reached`.
+            precision: as for `reached`.
+            found: what has been made.
+            after: the stage that made the last of it.
+        """
         if self._entries is None or context.model.learned is not None or time.monotonic() - self._since < EVERY:
             return
         key, samples = self._key(context, techniques, precision), self._hashes(context)
@@ -78,13 +90,19 @@ class Unfinished:
         except UNREADABLE:
             return
         self._kept.add(key)
-        self._since = time.monotonic()
+        self._since, self._after = time.monotonic(), after
 
-    def ended(self) -> None:
-        """The build has ended: nothing of it is needed any more."""
-        for key in self._kept:
-            assert self._entries is not None
-            self._entries.remove(key)
+    def __enter__(self) -> Unfinished:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._after:
+            error.add_note(f"Started again, the build goes on after the stage {self._after!r}.")
+        if error is None and self._entries is not None:
+            for key in self._kept:
+                self._entries.remove(key)
 
     def _key(self, context: Context, techniques: Techniques, precision: Precision) -> str:
         """What all but the samples comes to, as one hash."""

@@ -82,12 +82,14 @@ def test_a_build_goes_on_and_makes_the_same(
     files: small.Small, whole: BuildResult, kept: Path, stopping: set[str], name: str
 ) -> None:
     stopping.add(name)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         built(files)
     assert len(entries(kept)) == 1
+    (note,) = stop.value.__notes__
     stopping.clear()
     found = built(files)
-    assert [stage for stage in found.seconds if stage.startswith("go on after")]
+    (stage,) = [stage for stage in found.seconds if stage.startswith("go on after ")]
+    assert note == f"Started again, the build goes on after the stage {stage.removeprefix('go on after ')!r}."
     assert "calibrate" not in found.seconds
     assert found.to_bytes() == whole.to_bytes()
     assert {n: flatbuffer.to_bytes(g) for n, g in found.variants.items()} == {
@@ -164,8 +166,9 @@ def test_what_cannot_be_read_is_made_anew(files: small.Small, kept: Path, stoppi
 def test_a_build_that_was_refused_goes_on_where_the_result_is_accepted(
     files: small.Small, whole: BuildResult, kept: Path
 ) -> None:
-    with pytest.raises(QualityError):
+    with pytest.raises(QualityError) as refused:
         built(files, accept=None, min_quality=300.0)
+    assert refused.value.__notes__ == ["Started again, the build goes on after the stage 'compensate'."]
     found = built(files, min_quality=300.0)
     assert "calibrate" not in found.seconds
     assert found.to_bytes() == whole.to_bytes()
