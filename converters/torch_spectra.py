@@ -7,6 +7,7 @@ here ends the trace, as it did before.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import sqrt
@@ -28,6 +29,7 @@ MOVES = frozenset(
 )  # fmt: skip
 """Methods that do the same to real and imaginary parts."""
 LONGEST = 4096  # of a transform: its matrices are stored
+LEAST_WINDOW = 1e-11  # of windows' squares added up, by which torch.istft divides
 
 
 class Spectrum:
@@ -132,6 +134,7 @@ def _functions() -> Mapping[Any, Callable[..., Any]]:
         torch.imag: lambda x: x.imag,
         torch.view_as_real: lambda x: torch.stack((x.real, x.imag), -1),
         torch.is_complex: lambda x: True,
+        torch.istft: _joined,
     }
     for other in (torch.mul, torch.multiply, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__):
         found[other] = lambda a, b: a * b if isinstance(a, Spectrum) else b * a
@@ -160,6 +163,10 @@ def spectral_forms() -> Mapping[Any, Callable[..., Any]]:
         fft.fftshift: lambda x, dim=None: _shifted(x, dim, 1),
         fft.ifftshift: lambda x, dim=None: _shifted(x, dim, -1),
         torch.complex: lambda real, imag: Spectrum(real, imag),
+        torch.stft: _framed,
+        torch.Tensor.stft: _framed,
+        torch.istft: _joined,
+        torch.Tensor.istft: _joined,
         torch.polar: lambda size, angle: Spectrum(size * angle.cos(), size * angle.sin()),
         torch.view_as_complex: lambda x: Spectrum(x[..., 0], x[..., 1]),
     }
@@ -183,6 +190,57 @@ def _whole(x: Any, sizes: Any, dim: Any, norm: str | None, kind: str) -> Any:
     for axis, n in pairs[:-1] if kind == "irfft" else pairs:
         x = _along(x, axis, n, norm, inverse=kind in ("ifft", "irfft"))
     return _real_along(x, *pairs[-1], norm) if kind == "irfft" else x
+
+
+def _framed(x: torch.Tensor, *args: Any, return_complex: Any = None, **more: Any) -> Any:
+    """The exporter writes spectra of frames as pairs of real values, and no complex ones."""
+    if not return_complex or x.is_complex():
+        return NotImplemented
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of pairs
+        pairs: torch.Tensor = torch.stft(x, *args, **{**more, "return_complex": False})
+    return Spectrum(pairs[..., 0], pairs[..., 1])
+
+
+def _joined(
+    x: Any,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: torch.Tensor | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> Any:
+    """The signal whose frames have these spectra, (batch, bins, frames): frames add up as a transposed convolution's.
+
+    What a frame has in a sample is the sum over bins of real cos - imag sin, weighted by its window; what the windows'
+    squares add up to is divided by.
+    """
+    real, imag = parts(x)
+    if imag is None or onesided is False or return_complex or (n_fft // 2 + 1) != real.shape[-2]:
+        return NotImplemented
+    hop, size, frames = hop_length or n_fft // 4, win_length or n_fft, int(real.shape[-1])
+    shape = np.ones(size) if window is None else window.detach().numpy().astype(np.float64)
+    before = (n_fft - size) // 2
+    shape = np.pad(shape, (before, n_fft - size - before))
+    twice = np.where((np.arange(n_fft // 2 + 1) == 0) | (2 * np.arange(n_fft // 2 + 1) == n_fft), 1, 2)[:, None]
+    angles = turns(n_fft, n_fft // 2 + 1, n_fft).T
+    waves = np.concatenate([twice * np.cos(angles), -twice * np.sin(angles)]) * shape / n_fft
+    waves = waves * (np.sqrt(n_fft) if normalized else 1)
+    total = np.zeros(n_fft + hop * (frames - 1))
+    for k in range(frames):
+        total[k * hop : k * hop + n_fft] += shape**2
+    first = n_fft // 2 if center else 0
+    last = first + length if length else len(total) - first
+    if last > len(total) or total[first:last].min() < LEAST_WINDOW:
+        return NotImplemented
+    given = torch.cat([real, imag], -2)
+    kernel = torch.tensor(waves[:, None].astype(np.float32))
+    found = F.conv_transpose1d(given.reshape(-1, *given.shape[-2:]), kernel, stride=hop)[..., first:last]
+    return (found * torch.tensor((1 / total[first:last]).astype(np.float32))).reshape(*given.shape[:-2], last - first)
 
 
 def _shifted(x: Any, dim: Any, way: int) -> Any:

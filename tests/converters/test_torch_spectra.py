@@ -69,6 +69,50 @@ def test_values_are_those_of_torch(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(value, wanted, rtol=0, atol=2e-5)
 
 
+WINDOW = torch.hann_window(16)
+
+
+def masked(x: Any) -> Any:
+    """A signal whose spectrum is weighted, as enhancers of speech have it."""
+    spectrum = torch.stft(x, 16, 4, window=WINDOW, return_complex=True)
+    return torch.istft(spectrum * spectrum.abs().sigmoid(), 16, 4, window=WINDOW)
+
+
+FRAMED: dict[str, Callable[[Any], Any]] = {
+    "magnitudes": lambda x: torch.stft(x, 16, 4, window=WINDOW, return_complex=True).abs(),
+    "a method": lambda x: x.stft(16, 4, window=WINDOW, center=False, return_complex=True).real,
+    "masked": masked,
+    "with a length": lambda x: torch.istft(torch.complex(*spread(x)), 8, 2, window=torch.hann_window(8), length=20),
+    "a short window, normalized": lambda x: torch.istft(
+        torch.polar(*spread(x)), 8, 2, 6, torch.ones(6), normalized=True
+    ),
+    "one signal": lambda x: torch.istft(
+        torch.complex(*(part[0] for part in spread(x))), 8, window=torch.ones(8), center=False
+    ),
+}
+
+
+def spread(x: Any) -> tuple[Any, Any]:
+    """Bins and frames of values that are no spectrum of a signal."""
+    wide = x.reshape(2, 1, 40).expand(2, 5, 40)[..., :12]
+    return wide * torch.arange(1.0, 6).reshape(5, 1), wide.flip(-1)
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_spectra_of_frames_are_those_of_torch(name: str, tmp_path: Path) -> None:
+    class One(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return FRAMED[name](x)
+
+    sample = {"x": np.random.default_rng(2).normal(size=(2, 40)).astype(np.float32)}
+    wanted = FRAMED[name](torch.from_numpy(sample["x"])).numpy()
+    model = torch_source.from_module("module", One().eval(), sample, None)
+    assert torch_source.export(model, sample, tmp_path / "one.onnx", tmp_path / "log") == ()
+    (value,) = OnnxRunner(onnx_source.load(tmp_path / "one.onnx")).run(sample).values()
+    # Sums of at most 80 terms of size 20 in float32
+    np.testing.assert_allclose(value, wanted, rtol=0, atol=2e-4)
+
+
 def test_what_has_no_form_runs_as_it_is() -> None:
     x = torch.arange(8.0)
     with spelled_out():
