@@ -136,7 +136,8 @@ def changes(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
     # What goes into the function may be poor as well: 16 bits at the output are those of the layer before it, too.
-    coarse = [names[name] for name in coarse_outputs(context.graph, quality, -math.inf) if name in names]
+    found = coarse_outputs(context.graph, quality, -math.inf)
+    coarse = [names[name] for name in found if name in names and not _wide_port(recipe, name)]
     outputs, fine = (
         tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse),
         dict.fromkeys(coarse, "int16"),
@@ -156,6 +157,12 @@ def changes(
         yield Change((WIDE,), wide=True)
     if splits and wider:
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
+
+
+def _wide_port(recipe: Recipe, tensor: str) -> bool:
+    """Whether an output has finer steps than 8 bits already, as the user chose."""
+    port = recipe.precision.ports.get(tensor)
+    return port is not None and port.type in ("int16", "float")
 
 
 def front(names: Sequence[str], wide: bool = False) -> Change:

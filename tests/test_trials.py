@@ -161,6 +161,12 @@ def test_the_remedy_that_is_named_helps_when_it_is_followed(tmp_path: Path, grap
     assert second.remedy == ""
 
 
+def test_what_a_build_has_already_is_no_remedy_of_it(tmp_path: Path) -> None:
+    """A probability that 16 bits at the output left at 24.8 dB had them named once more."""
+    first = built(tmp_path, drowned(), "--output-type y=int16")
+    assert first.remedy.startswith("Build with --layer hidden=w8a16: ")
+
+
 def test_quick_recipes_search_large_networks_for_no_front_and_name_the_recipe_that_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
