@@ -99,7 +99,7 @@ class Unfinished:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._after:
-            error.add_note(f"Started again, the build goes on after the stage {self._after!r}.")
+            error.add_note(f"The same build, also with --accept, goes on after the stage {self._after!r}.")
         if error is None and self._entries is not None:
             for key in self._kept:
                 self._entries.remove(key)

@@ -89,7 +89,9 @@ def test_a_build_goes_on_and_makes_the_same(
     stopping.clear()
     found = built(files)
     (stage,) = [stage for stage in found.seconds if stage.startswith("go on after ")]
-    assert note == f"Started again, the build goes on after the stage {stage.removeprefix('go on after ')!r}."
+    assert (
+        note == f"The same build, also with --accept, goes on after the stage {stage.removeprefix('go on after ')!r}."
+    )
     assert "calibrate" not in found.seconds
     assert found.to_bytes() == whole.to_bytes()
     assert {n: flatbuffer.to_bytes(g) for n, g in found.variants.items()} == {
@@ -168,7 +170,7 @@ def test_a_build_that_was_refused_goes_on_where_the_result_is_accepted(
 ) -> None:
     with pytest.raises(QualityError) as refused:
         built(files, accept=None, min_quality=300.0)
-    assert refused.value.__notes__ == ["Started again, the build goes on after the stage 'compensate'."]
+    assert refused.value.__notes__ == ["The same build, also with --accept, goes on after the stage 'compensate'."]
     found = built(files, min_quality=300.0)
     assert "calibrate" not in found.seconds
     assert found.to_bytes() == whole.to_bytes()
