@@ -147,8 +147,9 @@ def _runner(out: Path) -> Callable[[Sequence[Array]], list[Array]]:
     def run(row: Sequence[Array]) -> list[Array]:
         feed = {}
         for t, port, value in zip(graph.inputs, io["inputs"], row, strict=True):
-            order = port["source"]["permutation"]
-            feed[t] = (value if order is None else value.transpose(order)).reshape(graph.tensors[t].shape)
+            source, order = port["source"], port["source"]["permutation"]
+            value = (value if order is None else value.transpose(order)).reshape(graph.tensors[t].shape)
+            feed[t] = _taken(value, source)
         values, found = runner.run(graph_feed(graph, feed)), {}
         for t, port in zip(graph.outputs, io["outputs"], strict=True):
             value, order = to_real(graph, t, values[t]), port["source"]["permutation"]
@@ -159,6 +160,15 @@ def _runner(out: Path) -> Callable[[Sequence[Array]], list[Array]]:
         return [*found.values()]
 
     return run
+
+
+def _taken(value: Array, source: Mapping[str, Any]) -> Array:
+    """What the application feeds where the file normalizes by itself, or --standardize has it take (x - mean) / std."""
+    if source["factor"] is None:
+        return value
+    axis = [-1 if k == source["axis"] else 1 for k in range(value.ndim)]
+    factor, shift = (np.reshape(source[key], axis) for key in ("factor", "shift"))
+    return np.asarray((value - shift) / factor, np.float32)
 
 
 def _module(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.field import NAMED, Case, varying_db
+from benchmarks.field import NAMED, Case, _taken, varying_db
 from edgeqwt.advice import remedies
 from edgeqwt.recipe import recipe
 from edgeqwt.trials import Place, Trial
@@ -40,3 +40,10 @@ def test_what_all_samples_share_does_not_count() -> None:
 def test_a_case_is_as_good_as_its_worst_part() -> None:
     assert Case("01", "", {"output 0": 30.0, "scores": 12.0}, 1.0).worst == 12.0
     assert Case("01", "", {}, 1.0, "error: no").worst == float("-inf")
+
+
+def test_a_standardized_input_is_fed_as_its_file_takes_it() -> None:
+    source = {"factor": [2.0, 0.5], "shift": [1.0, -1.0], "axis": 1}
+    rows = np.array([[5.0, -0.5], [1.0, -1.0]], np.float32)
+    assert np.array_equal(_taken(rows, source), [[2.0, 1.0], [0.0, 0.0]])
+    assert _taken(rows, {"factor": None}) is rows
