@@ -24,6 +24,10 @@ CONSTANT_DB = 30.0
 """By how much the whole of an output outweighs what varies of it where that is said."""
 WORTH_DB = 1.0
 """What 16 bits at one op have to gain to be advised."""
+CHOOSING = frozenset({"ARG_MAX", "ARG_MIN", "TOPK_V2"})
+"""Ops that give places."""
+USING = frozenset({"EQUAL", "NOT_EQUAL", "ONE_HOT", "GATHER", "GATHER_ND", "SCATTER_ND"})
+"""Ops that choose by places, as do unpooling and the rows of a codebook."""
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
@@ -38,7 +42,7 @@ def advice(reference: Graph, quality: Quality, own: OwnErrors, recipe: Recipe, t
         recipe: that it was built by.
         trials: remedies that were tried.
     """
-    found = [*unchanging(quality), *error_sources(own, recipe.quality.min_db)]
+    found = [*unchanging(quality), *error_sources(own, recipe.quality.min_db), *choices(reference)]
     ranked = [*found, remedies(reference, quality, own, recipe, trials)]
     return " ".join([*ranked, "--accept writes it as it is."])
 
@@ -64,6 +68,20 @@ def error_sources(own: OwnErrors, min_db: float) -> Iterator[str]:
     lost = own.collapsed(min_db)
     if lost is not None:
         yield f"Less than {min_db:g} dB of what varies are left from {lost.kind} {lost.tensor!r} on."
+
+
+def choices(reference: Graph) -> Iterator[str]:
+    """A sentence on places that are chosen inside the network: finer steps help little where values are nearly equal."""
+    readers = reference.consumers()
+    for op in reference.ops:
+        used = {reference.ops[i].kind for i in readers.get(op.outputs[-1], ())}
+        if op.kind in CHOOSING and used & USING:
+            yield (
+                f"{op.kind} {reference.tensors[op.outputs[-1]].name!r} chooses places inside the network: where values "
+                "are nearly equal, any rounding chooses others, and what follows is that of another place. Let it go "
+                "on with values: upsampling, say, in place of unpooling by indices."
+            )
+            return
 
 
 def causes(op: OpError) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeqwt.advice import added_up, advice, remedies, unchanging, what_to_do, what_to_do_with
+from edgeqwt.advice import added_up, advice, choices, remedies, unchanging, what_to_do, what_to_do_with
 from edgeqwt.recipe import recipe
 from edgeqwt.verify.metrics import Closeness, compare
 from edgeqwt.verify.op_errors import OpError, OwnErrors
@@ -23,6 +23,18 @@ def closeness(error: float) -> Closeness:
     values = noise(2, 10)
     sums = [compare(v, v + error * (v == v.max()), None, varying=True) for v in values]
     return sums[0].plus(sums[1]).result()
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_places_that_are_chosen_inside_are_named(chosen: bool) -> None:
+    """A codebook's row by the largest product, or that row's number itself as the output."""
+    chain = Chain()
+    values, axis = chain.input((1, 8), "x"), chain.constant([1])
+    x = chain.op("ARG_MAX", values, axis, shape=(1,), dtype="int32", name="best", outputType="INT32")
+    if chosen:
+        x = chain.op("GATHER", chain.constant(noise(8, 4), "rows"), x, name="row", axis=0, batchDims=0)
+    said = [*choices(chain.graph(x))]
+    assert [s[:58] for s in said] == ["ARG_MAX 'best' chooses places inside the network: where va"] * chosen
 
 
 @pytest.mark.parametrize("kind", ["LOG", "EXP"])
