@@ -71,7 +71,7 @@ def error_sources(own: OwnErrors, min_db: float) -> Iterator[str]:
 
 
 def choices(reference: Graph) -> Iterator[str]:
-    """A sentence on places that are chosen inside the network: finer steps help little where values are nearly equal."""
+    """A sentence on places that are chosen inside the network: finer steps help little where values are close."""
     readers = reference.consumers()
     for op in reference.ops:
         used = {reference.ops[i].kind for i in readers.get(op.outputs[-1], ())}
