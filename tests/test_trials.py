@@ -230,6 +230,15 @@ def test_what_is_enough_by_little_is_tried_again(db: float, error: float, sample
     assert Trial("--a", Place("p", db, error), samples).unsure == unsure
 
 
+def test_what_is_enough_is_confirmed_on_every_sample_where_that_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for graph, units in ((station(), UNITS), (roots(), 1)):
+        assert "on 32 held-out samples" in built(tmp_path, graph, units=units).remedy
+    monkeypatch.setattr("edgeqwt.trials.BRIEF_WORK", 0)
+    assert "on 8 held-out samples" in built(tmp_path, station(), units=UNITS).remedy
+
+
 def test_what_is_enough_by_chance_is_not_promised() -> None:
     """Noise adds up: 28 dB, and 22 dB three times, are 22.9 dB, which are not enough."""
     trials = [Trial("--a", Place(name, db), 8) for name, db in (("p", 28.0), ("q", 22.0), ("r", 22.0), ("s", 22.0))]
