@@ -146,6 +146,8 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
+    if not any(context.graph.tensors[t].is_float for t in context.graph.outputs):
+        return ()  # decisions have no dB that could tell what helps them
     large = work(context.graph) > BRIEF_WORK
     if large and brief:
         return ()  # what may help is named: to try it would take as long as all the rest of the build

@@ -309,3 +309,13 @@ def test_builds_of_large_networks_try_nothing_where_they_are_not_poor(
     monkeypatch.setattr("edgeqwt.trials._attempts", lambda *given: pytest.fail("it tries remedies"))
     built = offset_by(60.0, tmp_path)
     assert "--recipe balanced" in built.remedy
+
+
+def test_outputs_that_are_decisions_have_no_figure_to_try_remedies_by(tmp_path: Path) -> None:
+    """Bytes that rounding changes were promised inf dB at '' by whatever was tried first."""
+    chain = Chain()
+    x = chain.input((1, 6, 8), "x")
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(9 * noise(8, 8)), -1, shape=(1, 6, 8), **DENSE)
+    found = built(tmp_path, chain.graph(chain.op("CAST", x, shape=(1, 6, 8), dtype="int32", name="y")))
+    assert found.shortfalls
+    assert found.remedy.startswith("Try one or several of: 16-bit activations")
