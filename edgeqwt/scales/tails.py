@@ -10,7 +10,7 @@ of w values above the threshold u, whose mean excess is b, those beyond r are ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,9 +24,6 @@ FEW = 8192  # values of a tensor: of more the observed ones tell enough, and out
 CERTAIN = 2.0
 """The largest values of four folds of an exponential tail differ by less than the mean excess over so much in one of a
 hundred cases."""
-EQUALLY = 1.3
-"""How many times as far out one side's tail may begin as the other's, where both are taken for alike. With 2, those of
-exponential values are by chance, and lose 1 dB where 48 values are known."""
 FURTHER = np.linspace(0.0, 10.0, 41)
 """Ends that are tried, beyond the one that the observed values ask for, in units of the mean excess."""
 
@@ -67,9 +64,8 @@ def with_tails(statistics: Statistics, low: float, high: float, levels: int) -> 
         return low, high
     centers, each = statistics.centers(), float(counts.sum()) / statistics.seen
     ends = _ends_of_folds(statistics, centers)
-    negative = _tail(counts[::-1], -centers[::-1], each, -ends[:, 0]) if low < 0 else None
-    positive = _tail(counts, centers, each, ends[:, 1]) if high > 0 else None
-    (lows, below), (highs, above) = map(_further, (-low, high), _alike(negative, positive))
+    lows, below = _further(-low, counts[::-1], -centers[::-1], each, -ends[:, 0])
+    highs, above = _further(high, counts, centers, each, ends[:, 1])
     step = (highs[None, :] + lows[:, None]) / (levels - 1)
     cost = float(counts.sum()) * step**2 / 12 + below[:, None] + above[None, :]
     i, j = np.unravel_index(np.argmin(cost), cost.shape)
@@ -83,28 +79,13 @@ def _ends_of_folds(statistics: Statistics, centers: Array) -> Array:
     return centers[np.array(found, np.intp).reshape(-1, 2)]
 
 
-def _further(end: float, tail: _Tail | None) -> tuple[Array, Array]:
-    """Ends to try on one side, and what is expected beyond each."""
-    if tail is None:  # where nothing is of that sign, nothing may be
+def _further(end: float, counts: Array, centers: Array, each: float, largest: Array) -> tuple[Array, Array]:
+    """Ends to try on the side of the large values, and what is expected beyond each."""
+    tail = _tail(counts, centers, each, largest)
+    if end <= 0 or tail is None:  # where nothing is of that sign, nothing may be
         return np.array([end]), np.zeros(1)
     ends = end + FURTHER * tail.excess
     return ends, tail.beyond(ends)
-
-
-def _alike(negative: _Tail | None, positive: _Tail | None) -> tuple[_Tail | None, _Tail | None]:
-    """The tails of both sides, with the mean excess of both where they begin equally far out.
-
-    Twice as many values tell it, and which side the largest of all is on is chance. Where they do not, the sides are
-    unlike, as behind most functions.
-    """
-    if negative is None or positive is None:
-        return negative, positive
-    near, far = sorted((negative.threshold, positive.threshold))
-    if min(near, negative.excess, positive.excess) <= 0 or far > EQUALLY * near:
-        return negative, positive
-    weight = negative.weight + positive.weight
-    excess = (negative.excess * negative.weight + positive.excess * positive.weight) / weight
-    return replace(negative, excess=excess), replace(positive, excess=excess)
 
 
 def _tail(counts: Array, centers: Array, each: float, largest: Array) -> _Tail | None:

@@ -95,19 +95,6 @@ def test_constants_have_no_tail() -> None:
     assert with_tails(known, -2.0, 2.0, 256) == (-2.0, 2.0)
 
 
-@pytest.mark.parametrize("shift", [0.0, 3.0])
-def test_sides_that_are_alike_tell_of_each_other(shift: float) -> None:
-    """The largest value of all is negative by chance: the next one as large may be positive."""
-    values = np.random.default_rng(0).laplace(size=(48, 12))
-    values[5, 5] = -12.0
-    seen = observed(values + shift)
-    reach, less = (
-        with_tails(seen, -4.0, 4.0, 256),
-        with_tails(observed(np.delete(values, 5, axis=0) + shift), -4, 4, 256),
-    )
-    assert (reach[1] > less[1]) == (shift == 0)  # shifted, the sides begin at other distances, and are unlike
-
-
 def test_weights_of_values_do_not_make_more_or_fewer_of_them() -> None:
     seen = observed(np.random.default_rng(0).normal(size=(24, 10)))
     assert seen.counts is not None
