@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 LEAST_LOGARITHM = -100.0  # of binary_cross_entropy, by its definition
+SPECIAL = frozenset({"erfc", "exp2", "expm1", "xlogy"})  # that torch.special has, too
 IGNORED = -100  # the class that cross_entropy leaves out if nobody says another
 
 
@@ -33,10 +34,7 @@ def functional_forms() -> Mapping[Any, Callable[..., Any]]:
         torch.linalg.matrix_power: _power,
         F.channel_shuffle: _shuffled,
         torch.special.entr: lambda x: -_log_product(x, x),
-        torch.special.xlogy: _log_product,
-        torch.special.expm1: lambda x: x.exp() - 1,
-        torch.special.exp2: lambda x: (x * float(np.log(2))).exp(),
-        torch.special.erfc: lambda x: 1 - x.erf(),
+        **{getattr(torch.special, name): form for name, form in composed_forms().items() if name in SPECIAL},
     }
 
 
@@ -305,5 +303,4 @@ def _cross_entropy(x: torch.Tensor, y: torch.Tensor, *args: Any, reduction: str 
     usual = not args and not more.pop("label_smoothing", 0.0) and all(v in (None, IGNORED) for v in more.values())
     if not y.is_floating_point() or x.ndim < 2 or not usual:
         return NotImplemented
-    rows = -(x.log_softmax(1) * y).sum(1)
-    return rows if reduction == "none" else rows.sum() if reduction == "sum" else rows.mean()
+    return _reduced(-(x.log_softmax(1) * y).sum(1), reduction)

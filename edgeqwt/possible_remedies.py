@@ -138,10 +138,8 @@ def changes(
     # What goes into the function may be poor as well: 16 bits at the output are those of the layer before it, too.
     found = coarse_outputs(context.graph, quality, -math.inf)
     coarse = [names[name] for name in found if name in names and not _wide_port(recipe, name)]
-    outputs, fine = (
-        tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse),
-        dict.fromkeys(coarse, "int16"),
-    )
+    outputs = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
+    fine = dict.fromkeys(coarse, "int16")
     parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
     splits = parts and not recipe.interface.split and not context.model.deciding
     if coarse and wider:

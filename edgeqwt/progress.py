@@ -43,7 +43,7 @@ class LayerCost:
 
     Attributes:
         seconds: of wall-clock time.
-        peak_mib: MiB that the process had taken at most when it was done; None where the system does not say.
+        peak_mib: MiB that the process had taken at most when it was done; null where the system does not say.
     """
 
     seconds: float

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Observations:
         """
         names = tuple(graph.tensors[t].name for t in float_activations(graph))
         found = hashlib.sha256(flatbuffer.to_bytes(graph)).hexdigest()
-        return cls(found, names, tuple(map(_hash, samples)), str(sorted(deciding.items())), statistics or {})
+        return cls(found, names, tuple(map(digest, samples)), str(sorted(deciding.items())), statistics or {})
 
     def require(self, wanted: Observations, origin: str) -> None:
         """Stops where other observations are needed than these.
@@ -147,8 +148,8 @@ def _statistics(archive: Mapping[str, Array], t: int) -> Statistics:
     return Statistics(low, high, reach, folds, int(zeros), int(seen))
 
 
-def _hash(sample: Sample) -> str:
-    """SHA-256 of a sample's names, types, shapes and values."""
+def digest(sample: Mapping[Any, Array]) -> str:
+    """SHA-256 of a sample's names or tensors, types, shapes and values."""
     found = hashlib.sha256()
     for name in sorted(sample):
         array = np.ascontiguousarray(sample[name])

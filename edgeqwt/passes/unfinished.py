@@ -12,13 +12,13 @@ import hashlib
 import pickle
 import platform
 import time
-from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from edgeqwt.calibration.observations import digest
 from edgeqwt.extras import versions_of
 from edgeqwt.graph import flatbuffer
-from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.graph import Graph
 from edgeqwt.runtime.device import device_now
 from edgeqwt.user_cache import Entries
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EVERY = 30.0  # seconds of work that may be lost: to write what there is takes about one for each 300 MB
 PREPARED = "the prepared graph"
+Hashes = tuple[tuple[str, ...], ...]  # of the samples that are fitted on, and of those held out
 UNREADABLE = (pickle.PickleError, AttributeError, ImportError, EOFError, LookupError, TypeError, ValueError)
 """What reading raises where another version wrote it, and writing where a technique hands on what has no bytes."""
 
@@ -46,7 +47,7 @@ class Unfinished:
     def __init__(self, entries: Entries | None) -> None:
         self._entries, self._kept = entries, set[str]()
         self._since = time.monotonic()
-        self._samples: tuple[str, ...] | None = None
+        self._samples: Hashes | None = None
         self._graph = self._after = ""
 
     def reached(self, context: Context, techniques: Techniques, precision: Precision) -> Any | None:
@@ -113,9 +114,9 @@ class Unfinished:
         about = repr((self._graph, used, where, own, techniques, precision))
         return hashlib.sha256(about.encode()).hexdigest()
 
-    def _hashes(self, context: Context) -> tuple[str, ...]:
+    def _hashes(self, context: Context) -> Hashes:
         if self._samples is None:
-            self._samples = (_hash(context.fit), _hash(context.gate.feeds()))
+            self._samples = tuple(tuple(map(digest, feeds)) for feeds in (context.fit, context.gate.feeds()))
         return self._samples
 
 
@@ -144,13 +145,3 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: object) -> Graph:
         """See pickle."""
         return self.graph
-
-
-def _hash(samples: Iterable[Mapping[int, Array]]) -> str:
-    """Of the values that graph inputs have, in order."""
-    found = hashlib.sha256()
-    for sample in samples:
-        for t in sorted(sample):
-            found.update(f"{t} {sample[t].dtype} {sample[t].shape}\0".encode())
-            found.update(sample[t].tobytes())
-    return found.hexdigest()

@@ -15,6 +15,7 @@ from edgeqwt.mixed.build import Assignment
 from edgeqwt.passes.run import Gain
 from edgeqwt.pipeline import Sources
 from edgeqwt.profile import Finding, TargetProfile
+from edgeqwt.progress import LayerCost
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.report.rows import Cost, LayerRow, OpCounts, Output, PairedOutput, RankedErrors, Runtimes
 from edgeqwt.report.widths import Widths
@@ -169,19 +170,6 @@ class TechniqueRun:
     kept: bool
     sentences: tuple[str, ...]
     data: Mapping[str, Json]
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """What one layer took in one stage.
-
-    Attributes:
-        seconds: of wall-clock time.
-        peak_mib: MiB that the process had taken at most when it was done; null where the system does not say.
-    """
-
-    seconds: float
-    peak_mib: int | None
 
 
 @dataclass(frozen=True)

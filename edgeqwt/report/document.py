@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -78,7 +79,7 @@ def document(result: BuildResult) -> dict[str, Any]:
         seconds={name: round(value, 3) for name, value in result.seconds.items()},
         peak_mib=result.peaks,
         layer_costs={
-            stage: {name: body.LayerCost(round(cost.seconds, 3), cost.peak_mib) for name, cost in costs.items()}
+            stage: {name: replace(cost, seconds=round(cost.seconds, 3)) for name, cost in costs.items()}
             for stage, costs in result.layer_costs.items()
         },
         versions=result.versions,
