@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
-from edgeqwt.converters.control_flow import FLOW, check_resolved, resolved
+from edgeqwt.converters.control_flow import FLOW, check_resolved, chosen, resolved
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
@@ -75,6 +75,8 @@ def closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> tuple[Gr
             break
         folded, names = fold(graph, ROUNDING)  # what training learned stays in sight
         folded, found = resolved(folded)
+        if not names and not found:  # all that can be known is
+            folded, found = chosen(folded)
         notes.extend(found)
         if not names and not found:
             break

@@ -1,11 +1,12 @@
-"""IF and WHILE whose conditions are known before any sample is: the branch taken, the body as often as it runs.
+"""IF and WHILE as ops in a row: the branch taken, both where the inputs decide, the body as often as it runs.
 
-Their subgraphs' ops take the places of the op. What depends on the input's values stays, for others to refuse.
+Their subgraphs' ops take the places of the op. How often a loop runs has to be known before any sample is: those of
+which it is not stay, for others to refuse, and so do branches that keep something for the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeqwt.errors import UnsupportedError
@@ -13,6 +14,8 @@ from edgeqwt.graph.graph import Graph, Op, Tensor
 from edgeqwt.prepare.constants import ROUNDING, fold
 
 FLOW = ("IF", "WHILE")
+KEEPING = ("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "WHILE", "CUSTOM")
+"""What a branch that is not taken must not do, and what may never end there."""
 LARGEST_UNROLLED = 4096  # ops that a loop may become
 
 
@@ -21,13 +24,25 @@ def resolved(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
 
     What the conditions are computed from must be constants already; see `constants.fold`.
     """
-    notes = []
+    return _first(graph, lambda op: _branch(graph, op) if op.kind == "IF" else _loop(graph, op), resolved)
+
+
+def chosen(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+    """The graph with both branches of every IF whose condition the inputs decide, and a sentence on each.
+
+    SELECT_V2 takes the outputs of one. What `resolved` finds is simpler, so it comes first.
+    """
+    return _first(graph, lambda op: _both(graph, op) if op.kind == "IF" else None, chosen)
+
+
+def _first(
+    graph: Graph, find: Callable[[Op], _Found | None], rest: Callable[[Graph], tuple[Graph, tuple[str, ...]]]
+) -> tuple[Graph, tuple[str, ...]]:
+    """The graph with what stands for its first op of control flow that something does, and for those of the rest."""
     for i, op in enumerate(graph.ops):
-        found = _branch(graph, op) if op.kind == "IF" else _loop(graph, op) if op.kind == "WHILE" else None
-        if found is not None:
-            notes.append(f"{graph.describe(i)} {found.what}")
-            rest, more = resolved(_in_place(graph, i, found))
-            return rest, (*notes, *more)
+        if op.kind in FLOW and (found := find(op)) is not None:
+            changed, more = rest(_in_place(graph, i, found))
+            return changed, (f"{graph.describe(i)} {found.what}", *more)
     return graph, ()
 
 
@@ -35,8 +50,11 @@ def settled(graph: Graph) -> Graph:
     """The graph without the control flow that is known beforehand, constants folded as that needs."""
     while any(op.kind in FLOW for op in graph.ops):
         folded, _ = fold(graph, ROUNDING)
-        folded, found = resolved(folded)
-        if not found:
+        for written_out in (resolved, chosen):
+            folded, found = written_out(folded)
+            if found:
+                break
+        else:
             break
         graph = folded
     return graph
@@ -50,8 +68,9 @@ def check_resolved(graph: Graph) -> None:
     """
     for i, op in enumerate(graph.ops):
         if op.kind == "IF":
-            rule = "which branch it takes depends on the values of the inputs"
-            hint = "Compute both branches and choose with tf.where, or build a model of each branch."
+            rule = "which branch it takes depends on the values of the inputs, and both cannot be computed: they keep "
+            rule += "something for the next run, have a loop, or differ in the shape or type of what they give"
+            hint = "Build a model of each branch, and let the application decide."
             raise UnsupportedError(graph.describe(i), "tflite", rule, hint)
         if op.kind == "WHILE":
             rule = f"how often it runs depends on the values of the inputs, or it becomes over {LARGEST_UNROLLED} ops"
@@ -81,6 +100,30 @@ def _branch(graph: Graph, op: Op) -> _Found | None:
     name = "then" if condition.any() else "else"
     body = graph.others[op.options[f"{name}SubgraphIndex"] - 1]
     return _Found(body, f"always takes its {name} branch, which was put in its place", op.inputs[1:])
+
+
+def _both(graph: Graph, op: Op) -> _Found | None:
+    """Both branches and a choice of each output; None where that would not be the same."""
+    then, other = (graph.others[op.options[f"{name}SubgraphIndex"] - 1] for name in ("then", "else"))
+    if any(o.kind in KEEPING for branch in (then, other) for o in branch.ops):
+        return None
+    pairs = [
+        (then.tensors[a], other.tensors[b], graph.tensors[t])
+        for a, b, t in zip(then.outputs, other.outputs, op.outputs, strict=True)
+    ]
+    if any(len({(t.shape, t.dtype) for t in each}) > 1 for each in pairs):
+        return None
+    tensors = [replace(graph.tensors[t], data=None, extra={}) for t in op.inputs]
+    ops: list[Op] = []
+    fed = range(1, len(tensors))
+    left, right = (_spliced(tensors, ops, branch, fed, label) for branch, label in ((then, "then"), (other, "else")))
+    outputs = range(len(tensors), len(tensors) + len(pairs))
+    tensors += [replace(t, extra={}, shape_signature=None) for _, _, t in pairs]
+    for a, b, t in zip(left, right, outputs, strict=True):
+        ops.append(Op("SELECT_V2", (0, a, b), (t,), {}, extra={"optionsType": "SelectV2Options"}))
+    body = Graph(tuple(tensors), tuple(ops), tuple(range(len(op.inputs))), tuple(outputs), others=graph.others)
+    what = "takes the branch that the inputs decide: both are computed, and one is chosen"
+    return _Found(body, what, op.inputs)
 
 
 def _loop(graph: Graph, op: Op) -> _Found | None:

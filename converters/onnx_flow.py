@@ -1,6 +1,7 @@
-"""If, Loop and Scan of ONNX models whose course is known before any sample is, written out.
+"""If, Loop and Scan of ONNX models, written out: loops whose course is known before any sample is, and branches.
 
-The bodies' nodes take the places of the nodes: ONNX operators If-11, Loop-11 and Scan-9.
+The bodies' nodes take the places of the nodes: ONNX operators If-11, Loop-11 and Scan-9. Where the inputs decide which
+branch is taken, both are computed, and Where chooses.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         UnsupportedError: how often a loop runs depends on the inputs, or it would become too long.
     """
     notes: list[str] = []
-    while any(node.op_type in FLOW for node in model.graph.node) and (found := _first(model, notes)) is not None:
+    while any(node.op_type in FLOW for node in model.graph.node):
+        found = _first(model, notes, known=True) or _first(model, notes, known=False)
+        if found is None:
+            break
         model = found
     for node in model.graph.node:
         if node.op_type in ("Loop", "Scan") and not node.domain:
@@ -39,18 +43,25 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     return model, tuple(notes)
 
 
-def _first(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto | None:
-    """The model with the first node that can be resolved written out; None where none can."""
+def _first(model: onnx.ModelProto, notes: list[str], *, known: bool) -> onnx.ModelProto | None:
+    """The model with the first node that can be resolved written out; None where none can.
+
+    Args:
+        model: it is not changed.
+        notes: get a sentence on the node.
+        known: whether its course has to be known; else it is a branch that the inputs decide.
+    """
     values = Values(model)
     for k, node in enumerate(model.graph.node):
-        if node.op_type not in FLOW or node.domain:
+        if node.op_type not in (FLOW if known else ("If",)) or node.domain:
             continue
         grown = onnx.ModelProto()
         grown.CopyFrom(model)
         del grown.graph.node[k:]
         prefix = node.name or node.output[0]
         writing = _Writing(values, node, Written(model, grown, prefix, values.opset, prefix))
-        said = {"If": writing.branch, "Loop": writing.loop, "Scan": writing.scan}[node.op_type]()
+        ways = {"If": writing.branch, "Loop": writing.loop, "Scan": writing.scan}
+        said = ways[node.op_type]() if known else writing.both()
         if said is not None:
             notes.append(f"{node.op_type} {prefix!r} {said}")
             grown.graph.node.extend(model.graph.node[k + 1 :])
@@ -74,6 +85,18 @@ class _Writing:
         name = "then" if condition.any() else "else"
         self.deliver(self.body(self.attributes[f"{name}_branch"].g, [], ""))
         return f"always takes its {name} branch, which was put in its place"
+
+    def both(self) -> str | None:
+        """An If, both branches computed: what they give has to have one shape, as Where would repeat values."""
+        graphs = [self.attributes[f"{name}_branch"].g for name in ("then", "else")]
+        given = [self.body(graph, [], f".{name}") for name, graph in zip(("then", "else"), graphs, strict=True)]
+        seen = Values(self.written.model)
+        shapes = [(seen.shapes.get(a), seen.shapes.get(b)) for a, b in zip(*given, strict=True)]
+        if any(a is None or a != b for a, b in shapes):
+            return None
+        condition = self.written.reshape(self.node.input[0], (), "condition")
+        self.deliver([self.written.op("Where", [condition, a, b], "chosen") for a, b in zip(*given, strict=True)])
+        return "takes the branch that the inputs decide: both are computed, and one is chosen"
 
     def loop(self) -> str | None:
         """A Loop: inputs are the trip count, the first condition and the states."""

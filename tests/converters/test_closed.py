@@ -10,6 +10,7 @@ import pytest
 
 import edgeqwt
 from edgeqwt.converters.closed import closed, open_shape
+from edgeqwt.converters.control_flow import check_resolved, chosen
 from edgeqwt.converters.tflite_source import TfliteRunner, bindings
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph import flatbuffer
@@ -140,6 +141,42 @@ def test_loops_and_branches_that_are_known_beforehand(bound: int, kinds: list[st
     assert not found.others
     assert np.array_equal(run(found, x), x * 0.5**bound * 2 if bound > 2 else x * np.float32(0.5**bound) + 1)
     assert np.array_equal(run(graph, x), run(found, x))
+
+
+def deciding(other: Graph) -> Graph:
+    """2 x where its mean is above zero, and what another branch gives elsewhere."""
+    tensors = (
+        *(Tensor("x", (1, 4), "float32"), Tensor("axes", (2,), "int32", np.array([0, 1], np.int32))),
+        *(Tensor("mean", (), "float32"), Tensor("zero", (), "float32", np.array(0, np.float32))),
+        *(Tensor("above", (), "bool"), Tensor("y", (1, 4), "float32")),
+    )
+    ops = (
+        Op("MEAN", (0, 1), (2,), {"keepDims": False}),
+        Op("GREATER", (2, 3), (4,)),
+        Op("IF", (4, 0), (5,), {"thenSubgraphIndex": 1, "elseSubgraphIndex": 2}),
+    )
+    return Graph(tensors, ops, (0,), (5,), others=(branch("MUL", 2.0), other))
+
+
+def test_branches_that_the_inputs_decide_are_both_computed() -> None:
+    graph, x = deciding(branch("ADD", 1.0)), noise(1, 4)
+    found, notes = made(graph, x)
+    assert notes == ("IF #2 -> 'y' takes the branch that the inputs decide: both are computed, and one is chosen",)
+    assert {"MUL", "ADD", "SELECT_V2"} <= {op.kind for op in found.ops}
+    assert not found.others
+    for each in (abs(x), -abs(x)):
+        assert np.array_equal(run(graph, each), run(found, each))
+    assert np.array_equal(run(found, abs(x)), abs(x) * 2)
+
+
+def test_a_branch_that_keeps_something_is_refused() -> None:
+    keeping = branch("ADD", 1.0)
+    state = Tensor("state", (), "resource")
+    ops = (Op("VAR_HANDLE", (), (3,), {"container": "", "sharedName": "s"}), *keeping.ops)
+    graph = deciding(replace(keeping, tensors=(*keeping.tensors, state), ops=ops))
+    with pytest.raises(UnsupportedError, match=r"IF #2 .* keep something for the next run") as caught:
+        check_resolved(chosen(graph)[0])
+    assert "model of each branch" in caught.value.hint
 
 
 def test_check_judges_loops_by_what_a_build_makes_of_them(tmp_path: Path) -> None:

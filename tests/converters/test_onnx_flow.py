@@ -96,6 +96,34 @@ def test_branches_that_hang_on_shapes(taken: bool) -> None:
     same(before, after)
 
 
+def deciding(shapes: Sequence[Sequence[int]], else_: Any) -> Any:
+    """x's tanh where its mean is above zero, and what another node gives elsewhere."""
+    then = helper.make_graph([node("Tanh", ["x"], ["a"])], "then", [], [info("a", F, shapes[0])])
+    other = helper.make_graph([else_], "else", [], [info("b", F, shapes[1])])
+    nodes = [node("ReduceMean", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["above"])]
+    nodes.append(node("If", ["above"], ["y"], name="c", then_branch=then, else_branch=other))
+    return model(nodes, [info("y", F, ["rows", 4])], {"zero": np.float32(0), "n": 0})
+
+
+def test_branches_that_the_inputs_decide_are_both_computed() -> None:
+    before = deciding([(3, 4), (3, 4)], node("Neg", ["x"], ["b"]))
+    after, notes = resolved(before)
+    assert notes == ("If 'c' takes the branch that the inputs decide: both are computed, and one is chosen",)
+    assert {"Tanh", "Neg", "Where"} <= {n.op_type for n in after.graph.node}
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    for each in (x + 1, x - 1):
+        (wanted,), (found,) = (OnnxRunner(m).run({"x": each}).values() for m in (before, after))
+        assert np.array_equal(wanted, found)
+
+
+def test_branches_of_other_shapes_stay() -> None:
+    """Where would repeat the smaller one."""
+    before = deciding([(3, 4), (1, 4)], node("ReduceMean", ["x"], ["b"], axes=[0]))
+    after, notes = resolved(before)
+    assert not notes
+    assert any(n.op_type == "If" for n in after.graph.node)
+
+
 def test_scans_read_a_slice_at_a_step() -> None:
     nodes = [node("Add", ["s", "row"], ["sum"]), node("Tanh", ["sum"], ["s2"]), node("Neg", ["s2"], ["out"])]
     inputs, outputs = [info("s", F, [4]), info("row", F, [4])], [info("s2", F, [4]), info("out", F, [4])]
