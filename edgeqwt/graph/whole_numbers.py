@@ -19,6 +19,7 @@ KEEPING = frozenset({
 })
 # fmt: on
 """Ops that make whole numbers of whole numbers."""
+MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE")
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 
 
@@ -51,3 +52,34 @@ def is_whole(graph: Graph, t: int) -> bool:
         return op.kind in KEEPING and all(found(u) for u in op.inputs if u >= 0)
 
     return found(t)
+
+
+def back_to_cast(graph: Graph, output: int) -> list[int]:
+    """An output of integers that are numbers, such as pixels, and what it is moved from, back to a CAST of real ones.
+
+    Args:
+        graph: float.
+        output: one of its outputs.
+
+    Returns:
+        Tensors of integers, the CAST's output last; none where they are places, classes or a mask, or read elsewhere.
+    """
+    producers, readers, way = graph.producers(), graph.consumers(), [output]
+    if graph.tensors[output].is_float or graph.tensors[output].quantization is not None:
+        return []
+    while (i := producers.get(way[-1])) is not None and len(readers.get(way[-1], ())) == (len(way) > 1):
+        op = graph.ops[i]
+        if op.kind == "CAST":
+            return way if graph.tensors[op.inputs[0]].is_float and not _chosen(graph, op.inputs[0]) else []
+        if op.kind not in MOVING or op.inputs[0] in graph.outputs:
+            return []
+        way.append(op.inputs[0])
+    return []
+
+
+def _chosen(graph: Graph, t: int) -> bool:
+    """Whether numbers are whole by what they are computed of, before the last rounding."""
+    producers = graph.producers()
+    while (i := producers.get(t)) is not None and graph.ops[i].kind in ("ROUND", "FLOOR", *MOVING):
+        t = graph.ops[i].inputs[0]
+    return is_whole(graph, t)

@@ -20,11 +20,11 @@ from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import along
 from edgeqwt.interface.options import ALL, Interface, Pixels
+from edgeqwt.interface.real_outputs import SPANS, with_real_outputs
 from edgeqwt.prepare.rewriting import NONE
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Precision
 
-SPANS: Mapping[str, tuple[float, float]] = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
 MOVED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE")
 LOOKED_AT = 32  # samples that pixels are recognized in, and standardized by
 WHOLE = 0.02  # of a pixel: how far from whole ones float32 and rounded means leave them
@@ -74,6 +74,8 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
         InputError: a name that the model does not have, or samples that are no pixels by what is said of them.
     """
     model, ports = _with_real_inputs(model)
+    model, bytes_out = with_real_outputs(model)
+    ports |= bytes_out
     asked = _by_tensor(model.inputs, model.graph, interface.inputs, "input")
     pixels = _by_tensor(model.inputs, model.graph, interface.pixels, "input", images=True)
     columns = _by_tensor(model.inputs, model.graph, dict.fromkeys(interface.standardize, "yes"), "input")
@@ -104,7 +106,9 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
             _check_pixels(model.inputs[k], model.graph, some)
         notes.append(_message(model.inputs[k], found))
     outputs = _by_tensor(model.outputs, model.graph, interface.outputs, "output")
-    ports |= {model.graph.tensors[t].name: Port(kind) for t, kind in outputs.items()}
+    for t, kind in outputs.items():
+        name = model.graph.tensors[t].name
+        ports[name] = Port(kind, bytes_out[name].span if name in bytes_out and kind == bytes_out[name].type else None)
     return Bound(replace(model, notes=(*model.notes, *notes)), ports)
 
 

@@ -320,9 +320,9 @@ def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activatio
                 if value is not None and graph.tensors[t].is_float:
                     fixed[t, bits] = value
     for t, (low, high) in plan.spans.items():
-        if plan.computed_bits[t] == 16:  # its kernels know no zero point
+        if (bits := plan.port(t)) == 16:  # its kernels know no zero point
             fixed[t, 16] = max(-low / (LARGEST[16] + 1), high / LARGEST[16]), 0
-        else:
+        elif bits == 8:
             scale = (high - low) / (QMAX - QMIN)
             fixed[t, 8] = scale, round(QMIN - low / scale)
     return fixed

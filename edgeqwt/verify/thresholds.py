@@ -13,6 +13,7 @@ from edgeqwt.errors import QualityError
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.whole_numbers import back_to_cast
 from edgeqwt.output import first_name
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import CHANCE, tail
@@ -73,7 +74,7 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
         name = output.tensor
         at = "" if judged.tensor == name else f", judged at {first_name(judged.tensor)!r},"
         where = f"output {name!r}{at}"
-        if reference.tensors[t].is_float and judged.unresolved is None:
+        if judged.unresolved is None and (reference.tensors[t].is_float or back_to_cast(reference, t)):
             found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
         for part in output.judged_parts:
             where = f"part {part.name!r} of output {name!r}"
@@ -159,7 +160,8 @@ def _agreement(
         return
     agreeing = round(c.clear_top1 * c.clear_rows)
     chance = thresholds.min_agreement < 1 and tail(agreeing, c.clear_rows, thresholds.min_agreement) > CHANCE
-    messages = f"output {output.tensor!r} has the float model's largest element in {agreeing} of {c.clear_rows} rows"
+    same, of = ("largest element", "rows") if reference.tensors[t].is_float else ("integer", "elements")
+    messages = f"output {output.tensor!r} has the float model's {same} in {agreeing} of {c.clear_rows} {of}"
     if chance:
         yield f"{messages}, fewer than {thresholds.min_agreement:g}, which may be chance with so few", False, True
     elif classes:
@@ -170,6 +172,8 @@ def _agreement(
 
 def _classes(reference: Graph, t: int) -> bool | None:
     """Whether an output's rows hold classes; False where they may, None where they do not."""
+    if back_to_cast(reference, t):
+        return None  # numbers
     tensor, passed = reference.tensors[t], before_saturation(reference, t)[1]
     if not tensor.is_float or any(kind in CLASSIFIERS for kind in passed):
         # What is left of the largest probability in each row is one number, which is no class.

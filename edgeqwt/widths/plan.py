@@ -37,7 +37,7 @@ class Plan:
         kept: ops that were to have 16 bits and have 8, by index, and why.
         finer_joins: whether inputs of joining ops may keep finer scales of their own.
         ports: of some inputs and outputs, by tensor index.
-        spans: real values of the lowest and the highest integer of some inputs, by tensor index.
+        spans: real values of the lowest and the highest integer of some inputs and outputs, by tensor index.
         finer_curves: whether bounded functions may be tables with output scales of their own.
     """
 
@@ -79,7 +79,7 @@ def planned(
     interface = precision.activation_bits
     ports = {t: precision.ports[graph.tensors[t].name] for t in io_tensors if graph.tensors[t].name in precision.ports}
     bits_of = {t: port.bits(interface) for t, port in ports.items()}
-    spans = {t: port.span for t, port in ports.items() if port.span is not None and t in graph.inputs}
+    spans = {t: port.span for t, port in ports.items() if port.span is not None}
     floats = {i for i, op in enumerate(graph.ops) if any(graph.tensors[t].name in precision.floats for t in op.outputs)}
     unquantized = {t for t, port in ports.items() if port.type == "float"}
     bits_of |= dict.fromkeys(_float_ports(graph, floats, unquantized), FLOAT)
