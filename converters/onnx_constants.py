@@ -70,6 +70,13 @@ def without(samples: Samples, values: Sample) -> Samples:
     return samples.map(change)
 
 
+def of_one_value(samples: Samples) -> Sample:
+    """The integer inputs that have one value in the first samples, with it."""
+    some = list(samples.head(LOOKED_AT))
+    integers = {name: value for name, value in some[0].items() if value.dtype.kind in "iub"}
+    return {n: value for n, value in integers.items() if all(np.array_equal(each[n], value) for each in some)}
+
+
 def hint(path: Path, samples: Samples, already: Sequence[str] = ()) -> str:
     """Which integer inputs of an .onnx file have one value in the first samples, and what to do; empty: none has.
 
@@ -80,21 +87,13 @@ def hint(path: Path, samples: Samples, already: Sequence[str] = ()) -> str:
     """
     try:
         real = real_inputs(load(path))
-        some = list(samples.head(LOOKED_AT))
-        first = some[0]
-        known = [
-            value.name
-            for value in real
-            if value.name in first
-            and value.name not in already
-            and first[value.name].dtype.kind in "iub"
-            and all(np.array_equal(sample[value.name], first[value.name]) for sample in some)
-        ]
+        found = of_one_value(samples)
+        known = [value.name for value in real if value.name in found and value.name not in already]
     except EdgeqwtError:  # the error that is raised is the one that counts
         return ""
     if not known or len(known) == len(real):
         return ""
-    said = ", ".join(f"{name!r} is {_shown(first[name])}" for name in known)
+    said = ", ".join(f"{name!r} is {_shown(found[name])}" for name in known)
     options = " ".join(f"--input {name}=constant" for name in known)
     return f" In every sample {said}: where that always holds, try {options}, which makes it a part of the model."
 

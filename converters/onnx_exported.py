@@ -14,6 +14,7 @@ from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import (
     locations,
     onnx2tf_tool,
+    onnx_constants,
     onnx_flow,
     onnx_loadable,
     onnx_source,
@@ -75,7 +76,7 @@ def _exported(source: Source, work: Work) -> Exported:
 
 def _unrolled(source: Source) -> Exported:
     assert source.proto is not None
-    proto, flow = onnx_flow.resolved(source.proto)
+    proto, flow = onnx_flow.resolved(source.proto, lambda: onnx_constants.of_one_value(source.samples))
     proto, steps = unrolled(proto)
     return Exported(source, proto, (*source.notes, *flow, *steps))
 

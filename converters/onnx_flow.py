@@ -6,7 +6,7 @@ branch is taken, both are computed, and Where chooses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -20,15 +20,25 @@ LARGEST_UNROLLED = 4096  # nodes that a loop may become
 AXES_AS_INPUT = 13  # the opset from which on Unsqueeze reads its axes
 
 
-def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model without If, Loop and Scan nodes whose course is known, and a sentence on each; it is not changed.
+def resolved(
+    model: onnx.ModelProto, same: Callable[[], Collection[str]] = tuple
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model without If, Loop and Scan nodes that can be written out, and a sentence on each; it is not changed.
+
+    Args:
+        model: with static shapes.
+        same: gives the inputs that have one value in all samples, of which a branch is no choice.
 
     Raises:
-        UnsupportedError: how often a loop runs depends on the inputs, or it would become too long.
+        UnsupportedError: how often a loop runs depends on the inputs, or it would become too long; or which branch is
+            taken on inputs of one value alone.
     """
     notes: list[str] = []
     while any(node.op_type in FLOW for node in model.graph.node):
-        found = _first(model, notes, known=True) or _first(model, notes, known=False)
+        found = _first(model, notes, known=True)
+        if found is None:
+            _check_choices(model, same)
+            found = _first(model, notes, known=False)
         if found is None:
             break
         model = found
@@ -41,6 +51,34 @@ def resolved(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
                 "Give the loop a fixed number of steps, or export a model of one step, with its states in and out.",
             )
     return model, tuple(notes)
+
+
+def _check_choices(model: onnx.ModelProto, same: Callable[[], Collection[str]]) -> None:
+    """Refuses branches that samples do not choose: both computed, a file would be twice as large for nothing."""
+    for node in model.graph.node:
+        deciding = _read_by(model, node.input[0]) if node.op_type == "If" and not node.domain else set()
+        if deciding and deciding <= {*same()}:
+            names = ", ".join(map(repr, sorted(deciding)))
+            raise UnsupportedError(
+                f"If {node.name or node.output[0]!r}",
+                "tflite",
+                f"which branch it takes depends on {names} alone, which all samples have the same value of",
+                "Build a model of each branch.",
+            )
+
+
+def _read_by(model: onnx.ModelProto, name: str) -> set[str]:
+    """The model's inputs from which a value is computed."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    todo, seen = [name], {name}
+    while todo:
+        node = makers.get(todo.pop())
+        if node is not None:
+            graphs = [g for a in node.attribute for g in ((a.g,) if a.HasField("g") else a.graphs)]
+            read = {*node.input, *(n for graph in graphs for inner in graph.node for n in inner.input)} - seen
+            seen |= read
+            todo += read
+    return {value.name for value in model.graph.input} & seen
 
 
 def _first(model: onnx.ModelProto, notes: list[str], *, known: bool) -> onnx.ModelProto | None:

@@ -12,11 +12,33 @@ from collections.abc import Collection, Iterator
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import multiplications
 from edgeqwt.recipe.layers import upto
+from edgeqwt.verify.op_errors import OwnErrors
+from edgeqwt.verify.thresholds import FINE_DB
 
 MOST = 0.5
 """Share of the multiplications that a front may have: of a network that is mostly float little is gained."""
 TRIED = 8
 """Fronts that are looked at, spread evenly over those that there are: three trials find the smallest that is enough."""
+
+
+def lost_from(graph: Graph, own: OwnErrors, min_db: float) -> int | None:
+    """The tensor from which on what comes out poor is no longer fine; None where nothing is lost.
+
+    Behind a spectrum too little may be left only after layers that are most of the network: a front that ends before
+    them is enough where they only pass on what it lost.
+
+    Args:
+        graph: the float graph.
+        own: errors of the ops of the integer one.
+        min_db: below this all is lost.
+    """
+    index = {tensor.name: t for t, tensor in enumerate(graph.tensors)}
+    lost = own.collapsed(min_db) or own.collapsed(FINE_DB)
+    if lost is None or lost.reference not in index:
+        return None
+    way = upto(graph, [lost.reference])
+    poor = (op for op in own.ops if op.accumulated_db is not None and op.accumulated_db < FINE_DB)
+    return index[next((op.reference for op in poor if op.reference in way), lost.reference)]
 
 
 def fronts(graph: Graph, start: int) -> tuple[str, ...]:
@@ -59,3 +81,17 @@ def share(graph: Graph, names: Collection[str]) -> float:
         (multiplications(graph, op), graph.tensors[op.outputs[0]].name in names) for op in graph.ops if op.outputs
     ]
     return sum(n for n, named in counts if named) / max(1, sum(n for n, _ in counts))
+
+
+def entrances(graph: Graph, names: Collection[str]) -> tuple[int, ...]:
+    """The positions of the float inputs that a front reads, among the graph's inputs.
+
+    Args:
+        graph: the float graph.
+        names: of the tensors that the front leads to.
+    """
+    inside = upto(graph, [*names])
+    read = {
+        t for op in graph.ops if not inside.isdisjoint(graph.tensors[o].name for o in op.outputs) for t in op.inputs
+    }
+    return tuple(k for k, t in enumerate(graph.inputs) if t in read and graph.tensors[t].is_float)

@@ -10,6 +10,7 @@ from glob import escape
 
 from edgeqwt.calibration.columns import UNLIKE
 from edgeqwt.ceiling import Ceiling
+from edgeqwt.float_fronts import entrances
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only
@@ -33,7 +34,7 @@ class Change:
         split: whether parts become outputs.
         types: of outputs, by name in the source model; "" for all.
         wide: whether all activations have 16 bits.
-        floats: names of tensors that stay float, with all that leads to them, and the model's inputs.
+        floats: names of tensors that stay float, with all that leads to them, and the inputs that do.
         ends: names of tensors whose op alone stays float.
         standardize: names of inputs whose columns are standardized.
         layers: names of tensors that have 16 bits, with the ops that compute them.
@@ -129,9 +130,9 @@ def changes(
     wider = narrow(context, recipe)
     logarithms = () if integers_only(context.target) else lost_logarithms(context.graph, own, recipe.quality.min_db)
     if logarithms:
-        yield front(logarithms)
+        yield front(context, logarithms)
         if wider:
-            yield front(logarithms, wide=True)
+            yield front(context, logarithms, wide=True)
     names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
@@ -163,8 +164,16 @@ def _wide_port(recipe: Recipe, tensor: str) -> bool:
     return port is not None and port.type in ("int16", "float")
 
 
-def front(names: Sequence[str], wide: bool = False) -> Change:
-    """All that leads to some tensors in float, and 16 bits behind them where that is asked for."""
+def front(context: Context, names: Sequence[str], wide: bool = False) -> Change:
+    """All that leads to some tensors in float, and 16 bits behind them where that is asked for.
+
+    An input that leads elsewhere stays integer: a state's bytes are those of its output.
+    """
     options = [f"--layer {shlex.quote(f'{UPTO}{escape(name)}={KEEP_FLOAT}')}" for name in names]
+    graph, read = context.graph, entrances(context.graph, names)
+    if len(read) == sum(graph.tensors[t].is_float for t in graph.inputs):
+        options.append("--input float")
+    else:
+        options += [f"--input {shlex.quote(f'{context.model.inputs[k].spec.name}=float')}" for k in read]
     more = [WIDE] if wide else []
-    return Change((*options, "--input float", *more), floats=(*names,), wide=wide)
+    return Change((*options, *more), floats=(*names,), wide=wide)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples, turned
 from edgeqwt.ceiling import Ceiling
 from edgeqwt.errors import EdgeqwtError
-from edgeqwt.float_fronts import MOST, fronts, share
+from edgeqwt.float_fronts import MOST, entrances, fronts, lost_from, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import work
 from edgeqwt.graph.saturation import before_saturation
@@ -240,16 +240,15 @@ def _smallest_fronts(
     context: Context, recipe: Recipe, own: OwnErrors, attempt: Attempt
 ) -> Iterator[tuple[Change, Trial]]:
     """The smallest front that is enough where it stays float, or the best where none is, in 8 bits and in 16."""
-    lost = own.collapsed(recipe.quality.min_db) or own.collapsed(FINE_DB)
-    index = {tensor.name: t for t, tensor in enumerate(context.graph.tensors)}
-    if integers_only(context.target) or lost is None or lost.reference not in index:
+    start = None if integers_only(context.target) else lost_from(context.graph, own, recipe.quality.min_db)
+    if start is None:
         return
-    names = fronts(context.graph, index[lost.reference])
+    names = fronts(context.graph, start)
     for wide in (False, True)[: 2 if narrow(context, recipe) else 1]:
         best: tuple[Change, Trial] | None = None
         low, high, middle = 0, len(names), len(names) - 1  # the largest first: where it is not enough, none is
         while low < high:
-            change = front([names[middle]], wide)
+            change = front(context, [names[middle]], wide)
             trial = attempt(change, sure=False)
             if trial is not None and (best is None or trial.enough):
                 best = change, trial
@@ -312,7 +311,7 @@ def _tried(
         precision = replace(precision, weight_bits=8, activation_bits=16, layers={}, pack_int4=False)
     outputs = zip(graph.outputs, model.outputs, strict=True)
     types = {graph.tensors[t].name: change.types.get(b.spec.name, change.types.get("", "")) for t, b in outputs}
-    types |= {graph.tensors[t].name: "float" for t in graph.inputs if change.floats and graph.tensors[t].is_float}
+    types |= {graph.tensors[graph.inputs[k]].name: "float" for k in entrances(graph, change.floats)}
     ports = {name: replace(precision.ports.get(name, Port()), type=kind) for name, kind in types.items() if kind}
     precision = replace(precision, ports={**precision.ports, **ports})
     quick = tuple(t for t in recipe.techniques if not t.slow)

@@ -124,6 +124,20 @@ def test_branches_of_other_shapes_stay() -> None:
     assert any(n.op_type == "If" for n in after.graph.node)
 
 
+def test_a_branch_that_no_sample_chooses_is_refused() -> None:
+    """A voice detector of two sampling rates would hold both networks, of which calibration has seen one."""
+    branches = {
+        f"{name}_branch": helper.make_graph([node(kind, ["x"], [name])], name, [], [info(name, F, [3, 4])])
+        for name, kind in (("then", "Tanh"), ("else", "Neg"))
+    }
+    nodes = [node("Equal", ["n", "two"], ["is"]), node("If", ["is"], ["y"], name="c", **branches)]
+    before = model(nodes, [info("y", F, [3, 4])], {"two": 2})
+    with pytest.raises(UnsupportedError, match=r"If 'c' .* depends on 'n' alone, .* the same value"):
+        resolved(before, lambda: ["n"])
+    after, _ = resolved(before, lambda: ["x"])
+    same(before, after)
+
+
 def test_scans_read_a_slice_at_a_step() -> None:
     nodes = [node("Add", ["s", "row"], ["sum"]), node("Tanh", ["sum"], ["s2"]), node("Neg", ["s2"], ["out"])]
     inputs, outputs = [info("s", F, [4]), info("row", F, [4])], [info("s2", F, [4]), info("out", F, [4])]
