@@ -70,8 +70,19 @@ def _exported(source: Source, work: Work) -> Exported:
     proto, steps = unrolled(proto)
     # Values between two steps may fall to either side: `trained.check_rounding` looks at it.
     if not rounds(proto) and not any(node.op_type in CHOOSING for node in proto.graph.node):
-        check_export(source.what, source.outputs, OnnxRunner(proto).run(source.sample))
+        check_export(source.what, source.outputs, _outputs(source, proto))
     return Exported(source, proto, (*source.notes, *notes, *fixed, *flow, *steps))
+
+
+def _outputs(source: Source, proto: onnx.ModelProto) -> Mapping[str, Array]:
+    """What onnxruntime computes of the export on the first sample."""
+    try:
+        return OnnxRunner(proto).run(source.sample)
+    except InputError as error:
+        raise InputError(
+            f"{source.what}: torch.onnx.export gives a model that does not run: {error.message}",
+            "Write that part of forward otherwise; --work FOLDER keeps torch.onnx.",
+        ) from error
 
 
 def _unrolled(source: Source) -> Exported:

@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 LEAST_LOGARITHM = -100.0  # of binary_cross_entropy, by its definition
-SPECIAL = frozenset({"erfc", "exp2", "expm1", "xlogy"})  # that torch.special has, too
+SPECIAL = frozenset({"erfc", "erfinv", "exp2", "expm1", "xlogy"})  # that torch.special has, too
+INVERSE_ERF = (
+    (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 2.1858087e-04, -1.25372503e-03, -4.17768164e-03,
+     2.46640727e-01, 1.50140941),
+    (-2.00214257e-04, 1.00950558e-04, 1.34934322e-03, -3.67342844e-03, 5.73950773e-03, -7.6224613e-03, 9.43887047e-03,
+     1.00167406, 2.83297682),
+)  # fmt: skip
+"""Polynomials for the middle and the ends: M. Giles, Approximating the erfinv function, GPU Computing Gems 2 (2012)."""
 IGNORED = -100  # the class that cross_entropy leaves out if nobody says another
 
 
@@ -33,6 +40,8 @@ def functional_forms() -> Mapping[Any, Callable[..., Any]]:
         torch.linalg.multi_dot: lambda tensors: reduce(torch.matmul, tensors),
         torch.linalg.matrix_power: _power,
         F.channel_shuffle: _shuffled,
+        torch.special.ndtr: lambda x: 0.5 * (1 + (x * 0.5**0.5).erf()),
+        torch.special.ndtri: lambda x: 2**0.5 * _inverse_erf(2 * x - 1),
         torch.special.entr: lambda x: -_log_product(x, x),
         **{getattr(torch.special, name): form for name, form in composed_forms().items() if name in SPECIAL},
     }
@@ -56,6 +65,7 @@ def composed_forms() -> Mapping[str, Callable[..., Any]]:
         "diff": _differences,
         "dist": lambda x, y, p=2: torch.linalg.vector_norm(x - y, ord=p),
         "erfc": lambda x: 1 - x.erf(),
+        "erfinv": _inverse_erf,
         "exp2": lambda x: (x * float(np.log(2))).exp(),
         "expm1": lambda x: x.exp() - 1,
         "fix": _truncated,
@@ -85,6 +95,14 @@ def composed_forms() -> Mapping[str, Callable[..., Any]]:
         "trunc": _truncated,
         "xlogy": _log_product,
     }
+
+
+def _inverse_erf(x: torch.Tensor) -> torch.Tensor:
+    w = -((1 - x) * (1 + x)).log()
+    middle, ends = torch.zeros_like(x), torch.zeros_like(x)
+    for a, b in zip(*INVERSE_ERF, strict=True):
+        middle, ends = middle * (w - 2.5) + a, ends * (w.clamp(min=5).sqrt() - 3) + b
+    return x * torch.where(w < 5, middle, ends)
 
 
 def _truncated(x: torch.Tensor) -> torch.Tensor:

@@ -84,6 +84,7 @@ def forms() -> Mapping[Any, Form]:
         F.adaptive_max_pool1d: lambda x, size, return_indices=False: _adaptive_max(x, size, 1, return_indices),
         F.adaptive_max_pool2d: lambda x, size, return_indices=False: _adaptive_max(x, size, 2, return_indices),
         F.avg_pool2d: _mean_of_windows,
+        F.embedding: _embedding,
         F.embedding_bag: _bag,
         F.interpolate: _resized,
         F.local_response_norm: _response_norm,
@@ -259,13 +260,25 @@ def _nearest(x: torch.Tensor, size: Any, scale_factor: Any) -> torch.Tensor:
 # -- others ----------------------------------------------------------------------------
 
 
+def _embedding(x: torch.Tensor, weight: torch.Tensor, padding_idx: Any = None, *args: Any, **more: Any) -> Any:
+    """Rows that are longer than allowed are shortened when they are looked up: all of them once."""
+    given = {**dict(zip(("max_norm", "norm_type"), args, strict=False)), **more}
+    if (longest := given.get("max_norm")) is None:
+        return NotImplemented
+    table = weight.detach().cpu().numpy()
+    lengths = np.linalg.norm(table.astype(np.float64), given.get("norm_type", 2.0), axis=1, keepdims=True)
+    shorter = np.where(lengths > longest, longest / (lengths + 1e-7), 1.0)  # as torch's embedding_renorm_ has it
+    return F.embedding(x, torch.tensor((table * shorter).astype(table.dtype)))
+
+
 def _bag(x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, *args: Any, **more: Any) -> Any:
     """Bags of one size: rows of the table, and their mean, sum or largest; rows for padding do not count."""
     names = inspect.signature(F.embedding_bag).parameters
     given = {**dict(zip([*names][3:], args, strict=False)), **more}
-    if x.ndim != 2 or offsets is not None or given.get("max_norm") is not None:
+    if x.ndim != 2 or offsets is not None:
         return NotImplemented
-    rows, mode = F.embedding(x, weight), given.get("mode", "mean")
+    limits = {name: given[name] for name in ("max_norm", "norm_type") if given.get(name) is not None}
+    rows, mode = F.embedding(x, weight, **limits), given.get("mode", "mean")
     if given.get("per_sample_weights") is not None:
         rows = rows * given["per_sample_weights"].unsqueeze(-1)
     if given.get("padding_idx") is not None:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgeqwt.calibration.arrays import from_arrays
-from edgeqwt.converters.convert import convert
-from edgeqwt.prepare.prepare import prepare
-from edgeqwt.runtime.runners import xnnpack
-from tests.converters.test_onnx_rewrites import layer
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper  # noqa: E402
+
+from edgeqwt.calibration.arrays import from_arrays  # noqa: E402
+from edgeqwt.converters.convert import convert  # noqa: E402
+from edgeqwt.errors import EdgeqwtError  # noqa: E402
+from edgeqwt.prepare.prepare import prepare  # noqa: E402
+from edgeqwt.runtime.runners import xnnpack  # noqa: E402
+from tests.converters.test_onnx_rewrites import layer  # noqa: E402
 
 if TYPE_CHECKING:
     import torch
@@ -51,3 +55,27 @@ def test_rotary_embeddings_of_complex_numbers_are_converted(tmp_path: Path) -> N
     got = found.outputs[0].to_source(values[graph.outputs[0]])
     # Means of 24 sums of 32 terms of about 1 in float32, in another order.
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+
+
+def test_what_torch_exports_and_onnxruntime_cannot_run_is_the_model_s_affair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Export it again` would be no help to who has exported nothing."""
+    import torch
+
+    from edgeqwt.converters import torch_source
+
+    def exported(model: Any, sample: Any, path: Path, log: Path) -> tuple[str, ...]:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("input", "y")]
+        node = helper.make_node("Unheard", ["input"], ["y"], domain="of.nobody")
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("of.nobody", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+        return ()
+
+    monkeypatch.setattr(torch_source, "export", exported)
+    samples = from_arrays({"input": np.zeros((2, 4), np.float32)})
+    with pytest.raises(EdgeqwtError) as caught:
+        convert(torch.nn.Linear(4, 4).eval(), samples, tmp_path, converter="onnx2tf")
+    assert "torch.onnx.export gives a model that does not run" in caught.value.message + caught.value.hint
+    assert "xport it again" not in caught.value.message + caught.value.hint
