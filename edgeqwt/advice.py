@@ -276,7 +276,7 @@ def _measured(trials: Sequence[Trial], samples: int) -> str:
         trials: remedies.
         samples: held-out ones of the build.
     """
-    best, *others = sorted(trials, key=lambda trial: (not trial.enough, trial.mostly_float, -trial.worst.db))
+    best, *others = sorted(trials, key=lambda t: (not t.enough, t.rare, t.mostly_float, -t.worst.db))
     how = "with" if best.compensated else "without"
     where = f"at the worst output or part, {best.worst.name!r}, on {best.samples} held-out samples {how} compensation"
     where += f", {best.floats:.0%} of the layers' multiplications in float" if best.floats else ""
@@ -289,6 +289,8 @@ def _measured(trials: Sequence[Trial], samples: int) -> str:
         "Calibrate with some hundred before you rely on it."
     )
     few = few if samples <= FEW_HELD_OUT else ""
+    if not few and best.rare:
+        few = f" Rare samples have most of the error: fresh ones may have {best.least_db:.1f} dB."
     return f"{best.options}: {best.worst.db:.1f}{sure} dB of what varies {where}{less}.{few}"
 
 

@@ -9,7 +9,9 @@ with all of the recipe but what is slow, and last fronts that are most of the ne
 alone of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
-so by little is built on other samples, too, or with others held out, and is enough where it is by all of them.
+so by little is built on other samples, too, or with others held out, and is enough where it is by all of them. Where
+rare samples have most of its error, so that fresh ones may well have less than is fine, options that cost more are
+tried, too.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ from edgeqwt.recipe.layers import integers_only, upto
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.verify.op_errors import OwnErrors
-from edgeqwt.verify.paired import STANDARD_ERRORS
-from edgeqwt.verify.quality import Quality, TensorQuality
+from edgeqwt.verify.paired import STANDARD_ERRORS, least_db
+from edgeqwt.verify.quality import OutputFigures, Quality
 from edgeqwt.verify.thresholds import FINE_DB
 from edgeqwt.widths.ports import Port
 from edgeqwt.widths.precision import Widths
@@ -79,6 +81,10 @@ class Place:
     standard_error: float = math.nan
 
 
+Errors = tuple[tuple[float, ...], tuple[float, ...]]
+"""What each sample adds to what varies, and its squared error."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A remedy that was tried.
@@ -89,6 +95,7 @@ class Trial:
         samples: held-out samples that say so.
         compensated: whether the recipe's compensation was tried with them.
         floats: the share of the layers' multiplications that a front in float has.
+        errors: of each output and part, what each sample adds to what varies, and its squared error.
     """
 
     options: str
@@ -96,6 +103,7 @@ class Trial:
     samples: int
     compensated: bool = False
     floats: float = 0.0
+    errors: tuple[Errors, ...] = ()
 
     @property
     def enough(self) -> bool:
@@ -107,6 +115,16 @@ class Trial:
         """Whether it is enough on the samples that it was tried on, and other samples may well say something else."""
         known = self.samples > FEW_HELD_OUT and self.worst.db - STANDARD_ERRORS * self.worst.standard_error >= FINE_DB
         return self.enough and not known  # of nan nothing is known
+
+    @property
+    def least_db(self) -> float:
+        """What fresh samples may well have at some output or part (`paired.least_db`); nan where nothing is known."""
+        return min((least_db(*errors) for errors in self.errors), default=math.nan)
+
+    @property
+    def rare(self) -> bool:
+        """Whether it is enough but for samples so rare that fresh ones may well have less than is fine."""
+        return self.enough and self.least_db < FINE_DB
 
     @property
     def mostly_float(self) -> bool:
@@ -131,7 +149,7 @@ def tried(
     brief: bool = False,
     every: bool = False,
 ) -> tuple[Trial, ...]:
-    """The remedies that were tried, in order; the first that is enough comes last, where one is.
+    """The remedies that were tried, in order; the first that is enough, of rare samples too, comes last, where one is.
 
     Args:
         context: of the build.
@@ -171,7 +189,7 @@ def tried(
     brief = brief or (large and recipe.find(Equalization) is None)  # quick recipes name `balanced`, too
     for change, trial in _attempts(context, recipe, own, ways, found, attempt, advance, brief):
         found[change] = max(found.get(change, trial), trial, key=lambda trial: trial.worst.db)
-        if trial.enough:
+        if trial.enough and not trial.rare:
             break
     return tuple(found.values())
 
@@ -193,7 +211,7 @@ def _attempts(
         trial = attempt(change)
         advance(k + 1, len(first))
         yield from _made(change, trial)
-    if brief:
+    if brief or any(trial.enough for trial in found.values()):
         return
     yield from _smallest_fronts(context, recipe, own, attempt)
     for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
@@ -226,7 +244,14 @@ def confirmed(trial: Trial, again: Sequence[Trial]) -> Trial:
     deviation = math.sqrt(sum((each - mean) ** 2 for each in noise) / (len(noise) * (len(noise) - 1)))
     error = 10 / math.log(10) * deviation / mean if mean else math.nan
     worst = Place(min(places, key=lambda place: place.db).name, -10 * math.log10(mean) if mean else math.inf, error)
-    return replace(trial, worst=worst, samples=trial.samples + sum(each.samples for each in again))
+    together = tuple(map(_joined, zip(*(each.errors for each in (trial, *again)), strict=True)))
+    count = trial.samples + sum(each.samples for each in again)
+    return replace(trial, worst=worst, samples=count, errors=together)
+
+
+def _joined(errors: tuple[Errors, ...]) -> Errors:
+    """Of one place in several builds."""
+    return tuple(v for each in errors for v in each[0]), tuple(e for each in errors for e in each[1])
 
 
 def _nearest(found: Mapping[Change, Trial]) -> list[Change]:
@@ -270,18 +295,17 @@ def worst_place(graph: Graph, quality: Quality) -> Place:
         quality: on held-out samples.
     """
     found = [Place("", math.inf)]
-    for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
-        if graph.tensors[t].is_float:
-            places = [at for at in _places(graph, t, output, judged) if judged.unresolved is None]
-            found += [Place(output.tensor, at.closeness.judged_db, at.standard_error) for at in places]
-            found += [Place(at.name, at.closeness.judged_db, at.standard_error) for at in output.judged_parts]
+    found += [Place(name, at.closeness.judged_db, at.standard_error) for name, at in _judged(graph, quality)]
     return min(found, key=lambda place: (not math.isnan(place.db), place.db))
 
 
-def _places(graph: Graph, t: int, output: TensorQuality, judged: TensorQuality) -> Iterator[TensorQuality]:
-    yield judged
-    if "SOFTMAX" not in before_saturation(graph, t)[1]:
-        yield output
+def _judged(graph: Graph, quality: Quality) -> Iterator[tuple[str, OutputFigures]]:
+    """The outputs and parts of them that count, by name."""
+    for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
+        if graph.tensors[t].is_float:
+            ends = (judged,) if "SOFTMAX" in before_saturation(graph, t)[1] else (judged, output)
+            yield from ((output.tensor, at) for at in ends if at.unresolved is None)
+            yield from ((at.name, at) for at in output.judged_parts)
 
 
 def _tried(
@@ -322,4 +346,6 @@ def _tried(
     made = make(small, used, precision, Stages())
     quality = small.gate.quality(made.reference, {"": made.graph})[""]
     floats = share(graph, upto(graph, change.floats)) if change.floats else 0.0
-    return Trial(" ".join(change.options), worst_place(made.reference, quality), quality.samples, compensated, floats)
+    errors = tuple((at.variations[1:], at.errors[1:]) for _, at in _judged(made.reference, quality))
+    worst = worst_place(made.reference, quality)
+    return Trial(" ".join(change.options), worst, quality.samples, compensated, floats, errors)

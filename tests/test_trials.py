@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,30 @@ def test_what_is_enough_by_chance_is_not_promised() -> None:
     relative = each.std(ddof=1) / math.sqrt(4) / each.mean()
     assert found.worst.standard_error == pytest.approx(10 / math.log(10) * relative)
     assert confirmed(trials[0], []) is trials[0]
+
+
+RARE = ((1.0,) * 16, (*[1e-4] * 15, 0.02))
+"""One sample of 16 has 93 % of the error: 28.7 dB, of which fresh ones may lack most."""
+
+
+def test_what_rare_samples_decide_comes_after_what_they_do_not() -> None:
+    rare, sure = Trial("--a", Place("p", 28.7, 4.0), 16, errors=(RARE,)), Trial("--b", Place("p", 26.0, 0.1), 16)
+    assert (rare.rare, sure.rare, replace(rare, errors=(((1.0,) * 16, (1e-4,) * 16),)).rare) == (True, False, False)
+    found = confirmed(rare, [replace(rare, errors=(((1.0,) * 16, (1e-4,) * 16),))])
+    assert found.errors == (((1.0,) * 32, RARE[1] + (1e-4,) * 16),)
+    assert rare.least_db < found.least_db < FINE_DB
+    assert advice._measured([rare, sure], 16).startswith("--b: 26.0 ± 0.1 dB")
+    alone = advice._measured([rare], 16)
+    assert alone.endswith(f"Rare samples have most of the error: fresh ones may have {rare.least_db:.1f} dB.")
+
+
+def test_where_rare_samples_decide_what_costs_more_is_tried_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = built(tmp_path, detector()).remedy
+    assert found.startswith("Build with --split-outputs --output-type int16: "), found
+    monkeypatch.setattr(Trial, "rare", property(lambda trial: "w8a16" not in trial.options))
+    assert built(tmp_path, detector()).remedy.startswith("Build with --precision w8a16: ")
 
 
 NOT_ENOUGH = (

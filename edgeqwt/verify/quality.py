@@ -31,6 +31,7 @@ LEAST = 8  # samples that layers are compared on, however large
 class OutputFigures:
     """What a tensor and a part of one have in common."""
 
+    closeness: Closeness
     errors: tuple[float, ...]
     variations: tuple[float, ...]
     unresolved: float | None
