@@ -14,7 +14,7 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.lowering.op_writer import Writer, linear_weight_scale
-from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales, large_integers
+from edgeqwt.lowering.preconditions import check_lowerable, check_observed, check_scales, large_values
 from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.scales.activations import Assignment, assign
 from edgeqwt.scales.limits import beyond_kernels, within_limits
@@ -79,7 +79,7 @@ def assigned(
         return linear_weight_scale(graph, index, op, assignment, precision, scales.weights)
 
     narrow: dict[int, str] = {}
-    large = large_integers(graph, statistics)
+    large = large_values(graph, statistics)
     while True:
         plan = planned(graph, precision, kernels, narrow, large)
         assignment = assign(graph, statistics, rule, plan, scales.ranges)

@@ -12,7 +12,7 @@ from edgeqwt.graph.fills import chosen_from
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import slots
 from edgeqwt.graph.opset import ACTIVATION_LIMITS, RULES, Form
-from edgeqwt.graph.opset16 import DTYPE
+from edgeqwt.graph.opset16 import DTYPE, RULES16
 from edgeqwt.lowering.forms import form_of, has_one_variable
 from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.runtime.boundary import limits
@@ -53,13 +53,21 @@ def check_lowerable(
         _check_constants(graph, i, kernels.locations)
 
 
-def large_integers(graph: Graph, statistics: Mapping[int, Statistics]) -> set[int]:
-    """The CASTs of integers, by index, whose values 8 bits do not hold at scale 1 as 16 do: places in a large map."""
+def large_values(graph: Graph, statistics: Mapping[int, Statistics]) -> set[int]:
+    """The ops, by index, whose values their 8-bit form does not hold as that of 16 does.
+
+    CASTs of integers beyond 8 bits at scale 1, which are places in a large map, and functions whose 8-bit kernels have
+    an output scale of their own, where values lie beyond its end: LOG_SOFTMAX ends at -16, and classes of which a
+    network is sure that they are not there have less.
+    """
     found = set[int]()
     for i, op in enumerate(graph.ops):
-        if op.kind == "CAST" and op.outputs[0] in statistics:
-            seen = statistics[op.outputs[0]]
+        seen = statistics.get(op.outputs[0]) if op.outputs and op.kind in RULES16 else None
+        if seen is not None and op.kind == "CAST":
             found |= {i} if _holds(16, seen) and not _holds(8, seen) else set()
+        elif seen is not None and (fixed := RULES[op.kind].fixed_output) is not None:
+            scale, zero_point = fixed
+            found |= {i} if seen.low < (limits("int8")[0] - zero_point - 1) * scale else set()
     return found
 
 

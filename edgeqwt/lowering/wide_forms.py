@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeqwt.graph.graph import Op, Quantization, Tensor
-from edgeqwt.graph.opset16 import rule_at
+from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.scales.activations import HEADROOM, LARGEST, affine, symmetric, widened
 
 if TYPE_CHECKING:
     from edgeqwt.lowering.op_writer import Writer
+
+NEAR = 12.0  # the largest magnitude, headroom included, of which no difference is beyond LOG_SOFTMAX's 8-bit kernel
 
 
 def adding(bits: int, a: int, b: int, target: int, activation: str, kind: str = "ADD") -> Op:
@@ -31,31 +33,100 @@ def log_softmax(writer: Writer, index: int, op: Op) -> None:
     """x - log(sum(exp(x))) in 16 bits, where the kernels have LOG_SOFTMAX in steps of 1/16 only.
 
     x - LOG_SOFTMAX(x) is that logarithm for each class of a row, off by the rounding of that class: their mean is
-    closer to it, and is subtracted from x.
+    closer to it, and is subtracted from x. Where differences may be too large for that, `_far` says what is.
     """
     source, target = op.inputs[0], writer.editor.tensors[op.outputs[0]]
     x, q = writer.operand(index, op, 0), writer.assignment.read(index, source)
     reach = float(q.scale[0]) * LARGEST[16]
-    narrow = (
-        source
-        if writer.plan.computed_bits[source] == 8
-        else writer.copy(source, 8, affine(-reach / HEADROOM, reach / HEADROOM))
+    coarse = _coarse(op)
+    parts = _Parts(writer, target)
+    last = writer.editor.add_tensor(
+        Tensor(f"{target.name}/axis", (1,), "int32", np.array([len(target.shape) - 1], np.int32))
     )
-    fixed = rule_at(op.kind, 8).fixed_output
-    assert fixed is not None
-    coarse = Quantization.per_tensor(*fixed)
+    if reach > NEAR:
+        _far(parts, op, last, x, reach)
+        return
     span = reach + float(np.log(target.shape[-1])) + float(coarse.scale[0])
     sums = symmetric(-span, span, 16)
-
-    def made(what: str, dtype: str, q: Quantization, shape: tuple[int, ...] = target.shape) -> int:
-        return writer.editor.add_tensor(Tensor(f"{target.name}/{what}", shape, dtype, None, q))
-
-    eighth, wide = made("int8", "int8", coarse), made("int16", "int16", widened(coarse))
-    rows, mean = made("rows", "int16", sums), made("sum", "int16", sums, (*target.shape[:-1], 1))
-    writer.editor.add_op(replace(op, inputs=(narrow,), outputs=(eighth,), version=rule_at(op.kind, 8).version))
-    writer.widen(eighth, wide)
-    writer.editor.add_op(adding(16, x, wide, rows, "NONE", "SUB"))
-    axis = np.array([len(target.shape) - 1], np.int32)
-    last = writer.editor.add_tensor(Tensor(f"{target.name}/axis", (1,), "int32", axis))
-    writer.editor.add_op(Op("MEAN", (rows, last), (mean,), {"keepDims": True}, version=rule_at("MEAN", 16).version))
+    eighth = parts.narrowed(source, x, affine(-reach / HEADROOM, reach / HEADROOM))
+    wide = parts.wide(parts.logarithms(op, eighth))
+    rows = parts.adding("rows", x, wide, sums, "SUB")
+    mean = parts.reduced("MEAN", "sum", rows, last, 16)
     writer.editor.add_op(adding(16, x, mean, op.outputs[0], "NONE", "SUB"))
+
+
+def _far(parts: _Parts, op: Op, last: int, x: int, reach: float) -> None:
+    """Of values so far apart that LOG_SOFTMAX in 8 bits, which ends at -16, has not all of them.
+
+    It has those of the largest class. Neither it nor where that class lies changes by a constant that x loses, so that
+    8 bits are enough to bring x near zero by: d = x - m, y = d - max(d) + max(LOG_SOFTMAX(d)).
+    """
+    coarse = _coarse(op)
+    bytes_ = affine(-reach, reach)
+    step = float(bytes_.scale[0])
+    largest = parts.wide(parts.reduced("REDUCE_MAX", "largest", parts.narrowed(op.inputs[0], x, bytes_), last, 8))
+    near = parts.adding("near", x, largest, symmetric(-2 * reach, 2 * reach, 16), "SUB")
+    eighth = parts.copied("near/bytes", near, affine(-float(coarse.scale[0]) * 256, max(step, float(coarse.scale[0]))))
+    highest = parts.wide(parts.reduced("REDUCE_MAX", "highest", eighth, last, 8))
+    logarithm = parts.wide(parts.reduced("REDUCE_MAX", "logarithm", parts.logarithms(op, eighth), last, 8))
+    below = parts.adding("below", near, highest, symmetric(-2 * reach, 2 * reach, 16), "SUB")
+    parts.writer.editor.add_op(adding(16, below, logarithm, op.outputs[0], "NONE"))
+
+
+def _coarse(op: Op) -> Quantization:
+    """The parameters that an op's 8-bit kernels give."""
+    fixed = rule_at(op.kind, 8).fixed_output
+    assert fixed is not None
+    return Quantization.per_tensor(*fixed)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Writes what a form of several ops consists of, under the name of its result."""
+
+    writer: Writer
+    target: Tensor
+
+    def made(self, what: str, bits: int, q: Quantization, rows: bool = False) -> int:
+        """A new tensor of the result's shape, or with one element for each of its rows."""
+        shape = (*self.target.shape[:-1], 1) if rows else self.target.shape
+        return self.writer.editor.add_tensor(Tensor(f"{self.target.name}/{what}", shape, DTYPE[bits], None, q))
+
+    def narrowed(self, source: int, x: int, q: Quantization) -> int:
+        """The op's input in 8 bits: as it is computed, or a copy."""
+        if self.writer.plan.computed_bits[source] == 8:
+            return source
+        return self.writer.copy(source, 8, q)
+
+    def copied(self, what: str, t: int, q: Quantization) -> int:
+        """A copy in 8 bits of a tensor that this form has made."""
+        copy = self.made(what, 8, q)
+        self.writer.editor.add_op(Op("QUANTIZE", (t,), (copy,)))
+        return copy
+
+    def logarithms(self, op: Op, narrow: int) -> int:
+        """The op in 8 bits."""
+        result = self.made("coarse", 8, _coarse(op))
+        self.writer.editor.add_op(replace(op, inputs=(narrow,), outputs=(result,), version=rule_at(op.kind, 8).version))
+        return result
+
+    def wide(self, t: int) -> int:
+        """A tensor of 8 bits in 16, exactly."""
+        narrow = self.writer.editor.tensors[t]
+        copy = replace(narrow, name=f"{narrow.name}/int16", dtype="int16", quantization=widened(narrow.grid))
+        wide = self.writer.editor.add_tensor(copy)
+        self.writer.widen(t, wide)
+        return wide
+
+    def adding(self, what: str, a: int, b: int, q: Quantization, kind: str) -> int:
+        """A sum or difference in 16 bits."""
+        result = self.made(what, 16, q)
+        self.writer.editor.add_op(adding(16, a, b, result, "NONE", kind))
+        return result
+
+    def reduced(self, kind: str, what: str, t: int, axis: int, bits: int) -> int:
+        """One value of each row, at the parameters of the rows."""
+        result = self.made(what, bits, self.writer.editor.tensors[t].grid, rows=True)
+        options, version = {"keepDims": True}, rule_at(kind, bits).version
+        self.writer.editor.add_op(Op(kind, (t, axis), (result,), options, version=version))
+        return result

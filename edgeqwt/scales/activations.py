@@ -311,10 +311,14 @@ def _made_symmetric(graph: Graph, plan: Plan, groups: Groups) -> dict[tuple[int,
 
 
 def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activation, tuple[float, int]]:
-    """The parameters that ops demand of their outputs, also at the model's interface, and those of pixels."""
+    """The parameters that ops demand of their outputs, also at the model's interface, and those of pixels.
+
+    What an op gives in 16 bits at a scale of its own choice has a scale of its own choice in a copy of 8 bits, too.
+    """
     fixed: dict[Activation, tuple[float, int]] = {}
     for i, op in enumerate(graph.ops):
-        for t in () if i in tables else op.outputs:
+        free = plan.ops[i] == 16 and op.kind in RULES16 and rule_at(op.kind, 16).fixed_output is None
+        for t in () if i in tables or free else op.outputs:
             for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]} - {FLOAT}:
                 value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
                 if value is not None and graph.tensors[t].is_float:
