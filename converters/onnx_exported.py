@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,6 +48,14 @@ class Exported:
     source: Source
     proto: onnx.ModelProto
     notes: tuple[str, ...]
+
+
+REPLACE = "Replace it in the model, or cut the model before it."
+TREES = re.compile("TREEENSEMBLE|SVM(CLASSIFIER|REGRESSOR)|NEIGHBO")
+NO_LAYER = (
+    "Trees, support vectors and neighbours are no layers, and gain nothing from TFLite: generate C of them (emlearn, "
+    "m2cgen), or train a small network in their place."
+)
 
 
 def as_onnx(source: Source, work: Work) -> Exported:
@@ -162,12 +171,8 @@ def _refuse_ops(graph: Graph, where: Mapping[str, str]) -> None:
         )
         name = f"{graph.describe(i)}, from {location},"
         if op.kind == "CUSTOM":
-            raise UnsupportedError(
-                name,
-                "tflite",
-                f"onnx2tf knows no TFLite op for it and wrote the custom op {op.custom_code!r}",
-                "Replace it in the model, or cut the model before it.",
-            )
+            why = f"onnx2tf knows no TFLite op for it and wrote the custom op {op.custom_code!r}"
+            raise UnsupportedError(name, "tflite", why, NO_LAYER if TREES.search(op.custom_code) else REPLACE)
         if op.kind == "WHERE" and not graph.tensors[op.inputs[0]].is_constant:
             raise UnsupportedError(
                 name,

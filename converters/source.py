@@ -95,16 +95,17 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
-    from edgeqwt.converters import onnx_loadable, onnx_source, onnx_spectra
+    from edgeqwt.converters import onnx_learning, onnx_loadable, onnx_source, onnx_spectra
 
-    proto = onnx_loadable.loadable(onnx_source.load(path))
+    proto, left_out = onnx_learning.of_numbers(onnx_loadable.loadable(onnx_source.load(path)))
     samples = validated(samples, onnx_source.input_specs(proto))
     sample = samples.first()
     proto, notes = onnx_source.with_static_shapes(proto, sample)
     proto = onnx_spectra.in_sums(proto, sample)
     runner = onnx_source.OnnxRunner(proto)
     outputs = runner.run(sample)
-    return Source(ONNX, str(path), runner.specs, samples, sample, outputs, runner.run, proto=proto, notes=notes)
+    given = runner.specs, samples, sample, outputs, runner.run
+    return Source(ONNX, str(path), *given, proto=proto, notes=(*left_out, *notes))
 
 
 def open_keras(path: Path, samples: Samples, log: Path) -> Source:
