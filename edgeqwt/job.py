@@ -19,6 +19,7 @@ from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Graph
 from edgeqwt.interface.columns import column_warnings
+from edgeqwt.interface.scaled_twice import scaled_twice
 from edgeqwt.mixed.cost import stored
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import apply, lowered_for, start, suited
@@ -156,7 +157,7 @@ def begun(
     with stages("look at samples"):
         total, warnings = sample_warnings(samples, {b.spec.name: b.permutation == (0, 2, 3, 1) for b in model.inputs})
         unlike = column_warnings(model, samples, recipe.precision)
-        warnings = (*warnings, *(warning.sentence for warning in unlike.values()))
+        warnings = (*warnings, *(warning.sentence for warning in unlike.values()), *scaled_twice(model, samples))
     if total == 1:
         recipe = replace(recipe, techniques=plain(recipe.techniques))
     if proved is None or proved.source is not model.graph:

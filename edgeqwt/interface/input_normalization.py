@@ -93,7 +93,7 @@ def takes_up(model: ConvertedModel, name: str) -> bool:
 
 def _folded(graph: Graph, t: int, span: tuple[float, float] | None) -> tuple[Graph, str]:
     """The graph with one input's normalization elsewhere, and a sentence's end; unchanged and empty if it has none."""
-    chain, end, factor, shift = _normalization(graph, t)
+    chain, end, factor, shift = normalization(graph, t)
     if not any(graph.ops[i].kind in ARITHMETIC for i in chain):
         return graph, ""
     layers = _layers(graph, end, factor, shift)
@@ -113,7 +113,7 @@ def _folded(graph: Graph, t: int, span: tuple[float, float] | None) -> tuple[Gra
     return graph, ""
 
 
-def _normalization(graph: Graph, t: int) -> tuple[list[int], int, Array, Array]:
+def normalization(graph: Graph, t: int) -> tuple[list[int], int, Array, Array]:
     """The ops that normalize an input and move it, the last one's output, and its factor and shift by element."""
     shape = graph.tensors[t].shape
     factor, shift = np.ones(shape), np.zeros(shape)
