@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.zoo.networks import names
 from benchmarks.zoo.one import AFTER_PARITY, build
-from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, filters, line, table
+from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, filters, line, recipe, table
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
@@ -55,12 +55,13 @@ def main() -> None:
     if not options.table:
         everything, commit = names(), _commit()
         wanted = dict.fromkeys(name for text in options.only.split(",") for name in fnmatch.filter(everything, text))
-        known = {name: rows.get((name, EITHER), rows.get((name, options.filters))) for name in wanted}
+        of = {(name, kind): row for (name, kind, made), row in rows.items() if made == options.recipe}
+        known = {name: of.get((name, EITHER), of.get((name, options.filters))) for name in wanted}
         missing = [name for name, row in known.items() if row is None or again(row, options)]
         with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a", encoding="utf-8") as file:
             for job in as_completed([pool.submit(one, name, options) for name in missing]):
                 row = {**job.result(), "commit": commit}
-                rows[row["name"], filters(row)] = row
+                rows[row["name"], filters(row), recipe(row)] = row
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(line(row), flush=True)
@@ -96,12 +97,12 @@ def _commit() -> str:
     return ""
 
 
-def read(path: Path) -> dict[tuple[str, str], Row]:
-    """The rows by name and filters, the last of each."""
+def read(path: Path) -> dict[tuple[str, str, str], Row]:
+    """The rows by name, filters and recipe, the last of each."""
     if not path.exists():
         return {}
     rows = map(json.loads, path.read_text("utf-8").splitlines())
-    return {(row["name"], filters(row)): row for row in rows}
+    return {(row["name"], filters(row), recipe(row)): row for row in rows}
 
 
 def again(row: Row, options: argparse.Namespace) -> bool:
@@ -119,7 +120,7 @@ def one(name: str, options: argparse.Namespace) -> Row:
     # a network takes to build.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    row: Row = {"name": name, "filters": options.filters, "seconds": options.seconds}
+    row: Row = {"name": name, "filters": options.filters, "recipe": options.recipe, "seconds": options.seconds}
     with tempfile.TemporaryDirectory(prefix="zoo") as folder:
         log, found = Path(folder, "log"), Path(folder, "row.json")
         child = context.Process(target=build, args=(name, options, log, found))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
 """What `one` writes of a network: "name", "status" and what was measured."""
+Key = tuple[str, str]
+"""Filters and recipe."""
 BUILT, BELOW, REFUSED, UNCONVERTED = "built", "below the gate", "refused", "not converted"
 SMOOTH, WHITE, EITHER = "smooth", "white", "either"
 """Filters of random convolutions: blurred, or as the package draws them; networks of text are the same with either."""
 PAIR = (SMOOTH, WHITE)
+QUICK, DEFAULT = "fast", "balanced"
+"""Recipes: that of the first sweeps, and that of a command that names none."""
 CONVERTED = "converted"
 """Nothing more was asked for."""
 DONE = (BUILT, BELOW)
@@ -30,12 +34,15 @@ def line(row: Row) -> str:
 def table(rows: Sequence[Row]) -> str:
     """What is asked for beside what was measured, then one line per network, the worst first.
 
-    A network counts by its row with smooth filters, where there is one that says more than that it converts.
+    A network counts by its row with smooth filters, where there is one that says more than that it converts; of these
+    by that with the default recipe.
     """
-    by_name: dict[str, dict[str, Row]] = {}
+    by_recipe: dict[str, dict[Key, Row]] = {}
     for row in rows:
-        by_name.setdefault(row["name"], {})[filters(row)] = row
+        by_recipe.setdefault(row["name"], {})[filters(row), recipe(row)] = row
+    by_name = {name: _by_filters(found) for name, found in by_recipe.items()}
     chosen = [_chosen(found) for found in by_name.values()]
+    twice = [_of_recipes(found) for found in by_recipe.values() if len(_of_recipes(found)) == 2]
     made = [row for row in chosen if row["status"] != "not made"]
     tried = [row for row in made if row["status"] != CONVERTED]
     converted = [row for row in made if any(found.get("converted") for found in by_name[row["name"]].values())]
@@ -55,15 +62,40 @@ def table(rows: Sequence[Row]) -> str:
             f"| of those built with both, {kind} filters | | {_median([found[kind] for found in both])} |"
             for kind in PAIR
         ),
+        *(
+            f"| of those built with both, `{kind}` | | {_median([found[kind] for found in twice])} |"
+            for kind in (QUICK, DEFAULT)
+        ),
         f"| crashes, tracebacks | 0 | {sum(row['status'] in ('crashed', 'bug') for row in chosen)} |",
         f"| stopped by the limit of time | 0 | {sum(row['status'] == 'timed out' for row in chosen)} |",
         "",
-        "| network | input | converter | difference to the source, of the tolerance | of what varies, dB "
-        "| 8-bit activations alone, dB | noise gain, dB | same top-1 | white filters: of what varies, dB "
-        "| white filters: noise gain, dB | ops | seconds | peak MiB | commit | status |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| network | input | converter | difference to the source, of the tolerance | recipe | of what varies, dB "
+        "| with `fast`, dB | 8-bit activations alone, dB | noise gain, dB | same top-1 "
+        "| white filters: of what varies, dB | white filters: noise gain, dB | ops | seconds | peak MiB | commit "
+        "| status |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join([*lines, *(_cells(row, by_name[row["name"]].get(WHITE)) for row in sorted(chosen, key=_order))])
+    cells = (
+        _cells(row, by_name[row["name"]].get(WHITE), _of_recipes(by_recipe[row["name"]]).get(QUICK))
+        for row in sorted(chosen, key=_order)
+    )
+    return "\n".join([*lines, *cells])
+
+
+def recipe(row: Row) -> str:
+    """That a network was built with; early rows do not say it."""
+    return str(row.get("recipe", QUICK))
+
+
+def _by_filters(found: Mapping[Key, Row]) -> dict[str, Row]:
+    """By filters, the row of the default recipe where there is one that was built."""
+    order = sorted(found.items(), key=lambda item: (item[1]["status"] in DONE, item[0][1] == DEFAULT))
+    return {kind: row for (kind, _), row in order}
+
+
+def _of_recipes(found: Mapping[Key, Row]) -> dict[str, Row]:
+    """By recipe, rows of files with smooth filters, or of text."""
+    return {name: row for (kind, name), row in found.items() if kind != WHITE and row["status"] in DONE}
 
 
 def filters(row: Row) -> str:
@@ -92,15 +124,16 @@ def _order(row: Row) -> tuple[bool, float, str]:
     return row["status"] in DONE, row.get("varying_db", 0.0), row["name"]
 
 
-def _cells(row: Row, white: Row | None) -> str:
+def _cells(row: Row, white: Row | None, quick: Row | None) -> str:
     shape = "×".join(map(str, row.get("shape", [])[1:]))
     parity = "" if row.get("parity") is None else f"{row['parity']:.2g}"
-    numbers, ops = ["", "", _one_digit(row.get("noise_gain_db")), ""], ""
+    numbers, ops = ["", "", "", "", _one_digit(row.get("noise_gain_db")), ""], ""
     if row is white:  # nothing of smooth filters is known
-        numbers, ops = [""] * 4, str(row.get("ops", ""))
+        numbers, ops = [""] * 6, str(row.get("ops", ""))
     elif row["status"] in DONE:
         figures = [_one_digit(row.get(key)) for key in ("varying_db", "ceiling_db", "noise_gain_db")]
-        numbers, ops = [*figures, f"{row['agreement']:.3f}"], str(row["ops"])
+        figures.insert(1, _one_digit((quick or {}).get("varying_db")) if recipe(row) != QUICK else "")
+        numbers, ops = [recipe(row), *figures, f"{row['agreement']:.3f}"], str(row["ops"])
     harder = [_one_digit((white or {}).get(key)) for key in ("varying_db", "noise_gain_db")]
     what = " ".join(f"{row['status']} {row.get('message', '')}".split()).replace("|", "/")[:240]
     cells = [row["name"], shape, row.get("converter", ""), parity, *numbers, *harder, ops]

@@ -46,7 +46,7 @@ def test_the_sums_count_what_was_made_and_name_what_is_below() -> None:
     assert "| stopped by the limit of time | 0 | 0 |" in text
     lines = [line for line in text.splitlines() if line.startswith("| a/")]
     assert lines[-1].startswith("| a/good |")  # the worst come first
-    assert {line.count("|") for line in lines} == {16}  # a message's own bars would be columns
+    assert {line.count("|") for line in lines} == {18}  # a message's own bars would be columns
 
 
 def test_a_network_counts_once_by_its_smooth_filters() -> None:
@@ -67,7 +67,27 @@ def test_a_network_counts_once_by_its_smooth_filters() -> None:
     assert "| of those built with both, white filters | | 2.0 dB (1 networks) |" in text
     assert "| stopped by the limit of time | 0 | 1 |" in text
     line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
-    assert [cell.strip() for cell in line.split("|")][5:11] == ["31.0", "32.0", "4.0", "1.000", "2.0", "44.0"]
+    assert [cell.strip() for cell in line.split("|")][5:13] == [
+        "fast", "31.0", "", "32.0", "4.0", "1.000", "2.0", "44.0",
+    ]  # fmt: skip
+
+
+def test_a_network_counts_by_the_default_recipe_where_that_was_built() -> None:
+    from benchmarks.zoo.table import table
+
+    rows = [
+        _row("a/both", "built", varying_db=24.0, recipe="fast"),
+        _row("a/both", "built", varying_db=26.0, recipe="balanced"),
+        _row("a/slow", "built", varying_db=28.0, recipe="fast"),
+        _row("a/slow", "timed out", recipe="balanced"),
+    ]
+    text = table(rows)
+    assert "2 networks: 2 built." in text
+    assert "| median SQNR of what varies | 25.0 dB | 27.0 dB (2 networks) |" in text
+    assert "| of those built with both, `fast` | | 24.0 dB (1 networks) |" in text
+    assert "| of those built with both, `balanced` | | 26.0 dB (1 networks) |" in text
+    line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
+    assert [cell.strip() for cell in line.split("|")][5:8] == ["balanced", "26.0", "24.0"]
 
 
 def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
@@ -76,7 +96,7 @@ def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
     path = tmp_path / "zoo.jsonl"
     assert read(path) == {}
     path.write_text("".join(json.dumps(_row("a/x", status)) + "\n" for status in ("crashed", "built")))
-    row = read(path)["a/x", "smooth"]
+    row = read(path)["a/x", "smooth", "fast"]
     assert row["status"] == "built"
     assert not again(row, argparse.Namespace(redo="failed", convert=False))
     assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed", convert=False))
