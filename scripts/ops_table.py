@@ -55,7 +55,8 @@ copy.
 """
 
 NARROW = """\
-These ops become several that the table has: {written}. These stay at 8 bits in a 16-bit graph: {kinds}. So do those
+These ops become several that the table has: {written} (DIV by what is positive).
+These stay at 8 bits in a 16-bit graph: {kinds}. So do those
 that the table denies TFLite Micro, where that is the target.
 """
 

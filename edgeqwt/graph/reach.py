@@ -10,12 +10,17 @@ from edgeqwt.graph.opset import ACTIVATION_LIMITS
 
 CURVES: Mapping[str, tuple[float, float]] = {
     "LOGISTIC": (0, 1), "SOFTMAX": (0, 1), "TANH": (-1, 1), "SIN": (-1, 1), "COS": (-1, 1),
-    "RELU": (0, math.inf), "ABS": (0, math.inf), "SQUARE": (0, math.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1),
+    **dict.fromkeys(("RELU", "ABS", "SQUARE", "SQUARED_DIFFERENCE", "EXP", "SQRT", "RSQRT"), (0, math.inf)),
+     "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1),
     "RELU_0_TO_1": (0, 1),
 }  # fmt: skip
-KEEPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "RESIZE_BILINEAR",
-           "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "AVERAGE_POOL_2D", "MAX_POOL_2D")  # fmt: skip
+KEEPING = (
+    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "AVERAGE_POOL_2D", "MAX_POOL_2D",
+    "MEAN", "REDUCE_MAX", "REDUCE_MIN",
+)  # fmt: skip
 WHOLE: Mapping[str, Callable[[float], float]] = {"FLOOR": math.floor, "CEIL": math.ceil, "ROUND": round}
+SUMS = ("SUM", "FULLY_CONNECTED", "BATCH_MATMUL")
 ANY = (-math.inf, math.inf)
 FARTHEST = 32  # ops that are looked back over: what bounds an output stands near it
 
@@ -38,7 +43,8 @@ def reach(graph: Graph, t: int) -> tuple[float, float]:
         if t not in known:
             op = graph.ops[i]
             real = [u for u in op.inputs if u >= 0 and graph.tensors[u].is_float]
-            low, high = _computed(op.kind, [found(u, left - 1) for u in real])
+            square = op.kind == "MUL" and op.inputs[0] == op.inputs[1]
+            low, high = _computed("SQUARE" if square else op.kind, [found(u, left - 1) for u in real])
             least, most = ACTIVATION_LIMITS.get(op.activation, (None, None))
             known[t] = low if least is None else max(low, least), high if most is None else min(high, most)
         return known[t]
@@ -54,6 +60,8 @@ def _computed(kind: str, given: list[tuple[float, float]]) -> tuple[float, float
         return given[0]
     if kind in WHOLE and all(map(math.isfinite, given[0])):
         return WHOLE[kind](given[0][0]), WHOLE[kind](given[0][1])
+    if kind in SUMS:
+        return (0, math.inf) if all(low >= 0 for low, _ in given) else ANY
     if len(given) != 2:
         return ANY
     (a, b), (c, d) = given

@@ -1,10 +1,10 @@
 """Ops that kernels lack at the width that they are to have, written as ops that kernels have.
 
-No kernel has PRELU or HARD_SWISH with 16-bit activations. At 8 bits each is one op, and better so. Where it is to have
-16, it would stay at 8 bits otherwise and round what its neighbours hold in 16: a network of them gains nothing by 16
-bits then. At 8 bits, too, an accelerator may leave one of them over and take what it can be written with: XNNPACK runs
-HARD_SWISH in ADD and MUL in a third of the time that LiteRT's kernel takes. (PRELU would take a sixth, and lose 1 to
-2 dB in networks of it.)
+No kernel has PRELU or HARD_SWISH with 16-bit activations, and a table of quotients has 256 entries. At 8 bits each is
+one op, and better so. Where it is to have 16, it would stay at 8 bits otherwise and round what its neighbours hold in
+16: a network of them gains nothing by 16 bits then. At 8 bits, too, an accelerator may leave one of them over and take
+what it can be written with: XNNPACK runs HARD_SWISH in ADD and MUL in a third of the time that LiteRT's kernel takes.
+(PRELU would take a sixth, and lose 1 to 2 dB in networks of it.)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.opset import RULES, Form
 from edgeqwt.graph.opset16 import RULES16
+from edgeqwt.graph.reach import reach
 from edgeqwt.prepare.rewriting import Site, reshape
 from edgeqwt.profile import Kernels
 from edgeqwt.widths.precision import Precision
@@ -77,6 +78,23 @@ def _space_to_depth(at: Site) -> Op:
     return at.end_reshape(at.add("TRANSPOSE", (parts, order), "turned", (b, h // n, w // n, n, n, c)))
 
 
+def _quotient(at: Site) -> Op:
+    """c rsqrt(y) rsqrt(y), of divisors that are positive."""
+    c, y = at.op.inputs
+    root = at.add("RSQRT", (y,), "root", at.shape(y))
+    square = at.add("MUL", (root, root), "reciprocal", at.shape(y))
+    return at.end("MUL", (square, c))
+
+
+def _positive_divisor(graph: Graph, op: Op) -> bool:
+    c, y = op.inputs
+    return graph.tensors[c].is_constant and graph.tensors[c].size == 1 and reach(graph, y)[0] >= 0
+
+
+def _repeated(graph: Graph, op: Op) -> bool:
+    return graph.tensors[op.inputs[1]].is_constant
+
+
 @dataclass(frozen=True)
 class Written:
     """What stands in for a kind of op.
@@ -85,11 +103,13 @@ class Written:
         write: adds it.
         needs: the kinds that it is made of.
         narrow: whether it loses nothing worth its time at 8 bits, either.
+        applies: whether it can be written so.
     """
 
     write: Callable[[Site], Op]
     needs: frozenset[str]
     narrow: bool = False
+    applies: Callable[[Graph, Op], bool] = lambda graph, op: True
 
 
 FORMS: Mapping[str, Written] = MappingProxyType(
@@ -99,7 +119,8 @@ FORMS: Mapping[str, Written] = MappingProxyType(
         "ELU": Written(_elu, frozenset({"MINIMUM", "EXP", "SUB", "MAXIMUM"})),
         "SQUARED_DIFFERENCE": Written(_squared_difference, frozenset({"SUB", "MUL"})),
         "L2_NORMALIZATION": Written(_l2_normalization, frozenset({"MUL", "MEAN", "RSQRT"})),
-        "TILE": Written(_tile, frozenset({"CONCATENATION"})),
+        "TILE": Written(_tile, frozenset({"CONCATENATION"}), applies=_repeated),
+        "DIV": Written(_quotient, frozenset({"RSQRT", "MUL"}), applies=_positive_divisor),
         "SPACE_TO_DEPTH": Written(_space_to_depth, frozenset({"RESHAPE", "TRANSPOSE"})),
     }
 )
@@ -143,4 +164,4 @@ def _to_be_written(graph: Graph, op: Op, precision: Precision, kernels: Kernels)
         lacking = bits == 8 and form.narrow and op.kind in kernels.left_over
         # What clips is written as an ADD that does.
         without = kernels.left_over & {"ADD" if RULES[kind].form is Form.CLAMP else kind for kind in form.needs}
-    return lacking and not without and (op.kind != "TILE" or graph.tensors[op.inputs[1]].is_constant)
+    return lacking and not without and form.applies(graph, op)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from edgeqwt.graph.reach import reach
@@ -20,7 +21,8 @@ OPEN = (-math.inf, math.inf)
         ((("MUL", 255.0), ("MAXIMUM", 0.0), ("MINIMUM", 255.0)), (0, 255)),
         ((("RELU", None), ("MUL", -2.0)), (-math.inf, 0)),
         ((("RELU6", None), ("SUB", 0.4), ("ROUND", None)), (0, 6)),
-        ((("LOGISTIC", None), ("EXP", None)), OPEN),
+        ((("LOGISTIC", None), ("EXP", None)), (0, math.inf)),
+        ((("SQUARE", None), ("ADD", 1.0)), (1, math.inf)),
     ],
 )
 def test_what_ops_leave_open(steps: tuple[tuple[str, float | None], ...], wanted: tuple[float, float]) -> None:
@@ -37,3 +39,13 @@ def test_fused_activations_bound_as_well() -> None:
     chain = Chain()
     t = chain.op("ADD", chain.input((1, 4), "x"), chain.constant([1.0]), shape=(1, 4), fusedActivationFunction="RELU6")
     assert reach(chain.graph(t), t) == (0, 6)
+
+
+def test_sums_of_squares_are_positive() -> None:
+    chain = Chain()
+    x = chain.input((1, 4), "x")
+    square = chain.op("MUL", x, x, shape=(1, 4), **NONE)
+    t = chain.op("SUM", square, chain.constant(np.array([1], np.int32)), shape=(1, 1), keepDims=True)
+    graph = chain.graph(t)
+    assert reach(graph, t) == (0, math.inf)
+    assert reach(graph, x) == OPEN
