@@ -18,10 +18,10 @@ from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.fills import without_fills
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization
 from edgeqwt.graph.opset import RULES
-from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.scales.activation_roles import at_layers, curves, exponentials, tied_slots, unsaturated
 from edgeqwt.scales.before_curves import BeforeCurves
 from edgeqwt.scales.curves import finer_curves
+from edgeqwt.scales.fixed_outputs import fixed_outputs
 from edgeqwt.scales.groups import Activation, Groups
 from edgeqwt.scales.joined_inputs import finer_inputs
 from edgeqwt.scales.ranges import Range, RangeRule, marginless, rule_for, saturated, tailless
@@ -196,7 +196,7 @@ def assign(
     """
     plan = plan or planned(graph, Precision())
     tables = finer_curves(graph, statistics, rule, plan) if plan.finer_curves else frozenset()
-    groups = Groups(_fixed_outputs(graph, plan, tables))
+    groups = Groups(fixed_outputs(graph, plan, tables))
     for before, after in graph.state_tensors():
         held = _is_activation(graph, before) and _is_activation(graph, after)
         if held and plan.computed_bits[before] != FLOAT:
@@ -308,28 +308,6 @@ def _made_symmetric(graph: Graph, plan: Plan, groups: Groups) -> dict[tuple[int,
             elif fixed[1] != 0:
                 uneven[i, slot] = t, bits
     return uneven
-
-
-def _fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activation, tuple[float, int]]:
-    """The parameters that ops demand of their outputs, also at the model's interface, and those of pixels.
-
-    What an op gives in 16 bits at a scale of its own choice has a scale of its own choice in a copy of 8 bits, too.
-    """
-    fixed: dict[Activation, tuple[float, int]] = {}
-    for i, op in enumerate(graph.ops):
-        free = plan.ops[i] == 16 and op.kind in RULES16 and rule_at(op.kind, 16).fixed_output is None
-        for t in () if i in tables or free else op.outputs:
-            for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]} - {FLOAT}:
-                value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
-                if value is not None and graph.tensors[t].is_float:
-                    fixed[t, bits] = value
-    for t, (low, high) in plan.spans.items():
-        if (bits := plan.port(t)) == 16:  # its kernels know no zero point
-            fixed[t, 16] = max(-low / (LARGEST[16] + 1), high / LARGEST[16]), 0
-        elif bits == 8:
-            scale = (high - low) / (QMAX - QMIN)
-            fixed[t, 8] = scale, round(QMIN - low / scale)
-    return fixed
 
 
 def _lone(groups: Groups, plan: Plan, activations: set[Activation]) -> set[Activation]:
