@@ -10,10 +10,10 @@ from glob import escape
 
 from edgeqwt.calibration.columns import UNLIKE
 from edgeqwt.ceiling import Ceiling
-from edgeqwt.float_fronts import entrances
+from edgeqwt.float_fronts import entrances, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.passes.context import Context
-from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only
+from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only, upto
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.quality import Quality
@@ -53,7 +53,8 @@ class Change:
 def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
     """The results of LOG at which a model errs most, or loses what varies: such values have no place in few bits.
 
-    A logarithm makes small values count as much as large ones; steps of one size leave them nothing.
+    A logarithm makes small values count as much as large ones; steps of one size leave them nothing. They may be lost
+    before it, in the spectrum that it reads.
 
     Args:
         graph: the float graph: the file has a table in place of most functions.
@@ -62,8 +63,13 @@ def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, .
     """
     lost = own.collapsed(min_db)
     names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
-    found = (graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs)
-    return tuple(name for name in found if name in names)
+    found = [graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs]
+
+    def reads_lost(name: str) -> bool:
+        way = upto(graph, [name])
+        return lost is not None and lost.reference in way and share(graph, way) < 1
+
+    return tuple(name for name in found if name in names or reads_lost(name))
 
 
 def few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
@@ -156,6 +162,11 @@ def changes(
         yield Change((WIDE,), wide=True)
     if splits and wider:
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
+    if coarse and not integers_only(context.target):  # the function alone is float, as small as it is
+        floats = {tensor: name for tensor, name in names.items() if name in coarse}
+        kept = (f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in floats)
+        given = (f"--output-type {shlex.quote(f'{name}=float')}" for name in coarse)
+        yield Change((*kept, *given), ends=(*floats,), types=dict.fromkeys(coarse, "float"))
 
 
 def _wide_port(recipe: Recipe, tensor: str) -> bool:

@@ -71,6 +71,27 @@ def spectrum(size: int = 12) -> Graph:
     return chain.graph(chain.op("FULLY_CONNECTED", x, weights, -1, shape=(1, 6, size), name="y", **DENSE))
 
 
+def decibels() -> Graph:
+    """A spectrum with a large constant in it, beside which the rest is lost long before the logarithm."""
+    chain = Chain()
+    x, weights, bias = chain.input((1, 6, 8), "x"), noise(24, 8), np.zeros(24)
+    weights[0], bias[0] = 0, 1e3
+    x = chain.op("FULLY_CONNECTED", x, chain.constant(weights), chain.constant(bias), shape=(1, 6, 24), **DENSE)
+    x = chain.op("MUL", x, x, shape=(1, 6, 24), **NONE)
+    x = chain.op("ADD", x, chain.constant(1e-4), shape=(1, 6, 24), **NONE)
+    x = chain.op("LOG", x, shape=(1, 6, 24), name="log")
+    weights = chain.constant(noise(3, 24, seed=1))
+    return chain.graph(chain.op("FULLY_CONNECTED", x, weights, -1, shape=(1, 6, 3), name="y", **DENSE))
+
+
+def undecided() -> Graph:
+    """Logarithms of the probabilities of four classes, which hardly vary: their kernels' steps are 1/16."""
+    chain = Chain()
+    weights = chain.constant(0.03 * noise(4, 8))
+    x = chain.op("FULLY_CONNECTED", chain.input((1, 6, 8), "x"), weights, -1, shape=(1, 6, 4), **DENSE)
+    return chain.graph(chain.op("LOG_SOFTMAX", x, shape=(1, 6, 4), name="y"))
+
+
 def roots() -> Graph:
     """Roots of powers that span many orders of magnitude, a layer on them, and some more behind it."""
     chain = Chain()
@@ -148,6 +169,8 @@ def built(folder: Path, graph: Graph, options: str = "", units: Any = 1, of: str
         (faint(), "--output-type y=int16"),
         (drowned(), "--layer hidden=w8a16 --output-type y=int16"),
         (spectrum(), "--layer upto:log=keep_float --input float"),
+        (decibels(), "--layer upto:log=keep_float --input float"),
+        (undecided(), "--layer y=keep_float --output-type y=float"),
         (roots(), "--layer upto:even=keep_float --input float"),
     ],
 )

@@ -222,6 +222,8 @@ class _Diagnosis:
             )
         suspect = self._first_divergence(converted.graph, converted.trace_source(self.sample))
         hint = "Write that part of the source model differently, or export it with another opset or exporter."
+        if suspect is not None and _cut_off(converted.graph, suspect.op):
+            hint = "What lies beyond an integer type's ends becomes one number or another: clamp it before the cast."
         message = self._message("the converted float model", converted.graph, binding, verdict, suspect)
         return ParityError(message, hint + log, *self._op(converted.graph, suspect))
 
@@ -270,3 +272,10 @@ def _by(verdict: Verdict) -> str:
         return ": it is NaN"
     explained = f"rounding explains {verdict.tolerance:.3g}" if verdict.tolerance else "rounding explains none of it"
     return f" by {verdict.max_abs:.3g} where {explained}"
+
+
+def _cut_off(graph: Graph, index: int) -> bool:
+    """Whether an op makes small integers of real numbers, as `(255 * y).to(torch.uint8)` does of -1."""
+    op = graph.ops[index]
+    ends = [graph.tensors[t] for t in (*op.inputs[:1], *op.outputs)]
+    return op.kind == "CAST" and ends[0].is_float and ends[-1].dtype in ("uint8", "int8", "int16")

@@ -103,6 +103,22 @@ def test_a_mask_that_hides_a_whole_row_is_said_to_be_one() -> None:
     assert caught.value.hint == HIDDEN_WHOLLY
 
 
+def test_bytes_of_what_lies_beyond_them_are_to_be_clamped() -> None:
+    chain = Chain()
+    t = chain.op("MUL", chain.input((1, 8), "x"), chain.constant([300.0]), shape=(1, 8), fusedActivationFunction="NONE")
+    options = {"inDataType": "FLOAT32", "outDataType": "UINT8"}
+    graph = chain.graph(chain.op("CAST", t, shape=(1, 8), dtype="uint8", name="y", **options))
+    source = as_source(graph)
+    run = source.run_source
+    source = replace(source, run_source=lambda sample: {"y": 255 - run(sample)["y"]})
+    trace = source.trace_source
+    assert trace is not None
+    source = replace(source, trace_source=lambda sample: {**trace(sample), "y": 255 - trace(sample)["y"]})
+    with pytest.raises(ParityError) as caught:
+        check_parity(source, graph, _noise(graph))
+    assert "clamp it before the cast" in caught.value.hint
+
+
 def test_ops_that_could_not_be_compared_are_counted() -> None:
     graph = _small()
     wrong = graph.with_ops({0: graph.ops[0].with_options(strideW=5)})
