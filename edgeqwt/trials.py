@@ -46,7 +46,7 @@ from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.paired import STANDARD_ERRORS, least_db
 from edgeqwt.verify.quality import OutputFigures, Quality
 from edgeqwt.verify.thresholds import FINE_DB
-from edgeqwt.widths.ports import Port
+from edgeqwt.widths.ports import Port, with_states
 from edgeqwt.widths.precision import Widths
 
 REPAIRING = ("equalization", "gptq")
@@ -337,7 +337,7 @@ def _tried(
     types = {graph.tensors[t].name: change.types.get(b.spec.name, change.types.get("", "")) for t, b in outputs}
     types |= {graph.tensors[graph.inputs[k]].name: "float" for k in entrances(graph, change.floats)}
     ports = {name: replace(precision.ports.get(name, Port()), type=kind) for name, kind in types.items() if kind}
-    precision = replace(precision, ports={**precision.ports, **ports})
+    precision = replace(precision, ports=with_states(graph, {**precision.ports, **ports}))
     quick = tuple(t for t in recipe.techniques if not t.slow)
     simple = plain(recipe.techniques) if change.wide and not whole else quick
     last = tuple(t for t in recipe.techniques if t.role == COMPENSATION) if compensated else ()

@@ -22,7 +22,7 @@ from edgeqwt.graph.linear import along
 from edgeqwt.interface.options import ALL, Interface, Pixels
 from edgeqwt.interface.real_outputs import SPANS, with_real_outputs
 from edgeqwt.prepare.rewriting import NONE
-from edgeqwt.widths.ports import Port
+from edgeqwt.widths.ports import Port, with_states
 from edgeqwt.widths.precision import Precision
 
 MOVED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE")
@@ -109,7 +109,7 @@ def bound(model: ConvertedModel, samples: Samples, interface: Interface) -> Boun
     for t, kind in outputs.items():
         name = model.graph.tensors[t].name
         ports[name] = Port(kind, bytes_out[name].span if name in bytes_out and kind == bytes_out[name].type else None)
-    return Bound(replace(model, notes=(*model.notes, *notes)), ports)
+    return Bound(replace(model, notes=(*model.notes, *notes)), with_states(model.graph, ports))
 
 
 def deciding(model: ConvertedModel, asked: Mapping[str, Deciding]) -> ConvertedModel:
