@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import Made, make
 from edgeqwt.passes.technique import COMPENSATION, RANGES, Techniques, plain
-from edgeqwt.possible_remedies import lost_columns
+from edgeqwt.possible_remedies import in_float, lost_columns, units
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.runtime.ended import KernelEndedError
@@ -149,7 +148,7 @@ def judge(
     remedy = remedies(reference, found, own, recipe, trials, has) if poor or has < FINE_DB else ""
     fitted = None if expected else _of_fitted(context, reference, kept, found)
     doubts = uncertain(found, fitted, expected)
-    said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(own, found), *doubts)
+    said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(context.graph, own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
         noted = (f"{sentence}." for sentence in warnings)
@@ -248,15 +247,16 @@ def unresolved(quality: Quality) -> Iterator[str]:
                 )
 
 
-def _lost(own: OwnErrors, quality: Quality) -> Iterator[str]:
+def _lost(graph: Graph, own: OwnErrors, quality: Quality) -> Iterator[str]:
     """Sentences on columns of outputs of which nothing is left, however good the whole is."""
+    references = {op.tensor: op.reference for op in own.ops}
     for tensor, columns in lost_columns(own, quality).items():
         few = listed([*map(str, columns)], FEW)
         which = f"column {few} is" if len(columns) == 1 else f"columns {few} are"
         yield (
             f"of output {tensor!r} {which} lost in its steps, as another column is larger by orders of magnitude: let "
-            f"the model return values that are normalized column by column, or keep its last layer and the output in "
-            f"float (--layer {shlex.quote(f'{tensor}=keep_float')} --output-type float)"
+            f"the model return values that are normalized column by column, or keep its last ops and the output in "
+            f"float ({in_float(units(graph, references[tensor]))} --output-type float)"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
 
@@ -104,6 +104,27 @@ def lost_columns(own: OwnErrors, quality: Quality) -> dict[str, tuple[int, ...]]
     return found
 
 
+def units(graph: Graph, name: str) -> tuple[str, ...]:
+    """A tensor and those before it that constants alone turn into it: what gives columns their units, the last first.
+
+    Where columns are lost in the steps of the last of them, they are in those before it.
+    """
+    producers, t = graph.producers(), next(t for t, tensor in enumerate(graph.tensors) if tensor.name == name)
+    found = [name]
+    while t in producers and graph.ops[producers[t]].kind in ("ADD", "SUB", "MUL"):
+        given = [u for u in graph.ops[producers[t]].inputs if not graph.tensors[u].is_constant]
+        t = given[0]
+        if len(given) > 1 or t not in producers or graph.ops[producers[t]].kind not in ("ADD", "SUB", "MUL"):
+            break
+        found.append(graph.tensors[t].name)
+    return tuple(found)
+
+
+def in_float(tensors: Iterable[str]) -> str:
+    """The options that keep tensors float."""
+    return " ".join(f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in tensors)
+
+
 def narrow(context: Context, recipe: Recipe) -> bool:
     """Whether activations have 8 bits where the target would take 16."""
     return recipe.precision.activation_bits == 8 and context.target.limits.get("activation_bits", 16) != 8
@@ -118,11 +139,12 @@ def of_columns(
     ends = {references[o.tensor]: b.spec.name for o, b in outputs if o.tensor in lost}
     ends = {} if integers_only(context.target) else ends
     standard = tuple(f"--standardize {shlex.quote(name)}" for name in unlike)
-    floats = tuple(f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in ends)
+    kept = tuple(name for tensor in ends for name in units(context.graph, tensor))
+    floats: tuple[str, ...] = (in_float(kept),) if ends else ()
     floats += tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in ends.values())
     types = dict.fromkeys(ends.values(), "float")
     if ends:  # what is lost there, no figure of the whole output shows
-        yield Change((*standard, *floats), standardize=unlike, ends=(*ends,), types=types)
+        yield Change((*standard, *floats), standardize=unlike, ends=kept, types=types)
     elif standard:
         yield Change(standard, standardize=unlike)
     if standard and narrow(context, recipe):
@@ -164,9 +186,8 @@ def changes(
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
     if coarse and not integers_only(context.target):  # the function alone is float, as small as it is
         floats = {tensor: name for tensor, name in names.items() if name in coarse}
-        kept = (f"--layer {shlex.quote(f'{escape(tensor)}={KEEP_FLOAT}')}" for tensor in floats)
         given = (f"--output-type {shlex.quote(f'{name}=float')}" for name in coarse)
-        yield Change((*kept, *given), ends=(*floats,), types=dict.fromkeys(coarse, "float"))
+        yield Change((in_float(floats), *given), ends=(*floats,), types=dict.fromkeys(coarse, "float"))
 
 
 def _wide_port(recipe: Recipe, tensor: str) -> bool:

@@ -125,6 +125,16 @@ def station() -> Graph:
 UNITS = np.array([1.0, 1e5, 3.0, 5e3, 1.0, 1.0, 2.0, 1.0])
 
 
+def actions() -> Graph:
+    """Bounded actions in units of their own, which the last two ops give them."""
+    chain = Chain()
+    weights = chain.constant(noise(3, 8))
+    y = chain.op("FULLY_CONNECTED", chain.input((1, 6, 8), "x"), weights, -1, shape=(1, 6, 3), **DENSE)
+    y = chain.op("TANH", y, shape=(1, 6, 3))
+    y = chain.op("MUL", y, chain.constant([1.0, 40.0, 0.05]), shape=(1, 6, 3), name="scaled", **NONE)
+    return chain.graph(chain.op("ADD", y, chain.constant([0.0, 40.0, 0.0]), shape=(1, 6, 3), name="y", **NONE))
+
+
 def uneven() -> Graph:
     """A difference of large values, from channels of all magnitudes: 16 bits are not enough without equalization."""
     chain, sizes = Chain(), np.logspace(-4, 0, 32)
@@ -209,6 +219,15 @@ def test_16_bits_are_tried_with_the_whole_recipe_where_they_alone_are_not_enough
     poor = built(tmp_path, uneven(), "--precision w8a16")
     assert worst_place(poor.made.reference, poor.quality[poor.choice.name]).db < FINE_DB
     assert "Try --recipe balanced --precision w8a16" in built(tmp_path, uneven()).remedy
+
+
+def test_all_that_gives_columns_their_units_stays_float(tmp_path: Path) -> None:
+    """The ADD alone in float read what the MUL before it had rounded away."""
+    expected = "--layer y=keep_float --layer scaled=keep_float --output-type float"
+    (said,) = (warning for warning in built(tmp_path, actions()).warnings if "lost in its steps" in warning)
+    assert said.endswith(f"({expected})")
+    second = built(tmp_path, actions(), expected)
+    assert not any("lost in its steps" in warning for warning in second.warnings)
 
 
 def test_quantities_in_units_of_their_own_are_kept_apart(tmp_path: Path) -> None:
