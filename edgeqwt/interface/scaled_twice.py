@@ -29,12 +29,14 @@ def scaled_twice(model: ConvertedModel, samples: Samples) -> tuple[str, ...]:
 
 
 def _sentences(model: ConvertedModel, samples: Samples) -> Iterator[str]:
-    some = [*samples.head(LOOKED_AT)]
     for binding in model.inputs:
         if not model.graph.tensors[binding.tensor].is_float:
             continue
         chain, _, factor, shift = normalization(model.graph, binding.tensor)
-        fed = (binding.to_graph(sample[binding.spec.name], model.graph) for sample in (some if chain else ()))
+        fed = (
+            binding.to_graph(sample[binding.spec.name], model.graph)
+            for sample in samples.head(LOOKED_AT if chain else 0)
+        )
         largest, reach = float(np.abs(factor).max()), max((float(np.abs(x).max(initial=0)) for x in fed), default=0.0)
         if 0 < largest * reach < NOTHING:
             at = np.unravel_index(int(np.abs(shift).argmax()), shift.shape)
