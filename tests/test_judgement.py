@@ -101,6 +101,16 @@ def test_a_figure_that_one_sample_decides_is_said_to_be_uncertain(largest: float
         assert "fitted on" not in said[0]
 
 
+def test_an_output_that_never_varies_and_never_errs_is_certain() -> None:
+    """A classifier whose last layer was zero ended in a division by the sum of its errors."""
+    found = Total()
+    for _ in range(16):
+        found.add(compare(np.array([5.0]), np.array([5.0]), varying=True), each=True)
+    errors, agreeing, variations = tuple(found.errors), tuple(found.agreeing), tuple(found.variations)
+    output = TensorQuality("y", 0, "ADD", found.sums.result(), errors, agreeing, variations)
+    assert not [*uncertain(Quality(16, (), (output,), (output,)))]
+
+
 def test_what_fitted_samples_have_is_expected_where_it_is_less() -> None:
     """Candidates were chosen by the held-out samples, so that these may flatter the chosen one."""
     few, worse = judged(10), judged(100)

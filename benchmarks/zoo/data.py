@@ -137,6 +137,9 @@ def standardized(network: Network, data: list[dict[str, Array]]) -> nn.Module:
     activation varies as much as it is large.
     """
     with torch.no_grad():
+        for layer in network.module.modules():  # some networks begin with classes of zeros
+            if isinstance(layer, nn.Linear) and not layer.weight.any():
+                layer.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
         parts = [_first(network.module(*_batch(data[i : i + BATCH]))) for i in range(0, len(data), BATCH)]
     values = torch.cat(parts)
     if values.ndim != 2:

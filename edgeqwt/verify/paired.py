@@ -84,8 +84,10 @@ def least_db(variations: Sequence[float], errors: Sequence[float]) -> float:
         errors: squared error of each, in the same order.
 
     Returns:
-        nan where samples are too few to know.
+        nan where samples are too few to know, and where nothing varies.
     """
+    if not any(variations):
+        return math.nan
     found, a, b = gain(variations, errors), np.asarray(variations, np.float64), np.asarray(errors, np.float64)
     if math.isnan(found.standard_error) or not (b > 0).all():
         return found.db - STANDARD_ERRORS * found.standard_error

@@ -85,4 +85,5 @@ def test_samples_that_err_alike_promise_what_they_have() -> None:
 
 def test_nothing_is_said_of_what_too_few_samples_may_have() -> None:
     assert math.isnan(least_db([1.0, 1.0], [0.1, 0.2]))
+    assert math.isnan(least_db([0.0] * 4, [0.0] * 4))  # nor of what never varies
     assert least_db([1.0] * 4, [0.0, 0.1, 0.1, 0.2]) < gain([1.0] * 4, [0.0, 0.1, 0.1, 0.2]).db  # no logarithm of zero
