@@ -15,6 +15,7 @@ import numpy as np
 from edgeqwt.graph.fills import FILL, HUGE, LARGE, MOVING, chosen_from
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.whole_numbers import is_whole
+from edgeqwt.prepare.fusion import FUSED
 from edgeqwt.prepare.rewriting import Site, constant, float32, is_number, rewrites, uses, value, without, writer
 
 UNMISTAKABLE = 1e6  # of a constant that is no data, even where it is one of the model's outputs
@@ -24,6 +25,8 @@ HIGHEST = ("MAX_POOL_2D", "REDUCE_MAX", "MAXIMUM", "ARG_MAX", "TOPK_V2", "RELU",
 LOWEST = ("REDUCE_MIN", "MINIMUM", "ARG_MIN")
 COMPARES = ("GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 HANDED_ON = ("SELECT_V2", "CONCATENATION", "PADV2", "PACK", *MOVING)
+WINDOWS = ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D")
+"""What XNNPACK lets compute a limit that follows."""
 CONSTANTS_IN = ("PADV2", "SELECT_V2", "CONCATENATION", "PACK", "MAXIMUM", "MINIMUM", "FILL")
 
 
@@ -102,6 +105,32 @@ def maximum(at: Site) -> Op | None:
 def minimum(at: Site) -> Op | None:
     """MINIMUM(x, infinity) is x."""
     return _limit(at, lambda data: data >= HUGE)
+
+
+@rewrites("MAXIMUM", "MINIMUM")
+def per_channel(at: Site) -> Op | None:
+    """A limit beyond 0 behind windows, as `clamp(min=1e-6)` of feature maps, once for each channel: the same values.
+
+    XNNPACK lets ops with windows compute a single limit, and refuses the whole graph where 0 lies beyond it. Measured
+    with LiteRT 2.1 (tests/prepare/test_fills.py).
+    """
+    sign = 1 if at.op.kind == "MAXIMUM" else -1
+    for x, limit in (at.op.inputs, at.op.inputs[::-1]):
+        data, channels = at.value(limit), at.out.shape[-1] if at.out.shape else 1
+        if data is None or data.dtype != np.float32 or data.size != 1 or channels == 1 or not sign * data.item() > 0:
+            continue
+        if _behind_windows(at.graph, x):
+            each = at.constant("limits", np.full(channels, data.item(), np.float32))
+            return replace(at.op, inputs=tuple(each if t == limit else t for t in at.op.inputs))
+    return None
+
+
+def _behind_windows(graph: Graph, t: int) -> bool:
+    """Whether a tensor comes from an op with windows, other limits between them at most."""
+    i = uses(graph).producers.get(t, -1)
+    if i < 0 or graph.ops[i].kind not in (*WINDOWS, "MAXIMUM", "MINIMUM", *FUSED):
+        return False
+    return graph.ops[i].kind in WINDOWS or any(_behind_windows(graph, source) for source in graph.ops[i].inputs)
 
 
 def _limit(at: Site, out_of_reach: Callable[[Array], Array]) -> Op | None:

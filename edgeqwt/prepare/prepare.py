@@ -114,6 +114,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "Masks' constants in sums that are only compared became small": masks.compared,
         "MAXIMUM with -infinity was dropped": fills.maximum,
         "MINIMUM with infinity was dropped": fills.minimum,
+        "Limits behind windows became one for each channel": fills.per_channel,
         "Fill values that were multiplied by a mask are chosen instead": fills.computed,
         "Fill values that were added are chosen by MINIMUM or MAXIMUM": fills.added,
         "Constants that others are chosen over became fill values": fills.canonical,

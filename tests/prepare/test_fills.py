@@ -12,10 +12,11 @@ from edgeqwt.graph.fills import FILL
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.lowering.lower import Precision, lower
 from edgeqwt.prepare.prepare import prepare
-from edgeqwt.runtime.runners import xnnpack
+from edgeqwt.runtime.interpreters import InterpreterError
+from edgeqwt.runtime.runners import reference, xnnpack
 from edgeqwt.scales.ranges import MinMax
 from edgeqwt.verify.rounding import Bounded
-from tests.chain import NONE, Chain, noise, samples
+from tests.chain import CONV, NONE, Chain, noise, samples
 from tests.prepare.test_prepare import assert_same_function, kinds
 
 SIZES = [np.inf, float(np.finfo(np.float32).max), 1e9, 1e4]
@@ -164,6 +165,33 @@ def test_a_limit_beyond_all_values_takes_no_range(kind: str, limit: float) -> No
     integer = lower(prepared, statistics, MinMax(), Precision())
     assert all(t.quantization.scale.max() < 0.1 for t in integer.tensors if t.quantization is not None)
     assert_same_function(graph, prepared)
+
+
+@pytest.mark.parametrize("kind", ["CONV_2D", "MAX_POOL_2D"])
+@pytest.mark.parametrize(("limiting", "limit"), [("MAXIMUM", 0.1), ("MINIMUM", -0.1)])
+@pytest.mark.parametrize("between", [False, True])
+def test_a_limit_beyond_zero_behind_windows_is_no_single_one(
+    kind: str, limiting: str, limit: float, between: bool
+) -> None:
+    chain = Chain()
+    x, shape = chain.input((1, 4, 4, 2)), (1, 4, 4, 2)
+    if kind == "CONV_2D":
+        y = chain.op(kind, x, chain.constant(noise(2, 3, 3, 2)), chain.constant(noise(2)), shape=shape, **CONV)
+    else:
+        pool = {"padding": "SAME", "strideH": 1, "strideW": 1, "filterHeight": 3, "filterWidth": 3}
+        y = chain.op(kind, x, shape=shape, **pool, **NONE)
+    if between:
+        y = chain.op("MINIMUM" if limit > 0 else "MAXIMUM", y, chain.constant([5 * limit]), shape=shape)
+    graph = chain.graph(chain.op(limiting, chain.constant([limit]), y, shape=shape))
+    with pytest.raises(InterpreterError, match="cannot load"):
+        xnnpack(graph)
+    prepared = prepare(graph).graph
+    plain, found = reference(graph), xnnpack(prepared)
+    for sample in samples(graph):
+        expected = plain.run(sample)[graph.outputs[0]]
+        # float sums of 18 products in another order
+        np.testing.assert_allclose(found.run(sample)[prepared.outputs[0]], expected, rtol=0, atol=1e-5)
+    assert prepare(prepared).graph is prepared
 
 
 def test_fills_have_one_size() -> None:
