@@ -17,7 +17,7 @@ CURVES: Mapping[str, tuple[float, float]] = {
 KEEPING = (
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "AVERAGE_POOL_2D", "MAX_POOL_2D",
-    "MEAN", "REDUCE_MAX", "REDUCE_MIN",
+    "MEAN", "REDUCE_MAX", "REDUCE_MIN", "BROADCAST_TO", "TILE", "SPLIT", "SPLIT_V", "UNPACK",
 )  # fmt: skip
 WHOLE: Mapping[str, Callable[[float], float]] = {"FLOOR": math.floor, "CEIL": math.ceil, "ROUND": round}
 SUMS = ("SUM", "FULLY_CONNECTED", "BATCH_MATMUL")

@@ -49,3 +49,18 @@ def test_sums_of_squares_are_positive() -> None:
     graph = chain.graph(t)
     assert reach(graph, t) == (0, math.inf)
     assert reach(graph, x) == OPEN
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("BROADCAST_TO", [3, 4]), ("TILE", [3, 1])])
+def test_repeated_values_reach_as_far(kind: str, numbers: list[int]) -> None:
+    chain = Chain()
+    length = chain.op("SQRT", chain.input((1, 4), "x"), shape=(1, 4))
+    t = chain.op(kind, length, chain.constant(numbers), shape=(3, 4))
+    assert reach(chain.graph(t), t) == (0, math.inf)
+
+
+def test_parts_reach_as_far_as_the_whole() -> None:
+    chain = Chain()
+    whole = chain.op("RELU6", chain.input((1, 4), "x"), shape=(1, 4))
+    t = chain.op("SPLIT", chain.constant(1), whole, shape=(1, 4), numSplits=1)
+    assert reach(chain.graph(t), t) == (0, 6)
