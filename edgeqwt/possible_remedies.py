@@ -20,6 +20,8 @@ from edgeqwt.verify.quality import Quality
 from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
 
 WIDE = "--precision w8a16"
+BEFORE_ROOTS = ("POW", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAXIMUM", "RESHAPE", "TRANSPOSE", "SQUEEZE")
+"""What powers are computed by before a root of their means."""
 LOST_COLUMN_DB = 10.0
 """What varies of an output's column over what the last op rounds: below this it is lost."""
 MOST_COLUMNS = 64
@@ -70,6 +72,32 @@ def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, .
         return lost is not None and lost.reference in way and share(graph, way) < 1
 
     return tuple(name for name in found if name in names or reads_lost(name))
+
+
+def lost_powers(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
+    """The results of POW at which a model errs most, or loses what varies, and those before them up to the layers.
+
+    A root is steep where values are close to 0, and what is read there a power often: of generalized-mean pooling,
+    a third root of means of cubes, neither has a place in few bits.
+
+    Args:
+        graph: the float graph: the file has a table in place of POW.
+        own: errors of the file's ops.
+        min_db: below this all is lost.
+    """
+    lost, producers = own.collapsed(min_db), graph.producers()
+    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+
+    def back(t: int, found: dict[str, None]) -> dict[str, None]:
+        op, tensor = graph.ops[producers[t]] if t in producers else None, graph.tensors[t]
+        if op is not None and op.kind in BEFORE_ROOTS and tensor.is_float and tensor.name not in found:
+            found[tensor.name] = None
+            for source in op.inputs:
+                back(source, found)
+        return found
+
+    ways = [back(op.outputs[0], {}) for op in graph.ops if op.kind == "POW"]
+    return tuple(dict.fromkeys(name for way in ways if names & way.keys() for name in way))
 
 
 def few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
@@ -161,6 +189,11 @@ def changes(
         yield front(context, logarithms)
         if wider:
             yield front(context, logarithms, wide=True)
+    powers = () if integers_only(context.target) else lost_powers(context.graph, own, recipe.quality.min_db)
+    if powers:
+        yield Change((in_float(powers),), ends=powers)
+        if wider:
+            yield Change((in_float(powers), WIDE), ends=powers, wide=True)
     names = {context.graph.tensors[t].name: b.spec.name for t, b in zip(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
