@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import math
+from collections.abc import Container, Sequence
 
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -17,24 +18,45 @@ def before_saturation(graph: Graph, tensor: int) -> tuple[int, list[str]]:
 
     Softmax and its like saturate: most errors of their input vanish, and the rest is decided by
     the few samples that are on the edge, so that their output tells candidates apart only with
-    many samples. Their input tells with few.
+    many samples. Their input tells with few. Not of a softmax whose classes become places, as those of a heat map in
+    cells: values are read there, wherever they lie, and no class is chosen.
 
     Args:
         graph: float or integer.
         tensor: an output; it comes back itself where nothing saturates or chooses.
     """
-    producers, passed, found = graph.producers(), [], (tensor, 0)
+    producers, passed, found = graph.producers(), list[Op](), (tensor, 0)
     while (i := producers.get(tensor)) is not None and graph.ops[i].kind in RULES:
         op, rule = graph.ops[i], RULES[graph.ops[i].kind]
         decides = rule.fixed_output is not None or op.kind in CHOICES
         if not decides and rule.same_scale != (0,) and op.kind not in CONVERSIONS:
             break
+        if op.kind == "SOFTMAX" and not _stay_classes(graph, op, passed):
+            break
         tensor = op.inputs[0]
         if op.kind not in CONVERSIONS:
-            passed.append(op.kind)
+            passed.append(op)
         if decides:
             found = (tensor, len(passed))
-    return found[0], passed[: found[1]]
+    return found[0], [op.kind for op in passed[: found[1]]]
+
+
+def _stay_classes(graph: Graph, softmax: Op, behind: Sequence[Op]) -> bool:
+    """Whether the classes of a softmax are along one axis wherever the ops behind it move them, the last op first."""
+    axis = len(graph.tensors[softmax.outputs[0]].shape) - 1
+    for op in reversed(behind):
+        before, after = (graph.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
+        if op.kind in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
+            rest = math.prod(before[axis + 1 :])
+            axes = (k for k, n in enumerate(after) if n == before[axis] and math.prod(after[k + 1 :]) == rest)
+            axis = next(axes, -1)
+        elif op.kind == "TRANSPOSE" and (moved := graph.tensors[op.inputs[1]].data) is not None:
+            axis = moved.tolist().index(axis)
+        elif op.kind == "SPACE_TO_DEPTH" or len(before) != len(after):
+            return op.kind != "SPACE_TO_DEPTH"  # where they lie then is not known
+        if axis < 0:
+            return False
+    return True
 
 
 def decision_tensors(graph: Graph, bounded: bool = False, deciding: Container[int] = ()) -> tuple[int, ...]:
