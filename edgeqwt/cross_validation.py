@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from edgeqwt.calibration.samples import HOLD_OUT_EVERY, Samples, turned
 from edgeqwt.errors import EdgeqwtError
@@ -96,8 +97,9 @@ def _together(graph: Graph, parts: Sequence[Quality], found: Quality) -> Iterato
     """The figure of each output over all quarters; what a quarter's first sample adds to what varies is not known."""
     samples = sum(part.samples for part in parts)
     for t, kept, *outputs in zip(graph.outputs, found.decisive, *(part.decisive for part in parts), strict=True):
-        errors = [error for output in outputs for error in output.errors[1:]]
-        variations = [varying for output in outputs for varying in output.variations[1:]]
+        variations, errors = (
+            tuple(chain.from_iterable(some)) for some in zip(*(o.paired for o in outputs), strict=True)
+        )
         figure, slow = gain(variations, errors), kept.closeness.judged_db - outputs[0].closeness.judged_db
         judged = all(each.unresolved is None and each.closeness.varying_db is not None for each in outputs)
         if graph.tensors[t].is_float and judged and math.isfinite(figure.db) and math.isfinite(slow):

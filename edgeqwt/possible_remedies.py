@@ -25,6 +25,8 @@ BEFORE_ROOTS = ("POW", "MUL", "MEAN", "AVERAGE_POOL_2D", "MAXIMUM", "RESHAPE", "
 LOST_COLUMN_DB = 10.0
 """What varies of an output's column over what the last op rounds: below this it is lost."""
 MOST_COLUMNS = 64
+UNITS = ("ADD", "SUB", "MUL")
+"""What gives columns their units, with a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,7 @@ def lost_logarithms(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, .
         own: errors of the file's ops.
         min_db: below this all is lost.
     """
-    lost = own.collapsed(min_db)
-    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    lost, names = own.collapsed(min_db), _poorest(own, min_db)
     found = [graph.tensors[t].name for op in graph.ops if op.kind == "LOG" for t in op.outputs]
 
     def reads_lost(name: str) -> bool:
@@ -85,8 +86,7 @@ def lost_powers(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
         own: errors of the file's ops.
         min_db: below this all is lost.
     """
-    lost, producers = own.collapsed(min_db), graph.producers()
-    names = {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    producers, names = graph.producers(), _poorest(own, min_db)
 
     def back(t: int, found: dict[str, None]) -> dict[str, None]:
         op, tensor = graph.ops[producers[t]] if t in producers else None, graph.tensors[t]
@@ -98,6 +98,12 @@ def lost_powers(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
 
     ways = [back(op.outputs[0], {}) for op in graph.ops if op.kind == "POW"]
     return tuple(dict.fromkeys(name for way in ways if names & way.keys() for name in way))
+
+
+def _poorest(own: OwnErrors, min_db: float) -> set[str]:
+    """The tensors at which a model errs most and, below so many dB, loses what varies, by the float graph's names."""
+    lost = own.collapsed(min_db)
+    return {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
 
 
 def few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:
@@ -137,15 +143,17 @@ def units(graph: Graph, name: str) -> tuple[str, ...]:
 
     Where columns are lost in the steps of the last of them, they are in those before it.
     """
-    producers, t = graph.producers(), next(t for t, tensor in enumerate(graph.tensors) if tensor.name == name)
-    found = [name]
-    while t in producers and graph.ops[producers[t]].kind in ("ADD", "SUB", "MUL"):
-        given = [u for u in graph.ops[producers[t]].inputs if not graph.tensors[u].is_constant]
-        t = given[0]
-        if len(given) > 1 or t not in producers or graph.ops[producers[t]].kind not in ("ADD", "SUB", "MUL"):
+    producers, found = graph.producers(), [next(t for t, tensor in enumerate(graph.tensors) if tensor.name == name)]
+
+    def gives_units(t: int) -> bool:
+        return t in producers and graph.ops[producers[t]].kind in UNITS
+
+    while gives_units(found[-1]):
+        given = [u for u in graph.ops[producers[found[-1]]].inputs if not graph.tensors[u].is_constant]
+        if len(given) > 1 or not gives_units(given[0]):
             break
-        found.append(graph.tensors[t].name)
-    return tuple(found)
+        found.append(given[0])
+    return tuple(graph.tensors[t].name for t in found)
 
 
 def in_float(tensors: Iterable[str]) -> str:

@@ -346,6 +346,6 @@ def _tried(
     made = make(small, used, precision, Stages())
     quality = small.gate.quality(made.reference, {"": made.graph})[""]
     floats = share(graph, upto(graph, change.floats)) if change.floats else 0.0
-    errors = tuple((at.variations[1:], at.errors[1:]) for _, at in _judged(made.reference, quality))
+    errors = tuple(at.paired for _, at in _judged(made.reference, quality))
     worst = worst_place(made.reference, quality)
     return Trial(" ".join(change.options), worst, quality.samples, compensated, floats, errors)

@@ -42,7 +42,8 @@ def table(rows: Sequence[Row]) -> str:
         by_recipe.setdefault(row["name"], {})[filters(row), recipe(row)] = row
     by_name = {name: _by_filters(found) for name, found in by_recipe.items()}
     chosen = [_chosen(found) for found in by_name.values()]
-    twice = [_of_recipes(found) for found in by_recipe.values() if len(_of_recipes(found)) == 2]
+    of_recipes = {name: _of_recipes(found) for name, found in by_recipe.items()}
+    twice = [found for found in of_recipes.values() if len(found) == 2]
     made = [row for row in chosen if row["status"] != "not made"]
     tried = [row for row in made if row["status"] != CONVERTED]
     converted = [row for row in made if any(found.get("converted") for found in by_name[row["name"]].values())]
@@ -76,7 +77,7 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     cells = (
-        _cells(row, by_name[row["name"]].get(WHITE), _of_recipes(by_recipe[row["name"]]).get(QUICK))
+        _cells(row, by_name[row["name"]].get(WHITE), of_recipes[row["name"]].get(QUICK))
         for row in sorted(chosen, key=_order)
     )
     return "\n".join([*lines, *cells])

@@ -343,6 +343,8 @@ _ROWS = (
     integer("RANGE", tflm=False),
 )
 
+RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+"""Ops that keep the values and their order."""
 RULES: Mapping[str, OpRule] = MappingProxyType({row.kind: row for row in _ROWS})
 
 # Limits of a fused activation in real values; None means unlimited.

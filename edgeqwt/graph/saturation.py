@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Sequence
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import RESHAPES, RULES
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 CHOICES = ("ARG_MAX", "ARG_MIN")
@@ -46,16 +46,18 @@ def _stay_classes(graph: Graph, softmax: Op, behind: Sequence[Op]) -> bool:
     axis = len(graph.tensors[softmax.outputs[0]].shape) - 1
     for op in reversed(behind):
         before, after = (graph.tensors[t].shape for t in (op.inputs[0], op.outputs[0]))
-        if op.kind in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"):
+        if op.kind in RESHAPES:
             rest = math.prod(before[axis + 1 :])
-            axes = (k for k, n in enumerate(after) if n == before[axis] and math.prod(after[k + 1 :]) == rest)
-            axis = next(axes, -1)
+            axes = [k for k, n in enumerate(after) if n == before[axis] and math.prod(after[k + 1 :]) == rest]
+            if not axes:
+                return False
+            axis = axes[0]
         elif op.kind == "TRANSPOSE" and (moved := graph.tensors[op.inputs[1]].data) is not None:
             axis = moved.tolist().index(axis)
-        elif op.kind == "SPACE_TO_DEPTH" or len(before) != len(after):
-            return op.kind != "SPACE_TO_DEPTH"  # where they lie then is not known
-        if axis < 0:
+        elif op.kind == "SPACE_TO_DEPTH":
             return False
+        elif len(before) != len(after):
+            return True  # where they lie then is not known
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.opset import RESHAPES
 
 ROUNDING = frozenset({"FLOOR", "CEIL", "ROUND", "SIGN"})
 # fmt: off
@@ -19,7 +20,8 @@ KEEPING = frozenset({
 })
 # fmt: on
 """Ops that make whole numbers of whole numbers."""
-MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE")
+MOVING = (*RESHAPES, "TRANSPOSE")
+"""Ops that keep all values, one of each."""
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 
 

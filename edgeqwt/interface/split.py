@@ -18,12 +18,10 @@ from edgeqwt.converted import Binding, ConvertedModel, Joined
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import RESHAPES, RULES
 from edgeqwt.prepare.rewriting import integers, reshape
 from edgeqwt.prepare.tidy import drop_dead
 from edgeqwt.verify.parts import Part, element_wise, parts_of
-
-RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeqwt.graph.graph import Editor, Graph, Op
-from edgeqwt.prepare.moves import RESHAPES
+from edgeqwt.graph.opset import RESHAPES
 from edgeqwt.prepare.rewriting import activation_like, rewritten, sole_reader, uses, without
 
 FUSED = ("RELU", "RELU6", "RELU_N1_TO_1")

@@ -15,9 +15,9 @@ import numpy as np
 
 from edgeqwt.graph.element_order import order_of
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.opset import RESHAPES
 from edgeqwt.prepare.rewriting import integers, reshaping, sole_reader, uses, value, without
 
-RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 LARGEST_RANK = 6
 """Of what LiteRT's TRANSPOSE and XNNPACK take; what a longer chain permutes may need more axes than each of its ops."""
 Shape = tuple[int, ...]

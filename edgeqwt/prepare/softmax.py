@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import RESHAPES
 from edgeqwt.prepare.rewriting import Site, is_number, rewrites, value, writer
 
 SHIFTS = ("ADD", "SUB")
-RESHAPES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")
 
 
 def _summed_axis(graph: Graph, total: int, exponential: int) -> int | None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
-from edgeqwt.prepare.layer_splits import LARGEST, MOVING, PICKING
+from edgeqwt.graph.whole_numbers import MOVING
+from edgeqwt.prepare.layer_splits import LARGEST, PICKING
 from edgeqwt.prepare.moves import Move, moving, plan
 from edgeqwt.prepare.rewriting import integers, uses, value, without
 from edgeqwt.runtime.runners import reference

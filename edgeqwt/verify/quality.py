@@ -37,18 +37,23 @@ class OutputFigures:
     unresolved: float | None
 
     @property
+    def paired(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What each sample adds to what varies, and its squared error; without the first one, which adds nothing."""
+        return self.variations[1:], self.errors[1:]
+
+    @property
     def standard_error(self) -> float:
         """Of `closeness.judged_db`, in dB, by the jackknife over samples; nan where samples are too few to know.
 
         What a sample adds about the mean of those before it has the variance as its expectation (Welford 1962), but
         for the first one's, which adds nothing.
         """
-        return gain(self.variations[1:], self.errors[1:]).standard_error
+        return gain(*self.paired).standard_error
 
     @property
     def least_db(self) -> float:
         """What fresh samples may well have, in dB (`paired.least_db`); nan where samples are too few to know."""
-        return least_db(self.variations[1:], self.errors[1:])
+        return least_db(*self.paired)
 
 
 @dataclass(frozen=True)
