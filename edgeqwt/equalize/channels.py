@@ -24,7 +24,7 @@ from edgeqwt.equalize.products import matmul
 from edgeqwt.graph.fills import has_fills
 from edgeqwt.graph.graph import Array, Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import JOINS, MOVES, RULES, SPLITS
 from edgeqwt.runtime.runners import reference
 
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR")
@@ -170,8 +170,7 @@ def _passed(graph: Graph, op: Op, of: Mapping[int, Array], factors: Factors) -> 
 
 
 _MOVING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE",
-    "STRIDED_SLICE", "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "TILE",
+    *MOVES, *SPLITS, *JOINS, "PAD", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "TILE",
     "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO", "REVERSE_V2",
 )  # fmt: skip
 

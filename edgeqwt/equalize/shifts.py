@@ -18,13 +18,10 @@ from edgeqwt.equalize.products import upright
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
 from edgeqwt.graph.im2col import PATCHED, matrix, patches
 from edgeqwt.graph.linear import has_constant_weights, is_linear, slots
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import JOINS, MOVES, RULES, SPLITS
 from edgeqwt.runtime.runners import reference
 
-MOVING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "CONCATENATION",
-    "PACK", "UNPACK",
-)  # fmt: skip
+MOVING = (*MOVES, *SPLITS, *JOINS)
 POOLING = ("MEAN", "AVERAGE_POOL_2D", "MAX_POOL_2D")  # within channels, where a shift of the whole channel passes
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Graph, Op, Tensor
+from edgeqwt.graph.opset import JOINS, MOVES, SPLITS
 
 Check = Callable[[Graph, Op], str]
 
@@ -249,8 +250,7 @@ INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 WITHOUT_OUTPUT = ("ASSIGN_VARIABLE", "CALL_ONCE", "CUSTOM", "IF", "WHILE", "CALL", "HASHTABLE_IMPORT")
 MOVING = frozenset(
     {
-        "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V",
-        "SLICE", "STRIDED_SLICE", "GATHER", "GATHER_ND", "REVERSE_V2", "TILE", "PAD", "PADV2", "MIRROR_PAD",
+        *MOVES, *SPLITS, *JOINS, "GATHER", "GATHER_ND", "REVERSE_V2", "TILE", "PAD", "PADV2", "MIRROR_PAD",
         "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "BROADCAST_TO",
     }
 )  # fmt: skip

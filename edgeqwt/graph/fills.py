@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.graph.opset import MOVES, SPLITS
 
 HUGE = 2.0**100
 """From here on, infinities included, a value is a fill: no scale of an integer graph reaches it."""
@@ -24,9 +25,8 @@ FILL = 2.0**120
 
 PADDED = ("PAD", "PADV2", "MIRROR_PAD")
 MOVING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE",
-    "GATHER", "GATHER_ND", "TILE", "BROADCAST_TO", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND",
-    "BATCH_TO_SPACE_ND", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2", *PADDED,
+    *MOVES, *SPLITS, "PACK", "GATHER", "GATHER_ND", "TILE", "BROADCAST_TO", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
+    "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2", *PADDED,
 )  # fmt: skip
 CHOOSING: Mapping[str, tuple[int, ...] | None] = {
     "PADV2": (0, 2),

@@ -345,6 +345,9 @@ _ROWS = (
 
 RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 """Ops that keep the values and their order."""
+CUTS, SPLITS, JOINS = ("SLICE", "STRIDED_SLICE"), ("SPLIT", "SPLIT_V", "UNPACK"), ("CONCATENATION", "PACK")
+MOVES = (*RESHAPES, "TRANSPOSE", *CUTS)
+"""Ops with one tensor of values, of which they keep all or some."""
 RULES: Mapping[str, OpRule] = MappingProxyType({row.kind: row for row in _ROWS})
 
 # Limits of a fused activation in real values; None means unlimited.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import ACTIVATION_LIMITS
+from edgeqwt.graph.opset import ACTIVATION_LIMITS, MOVES, SPLITS
 
 CURVES: Mapping[str, tuple[float, float]] = {
     "LOGISTIC": (0, 1), "SOFTMAX": (0, 1), "TANH": (-1, 1), "SIN": (-1, 1), "COS": (-1, 1),
@@ -15,9 +15,9 @@ CURVES: Mapping[str, tuple[float, float]] = {
     "RELU_0_TO_1": (0, 1),
 }  # fmt: skip
 KEEPING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "RESIZE_BILINEAR",
+    *MOVES, *SPLITS, "GATHER", "RESIZE_BILINEAR",
     "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "AVERAGE_POOL_2D", "MAX_POOL_2D",
-    "MEAN", "REDUCE_MAX", "REDUCE_MIN", "BROADCAST_TO", "TILE", "SPLIT", "SPLIT_V", "UNPACK",
+    "MEAN", "REDUCE_MAX", "REDUCE_MIN", "BROADCAST_TO", "TILE",
 )  # fmt: skip
 WHOLE: Mapping[str, Callable[[float], float]] = {"FLOOR": math.floor, "CEIL": math.ceil, "ROUND": round}
 SUMS = ("SUM", "FULLY_CONNECTED", "BATCH_MATMUL")

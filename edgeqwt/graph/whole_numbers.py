@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Graph
-from edgeqwt.graph.opset import RESHAPES
+from edgeqwt.graph.opset import JOINS, MOVES, RESHAPES, SPLITS
 
 ROUNDING = frozenset({"FLOOR", "CEIL", "ROUND", "SIGN"})
 # fmt: off
 KEEPING = frozenset({
     "ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "ABS", "NEG", "SQUARE", "RELU", "RELU6", "SUM", "REDUCE_MAX",
-    "REDUCE_MIN", "SELECT", "SELECT_V2", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE",
-    "SPLIT", "SPLIT_V", "CONCATENATION", "PACK", "UNPACK", "GATHER", "GATHER_ND", "TILE", "BROADCAST_TO", "PAD",
+    "REDUCE_MIN", "SELECT", "SELECT_V2", "GATHER", "GATHER_ND", "TILE", "BROADCAST_TO", "PAD", *MOVES, *SPLITS, *JOINS,
 })
 # fmt: on
 """Ops that make whole numbers of whole numbers."""

@@ -19,13 +19,13 @@ from edgeqwt.converted import Affine, Binding, ConvertedModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import along
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.interface.options import ALL, Interface, Pixels
 from edgeqwt.interface.real_outputs import SPANS, with_real_outputs
 from edgeqwt.prepare.rewriting import NONE
 from edgeqwt.widths.ports import Port, with_states
 from edgeqwt.widths.precision import Precision
 
-MOVED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE")
 LOOKED_AT = 32  # samples that pixels are recognized in, and standardized by
 WHOLE = 0.02  # of a pixel: how far from whole ones float32 and rounded means leave them
 
@@ -159,7 +159,7 @@ def _cast_behind(graph: Graph, t: int) -> list[int]:
             op = graph.ops[i]
             if op.kind == "CAST" and graph.tensors[op.outputs[0]].is_float:
                 found.append(i)
-            elif op.kind in MOVED and op.inputs[0] == t and op.outputs[0] not in graph.outputs:
+            elif op.kind in MOVES and op.inputs[0] == t and op.outputs[0] not in graph.outputs:
                 todo.append(op.outputs[0])
             else:
                 return []

@@ -17,7 +17,7 @@ import numpy as np
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
 from edgeqwt.graph.linear import slots
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import MOVES, RULES
 from edgeqwt.graph.padding import margins, same_padding
 from edgeqwt.prepare.prepare import Prepared, prepare
 from edgeqwt.prepare.rewriting import NONE, constant, sole_reader, uses, value
@@ -25,10 +25,7 @@ from edgeqwt.runtime.runners import reference
 from edgeqwt.widths.ports import Port
 
 ARITHMETIC = ("MUL", "ADD", "SUB")
-MOVING = (
-    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "CONCATENATION",
-    "SPACE_TO_DEPTH", "PAD", "GATHER",
-)  # fmt: skip
+MOVING = (*MOVES, "SPLIT", "SPLIT_V", "CONCATENATION", "SPACE_TO_DEPTH", "PAD", "GATHER")
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 POINTWISE = {
     "padding": "VALID", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "depthMultiplier": 1,

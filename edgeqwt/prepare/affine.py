@@ -19,10 +19,11 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.centering import CARRIERS
 from edgeqwt.prepare.rewriting import constant, is_single_use, uses, value
 
-MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "MEAN")
+MOVING = (*MOVES, "GATHER", "MEAN")
 
 
 def fold_beta(graph: Graph) -> tuple[Graph, list[str]]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from edgeqwt.graph.graph import Editor, Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.constants import LARGEST_GROWTH
 from edgeqwt.prepare.rewriting import constant, is_single_use, sole_reader, uses, value, without
 
-MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "MEAN")
+MOVING = (*MOVES, "MEAN")
 PRODUCTS = ("MUL", "BATCH_MATMUL")
 
 Scaled = Mapping[tuple[int, int], float]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.rewriting import Site, rewrites, value, writer
 
 INTEGERS = ("int32", "int64")
-MOVING = ("CAST", "RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "GATHER")
+MOVING = (*MOVES, "CAST", "GATHER")
 LARGEST = 2**24  # above, float32 does not hold every integer
 INDICES = ("TOPK_V2", "ARG_MAX", "ARG_MIN")
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
 from edgeqwt.graph.linear import slots
+from edgeqwt.graph.opset import CUTS, SPLITS
 from edgeqwt.graph.whole_numbers import MOVING
 from edgeqwt.prepare.moves import Move, Shape, moving, plan
 from edgeqwt.prepare.rewriting import activation_like, constant, is_single_use, sole_reader, uses, value, without
 from edgeqwt.runtime.runners import reference
 
-PICKING = ("SLICE", "STRIDED_SLICE", "GATHER", "SPLIT", "SPLIT_V", "UNPACK")
+PICKING = (*CUTS, *SPLITS, "GATHER")
 LARGEST = 1 << 24  # elements that float32 can number
 
 

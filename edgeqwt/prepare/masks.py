@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.graph.whole_numbers import is_whole
 from edgeqwt.prepare.rewriting import Site, constant, float32, ports, rewrites, sole_reader, uses, value, without
 
@@ -35,7 +36,7 @@ ABSORBS = -1e8
 NEVER_WHOLE = -1.5
 """Added to a whole number it makes none."""
 
-MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE", "GATHER")
+MOVING = (*MOVES, "BROADCAST_TO", "TILE", "GATHER")
 
 SUMS: Mapping[str, tuple[int, int]] = MappingProxyType({"ADD": (1, 1), "SUB": (1, -1)})
 """Ops that add, and the sign of each input."""

@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.rewriting import activation_like, constant, integers, sole_reader, uses, value, without
 
 SMALL = -1e3  # what pads a max pool and lies below is not meant as data
 POSITIVE = ("RELU", "RELU6", "RELU_0_TO_1", "LOGISTIC", "SOFTMAX", "EXP", "ABS", "SQRT", "RSQRT")
-KEEPS_SIGN = ("RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "SLICE", "STRIDED_SLICE")
+KEEPS_SIGN = (*MOVES, "MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN")
 
 
 def same_pools(graph: Graph) -> tuple[Graph, list[str]]:

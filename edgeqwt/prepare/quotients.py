@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 
 from edgeqwt.graph.graph import Graph, Op
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.rewriting import Site, activation_like, is_number, rewrites, sole_reader, uses, value
 
 NOT_NEGATIVE = ("RELU", "RELU6", "RELU_0_TO_1", "ABS", "SQUARE", "EXP", "LOGISTIC", "SOFTMAX", "SQRT", "RSQRT")
-MOVING = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "MEAN", "SUM", "REDUCE_MAX")
+MOVING = (*MOVES, "MEAN", "SUM", "REDUCE_MAX")
 """Ops whose results are not below the lowest of what they read first, if that is not below zero."""
 
 

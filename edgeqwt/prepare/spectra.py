@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Editor, Graph, Op, Tensor
+from edgeqwt.graph.opset import MOVES
 from edgeqwt.prepare.rewriting import DENSE, NONE, activation_like, constant, float32, reshape, uses, value
 
-MOVES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE"})
 """What moves complex values, and moves their parts in the same way."""
 READERS = frozenset({"COMPLEX_ABS", "REAL", "IMAG", "CAST"})
 

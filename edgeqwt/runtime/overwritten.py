@@ -15,13 +15,14 @@ from hashlib import sha256
 
 from edgeqwt.errors import ToolError
 from edgeqwt.graph.graph import Editor, Graph, Op, Tensor
+from edgeqwt.graph.opset import RESHAPES
 from edgeqwt.graph.opset16 import BITS
 from edgeqwt.runtime.runners import SMALL, TriedLiteRT
 
 MOST_KNOWN = 64
 _KNOWN: dict[bytes, tuple[tuple[int, int], ...]] = {}  # what was found of graphs, by their form
 
-VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
+VIEWS = (*RESHAPES, "BITCAST")
 """Ops that write to their input's memory what is there already."""
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.simulation.quantizers import CANDIDATES, NARROWEST, TINY, Fitted, Op, Quantizer, uniform
-from edgeqwt.simulation.sites import MOVES, leads_to
+from edgeqwt.simulation.sites import MOVING, leads_to
 
 RANKED = 4  # samples whose pairs of scores are looked at: there are positions² of them for each query
-SCALED = MOVES | {"MUL", "ADD"}
+SCALED = MOVING | {"MUL", "ADD"}
 
 
 @dataclass(frozen=True)

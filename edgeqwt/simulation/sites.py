@@ -13,9 +13,10 @@ from enum import StrEnum
 
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import linear_ops, slots
+from edgeqwt.graph.opset import MOVES
 
-MOVES = frozenset({"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V"})
-SUMMED = MOVES | {"ADD", "MUL", "MAXIMUM"}
+MOVING = frozenset({*MOVES, "SPLIT", "SPLIT_V"})
+SUMMED = MOVING | {"ADD", "MUL", "MAXIMUM"}
 """What lies between a product that sums squares for a normalization and its RSQRT."""
 
 
@@ -74,7 +75,7 @@ def sites(graph: Graph) -> tuple[Site, ...]:
 def role(graph: Graph, producers: Mapping[int, int], tensor: int) -> Role:
     """What an activation is, by the op that makes it; ops that only move values are looked through."""
     i = producers.get(tensor, -1)
-    while i >= 0 and graph.ops[i].kind in MOVES:
+    while i >= 0 and graph.ops[i].kind in MOVING:
         tensor = next(t for t in graph.ops[i].inputs if not graph.tensors[t].is_constant)
         i = producers.get(tensor, -1)
     if i < 0:

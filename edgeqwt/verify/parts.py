@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import JOINS, MOVES, RULES, SPLITS
 from edgeqwt.runtime.runners import InterpreterError, reference
 
-JOINING = frozenset({"CONCATENATION", "PACK"})
-MOVING = JOINING | {
-    "UNPACK", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "GATHER",
-    "GATHER_ND", "PAD", "TILE", "BROADCAST_TO", "SPACE_TO_DEPTH", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2",
-}  # fmt: skip
+MOVING = frozenset({
+    *MOVES, *SPLITS, *JOINS, "GATHER", "GATHER_ND", "PAD", "TILE", "BROADCAST_TO", "SPACE_TO_DEPTH",
+    "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2",
+})  # fmt: skip
 ARITHMETIC = frozenset({"ADD", "SUB", "MUL", "DIV"})
 CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE"})
 MOST = 16  # what is joined of more is a sequence, whose members mean the same
@@ -109,7 +108,7 @@ def _sources(graph: Graph, tensor: int) -> tuple[Array, list[int]] | None:
     A number is leaf + 1 (0: padding) modulo len(leaves) + 1; each op that computes adds another multiple of that.
     """
     leaves, inside = _walk(graph, tensor)
-    if not any(graph.ops[i].kind in JOINING for i in inside):
+    if not any(graph.ops[i].kind in JOINS for i in inside):
         return None
     counted, base = list(graph.tensors), len(leaves) + 1
     changes: dict[int, Op] = {}
@@ -168,7 +167,7 @@ def _walk(graph: Graph, tensor: int) -> tuple[list[int], list[int]]:
     # What is read before who reads it: ops are in order.
     for t in sorted(seen, key=lambda t: producers.get(t, -1)):
         joins[t] = any(joins[u] for u in before(t) or []) or (
-            t in producers and before(t) is not None and graph.ops[producers[t]].kind in JOINING
+            t in producers and before(t) is not None and graph.ops[producers[t]].kind in JOINS
         )
     todo = [tensor]
     while todo:
