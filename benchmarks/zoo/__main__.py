@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.zoo.networks import names
 from benchmarks.zoo.one import AFTER_PARITY, build
-from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, filters, line, recipe, table
+from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, Way, line, table, way
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
@@ -55,13 +55,13 @@ def main() -> None:
     if not options.table:
         everything, commit = names(), _commit()
         wanted = dict.fromkeys(name for text in options.only.split(",") for name in fnmatch.filter(everything, text))
-        of = {(name, kind): row for (name, kind, made), row in rows.items() if made == options.recipe}
-        known = {name: of.get((name, EITHER), of.get((name, options.filters))) for name in wanted}
+        ways = [Way(kind, options.native, options.recipe) for kind in (EITHER, options.filters)]
+        known = {name: next((rows[name, how] for how in ways if (name, how) in rows), None) for name in wanted}
         missing = [name for name, row in known.items() if row is None or again(row, options)]
         with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a", encoding="utf-8") as file:
             for job in as_completed([pool.submit(one, name, options) for name in missing]):
                 row = {**job.result(), "commit": commit}
-                rows[row["name"], filters(row), recipe(row)] = row
+                rows[row["name"], way(row)] = row
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(line(row), flush=True)
@@ -97,12 +97,12 @@ def _commit() -> str:
     return ""
 
 
-def read(path: Path) -> dict[tuple[str, str, str], Row]:
-    """The rows by name, filters and recipe, the last of each."""
+def read(path: Path) -> dict[tuple[str, Way], Row]:
+    """The rows by name and by how the network was built, the last of each."""
     if not path.exists():
         return {}
     rows = map(json.loads, path.read_text("utf-8").splitlines())
-    return {(row["name"], filters(row), recipe(row)): row for row in rows}
+    return {(row["name"], way(row)): row for row in rows}
 
 
 def again(row: Row, options: argparse.Namespace) -> bool:
@@ -120,7 +120,8 @@ def one(name: str, options: argparse.Namespace) -> Row:
     # a network takes to build.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    row: Row = {"name": name, "filters": options.filters, "recipe": options.recipe, "seconds": options.seconds}
+    row: Row = {"name": name, "filters": options.filters, "recipe": options.recipe, "native": options.native}
+    row["seconds"] = options.seconds
     with tempfile.TemporaryDirectory(prefix="zoo") as folder:
         log, found = Path(folder, "log"), Path(folder, "row.json")
         child = context.Process(target=build, args=(name, options, log, found))

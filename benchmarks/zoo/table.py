@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 """What `one` writes of a network: "name", "status" and what was measured."""
-Key = tuple[str, str]
-"""Filters and recipe."""
 BUILT, BELOW, REFUSED, UNCONVERTED = "built", "below the gate", "refused", "not converted"
 SMOOTH, WHITE, EITHER = "smooth", "white", "either"
 """Filters of random convolutions: blurred, or as the package draws them; networks of text are the same with either."""
-PAIR = (SMOOTH, WHITE)
 QUICK, DEFAULT = "fast", "balanced"
 """Recipes: that of the first sweeps, and that of a command that names none."""
 CONVERTED = "converted"
@@ -35,20 +32,16 @@ def table(rows: Sequence[Row]) -> str:
     """What is asked for beside what was measured, then one line per network, the worst first.
 
     A network counts by its row with smooth filters, where there is one that says more than that it converts; of these
-    by that with the default recipe.
+    by that at its own resolution, and with the default recipe.
     """
-    by_recipe: dict[str, dict[Key, Row]] = {}
+    by_name: dict[str, dict[Way, Row]] = {}
     for row in rows:
-        by_recipe.setdefault(row["name"], {})[filters(row), recipe(row)] = row
-    by_name = {name: _by_filters(found) for name, found in by_recipe.items()}
+        by_name.setdefault(row["name"], {})[way(row)] = row
     chosen = [_chosen(found) for found in by_name.values()]
-    of_recipes = {name: _of_recipes(found) for name, found in by_recipe.items()}
-    twice = [found for found in of_recipes.values() if len(found) == 2]
     made = [row for row in chosen if row["status"] != "not made"]
     tried = [row for row in made if row["status"] != CONVERTED]
     converted = [row for row in made if any(found.get("converted") for found in by_name[row["name"]].values())]
     integer = [row for row in made if row["status"] in DONE and row["float_ops"] == 0]
-    both = [found for found in by_name.values() if all(found.get(kind, {}).get("status") in DONE for kind in PAIR)]
     counts = ", ".join(f"{n} {status}" for status, n in Counter(row["status"] for row in chosen).most_common())
     lines = [
         f"{len(made)} networks: {counts}.",
@@ -59,55 +52,65 @@ def table(rows: Sequence[Row]) -> str:
         f"| build with every op integer | {INTEGER:.0%} | {_share(integer, tried)} |",
         f"| median SQNR of what varies | {GOOD} dB | {_median(chosen)} |",
         f"| with weights left float, where that is better | | {_median(chosen, 'ceiling_db')} |",
-        *(
-            f"| of those built with both, {kind} filters | | {_median([found[kind] for found in both])} |"
-            for kind in PAIR
-        ),
-        *(
-            f"| of those built with both, `{kind}` | | {_median([found[kind] for found in twice])} |"
-            for kind in (QUICK, DEFAULT)
-        ),
+        *_compared(by_name, "filters", {SMOOTH: "smooth filters", WHITE: "white filters"}),
+        *_compared(by_name, "native", {False: "at 96 pixels", True: "at their own resolution"}),
+        *_compared(by_name, "recipe", {QUICK: f"`{QUICK}`", DEFAULT: f"`{DEFAULT}`"}),
         f"| crashes, tracebacks | 0 | {sum(row['status'] in ('crashed', 'bug') for row in chosen)} |",
         f"| stopped by the limit of time | 0 | {sum(row['status'] == 'timed out' for row in chosen)} |",
         "",
         "| network | input | converter | difference to the source, of the tolerance | recipe | of what varies, dB "
-        "| with `fast`, dB | 8-bit activations alone, dB | noise gain, dB | same top-1 "
+        "| with `fast`, dB | at 96 pixels, dB | 8-bit activations alone, dB | noise gain, dB | same top-1 "
         "| white filters: of what varies, dB | white filters: noise gain, dB | ops | seconds | peak MiB | commit "
         "| status |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"|{18 * '---|'}",
     ]
-    cells = (
-        _cells(row, by_name[row["name"]].get(WHITE), of_recipes[row["name"]].get(QUICK))
-        for row in sorted(chosen, key=_order)
-    )
+    cells = (_cells(row, by_name[row["name"]]) for row in sorted(chosen, key=_order))
     return "\n".join([*lines, *cells])
 
 
-def recipe(row: Row) -> str:
-    """That a network was built with; early rows do not say it."""
-    return str(row.get("recipe", QUICK))
+class Way(NamedTuple):
+    """How a network was built: the filters, whether at its own resolution, the recipe."""
+
+    filters: str
+    native: bool
+    recipe: str
 
 
-def _by_filters(found: Mapping[Key, Row]) -> dict[str, Row]:
-    """By filters, the row of the default recipe where there is one that was built."""
-    order = sorted(found.items(), key=lambda item: (item[1]["status"] in DONE, item[0][1] == DEFAULT))
-    return {kind: row for (kind, _), row in order}
+def way(row: Row) -> Way:
+    """How a row's network was built; early rows do not say it."""
+    return Way(row.get("filters", WHITE), row.get("native", False), row.get("recipe", QUICK))
 
 
-def _of_recipes(found: Mapping[Key, Row]) -> dict[str, Row]:
-    """By recipe, rows of files with smooth filters, or of text."""
-    return {name: row for (kind, name), row in found.items() if kind != WHITE and row["status"] in DONE}
+def _rank(row: Row) -> tuple[bool, ...]:
+    """Of several rows of one network the highest counts."""
+    how = way(row)
+    known = row["status"] != CONVERTED, how.filters != WHITE, row["status"] in DONE
+    return (*known, how.native, how.recipe == DEFAULT)
 
 
-def filters(row: Row) -> str:
-    """How a row's filters were drawn; early rows do not say it."""
-    return str(row.get("filters", WHITE))
-
-
-def _chosen(found: dict[str, Row]) -> Row:
+def _chosen(found: Mapping[Way, Row]) -> Row:
     """The row that a network counts by."""
-    rows = [found[kind] for kind in (EITHER, SMOOTH, WHITE) if kind in found]
-    return next((row for row in rows if row["status"] != CONVERTED), rows[0])
+    return max(found.values(), key=_rank)
+
+
+def _pair(found: Mapping[Way, Row], field: str, values: Iterable[object]) -> list[Row] | None:
+    """Rows of files that differ in one thing alone, one for each of its values."""
+    for row in sorted(found.values(), key=_rank, reverse=True):
+        rows = [found.get(way(row)._replace(**{field: value})) for value in values]
+        built = [other for other in rows if other is not None and other["status"] in DONE]
+        if len(built) == len(rows):
+            return built
+    return None
+
+
+def _compared(by_name: Mapping[str, Mapping[Way, Row]], field: str, values: Mapping[object, str]) -> list[str]:
+    """Lines with the medians of networks that were built in several ways."""
+    pairs = [pair for found in by_name.values() if (pair := _pair(found, field, values)) is not None]
+    columns = zip(*pairs, strict=True) if pairs else [()] * len(values)
+    return [
+        f"| of those built with both, {what} | | {_median(rows)} |"
+        for what, rows in zip(values.values(), columns, strict=True)
+    ]
 
 
 def _median(rows: Sequence[Row], *others: str) -> str:
@@ -125,21 +128,34 @@ def _order(row: Row) -> tuple[bool, float, str]:
     return row["status"] in DONE, row.get("varying_db", 0.0), row["name"]
 
 
-def _cells(row: Row, white: Row | None, quick: Row | None) -> str:
+def _cells(row: Row, found: Mapping[Way, Row]) -> str:
+    how = way(row)
+    white = _best([other for other in found.values() if way(other).filters == WHITE])
+    quick = found.get(how._replace(recipe=QUICK)) if how.recipe != QUICK else None
+    small = [other for other in found.values() if way(other).filters == how.filters and not way(other).native]
     shape = "×".join(map(str, row.get("shape", [])[1:]))
     parity = "" if row.get("parity") is None else f"{row['parity']:.2g}"
-    numbers, ops = ["", "", "", "", _one_digit(row.get("noise_gain_db")), ""], ""
-    if row is white:  # nothing of smooth filters is known
-        numbers, ops = [""] * 6, str(row.get("ops", ""))
+    numbers, ops = ["", "", "", "", "", _one_digit(row.get("noise_gain_db")), ""], ""
+    if how.filters == WHITE:  # nothing of smooth filters is known
+        numbers, ops = [""] * 7, str(row.get("ops", ""))
     elif row["status"] in DONE:
-        figures = [_one_digit(row.get(key)) for key in ("varying_db", "ceiling_db", "noise_gain_db")]
-        figures.insert(1, _one_digit((quick or {}).get("varying_db")) if recipe(row) != QUICK else "")
-        numbers, ops = [recipe(row), *figures, f"{row['agreement']:.3f}"], str(row["ops"])
-    harder = [_one_digit((white or {}).get(key)) for key in ("varying_db", "noise_gain_db")]
+        others = [_varying(quick), _varying(_best(small)) if how.native else ""]
+        figures = [_one_digit(row.get(key)) for key in ("ceiling_db", "noise_gain_db")]
+        numbers, ops = [how.recipe, _varying(row), *others, *figures, f"{row['agreement']:.3f}"], str(row["ops"])
+    harder = [_varying(white), _one_digit((white or {}).get("noise_gain_db"))]
     what = " ".join(f"{row['status']} {row.get('message', '')}".split()).replace("|", "/")[:240]
     cells = [row["name"], shape, row.get("converter", ""), parity, *numbers, *harder, ops]
     cells += [f"{row.get('seconds', 0):.0f}", str(row.get("peak_mib", "")), row.get("commit", ""), what]
     return f"| {' | '.join(cells)} |"
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    """The row that counts among some."""
+    return max(rows, key=_rank, default=None)
+
+
+def _varying(row: Row | None) -> str:
+    return _one_digit((row or {}).get("varying_db"))
 
 
 def _one_digit(value: float | None) -> str:
