@@ -25,6 +25,7 @@ from edgeqwt.converters.tools import Found
 from edgeqwt.errors import InputError, ParityError, ToolError, UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph
+from edgeqwt.loading import place_in
 from edgeqwt.lowering.fake_quant import is_fake_quantized
 
 if TYPE_CHECKING:
@@ -120,9 +121,10 @@ def _run(file: Path, found: Found, work: Work) -> tuple[Path, bool]:
         status = None
     given.unlink()  # as long as all weights
     if status != 0 or not file.is_file():
+        place = place_in(log.read_text("utf-8", "replace"))
         hint = (
-            "If an op is not supported, replace it, or cut the model before it. "
-            f"--work FOLDER keeps the whole log, as {log.name}."
+            f"{f'It names {place}. ' if place else ''}If an op is not supported, replace it, or cut the model before "
+            f"it. --work FOLDER keeps the whole log, as {log.name}."
         )
         raise ToolError(NAME, status, child.tail(log), hint)
     if work.cache is not None:

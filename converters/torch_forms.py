@@ -20,6 +20,7 @@ from onnx import TensorProto
 from torch.overrides import TorchFunctionMode
 
 from edgeqwt.converters.torch_algebra import algebra_forms
+from edgeqwt.converters.torch_complex import complex_forms
 from edgeqwt.converters.torch_composed import composed_forms, functional_forms
 from edgeqwt.converters.torch_deform import DEFORM, deformed
 from edgeqwt.converters.torch_moves import moving_forms
@@ -117,7 +118,18 @@ def forms() -> Mapping[Any, Form]:
         found |= {getattr(owner, name): form for owner in (torch, torch.Tensor) if hasattr(owner, name)}
     found[torch.Tensor.__floordiv__] = found[torch.floor_divide]
     found[torch.Tensor.mT.__get__] = lambda x: x.transpose(-2, -1)  # type: ignore[attr-defined]
-    return with_batches({**found, **functional_forms(), **algebra_forms(), **spectral_forms(), **unpool_forms()})
+    found |= {**functional_forms(), **algebra_forms(), **spectral_forms(), **unpool_forms()}
+    return with_batches({**found, **{func: _either(form, found.get(func)) for func, form in complex_forms().items()}})
+
+
+def _either(first: Form, other: Form | None) -> Form:
+    """The first form that does not leave the function as it is."""
+
+    def form(*args: Any, **more: Any) -> Any:
+        found = first(*args, **more)
+        return other(*args, **more) if found is NotImplemented and other is not None else found
+
+    return form
 
 
 # -- pools -----------------------------------------------------------------------------

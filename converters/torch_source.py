@@ -23,7 +23,7 @@ from edgeqwt.converters.untrusted import TRUST, check_program, plain_pickles
 from edgeqwt.disk import TemporaryFolder
 from edgeqwt.errors import EdgeqwtError, InputError
 from edgeqwt.graph.graph import Array
-from edgeqwt.loading import is_trusted, user_code
+from edgeqwt.loading import is_trusted, user_code, user_place
 from edgeqwt.runtime.threads import torch_threads
 
 OPSET = 17  # the highest that the exporter which names nodes after modules writes well
@@ -292,10 +292,12 @@ def program_of(model: TorchModel, sample: Sample, log: Path) -> torch.export.Exp
 
 
 def _reason(error: BaseException) -> str:
-    """A line of what torch or a model raised first: the exporter says around it what it tried."""
+    """A line of what torch or a model raised first, and where: the exporter says around it what it tried."""
+    place = user_place(error)
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{said} ({place})" if place else said
 
 
 def save(program: torch.export.ExportedProgram, path: Path, log: Path) -> None:

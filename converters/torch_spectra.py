@@ -1,8 +1,7 @@
-"""Discrete Fourier transforms of torch as products with matrices of cosines and sines, and their complex results.
+"""Discrete Fourier transforms of torch as products with matrices of cosines and sines.
 
-TFLite has no complex numbers that integers could stand for, and exporters write custom ops. While a module is traced,
-torch.fft's functions give a `Spectrum`: a pair of real tensors with the methods that follow a transform. What is not
-here ends the trace, as it did before.
+Exporters write them as custom ops. While a module is traced, torch.fft's functions give complex values as pairs of real
+ones (`torch_complex`). What is not here ends the trace, as it did before.
 """
 
 from __future__ import annotations
@@ -17,130 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
+from edgeqwt.converters.torch_complex import Complex, parts
 from edgeqwt.graph.graph import Array
 from edgeqwt.prepare.spectra import turns
 
-MOVES = frozenset(
-    {
-        "reshape", "view", "permute", "transpose", "movedim", "swapaxes", "flatten", "unflatten", "unsqueeze",
-        "squeeze", "contiguous", "clone", "narrow", "expand", "sum", "mean", "roll", "flip", "chunk", "split",
-        "float",
-    }
-)  # fmt: skip
-"""Methods that do the same to real and imaginary parts."""
 LONGEST = 4096  # of a transform: its matrices are stored
 LEAST_WINDOW = 1e-11  # of windows' squares added up, by which torch.istft divides
-
-
-class Spectrum:
-    """A complex tensor as two real ones of equal shape.
-
-    Args:
-        real: its real part.
-        imag: its imaginary part.
-    """
-
-    def __init__(self, real: torch.Tensor, imag: torch.Tensor) -> None:
-        self.real = real
-        self.imag = imag
-
-    @property
-    def shape(self) -> torch.Size:
-        """Of either part."""
-        return self.real.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.real.ndim
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in MOVES:
-            raise AttributeError(f"complex values have no {name!r} while a module is traced")
-        return lambda *args, **more: self._each(lambda part: getattr(part, name)(*args, **more))
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._each(lambda part: part[index])
-
-    def _each(self, function: Callable[[torch.Tensor], Any]) -> Any:
-        real, imag = function(self.real), function(self.imag)
-        if isinstance(real, tuple | list):
-            return tuple(Spectrum(r, i) for r, i in zip(real, imag, strict=True))
-        return Spectrum(real, imag)
-
-    def abs(self) -> torch.Tensor:
-        """The magnitude."""
-        return (self.real * self.real + self.imag * self.imag).sqrt()
-
-    def angle(self) -> torch.Tensor:
-        """The phase, in radians."""
-        return torch.atan2(self.imag, self.real)
-
-    def conj(self) -> Spectrum:
-        """The complex conjugate."""
-        return Spectrum(self.real, -self.imag)
-
-    def __neg__(self) -> Spectrum:
-        return Spectrum(-self.real, -self.imag)
-
-    def __add__(self, other: Any) -> Spectrum:
-        real, imag = parts(other)
-        return Spectrum(self.real + real, self.imag if imag is None else self.imag + imag)
-
-    def __sub__(self, other: Any) -> Spectrum:
-        real, imag = parts(other)
-        return Spectrum(self.real - real, self.imag if imag is None else self.imag - imag)
-
-    def __mul__(self, other: Any) -> Spectrum:
-        real, imag = parts(other)
-        if imag is None:
-            return Spectrum(self.real * real, self.imag * real)
-        return Spectrum(self.real * real - self.imag * imag, self.real * imag + self.imag * real)
-
-    def __truediv__(self, other: Any) -> Any:
-        real, imag = parts(other)
-        return NotImplemented if imag is not None else Spectrum(self.real / real, self.imag / real)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Functions of torch that are given one."""
-        form = _functions().get(func)
-        return NotImplemented if form is None else form(*args, **(kwargs or {}))
-
-
-def parts(value: Any) -> tuple[Any, Any]:
-    """Real and imaginary part; None for the latter where there is none. Complex tensors are taken for constants."""
-    if isinstance(value, Spectrum):
-        return value.real, value.imag
-    if isinstance(value, complex):
-        return value.real, value.imag
-    if isinstance(value, torch.Tensor) and value.is_complex():
-        data = value.detach().resolve_conj().numpy()
-        return torch.tensor(data.real.copy()), torch.tensor(data.imag.copy())
-    return value, None
-
-
-@cache
-def _functions() -> Mapping[Any, Callable[..., Any]]:
-    found: dict[Any, Callable[..., Any]] = {
-        torch.abs: Spectrum.abs,
-        torch.angle: Spectrum.angle,
-        torch.conj: Spectrum.conj,
-        torch.real: lambda x: x.real,
-        torch.imag: lambda x: x.imag,
-        torch.view_as_real: lambda x: torch.stack((x.real, x.imag), -1),
-        torch.is_complex: lambda x: True,
-        torch.istft: _joined,
-    }
-    for other in (torch.mul, torch.multiply, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__):
-        found[other] = lambda a, b: a * b if isinstance(a, Spectrum) else b * a
-    for other in (torch.add, torch.Tensor.add, torch.Tensor.__add__):
-        found[other] = lambda a, b: a + b if isinstance(a, Spectrum) else b + a
-    return found
 
 
 @cache
@@ -162,19 +43,17 @@ def spectral_forms() -> Mapping[Any, Callable[..., Any]]:
         fft.irfftn: lambda x, s=None, dim=None, norm=None: _whole(x, s, dim, norm, "irfft"),
         fft.fftshift: lambda x, dim=None: _shifted(x, dim, 1),
         fft.ifftshift: lambda x, dim=None: _shifted(x, dim, -1),
-        torch.complex: lambda real, imag: Spectrum(real, imag),
         torch.stft: _framed,
         torch.Tensor.stft: _framed,
         torch.istft: _joined,
         torch.Tensor.istft: _joined,
-        torch.polar: lambda size, angle: Spectrum(size * angle.cos(), size * angle.sin()),
-        torch.view_as_complex: lambda x: Spectrum(x[..., 0], x[..., 1]),
     }
 
 
 def _whole(x: Any, sizes: Any, dim: Any, norm: str | None, kind: str) -> Any:
     """A transform along one or several axes."""
-    given = None if sizes is None else [int(n) for n in ([sizes] if isinstance(sizes, int) else sizes)]
+    single = isinstance(sizes, int | torch.Tensor)  # a traced size is a tensor
+    given = None if sizes is None else [int(n) for n in ([sizes] if single else sizes)]
     axes = [dim] if isinstance(dim, int) else list(range(x.ndim)) if dim is None else list(dim)
     if given is not None and dim is None:
         axes = axes[-len(given) :]
@@ -199,7 +78,7 @@ def _framed(x: torch.Tensor, *args: Any, return_complex: Any = None, **more: Any
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of pairs
         pairs: torch.Tensor = torch.stft(x, *args, **{**more, "return_complex": False})
-    return Spectrum(pairs[..., 0], pairs[..., 1])
+    return Complex(pairs[..., 0], pairs[..., 1])
 
 
 def _joined(
@@ -256,7 +135,7 @@ def _factor(n: int, norm: str | None, inverse: bool) -> float:
     return 1 / n if inverse == (norm in (None, "backward")) else 1.0
 
 
-def _along(x: Any, axis: int, n: int | None, norm: str | None, inverse: bool, half: bool = False) -> Spectrum:
+def _along(x: Any, axis: int, n: int | None, norm: str | None, inverse: bool, half: bool = False) -> Complex:
     """sum over j of x_j exp(-+ 2 pi i j k / n), for all k or the first n // 2 + 1."""
     n = int(x.shape[axis]) if n is None else n
     angles = turns(n, n // 2 + 1 if half else n, n)
@@ -265,9 +144,9 @@ def _along(x: Any, axis: int, n: int | None, norm: str | None, inverse: bool, ha
     real, imag = parts(x)
     real = _fitted(real, axis, n)
     if imag is None:
-        return Spectrum(_product(real, axis, cosines), _product(real, axis, sines))
+        return Complex(_product(real, axis, cosines), _product(real, axis, sines))
     imag = _fitted(imag, axis, n)
-    return Spectrum(
+    return Complex(
         _product(real, axis, cosines) - _product(imag, axis, sines),
         _product(real, axis, sines) + _product(imag, axis, cosines),
     )

@@ -27,6 +27,7 @@ from edgeqwt.regular_files import regular
 _PREFIX = "_edgeqwt_user_"
 """A file is a module under a private name, so that a user's `types.py` or `onnx.py` cannot shadow the real one."""
 
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _FORM = "Write file.py:function or package.module:function."
 
 
@@ -285,6 +286,22 @@ def _of_weights(text: str) -> str:
 def user_line() -> str | None:
     """file:line of the innermost frame, of those that run now, in code that is not a library's."""
     return _innermost_of(traceback.extract_stack(), None)
+
+
+def user_place(error: BaseException) -> str | None:
+    """file:line in code that is not a library's where an error or what caused it arose, or that its text names last."""
+    found: BaseException | None = error
+    while found is not None:
+        if (place := _innermost(found, None) or place_in(said_by(found))) is not None:
+            return place
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def place_in(text: str) -> str | None:
+    """file:line of the last frame in code that is not a library's of the tracebacks in a text."""
+    frames = [traceback.FrameSummary(file, int(line), "") for file, line in _FRAME.findall(text)]
+    return _innermost_of(traceback.StackSummary.from_list(frames), None)
 
 
 def _innermost(error: BaseException, file: Path | None) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgeqwt.errors import EdgeqwtError, InputError, RecipeError
-from edgeqwt.loading import calling, iterating, load_callable
+from edgeqwt.loading import calling, iterating, load_callable, place_in
 
 
 @pytest.fixture
@@ -306,3 +307,9 @@ def test_weights_whose_names_have_a_prefix(write: Any, name: str, hint: str) -> 
     with pytest.raises(InputError, match=r"Error\(s\) in loading state_dict") as caught:
         calling(load_callable(f"model.py:{name}", "x"), "model function")()
     assert hint in caught.value.hint
+
+
+def test_the_users_line_is_found_in_what_another_program_printed(tmp_path: Path) -> None:
+    text = f'Original traceback:\nFile "{tmp_path}/net.py", line 7, in forward\n  File "{json.__file__}", line 3, in x'
+    assert place_in(text) == f"{tmp_path}/net.py:7"
+    assert place_in("nothing") is None

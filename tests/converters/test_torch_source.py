@@ -165,8 +165,20 @@ def test_a_module_that_cannot_be_exported(tmp_path: Path) -> None:
 
     sample = {"x": np.eye(3, dtype=np.float32)[None]}
     with pytest.raises(
-        InputError, match=r"^m: torch\.onnx\.export fails: .*bessel_j0.*; by way of torch\.export: .*bessel_j0"
+        InputError,
+        match=r"^m: torch\.onnx\.export fails: .*bessel_j0.*; by way of torch\.export: .*bessel_j0",
     ):
+        export(from_module("m", Unexportable(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
+
+
+def test_what_cannot_be_traced_is_named_with_its_line(tmp_path: Path) -> None:
+    class Unexportable(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.complex(x, x).cosh().real
+
+    line = Unexportable.forward.__code__.co_firstlineno + 1
+    sample = {"x": np.eye(3, dtype=np.float32)[None]}
+    with pytest.raises(InputError, match=rf"no 'cosh' .*\.real and \.imag \(.*test_torch_source\.py:{line}\)"):
         export(from_module("m", Unexportable(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
 
 
