@@ -227,8 +227,11 @@ def changes(
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
     if coarse and not integers_only(context.target):  # the function alone is float, as small as it is
         floats = {tensor: name for tensor, name in names.items() if name in coarse}
-        given = (f"--output-type {shlex.quote(f'{name}=float')}" for name in coarse)
-        yield Change((in_float(floats), *given), ends=(*floats,), types=dict.fromkeys(coarse, "float"))
+        given = tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in coarse)
+        kept, real = (in_float(floats), *given), dict.fromkeys(coarse, "float")
+        yield Change(kept, ends=(*floats,), types=real)
+        if wider:  # small probabilities lie below a step of 16 bits, and multiply what goes into the function
+            yield Change((*kept, WIDE), ends=(*floats,), types=real, wide=True)
 
 
 def _wide_port(recipe: Recipe, tensor: str) -> bool:

@@ -3,10 +3,10 @@
 What a message names has to help when it is followed. So the options that could are built one after the other on a part
 of the samples, the cheapest first, with the recipe's quick techniques and without compensation, until one of them
 brings every output and every part of one to `FINE_DB`. For what is not poor, and not that good, there is no more; of
-large networks nothing is tried then. Where none does, fronts of the network stay float: the smallest that is enough is
-searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it there, then 16 bits
-with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes try the options
-alone of large networks.
+large networks 16 bits alone are tried then. Where none does, fronts of the network stay float: the smallest that is
+enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it there,
+then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes try
+the options alone of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them. Where
@@ -36,7 +36,7 @@ from edgeqwt.interface.split import split_outputs
 from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import COMPENSATION, plain
-from edgeqwt.possible_remedies import Change, changes, few_layers, front, narrow, of_columns
+from edgeqwt.possible_remedies import WIDE, Change, changes, few_layers, front, narrow, of_columns
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.progress import Advance, Stages
 from edgeqwt.recipe.layers import integers_only, upto
@@ -60,7 +60,7 @@ A sparse attention was promised 35.1 ± 2.1 dB by 16 of 64 samples, and had 8 dB
 """
 BRIEF_WORK = 1 << 24
 """Multiplications of a network from which on quick recipes try options alone, without fronts and compensation (more
-would take as long as all the rest, and `balanced`, which they name, does), and nothing is tried where nothing is
+would take as long as all the rest, and `balanced`, which they name, does), and 16 bits alone, once, where nothing is
 poor."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
@@ -167,12 +167,13 @@ def tried(
     if not any(context.graph.tensors[t].is_float for t in context.graph.outputs):
         return ()  # decisions have no dB that could tell what helps them
     large = work(context.graph) > BRIEF_WORK
-    if large and brief:
-        return ()  # what may help is named: to try it would take as long as all the rest of the build
     columns = column_warnings(context.model, samples, recipe.precision)
     unlike = tuple(name for name, warning in columns.items() if warning.standardize)
     layers, count = few_layers(own, limit), max(2, own.samples) * HOLD_OUT_EVERY
     ways = [*of_columns(context, recipe, quality, own, unlike), *changes(context, recipe, quality, own, layers)]
+    single = large and brief  # all that may help would take as long as the rest of the build
+    if single:
+        ways = [change for change in ways if change.options == (WIDE,)]
 
     def attempt(change: Change, compensated: bool = False, whole: bool = False, sure: bool = True) -> Trial | None:
         def on(some: Samples) -> Trial:
@@ -181,7 +182,7 @@ def tried(
         with suppress(EdgeqwtError):  # that way is no way for this model or target
             trial = on(samples)
             doubtful = trial.unsure or every or not large  # of large networks, only what other samples may not confirm
-            times = CONFIRMED if sure and trial.enough and doubtful else 0
+            times = CONFIRMED if sure and trial.enough and doubtful and not single else 0
             return confirmed(trial, [on(turned(samples, k * (count + 1))) for k in range(1, 1 + times)])
         return None
 
@@ -304,7 +305,7 @@ def _judged(graph: Graph, quality: Quality) -> Iterator[tuple[str, OutputFigures
     for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
         if graph.tensors[t].is_float:
             ends = (judged,) if "SOFTMAX" in before_saturation(graph, t)[1] else (judged, output)
-            yield from ((output.tensor, at) for at in ends if at.unresolved is None)
+            yield from ((graph.tensors[t].name, at) for at in ends if at.unresolved is None)
             yield from ((at.name, at) for at in output.judged_parts)
 
 

@@ -71,21 +71,21 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
     """
     found: list[Shortfall] = []
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
-        name = output.tensor
+        name, known = output.tensor, reference.tensors[t].name  # a file's copy in other bits has a name of its own
         at = "" if judged.tensor == name else f", judged at {first_name(judged.tensor)!r},"
-        where = f"output {name!r}{at}"
+        where = f"output {known!r}{at}"
         if judged.unresolved is None and (reference.tensors[t].is_float or back_to_cast(reference, t)):
             found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
         for part in output.judged_parts:
-            where = f"part {part.name!r} of output {name!r}"
+            where = f"part {part.name!r} of output {known!r}"
             found += [Shortfall(name, part.name, *messages) for messages in _poor(where, part.closeness, thresholds)]
         found += [Shortfall(name, "", *messages) for messages in _agreement(reference, t, output, thresholds)]
     coarse = coarse_outputs(reference, quality)
-    for output, judged in zip(quality.outputs, quality.decisive, strict=True):
-        if output.tensor in coarse:
+    for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
+        if (known := reference.tensors[t].name) in coarse:
             messages = (
-                f"output {output.tensor!r} has {_db(output.closeness.judged_db)} SQNR of what varies where "
-                f"{_db(judged.closeness.judged_db)} go into its {coarse[output.tensor]}: its steps are fixed, and "
+                f"output {known!r} has {_db(output.closeness.judged_db)} SQNR of what varies where "
+                f"{_db(judged.closeness.judged_db)} go into its {coarse[known]}: its steps are fixed, and "
                 "coarse for so small differences"
             )
             found.append(Shortfall(output.tensor, "", messages, False))
@@ -93,12 +93,15 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
 
 
 def coarse_outputs(reference: Graph, quality: Quality, lost_db: float = LOST_DB) -> dict[str, str]:
-    """The outputs that the fixed scale of the function behind what decides rounds too coarsely, and that function.
+    """The float graph's outputs that the fixed scale of the function behind what decides rounds too coarsely.
 
     Args:
         reference: the float graph, with the outputs of `quality`, in its order.
         quality: of the integer graph.
         lost_db: what that function has to lose; minus infinity: any that ends below `FINE_DB`.
+
+    Returns:
+        That function, by the output's name in the float graph.
     """
     found = {}
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
@@ -107,7 +110,7 @@ def coarse_outputs(reference: Graph, quality: Quality, lost_db: float = LOST_DB)
         curve = next((kind for kind in passed if RULES[kind].fixed_output is not None and kind != "SOFTMAX"), "")
         db = output.closeness.judged_db
         if curve and judged.tensor != output.tensor and db < FINE_DB and db + lost_db < judged.closeness.judged_db:
-            found[output.tensor] = curve
+            found[reference.tensors[t].name] = curve
     return found
 
 
@@ -150,18 +153,18 @@ def _agreement(
     Rows that float decides by less than a step of the output are left out (`Closeness.clear_rows`), and few rows say
     little: too few agree where a file at the threshold would show so few less often than once in twenty times.
     """
-    c, classes = output.closeness, _classes(reference, t)
+    c, classes, known = output.closeness, _classes(reference, t), reference.tensors[t].name
     if classes is None or c.clear_top1 is None:
         if classes and c.rows and not c.clear_rows:
             messages = "cannot tell its classes apart: the two largest lie closer than one of its steps"
-            yield f"output {output.tensor!r} {messages} on all {c.samples} held-out samples", False, False
+            yield f"output {known!r} {messages} on all {c.samples} held-out samples", False, False
         return
     if c.clear_top1 >= thresholds.min_agreement:
         return
     agreeing = round(c.clear_top1 * c.clear_rows)
     chance = thresholds.min_agreement < 1 and tail(agreeing, c.clear_rows, thresholds.min_agreement) > CHANCE
     same, of = ("largest element", "rows") if reference.tensors[t].is_float else ("integer", "elements")
-    messages = f"output {output.tensor!r} has the float model's {same} in {agreeing} of {c.clear_rows} {of}"
+    messages = f"output {known!r} has the float model's {same} in {agreeing} of {c.clear_rows} {of}"
     if chance:
         yield f"{messages}, fewer than {thresholds.min_agreement:g}, which may be chance with so few", False, True
     elif classes:
