@@ -32,11 +32,13 @@ from edgeqwt.verify.paired import STANDARD_ERRORS
 from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import FINE_DB, Shortfall, require, shortfalls
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
+from edgeqwt.verify.wrapping import jumping
 
 Adapt = Callable[[Graph], tuple[Graph, tuple[str, ...]]]
 """Rewrites an integer graph for a target; returns sentences on what it did, too."""
 
 FEW = 6  # columns that are named
+JUMPING = "Jumps of what wraps are not in these figures: see what is said of it."
 PLAIN, UNCOMPENSATED, COMPENSATED = "plain", "uncompensated", "compensated"
 """The variants, in the order in which they are judged."""
 FITTED = 32  # samples that were fitted on which are looked at where the held-out ones leave doubts
@@ -138,14 +140,17 @@ def judge(
         limit = ceiling(reference, kept, own, context.gate.feeds()) if informed else None
     expected = _expected(context, samples, recipe, choice, found, stages)
     held_out = worst_place(made.reference, found).db
-    has = min([held_out, *(e.db for e in expected)])
+    wraps = [*jumping(reference, kept, found, context.gate.feeds())]
+    warnings = (*warnings, *(sentence for _, sentence in wraps))
+    has = min([held_out, *(e.db for e in expected), *(db for db, _ in wraps)])
     trials: tuple[Trial, ...] = ()
     if (wanting or has < FINE_DB) and context.limits.spare():
         with stages("try remedies") as advance:
             known = replace(recipe, techniques=_with_tails(made, recipe.techniques))
-            every = has < FINE_DB <= held_out
+            every = has < FINE_DB <= held_out and not wraps
             trials = tried(context, samples, known, found, own, advance, limit, brief=not wanting, every=every)
     remedy = remedies(reference, found, own, recipe, trials, has) if poor or has < FINE_DB else ""
+    remedy = f"{remedy} {JUMPING}" if remedy and wraps else remedy
     fitted = None if expected else _of_fitted(context, reference, kept, found)
     doubts = uncertain(found, fitted, expected)
     said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(context.graph, own, found), *doubts)

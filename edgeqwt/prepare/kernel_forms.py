@@ -79,16 +79,21 @@ def _space_to_depth(at: Site) -> Op:
 
 
 def _quotient(at: Site) -> Op:
-    """c rsqrt(y) rsqrt(y), of divisors that are positive."""
+    """c rsqrt(y) rsqrt(y) of divisors that are positive; of others c s / |y|, where s = y / |y| is their sign."""
     c, y = at.op.inputs
-    root = at.add("RSQRT", (y,), "root", at.shape(y))
-    square = at.add("MUL", (root, root), "reciprocal", at.shape(y))
-    return at.end("MUL", (square, c))
+    positive = reach(at.graph, y)[0] >= 0
+    size = y if positive else at.add("ABS", (y,), "size", at.shape(y))
+    root = at.add("RSQRT", (size,), "root", at.shape(y))
+    reciprocal = at.add("MUL", (root, root), "reciprocal", at.shape(y))
+    if not positive:
+        sign = at.add("MUL", (y, reciprocal), "sign", at.shape(y))
+        reciprocal = at.add("MUL", (sign, reciprocal), "signed", at.shape(y))
+    return at.end("MUL", (reciprocal, c))
 
 
-def _positive_divisor(graph: Graph, op: Op) -> bool:
-    c, y = op.inputs
-    return graph.tensors[c].is_constant and graph.tensors[c].size == 1 and reach(graph, y)[0] >= 0
+def _of_a_number(graph: Graph, op: Op) -> bool:
+    c = graph.tensors[op.inputs[0]]
+    return c.is_constant and c.size == 1
 
 
 def _repeated(graph: Graph, op: Op) -> bool:
@@ -120,7 +125,7 @@ FORMS: Mapping[str, Written] = MappingProxyType(
         "SQUARED_DIFFERENCE": Written(_squared_difference, frozenset({"SUB", "MUL"})),
         "L2_NORMALIZATION": Written(_l2_normalization, frozenset({"MUL", "MEAN", "RSQRT"})),
         "TILE": Written(_tile, frozenset({"CONCATENATION"}), applies=_repeated),
-        "DIV": Written(_quotient, frozenset({"RSQRT", "MUL"}), applies=_positive_divisor),
+        "DIV": Written(_quotient, frozenset({"ABS", "RSQRT", "MUL"}), applies=_of_a_number),
         "SPACE_TO_DEPTH": Written(_space_to_depth, frozenset({"RESHAPE", "TRANSPOSE"})),
     }
 )

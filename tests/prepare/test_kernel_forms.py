@@ -120,8 +120,17 @@ def test_a_build_with_16_bits_has_them_throughout(tmp_path: Path) -> None:
     assert built.quality[built.choice.name].worst_db > 45  # 8 bits at HARD_SWISH leave about 40
 
 
-def test_divisors_that_may_be_negative_keep_their_table() -> None:
+def test_what_divides_may_have_either_sign() -> None:
     chain = Chain()
-    x = chain.input((1, 4), "x")
-    graph = chain.graph(chain.op("DIV", chain.constant([1.0]), x, shape=(1, 4), **NONE))
-    assert for_kernels(graph, W8A16, LITERT) == (graph, W8A16)
+    x = chain.input((1, 64), "x")
+    y = chain.op("DIV", chain.constant([3.0]), x, name="y", shape=(1, 64), **NONE)
+    graph = chain.graph(chain.op("MUL", x, chain.op("MUL", y, x, **NONE), **NONE))
+    wide, _ = for_kernels(graph, W8A16, LITERT)
+    assert {op.kind for op in wide.ops} == {"ABS", "RSQRT", "MUL"}
+    values = np.random.default_rng(1).uniform(0.3, 3, (24, 1, 64)) * np.where(np.arange(64) % 2, 1, -1)
+    data = [{x: v.astype(np.float32)} for v in values]
+    db = [
+        layer_quality(g, {"": problem(g, data, MinMax(), W8A16).lower(Scales())}, data)[""].worst_db
+        for g in (graph, wide)
+    ]
+    assert db[1] > max(50.0, db[0] + 10)  # a table of 256 entries beside 16 bits
