@@ -17,6 +17,7 @@ from edgeqwt.techniques.equalization import Equalization
 from edgeqwt.techniques.reconstruction import Reconstruction
 from edgeqwt.trials import FEW_HELD_OUT, Trial, worst_place
 from edgeqwt.verify.op_errors import OpError, OwnErrors
+from edgeqwt.verify.paired import STANDARD_ERRORS
 from edgeqwt.verify.quality import Quality, TensorQuality
 from edgeqwt.verify.thresholds import FINE_DB, Thresholds, coarse_outputs
 
@@ -28,6 +29,8 @@ CHOOSING = frozenset({"ARG_MAX", "ARG_MIN", "TOPK_V2"})
 """Ops that give places."""
 USING = frozenset({"EQUAL", "NOT_EQUAL", "ONE_HOT", "GATHER", "GATHER_ND", "SCATTER_ND"})
 """Ops that choose by places, as do unpooling and the rows of a codebook."""
+SINGLE_DB = 3.0
+"""Standard error from which on single samples have most of the error: it halves or doubles with one of them."""
 FEW_STEPS = 64.0
 """Of the 256 that an 8-bit scale has: channels that use fewer have lost two bits to larger ones."""
 
@@ -291,6 +294,11 @@ def _measured(trials: Sequence[Trial], samples: int) -> str:
     few = few if samples <= FEW_HELD_OUT else ""
     if not few and best.rare:
         few = f" Rare samples have most of the error: fresh ones may have {best.least_db:.1f} dB."
+    elif not few and not best.enough and error > SINGLE_DB and best.worst.db + STANDARD_ERRORS * error >= FINE_DB:
+        few = (
+            " Single samples, with values beyond what the others reach, have most of that error: calibrate with more "
+            "samples, rare ones among them, and it may be enough."
+        )
     return f"{best.options}: {best.worst.db:.1f}{sure} dB of what varies {where}{less}.{few}"
 
 

@@ -321,6 +321,11 @@ def test_what_rare_samples_decide_comes_after_what_they_do_not() -> None:
     assert alone.endswith(f"Rare samples have most of the error: fresh ones may have {rare.least_db:.1f} dB.")
 
 
+def test_what_single_samples_keep_from_being_enough_asks_for_more_of_them() -> None:
+    for db, error, said in ((9.1, 40.3, True), (24.0, 0.6, False), (9.1, 4.0, False), (24.0, float("nan"), False)):
+        assert ("more samples" in advice._measured([Trial("--a", Place("p", db, error), 16)], 16)) == said
+
+
 def test_where_rare_samples_decide_what_costs_more_is_tried_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
