@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.zoo.networks import names
 from benchmarks.zoo.one import AFTER_PARITY, build
-from benchmarks.zoo.table import CONVERTED, DONE, EITHER, SMOOTH, WHITE, Row, Way, line, table, way
+from benchmarks.zoo.table import CONVERTED, DEFAULT, DONE, EITHER, MANY, SMOOTH, WHITE, Row, Way, line, table, way
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = [
@@ -37,14 +37,14 @@ def main() -> None:
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names, such as 'timm/*' or '*vit*,*/Bert'")
     parser.add_argument("--redo", choices=("failed", "all"), help="build again what did not get through, or everything")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--native", action="store_true", help="at the networks' own resolutions")
+    parser.add_argument("--small", action="store_true", help="images of 96 pixels where a network takes them")
     parser.add_argument("--convert", action="store_true", help="up to the proof of the conversion alone")
     parser.add_argument("--filters", choices=(SMOOTH, WHITE), default=SMOOTH, help="of random convolutions")
-    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--recipe", default=DEFAULT)
     parser.add_argument(
         "--remedies", action="store_true", help="tried, too, below 25 dB; no row's figures depend on them"
     )
-    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=MANY)
     parser.add_argument("--seconds", type=int, default=600, help="that one network may take")
     parser.add_argument("--memory", type=int, default=12, help="GiB that one network may take")
     parser.add_argument("--table", action="store_true", help="build nothing, show what was found so far")
@@ -55,7 +55,7 @@ def main() -> None:
     if not options.table:
         everything, commit = names(), _commit()
         wanted = dict.fromkeys(name for text in options.only.split(",") for name in fnmatch.filter(everything, text))
-        ways = [Way(kind, options.native, options.recipe) for kind in (EITHER, options.filters)]
+        ways = [Way(kind, not options.small, options.samples, options.recipe) for kind in (EITHER, options.filters)]
         known = {name: next((rows[name, how] for how in ways if (name, how) in rows), None) for name in wanted}
         missing = [name for name, row in known.items() if row is None or again(row, options)]
         with ThreadPoolExecutor(options.jobs) as pool, options.results.open("a", encoding="utf-8") as file:
@@ -120,8 +120,8 @@ def one(name: str, options: argparse.Namespace) -> Row:
     # a network takes to build.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    row: Row = {"name": name, "filters": options.filters, "recipe": options.recipe, "native": options.native}
-    row["seconds"] = options.seconds
+    row: Row = {"name": name, "filters": options.filters, "recipe": options.recipe, "samples": options.samples}
+    row |= {"native": not options.small, "seconds": options.seconds}
     with tempfile.TemporaryDirectory(prefix="zoo") as folder:
         log, found = Path(folder, "log"), Path(folder, "row.json")
         child = context.Process(target=build, args=(name, options, log, found))

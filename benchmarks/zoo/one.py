@@ -31,12 +31,12 @@ def row_of(name: str, options: argparse.Namespace) -> Row:
         "name": name,
         "filters": options.filters,
         "recipe": options.recipe,
-        "native": options.native,
+        "native": not options.small,
         "samples": options.samples,
     }
     start = time.perf_counter()
     try:
-        network = make(name, options.native)
+        network = make(name, not options.small)
         data = samples(network, options.samples)
         if network.vocabulary:
             row["filters"] = EITHER
@@ -130,7 +130,7 @@ def build(name: str, options: argparse.Namespace, log: Path, found: Path) -> Non
 
     Args:
         name: of the network.
-        options: recipe, samples, native, and the GiB of memory that it may take.
+        options: recipe, samples, small, and the GiB of memory that it may take.
         log: file to write.
         found: likewise; missing where the process dies.
     """

@@ -14,6 +14,8 @@ SMOOTH, WHITE, EITHER = "smooth", "white", "either"
 """Filters of random convolutions: blurred, or as the package draws them; networks of text are the same with either."""
 QUICK, DEFAULT = "fast", "balanced"
 """Recipes: that of the first sweeps, and that of a command that names none."""
+FEW, MANY = 32, 128
+"""Samples: of the first sweeps, and now."""
 CONVERTED = "converted"
 """Nothing more was asked for."""
 DONE = (BUILT, BELOW)
@@ -32,7 +34,7 @@ def table(rows: Sequence[Row]) -> str:
     """What is asked for beside what was measured, then one line per network, the worst first.
 
     A network counts by its row with smooth filters, where there is one that says more than that it converts; of these
-    by that at its own resolution, and with the default recipe.
+    by that at its own resolution, with the most samples, and with the default recipe.
     """
     by_name: dict[str, dict[Way, Row]] = {}
     for row in rows:
@@ -54,38 +56,41 @@ def table(rows: Sequence[Row]) -> str:
         f"| with weights left float, where that is better | | {_median(chosen, 'ceiling_db')} |",
         *_compared(by_name, "filters", {SMOOTH: "smooth filters", WHITE: "white filters"}),
         *_compared(by_name, "native", {False: "at 96 pixels", True: "at their own resolution"}),
+        *_compared(by_name, "samples", {FEW: f"{FEW} samples", MANY: f"{MANY} samples"}),
         *_compared(by_name, "recipe", {QUICK: f"`{QUICK}`", DEFAULT: f"`{DEFAULT}`"}),
         f"| crashes, tracebacks | 0 | {sum(row['status'] in ('crashed', 'bug') for row in chosen)} |",
         f"| stopped by the limit of time | 0 | {sum(row['status'] == 'timed out' for row in chosen)} |",
         "",
-        "| network | input | converter | difference to the source, of the tolerance | recipe | of what varies, dB "
-        "| with `fast`, dB | at 96 pixels, dB | 8-bit activations alone, dB | noise gain, dB | same top-1 "
-        "| white filters: of what varies, dB | white filters: noise gain, dB | ops | seconds | peak MiB | commit "
-        "| status |",
-        f"|{18 * '---|'}",
+        "| network | input | converter | difference to the source, of the tolerance | recipe | samples "
+        f"| of what varies, dB | with `fast`, dB | {FEW} samples at 96 pixels, dB | 8-bit activations alone, dB "
+        "| noise gain, dB | same top-1 | white filters: of what varies, dB | white filters: noise gain, dB "
+        "| ops | seconds | peak MiB | commit | status |",
+        f"|{19 * '---|'}",
     ]
     cells = (_cells(row, by_name[row["name"]]) for row in sorted(chosen, key=_order))
     return "\n".join([*lines, *cells])
 
 
 class Way(NamedTuple):
-    """How a network was built: the filters, whether at its own resolution, the recipe."""
+    """How a network was built: the filters, whether at its own resolution, from how many samples, the recipe."""
 
     filters: str
     native: bool
+    samples: int
     recipe: str
 
 
 def way(row: Row) -> Way:
     """How a row's network was built; early rows do not say it."""
-    return Way(row.get("filters", WHITE), row.get("native", False), row.get("recipe", QUICK))
+    native, samples = row.get("native", False), row.get("samples", FEW)
+    return Way(row.get("filters", WHITE), native, samples, row.get("recipe", QUICK))
 
 
-def _rank(row: Row) -> tuple[bool, ...]:
+def _rank(row: Row) -> tuple[int, ...]:
     """Of several rows of one network the highest counts."""
     how = way(row)
     known = row["status"] != CONVERTED, how.filters != WHITE, row["status"] in DONE
-    return (*known, how.native, how.recipe == DEFAULT)
+    return (*known, how.native, how.samples, how.recipe == DEFAULT)
 
 
 def _chosen(found: Mapping[Way, Row]) -> Row:
@@ -132,16 +137,17 @@ def _cells(row: Row, found: Mapping[Way, Row]) -> str:
     how = way(row)
     white = _best([other for other in found.values() if way(other).filters == WHITE])
     quick = found.get(how._replace(recipe=QUICK)) if how.recipe != QUICK else None
-    small = [other for other in found.values() if way(other).filters == how.filters and not way(other).native]
+    small = [other for other in found.values() if way(other)[:3] == (how.filters, False, FEW)]
     shape = "×".join(map(str, row.get("shape", [])[1:]))
     parity = "" if row.get("parity") is None else f"{row['parity']:.2g}"
-    numbers, ops = ["", "", "", "", "", _one_digit(row.get("noise_gain_db")), ""], ""
+    numbers, ops = [*6 * [""], _one_digit(row.get("noise_gain_db")), ""], ""
     if how.filters == WHITE:  # nothing of smooth filters is known
-        numbers, ops = [""] * 7, str(row.get("ops", ""))
+        numbers, ops = [""] * 8, str(row.get("ops", ""))
     elif row["status"] in DONE:
-        others = [_varying(quick), _varying(_best(small)) if how.native else ""]
+        others = [_varying(quick), _varying(_best(small)) if how[1:3] != (False, FEW) else ""]
         figures = [_one_digit(row.get(key)) for key in ("ceiling_db", "noise_gain_db")]
-        numbers, ops = [how.recipe, _varying(row), *others, *figures, f"{row['agreement']:.3f}"], str(row["ops"])
+        numbers = [how.recipe, str(how.samples), _varying(row), *others, *figures, f"{row['agreement']:.3f}"]
+        ops = str(row["ops"])
     harder = [_varying(white), _one_digit((white or {}).get("noise_gain_db"))]
     what = " ".join(f"{row['status']} {row.get('message', '')}".split()).replace("|", "/")[:240]
     cells = [row["name"], shape, row.get("converter", ""), parity, *numbers, *harder, ops]

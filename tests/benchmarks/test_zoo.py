@@ -46,7 +46,7 @@ def test_the_sums_count_what_was_made_and_name_what_is_below() -> None:
     assert "| stopped by the limit of time | 0 | 0 |" in text
     lines = [line for line in text.splitlines() if line.startswith("| a/")]
     assert lines[-1].startswith("| a/good |")  # the worst come first
-    assert {line.count("|") for line in lines} == {19}  # a message's own bars would be columns
+    assert {line.count("|") for line in lines} == {20}  # a message's own bars would be columns
 
 
 def test_a_network_counts_once_by_its_smooth_filters() -> None:
@@ -67,8 +67,8 @@ def test_a_network_counts_once_by_its_smooth_filters() -> None:
     assert "| of those built with both, white filters | | 2.0 dB (1 networks) |" in text
     assert "| stopped by the limit of time | 0 | 1 |" in text
     line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
-    assert [cell.strip() for cell in line.split("|")][5:14] == [
-        "fast", "31.0", "", "", "32.0", "4.0", "1.000", "2.0", "44.0",
+    assert [cell.strip() for cell in line.split("|")][5:15] == [
+        "fast", "32", "31.0", "", "", "32.0", "4.0", "1.000", "2.0", "44.0",
     ]  # fmt: skip
 
 
@@ -87,10 +87,10 @@ def test_a_network_counts_by_the_default_recipe_where_that_was_built() -> None:
     assert "| of those built with both, `fast` | | 24.0 dB (1 networks) |" in text
     assert "| of those built with both, `balanced` | | 26.0 dB (1 networks) |" in text
     line = next(line for line in text.splitlines() if line.startswith("| a/both |"))
-    assert [cell.strip() for cell in line.split("|")][5:8] == ["balanced", "26.0", "24.0"]
+    assert [cell.strip() for cell in line.split("|")][5:9] == ["balanced", "32", "26.0", "24.0"]
 
 
-def test_a_network_counts_at_its_own_resolution_where_that_was_built() -> None:
+def test_a_network_counts_at_its_own_resolution_and_with_the_most_samples() -> None:
     from benchmarks.zoo.table import table
 
     rows = [
@@ -100,16 +100,20 @@ def test_a_network_counts_at_its_own_resolution_where_that_was_built() -> None:
         _row("a/quick", "built", varying_db=20.0, recipe="fast", native=True),
         _row("a/slow", "built", varying_db=28.0, recipe="balanced"),
         _row("a/slow", "timed out", recipe="balanced", native=True),
+        _row("a/many", "built", varying_db=27.0, recipe="balanced", native=True),
+        _row("a/many", "built", varying_db=29.0, recipe="balanced", native=True, samples=128),
     ]
     text = table(rows)
-    assert "3 networks: 3 built." in text
-    assert "| median SQNR of what varies | 25.0 dB | 21.0 dB (3 networks) |" in text
+    assert "4 networks: 4 built." in text
+    assert "| median SQNR of what varies | 25.0 dB | 24.5 dB (4 networks) |" in text
+    assert "| of those built with both, 32 samples | | 27.0 dB (1 networks) |" in text
+    assert "| of those built with both, 128 samples | | 29.0 dB (1 networks) |" in text
     assert "| of those built with both, at 96 pixels | | 24.0 dB (1 networks) |" in text
     assert "| of those built with both, at their own resolution | | 21.0 dB (1 networks) |" in text
     lines = [line for line in text.splitlines() if line.startswith("| a/")]
-    found = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")][5:9] for line in lines}
-    assert found["a/both"] == ["balanced", "21.0", "", "24.0"]
-    assert found["a/quick"] == ["fast", "20.0", "", ""]
+    found = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")][5:10] for line in lines}
+    assert found["a/both"] == ["balanced", "32", "21.0", "", "24.0"]
+    assert found["a/quick"] == ["fast", "32", "20.0", "", ""]
 
 
 def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_the_last_row_of_a_network_counts(tmp_path: Path) -> None:
     path = tmp_path / "zoo.jsonl"
     assert read(path) == {}
     path.write_text("".join(json.dumps(_row("a/x", status)) + "\n" for status in ("crashed", "built")))
-    row = read(path)["a/x", Way("smooth", False, "fast")]
+    row = read(path)["a/x", Way("smooth", False, 32, "fast")]
     assert row["status"] == "built"
     assert not again(row, argparse.Namespace(redo="failed", convert=False))
     assert again(_row("a/x", "refused"), argparse.Namespace(redo="failed", convert=False))
@@ -136,7 +140,7 @@ def test_a_network_that_cannot_be_made_or_takes_too_long_is_a_row(
 
     monkeypatch.setattr(zoo, "PRELOAD", [])
     options = argparse.Namespace(
-        recipe="fast", samples=2, native=False, convert=False, filters="white", memory=12, seconds=seconds
+        recipe="fast", samples=2, small=True, convert=False, filters="white", memory=12, seconds=seconds
     )
     row = zoo.one("nowhere/nothing", options)
     assert (row["name"], row["status"]) == ("nowhere/nothing", status)
