@@ -17,7 +17,7 @@ Legal where (each number is a guard below):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,7 +51,7 @@ class Headroom:
 
 def headroom(graph: Graph, op_index: int) -> Headroom:
     """Which corrections the op has headroom for (guards 1 to 3)."""
-    readers = graph.consumers()
+    _, readers = graph.links
     if is_constant_op(graph, op_index):
         return _headroom_of_constant(graph, op_index, readers)
     s = slots(graph.ops[op_index])
@@ -63,7 +63,7 @@ def headroom(graph: Graph, op_index: int) -> Headroom:
     return Headroom(not no_gain, not no_offset, tuple(filter(None, (no_gain, no_offset))))
 
 
-def _headroom_of_constant(graph: Graph, op_index: int, readers: Mapping[int, list[int]]) -> Headroom:
+def _headroom_of_constant(graph: Graph, op_index: int, readers: Mapping[int, Sequence[int]]) -> Headroom:
     s, constant = channel_slots_of(graph, op_index), constant_of(graph, op_index)
     if len(readers[constant]) > 1 or shares_buffer(graph, constant):
         return Headroom(False, False, (SHARED_CONSTANT,))

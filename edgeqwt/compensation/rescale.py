@@ -50,7 +50,7 @@ def tied(graph: Graph, op_index: int, with_outputs: bool = False) -> Tied:
 
 def sharing_scale(graph: Graph, tensor: int) -> set[int]:
     """A tensor of an integer graph and those that kernels want at its scale, over any number of ops."""
-    producers, readers = graph.producers(), graph.consumers()
+    producers, readers = graph.links
     members: set[int] = set()
     todo = [tensor]
     while todo:
@@ -58,7 +58,7 @@ def sharing_scale(graph: Graph, tensor: int) -> set[int]:
         if t in members or graph.tensors[t].quantization is None:
             continue
         members.add(t)
-        for i in [*readers.get(t, []), *([producers[t]] if t in producers else [])]:
+        for i in [*readers.get(t, ()), *([producers[t]] if t in producers else ())]:
             op = graph.ops[i]
             together = _tied_inputs(graph, op)
             if together and (t in op.outputs or t in together):
@@ -115,7 +115,9 @@ def rewrite(graph: Graph, members: frozenset[int], q: Quantization) -> Graph | N
             if np.abs(q.real(data) - real).max(initial=0) > q.scale[0]:
                 return None
     moved = graph.with_tensors(changes)
-    touched = [op for op in graph.ops if members & set(op.tensors)]
+    producers, readers = graph.links
+    at = {i for t in members for i in (*readers.get(t, ()), *([producers[t]] if t in producers else ()))}
+    touched = [graph.ops[i] for i in sorted(at)]
     biases: dict[int, Tensor] = {}
     for op in touched:
         if _rule(graph, op).linear and slots(op).data in members and slots(op).bias >= 0:
@@ -138,7 +140,7 @@ def _rule(graph: Graph, op: Op) -> OpRule:
 
 def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool) -> str:
     """Why the members' scale cannot be rewritten; empty where it can."""
-    producers, readers = graph.producers(), graph.consumers()
+    producers, readers = graph.links
     fed_back = {after for _, after in graph.state_tensors()}
     for t in sorted(members):
         if t in graph.inputs or t in fed_back or (t in graph.outputs and not with_outputs):
@@ -146,7 +148,7 @@ def _obstacle(graph: Graph, op_index: int, members: set[int], with_outputs: bool
         source = producers.get(t)
         if source is not None and source != op_index and not _rule(graph, graph.ops[source]).same_scale:
             return f"the scale is shared with {graph.describe(source)}"
-        for i in readers.get(t, []):
+        for i in readers.get(t, ()):
             if _depends(graph, graph.ops[i], t):
                 return f"{graph.describe(i)} depends on it"
     return ""
@@ -168,7 +170,7 @@ def _moved_bias(graph: Graph, moved: Graph, op: Op) -> Tensor | None:
     s = slots(op)
     bias, weight = graph.tensors[s.bias], graph.tensors[s.weight]
     old, new = graph.tensors[s.data].quantization, moved.tensors[s.data].quantization
-    shared = len(graph.consumers()[s.bias]) > 1
+    shared = len(graph.links[1][s.bias]) > 1
     if shared or bias.data is None or weight.quantization is None or old is None or new is None:
         return None
     integers = np.rint(bias.data.astype(np.float64) * (float(old.scale[0]) / float(new.scale[0])))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from edgeqwt.errors import InvariantError
@@ -140,6 +141,14 @@ class Graph(Pictured):
                     readers.setdefault(t, []).append(i)
         return readers
 
+    @cached_property
+    def links(self) -> tuple[Mapping[int, int], Mapping[int, Sequence[int]]]:
+        """What `producers` and `consumers` return, computed once, for who asks of every layer and changes neither."""
+        return self.producers(), self.consumers()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "links"}
+
     def state_tensors(self) -> tuple[tuple[int, int], ...]:
         """The states as indices of the input tensor and the output tensor."""
         inputs, outputs = ({self.tensors[t].name: t for t in ends} for ends in (self.inputs, self.outputs))
@@ -154,8 +163,24 @@ class Graph(Pictured):
     # -- editing ---------------------------------------------------------------
 
     def with_tensors(self, changes: Mapping[int, Tensor]) -> Graph:
-        """The graph with the tensors at some indices replaced."""
-        return replace(self, tensors=tuple(changes.get(i, t) for i, t in enumerate(self.tensors)))
+        """The graph with the tensors at some indices replaced.
+
+        They alone are checked where constants and variables stay what they are: what corrects a graph layer by layer
+        would otherwise take a time that grows with the square of its length.
+        """
+        tensors, same = [*self.tensors], True
+        for i, tensor in changes.items():
+            if not 0 <= i < len(tensors):
+                continue
+            if broken := problem(tensor):
+                raise InvariantError(f"tensor {i} {tensor.name!r}: {broken}")
+            old, tensors[i] = tensors[i], tensor
+            same = same and (old.is_constant, old.is_variable) == (tensor.is_constant, tensor.is_variable)
+        if not same:
+            return replace(self, tensors=tuple(tensors))
+        edited = object.__new__(Graph)  # not checked anew; the links stay as well
+        vars(edited).update(vars(self), tensors=tuple(tensors))
+        return edited
 
     def with_ops(self, changes: Mapping[int, Op]) -> Graph:
         """The graph with the ops at some indices replaced."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -253,3 +254,30 @@ def test_an_edit_cannot_change_how_many_outputs_there_are() -> None:
     editor.add_op(graph.ops[0])
     with pytest.raises(InvariantError, match="number of a graph's inputs or outputs"):
         editor.finish(outputs=(3, 3))
+
+
+def test_edits_of_tensors_check_those_alone_and_keep_who_reads_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compensation changes some tensors of each layer: checks of all made it take the square of a network's length."""
+    graph, checked = sample_graph(), list[str]()
+    links = graph.links
+    monkeypatch.setattr("edgeqwt.graph.graph.check_invariants", lambda graph: pytest.fail("all is checked"))
+    monkeypatch.setattr("edgeqwt.graph.graph.problem", lambda tensor: checked.append(tensor.name))
+    changed = graph.with_tensors({2: replace(graph.tensors[2], data=np.zeros(3, np.float32))})
+    assert checked == ["c"]
+    assert changed.links is links
+    assert changed.tensors[2].stored.tolist() == [0, 0, 0]
+    assert graph.tensors[2].stored.tolist() == [1, 2, 3]
+
+
+def test_links_are_of_the_ops_that_a_graph_has_and_stay_in_the_process() -> None:
+    graph = sample_graph()
+    assert graph.links == (graph.producers(), graph.consumers())
+    other = graph.with_ops({1: replace(graph.ops[1], inputs=(0,))})
+    assert other.links == (other.producers(), other.consumers()) != graph.links
+    assert "links" not in vars(pickle.loads(pickle.dumps(graph)))
+
+
+def test_a_constant_in_place_of_an_activation_has_all_checked() -> None:
+    graph = sample_graph()
+    with pytest.raises(InvariantError, match="has a value already"):
+        graph.with_tensors({3: replace(graph.tensors[3], data=np.zeros(3, np.float32))})
