@@ -73,11 +73,6 @@ class Complex:
         return self._each(lambda part: part.transpose(-2, -1))  # type: ignore[no-any-return]
 
     @property
-    def H(self) -> Complex:  # noqa: N802 (torch's name)
-        """The conjugate of the transpose."""
-        return self.T.conj()
-
-    @property
     def mH(self) -> Complex:  # noqa: N802 (torch's name)
         """The conjugate with the last two axes swapped."""
         return self.mT.conj()
@@ -114,10 +109,6 @@ class Complex:
     def dim(self) -> int:
         """Number of axes."""
         return self.real.dim()
-
-    def numel(self) -> int:
-        """Number of values."""
-        return self.real.numel()
 
     def is_complex(self) -> bool:
         """That it is."""
@@ -303,10 +294,21 @@ def _made(function: Callable[..., Any]) -> Callable[..., Any]:
             if like:
                 return function(args[0].real, *args[1:], dtype=dtype, **more)
             return NotImplemented
-        real = function(*(a.real if isinstance(a, Complex) else a for a in args), dtype=torch.float32, **more)
-        return Complex(real, torch.zeros_like(real))
+        real = function(*map(_counted, args), dtype=torch.float32, **more)
+        return Complex(real, torch.zeros([int(n) for n in real.shape]))
 
     return form
+
+
+def _counted(value: Any) -> Any:
+    """A size as a number: what a traced one makes would be written into at positions that no runtime knows."""
+    if isinstance(value, tuple | list):
+        return [int(n) for n in value]
+    return value.real if isinstance(value, Complex) else int(value) if _is_size(value) else value
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 0 and not value.is_floating_point()
 
 
 def _typed(x: Any, *args: Any, **more: Any) -> Any:

@@ -31,7 +31,7 @@ def both(z: Any) -> Any:
 def mixed(x: Any) -> Any:
     """The lowest frequencies weighted in channels, as Fourier neural operators have it."""
     f = torch.fft.rfft(x)
-    out = torch.zeros(2, 3, f.size(-1), dtype=torch.cfloat)
+    out = torch.zeros(x.shape[0], 3, x.size(-1) // 2 + 1, dtype=torch.cfloat)
     out[:, :, :2] = torch.einsum("bix,iox->box", f[:, :, :2], WEIGHTS[..., :2])
     return torch.fft.irfft(out, n=x.size(-1))
 
@@ -84,6 +84,9 @@ def test_values_are_those_of_torch(name: str, tmp_path: Path) -> None:
     wanted = CASES[name](torch.from_numpy(sample["x"])).numpy()
     model = torch_source.from_module("module", One().eval(), sample, None)
     assert torch_source.export(model, sample, tmp_path / "one.onnx", tmp_path / "log") == ()
-    (value,) = OnnxRunner(onnx_source.load(tmp_path / "one.onnx")).run(sample).values()
+    proto = onnx_source.load(tmp_path / "one.onnx")
+    (value,) = OnnxRunner(proto).run(sample).values()
+    if name == "weights in an einsum":  # which is written to at positions that are known
+        assert "Shape" not in {node.op_type for node in proto.graph.node}
     # Sums of at most 60 terms of size 10 in float32: 10 sqrt(60) 2^-24 each, some after one another.
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=2e-5)
