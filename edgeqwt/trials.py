@@ -6,7 +6,7 @@ brings every output and every part of one to `FINE_DB`. For what is not poor, an
 large networks 16 bits alone are tried then. Where none does, fronts of the network stay float: the smallest that is
 enough is searched for. Where none is, the best of all is tried with compensation, unless that cannot bring it there,
 then 16 bits with all of the recipe but what is slow, and last fronts that are most of the network. Quick recipes try
-the options alone of large networks.
+no fronts of large networks.
 
 The first of many that is enough on few samples is so by chance more often than one that was tried alone. So one that is
 so by little is built on other samples, too, or with others held out, and is enough where it is by all of them. Where
@@ -59,9 +59,8 @@ CONFIRMED = 3
 A sparse attention was promised 35.1 ± 2.1 dB by 16 of 64 samples, and had 8 dB with each of the 64 held out once.
 """
 BRIEF_WORK = 1 << 24
-"""Multiplications of a network from which on quick recipes try options alone, without fronts and compensation (more
-would take as long as all the rest, and `balanced`, which they name, does), and 16 bits alone, once, where nothing is
-poor."""
+"""Multiplications of a network from which on quick recipes try options, the best with compensation, and no fronts (that
+would take as long as all the rest, and `balanced`, which they name, does), and 16 bits alone, where nothing is poor."""
 COMPENSATED_DB = 10.0
 """What compensation adds at most: twice what it adds to ResNet-20 with weights of 4 bits rounded to nearest."""
 
@@ -159,7 +158,7 @@ def tried(
         own: errors of its ops; as many held-out samples judge.
         advance: shows how many were tried.
         limit: what 16 bits at single tensors promise; None where nobody knows.
-        brief: whether options alone are tried.
+        brief: whether no fronts are tried.
         every: whether single samples decide, so that what is enough is built on all of them, each held out once.
     """
     if recipe.mixed is not None or context.model.learned is not None:
@@ -212,11 +211,15 @@ def _attempts(
         trial = attempt(change)
         advance(k + 1, len(first))
         yield from _made(change, trial)
-    if brief or any(trial.enough for trial in found.values()):
+    if any(trial.enough for trial in found.values()):
         return
-    yield from _smallest_fronts(context, recipe, own, attempt)
+    if not brief:
+        yield from _smallest_fronts(context, recipe, own, attempt)
+    # What compensation gained in the build it may gain here: without it, nothing would seem better than the build.
     for change in _nearest(found) if recipe.of_role(COMPENSATION) is not None else ():
         yield from _made(change, attempt(change, compensated=True))
+    if brief:
+        return
     wide = [change for change in found if change.wide and not change.floats]
     if wide and any(not t.slow for t in recipe.techniques if t.name in REPAIRING):
         change = max(wide, key=lambda change: found[change].worst.db)

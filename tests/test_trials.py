@@ -403,6 +403,22 @@ def test_builds_of_large_networks_try_16_bits_once_where_they_are_not_poor(
     assert [change.options for change in made] == [(WIDE,)]
 
 
+def test_what_compensation_makes_enough_is_named_for_large_networks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedding had 14.7 dB before compensation and 21.9 behind it; 16 bits were held against the latter alone."""
+
+    def alone(*given: Any) -> Trial:
+        compensated: bool = given[4]
+        return Trial("--precision w8a16", Place("y", 31.3 if compensated else 18.0, 0.4), 8, compensated)
+
+    monkeypatch.setattr("edgeqwt.trials.BRIEF_WORK", 0)
+    monkeypatch.setattr("edgeqwt.trials._tried", alone)
+    remedy = offset_by(60.0, tmp_path).remedy
+    assert remedy.startswith("Build with --precision w8a16: 31.3 ± 0.4 dB")
+    assert "with compensation" in remedy
+
+
 def test_outputs_that_are_decisions_have_no_figure_to_try_remedies_by(tmp_path: Path) -> None:
     """Places of largest elements that rounding changes were promised inf dB at '' by whatever was tried first."""
     chain = Chain()
