@@ -63,6 +63,8 @@ def _found(
         return factor, None
     if op.kind == "FLOOR_MOD" and constant and len(active) == 1:
         return factor, abs(constant)
+    if op.kind == "SUB" and len(active) == 2 and (of := _floored(graph, active[1])):  # x - floor(x / of) of
+        return factor, of
     if chosen and op.kind in ("ADD", "SUB") and constant and abs(abs(constant) / math.pi - 1) < CLOSE:
         return factor, None
     if op.kind in EVEN and len(active) == 1:
@@ -74,6 +76,19 @@ def _found(
         return None
     ways = (_found(graph, u, factor, chosen, seen) for u in active)
     return next((way for way in ways if way is not None), None)
+
+
+def _floored(graph: Graph, t: int) -> float | None:
+    """What a number that was rounded down is multiplied by; 1 where by nothing."""
+    producers, times = graph.producers(), 1.0
+    while (i := producers.get(t)) is not None:
+        op, constant = graph.ops[i], _number(graph, graph.ops[i])
+        if op.kind == "FLOOR":
+            return times
+        if op.kind != "MUL" or not constant:
+            return None
+        t, times = next(u for u in op.inputs if not graph.tensors[u].is_constant), times * abs(constant)
+    return None
 
 
 def _number(graph: Graph, op: Op) -> float | None:

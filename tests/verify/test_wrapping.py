@@ -25,8 +25,13 @@ def test_angles_and_remainders_wrap_and_other_curves_do_not() -> None:
     pi = chain.op("SUB", chain.constant([math.pi]), x, name="pi", shape=(1, 4), **NONE)
     hours = chain.op("FLOOR_MOD", x, chain.constant([24.0]), name="hours", shape=(1, 4))
     half = chain.op("ATAN2", y, chain.constant(np.ones((1, 4), np.float32)), name="half", shape=(1, 4))
-    found = {each.output: (each.period, each.middle) for each in wrapping(chain.graph(degrees, both, pi, hours, half))}
-    assert found.keys() == {0, 1, 3}
+    turns = chain.op("MUL", degrees, chain.constant([1 / 360]), name="turns", shape=(1, 4), **NONE)
+    whole = chain.op("MUL", chain.op("FLOOR", turns, shape=(1, 4)), chain.constant([360.0]), shape=(1, 4), **NONE)
+    rest = chain.op("SUB", degrees, whole, name="rest", shape=(1, 4), **NONE)
+    graph = chain.graph(degrees, both, pi, hours, half, rest)
+    found = {each.output: (each.period, each.middle) for each in wrapping(graph)}
+    assert found.keys() == {0, 1, 3, 5}
+    assert found[5] == pytest.approx((360, 180))
     assert found[0] == pytest.approx((360, 0))
     assert found[1] == pytest.approx((2 * math.pi, 0))
     assert found[3] == pytest.approx((24, 12))
