@@ -29,6 +29,11 @@ from edgeqwt.runtime.threads import torch_threads
 OPSET = 17  # the highest that the exporter which names nodes after modules writes well
 DYNAMO_OPSET = 20  # has GELU as one op; onnx2tf does not recognize the newer exporter's spelling of its formula
 THREADS = 2
+REWRITE = "Rewrite that part of forward, or give an .onnx file that you exported yourself. --work FOLDER keeps the log."
+GRADIENTS = (
+    "forward computes gradients, which are no part of a file: write them out as layers (transposed weights times the "
+    "slopes of the activations), or return what they are of."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +269,7 @@ def export(model: TorchModel, sample: Sample, path: Path, log: Path) -> tuple[st
             return tuple(f"torch.onnx.export fell back on torch.export: {reason}" for reason in failures)
     raise InputError(
         f"{model.what}: torch.onnx.export fails: {'; by way of torch.export: '.join(dict.fromkeys(failures))}",
-        "Rewrite that part of forward, or give an .onnx file that you exported yourself. --work FOLDER keeps the log.",
+        GRADIENTS if any("requires grad" in failure for failure in failures) else REWRITE,
     )
 
 

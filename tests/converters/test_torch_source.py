@@ -182,6 +182,23 @@ def test_what_cannot_be_traced_is_named_with_its_line(tmp_path: Path) -> None:
         export(from_module("m", Unexportable(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
 
 
+def test_gradients_in_forward_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    class Force(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.energy = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = x.requires_grad_(True)
+                return -torch.autograd.grad(self.energy(x).sum(), x)[0]
+
+    sample = {"x": np.eye(3, dtype=np.float32)[:1]}
+    with pytest.raises(InputError) as caught:
+        export(from_module("m", Force(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
+    assert caught.value.hint.startswith("forward computes gradients")
+
+
 def test_files_that_are_no_exported_programs(tmp_path: Path) -> None:
     whole = tmp_path / "whole.pt2"
     torch.export.save(torch.export.export(nn.Linear(4, 3), (torch.zeros(1, 4),)), whole)
