@@ -59,6 +59,15 @@ class UnreadableError(ValueError):
     )
 
 
+class StatefulError(ValueError):
+    """A layer keeps a state from one call to the next."""
+
+    hint = (
+        "Make the same model with stateful=False and set_weights(old.get_weights()); for single steps with "
+        "return_state=True and initial_state=..., so that states are inputs and outputs."
+    )
+
+
 def _config(path: str) -> Any:
     with zipfile.ZipFile(path) as archive:
         return _UNTRUSTED["config_of"](archive)
@@ -71,7 +80,8 @@ def in_float32(path: str) -> Iterator[str]:
     TFLite's kernels do not compute in half precision, and Keras keeps the weights of mixed precision in float32.
     """
     if not path.endswith(".keras"):
-        yield path
+        with _hdf5_in_float32(path) as given:
+            yield given
         return
     with zipfile.ZipFile(path) as archive:
         text = _UNTRUSTED["text_of"](archive, "config.json")
@@ -90,6 +100,24 @@ def in_float32(path: str) -> Iterator[str]:
             yield copied
 
 
+@contextlib.contextmanager
+def _hdf5_in_float32(path: str) -> Iterator[str]:
+    """`in_float32` of a .h5 file, whose configuration is an attribute."""
+    import h5py
+
+    with h5py.File(path) as file:
+        text = file.attrs.get("model_config", b"")
+    text = text if isinstance(text, bytes) else str(text).encode()
+    if not _HALF.search(text):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copied = shutil.copy(path, folder)
+        with h5py.File(copied, "r+") as file:
+            file.attrs["model_config"] = _HALF.sub(b'"float32"', text)
+        yield copied
+
+
 def named_modules(path: str) -> list[str]:
     """The modules of users that a .keras file's objects are of, in order."""
     found = {part.get("module") for part in _UNTRUSTED["objects_in"](_config(path))}
@@ -99,9 +127,40 @@ def named_modules(path: str) -> list[str]:
 def _import_named(path: str) -> None:
     """Imports the modules that a trusted .keras file names, from its folder, too: they register layers of users."""
     sys.path.append(os.path.dirname(path))
-    for module in named_modules(path):
+    for module in named_modules(path) if path.endswith(".keras") else ():
         with contextlib.suppress(ModuleNotFoundError):  # where Keras does not find its class, it says so
             importlib.import_module(module)
+
+
+def own_classes(path: str) -> dict[str, Any]:
+    """Classes of users that a trusted file's objects are of, by the names that the file has for them.
+
+    They are looked for where a file does not say, or not rightly, which module has them: in the Python files beside it.
+    """
+    if path.endswith(".keras"):
+        config = _config(path)
+    elif os.path.isfile(path):
+        config = _UNTRUSTED["hdf5_config"](path)
+    else:
+        return {}
+    names = {part["class_name"] for part in _UNTRUSTED["objects_in"](config) if isinstance(part.get("class_name"), str)}
+    names |= {
+        part["registered_name"]
+        for part in _UNTRUSTED["objects_in"](config)
+        if isinstance(part.get("registered_name"), str) and not _OWN.match(str(part.get("module")))
+    }
+    folder = os.path.dirname(path)
+    found: dict[str, Any] = {}
+    for file in sorted(os.listdir(folder)):
+        if not file.endswith(".py"):
+            continue
+        with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as text:
+            defined = set(re.findall(r"^(?:class|def) (\w+)", text.read(), re.MULTILINE))
+        wanted = {name for name in names if name.rpartition(">")[2] in defined}
+        if wanted:
+            module = importlib.import_module(file.removesuffix(".py"))
+            found |= {name: getattr(module, name.rpartition(">")[2]) for name in wanted}
+    return found
 
 
 class Model:
@@ -119,12 +178,28 @@ class Model:
         if os.path.isdir(path):
             self._open_saved_model(path)
         else:
-            with in_float32(path) as given:
-                self.model = _load(tf, given, safe_mode=not trusted)
+            self.model = self._loaded(path, trusted)
+            layers = [layer for layer in self.model._flatten_layers() if hasattr(layer, "return_sequences")]
+            if any(getattr(layer, "stateful", False) for layer in layers):
+                raise StatefulError(
+                    "it has a recurrent layer with stateful=True, which a file cannot keep the state of"
+                )
             without_dropout(self.model)
             self.inputs = [self._spec(name, t) for name, t in zip(self._input_names(), self.model.inputs, strict=True)]
             nested = self._structure("output")
             self.outputs = list(nested) if isinstance(nested, dict) else self._output_names()
+
+    def _loaded(self, path: str, trusted: bool) -> Any:
+        """The model; Python files beside it are imported only where it cannot be loaded without."""
+        with in_float32(path) as given:
+            try:
+                return _load(self.tf, given, safe_mode=not trusted)
+            except Exception:
+                own = own_classes(path) if trusted else {}
+                if not own:
+                    raise
+            with self.tf.keras.utils.custom_object_scope(own):
+                return _load(self.tf, given, safe_mode=not trusted)
 
     def _open_saved_model(self, path: str) -> None:
         self.model = self.tf.saved_model.load(path)
@@ -283,6 +358,10 @@ def _converted(model: Model, arrays: dict[str, Any]) -> bytes:
         if not lacking:
             raise
         raised = LackingError(f"TFLite has no op for {', '.join(lacking)}")
+        if any(op.startswith("LookupTable") for op in lacking):
+            raised.hint = (
+                "Look values up before the model: cut lookup layers off it, and give it the numbers they make."
+            )
         if re.search(r"tensor<[\dx?*]*b?f16>", str(error)):
             raised.hint = LackingError.half
         raise raised from error
@@ -302,7 +381,7 @@ def main(path: str, trusted: str = "") -> None:
                     os.environ[LEGACY] = "1"
                 if not trusted:
                     _UNTRUSTED["check_plain"](path)
-                elif path.endswith(".keras"):
+                else:
                     _import_named(path)
                 model = Model(path, bool(trusted))
             reply = answer(model, json.loads(line))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import weakref
 from collections.abc import Mapping
@@ -27,6 +28,28 @@ EXPORT = "Export a SavedModel (model.export), which holds the graph alone; or: "
 TRUST = (
     "Give --trust if you know who made it, with the modules of its own layers beside the file: their code runs then."
 )
+HINTS = (
+    (
+        r"[Nn]o model config|in_metadata|metadata\.json|config\.json",
+        "It holds weights alone, or is no Keras file. Make the model in Python, call load_weights, and save all of it: "
+        "model.save('model.keras').",
+    ),
+    (
+        r"BadZipFile|file signature not found|truncated file|DecodeError|Unable to (synchronously )?open file",
+        "The file is damaged, cut short, or of another kind: save it again with model.save, and copy all of it.",
+    ),
+    (
+        r"has no defined (inputs|outputs)|Layer count mismatch",
+        "A layer of its own or a Lambda layer does not say its output's shape, or needs names that the file does not "
+        "hold. Export a SavedModel (model.export), which holds the graph.",
+    ),
+    (
+        r"Unknown (layer|object)|[Cc]ould not (locate|be) (class|deserialized)",
+        "Export a SavedModel where its classes are defined (model.export), which holds the graph alone; or put a "
+        "Python file that defines them beside the model, and give --trust: their code runs then.",
+    ),
+)
+"""What errors of Keras' mean for the person who has the file: a pattern of the message, and what to do."""
 MEMORY, THREADS, GROWTH = 16 << 30, 256 << 20, 64
 """Bytes of address space that TensorFlow may use, most of which it never touches: in all, for the threads of each
 processor, and for each of a model's."""
@@ -144,11 +167,16 @@ def _ask(process: subprocess.Popen[str], request: Mapping[str, str], path: Path,
     if "error" in answer:
         reason = " ".join(str(answer["error"]).split())[:400]
         what = {"describe": "load", "run": "run", "convert": "convert"}[request["do"]]
-        hint = answer["hint"] or (TRUST if path.is_dir() else EXPORT + TRUST)
+        hint = answer["hint"] or _said_of(reason) or (TRUST if path.is_dir() else EXPORT + TRUST)
         if "not loaded: " in reason and what == "load":
             raise InputError(f"{path} is {reason[reason.index('not loaded: ') :]}", hint)
         raise InputError(f"TensorFlow cannot {what} {path}: {reason}", hint if what == "load" else answer["hint"])
     return answer
+
+
+def _said_of(reason: str) -> str:
+    """What to do about an error of TensorFlow's that says what is wrong with the file; empty of others."""
+    return next((hint for pattern, hint in HINTS if re.search(pattern, reason)), "")
 
 
 def _end(process: subprocess.Popen[str], folder: TemporaryFolder) -> None:

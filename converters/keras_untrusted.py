@@ -69,12 +69,17 @@ def check_plain(path: str) -> None:
     elif path.endswith(".keras"):
         _check_archive(path)
     else:
-        import h5py
-
-        with h5py.File(path) as file:
-            text = file.attrs.get("model_config", "{}")
-        _check_config(json.loads(text.decode() if isinstance(text, bytes) else text))
+        _check_config(hdf5_config(path))
         _check_hdf5(path)
+
+
+def hdf5_config(path: str) -> Any:
+    """What a .h5 file says of its model; empty where it holds weights alone."""
+    import h5py
+
+    with h5py.File(path) as file:
+        text = file.attrs.get("model_config", "{}")
+    return json.loads(text.decode() if isinstance(text, bytes) else text)
 
 
 def text_of(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -17,7 +17,7 @@ from edgeqwt.converters.pickled import pickled_class
 from edgeqwt.converters.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
-from edgeqwt.regular_files import regular
+from edgeqwt.regular_files import of_its_kind, regular
 
 if TYPE_CHECKING:
     import torch
@@ -162,12 +162,12 @@ def _existing(path: Path) -> Path:
         raise InputError(f"{path} is a folder, not a {path.suffix} file", "Name the model file inside it.")
     if not path.exists():
         raise InputError(f"there is no file {path}", "Check the path; it is relative to the working folder.")
-    return regular(path)
+    return of_its_kind(regular(path))
 
 
 def _not_a_source(path: Path) -> InputError:
     if path.suffix in NOT_MODELS:
-        return _weights(path)
+        return _weights(of_its_kind(path))
     if path.suffix == ".py":
         return InputError(f"{path} does not say which function makes the model", f"Give {path}:function.")
     if path.suffix in DATA:
@@ -185,9 +185,11 @@ def _weights(path: Path) -> InputError:
     """Of a file that torch.save wrote: weights, or a module whose Python code lies elsewhere."""
     kind = pickled_class(path)
     if kind is None:
+        lightning = f" (of Lightning: `return Net.load_from_checkpoint('{path}', map_location='cpu')`)"
         return InputError(
             f"{path} is no model that can be run: {NOT_MODELS[path.suffix]}",
-            "Write a function that makes the module and loads the weights, and give file.py:function.",
+            "Write a function that makes the module and loads the weights"
+            f"{lightning if path.suffix == '.ckpt' else ''}, and give file.py:function.",
         )
     module, _, name = kind.rpartition(".")
     found = f", after import __main__; __main__.{name} = {name}" if module == "__main__" else ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
@@ -121,4 +123,11 @@ def open_keras(path: Path, samples: Samples, log: Path) -> Source:
     model = KerasModel.open(path, found.python, log)
     samples = validated(samples, model.inputs)
     sample = samples.first()
-    return Source(KERAS, str(path), model.inputs, samples, sample, model.run(sample), model.run, keras=model)
+    inputs = tuple(replace(spec, shape=np.shape(sample[spec.name])) for spec in model.inputs)
+    fixed = [
+        f"input {spec.name!r}: its open dimensions {tuple(spec.shape)} are those of the first sample, {now.shape}"
+        for spec, now in zip(model.inputs, inputs, strict=True)
+        if None in spec.shape[1:]
+    ]
+    outputs = model.run(sample)
+    return Source(KERAS, str(path), inputs, samples, sample, outputs, model.run, keras=model, notes=tuple(fixed))

@@ -29,6 +29,12 @@ from edgeqwt.runtime.runners import InterpreterError, Trial
 ROUNDING = ("QUANTIZE", "FAKE_QUANT")
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"})
 
+FLEX = (
+    "It is TensorFlow's own op (SELECT_TF_OPS). Give the .keras file or SavedModel that it was made from; or convert a "
+    "function of fixed shapes, batch 1, with TFLITE_BUILTINS alone: recurrent layers then need no such op."
+)
+"""What to do about ops that the converter left to TensorFlow."""
+
 
 def load(path: Path) -> Graph:
     """A float model from a file; one that was trained with quantization rounds on the way, and stays as it is.
@@ -46,7 +52,9 @@ def load(path: Path) -> Graph:
                 graph.describe(i),
                 "tflite",
                 f"it is the custom op {op.custom_code!r}",
-                "Replace it in the model, or cut the model before it.",
+                FLEX
+                if str(op.custom_code).startswith("Flex")
+                else "Replace it in the model, or cut the model before it.",
             )
         for t in (*op.inputs, *op.outputs):
             if t >= 0 and graph.tensors[t].quantization is not None and not trained:

@@ -16,6 +16,7 @@ from edgeqwt.converters.child import environment
 from edgeqwt.converters.keras_child import is_legacy, named_modules
 from edgeqwt.converters.tools import find
 from edgeqwt.errors import EdgeqwtError, InputError, ToolError
+from edgeqwt.loading import trusting
 from edgeqwt.verify.parity import check_parity
 
 MAKE = """
@@ -41,6 +42,17 @@ cells = layers.RNN([layers.GRUCell(4, dropout=0.3), layers.LSTMCell(3)])
 both = layers.Bidirectional(layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1, return_sequences=True))
 tf.keras.Sequential([tf.keras.Input((5, 3)), both, cells, layers.Dense(2)]).save("dropout.keras")
 
+open_sizes = [tf.keras.Input((None, None, 3)), layers.Resizing(8, 8), layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()]
+tf.keras.Sequential(open_sizes).save("open.keras")
+one = tf.keras.Input(batch_shape=(1, 1, 3))
+tf.keras.Model(one, layers.LSTM(4, stateful=True)(one)).save("stateful.keras")
+tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(2)]).save_weights("only.weights.h5")
+open("own_layers.py", "w").write(OWN)
+import sys; sys.path.append("")
+from own_layers import Scale
+owned = tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(3), Scale()])
+owned.save("owned.keras"), owned.save("owned.h5")
+
 class Module(tf.Module):
     def __init__(self):
         self.weights = tf.Variable(tf.random.normal((3, 2)))
@@ -59,6 +71,17 @@ for policy in ("mixed_float16", "mixed_bfloat16", "float16"):
     half.save(policy + ".keras")
     if policy == "mixed_float16":
         half.export("half", verbose=False)
+        half.save("half.h5")
+"""
+OWN = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.gains = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        return x * keras.ops.sigmoid(self.gains * x)
 """
 
 
@@ -67,7 +90,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keras")
     python = find("tensorflow").python
     done = subprocess.run(
-        [python, "-P", "-c", MAKE], cwd=folder, env=environment(python), capture_output=True, text=True
+        [python, "-P", "-c", f"OWN = {OWN!r}{MAKE}"],
+        cwd=folder,
+        env=environment(python),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
@@ -99,6 +126,49 @@ def test_models_in_half_precision_compute_in_float32(files: Path, tmp_path: Path
     assert {t.dtype for t in model.graph.tensors} <= {"float32", "int32"}
     check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
     assert (files / f"{policy}.keras").read_bytes() == before
+
+
+@pytest.mark.tool("tensorflow")
+def test_hdf5_in_half_precision_computes_in_float32(files: Path, tmp_path: Path) -> None:
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)})
+    model = convert(files / "half.h5", samples, tmp_path)
+    assert {t.dtype for t in model.graph.tensors} <= {"float32", "int32"}
+
+
+@pytest.mark.tool("tensorflow")
+def test_open_dimensions_are_those_of_the_first_sample(files: Path, tmp_path: Path) -> None:
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 12, 10, 3)).astype(np.float32)})
+    model = convert(files / "open.keras", samples, tmp_path)
+    assert model.inputs[0].spec.shape == (1, 12, 10, 3)
+    assert any("open dimensions" in note and "(1, 12, 10, 3)" in note for note in model.notes)
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+
+
+@pytest.mark.tool("tensorflow")
+@pytest.mark.parametrize("name", ["owned.keras", "owned.h5"])
+def test_trusted_layers_of_a_file_beside_the_model(files: Path, tmp_path: Path, name: str) -> None:
+    """Without --trust nothing beside the model runs."""
+    samples = from_arrays({"": np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)})
+    with pytest.raises(InputError) as caught:
+        convert(files / name, samples, tmp_path)
+    assert "--trust" in caught.value.hint
+    with trusting(True):
+        model = convert(files / name, samples, tmp_path)
+    check_parity(model, model.graph, validated(samples, [b.spec for b in model.inputs]))
+
+
+@pytest.mark.tool("tensorflow")
+@pytest.mark.parametrize(
+    ("name", "shape", "hint"),
+    [("stateful.keras", (1, 3), "stateful=False"), ("only.weights.h5", (4,), "load_weights")],
+)
+def test_what_cannot_be_loaded_says_what_to_do(
+    files: Path, tmp_path: Path, name: str, shape: tuple[int, ...], hint: str
+) -> None:
+    samples = from_arrays({"": np.zeros((2, *shape), np.float32)})
+    with pytest.raises(InputError, match="TensorFlow cannot load") as caught:
+        convert(files / name, samples, tmp_path)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.tool("tensorflow")
@@ -159,7 +229,7 @@ def test_files_of_keras_2(files: Path, tmp_path: Path) -> None:
 
 
 def test_without_tensorflow_the_error_says_how_to_get_it(tmp_path: Path) -> None:
-    (tmp_path / "model.keras").write_bytes(b"")
+    (tmp_path / "model.keras").write_bytes(b"PK")
     with pytest.raises(ToolError, match="tensorflow could not be started") as caught:
         convert(tmp_path / "model.keras", from_arrays({"": np.zeros((1, 4), np.float32)}), tmp_path / "work")
     assert "edgeqwt tools install tensorflow" in caught.value.hint
