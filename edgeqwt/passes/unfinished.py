@@ -65,12 +65,13 @@ class Unfinished:
             if file is None:
                 return None
             try:
-                samples, found = _Reader(file, context.graph).load()
+                samples, after, found = _Reader(file, context.graph).load()
             except UNREADABLE:
                 return None
         if samples != self._hashes(context):
             return None
         self._kept.add(key)
+        self._after = after
         return found
 
     def keep(self, context: Context, techniques: Techniques, precision: Precision, found: object, after: str) -> None:
@@ -87,7 +88,7 @@ class Unfinished:
             return
         key, samples = self._key(context, techniques, precision), self._hashes(context)
         try:
-            self._entries.write(key, lambda file: _Writer(file, context.graph).dump((samples, found)))
+            self._entries.write(key, lambda file: _Writer(file, context.graph).dump((samples, after, found)))
         except UNREADABLE:
             return
         self._kept.add(key)
