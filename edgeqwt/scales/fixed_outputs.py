@@ -6,7 +6,7 @@ from collections.abc import Set
 
 import numpy as np
 
-from edgeqwt.graph.graph import Graph
+from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import RULES16, rule_at
 from edgeqwt.scales.groups import Activation
@@ -23,8 +23,7 @@ def fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activation
     """
     fixed: dict[Activation, tuple[float, int]] = {}
     for i, op in enumerate(graph.ops):
-        free = plan.ops[i] == 16 and op.kind in RULES16 and rule_at(op.kind, 16).fixed_output is None
-        for t in () if i in tables or free else op.outputs:
+        for t in () if i in tables or _free(plan, i, op) else op.outputs:
             for bits in {plan.ops[i], plan.port(t) if t in graph.outputs else plan.ops[i]} - {FLOAT}:
                 value = rule_at(op.kind, bits).fixed_output if (bits == 8 or op.kind in RULES16) else None
                 if value is not None and graph.tensors[t].is_float:
@@ -41,6 +40,11 @@ def fixed_outputs(graph: Graph, plan: Plan, tables: Set[int]) -> dict[Activation
     return fixed
 
 
+def _free(plan: Plan, i: int, op: Op) -> bool:
+    """Whether an op gives 16 bits at a scale of its own choice."""
+    return plan.ops[i] == 16 and op.kind in RULES16 and rule_at(op.kind, 16).fixed_output is None
+
+
 def _carried(graph: Graph, plan: Plan, t: int) -> tuple[float, int] | None:
     """The fixed 8-bit parameters of what 16-bit ops pick or move on the way to an output; None where it has none."""
     producers, todo, seen = graph.producers(), [t], {t}
@@ -55,5 +59,6 @@ def _carried(graph: Graph, plan: Plan, t: int) -> tuple[float, int] | None:
             todo += [u for u in sorted(moved - seen) if not graph.tensors[u].is_constant]
             seen |= moved
         else:
-            found.add(None if rule is None or at == t else rule.fixed_output)
+            own = rule is None or at == t or (i is not None and op is not None and _free(plan, i, op))
+            found.add(None if rule is None or own else rule.fixed_output)
     return found.pop() if len(found) == 1 else None
