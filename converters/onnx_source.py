@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.converters.onnx_float32 import foreign, in_float32
+from edgeqwt.converters.onnx_old import LISTED, with_kernels
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
 from edgeqwt.loading import is_trusted
@@ -33,6 +34,9 @@ def load(path: Path) -> onnx.ModelProto:
         _check_weight_files(model, path)
         onnx.load_external_data_for_model(model, str(path.parent))
         _put_in_order(model.graph)
+        model = with_kernels(model)
+        if {i.name for i in model.graph.initializer} - {value.name for value in model.graph.input}:
+            model.ir_version = max(model.ir_version, LISTED)  # runtimes ask for no weights among the inputs
         _check(model)
     except InputError:
         raise

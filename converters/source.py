@@ -97,7 +97,7 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
-    from edgeqwt.converters import onnx_learning, onnx_loadable, onnx_source, onnx_spectra
+    from edgeqwt.converters import onnx_learning, onnx_loadable, onnx_old, onnx_source, onnx_spectra
 
     proto, left_out = onnx_learning.of_numbers(onnx_loadable.loadable(onnx_source.load(path)))
     samples = validated(samples, onnx_source.input_specs(proto))
@@ -106,8 +106,15 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     proto = onnx_spectra.in_sums(proto, sample)
     runner = onnx_source.OnnxRunner(proto)
     outputs = runner.run(sample)
+    proto, renewed = onnx_old.renewed(proto, lambda other: _agree(outputs, onnx_source.OnnxRunner(other).run(sample)))
     given = runner.specs, samples, sample, outputs, runner.run
-    return Source(ONNX, str(path), *given, proto=proto, notes=(*left_out, *notes))
+    return Source(ONNX, str(path), *given, proto=proto, notes=(*left_out, *notes, *renewed))
+
+
+def _agree(outputs: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    """Whether two spellings of a model compute the same."""
+    reach = {name: EXPORT_TOLERANCE * np.abs(value).max(initial=0) for name, value in outputs.items()}
+    return all(np.allclose(others[name], value, 0, reach[name], True) for name, value in outputs.items())
 
 
 def open_keras(path: Path, samples: Samples, log: Path) -> Source:
