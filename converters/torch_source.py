@@ -66,14 +66,17 @@ class TorchModel:
     def run(self, sample: Sample) -> dict[str, Array]:
         """Runs the model on one sample; nested outputs come out flat, by name (see `flattened`).
 
+        An output that has an input's name, as states do that go in and come out, is called by it and "_out": a graph
+        has one tensor of a name.
+
         Raises:
             InputError: forward raises, or returns something that holds no tensors.
         """
         tensors = list(self.tensors(sample).values())
         with torch.no_grad(), torch_threads(THREADS, at_most=True), user_code(f"{self.what}: forward", self.module):
             result = self.call(tensors)
-        values = flattened(result, self.what)
-        return {name: np.array(value.numpy()) for name, value in values.items()}
+        values, taken = flattened(result, self.what), {one.name for one in self.inputs}
+        return {f"{name}_out" if name in taken else name: np.array(v.numpy()) for name, v in values.items()}
 
     def retyped(self, sample: Sample) -> TorchModel:
         """The model with inputs of a sample's shapes and types."""

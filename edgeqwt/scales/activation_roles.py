@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from edgeqwt.graph.graph import Graph, Op
 from edgeqwt.graph.linear import is_linear, slots
-from edgeqwt.graph.opset import RULES
+from edgeqwt.graph.opset import JOINS, MOVES, RULES, SPLITS
 from edgeqwt.scales.before_curves import SATURATING, SLOPES
 
 CONSTANTS_APPLY = ("ADD", "SUB", "MUL")
+MAKING = (*CONSTANTS_APPLY, *MOVES, *SPLITS, *JOINS)
+TURNS = ("SIN", "COS")
+"""Their arguments are as good at either end."""
 
 
 def exponentials(graph: Graph) -> set[int]:
@@ -28,8 +31,9 @@ def exponentials(graph: Graph) -> set[int]:
 def at_layers(graph: Graph) -> set[int]:
     """What layers read and compute, and what enters and leaves the graph: there a clipped value is missing in sums.
 
-    So is what curves that saturate, and constants, make of one of these: it has the same samples' large values. What
-    else lies between, such as the variance that a norm divides by, needs its small values more.
+    So is what curves that saturate, and constants, make of one of these: it has the same samples' large values; what an
+    output is made of by sums, products and moves alone, of which it has its own; and angles. What else lies between,
+    such as the variance that a norm divides by, needs its small values more.
     """
     found = {t for op in graph.ops if is_linear(op) for t in (slots(op).data, *op.outputs)}
     found |= {*graph.inputs, *graph.outputs}
@@ -37,6 +41,15 @@ def at_layers(graph: Graph) -> set[int]:
         active = [t for t in op.inputs if _is_real(graph, t)]
         if len(active) == 1 and active[0] in found and (op.kind in SLOPES or op.kind in CONSTANTS_APPLY):
             found |= {*op.outputs}
+    return found | _makes_outputs(graph)
+
+
+def _makes_outputs(graph: Graph) -> set[int]:
+    """What sums, products and moves alone make outputs of, and angles; the outputs themselves, too."""
+    found = {*graph.outputs}
+    for op in reversed(graph.ops):
+        if op.kind in TURNS or (op.kind in MAKING and not found.isdisjoint(op.outputs)):
+            found |= {t for t in op.inputs if _is_real(graph, t)}
     return found
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,21 @@ def test_nested_results_become_flat() -> None:
         flattened({"x": "text"}, "m")
     with pytest.raises(InputError, match="returns no tensors"):
         flattened([], "m")
+
+
+class Counter(nn.Module):
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": x + h, "h": h + 1}
+
+
+def test_outputs_that_have_the_name_of_an_input_are_exported(tmp_path: Path) -> None:
+    """torch wrote the input as 'h.1', and the build ended in a KeyError."""
+    sample = {"x": ROW, "h": ROW}
+    model = from_module("m", Counter(), sample)
+    assert list(model.run(sample)) == ["y", "h_out"]
+    export(model, sample, tmp_path / "model.onnx", tmp_path / "log")
+    written = onnx.load(tmp_path / "model.onnx").graph
+    assert [value.name for value in (*written.input, *written.output)] == ["x", "h", "y", "h_out"]
 
 
 @dataclass

@@ -133,6 +133,19 @@ def test_what_curves_and_constants_make_of_a_layer_reaches_as_far_as_it() -> Non
     assert behind not in at_layers(chain.graph(chain.op("NEG", behind, shape=(1, 4))))
 
 
+def test_what_outputs_are_made_of_and_angles_reach_further() -> None:
+    """A sum over a graph's nodes ended where calibration did, before a constant made the output of it: 22 dB of 36."""
+    chain = Chain()
+    x = chain.input((1, 4, 1), name="x")
+    turn = chain.op("ABS", x, shape=(1, 4, 1))
+    rows = chain.op("SIN", turn, shape=(1, 4, 1))
+    total = chain.op("MEAN", rows, chain.constant(np.array([1], np.int32)), shape=(1, 1), keepDims=False)
+    row = chain.op("RESHAPE", total, chain.constant(np.array([1], np.int32)), shape=(1,))
+    graph = chain.graph(chain.op("MUL", row, row, shape=(1,), **NONE))
+    assert at_layers(graph) >= {turn, total, row}
+    assert rows not in at_layers(graph)
+
+
 @pytest.mark.parametrize("kind", ["TANH", "LOGISTIC"])
 @pytest.mark.parametrize(("size", "reaches"), [(0.1, True), (8.0, False)])
 def test_what_a_curve_reads_reaches_further_where_it_is_steep(kind: str, size: float, reaches: bool) -> None:
