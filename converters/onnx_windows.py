@@ -109,9 +109,12 @@ def explicitly_padded(node: onnx.NodeProto, weights: tuple[int, ...]) -> onnx.No
 
 
 def numbered(values: Values, node: onnx.NodeProto) -> onnx.NodeProto:
-    """A node whose padding is named SAME_LOWER, which onnx2tf does not take, with the numbers; others as they are."""
-    given = attributes(node)
-    if given.get("auto_pad") != "SAME_LOWER" or node.op_type == "ConvTranspose":
+    """A node with the numbers of its padding, where that is SAME_LOWER or follows from a ConvTranspose's output_shape.
+
+    onnx2tf takes neither. Others stay as they are.
+    """
+    given, turned = attributes(node), node.op_type == "ConvTranspose"
+    if "output_shape" not in given if turned else given.get("auto_pad") != "SAME_LOWER":
         return node
     sizes = values.shapes.get(node.input[0], ())[2:]
     weights = values.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
@@ -120,6 +123,11 @@ def numbered(values: Values, node: onnx.NodeProto) -> onnx.NodeProto:
         return node
     gaps, strides = given.get("dilations", [1] * len(sizes)), given.get("strides", [1] * len(sizes))
     windows = zip(sizes, kernel, gaps, strides, strict=True)
+    if turned:
+        out, more = given["output_shape"][-len(sizes) :], given.get("output_padding", [0] * len(sizes))
+        whole = [(n - 1) * stride + gap * (size - 1) + 1 for n, size, gap, stride in windows]
+        total = [n + over - wanted for n, over, wanted in zip(whole, more, out, strict=True)]
+        return node if min(total) < 0 else _with_pads(node, total)
     return _with_pads(
         node, [max((-(-n // stride) - 1) * stride + gap * (size - 1) + 1 - n, 0) for n, size, gap, stride in windows]
     )
@@ -129,8 +137,8 @@ def _with_pads(node: onnx.NodeProto, total: Sequence[int]) -> onnx.NodeProto:
     """A node with so many lines of padding along each axis, as its auto_pad divides them."""
     given = attributes(node)
     less, more = [t // 2 for t in total], [t - t // 2 for t in total]
-    kept = {name: value for name, value in given.items() if name != "auto_pad"}
-    kept["pads"] = [*less, *more] if given["auto_pad"] == "SAME_UPPER" else [*more, *less]
+    kept = {name: value for name, value in given.items() if name not in ("auto_pad", "output_shape")}
+    kept["pads"] = [*less, *more] if given.get("auto_pad") == "SAME_UPPER" else [*more, *less]
     made = onnx.helper.make_node(node.op_type, list(node.input), list(node.output), node.name, **kept)
     made.metadata_props.extend(node.metadata_props)
     return made

@@ -8,9 +8,21 @@ from typing import Any
 import numpy as np
 
 from edgeqwt.graph.graph import Graph, Op
-from edgeqwt.prepare.rewriting import DENSE, Site, reshape, rewrites, rewritten, sole_reader, uses, value, writer
+from edgeqwt.prepare.rewriting import (
+    DENSE,
+    Site,
+    float32,
+    reshape,
+    rewrites,
+    rewritten,
+    sole_reader,
+    uses,
+    value,
+    writer,
+)
 
 WINDOW: dict[str, Any] = {"ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
+POINTWISE: dict[str, Any] = {"padding": "VALID", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
 LONGEST_SUM = 1024  # a running sum of so many elements takes a matrix of a MiB
 LONGEST_PRODUCT = 64
 INTEGERS = {"int32", "int64"}
@@ -95,6 +107,23 @@ def _taken(at: Site, x: int, axis: int, begin: int, size: int) -> int:
     sizes = tuple(size if a == axis else n for a, n in enumerate(shape))
     begins = [begin if a == axis else 0 for a in range(len(shape))]
     return at.add("SLICE", (x, at.integers("begin", begins), at.integers("size", sizes)), "part", sizes)
+
+
+@rewrites("LOCAL_RESPONSE_NORMALIZATION")
+def response_norm(at: Site) -> Op | None:
+    """x (bias + alpha sum(x^2))^-beta over neighbouring channels, whose sum is a convolution with a band of alphas."""
+    x, given = at.op.inputs[0], at.op.options
+    shape = at.shape(x)
+    channels = shape[-1]
+    if not at.is_float(x) or len(shape) != 4 or channels > LONGEST_SUM:
+        return None
+    apart = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+    band = float32(np.where(apart <= given.get("radius", 5), given.get("alpha", 1.0), 0.0))
+    weights = at.constant("band", band[:, None, None, :])
+    bias = at.constant("bias", np.full(channels, given.get("bias", 1.0), np.float32))
+    sums = at.add("CONV_2D", (at.add("MUL", (x, x), "squares", shape), weights, bias), "sums", shape, **POINTWISE)
+    factor = at.add("POW", (sums, at.constant("power", float32(-given.get("beta", 0.5)))), "factor", shape)
+    return at.end("MUL", (x, factor))
 
 
 @rewrites("ONE_HOT")

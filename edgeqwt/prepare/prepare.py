@@ -77,6 +77,7 @@ PASSES: Mapping[str, Pass] = MappingProxyType(
         "CUMSUM became FULLY_CONNECTED": decomposed.running_sum,
         "RFFT2D became FULLY_CONNECTED for real and imaginary parts": spectra.transforms,
         "REDUCE_PROD became products of halves": decomposed.product,
+        "LOCAL_RESPONSE_NORMALIZATION became CONV_2D of squares, and POW": decomposed.response_norm,
         "ONE_HOT became EQUAL": decomposed.one_hot,
         "REDUCE_ANY became REDUCE_ALL": decomposed.any_of,
         "DYNAMIC_UPDATE_SLICE became CONCATENATION": decomposed.update,

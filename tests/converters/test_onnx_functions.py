@@ -47,6 +47,9 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] =
     "GELU by tanh": ("Gelu", ("rows",), (), {"approximate": "tanh"}),
     "convolution, SAME_LOWER": ("Conv", ("map",), (noise(4, 3, 2, 2),), {**LOWER, "strides": [2, 2]}),
     "pool, SAME_LOWER": ("MaxPool", ("map",), (), {**LOWER, "strides": [1, 2]}),
+    "a given shape of what is spread": (
+        "ConvTranspose", ("map",), (noise(3, 4, 3, 3),), {"strides": [2, 2], "output_shape": [14, 13]}
+    ),
     "gather from the end": ("GatherElements", ("rows",), (np.array([[[-1, 0], [2, -5]]]),), {"axis": 2}),
     "gather of rows from the end": ("GatherND", ("rows",), (np.array([[0, -1], [0, 1]]),), {}),
     "sums of magnitudes": ("LpNormalization", ("rows",), (), {"p": 1, "axis": 1}),
@@ -59,11 +62,12 @@ CASES: dict[str, tuple[str, tuple[str, ...], tuple[Any, ...], dict[str, Any]]] =
     "cubic, a scale that is no ratio": ("Resize", ("map",), scaled(0.6, 1.0), {"mode": "cubic"}),
     "axes out of order": ("Resize", ("map",), (NO_REGION, np.array([2, 3], np.float32)), {"axes": [3, 2]}),
     "the largest of one": ("Max", ("rows",), (), {}),
-}
+}  # fmt: skip
 """The op, its inputs, its constants and its attributes."""
 OUT = {
     "convolution, SAME_LOWER": (1, 4, 4, 4),
     "pool, SAME_LOWER": (1, 3, 7, 4),
+    "a given shape of what is spread": (1, 4, 14, 13),
     "gather from the end": (1, 2, 2),
     "neighbours at half-way": (1, 3, 4, 3),
     "neighbours by ceiling": (1, 3, 9, 7),

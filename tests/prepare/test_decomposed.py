@@ -88,3 +88,14 @@ def test_a_vector_of_exponents_is_refused_too() -> None:
     graph = chain.graph(chain.op("POW", chain.input(SHAPE), chain.constant(np.arange(8.0))))
     with pytest.raises(UnsupportedError, match="of two variables"):
         check_lowerable(graph)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 9])
+def test_normalized_responses_are_products_of_a_power(radius: int) -> None:
+    chain = Chain()
+    x = chain.input((1, 3, 4, 6))
+    given = {"radius": radius, "bias": 2.0, "alpha": 0.3, "beta": 0.75}
+    graph = chain.graph(chain.op("LOCAL_RESPONSE_NORMALIZATION", x, shape=(1, 3, 4, 6), **given))
+    prepared = prepare(graph)
+    assert kinds(prepared.graph) == ["MUL", "CONV_2D", "POW", "MUL"]
+    assert_same_function(graph, prepared.graph)
