@@ -57,7 +57,7 @@ def unchanging(quality: Quality) -> Iterator[str]:
         if varying is not None and whole - varying > CONSTANT_DB:
             share = 10 ** ((varying - whole) / 20)
             yield (
-                f"Output {output.tensor!r} is nearly the same for all samples: it changes by {share:.1%} of its size. "
+                f"Output {output.name!r} is nearly the same for all samples: it changes by {share:.1%} of its size. "
                 "Calibrate with samples of all that the model is to tell apart; if these are, let it return values "
                 "less their mean."
             )
@@ -67,10 +67,10 @@ def error_sources(own: OwnErrors, min_db: float) -> Iterator[str]:
     """Sentences: the op that errs most by itself, and the first behind which less than `min_db` dB are left."""
     if own.worst:
         worst = own.worst[0]
-        yield f"{worst.kind} {worst.tensor!r} errs most by itself: {worst.own_db:.1f} dB, {causes(worst)}."
+        yield f"{worst.kind} {worst.name!r} errs most by itself: {worst.own_db:.1f} dB, {causes(worst)}."
     lost = own.collapsed(min_db)
     if lost is not None:
-        yield f"Less than {min_db:g} dB of what varies are left from {lost.kind} {lost.tensor!r} on."
+        yield f"Less than {min_db:g} dB of what varies are left from {lost.kind} {lost.name!r} on."
 
 
 def choices(reference: Graph) -> Iterator[str]:

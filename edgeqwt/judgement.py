@@ -31,6 +31,7 @@ from edgeqwt.verify.op_errors import OwnErrors, own_errors_of, without_repairs
 from edgeqwt.verify.paired import STANDARD_ERRORS
 from edgeqwt.verify.quality import Quality, layer_quality
 from edgeqwt.verify.thresholds import FINE_DB, Shortfall, require, shortfalls
+from edgeqwt.verify.unseen import silent, unvarying
 from edgeqwt.verify.worst_samples import WorstSample, worst_samples
 from edgeqwt.verify.wrapping import jumping
 
@@ -153,7 +154,8 @@ def judge(
     remedy = f"{remedy} {JUMPING}" if remedy and wraps else remedy
     fitted = None if expected else _of_fitted(context, reference, kept, found)
     doubts = uncertain(found, fitted, expected)
-    said = (*warnings, *_unseen(context.model, found), *unresolved(found), *_lost(context.graph, own, found), *doubts)
+    lacking = (*_unseen(context.model, found), *unresolved(found), *_lacking(context, made, reference, found))
+    said = (*warnings, *lacking, *_lost(context.graph, own, found), *doubts)
     judgement = Judgement(variants, quality, adapted, choice, poor, own, traced, worst, remedy, limit, said)
     if poor and not recipe.quality.accept:
         noted = (f"{sentence}." for sentence in warnings)
@@ -240,8 +242,8 @@ def errors_of(
 def unresolved(quality: Quality) -> Iterator[str]:
     """Sentences on probabilities that are the same for all samples, as far as the steps of their kernels tell."""
     for output, judged in zip(quality.outputs, quality.decisive, strict=True):
-        whole = [(f"output {output.tensor!r}", judged.unresolved)]
-        parts = [(f"{p.name!r}, {p.place} of output {output.tensor!r},", p.unresolved) for p in output.parts]
+        whole = [(f"output {output.name!r}", judged.unresolved)]
+        parts = [(f"{p.name!r}, {p.place} of output {output.name!r},", p.unresolved) for p in output.parts]
         for name, step in (*whole, *parts):
             if step is not None:
                 yield (
@@ -254,14 +256,14 @@ def unresolved(quality: Quality) -> Iterator[str]:
 
 def _lost(graph: Graph, own: OwnErrors, quality: Quality) -> Iterator[str]:
     """Sentences on columns of outputs of which nothing is left, however good the whole is."""
-    references = {op.tensor: op.reference for op in own.ops}
+    references, names = {op.tensor: op.reference for op in own.ops}, {at.tensor: at.name for at in quality.decisive}
     for tensor, columns in lost_columns(own, quality).items():
         few = listed([*map(str, columns)], FEW)
         which = f"column {few} is" if len(columns) == 1 else f"columns {few} are"
         yield (
-            f"of output {tensor!r} {which} lost in its steps, as another column is larger by orders of magnitude: let "
-            f"the model return values that are normalized column by column, or keep its last ops and the output in "
-            f"float ({in_float(units(graph, references[tensor]))} --output-type float)"
+            f"of output {names[tensor]!r} {which} lost in its steps, as another column is larger by orders of "
+            "magnitude: let the model return values that are normalized column by column, or keep its last ops and the "
+            f"output in float ({in_float(units(graph, references[tensor]))} --output-type float)"
         )
 
 
@@ -281,7 +283,7 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
     for output, judged, other, fresh in zip(quality.outputs, quality.decisive, others, expected or nobody, strict=True):
         figure = judged.closeness.judged_db
         if fresh is not None:
-            yield from _less(output.tensor, figure, quality.samples, fresh)
+            yield from _less(output.name, figure, quality.samples, fresh)
             continue
         error, least = judged.standard_error, judged.least_db
         if figure - least > STANDARD_ERRORS * UNCERTAIN_DB:  # False of nan
@@ -289,14 +291,14 @@ def uncertain(quality: Quality, fitted: Quality | None = None, expected: Sequenc
             if other is not None and other.closeness.judged_db < figure - error:
                 less = f". Those that it was fitted on have {other.closeness.judged_db:.1f} dB: expect that"
             yield (
-                f"the {figure:.1f} dB of output {output.tensor!r} have a standard error of "
+                f"the {figure:.1f} dB of output {output.name!r} have a standard error of "
                 f"{error:.1f} dB: one of the {quality.samples} held-out samples has {share:.0%} of the error{less}. "
                 f"Fresh ones may have {least:.1f} dB, and less where they are of kinds that these lack. Calibrate with "
                 "more samples, rare ones among them"
             )
 
 
-def _less(tensor: str, figure: float, count: int, expected: Expected) -> Iterator[str]:
+def _less(name: str, figure: float, count: int, expected: Expected) -> Iterator[str]:
     """That an output has less with every sample held out once, or nobody knows how much; else nothing."""
     known, unsure = math.isfinite(expected.db), expected.standard_error > UNCERTAIN_DB  # False of nan
     if not known or (expected.db > figure - UNCERTAIN_DB and not unsure):
@@ -306,7 +308,7 @@ def _less(tensor: str, figure: float, count: int, expected: Expected) -> Iterato
     slow = slow if expected.slow_db else ""
     reach = "; single samples, with values beyond what the others reach, have most of the error" if unsure else ""
     yield (
-        f"expect {min(expected.db, figure):.1f} dB of output {tensor!r} on fresh samples, or less: held out a quarter "
+        f"expect {min(expected.db, figure):.1f} dB of output {name!r} on fresh samples, or less: held out a quarter "
         f"at a time, the {expected.samples} samples have {expected.db:.1f}{error} dB{slow}, and the {figure:.1f} dB "
         f"are those of {count}{reach}. Calibrate with more samples, rare ones among them"
     )
@@ -334,12 +336,18 @@ def _of_fitted(context: Context, reference: Graph, kept: Graph, found: Quality) 
     return layer_quality(reference, {"": kept}, context.fit.head(FITTED), deciding=context.model.deciding)[""]
 
 
+def _lacking(context: Context, made: Made, reference: Graph, quality: Quality) -> Iterator[str]:
+    """Sentences on outputs that do not vary, and on detectors that nothing fires in."""
+    yield from unvarying(reference, quality, context.gate.feeds(), context.model.deciding)
+    yield from silent(made.state.graph, quality, made.state.statistics)
+
+
 def _unseen(model: ConvertedModel, quality: Quality) -> Iterator[str]:
     """Sentences on outputs of which no held-out sample has anything that decides."""
     for position, within in model.deciding.items():
         judged = quality.decisive[position]
         if judged.closeness.varying_db is None and quality.samples > 1:
             yield (
-                f"output {judged.tensor!r} is nowhere {within} in the {quality.samples} held-out samples, so that "
+                f"output {judged.name!r} is nowhere {within} in the {quality.samples} held-out samples, so that "
                 "nothing says how well that comes out: calibrate with more samples that have it"
             )

@@ -158,7 +158,7 @@ def _far_away(quality: Quality, learned: bool) -> Iterator[str]:
     for end, judged in zip(quality.outputs, quality.decisive, strict=True):
         db = judged.closeness.judged_db
         if not db >= LEAST_DB and not learned:
-            yield f"output {end.tensor!r} has {db:.1f} dB SQNR of what varies to begin with"
+            yield f"output {end.name!r} has {db:.1f} dB SQNR of what varies to begin with"
 
 
 def _strange_weights(graph: Graph, reference: Graph) -> Iterator[str]:

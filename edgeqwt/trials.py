@@ -28,6 +28,7 @@ from edgeqwt.float_fronts import MOST, entrances, fronts, lost_from, share
 from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.linear import work
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.graph.whole_numbers import counts
 from edgeqwt.interface.bind import bound
 from edgeqwt.interface.columns import column_warnings
 from edgeqwt.interface.input_normalization import prepared
@@ -163,8 +164,8 @@ def tried(
     """
     if recipe.mixed is not None or context.model.learned is not None:
         return ()  # the widths were chosen under a limit, or by training
-    if not any(context.graph.tensors[t].is_float for t in context.graph.outputs):
-        return ()  # decisions have no dB that could tell what helps them
+    if not any(_judged(context.graph, quality)):
+        return ()  # what has no dB cannot tell what helps it
     large = work(context.graph) > BRIEF_WORK
     columns = column_warnings(context.model, samples, recipe.precision)
     unlike = tuple(name for name, warning in columns.items() if warning.standardize)
@@ -304,11 +305,15 @@ def worst_place(graph: Graph, quality: Quality) -> Place:
 
 
 def _judged(graph: Graph, quality: Quality) -> Iterator[tuple[str, OutputFigures]]:
-    """The outputs and parts of them that count, by name."""
+    """The outputs and parts of them that count, by name; of choices what they are made among, of integers numbers."""
     for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
-        if graph.tensors[t].is_float:
+        if not graph.tensors[t].is_float:
+            chosen = graph.tensors[before_saturation(graph, t)[0]].is_float
+            yield from [(output.name, judged)] if chosen and judged.unresolved is None else []
+            yield from [(output.name, output)] if not chosen and counts(graph, t) else []
+        else:
             ends = (judged,) if "SOFTMAX" in before_saturation(graph, t)[1] else (judged, output)
-            yield from ((graph.tensors[t].name, at) for at in ends if at.unresolved is None)
+            yield from ((output.name, at) for at in ends if at.unresolved is None)
             yield from ((at.name, at) for at in output.judged_parts)
 
 

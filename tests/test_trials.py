@@ -419,15 +419,30 @@ def test_what_compensation_makes_enough_is_named_for_large_networks_too(
     assert "with compensation" in remedy
 
 
-def test_outputs_that_are_decisions_have_no_figure_to_try_remedies_by(tmp_path: Path) -> None:
-    """Places of largest elements that rounding changes were promised inf dB at '' by whatever was tried first."""
+def alike(chain: Chain) -> int:
+    """Values that hardly differ, of which rounding changes which is the largest, and how many are large."""
+    weights = chain.constant(1 + 0.002 * noise(8, 8))
+    return chain.op("FULLY_CONNECTED", chain.input((1, 6, 8), "x"), weights, -1, shape=(1, 6, 8), name="v", **DENSE)
+
+
+def test_remedies_of_choices_are_tried_by_what_is_chosen_among(tmp_path: Path) -> None:
     chain = Chain()
-    x = chain.input((1, 6, 8), "x")
-    alike = 1 + 0.002 * noise(8, 8)
-    x = chain.op("FULLY_CONNECTED", x, chain.constant(alike), -1, shape=(1, 6, 8), **DENSE)
     axis = chain.constant(np.array(2, np.int32))
-    found = built(
-        tmp_path, chain.graph(chain.op("ARG_MAX", x, axis, shape=(1, 6), dtype="int32", name="y", outputType="INT32"))
-    )
+    best = chain.op("ARG_MAX", alike(chain), axis, shape=(1, 6), dtype="int32", name="y", outputType="INT32")
+    remedy = built(tmp_path, chain.graph(best)).remedy
+    assert remedy.startswith("Build with --precision w8a16: ")
+    assert "inf" not in remedy
+
+
+def test_remedies_of_integers_that_count_are_tried_by_their_numbers(tmp_path: Path) -> None:
+    chain = Chain()
+    values = alike(chain)
+    least = chain.op("REDUCE_MIN", values, chain.constant([2]), shape=(1, 6, 1), keepDims=True)
+    low = chain.op("SUB", values, least, shape=(1, 6, 8), **NONE)
+    above = chain.op("GREATER", low, chain.constant(0.01), shape=(1, 6, 8), dtype="bool")
+    ones = chain.op("CAST", above, shape=(1, 6, 8), dtype="int32", inDataType="BOOL", outDataType="INT32")
+    graph = chain.graph(chain.op("SUM", ones, chain.constant([2]), shape=(1, 6), dtype="int32", name="count"))
+    found = built(tmp_path, graph)
     assert found.shortfalls
-    assert found.remedy.startswith("Try one or several of: 16-bit activations")
+    assert "--precision w8a16" in found.remedy
+    assert not found.remedy.startswith("Try one or several of")  # which nobody tried

@@ -55,6 +55,31 @@ def is_whole(graph: Graph, t: int) -> bool:
     return found(t)
 
 
+def counts(graph: Graph, output: int) -> bool:
+    """Whether an output holds integers that are numbers, of conditions or rounded values: how often, how many.
+
+    Places and classes are none, as how far two of them lie apart says nothing.
+
+    Args:
+        graph: float.
+        output: one of its outputs.
+    """
+    producers, seen, todo = graph.producers(), set[int](), [output]
+    if graph.tensors[output].is_float or graph.tensors[output].dtype == "bool":
+        return False
+    while todo:
+        t = todo.pop()
+        op = graph.ops[producers[t]] if t in producers else None
+        if t in seen or graph.tensors[t].is_constant:
+            continue
+        seen.add(t)
+        if op is None or (op.kind not in KEEPING and op.kind != "CAST"):
+            return False
+        if op.kind != "CAST" or graph.tensors[op.inputs[0]].dtype not in ("bool", "float32"):
+            todo += [u for u in op.inputs if u >= 0]
+    return True
+
+
 def back_to_cast(graph: Graph, output: int) -> list[int]:
     """An output of integers that are numbers, such as pixels, and what it is moved from, back to a CAST of real ones.
 

@@ -128,7 +128,9 @@ class Gate:
     ) -> dict[str, Quality]:
         """How close integer graphs come to a float graph, layer by layer and at the outputs."""
         feeds, deciding = self.feeds(advance), self._model.deciding
-        return dict(layer_quality(reference, variants, feeds, deciding=deciding, known=self.remembered))
+        names = [binding.spec.name for binding in self._model.outputs]
+        found = layer_quality(reference, variants, feeds, deciding=deciding, known=self.remembered, names=names)
+        return dict(found)
 
     def feeds(self, advance: Advance | None = None) -> Iterator[dict[int, Array]]:
         """The held-out samples as real values by input tensor, for proofs; nothing may be fitted on them."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgeqwt.output import first_name, most
+from edgeqwt.output import most
 from edgeqwt.report.variants import decibels, in_db
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def own_sentences(
         todo = advice_on(op, found, thresholds, recipe, names, wider_db=pays, repaired=repaired)
         advised = f". {'As above.' if todo in said else todo}" if todo else ""
         said.add(todo)
-        yield f"{op.kind} {first_name(op.tensor)!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
+        yield f"{op.kind} {op.name!r}: {in_db(op.own_db or 0.0)}, {causes(op)}{behind}{advised}"
     if why := added_up(found, db, thresholds, built is None, repaired):
         yield why
 

@@ -283,7 +283,7 @@ def _quality_rows(quality: Mapping[str, Quality], columns: Sequence[str], wanted
     before = dict(pairwise([name for name in columns if name in quality]))
     previous = {after: name for name, after in before.items()}
     for k, output in enumerate(first.outputs):
-        at = f" at {printable(output.tensor)!r}" if len(first.outputs) > 1 else ""
+        at = f" at {printable(output.name)!r}" if len(first.outputs) > 1 else ""
         found = {name: q.decisive[k] for name, q in quality.items()}
         cells = [
             _decibel_cell(found[n].closeness.judged_db, wanted, found[n].standard_error) if n in found else None

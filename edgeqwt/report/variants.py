@@ -66,7 +66,7 @@ def _unresolved(judged: OutputFigures) -> str:
 def _output_rows(quality: Mapping[str, Quality]) -> list[tuple[str, dict[str, str]]]:
     first, rows = next(iter(quality.values())), []
     for k, output in enumerate(first.outputs):
-        prefix = f"{output.tensor} " if len(first.outputs) > 1 else ""
+        prefix = f"{output.name} " if len(first.outputs) > 1 else ""
         found = {name: q.outputs[k].closeness for name, q in quality.items()}
         elsewhere = first.decisive[k].tensor != output.tensor
         mark = DECIDES if len(quality) > 1 else ""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from edgeqwt.output import first_name
 from edgeqwt.verify.paired import LEAST, Gain, Split, assumed_error, gain, split
 from edgeqwt.verify.quality import Quality
 
@@ -89,7 +88,7 @@ def _reason(candidates: Mapping[str, Quality], output: int) -> str:
     sentences = ", ".join([listed[0], *(f"{t}{gain_text(g)}" for t, g in zip(listed[1:], gains, strict=True))])
     last = list(candidates.values())[-1]
     judged = last.decisive[output]
-    name, end = first_name(judged.tensor), first_name(last.outputs[output].tensor)
+    name, end = judged.name, last.outputs[output].name
     where = f"at {name!r}" if name == end else f"at {name!r}, before {end!r}"
     what = "SQNR" if judged.closeness.varying_db is None else "SQNR of what varies"
     few = ", so few that only what is more than chance counts" if 0 < len(judged.errors) < FEW else ""

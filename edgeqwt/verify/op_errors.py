@@ -23,6 +23,7 @@ from edgeqwt.graph.graph import DTYPES, Array, Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.pairing import partners
 from edgeqwt.graph.positions import thinned
+from edgeqwt.output import first_name
 from edgeqwt.runtime.boundary import graph_feed, limits, to_real
 from edgeqwt.runtime.runners import InterpreterError, Values
 from edgeqwt.runtime.subprocess_runners import litert_host
@@ -66,6 +67,11 @@ class OpError:
     rounding: float
     moves: bool
     median_used: float | None
+
+    @property
+    def name(self) -> str:
+        """The output's for people: a copy in another width goes by the name of what it copies."""
+        return first_name(self.reference if self.tensor.startswith(f"{self.reference}/") else self.tensor)
 
 
 @dataclass(frozen=True)

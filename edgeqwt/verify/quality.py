@@ -11,8 +11,9 @@ from edgeqwt.calibration.deciding import Within
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.graph.interface import require_interface
 from edgeqwt.graph.linear import is_linear
-from edgeqwt.graph.pairing import op_counterparts
+from edgeqwt.graph.pairing import counterparts, op_counterparts
 from edgeqwt.graph.saturation import before_saturation
+from edgeqwt.output import first_name
 from edgeqwt.runtime.parallel import THREADS
 from edgeqwt.verify.looks import Look, Total, compared
 from edgeqwt.verify.metrics import Closeness
@@ -77,7 +78,7 @@ class TensorQuality(OutputFigures):
     """One tensor of an integer graph against the float graph's.
 
     Attributes:
-        tensor: its name in the integer graph.
+        tensor: its name in the integer graph, which has copies in other widths.
         op: index of the op that computes it; None for a graph input that is an output too.
         kind: that op's kind, "" without one.
         closeness: of the dequantized tensor to the float one.
@@ -89,6 +90,7 @@ class TensorQuality(OutputFigures):
         parts: of an output, where it has several that mean different things.
         unresolved: the step of its kernels, where it is a probability that varies by less (`verify.resolution`): its
             figures say nothing then.
+        known_as: its name for people: an output's in the source, another's in the float graph.
     """
 
     tensor: str
@@ -100,6 +102,12 @@ class TensorQuality(OutputFigures):
     variations: tuple[float, ...] = ()
     parts: tuple[PartQuality, ...] = ()
     unresolved: float | None = None
+    known_as: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+        return first_name(self.known_as or self.tensor)
 
     @property
     def judged_parts(self) -> tuple[PartQuality, ...]:
@@ -141,6 +149,7 @@ def layer_quality(
     on_sample: Callable[[], None] = lambda: None,
     deciding: Mapping[int, Within] = MappingProxyType({}),
     known: Remembered | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, Quality]:
     """Runs the float graph and every integer graph on each sample, in LiteRT with its default kernels.
 
@@ -154,6 +163,7 @@ def layer_quality(
         on_sample: called after each sample.
         deciding: what of outputs decides, by their position; nothing else of them is compared.
         known: what graphs gave of these samples before; layers are compared on the first ones anyway.
+        names: of the outputs in the source; the float graph's by default.
 
     Returns:
         By the name of the variant.
@@ -162,7 +172,9 @@ def layer_quality(
         InputError: there are no samples.
         ToolError: LiteRT refuses a graph.
     """
-    watched = {name: _Compared.of(float_graph, graph, deciding) for name, graph in int_graphs.items()}
+    ends = dict(zip(float_graph.outputs, names, strict=False))
+    known_as = [ends.get(t, tensor.name) for t, tensor in enumerate(float_graph.tensors)]
+    watched = {name: _Compared.of(float_graph, graph, deciding, known_as) for name, graph in int_graphs.items()}
     looks = {name: (c.graph, c.looks) for name, c in watched.items()}
     first = max(LEAST, LOOKED_AT // max(1, *(c.size for c in watched.values())))
     count, totals = compared(float_graph, looks, samples, threads, on_sample, first, known)
@@ -171,16 +183,20 @@ def layer_quality(
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """An integer graph and what is looked at: layers, outputs, decisive tensors, and parts of outputs, in turn."""
+    """An integer graph and what is looked at: layers, outputs, decisive tensors, and parts of outputs, in turn.
+
+    The float graph's tensors have names that people know them by.
+    """
 
     graph: Graph
+    names: Sequence[str]
     layers: tuple[Look, ...]
     outputs: tuple[Look, ...]
     decisive: tuple[Look, ...]
     parts: tuple[tuple[Look, ...], ...]
 
     @staticmethod
-    def of(float_graph: Graph, graph: Graph, deciding: Mapping[int, Within]) -> _Compared:
+    def of(float_graph: Graph, graph: Graph, deciding: Mapping[int, Within], names: Sequence[str]) -> _Compared:
         require_interface(graph, float_graph)
         by_op = {i: f for f, i in op_counterparts(float_graph, graph).items() if is_linear(graph.ops[i])}
         named = [(float_graph.ops[by_op[i]].outputs[0], graph.ops[i].outputs[0]) for i in sorted(by_op)]
@@ -189,6 +205,7 @@ class _Compared:
         outputs = tuple(zip(float_graph.outputs, graph.outputs, decisive, strict=True))
         return _Compared(
             graph,
+            names,
             tuple(Look(f, t, most=EACH) for f, t in same),
             tuple(Look(f, t, True, None, d) for f, t, d in outputs),
             tuple(Look(f, t, True, None, d) if d else _decisive(float_graph, f, graph, t) for f, t, d in outputs),
@@ -213,7 +230,8 @@ class _Compared:
             errors, agreeing, variations = tuple(total.errors), tuple(total.agreeing), tuple(total.variations)
             name, closeness = self.graph.tensors[look.tensor].name, total.sums.result()
             step = _unresolved(look, total)
-            return TensorQuality(name, op, kind, closeness, errors, agreeing, variations, unresolved=step)
+            known_as = self.names[look.reference]
+            return TensorQuality(name, op, kind, closeness, errors, agreeing, variations, (), step, known_as)
 
         layers, outputs, decisive = (
             tuple(tensor_quality(look) for look in looks) for looks in (self.layers, self.outputs, self.decisive)
@@ -244,7 +262,9 @@ def _decisive(float_graph: Graph, f: int, graph: Graph, t: int) -> Look:
     """The pair of tensors to judge an output pair at: what goes into a softmax or the like, not what comes out."""
     before_f, kinds_f = before_saturation(float_graph, f)
     before_t, kinds_t = before_saturation(graph, t)
-    same = kinds_f == kinds_t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
+    if kinds_f != kinds_t:  # other ops compute it in these widths: it goes by its name
+        before_t = counterparts(float_graph, graph).get(before_f, t)
+    same = before_t != t and float_graph.tensors[before_f].shape == graph.tensors[before_t].shape
     pair = (before_f, before_t) if same else (f, t)
     step = probable_step(graph, pair[1]) if probable(float_graph, pair[0]).all() else 0.0
     return Look(*pair, varying=True, probable_step=step)

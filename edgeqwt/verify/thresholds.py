@@ -14,7 +14,6 @@ from edgeqwt.graph.graph import Graph
 from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.graph.whole_numbers import back_to_cast
-from edgeqwt.output import first_name
 from edgeqwt.verify.metrics import Closeness
 from edgeqwt.verify.paired import CHANCE, tail
 from edgeqwt.verify.quality import Quality, TensorQuality
@@ -71,8 +70,9 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
     """
     found: list[Shortfall] = []
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
-        name, known = output.tensor, reference.tensors[t].name  # a file's copy in other bits has a name of its own
-        at = "" if judged.tensor == name else f", judged at {first_name(judged.tensor)!r},"
+        name, known = output.tensor, output.name  # a file's copy in other bits has a name of its own
+        passed = before_saturation(reference, t)[1][-1:] or ["the end"]
+        at = "" if judged.tensor == name else f", judged at {judged.name!r} before its {passed[0]},"
         where = f"output {known!r}{at}"
         if judged.unresolved is None and (reference.tensors[t].is_float or back_to_cast(reference, t)):
             found += [Shortfall(name, "", *messages) for messages in _poor(where, judged.closeness, thresholds)]
@@ -84,7 +84,7 @@ def shortfalls(reference: Graph, quality: Quality, thresholds: Thresholds) -> tu
     for t, output, judged in zip(reference.outputs, quality.outputs, quality.decisive, strict=True):
         if (known := reference.tensors[t].name) in coarse:
             messages = (
-                f"output {known!r} has {_db(output.closeness.judged_db)} SQNR of what varies where "
+                f"output {output.name!r} has {_db(output.closeness.judged_db)} SQNR of what varies where "
                 f"{_db(judged.closeness.judged_db)} go into its {coarse[known]}: its steps are fixed, and "
                 "coarse for so small differences"
             )
@@ -153,7 +153,7 @@ def _agreement(
     Rows that float decides by less than a step of the output are left out (`Closeness.clear_rows`), and few rows say
     little: too few agree where a file at the threshold would show so few less often than once in twenty times.
     """
-    c, classes, known = output.closeness, _classes(reference, t), reference.tensors[t].name
+    c, classes, known = output.closeness, _classes(reference, t), output.name
     if classes is None or c.clear_top1 is None:
         if classes and c.rows and not c.clear_rows:
             messages = "cannot tell its classes apart: the two largest lie closer than one of its steps"

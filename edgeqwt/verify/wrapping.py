@@ -144,7 +144,7 @@ def jumping(
         if (db := expected_db(each, true, found)) < output.closeness.judged_db:
             yield (
                 db,
-                f"output {output.tensor!r} wraps, as angles do: near its ends an error as small as any makes it jump "
+                f"output {output.name!r} wraps, as angles do: near its ends an error as small as any makes it jump "
                 f"by {each.period:.3g}, and by how many values lie there fresh samples may have {db:.1f} dB. Let the "
                 "model return its sine and cosine instead (of atan2(y, x) y and x, divided by their length), and "
                 "compute the angle of them behind it",

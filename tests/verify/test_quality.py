@@ -17,6 +17,7 @@ from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.looks import Total
 from edgeqwt.verify.metrics import compare
 from edgeqwt.verify.quality import TensorQuality, layer_quality
+from tests.runtime.test_foreign import added
 
 Images = Mapping[str, npt.NDArray[Any]]
 
@@ -156,3 +157,13 @@ def test_the_standard_error_is_how_far_other_samples_differ() -> None:
 def test_too_few_samples_have_no_standard_error() -> None:
     assert np.isnan(_judged(np.random.default_rng(0), 3).standard_error)
     assert np.isnan(TensorQuality("y", 0, "ADD", Total().sums.result()).standard_error)
+
+
+def test_outputs_go_by_their_names_in_the_source_whatever_copies_of_them_are_called() -> None:
+    graph = added(1.0)
+    plain = replace(graph, tensors=tuple(replace(t, dtype="float32", quantization=None) for t in graph.tensors))
+    copy = replace(graph, tensors=tuple(replace(t, name=f"{t.name}/int8") for t in graph.tensors))
+    feeds = [{0: np.array([1.0, 2.0 + k], np.float32)} for k in range(3)]
+    output = layer_quality(plain, {"": copy}, feeds, names=["total"])[""].outputs[0]
+    assert (output.tensor, output.name) == ("sum/int8", "total")
+    assert layer_quality(plain, {"": copy}, feeds)[""].outputs[0].name == "sum"
