@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgeqwt.converters import keras_source
@@ -121,6 +123,24 @@ def load_torchscript(path: Path) -> torch.nn.Module:
         ) from error
 
 
+MOST_NAMED = 3
+KERAS = "Save it with model.save('model.keras'), and give that file."
+JAX = "Write it as a SavedModel with jax2tf, and give that folder."
+TREES = "Trees and neighbours have no ops in TFLite: train a network on their answers, and give that."
+SAVED: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("keras", "tf_keras", "tensorflow"), KERAS),
+        "onnx": "Save it with onnx.save(model, 'model.onnx'), and give that file.",
+        "onnxruntime": "Give the .onnx file that the session was made of.",
+        "sklearn": "Write it as ONNX with skl2onnx (to_onnx(model, samples[:1], options={'zipmap': False})), and give "
+        "that file; trees and neighbours have no ops in TFLite.",
+        **dict.fromkeys(("xgboost", "lightgbm", "catboost"), TREES),
+        **dict.fromkeys(("jax", "jaxlib", "flax", "equinox"), JAX),
+    }
+)
+"""What to do with what other packages make, by the package."""
+
+
 def _made(what: str, maker: Callable[..., object]) -> TorchObject:
     """The module that a user's function or class makes; a module itself is one, though it can be called."""
     import torch
@@ -215,8 +235,32 @@ def _as_module(what: str, result: object) -> TorchObject:
 
 def _way_out(result: object) -> str:
     """What to return in place of what is no module."""
+    if inside := _modules_in(result):
+        return f"It holds {'one' if len(inside) == 1 else 'several'}: return {' or '.join(inside)} of it."
     if isinstance(result, Mapping):
         return "Weights alone do not say what to compute: make the module, call load_state_dict, and return it."
     if isinstance(result, Iterator) or hasattr(result, "__array__"):
         return "The model comes first; samples are given by --calibration."
-    return "Return the module itself, or the module and its example inputs."
+    if callable(result) and _of(result) not in SAVED:
+        return "Return the module itself: call what is returned now, if that makes it."
+    return SAVED.get(_of(result), "Return the module itself, or the module and its example inputs.")
+
+
+def _of(value: object) -> str:
+    """The package that defines an object, or its class."""
+    return str(getattr(value if isinstance(value, type) else type(value), "__module__", "")).split(".")[0]
+
+
+def _modules_in(result: object) -> list[str]:
+    """How torch modules are reached that an object holds, as trainers, pipelines and checkpoints do."""
+    import torch
+
+    if isinstance(result, Mapping):
+        held = {f"[{key!r}]": value for key, value in result.items()}
+    elif isinstance(result, list | tuple):
+        held = {f"[{k}]": value for k, value in enumerate(result)}
+    else:
+        held = {f".{name}": value for name, value in getattr(result, "__dict__", {}).items() if name[0] != "_"}
+        with contextlib.suppress(Exception):  # a property, which may raise anything
+            held[".model"] = result.model  # type: ignore[attr-defined]
+    return [way for way, value in held.items() if isinstance(value, torch.nn.Module)][:MOST_NAMED]

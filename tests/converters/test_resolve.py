@@ -103,6 +103,35 @@ def test_a_function_that_returns_something_else(file: Path) -> None:
     assert "load_state_dict" in caught.value.hint
 
 
+class Trainer:
+    def __init__(self) -> None:
+        self.module_, self.rate = torch.nn.Linear(4, 3), 0.1
+
+
+class Pipeline:
+    @property
+    def model(self) -> torch.nn.Module:
+        return torch.nn.Linear(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("result", "way"),
+    [
+        (Trainer(), r"It holds one: return \.module_ of it"),
+        (Pipeline(), r"return \.model of it"),
+        ({"epoch": 3, "model": torch.nn.Linear(4, 3)}, r"return \['model'\] of it"),
+        ([torch.nn.Linear(4, 3)] * 2 + [None], r"It holds several: return \[0\] or \[1\] of it"),
+        (torch.nn.Linear, "call what is returned"),
+        (type("Forest", (), {"__module__": "sklearn.ensemble"})(), "skl2onnx"),
+        (type("Functional", (), {"__module__": "keras.src.models"})(), r"model\.keras"),
+    ],
+)
+def test_what_holds_a_module_or_is_of_another_package(result: object, way: str) -> None:
+    with pytest.raises(InputError, match=r"gives \w+, not a torch\.nn\.Module") as caught:
+        resolve(lambda: result)
+    assert re.search(way, caught.value.hint or "")
+
+
 @pytest.mark.parametrize("samples", [(x for x in "ab"), np.zeros((4, 3)), torch.zeros(4, 3)])
 def test_samples_in_the_models_place(samples: object) -> None:
     with pytest.raises(InputError, match=r"not a torch\.nn\.Module") as caught:
