@@ -27,6 +27,9 @@ HEAVY = 0.4
 ones 0.11; single numbers that are normal 0.22, lognormal with sigma 1 0.48."""
 TAIL, LEAST_TAIL = 10, 8  # one sample in so many has the largest values, and so many at least
 FEW_VALUES = 4096  # of an input: larger ones show their tails
+ALIKE = 0.25
+"""Mean square of what a sample differs from the next by, of what any two differ by (von Neumann 1941): 1 where order
+says nothing, 0.04 to 0.15 of windows of recordings whose features have a correlation of 0.98 to 0.9 with the next."""
 
 
 @dataclass
@@ -41,6 +44,17 @@ class _Input:
     looked: int = 0
     steps: Array | None = None
     shape: tuple[int, ...] = ()
+    last: Array | None = None
+    sums: Array | None = None  # of values, of their squares, and of those of differences from the sample before
+
+    def follow(self, array: Array) -> None:
+        """Takes in how a sample differs from the one before it, at some thousand of its values."""
+        values = array.reshape(-1)[:: -(-array.size // FEW_VALUES)].astype(np.float64)
+        if self.last is None or self.sums is None or self.last.shape != values.shape:
+            self.sums = np.zeros((3, values.size))
+            self.last = values
+        self.sums += np.stack([values, values**2, (values - self.last) ** 2])
+        self.last = values
 
 
 def sample_warnings(samples: Samples, channels_first: Mapping[str, bool]) -> tuple[int, tuple[str, ...]]:
@@ -80,6 +94,8 @@ def _look(found: _Input, array: Array, half: int) -> None:
     found.low[half], found.high[half] = min(found.low[half], low), max(found.high[half], high)
     if half:
         found.held.append((low, high))
+    if array.dtype.kind in "fu":
+        found.follow(array)
     if array.size <= FEW_VALUES and array.dtype.kind == "f":
         found.reach.append(max(-low, high))
     found.constant += low == high and array.size > 1
@@ -126,7 +142,23 @@ def _of_input(name: str, found: _Input, count: int, channels_first: bool) -> lis
                 f"input {name!r}: {outside} of {len(found.held)} held-out samples lie outside the range of those that "
                 f"are fitted on, {found.low[0]:.3g} to {found.high[0]:.3g}: shuffle the samples"
             )
-    return [*warnings, *_heavy(name, found.reach), *_layout(name, found, channels_first)]
+    heavy, layout = _heavy(name, found.reach), _layout(name, found, channels_first)
+    return [*warnings, *heavy, *_in_order(name, found, count), *layout]
+
+
+def _in_order(name: str, found: _Input, count: int) -> list[str]:
+    """That held-out samples lie between others that are much like them, which fresh ones do not."""
+    sums = found.sums
+    if sums is None or count < FEW or found.constant == count:
+        return []
+    apart = 2 * (sums[1] / count - (sums[0] / count) ** 2).sum()
+    if not apart > 0 or (share := float(sums[2].sum() / (count - 1) / apart)) >= ALIKE:
+        return []
+    return [
+        f"input {name!r}: samples that follow one another are much alike (they differ by {share:.0%} of what any two "
+        "do, squared), as pieces of one recording are. Each held-out one lies between two that are fitted on: fresh "
+        "recordings may have less than these say. Calibrate with many recordings, and few samples of each"
+    ]
 
 
 def _heavy(name: str, reach: list[float]) -> list[str]:

@@ -79,3 +79,12 @@ def test_tails_that_no_number_of_samples_shows(degrees: float) -> None:
     assert bool(said) == (degrees == 2)
     few, large = message(values[:63]), message(np.resize(values, (64, 1, 5000)))
     assert not any("heavy tails" in sentence for sentence in (*few, *large))
+
+
+def test_pieces_of_one_recording_are_told_from_shuffled_ones() -> None:
+    """Held-out samples that lie between fitted ones were promised 30 dB of a small network, and others had 5."""
+    walk = np.cumsum(np.random.default_rng(0).normal(size=(64, 1, 12)), axis=0).astype(np.float32)
+    (said,) = (sentence for sentence in message([*walk]) if "much alike" in sentence)
+    assert said.startswith("input 'x': samples that follow one another are much alike (they differ by ")
+    shuffled = walk[np.random.default_rng(1).permutation(64)]
+    assert not any("much alike" in sentence for sentence in message([*shuffled]))
