@@ -23,7 +23,7 @@ from edgeqwt.passes.context import Context
 from edgeqwt.passes.run import make
 from edgeqwt.passes.technique import Techniques
 from edgeqwt.progress import Advance, Stages
-from edgeqwt.verify.paired import gain
+from edgeqwt.verify.paired import gain, least_db
 from edgeqwt.verify.quality import Quality
 from edgeqwt.widths.precision import Precision
 
@@ -43,6 +43,7 @@ class Expected:
             probability varies or nothing errs.
         standard_error: of it, in dB; nan where samples are too few to know.
         samples: how many.
+        least_db: what fresh ones may well have (`paired.least_db`); nan where nobody knows.
         slow_db: how much of it slow techniques gain, which are left out here, on the build's own held-out samples.
     """
 
@@ -50,6 +51,7 @@ class Expected:
     standard_error: float
     samples: int
     slow_db: float = 0.0
+    least_db: float = math.nan
 
 
 def worth_it(graph: Graph, count: int) -> bool:
@@ -103,6 +105,7 @@ def _together(graph: Graph, parts: Sequence[Quality], found: Quality) -> Iterato
         figure, slow = gain(variations, errors), kept.closeness.judged_db - outputs[0].closeness.judged_db
         judged = all(each.unresolved is None and each.closeness.varying_db is not None for each in outputs)
         if graph.tensors[t].is_float and judged and math.isfinite(figure.db) and math.isfinite(slow):
-            yield Expected(figure.db + slow, figure.standard_error, samples, slow)
+            least = least_db(variations, errors) + slow
+            yield Expected(figure.db + slow, figure.standard_error, samples, slow, least)
         else:
             yield Expected(math.inf, math.nan, samples)

@@ -307,6 +307,8 @@ def _less(name: str, figure: float, count: int, expected: Expected) -> Iterator[
     slow = f" ({expected.slow_db:.1f} of them as learned rounding gains on those of the build)"
     slow = slow if expected.slow_db else ""
     reach = "; single samples, with values beyond what the others reach, have most of the error" if unsure else ""
+    if unsure and expected.least_db < min(expected.db, figure) - UNCERTAIN_DB:  # False of nan
+        reach += f", or of what varies: fresh ones may have {expected.least_db:.1f} dB"
     yield (
         f"expect {min(expected.db, figure):.1f} dB of output {name!r} on fresh samples, or less: held out a quarter "
         f"at a time, the {expected.samples} samples have {expected.db:.1f}{error} dB{slow}, and the {figure:.1f} dB "

@@ -17,6 +17,7 @@ from edgeqwt.recipe.layers import KEEP_FLOAT, UPTO, integers_only, upto
 from edgeqwt.recipe.recipe import Recipe
 from edgeqwt.verify.op_errors import OwnErrors
 from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.resolution import back_to_logistic
 from edgeqwt.verify.thresholds import FINE_DB, coarse_outputs
 
 WIDE = "--precision w8a16"
@@ -206,8 +207,9 @@ def changes(
         context.graph.outputs, context.model.outputs, strict=True
     )}  # fmt: skip
     # What goes into the function may be poor as well: 16 bits at the output are those of the layer before it, too.
-    found = coarse_outputs(context.graph, quality, -math.inf)
-    coarse = [names[name] for name in found if name in names and not _wide_port(recipe, name)]
+    picked = _picked(context.graph, quality)
+    found = {*coarse_outputs(context.graph, quality, -math.inf), *picked}
+    coarse = [name for tensor, name in names.items() if tensor in found and not _wide_port(recipe, tensor)]
     outputs = tuple(f"--output-type {shlex.quote(f'{name}=int16')}" for name in coarse)
     fine = dict.fromkeys(coarse, "int16")
     parts = any(part.closeness.judged_db < FINE_DB for output in quality.outputs for part in output.judged_parts)
@@ -226,12 +228,22 @@ def changes(
     if splits and wider:
         yield Change(("--split-outputs", WIDE), split=True, wide=True)
     if coarse and not integers_only(context.target):  # the function alone is float, as small as it is
-        floats = {tensor: name for tensor, name in names.items() if name in coarse}
+        ends = [tensor for tensor, name in names.items() if name in coarse]
+        floats = {t: None for tensor in ends for t in picked.get(tensor, (tensor,))}
         given = tuple(f"--output-type {shlex.quote(f'{name}=float')}" for name in coarse)
         kept, real = (in_float(floats), *given), dict.fromkeys(coarse, "float")
         yield Change(kept, ends=(*floats,), types=real)
         if wider:  # small probabilities lie below a step of 16 bits, and multiply what goes into the function
             yield Change((*kept, WIDE), ends=(*floats,), types=real, wide=True)
+
+
+def _picked(graph: Graph, quality: Quality) -> dict[str, tuple[str, ...]]:
+    """The outputs that are picked of probabilities and not fine, and all that is LOGISTIC's or picks of it."""
+    found = {}
+    for t, output in zip(graph.outputs, quality.outputs, strict=True):
+        if output.closeness.judged_db < FINE_DB and len(way := back_to_logistic(graph, t)) > 1:
+            found[graph.tensors[t].name] = tuple(graph.tensors[u].name for u in way)
+    return found
 
 
 def _wide_port(recipe: Recipe, tensor: str) -> bool:

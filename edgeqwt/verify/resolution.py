@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeqwt.graph.graph import DTYPES, Array, Graph
+from edgeqwt.graph.opset import RULES
 from edgeqwt.graph.opset16 import rule_at
 from edgeqwt.runtime.runners import InterpreterError, reference
 from edgeqwt.verify.metrics import Sums
@@ -44,6 +45,34 @@ def probable(graph: Graph, tensor: int) -> Array:
     except InterpreterError:  # an op that LiteRT does not run on floats
         return np.zeros(shape, bool)
     return found
+
+
+def back_to_logistic(graph: Graph, tensor: int) -> tuple[int, ...]:
+    """A tensor whose values are all results of LOGISTIC, picked or moved at most, and those on the way back to them.
+
+    Args:
+        graph: float.
+        tensor: an activation of it.
+
+    Returns:
+        The tensor, and the results of LOGISTIC last; nothing where a value of it is something else.
+    """
+    producers, found, ends, todo = graph.producers(), dict[int, None](), list[int](), [tensor]
+    while todo:
+        t = todo.pop()
+        op = graph.ops[producers[t]] if t in producers else None
+        if t in found or op is None or op.kind not in RULES:
+            if t not in found:
+                return ()
+            continue
+        found[t] = None
+        moved = [op.inputs[k] for k in RULES[op.kind].tied_inputs(op)]
+        if op.kind == "LOGISTIC":
+            ends.append(t)
+        elif not moved or any(graph.tensors[u].is_constant for u in moved):
+            return ()
+        todo += [] if op.kind == "LOGISTIC" else moved
+    return (*(t for t in found if t not in ends), *ends)
 
 
 def probable_step(graph: Graph, tensor: int) -> float:

@@ -9,10 +9,10 @@ import numpy as np
 
 from edgeqwt.calibration.statistics import Statistics
 from edgeqwt.graph.graph import Array, Graph, Op
-from edgeqwt.graph.saturation import before_saturation
 from edgeqwt.runtime.boundary import feed_as
 from edgeqwt.runtime.runners import InterpreterError, xnnpack
 from edgeqwt.verify.quality import Quality
+from edgeqwt.verify.resolution import back_to_logistic
 
 LOOKED_AT = 8  # samples that show where nothing varies any more
 FIRES = 0.1
@@ -98,7 +98,7 @@ def silent(graph: Graph, quality: Quality, statistics: Mapping[int, Statistics])
     """
     for t, output, judged in zip(graph.outputs, quality.outputs, quality.decisive, strict=True):
         seen = statistics.get(t)
-        if seen is None or judged.unresolved is not None or before_saturation(graph, t)[1][-1:] != ["LOGISTIC"]:
+        if seen is None or judged.unresolved is not None or not back_to_logistic(graph, t):
             continue
         if seen.high < FIRES:
             yield (

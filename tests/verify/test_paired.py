@@ -87,3 +87,11 @@ def test_nothing_is_said_of_what_too_few_samples_may_have() -> None:
     assert math.isnan(least_db([1.0, 1.0], [0.1, 0.2]))
     assert math.isnan(least_db([0.0] * 4, [0.0] * 4))  # nor of what never varies
     assert least_db([1.0] * 4, [0.0, 0.1, 0.1, 0.2]) < gain([1.0] * 4, [0.0, 0.1, 0.1, 0.2]).db  # no logarithm of zero
+
+
+def test_without_the_sample_that_varies_most_less_may_be_left() -> None:
+    """A detector that fired in one of 16 samples was promised 38 dB, and had 22 of samples in which it did not."""
+    variations, errors = [1e-6] * 15 + [1.0], [1e-8] * 15 + [2e-8]
+    assert least_db(variations, errors) <= 20.0
+    even = least_db([1.0] * 16, [1e-3, 2e-3] * 8)
+    assert even > 26  # 28.2 and half a decibel of standard error

@@ -19,7 +19,7 @@ from edgeqwt.runtime.boundary import graph_feed, real
 from edgeqwt.runtime.runners import xnnpack
 from edgeqwt.verify.comparator import Comparator
 from edgeqwt.verify.quality import layer_quality
-from edgeqwt.verify.resolution import probable, probable_step
+from edgeqwt.verify.resolution import back_to_logistic, probable, probable_step
 from tests.chain import NONE, Chain, noise
 
 DENSE = {**NONE, "weightsFormat": "DEFAULT", "keepNumDims": False}
@@ -126,3 +126,18 @@ def test_candidates_are_not_compared_by_what_no_step_tells(tmp_path: Path) -> No
         boxes[1, k] = real(other.run(fed)[integer.outputs[0]], q)[0, :3]
     varying = np.square(boxes[0] - boxes[0].mean(axis=0)).sum() * 64 / 63
     assert noise_of_all == pytest.approx(np.square(boxes[1] - boxes[0]).sum() / varying, rel=1e-6)
+
+
+def test_probabilities_that_are_picked_lead_back_to_their_curves() -> None:
+    chain = Chain()
+    x, y = chain.input((1, 4)), chain.input((1, 4))
+    a, b = chain.op("LOGISTIC", x, name="a"), chain.op("LOGISTIC", y, name="b")
+    high = chain.op("GREATER", a, chain.constant(0.5), dtype="bool")
+    picked = chain.op("SELECT_V2", high, b, a, name="picked")
+    sum_of = chain.op("ADD", a, b, name="sum", **NONE)
+    mixed = chain.op("SELECT_V2", high, b, sum_of, name="mixed")
+    graph = chain.graph(picked, mixed, a)
+    ways = [back_to_logistic(graph, t) for t in graph.outputs]
+    assert ways[0][0] == picked
+    assert {*ways[0]} == {picked, a, b}
+    assert ways[1:] == [(), (a,)]
