@@ -15,8 +15,8 @@ from edgeqwt.graph.opset16 import DTYPE, rule_at
 from edgeqwt.lowering.forms import form_of, variable_slot
 from edgeqwt.lowering.lookup_tables import function_values, levels16, thresholds, to_int8
 from edgeqwt.lowering.run_time import looked_up, with_integer_weights
-from edgeqwt.lowering.table_chains import chains
-from edgeqwt.lowering.wide_forms import adding, casting, log_softmax
+from edgeqwt.lowering.table_chains import chains, softpluses
+from edgeqwt.lowering.wide_forms import adding, casting, log_softmax, softplus
 from edgeqwt.profile import LITERT, Kernels
 from edgeqwt.scales.activations import LARGEST, QMAX, QMIN, Assignment, constant_range, spanning, symmetric
 from edgeqwt.scales.weights import (
@@ -91,10 +91,13 @@ class Writer:
         chosen = {i: self.form(i, op) for i, op in enumerate(self.graph.ops) if self.plan.ops[i] != FLOAT}
         if "GATHER" not in self.kernels.missing:  # else a table had better be that of one op, which the target may have
             self.chains = chains(self.graph, chosen, self.assignment)
-        inner = {i for chain in self.chains.values() for i in chain[:-1]}
+        wide = softpluses(self.graph, self.assignment)
+        inner = {i for chain in (*self.chains.values(), *wide.values()) for i in chain[:-1]}
         for i, op in enumerate(self.graph.ops):
             if i not in chosen:
                 self.floating(op)
+            elif i in wide:
+                softplus(self, wide[i])
             elif i not in inner:
                 forms[chosen[i]](i, op)
         return self.editor.finish(outputs=[self.output(t) for t in self.graph.outputs])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from edgeqwt.lowering.op_writer import Writer
 
 NEAR = 12.0  # the largest magnitude, headroom included, of which no difference is beyond LOG_SOFTMAX's 8-bit kernel
+VANISHED = 12.0  # exp(-12) is a fifth of a step of 2^-15
 
 
 def adding(bits: int, a: int, b: int, target: int, activation: str, kind: str = "ADD") -> Op:
@@ -55,6 +57,29 @@ def log_softmax(writer: Writer, index: int, op: Op) -> None:
     writer.editor.add_op(adding(16, x, mean, op.outputs[0], "NONE", "SUB"))
 
 
+def softplus(writer: Writer, chain: Sequence[int]) -> None:
+    """log(1 + exp(x)) in 16 bits, as max(x, 0) + log(1 + exp(-|x|)); log(logistic(x)) is min(x, 0) less that logarithm.
+
+    The kernels of EXP and LOG interpolate between 513 points of the range that their inputs have. Of 1 + exp(x) for x
+    up to 8 that is six apart, where the logarithm has all its values below 6; of a logistic curve it is 1/128.
+    """
+    first, last = (writer.graph.ops[chain[k]] for k in (0, -1))
+    x, q = writer.operand(chain[0], first, 0), writer.assignment.read(chain[0], first.inputs[0])
+    side, joined = ("MAXIMUM", "ADD") if first.kind == "EXP" else ("MINIMUM", "SUB")
+    parts, add = _Parts(writer, writer.editor.tensors[last.outputs[0]]), writer.editor.add_op
+    zero = parts.number("zero", 0, q)
+    size, line = parts.made("size", 16, q), parts.made("line", 16, q)
+    add(Op("ABS", (x,), (size,), version=rule_at("ABS", 16).version))
+    add(Op(side, (x, zero), (line,), version=rule_at(side, 16).version))
+    below = parts.adding("below", zero, size, symmetric(-VANISHED, VANISHED, 16), "SUB")
+    power, logarithm = parts.made("power", 16, symmetric(-1, 1, 16)), parts.made("logarithm", 16, symmetric(-1, 1, 16))
+    add(Op("EXP", (below,), (power,), version=rule_at("EXP", 16).version))
+    wider = symmetric(-2, 2, 16)
+    more = parts.adding("more", power, parts.number("one", round(1 / float(wider.scale[0])), wider), wider, "ADD")
+    add(replace(last, inputs=(more,), outputs=(logarithm,), version=rule_at("LOG", 16).version))
+    add(adding(16, line, logarithm, last.outputs[0], "NONE", joined))
+
+
 def _far(parts: _Parts, op: Op, last: int, x: int, reach: float) -> None:
     """Of values so far apart that LOG_SOFTMAX in 8 bits, which ends at -16, has not all of them.
 
@@ -91,6 +116,11 @@ class _Parts:
         """A new tensor of the result's shape, or with one element for each of its rows."""
         shape = (*self.target.shape[:-1], 1) if rows else self.target.shape
         return self.writer.editor.add_tensor(Tensor(f"{self.target.name}/{what}", shape, DTYPE[bits], None, q))
+
+    def number(self, what: str, integer: int, q: Quantization) -> int:
+        """A constant of one element."""
+        data = np.array(integer, np.int16)
+        return self.writer.editor.add_tensor(Tensor(f"{self.target.name}/{what}", (), "int16", data, q))
 
     def narrowed(self, source: int, x: int, q: Quantization) -> int:
         """The op's input in 8 bits: as it is computed, or a copy."""
