@@ -350,6 +350,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "LpNormalization": _of_sums,
         "Max": _maximum,
         "MaxPool": lambda editing, node: windows.dilated(editing, node) or _line(editing, node),
+        "MaxUnpool": windows.unpooled,
         "Mod": _remainder,
         "PRelu": _slopes_of_lines,
         "Resize": resized,

@@ -49,6 +49,37 @@ def _padded(editing: Editing, x: str, before: Sequence[int], behind: Sequence[in
     return editing.add("Pad", [x, amounts, editing.array(np.array(value, np.float32))], (*shape[:2], *wide))
 
 
+def unpooled(editing: Editing, node: onnx.NodeProto) -> bool:
+    """MaxUnpool behind MaxPool over square windows side by side: each value where its window's largest was, else zero.
+
+    onnx2tf scatters by indices, which integers cannot; places within windows are compared with numbers instead.
+    """
+    pool = editing.values.producer(node.input[1])
+    values, shapes = editing.values, editing.values.shapes
+    if pool is None or pool.op_type != "MaxPool" or len(node.input) > 2:
+        return False
+    given, more = attributes(pool), attributes(node)
+    sizes = {*given["kernel_shape"], *given.get("strides", [1]), *more["kernel_shape"], *more.get("strides", [1])}
+    x, low = values.shapes.get(pool.input[0], ()), shapes.get(node.input[0], ())
+    padded = any(given.get("pads", [0])) or any(more.get("pads", [0])) or "auto_pad" in given or given.get("ceil_mode")
+    if len(x) != 4 or len(low) != 4 or len(sizes) != 1 or padded:
+        return False
+    size, (batch, channels, rows, columns) = sizes.pop(), low
+    if x[2:] != (rows * size, columns * size):
+        return False
+    apart = (batch, size * size, channels, rows, columns)
+    parts = editing.add("SpaceToDepth", [pool.input[0]], (batch, size**2 * channels, rows, columns), blocksize=size)
+    one = (batch, 1, channels, rows, columns)
+    largest = editing.add("ArgMax", [editing.reshaped(parts, apart)], one, axis=1, keepdims=1)
+    numbers = editing.array(np.arange(size * size, dtype=np.int64).reshape(1, -1, 1, 1, 1))
+    here = editing.add("Equal", [largest, numbers], apart)
+    zero = editing.array(np.zeros(1, np.float32))
+    written = editing.add("Where", [here, editing.reshaped(node.input[0], one), zero], apart)
+    deep = editing.reshaped(written, (batch, size * size * channels, rows, columns))
+    editing.add("DepthToSpace", [deep], (batch, channels, *x[2:]), node.output[0], blocksize=size)
+    return True
+
+
 def computed_weights(editing: Editing, node: onnx.NodeProto) -> bool:
     """Conv whose weights are computed from data, of which onnx2tf makes a custom op: a product with patches."""
     given, values = attributes(node), editing.values

@@ -11,6 +11,8 @@ import pytest
 from edgeqwt.calibration.arrays import from_arrays
 from edgeqwt.converters.convert import convert
 from edgeqwt.converters.onnx_functions import written_out
+from edgeqwt.converters.onnx_rewrites import rewritten
+from edgeqwt.converters.onnx_source import OnnxRunner
 from edgeqwt.prepare.prepare import prepare
 from edgeqwt.runtime.runners import xnnpack
 from tests.chain import noise
@@ -170,3 +172,30 @@ def test_columns_that_scikit_learn_picks(source: str) -> None:
     wanted, found = (OnnxRunner(each).run(sample)["y"] for each in (model, written))
     np.testing.assert_array_equal(found, wanted)
     assert found.shape == tuple(shape)
+
+
+def unpooling(pads: int = 0) -> onnx.ModelProto:
+    """Values that are written back to where the largest of windows were; equal ones, too, as behind a ReLU."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node(
+            "MaxPool", ["r"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2], pads=[pads] * 4, name="pool"
+        ),
+        helper.make_node("Neg", ["p"], ["n"]),
+        helper.make_node("MaxUnpool", ["n", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2], name="unpool"),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, (1, 3, 4, 6)) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "unpooling", ends[:1], ends[1:])
+    made: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return made
+
+
+def test_unpooling_compares_places_within_windows() -> None:
+    model, sample = unpooling(), {"x": noise(1, 3, 4, 6)}
+    changed = rewritten(model)
+    assert "MaxUnpool" not in {node.op_type for node in changed.graph.node}
+    wanted, found = (OnnxRunner(each).run(sample)["y"] for each in (model, changed))
+    np.testing.assert_array_equal(found, wanted)
+    assert rewritten(padded := unpooling(1)) is padded
