@@ -81,7 +81,6 @@ def renewed(
                 if node.op_type == "Resize":
                     where = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
                     _set(node, {**attributes(node), **where})
-        made = onnx.shape_inference.infer_shapes(made, data_prop=True)
         if agrees(made):
             return made, (f"the ops of ONNX's operator set {opset} were written as those of {TODAY}",)
     return model, ()
@@ -137,11 +136,12 @@ def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.initializer[:]
     graph.initializer.extend(small)
     made = version_converter.convert_version(model, TODAY)
+    del made.graph.value_info[:]
+    made = onnx.shape_inference.infer_shapes(made, data_prop=True)  # before there are copies of weights to be made
     made.graph.initializer.extend(large)
     inputs = [value for value in made.graph.input if value.name not in names]
     del made.graph.input[:]
     made.graph.input.extend(inputs)
-    del made.graph.value_info[:]
     made.ir_version = max(made.ir_version, IR)
     return made
 
