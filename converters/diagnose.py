@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.calibration.samples import Sample
+from edgeqwt.calibration.validate import PIXELS
 from edgeqwt.converters.torch_source import TorchModel
 from edgeqwt.errors import InputError
 from edgeqwt.graph.graph import Array
@@ -93,7 +94,7 @@ _CHANGES: Mapping[Change, tuple[str, str]] = MappingProxyType(
     {
         _as_float: (
             "it takes floats",
-            "Scale pixels as in training, e.g. (x / 255 - mean) / std, or give a folder with --image options.",
+            PIXELS,
         ),
         _channels_first: (
             "it takes channels first (NCHW)",
@@ -101,7 +102,8 @@ _CHANGES: Mapping[Change, tuple[str, str]] = MappingProxyType(
         ),
         _float_channels_first: (
             "it takes floats, and channels first (NCHW)",
-            "Use array.transpose(0, 3, 1, 2), and scale pixels as in training, e.g. (x / 255 - mean) / std.",
+            "Use array.transpose(0, 3, 1, 2), and scale pixels as in training, e.g. (x / 255 - mean) / std, or give "
+            "x.astype('float32') where the model scales them itself.",
         ),
         _channels_last: (
             "it takes channels last (NHWC)",

@@ -124,12 +124,15 @@ def fits_but_batch(found: tuple[int, ...], expected: tuple[int | None, ...]) -> 
     return same and all(e in (None, f) for f, e in zip(found[1:], expected[1:], strict=True))
 
 
+PIXELS = (
+    "Scale pixels as in training, e.g. (x / 255 - mean) / std, or give x.astype('float32') where the model scales them "
+    "itself, or a folder with --image options."
+)
+
+
 def _as_float(array: Array, dtype: np.dtype[np.generic], where: str) -> Array:
     if array.dtype.kind in "biu":
-        if array.dtype == np.uint8:
-            hint = "Scale pixels as in training, e.g. (x / 255 - mean) / std, or give a folder with --image options."
-        else:
-            hint = f"Convert it to {dtype}, scaled the way the model was trained."
+        hint = PIXELS if array.dtype == np.uint8 else f"Convert it to {dtype}, scaled the way the model was trained."
         raise InputError(f"{where} is {array.dtype}, expected {dtype}", hint)
     if array.dtype.kind != "f":
         raise InputError(f"{where} is {array.dtype}, expected {dtype}", f"Convert it to {dtype}.")

@@ -20,7 +20,7 @@ PIXELS = (IMAGE * 30 + 120).astype(np.uint8)
     ("module", "array", "message", "hint"),
     [
         (CONV, IMAGE.transpose(0, 2, 3, 1), "channels first", "transpose(0, 3, 1, 2)"),
-        (CONV, PIXELS, "it takes floats", "Scale pixels"),
+        (CONV, PIXELS, "it takes floats", "astype('float32') where the model scales"),
         (CONV, PIXELS.transpose(0, 2, 3, 1), "floats, and channels first", "scale pixels"),
         (GRAY, IMAGE[:, 0], "one more axis, for channels", "array[:, None]"),
         (torch.nn.Embedding(9, 2), np.ones((1, 4), np.float32), "it takes integers", "int64"),
