@@ -66,3 +66,80 @@ def test_slices_of_slices_become_one() -> None:
     prepared = prepare(graph)
     assert kinds(prepared.graph) == ["TANH", "SLICE"]
     assert_same_function(graph, prepared.graph)
+
+
+PADDING = np.array([[0, 0], [2, 3]], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"),
+    [
+        (2, 6, ["TANH", "EXP"]),  # what was padded
+        (3, 5, ["TANH", "SLICE", "EXP"]),
+        (1, 5, ["TANH", "PADV2", "SLICE", "EXP"]),  # some of both
+    ],
+)
+def test_a_slice_reads_what_was_padded(start: int, stop: int, expected: list[str]) -> None:
+    chain = Chain()
+    x = chain.op("TANH", chain.input((ROWS, 4)), shape=(ROWS, 4))
+    wide = chain.op("PADV2", x, chain.constant(PADDING), chain.constant(np.array(0.5)), shape=(ROWS, 9))
+    graph = chain.graph(chain.op("EXP", sliced(chain, wide, start, stop), shape=(ROWS, stop - start)))
+    prepared = prepare(graph)
+    assert kinds(prepared.graph) == expected
+    assert_same_function(graph, prepared.graph)
+
+
+def test_a_slice_of_padding_is_a_constant() -> None:
+    chain = Chain()
+    x = chain.op("TANH", chain.input((ROWS, 4)), shape=(ROWS, 4))
+    wide = chain.op("PADV2", x, chain.constant(PADDING), chain.constant(np.array(0.5)), shape=(ROWS, 9))
+    graph = chain.graph(chain.op("MUL", x, sliced(chain, wide, 6, 7), **NONE))
+    prepared = prepare(graph)
+    assert "SLICE" not in kinds(prepared.graph)
+    assert_same_function(graph, prepared.graph)
+
+
+TOKENS, WIDTH = 6, 4
+
+
+def attention(join: str, number: float = 1.0) -> tuple[Chain, int, int]:
+    """Keys' products with values and a column of equal numbers beside them, and queries' products with those."""
+    chain = Chain()
+    query, key, values = (chain.input((1, TOKENS, WIDTH), name=name) for name in ("query", "key", "values"))
+    if join == "PADV2":
+        paddings = chain.constant(np.array([[0, 0], [0, 0], [0, 1]], np.int32))
+        wide = chain.op("PADV2", values, paddings, chain.constant(np.array(number)))
+    else:
+        column = chain.constant(np.full((1, TOKENS, 1), number))
+        wide = chain.op("CONCATENATION", values, column, axis=2, **NONE)
+    turned = chain.op("TRANSPOSE", key, chain.constant([0, 2, 1]))
+    inner = chain.op("BATCH_MATMUL", turned, wide)
+    return chain, inner, chain.op("BATCH_MATMUL", query, inner)
+
+
+def columns(chain: Chain, x: int, start: int, count: int) -> int:
+    ends = [chain.constant(np.array(values, np.int32)) for values in ((0, 0, start), (1, TOKENS, count))]
+    return chain.op("SLICE", x, *ends)
+
+
+@pytest.mark.parametrize("join", ["PADV2", "CONCATENATION"])
+@pytest.mark.parametrize("number", [1.0, 0.5])
+def test_columns_joined_for_a_product_are_products_of_their_own(join: str, number: float) -> None:
+    chain, _, product = attention(join, number)
+    graph = chain.graph(columns(chain, product, 0, WIDTH), columns(chain, product, WIDTH, 1))
+    prepared = prepare(graph).graph
+    assert kinds(prepared).count("BATCH_MATMUL") == 3
+    assert not {"SLICE", "PADV2", "CONCATENATION"} & {*kinds(prepared)}
+    assert_same_function(graph, prepared)
+
+
+def test_columns_that_others_read_or_that_were_not_joined_stay_together() -> None:
+    chain, inner, product = attention("PADV2")
+    whole = chain.op("TANH", product)
+    read = chain.graph(columns(chain, product, 0, WIDTH), whole)
+    assert slices.of_products(read) == (read, [])
+    across = chain.graph(columns(chain, product, WIDTH - 1, 2))
+    assert slices.of_products(across.pruned())[1] == []
+    plain = chain.op("BATCH_MATMUL", chain.input((1, TOKENS, WIDTH)), chain.op("TANH", inner))
+    graph = chain.graph(columns(chain, plain, 0, WIDTH), columns(chain, plain, WIDTH, 1)).pruned()
+    assert slices.of_products(graph) == (graph, [])
