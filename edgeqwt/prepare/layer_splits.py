@@ -83,17 +83,17 @@ def split_layers(graph: Graph) -> tuple[Graph, list[str]]:
 
     Each then has a scale of its own, and what moved all of them about and took them apart goes.
     """
-    names: list[str] = []
-    while (found := _splittable(graph)) is not None:
+    names, index = list[str](), 0
+    while (found := _splittable(graph, index)) is not None:  # what comes before stays as it is
         index, inside, parts = found
         names.append(graph.tensors[graph.ops[index].outputs[0]].name)
         graph = _split(graph, index, inside, parts)
     return graph, names
 
 
-def _splittable(graph: Graph) -> tuple[int, list[int], tuple[_Part, ...]] | None:
-    """The first layer that is taken apart, with the ops that do it and what they make."""
-    for i, op in enumerate(graph.ops):
+def _splittable(graph: Graph, start: int) -> tuple[int, list[int], tuple[_Part, ...]] | None:
+    """The first layer from an op on that is taken apart, with the ops that do it and what they make."""
+    for i, op in enumerate(graph.ops[start:], start):
         inside = _taken_apart(graph, i) if op.kind == "FULLY_CONNECTED" else []
         parts = _parts(graph, i, inside) if inside else None
         if parts is not None:
