@@ -102,9 +102,14 @@ def lost_powers(graph: Graph, own: OwnErrors, min_db: float) -> tuple[str, ...]:
 
 
 def _poorest(own: OwnErrors, min_db: float) -> set[str]:
-    """The tensors at which a model errs most and, below so many dB, loses what varies, by the float graph's names."""
+    """The tensors at which a model errs most and loses what varies, by the float graph's names.
+
+    That is where the first of it is lost, below so many dB, and wherever an op by itself leaves less than that: of
+    several spectra side by side, each is.
+    """
     lost = own.collapsed(min_db)
-    return {op.reference for op in (*own.worst[:1], *([] if lost is None else [lost]))}
+    alone = [op for op in own.ops if op.own_db is not None and op.own_db < min_db]
+    return {op.reference for op in (*own.worst[:1], *alone, *([] if lost is None else [lost]))}
 
 
 def few_layers(own: OwnErrors, limit: Ceiling | None) -> tuple[str, ...]:

@@ -35,3 +35,24 @@ def test_roots_of_means_of_powers_stay_float(tmp_path: Path) -> None:
     options = first.remedy.removeprefix("Build with ").split(": ")[0]
     second = built(tmp_path, generalized_mean(), options)
     assert second.quality[second.choice.name].worst_db >= FINE_DB
+
+
+def spectra() -> Graph:
+    """Logarithms of three spectra that span many orders of magnitude, side by side."""
+    chain = Chain()
+    x, logs = chain.input((1, 6, 8), "x"), []
+    for k in range(3):
+        rows = chain.constant(noise(12, 8, seed=k) * np.logspace(-4, 0, 12)[:, None])
+        bands = chain.op("FULLY_CONNECTED", x, rows, -1, shape=(1, 6, 12), name=f"bands{k}", **DENSE)
+        power = chain.op("MUL", bands, bands, shape=(1, 6, 12), name=f"power{k}", **NONE)
+        above = chain.op("ADD", power, chain.constant(1e-10), shape=(1, 6, 12), name=f"above{k}", **NONE)
+        logs.append(chain.op("LOG", above, shape=(1, 6, 12), name=f"log{k}"))
+    both = chain.op("CONCATENATION", *logs, shape=(1, 6, 36), axis=2, name="both", **NONE)
+    last = chain.constant(noise(4, 36, seed=3))
+    return chain.graph(chain.op("FULLY_CONNECTED", both, last, -1, shape=(1, 6, 4), name="y", **DENSE))
+
+
+def test_all_logarithms_that_are_lost_stay_float(tmp_path: Path) -> None:
+    """Of a pitch detector's three spectra two stayed integers in what was tried, and cost as much as all."""
+    remedy = built(tmp_path, spectra()).remedy
+    assert " ".join(f"--layer upto:log{k}=keep_float" for k in range(3)) in remedy
