@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from edgeqwt.calibration.samples import InputSpec, Sample
-from edgeqwt.converters.control_flow import FLOW, check_resolved, chosen, resolved
+from edgeqwt.converters.from_tflite.control_flow import FLOW, check_resolved, chosen, resolved
 from edgeqwt.errors import ToolError, UnsupportedError
 from edgeqwt.graph.demands import check_demands
 from edgeqwt.graph.graph import Array, Graph, Op, Tensor

@@ -14,12 +14,13 @@ from edgeqwt.calibration.samples import Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converted import Attempt, ConvertedModel
 from edgeqwt.converters import cache as conversions
-from edgeqwt.converters import onnx2tf_tool, tflite_source, tools, trained
+from edgeqwt.converters import onnx2tf_tool, tools, trained
 from edgeqwt.converters.closed import closed
 from edgeqwt.converters.converter import Converter, NoConverterError, NothingElseError, Work
-from edgeqwt.converters.keras_source import FILES as KERAS_FILES
+from edgeqwt.converters.from_keras.source import FILES as KERAS_FILES
+from edgeqwt.converters.from_tflite import source as tflite_source
+from edgeqwt.converters.from_tflite.sequence_lstm import written_out
 from edgeqwt.converters.resolve import TorchObject, resolve
-from edgeqwt.converters.sequence_lstm import written_out
 from edgeqwt.converters.source import Source, open_keras, open_onnx, open_torch
 from edgeqwt.converters.through_litert_torch import LitertTorch
 from edgeqwt.converters.through_onnx2tf import Onnx2tf

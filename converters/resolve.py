@@ -14,9 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgeqwt.converters import keras_source
-from edgeqwt.converters.pickled import pickled_class
-from edgeqwt.converters.untrusted import check_torchscript
+from edgeqwt.converters.from_keras import source as keras_source
+from edgeqwt.converters.from_torch.pickled import pickled_class
+from edgeqwt.converters.from_torch.untrusted import check_torchscript
 from edgeqwt.errors import InputError
 from edgeqwt.loading import calling, load_callable
 from edgeqwt.regular_files import of_its_kind, regular

@@ -11,7 +11,7 @@ import numpy as np
 from edgeqwt.calibration.arrays import NAMELESS
 from edgeqwt.calibration.samples import InputSpec, Sample
 from edgeqwt.calibration.sequence import INTEGERS, Sequences
-from edgeqwt.converters import tflite_source
+from edgeqwt.converters.from_tflite import source as tflite_source
 from edgeqwt.converters.resolve import FILES, resolve
 from edgeqwt.errors import InputError
 
@@ -60,12 +60,12 @@ def _declared(source: object) -> tuple[InputSpec, ...] | None:
     path = resolve(source)
     assert isinstance(path, Path)
     if path.suffix == ".onnx":
-        from edgeqwt.converters import onnx_source
+        from edgeqwt.converters.from_onnx import source as onnx_source
 
         return onnx_source.input_specs(onnx_source.load(path))
     if path.suffix == ".tflite":
         return tuple(binding.spec for binding in tflite_source.bindings(tflite_source.load(path))[0])
-    from edgeqwt.converters import torch_source
+    from edgeqwt.converters.from_torch import source as torch_source
 
     return torch_source.program_inputs(path)
 

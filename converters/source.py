@@ -12,14 +12,14 @@ import numpy as np
 from edgeqwt.calibration.samples import InputSpec, Sample, Samples
 from edgeqwt.calibration.validate import validated
 from edgeqwt.converters import tools
-from edgeqwt.converters.keras_source import KerasModel
+from edgeqwt.converters.from_keras.source import KerasModel
 from edgeqwt.converters.resolve import TorchObject
 from edgeqwt.graph.graph import Array
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgeqwt.converters.torch_source import TorchModel
+    from edgeqwt.converters.from_torch.source import TorchModel
 
 TORCH, ONNX, KERAS = "torch", "onnx", "keras"
 """Kinds of sources that are converted; .tflite files are used as they are."""
@@ -73,8 +73,9 @@ def open_torch(found: TorchObject | Path, samples: Samples, log: Path) -> Source
     Raises:
         InputError: the model or the samples cannot be used.
     """
-    from edgeqwt.converters import torch_source, torch_states
-    from edgeqwt.converters.diagnose import first_run
+    from edgeqwt.converters.from_torch import source as torch_source
+    from edgeqwt.converters.from_torch import states as torch_states
+    from edgeqwt.converters.from_torch.diagnose import first_run
 
     first = samples.first()
     if isinstance(found, Path):
@@ -97,7 +98,11 @@ def open_onnx(path: Path, samples: Samples) -> Source:
     Raises:
         InputError: the file or the samples cannot be used.
     """
-    from edgeqwt.converters import onnx_learning, onnx_loadable, onnx_old, onnx_source, onnx_spectra
+    from edgeqwt.converters.from_onnx import learning as onnx_learning
+    from edgeqwt.converters.from_onnx import loadable as onnx_loadable
+    from edgeqwt.converters.from_onnx import old as onnx_old
+    from edgeqwt.converters.from_onnx import source as onnx_source
+    from edgeqwt.converters.from_onnx import spectra as onnx_spectra
 
     proto, left_out = onnx_learning.of_numbers(onnx_loadable.loadable(onnx_source.load(path)))
     samples = validated(samples, onnx_source.input_specs(proto))

@@ -65,7 +65,7 @@ class LitertTorch:
             ToolError: litert-torch is missing or fails.
             ParityError, UnsupportedError: what it wrote cannot be used.
         """
-        from edgeqwt.converters import torch_source
+        from edgeqwt.converters.from_torch import source as torch_source
 
         assert source.torch is not None
         found = self.find(work)
@@ -218,7 +218,7 @@ class _Tracer:
 
     def trace(self, sample: Sample) -> dict[str, Array]:
         """The source's values of graph tensors: see `trace.align`."""
-        from edgeqwt.converters import torch_source
+        from edgeqwt.converters.from_torch import source as torch_source
 
         assert self.source.torch is not None
         values = torch_source.every_value(self._module, list(self.source.torch.tensors(sample).values()))

@@ -53,8 +53,9 @@ class Onnx2tf:
             raise NothingElseError
         import onnx
 
-        from edgeqwt.converters import onnx_exported, onnx_rewrites
-        from edgeqwt.converters.onnx_equal_axes import over_three_axes
+        from edgeqwt.converters import exported as onnx_exported
+        from edgeqwt.converters.from_onnx import rewrites as onnx_rewrites
+        from edgeqwt.converters.from_onnx.equal_axes import over_three_axes
 
         exported = onnx_exported.as_onnx(source, work)
         work.progress("converting to TFLite")

@@ -10,12 +10,12 @@ from edgeqwt.converted import Binding, ConvertedModel, LearnedRanges
 from edgeqwt.converters import tools
 from edgeqwt.converters.binding import bind, changes
 from edgeqwt.converters.closed import closed
-from edgeqwt.converters.control_flow import FLOW
 from edgeqwt.converters.converter import Work
+from edgeqwt.converters.from_tflite.control_flow import FLOW
+from edgeqwt.converters.from_tflite.sequence_lstm import written_out
+from edgeqwt.converters.from_tflite.source import TfliteRunner
 from edgeqwt.converters.layout import named_as_in_source
-from edgeqwt.converters.sequence_lstm import written_out
 from edgeqwt.converters.source import KERAS, Source
-from edgeqwt.converters.tflite_source import TfliteRunner
 from edgeqwt.converters.tools import Found
 from edgeqwt.converters.trained import SAMPLES, Bindings, check_rounding
 from edgeqwt.graph import flatbuffer

@@ -289,7 +289,7 @@ def _closed(graph: Graph, specs: Sequence[InputSpec], sample: Sample) -> Graph:
 
 
 def _input_names(graph: Graph) -> tuple[str, ...]:
-    from edgeqwt.converters.tflite_source import bindings
+    from edgeqwt.converters.from_tflite.source import bindings
 
     return tuple(binding.spec.name for binding in bindings(graph)[0])
 

@@ -112,7 +112,7 @@ def without_constants(
             f"input {names[0]!r} can be a constant of .onnx models only",
             "Wrap the module in one whose forward gives the value itself.",
         )
-    from edgeqwt.converters.onnx_constants import constants_in, without
+    from edgeqwt.converters.from_onnx.constants import constants_in, without
 
     first = data.first()
     model, data = constants_in(Path(str(model)), data, names, scratch)
@@ -133,7 +133,7 @@ def _stateless(
         found = scripted(model)
         if found is None:
             return model, data, test, recipe, ()
-        from edgeqwt.converters.torch_states import lifted
+        from edgeqwt.converters.from_torch.states import lifted
 
         taken = lifted(found.what, found.module, data)
     if taken is None:
@@ -156,7 +156,7 @@ def constants_hinted(model: object, data: Samples, already: Sequence[str]) -> It
         yield
     except (ConversionError, ParityError, TargetError, ToolError, UnsupportedError) as error:
         if _is_onnx(model):
-            from edgeqwt.converters.onnx_constants import hint
+            from edgeqwt.converters.from_onnx.constants import hint
 
             error.hint += hint(Path(str(model)), data, already)
         raise

@@ -69,8 +69,8 @@ def check(
         InputError: it is no readable .tflite file, there is no such target, or `bits` is neither 8 nor 16.
     """
     from edgeqwt.benchmark.describe import read_model
-    from edgeqwt.converters.control_flow import settled
-    from edgeqwt.converters.sequence_lstm import written_out
+    from edgeqwt.converters.from_tflite.control_flow import settled
+    from edgeqwt.converters.from_tflite.sequence_lstm import written_out
     from edgeqwt.graph import flatbuffer
     from edgeqwt.report.folder import check_file as check_output
     from edgeqwt.runtime.foreign import survived

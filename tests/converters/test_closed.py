@@ -10,8 +10,8 @@ import pytest
 
 import edgeqwt
 from edgeqwt.converters.closed import closed, open_shape
-from edgeqwt.converters.control_flow import check_resolved, chosen
-from edgeqwt.converters.tflite_source import TfliteRunner, bindings
+from edgeqwt.converters.from_tflite.control_flow import check_resolved, chosen
+from edgeqwt.converters.from_tflite.source import TfliteRunner, bindings
 from edgeqwt.errors import UnsupportedError
 from edgeqwt.graph import flatbuffer
 from edgeqwt.graph.graph import Array, Graph, Op, Quantization, Tensor

@@ -17,7 +17,7 @@ from edgeqwt.calibration.validate import named
 from edgeqwt.converted import ConvertedModel
 from edgeqwt.converters import convert
 from edgeqwt.converters import trace as tracing
-from edgeqwt.converters.onnx_exported import check_export
+from edgeqwt.converters.exported import check_export
 from edgeqwt.errors import InputError, ParityError, UnsupportedError
 from edgeqwt.graph.graph import Array, Graph
 from edgeqwt.runtime.runners import xnnpack

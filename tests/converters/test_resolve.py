@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from edgeqwt.converters.from_torch.source import from_module
 from edgeqwt.converters.resolve import TorchObject, resolve
-from edgeqwt.converters.torch_source import from_module
 from edgeqwt.errors import InputError
 
 FUNCTIONS = """

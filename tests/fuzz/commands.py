@@ -69,7 +69,7 @@ _commands = cache(typer.main.get_command)
 
 def write_samples(graph: Graph, path: Path) -> bool:
     """Writes samples that fit the inputs, where that is possible."""
-    from edgeqwt.converters.tflite_source import bindings
+    from edgeqwt.converters.from_tflite.source import bindings
 
     rng = np.random.default_rng(0)
     arrays = {}

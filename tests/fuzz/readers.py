@@ -45,7 +45,7 @@ def tflite(data: bytes, folder: Path) -> None:
 
 def onnx(data: bytes, folder: Path) -> None:
     """Loads the model and reads what it takes and gives."""
-    from edgeqwt.converters import onnx_source
+    from edgeqwt.converters.from_onnx import source as onnx_source
 
     path = folder / "mutant.onnx"
     path.write_bytes(data)

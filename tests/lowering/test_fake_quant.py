@@ -9,7 +9,7 @@ import pytest
 import edgeqwt
 from edgeqwt.calibration.samples import Sample
 from edgeqwt.converted import LearnedRanges
-from edgeqwt.converters.tflite_source import bindings
+from edgeqwt.converters.from_tflite.source import bindings
 from edgeqwt.converters.trained import check_rounding
 from edgeqwt.errors import ParityError
 from edgeqwt.graph import flatbuffer

@@ -1,0 +1,1 @@
+"""Keras files and SavedModels as sources, in TensorFlow's own environment."""

@@ -1,0 +1,1 @@
+"""PyTorch modules and programs as sources, and what stands for functions that exporters write wrong."""
