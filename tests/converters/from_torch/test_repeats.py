@@ -46,7 +46,7 @@ def checked(function: Callable[[Any], Any]) -> None:
     ],
 )
 def test_what_draws_is_named_with_its_line(function: Callable[[Any], Any], named: str) -> None:
-    with pytest.raises(InputError, match=rf"{named} \(.*test_torch_repeats\.py:\d+\) draws random numbers") as caught:
+    with pytest.raises(InputError, match=rf"{named} \(.*test_repeats\.py:\d+\) draws random numbers") as caught:
         checked(function)
     assert "training=self.training" in caught.value.hint
 

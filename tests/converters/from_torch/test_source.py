@@ -194,7 +194,7 @@ def test_what_cannot_be_traced_is_named_with_its_line(tmp_path: Path) -> None:
 
     line = Unexportable.forward.__code__.co_firstlineno + 1
     sample = {"x": np.eye(3, dtype=np.float32)[None]}
-    with pytest.raises(InputError, match=rf"no 'cosh' .*\.real and \.imag \(.*test_torch_source\.py:{line}\)"):
+    with pytest.raises(InputError, match=rf"no 'cosh' .*\.real and \.imag \(.*test_source\.py:{line}\)"):
         export(from_module("m", Unexportable(), sample), sample, tmp_path / "model.onnx", tmp_path / "log")
 
 
