@@ -131,7 +131,7 @@ def test_every_package_is_one_that_can_be_installed() -> None:
 def test_converters_used_from_python_tell_it_too(files: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeqwt.calibration.sources import open_samples
 
-    (tmp_path / "model.onnx").touch()
+    (tmp_path / "model.onnx").write_bytes(b"a model")
     absent(monkeypatch, "onnx")
     with pytest.raises(extras.MissingPackageError, match="onnx"):
         convert(tmp_path / "model.onnx", open_samples(files.samples), tmp_path / "work")

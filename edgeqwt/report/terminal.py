@@ -204,17 +204,17 @@ def kept_sentence(choice: Choice) -> str:
 
 
 def structure_sentences(result: BuildResult) -> Iterator[str]:
-    """What became of pruned and clustered weights; nothing where there are none."""
+    """What became of zeros and clusters among weights; nothing where there are none."""
     rows = result.made.structure
     sparse, clustered = ([row for row in rows if kind in row.kept] for kind in KINDS)
     if sparse:
         least, most = (min(row.zeros_after for row in sparse), max(row.zeros_after for row in sparse))
         lost = sum(row.zeros_after < row.zeros_before for row in sparse)
         kept = "all zeros of the source kept" if not lost else f"zeros were lost in {lost} of them"
-        yield f"{len(sparse)} layers are pruned: {least:.0%} to {most:.0%} of their weights are zero, {kept}"
+        yield f"layers with many zeros: {len(sparse)}, {least:.0%} to {most:.0%} of their weights, {kept}"
     if clustered:
         most_values = max(row.values_after for row in clustered)
-        yield f"{len(clustered)} layers are clustered: at most {most_values} distinct integers in each"
+        yield f"clustered layers: {len(clustered)}, at most {most_values} distinct integers in each"
     if rows:
         small, kept = result.compressed, result.choice.name
         yield f"compressed {small['float']:,} bytes in float, {small[kept]:,} in integers"
