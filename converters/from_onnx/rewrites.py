@@ -16,6 +16,7 @@ from edgeqwt.converters.from_onnx import windows
 from edgeqwt.converters.from_onnx.einsum import einsum
 from edgeqwt.converters.from_onnx.float32 import in_float32
 from edgeqwt.converters.from_onnx.functions import written_out
+from edgeqwt.converters.from_onnx.map_constants import over_all_axes
 from edgeqwt.converters.from_onnx.nodes import Editing, Rule, Values, attributes
 from edgeqwt.converters.from_onnx.resize import resized
 from edgeqwt.converters.from_onnx.scatter import counted_from_the_end, elements, positions
@@ -313,13 +314,15 @@ def _of_sums(editing: Editing, node: onnx.NodeProto) -> bool:
 
 
 def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
-    """What joins each value of one tensor with each of another, over four axes.
+    """Constants beside maps; and what joins each value of one tensor with each of another, over four axes.
 
     onnx2tf takes shapes that are each other's permutation for one tensor in two layouts, turns one of them, and joins
     pairs. Over fewer axes it looks for no layouts; where there are not fewer, the second tensor is repeated before.
     """
     if len(node.input) == 1:
         editing.add("Identity", node.input, None, node.output[0])
+        return True
+    if over_all_axes(editing, node):
         return True
     sizes = [editing.values.shapes.get(name, ()) for name in node.input]
     if len(sizes) != 2 or len(sizes[0]) != 4 or sorted(sizes[0]) != sorted(sizes[1]) or sizes[0] == sizes[1]:
@@ -340,6 +343,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
         **dict.fromkeys(("Add", "Div", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
+        **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Pow"), over_all_axes),
         "Clip": _limits,
         "Concat": _alone,
         "Conv": lambda editing, node: windows.computed_weights(editing, node) or _line(editing, node),
