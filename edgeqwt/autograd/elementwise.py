@@ -38,7 +38,8 @@ UNARY: Mapping[str, Unary] = MappingProxyType(
         "ABS": lambda x: x.abs(),
         "EXP": lambda x: x.exp(),
         "LOG": lambda x: x.log(),
-        "SQRT": lambda x: x.sqrt(),
+        # Its slope at 0 would be infinite, and NaN times what does not matter: distances of tokens to themselves.
+        "SQRT": lambda x: torch.where(x == 0, 1, x).sqrt() * (x != 0),
         "RSQRT": lambda x: x.rsqrt(),
         "SIN": lambda x: x.sin(),
         "COS": lambda x: x.cos(),

@@ -75,6 +75,7 @@ Realized = Callable[[Array, Array], tuple[Array, Array]]
 DEGENERATE = "output does not vary on the calibration data"
 OUT_OF_BOUNDS = "gain out of bounds"
 NO_HELP = "does not help on samples that it was not fitted on"
+UNUSED = "nothing that it computes counts at the outputs"
 
 
 def solve(
@@ -100,6 +101,9 @@ def solve(
         realized: what the file can hold of gains and offsets.
     """
     parts = [fold for fold in folds if fold.n > 0]
+    if not parts:
+        channels = folds[0].q.shape[-1]
+        return Correction(np.ones(channels), np.zeros(channels), {UNUSED: channels})
     use_gain, use_offset = options.gain and can_gain, options.offset and can_offset
     handicaps = [1 - options.margin] + [1.0] * use_offset + [1 + options.gain_margin] * use_gain
 

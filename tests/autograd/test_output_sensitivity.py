@@ -14,7 +14,7 @@ from edgeqwt.autograd.kernels import missing  # noqa: E402
 from edgeqwt.autograd.output_sensitivity import output_sensitivity  # noqa: E402
 from edgeqwt.graph.graph import Array, Graph  # noqa: E402
 from edgeqwt.prepare.prepare import prepare  # noqa: E402
-from tests.chain import samples  # noqa: E402
+from tests.chain import NONE, Chain, samples  # noqa: E402
 from tests.prepare import toy  # noqa: E402
 
 GRAPHS = {"language": toy.language, "vision": toy.vision}
@@ -68,3 +68,13 @@ def test_many_elements_are_taken_in_smaller_batches(monkeypatch: pytest.MonkeyPa
     for t, values in whole.items():
         # Other signs for each sample, 128 of them in all: a relative standard deviation of at most sqrt(2 / 128).
         assert single[t].sum() == pytest.approx(values.sum(), rel=0.5)
+
+
+def test_roots_of_zero_have_no_slope() -> None:
+    """As distances of tokens to themselves: an infinite one would make NaN of all that leads there."""
+    chain = Chain()
+    x = chain.input((1, 3))
+    square = chain.op("MUL", x, x, **NONE)
+    graph = chain.graph(chain.op("SQRT", square))
+    found = output_sensitivity(graph, [{x: np.array([[0, 2, -3]], np.float32)}], graph.outputs, draws=4)
+    np.testing.assert_allclose(found[x], [[0, 1, 1]], atol=1e-6)  # of |x|, but where x is zero, which is exact

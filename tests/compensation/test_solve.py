@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeqwt.compensation.moments import Moments
-from edgeqwt.compensation.solve import DEGENERATE, NO_HELP, OUT_OF_BOUNDS, Correction, Options, solve
+from edgeqwt.compensation.solve import DEGENERATE, NO_HELP, OUT_OF_BOUNDS, UNUSED, Correction, Options, solve
 from edgeqwt.graph.graph import Array
 
 CHANNELS = 6
@@ -178,6 +178,16 @@ def test_folds_without_samples_do_not_count() -> None:
     found, alone = solve([nothing, one, nothing], Options()), solve([one], Options())
     np.testing.assert_array_equal(found.gain, alone.gain)
     assert len(found.confirmed) == 1
+
+
+@pytest.mark.parametrize("weight", [0.0, np.nan])
+def test_a_layer_none_of_whose_rows_counts_stays(weight: float) -> None:
+    rng = np.random.default_rng(0)
+    q = rng.standard_normal((4, 5, CHANNELS))
+    nothing = Moments.of(q, 2 * q).total(np.full(4, weight))
+    found = solve([nothing, nothing], Options())
+    assert found.is_identity
+    assert found.refused == {UNUSED: CHANNELS}
 
 
 def test_weights_do_not_change_an_exact_line() -> None:
