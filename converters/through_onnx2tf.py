@@ -53,14 +53,14 @@ class Onnx2tf:
             raise NothingElseError
         import onnx
 
-        from edgeqwt.converters import exported as onnx_exported
-        from edgeqwt.converters.from_onnx import rewrites as onnx_rewrites
+        from edgeqwt.converters.exported import as_onnx, read_back
         from edgeqwt.converters.from_onnx.equal_axes import over_three_axes
+        from edgeqwt.converters.from_onnx.rewrites import rewritten
 
-        exported = onnx_exported.as_onnx(source, work)
+        exported = as_onnx(source, work)
         work.progress("converting to TFLite")
         path = work.folder / "source.onnx"
-        exported = replace(exported, proto=onnx_rewrites.rewritten(exported.proto))
+        exported = replace(exported, proto=rewritten(exported.proto))
         if self.three_axes:
             apart = over_three_axes(exported.proto)
             if apart is exported.proto:
@@ -69,4 +69,4 @@ class Onnx2tf:
         onnx.save(exported.proto, path)
         python = self.find(work).python
         conversion = onnx2tf_tool.run_onnx2tf(path, work.folder, python, backend=self.backend, cache=work.cache)
-        return onnx_exported.read_back(exported, conversion)
+        return read_back(exported, conversion)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeqwt.converters.from_onnx.nodes import attributes
+from edgeqwt.converters.from_onnx.nodes import attributes, operator_set
 from edgeqwt.graph.graph import Array
 
 Form = Callable[[onnx.ModelProto, onnx.NodeProto], list[onnx.NodeProto]]
@@ -166,8 +166,7 @@ def _normalized(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeP
     kind = {"L1": "ReduceL1", "L2": "ReduceL2"}.get(norm.decode() if isinstance(norm, bytes) else norm)
     if kind is None:
         return [node]
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    given = [_held(model, f"{y}/axes", np.array([-1]))] if opset >= AXES_GIVEN else []
+    given = [_held(model, f"{y}/axes", np.array([-1]))] if operator_set(model) >= AXES_GIVEN else []
     axes: dict[str, Any] = {} if given else {"axes": [-1]}
     return [
         helper.make_node(kind, [x, *given], [f"{y}/norm"], f"{node.name or y}/norm", keepdims=1, **axes),

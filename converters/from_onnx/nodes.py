@@ -32,7 +32,7 @@ class Values:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+        self.opset = operator_set(model)
         self._producers = {name: node for node in model.graph.node for name in node.output if name}
         self._initializers = {i.name: i for i in model.graph.initializer}
         self._computed: dict[str, Array] = {}
@@ -232,6 +232,11 @@ class Editing:
             name, k = f"{location}/{what}_{k}", k + 1
         self._taken.add(name)
         return name
+
+
+def operator_set(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own ops; 0 where the model states none."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

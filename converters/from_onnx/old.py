@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
-from edgeqwt.converters.from_onnx.nodes import attributes
+from edgeqwt.converters.from_onnx.nodes import attributes, operator_set
 from edgeqwt.graph.graph import Array
 
 FIRST = 7  # the first set that onnxruntime runs
@@ -84,11 +84,6 @@ def renewed(
         if agrees(made):
             return made, (f"the ops of ONNX's operator set {opset} were written as those of {TODAY}",)
     return model, ()
-
-
-def operator_set(model: onnx.ModelProto) -> int:
-    """Of ONNX's own ops; 0 where the model states none."""
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
 def _as_sevens(model: onnx.ModelProto) -> onnx.ModelProto:

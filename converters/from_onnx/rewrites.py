@@ -187,7 +187,7 @@ def _maximum(editing: Editing, node: onnx.NodeProto) -> bool:
     if len(node.input) == 2 and _close(editing.values.constant(node.input[1])):
         editing.add("Max", node.input[::-1], output=node.output[0])
         return True
-    return _each_with_each(editing, node)
+    return _spread(editing, node)
 
 
 def _slopes_of_lines(editing: Editing, node: onnx.NodeProto) -> bool:
@@ -313,16 +313,19 @@ def _of_sums(editing: Editing, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _spread(editing: Editing, node: onnx.NodeProto) -> bool:
+    """What repeats values of one input along axes of another."""
+    return over_all_axes(editing, node) or _each_with_each(editing, node)
+
+
 def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
-    """Constants beside maps; and what joins each value of one tensor with each of another, over four axes.
+    """What joins each value of one tensor with each of another, over four axes.
 
     onnx2tf takes shapes that are each other's permutation for one tensor in two layouts, turns one of them, and joins
     pairs. Over fewer axes it looks for no layouts; where there are not fewer, the second tensor is repeated before.
     """
     if len(node.input) == 1:
         editing.add("Identity", node.input, None, node.output[0])
-        return True
-    if over_all_axes(editing, node):
         return True
     sizes = [editing.values.shapes.get(name, ()) for name in node.input]
     if len(sizes) != 2 or len(sizes[0]) != 4 or sorted(sizes[0]) != sorted(sizes[1]) or sizes[0] == sizes[1]:
@@ -342,7 +345,7 @@ def _each_with_each(editing: Editing, node: onnx.NodeProto) -> bool:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(("AveragePool", "ConvTranspose"), _line),
-        **dict.fromkeys(("Add", "Div", "Mean", "Min", "Mul", "Sub", "Sum"), _each_with_each),
+        **dict.fromkeys(("Add", "Div", "Mean", "Min", "Mul", "Sub", "Sum"), _spread),
         **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Pow"), over_all_axes),
         "Clip": _limits,
         "Concat": _alone,

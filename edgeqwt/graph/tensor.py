@@ -154,6 +154,10 @@ class Tensor:
         """Number of elements."""
         return math.prod(self.shape)
 
+    def is_number(self, number: float) -> bool:
+        """Whether it is a constant of one element, which is a given number."""
+        return self.data is not None and self.data.size == 1 and float(self.data.reshape(-1)[0]) == number
+
     @property
     def bytes(self) -> int:
         """Of the elements, two of int4 in one; one for each element of a type whose size nobody knows."""

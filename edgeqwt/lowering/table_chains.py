@@ -39,13 +39,13 @@ def chains(graph: Graph, forms: Mapping[int, Form], assignment: Assignment) -> M
 
 def softpluses(graph: Graph, assignment: Assignment) -> Mapping[int, tuple[int, ...]]:
     """The ops of each log(1 + exp(x)) and log(logistic(x)) in 16 bits, in order, by the last one."""
-    producers, readers, found = graph.producers(), graph.consumers(), dict[int, tuple[int, ...]]()
+    (producers, readers), found = graph.links, dict[int, tuple[int, ...]]()
     for last, op in enumerate(graph.ops):
         if op.kind != "LOG" or (i := producers.get(op.inputs[0], -1)) < 0:
             continue
         chain: tuple[int, ...] = i, last
         if graph.ops[i].kind == "ADD" and graph.ops[i].activation == "NONE":
-            power = [t for t in graph.ops[i].inputs if not _is_one(graph, t)]
+            power = [t for t in graph.ops[i].inputs if not graph.tensors[t].is_number(1)]
             chain = (producers.get(power[0], -1), *chain) if len(power) == 1 else chain
         inner = [graph.ops[k].outputs[0] for k in chain[:-1] if k >= 0]
         alone = all(len(readers[t]) == 1 and t not in graph.outputs for t in inner)
@@ -68,11 +68,6 @@ def _before(
         return None
     narrow = all(assignment.plan.ops[k] == 8 for k in (i, j))
     return j if narrow and _has_one_variable(graph, graph.ops[j]) else None
-
-
-def _is_one(graph: Graph, t: int) -> bool:
-    data = graph.tensors[t].data if t >= 0 else None
-    return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == 1
 
 
 def _has_one_variable(graph: Graph, op: Op) -> bool:

@@ -217,8 +217,7 @@ def value(graph: Graph, t: int) -> Array | None:
 
 def is_number(graph: Graph, t: int, number: float) -> bool:
     """Whether a tensor is a constant of one element, which is a given number."""
-    data = value(graph, t)
-    return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == number
+    return t >= 0 and graph.tensors[t].is_number(number)
 
 
 @dataclass(frozen=True)

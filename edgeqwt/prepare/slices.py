@@ -181,13 +181,10 @@ def _joins(graph: Graph, t: int, axis: int = -1) -> list[int]:
     axis, op = axis % len(shape), writer(graph, t, "BATCH_MATMUL", "CONCATENATION", *PADS)
     if op is None:
         return [0, shape[axis]]
-    if op.kind == "BATCH_MATMUL":
-        return _joins(graph, op.inputs[1], _columns(graph, op)) if axis == len(shape) - 1 else [0, shape[axis]]
-    if op.kind == "CONCATENATION":
-        joined = int(op.options["axis"]) % len(shape) == axis
-        lengths = [graph.tensors[u].shape[axis] for u in op.inputs]
-        return [0, *np.cumsum(lengths).tolist()] if joined else [0, shape[axis]]
-    before = _before(graph, op)
-    first = 0 if before is None else before[axis]
-    inner = graph.tensors[op.inputs[0]].shape[axis]
-    return sorted({0, first, first + inner, shape[axis]}) if before is not None else [0, shape[axis]]
+    if op.kind == "BATCH_MATMUL" and axis == len(shape) - 1:
+        return _joins(graph, op.inputs[1], _columns(graph, op))
+    if op.kind == "CONCATENATION" and int(op.options["axis"]) % len(shape) == axis:
+        return [0, *np.cumsum([graph.tensors[u].shape[axis] for u in op.inputs]).tolist()]
+    if op.kind in PADS and (before := _before(graph, op)) is not None:
+        return sorted({0, before[axis], before[axis] + graph.tensors[op.inputs[0]].shape[axis], shape[axis]})
+    return [0, shape[axis]]

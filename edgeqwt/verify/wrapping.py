@@ -52,7 +52,7 @@ def _found(
     graph: Graph, t: int, factor: float, chosen: bool, seen: set[tuple[int, bool]]
 ) -> tuple[float, float | None] | None:
     """What an angle or a remainder is multiplied by on its way to a tensor, and what the latter is of."""
-    i = graph.producers().get(t)
+    i = graph.links[0].get(t)
     if i is None or (t, chosen) in seen:
         return None
     seen.add((t, chosen))
@@ -80,7 +80,7 @@ def _found(
 
 def _floored(graph: Graph, t: int) -> float | None:
     """What a number that was rounded down is multiplied by; 1 where by nothing."""
-    producers, times = graph.producers(), 1.0
+    (producers, _), times = graph.links, 1.0
     while (i := producers.get(t)) is not None:
         op, constant = graph.ops[i], _number(graph, graph.ops[i])
         if op.kind == "FLOOR":
